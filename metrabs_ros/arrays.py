@@ -1,0 +1,13 @@
+"""Names for the kinds of arrays that this package speaks in."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+BoolArray: TypeAlias = NDArray[np.bool_]
+IndexArray: TypeAlias = NDArray[np.integer[Any]]
+ImageArray: TypeAlias = NDArray[np.uint8]

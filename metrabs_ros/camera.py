@@ -1,0 +1,250 @@
+"""A calibrated camera: intrinsics, lens distortion and its pose in the world."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from metrabs_ros.arrays import FloatArray
+
+DISTORTION_LENGTHS = (0, 4, 5, 8, 12)
+"""How many OpenCV coefficients (k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4) a lens may have."""
+
+DEFAULT_UP = (0.0, -1.0, 0.0)
+NEAREST_DEPTH_MM = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """
+    Everything that says where a point in space appears in an image.
+
+    Camera coordinates are those of the optical frame: x right, y down, z forward, in millimetres.
+    Pixel coordinates have integers at pixel centres.
+
+    Parameters
+    ----------
+    intrinsic_matrix
+        [3, 3], pixels.
+    distortion_coeffs
+        0, 4, 5, 8 or 12 coefficients in OpenCV's order k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4.
+    extrinsic_matrix
+        [4, 4], takes world coordinates in millimetres to camera coordinates.
+    world_up_vector
+        [3], up in world coordinates.  The default is up for a level camera whose world is its own
+        optical frame.
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong shape, holds a value that is not finite, or cannot be a
+        camera (no focal length, a matrix without inverse).
+    """
+
+    intrinsic_matrix: FloatArray
+    distortion_coeffs: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    extrinsic_matrix: FloatArray = dataclasses.field(default_factory=lambda: np.eye(4))
+    world_up_vector: FloatArray = dataclasses.field(default_factory=lambda: np.array(DEFAULT_UP))
+
+    def __post_init__(self) -> None:
+        """Bring the arguments to float64 arrays and refuse what cannot be a camera."""
+        intrinsics = _as_finite('intrinsic_matrix', self.intrinsic_matrix, (3, 3))
+        if min(intrinsics[0, 0], intrinsics[1, 1]) <= 0:
+            raise ValueError(
+                f'intrinsic_matrix has focal lengths {intrinsics[0, 0]:g} and '
+                f'{intrinsics[1, 1]:g}; both must be greater than 0'
+            )
+        if not np.array_equal(intrinsics[2], (0, 0, 1)):
+            raise ValueError(f'intrinsic_matrix ends in {intrinsics[2]}, not in 0, 0, 1')
+        if abs(np.linalg.det(intrinsics)) < 1e-9:
+            raise ValueError(f'intrinsic_matrix cannot be inverted: {intrinsics.tolist()}')
+        coeffs = np.asarray(self.distortion_coeffs, np.float64).reshape(-1)
+        if len(coeffs) not in DISTORTION_LENGTHS:
+            raise ValueError(
+                f'distortion_coeffs has {len(coeffs)} values; a lens model has one of '
+                f'{DISTORTION_LENGTHS}'
+            )
+        if not coeffs.any():
+            coeffs = np.zeros(0)
+        up = _as_finite('world_up_vector', self.world_up_vector, (3,))
+        if np.linalg.norm(up) < 1e-9:
+            raise ValueError(f'world_up_vector has no direction: {up.tolist()}')
+        extrinsics = _as_finite('extrinsic_matrix', self.extrinsic_matrix, (4, 4))
+        if abs(np.linalg.det(extrinsics)) < 1e-9:
+            raise ValueError(f'extrinsic_matrix cannot be inverted: {extrinsics.tolist()}')
+        object.__setattr__(self, 'intrinsic_matrix', intrinsics)
+        object.__setattr__(
+            self, 'distortion_coeffs', _as_finite('distortion_coeffs', coeffs, coeffs.shape)
+        )
+        object.__setattr__(self, 'extrinsic_matrix', extrinsics)
+        object.__setattr__(self, 'world_up_vector', up / np.linalg.norm(up))
+
+    @classmethod
+    def from_fov(cls, fov_degrees: float, image_shape: tuple[int, ...], **kwargs: Any) -> Camera:
+        """
+        Guess an uncalibrated camera from the field of view across its image's longer side.
+
+        Parameters
+        ----------
+        fov_degrees
+            More than 0, less than 180.
+        image_shape
+            Height and width in pixels, further entries are ignored.
+        kwargs
+            The other fields of `Camera`.
+
+        Raises
+        ------
+        ValueError
+            If no pinhole camera has this field of view.
+        """
+        if not 0 < fov_degrees < 180:
+            raise ValueError(
+                f'the field of view is {fov_degrees} degrees; a pinhole camera has '
+                'more than 0 and less than 180'
+            )
+        height, width = image_shape[:2]
+        focal_px = max(height, width) / (2 * np.tan(np.radians(fov_degrees) / 2))
+        intrinsics = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
+        return cls(intrinsics, **kwargs)
+
+    @property
+    def up(self) -> FloatArray:
+        """The world's up direction in camera coordinates, [3], of unit length."""
+        up = self.extrinsic_matrix[:3, :3] @ self.world_up_vector
+        return up / np.linalg.norm(up)
+
+    def project(self, points_mm: FloatArray) -> FloatArray:
+        """
+        Project camera-frame points [..., 3] to pixels [..., 2].
+
+        Points at or behind the camera's plane are taken to lie a millimetre in front of it, so
+        that the result is always finite.
+        """
+        depth = np.maximum(points_mm[..., 2:], NEAREST_DEPTH_MM)
+        points = distort(points_mm[..., :2] / depth, self.distortion_coeffs)
+        return points @ self.intrinsic_matrix[:2, :2].T + self.intrinsic_matrix[:2, 2]
+
+    def unproject(self, points_px: FloatArray) -> FloatArray:
+        """Return the viewing rays (x, y, 1), [..., 3], of pixels [..., 2]."""
+        inverse = np.linalg.inv(self.intrinsic_matrix)
+        points = undistort(points_px @ inverse[:2, :2].T + inverse[:2, 2], self.distortion_coeffs)
+        return np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
+
+    def to_world(self, points_mm: FloatArray) -> FloatArray:
+        """Take camera-frame points [..., 3] to the world frame, both in millimetres."""
+        inverse = np.linalg.inv(self.extrinsic_matrix)
+        return points_mm @ inverse[:3, :3].T + inverse[:3, 3]
+
+
+def distort(points: FloatArray, coeffs: FloatArray) -> FloatArray:
+    """
+    Apply OpenCV's lens model to normalised image points.
+
+    Parameters
+    ----------
+    points
+        [..., 2], on the plane at depth 1.
+    coeffs
+        k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4, as many as there are.
+
+    Returns
+    -------
+    [..., 2]
+    """
+    if not len(coeffs):
+        return points
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = np.pad(coeffs, (0, 12 - len(coeffs)))
+    x, y = points[..., 0], points[..., 1]
+    r2 = x * x + y * y
+    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    return np.stack(
+        [
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + r2 * (s1 + s2 * r2),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + r2 * (s3 + s4 * r2),
+        ],
+        axis=-1,
+    )
+
+
+def undistort(points: FloatArray, coeffs: FloatArray, max_steps: int = 30) -> FloatArray:
+    """
+    Invert `distort` by Newton's method.
+
+    Points that no ray of the lens reaches (a strong barrel lens has a largest radius) come back
+    as the nearest that the iteration found, never as NaN.
+
+    Parameters
+    ----------
+    points
+        [..., 2], distorted, on the plane at depth 1.
+    coeffs
+        As in `distort`.
+    max_steps
+        Iterations at the most; it ends as soon as nothing moves by more than 1e-12.
+
+    Returns
+    -------
+    [..., 2]
+    """
+    if not len(coeffs):
+        return points
+    guess = np.array(points, np.float64)
+    error = distort(guess, coeffs) - points
+    for _ in range(max_steps):
+        if not np.abs(error).max(initial=0) > 1e-12:
+            break
+        step = np.linalg.solve(_regularised(_distortion_jacobian(guess, coeffs)), error[..., None])
+        # A step is never longer than the point is far out: beyond that the polynomial folds.
+        length = np.linalg.norm(step[..., 0], axis=-1, keepdims=True)
+        limit = 0.5 * (0.1 + np.linalg.norm(guess, axis=-1, keepdims=True))
+        candidate = guess - step[..., 0] * np.minimum(1, limit / np.maximum(length, 1e-12))
+        candidate_error = distort(candidate, coeffs) - points
+        better = np.linalg.norm(candidate_error, axis=-1) < np.linalg.norm(error, axis=-1)
+        if not better.any():
+            break
+        guess = np.where(better[..., None], candidate, guess)
+        error = np.where(better[..., None], candidate_error, error)
+    return guess
+
+
+def _distortion_jacobian(points: FloatArray, coeffs: FloatArray) -> FloatArray:
+    """Return the derivative [..., 2, 2] of `distort` at points [..., 2]."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = np.pad(coeffs, (0, 12 - len(coeffs)))
+    x, y = points[..., 0], points[..., 1]
+    r2 = x * x + y * y
+    above = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    below = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+    radial = above / below
+    slope = (
+        (k1 + r2 * (2 * k2 + r2 * 3 * k3)) * below - above * (k4 + r2 * (2 * k5 + r2 * 3 * k6))
+    ) / (below * below)
+    prism_x, prism_y = s1 + 2 * s2 * r2, s3 + 2 * s4 * r2
+    shared = 2 * x * y * slope + 2 * p1 * x + 2 * p2 * y
+    dxdx = radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x + 2 * x * prism_x
+    dydy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x + 2 * y * prism_y
+    return np.stack(
+        [
+            np.stack([dxdx, shared + 2 * y * prism_x], axis=-1),
+            np.stack([shared + 2 * x * prism_y, dydy], axis=-1),
+        ],
+        axis=-2,
+    )
+
+
+def _regularised(matrices: FloatArray) -> FloatArray:
+    """Replace matrices [..., 2, 2] that have no usable inverse by the identity."""
+    usable = np.abs(np.linalg.det(matrices)) > 1e-6
+    return np.where(usable[..., None, None], matrices, np.eye(2))
+
+
+def _as_finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    array = np.asarray(value, np.float64)
+    if array.shape != shape:
+        raise ValueError(f'{name} has shape {array.shape}, expected {shape}')
+    if not np.isfinite(array).all():
+        raise ValueError(f'{name} holds a value that is not finite: {array.tolist()}')
+    return array

@@ -1,0 +1,87 @@
+"""The demo: a camera, the pose node and a viewer, three processes that talk over DDS."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+END_PATIENCE_S = 10.0
+POLL_PERIOD_S = 0.1
+
+LARGE_IMAGES = pathlib.Path(__file__).parent / 'node' / 'fastdds.xml'
+# Its name before and since version 3 of Fast DDS, Jazzy's and Kilted's.
+PROFILES_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+
+PROCESSES = {
+    'camera': 'metrabs_ros.node.demo_camera',
+    'pose': 'metrabs_ros.node.pose_node',
+    'viewer': 'metrabs_ros.node.demo_viewer',
+}
+REMAPPINGS = ('--ros-args', '-r', 'skeletons:=pose/skeletons')
+
+
+def run(
+    source: pathlib.Path, output: pathlib.Path, camera_options: Sequence[str], rate_hz: float
+) -> int:
+    """
+    Run the demo until the camera has played everything.
+
+    Parameters
+    ----------
+    source
+        What the camera plays.
+    output
+        The folder for what the viewer writes.
+    camera_options
+        Further arguments of the camera.
+    rate_hz
+        The frame rate of the annotated video.
+
+    Returns
+    -------
+    The exit status: 0 if anybody was seen.
+    """
+    viewer = _start('viewer', '--output', str(output), '--rate', str(rate_hz), *REMAPPINGS)
+    pose = _start('pose')
+    camera = _start(
+        'camera', '--input', str(source), '--readers', '2', *camera_options, *REMAPPINGS
+    )
+    try:
+        while camera.poll() is None:
+            if pose.poll() is not None or viewer.poll() is not None:
+                break
+            time.sleep(POLL_PERIOD_S)
+    except KeyboardInterrupt:
+        print('demo: ending ...', flush=True)
+    finally:
+        # The viewer last: it sums up what the others did.
+        failed = [_end(process) for process in (camera, pose)]
+        status = _end(viewer)
+    return status or max(failed)
+
+
+def _start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    # In sessions of their own, so that Ctrl-C reaches them in the right order.
+    return subprocess.Popen(
+        [sys.executable, '-m', PROCESSES[name], *arguments],
+        env={**dict.fromkeys(PROFILES_VARIABLES, str(LARGE_IMAGES)), **os.environ},
+        start_new_session=True,
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Ask a process to end, then see to it; return 0 if it ended well."""
+    if process.poll() is None:
+        # Not SIGINT, at which a process that is still importing would print a traceback.
+        process.terminate()
+        try:
+            process.wait(END_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return 0 if process.returncode in (0, -signal.SIGTERM) else 1

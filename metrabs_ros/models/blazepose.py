@@ -1,0 +1,80 @@
+"""BlazePose's landmark network: 33 joints of one person in a crop (Bazarevsky et al., 2020)."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.crop import Circles
+from metrabs_ros.engines.openvino import OpenVinoEngine
+
+JOINTS = 33
+POINTS = 39
+CENTRE_POINT, RIM_POINT = 33, 34
+
+
+@dataclasses.dataclass(frozen=True)
+class Landmarks:
+    """
+    What the network sees in N crops.
+
+    Parameters
+    ----------
+    points_px
+        [N, 33, 2], crop pixels.
+    root_relative_mm
+        [N, 33, 3], origin between the hips, along the crop's axes.
+    visibility
+        [N, 33], from 0 to 1.
+    presence
+        [N], the probability that there is a person.
+    circles
+        N circles around the bodies, in crop pixels.
+    """
+
+    points_px: FloatArray
+    root_relative_mm: FloatArray
+    visibility: FloatArray
+    presence: FloatArray
+    circles: Circles
+
+
+class BlazePoseLandmarks:
+    """
+    The network, from crops to landmarks.
+
+    Parameters
+    ----------
+    model_file
+        ``pose_landmark_full.tflite``.
+    """
+
+    side_px = 256
+    margin = 1.25
+    """How many times the circle's diameter a crop shows."""
+
+    def __init__(self, model_file: pathlib.Path) -> None:
+        self._engine = OpenVinoEngine(model_file, ('Identity', 'Identity_1', 'Identity_4'))
+
+    def __call__(self, crops: NDArray[np.float32]) -> Landmarks:
+        """Find the landmarks in crops [N, 256, 256, 3], RGB from 0 to 1."""
+        points, presence, world = self._engine(crops)
+        points = points.reshape(-1, POINTS, 5).astype(np.float64)
+        # The network counts from the crop's outer edge, everything else from a pixel's centre.
+        points_px = points[..., :2] - 0.5
+        return Landmarks(
+            points_px=points_px[:, :JOINTS],
+            root_relative_mm=world.reshape(-1, POINTS, 3)[:, :JOINTS].astype(np.float64) * 1000,
+            visibility=sigmoid(points[:, :JOINTS, 3]),
+            presence=presence.reshape(-1).astype(np.float64),
+            circles=Circles(points_px[:, CENTRE_POINT], points_px[:, RIM_POINT]),
+        )
+
+
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """Return the logistic function of logits of any size."""
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))

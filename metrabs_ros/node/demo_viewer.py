@@ -1,0 +1,125 @@
+"""A viewer that needs no screen: a line a second, an annotated video, a plot from above."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+import time
+from collections import defaultdict
+
+import cv2
+import numpy as np
+import rclpy
+from cv_bridge import CvBridge
+from message_filters import Subscriber, TimeSynchronizer
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+
+from metrabs_ros import drawing
+from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node.messages import to_people
+
+QUEUE_SIZE = 30
+REPORT_PERIOD_S = 1.0
+
+
+class ViewerNode(Node):
+    """
+    Shows the people on ``skeletons`` on the images on ``image``.
+
+    Parameters
+    ----------
+    folder
+        Where ``annotated.mp4`` and ``birds_eye.png`` go.
+    rate_hz
+        The video's frame rate.
+    """
+
+    def __init__(self, folder: pathlib.Path, rate_hz: float) -> None:
+        super().__init__('viewer')
+        self._folder = folder
+        self._rate_hz = rate_hz
+        self._bridge = CvBridge()
+        self._video: cv2.VideoWriter | None = None
+        self._paths_mm: dict[int, list[FloatArray]] = defaultdict(list)
+        self._frames = 0
+        self._sightings = 0
+        self._first_s = self._last_s = self._reported_s = 0.0
+        image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))
+        skeletons = Subscriber(self, SkeletonArray, 'skeletons', qos_profile=QUEUE_SIZE)
+        self._pairs = TimeSynchronizer([image, skeletons], QUEUE_SIZE)
+        self._pairs.registerCallback(self._show)
+
+    def finish(self) -> int:
+        """Write what is left to write, print the summary, and return the exit status."""
+        if self._video is not None:
+            self._video.release()
+            plot = drawing.draw_from_above(self._paths_mm)
+            cv2.imwrite(str(self._folder / 'birds_eye.png'), plot)
+        mean = self._sightings / max(self._frames, 1)
+        rate_hz = (self._frames - 1) / max(self._last_s - self._first_s, 1e-9)
+        print(
+            f'demo: {self._frames} frames, {mean:.1f} people a frame, '
+            f'{max(rate_hz, 0):.1f} frames a second, wrote {self._folder / "annotated.mp4"}'
+            if self._frames
+            else 'demo: no frames were worked on',
+            flush=True,
+        )
+        return 0 if self._sightings else 1
+
+    def _show(self, image: Image, message: SkeletonArray) -> None:
+        now_s = time.monotonic()
+        people = to_people(message)
+        if not self._frames:
+            self._first_s = now_s
+            print('viewer: the first frame is there', flush=True)
+        self._frames += 1
+        self._last_s = now_s
+        self._sightings += len(people)
+        for person_id, position_mm in zip(people.ids.tolist(), people.positions_mm):
+            self._paths_mm[person_id].append(position_mm)
+        if now_s - self._reported_s >= REPORT_PERIOD_S:
+            self._reported_s = now_s
+            who = [drawing.describe(people, i) for i in range(len(people))]
+            print(f'viewer: {"; ".join(who) or "nobody"}', flush=True)
+        picture = np.array(self._bridge.imgmsg_to_cv2(image, 'bgr8'))
+        drawing.draw_people(picture, people)
+        self._write(picture)
+
+    def _write(self, picture: ImageArray) -> None:
+        if self._video is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            height, width = picture.shape[:2]
+            self._video = cv2.VideoWriter(
+                str(self._folder / 'annotated.mp4'),
+                cv2.VideoWriter.fourcc(*'mp4v'),
+                self._rate_hz,
+                (width, height),
+            )
+        self._video.write(picture)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """View until told to end; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--output', type=pathlib.Path, required=True, help='folder')
+    parser.add_argument('--rate', type=float, default=10.0, help="the video's frame rate")
+    rclpy.init()
+    chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
+    viewer = ViewerNode(chosen.output, chosen.rate)
+    try:
+        rclpy.spin(viewer)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        status = viewer.finish()
+        rclpy.try_shutdown()
+    return status
+
+
+if __name__ == '__main__':
+    sys.exit(main())

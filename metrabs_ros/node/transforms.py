@@ -1,0 +1,78 @@
+"""From people to transforms: a frame at each person's pelvis."""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from std_msgs.msg import Header
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.node.messages import to_metres
+from metrabs_ros.people import People
+
+
+def to_transforms(people: People, header: Header) -> list[TransformStamped]:
+    """
+    Return the transforms of the frames ``person_<id>``.
+
+    A frame sits between the hips, x forward, y left, z up along the spine (REP 103).
+
+    Parameters
+    ----------
+    people
+        In the frame of the header.
+    header
+        With the image's stamp.
+    """
+    origins = to_metres(people.positions_mm)
+    rotations = quaternions(body_axes(people))
+    transforms = []
+    for i in range(len(people)):
+        message = TransformStamped()
+        message.header = header
+        message.child_frame_id = f'person_{people.ids[i]}'
+        move, turn = message.transform.translation, message.transform.rotation
+        move.x, move.y, move.z = origins[i].tolist()
+        turn.x, turn.y, turn.z, turn.w = rotations[i].tolist()
+        transforms.append(message)
+    return transforms
+
+
+def body_axes(people: People) -> FloatArray:
+    """
+    Return each body's forward, left and up directions, as columns of rotations [N, 3, 3].
+
+    Up runs along the spine, left from the right hip to the left one as far as it is at right
+    angles to it.
+    """
+    up = _unit(people.midpoint('shoulder') - people.midpoint('hip'), (0, -1, 0))
+    across = people.joint('left_hip') - people.joint('right_hip')
+    across = across - (across * up).sum(axis=-1, keepdims=True) * up
+    left = _unit(across, (1, 0, 0))
+    # Where a fallback came in, the two may not be at right angles.
+    forward = _unit(np.cross(left, up), (0, 0, -1))
+    left = np.cross(up, forward)
+    return np.stack([forward, left, up], axis=-1)
+
+
+def quaternions(rotations: FloatArray) -> FloatArray:
+    """Return the quaternions (x, y, z, w), [N, 4], of rotations [N, 3, 3]."""
+    # Four times the products of the quaternion's elements, row by row (Shepperd's method): the
+    # row with the largest diagonal element is the one that divides by no small number.
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.moveaxis(rotations, 0, -1)
+    products = np.array(
+        [
+            [1 + xx - yy - zz, xy + yx, xz + zx, zy - yz],
+            [xy + yx, 1 - xx + yy - zz, yz + zy, xz - zx],
+            [xz + zx, yz + zy, 1 - xx - yy + zz, yx - xy],
+            [zy - yz, xz - zx, yx - xy, 1 + xx + yy + zz],
+        ]
+    )
+    best = np.argmax(np.einsum('iin->in', products), axis=0)
+    rows = products[best, :, np.arange(len(rotations))]
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def _unit(vectors: FloatArray, fallback: tuple[float, float, float]) -> FloatArray:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.where(length > 1e-9, vectors / np.maximum(length, 1e-9), fallback)

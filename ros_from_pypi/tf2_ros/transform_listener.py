@@ -1,0 +1,95 @@
+"""Receiving transforms."""
+
+from __future__ import annotations
+
+import threading
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile
+from tf2_msgs.msg import TFMessage
+
+from .buffer import Buffer
+
+AUTHORITY = 'default_authority'
+
+
+class TransformListener:
+    """
+    Fills a buffer with what is sent on ``/tf`` and ``/tf_static``.
+
+    Parameters
+    ----------
+    buffer
+        Where the transforms go.
+    node
+        The node that receives.
+    spin_thread
+        Whether to spin the node in a thread of its own.
+    qos, static_qos
+        Profiles or history depths of the two subscriptions.
+    """
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        node: Node,
+        *,
+        spin_thread: bool = False,
+        qos: QoSProfile | int | None = None,
+        static_qos: QoSProfile | int | None = None,
+    ) -> None:
+        self.buffer = buffer
+        self.node = node
+        # Reentrant, so that a callback of this group can wait for transforms.
+        self.group = ReentrantCallbackGroup()
+        self.tf_sub = node.create_subscription(
+            TFMessage,
+            '/tf',
+            self.callback,
+            _profile(DurabilityPolicy.VOLATILE) if qos is None else qos,
+            callback_group=self.group,
+        )
+        self.tf_static_sub = node.create_subscription(
+            TFMessage,
+            '/tf_static',
+            self.static_callback,
+            _profile(DurabilityPolicy.TRANSIENT_LOCAL) if static_qos is None else static_qos,
+            callback_group=self.group,
+        )
+        if spin_thread:
+            self.executor = SingleThreadedExecutor()
+            self.dedicated_listener_thread = threading.Thread(target=self._spin)
+            self.dedicated_listener_thread.start()
+
+    def __del__(self) -> None:
+        """End the thread and the subscriptions."""
+        if hasattr(self, 'dedicated_listener_thread'):
+            self.executor.shutdown()
+            self.dedicated_listener_thread.join()
+        self.unregister()
+
+    def unregister(self) -> None:
+        """End the subscriptions."""
+        self.node.destroy_subscription(self.tf_sub)
+        self.node.destroy_subscription(self.tf_static_sub)
+
+    def callback(self, data: TFMessage) -> None:
+        """Take in transforms of moving frames."""
+        for transform in data.transforms:
+            self.buffer.set_transform(transform, AUTHORITY)
+
+    def static_callback(self, data: TFMessage) -> None:
+        """Take in transforms of frames that do not move."""
+        for transform in data.transforms:
+            self.buffer.set_transform_static(transform, AUTHORITY)
+
+    def _spin(self) -> None:
+        self.executor.add_node(self.node)
+        self.executor.spin()
+        self.executor.remove_node(self.node)
+
+
+def _profile(durability: DurabilityPolicy) -> QoSProfile:
+    return QoSProfile(depth=100, durability=durability, history=HistoryPolicy.KEEP_LAST)

@@ -1,0 +1,24 @@
+"""The Python metadata; on a ROS install colcon builds the package and this is not used."""
+
+import pathlib
+import xml.etree.ElementTree as ElementTree
+
+from setuptools import find_packages, setup
+
+FOLDER = pathlib.Path(__file__).parent
+manifest = ElementTree.parse(FOLDER / 'package.xml').getroot()
+
+setup(
+    name='metrabs_ros',
+    version=manifest.findtext('version'),
+    description=manifest.findtext('description'),
+    long_description=(FOLDER / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license=manifest.findtext('license'),
+    author=manifest.findtext('maintainer'),
+    packages=find_packages(include=['metrabs_ros', 'metrabs_ros.*']),
+    python_requires='>=3.10',
+    install_requires=['numpy', 'opencv-python-headless<5', 'openvino'],
+    extras_require={'demo': ['PyYAML']},
+    entry_points={'console_scripts': ['metrabs_ros = metrabs_ros.cli:main']},
+)

@@ -1,0 +1,82 @@
+"""People come back from their image to where they stood."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from strategies import IMAGE_SHAPE, angles, cameras, standing_person
+
+from metrabs_ros.absolute import absolute_points, reference_point
+from metrabs_ros.crop import Circles, virtual_cameras_on_circles
+
+
+@given(
+    camera=cameras(),
+    pixel=st.tuples(st.floats(0, IMAGE_SHAPE[1] - 1), st.floats(0, IMAGE_SHAPE[0] - 1)),
+    distance_mm=st.floats(1500, 60_000),
+    facing=angles,
+)
+def test_synthetic_person_comes_back_through_lens_and_crop(camera, pixel, distance_mm, facing):
+    ray = camera.unproject(np.array(pixel))
+    place_mm = distance_mm * ray / np.linalg.norm(ray)
+    person_mm = place_mm + standing_person(camera.up, facing)
+    assume((person_mm[:, 2] > 300).all())
+    image_points_px = camera.project(person_mm)
+    assume(((image_points_px >= 0) & (image_points_px < IMAGE_SHAPE[::-1])).all())
+    boxes = np.concatenate([image_points_px.min(axis=0), np.ptp(image_points_px, axis=0)])[None]
+    virtual = virtual_cameras_on_circles(Circles.around_boxes(boxes, camera), camera, 256, 1.25)
+
+    seen = camera.unproject(image_points_px) @ virtual.rotation[0].T
+    image_points = (seen[:, :2] / seen[:, 2:])[None]
+    root_relative_mm = ((person_mm - place_mm) @ virtual.rotation[0].T)[None]
+    found_mm = virtual.to_camera(
+        absolute_points(image_points, root_relative_mm, np.ones((1, 33), bool))
+    )[0]
+
+    error_mm = np.linalg.norm(found_mm - person_mm, axis=-1).max()
+    assert error_mm < max(1.0, 0.0005 * np.linalg.norm(place_mm))
+
+
+def test_joints_outside_the_view_do_not_pull_on_the_others():
+    person_mm = standing_person(np.array([0, -1.0, 0]), 0.7)
+    absolute_mm = person_mm + (300, -100, 4000)
+    image_points = absolute_mm[:, :2] / absolute_mm[:, 2:]
+    inside = np.ones(33, bool)
+    inside[25:] = False
+    image_points[25:] += 0.4
+    found_mm = absolute_points(image_points[None], person_mm[None], inside[None])[0]
+    # The far-off points still count in the scaling, and so in what the ridge costs.
+    np.testing.assert_allclose(found_mm, absolute_mm, atol=0.005 * 4000)
+
+
+def test_mix_goes_from_back_projected_to_moved():
+    rng = np.random.default_rng(0)
+    points = rng.normal(scale=0.1, size=(1, 17, 2))
+    relative_mm = rng.normal(scale=300, size=(1, 17, 3))
+    inside = np.ones((1, 17), bool)
+    moved = absolute_points(points, relative_mm, inside, mix=1.0)
+    root_mm = reference_point(points, relative_mm, inside)
+    np.testing.assert_allclose(moved, relative_mm + root_mm[:, None])
+    projected = absolute_points(points, relative_mm, inside, mix=0.0)
+    np.testing.assert_allclose(projected[..., :2] / projected[..., 2:], points)
+
+
+def test_a_persons_place_does_not_depend_on_who_else_is_there():
+    rng = np.random.default_rng(1)
+    points = rng.normal(scale=0.1, size=(5, 33, 2))
+    relative_mm = rng.normal(scale=300, size=(5, 33, 3))
+    inside = rng.random((5, 33)) > 0.2
+    together = absolute_points(points, relative_mm, inside)
+    for i in range(5):
+        alone = absolute_points(points[i : i + 1], relative_mm[i : i + 1], inside[i : i + 1])
+        np.testing.assert_allclose(together[i], alone[0], rtol=1e-9)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_result_is_finite_even_if_nothing_is_inside(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(3, 17, 2)) * rng.choice([0, 1e-6, 1, 1e6])
+    relative_mm = rng.normal(size=(3, 17, 3)) * rng.choice([0, 1, 1e3])
+    found_mm = absolute_points(points, relative_mm, np.zeros((3, 17), bool))
+    assert np.isfinite(found_mm).all()

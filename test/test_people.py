@@ -1,0 +1,72 @@
+"""People are arrays of one length, can be chosen from, and know how far and tall they are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from strategies import standing_person
+
+from metrabs_ros.people import People
+from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17, Skeleton
+
+
+def people_at(*places_mm: tuple[float, float, float]) -> People:
+    """Return people who stand with their hips at places of a level camera's frame."""
+    count = len(places_mm)
+    body_mm = standing_person(np.array([0, -1.0, 0]), facing=0.5)
+    poses_mm = np.array(places_mm, float)[:, None] + body_mm
+    poses_px = 500 * poses_mm[..., :2] / poses_mm[..., 2:] + (320, 240)
+    low, high = poses_px.min(axis=1), poses_px.max(axis=1)
+    return People(
+        BLAZEPOSE_33,
+        np.concatenate([low, high - low], axis=1),
+        np.linspace(0.9, 0.5, count),
+        poses_mm,
+        poses_px,
+        np.full((count, 33), 0.8),
+        np.ones((count, 33), bool),
+        np.arange(1, count + 1),
+    )
+
+
+def test_nobody_has_arrays_of_the_right_shapes():
+    nobody = People.nobody(COCO_17)
+    assert len(nobody) == 0
+    assert nobody.poses3d_mm.shape == (0, 17, 3)
+    assert nobody.positions_mm.shape == (0, 3)
+    assert nobody.statures_mm.shape == (0,)
+
+
+def test_select_and_concatenate_keep_all_arrays_together():
+    people = people_at((0, 0, 3000), (500, 0, 4000), (900, 0, 5000))
+    again = People.concatenate([people.select(np.array([2])), people.select(np.array([0, 1]))])
+    assert again.ids.tolist() == [3, 1, 2]
+    for field in dataclasses.fields(People):
+        if field.name != 'skeleton':
+            np.testing.assert_array_equal(
+                getattr(again, field.name), getattr(people, field.name)[[2, 0, 1]]
+            )
+
+
+def test_distance_is_to_the_hips():
+    np.testing.assert_allclose(people_at((3000, 0, 4000)).distances_mm, [5000])
+
+
+@pytest.mark.parametrize('skeleton', [BLAZEPOSE_33, COCO_17])
+def test_stature_is_about_that_of_the_synthetic_person(skeleton):
+    stature_mm = people_at((0, 0, 3000)).with_skeleton(skeleton).statures_mm[0]
+    assert 1600 < stature_mm < 1850
+
+
+def test_with_skeleton_takes_joints_by_name():
+    people = people_at((0, 0, 3000)).with_skeleton(COCO_17)
+    assert people.poses3d_mm.shape == (1, 17, 3)
+    assert people.in_view.shape == people.joint_confidence.shape == (1, 17)
+    np.testing.assert_allclose(people.positions_mm, [(0, 0, 3000)], atol=1e-9)
+
+
+def test_with_skeleton_refuses_joints_that_are_not_there():
+    with pytest.raises(ValueError, match='tail'):
+        people_at((0, 0, 3000)).with_skeleton(Skeleton('cat', ('tail',), ()))

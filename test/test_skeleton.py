@@ -1,0 +1,41 @@
+"""Skeletons name their joints, mirror them, and find them in each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17, Skeleton
+
+
+@pytest.mark.parametrize(('skeleton', 'joints'), [(BLAZEPOSE_33, 33), (COCO_17, 17)])
+def test_published_conventions_are_whole(skeleton, joints):
+    assert len(skeleton) == joints == len(set(skeleton.joint_names))
+    assert {joint for edge in skeleton.edges for joint in edge} == set(range(joints))
+
+
+def test_blazepose_order_is_the_networks():
+    names = BLAZEPOSE_33.joint_names
+    assert names[:4] == ('nose', 'left_eye_inner', 'left_eye', 'left_eye_outer')
+    assert names[9:13] == ('mouth_left', 'mouth_right', 'left_shoulder', 'right_shoulder')
+    assert names[23:25] == ('left_hip', 'right_hip')
+    assert names[31:] == ('left_foot_index', 'right_foot_index')
+
+
+@pytest.mark.parametrize('skeleton', [BLAZEPOSE_33, COCO_17])
+def test_mirror_swaps_left_and_right_and_undoes_itself(skeleton):
+    mirror = skeleton.mirror
+    np.testing.assert_array_equal(mirror[mirror], np.arange(len(skeleton)))
+    for name, partner in zip(skeleton.joint_names, mirror):
+        other = skeleton.joint_names[partner]
+        assert ('left' in name) == ('right' in other)
+
+
+def test_coco_joints_are_found_in_blazepose():
+    indices = COCO_17.indices_in(BLAZEPOSE_33)
+    assert [BLAZEPOSE_33.joint_names[i] for i in indices] == list(COCO_17.joint_names)
+
+
+def test_a_joint_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"coco_17 has no joints \['tail'\]"):
+        Skeleton('cat', ('nose', 'tail'), ()).indices_in(COCO_17)
