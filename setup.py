@@ -18,7 +18,7 @@ setup(
     author=manifest.findtext('maintainer'),
     packages=find_packages(include=['metrabs_ros', 'metrabs_ros.*']),
     python_requires='>=3.10',
-    install_requires=['numpy', 'opencv-python-headless<5', 'openvino'],
-    extras_require={'demo': ['PyYAML']},
+    package_data={'metrabs_ros.node': ['*.xml']},
+    install_requires=['numpy', 'opencv-python-headless<5', 'openvino', 'PyYAML'],
     entry_points={'console_scripts': ['metrabs_ros = metrabs_ros.cli:main']},
 )

@@ -40,7 +40,7 @@ def test_synthetic_person_comes_back_through_lens_and_crop(camera, pixel, distan
 
 def test_joints_outside_the_view_do_not_pull_on_the_others():
     person_mm = standing_person(np.array([0, -1.0, 0]), 0.7)
-    absolute_mm = person_mm + (300, -100, 4000)
+    absolute_mm = person_mm + np.array([300, -100, 4000])
     image_points = absolute_mm[:, :2] / absolute_mm[:, 2:]
     inside = np.ones(33, bool)
     inside[25:] = False

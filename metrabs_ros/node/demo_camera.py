@@ -187,6 +187,8 @@ class CameraNode(Node):
             else:
                 self._await_answers(in_flight, IN_FLIGHT - 1)
         self._await_answers(in_flight, 0)
+        # What was sent lives in this process's memory until the last reader has taken it.
+        self._spin_until(time.monotonic() + SETTLING_S)
         return count
 
     def _publish(self, image: ImageArray) -> tuple[int, int]:

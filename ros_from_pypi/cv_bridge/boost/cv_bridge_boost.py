@@ -159,7 +159,9 @@ def cvtColorForDisplay(  # noqa: N802
         return _colored_labels(source)
     if do_dynamic_scaling:
         finite = source[np.isfinite(source)]
-        min_image_value, max_image_value = finite.min(initial=0), finite.max(initial=0)
+        min_image_value, max_image_value = (
+            (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+        )
         if min_image_value == max_image_value:
             grey = np.full(source.shape[:2], 127, np.uint8)
             return cvtColor2(grey, 'mono8', encoding_out)

@@ -1,0 +1,136 @@
+"""Weights are fetched whole or not at all, and refused where they are not the published ones."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+import metrabs_ros
+from metrabs_ros.models import store
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Return an empty cache folder."""
+    monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def filled_cache(cache, model, monkeypatch):
+    """Return a cache folder with the published weights."""
+    with monkeypatch.context() as patch:
+        patch.delenv('METRABS_ROS_CACHE')
+        shutil.copytree(store.blazepose_folder(), cache / 'blazepose')
+    return cache
+
+
+def offline(monkeypatch):
+    def refuse(requirement, folder):
+        raise store.WeightsError('there is no network')
+
+    monkeypatch.setattr(store, '_download_wheel', refuse)
+
+
+def with_wheel(monkeypatch, members):
+    def download(requirement, folder):
+        with zipfile.ZipFile(folder / 'a.whl', 'w') as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return folder / 'a.whl'
+
+    monkeypatch.setattr(store, '_download_wheel', download)
+
+
+def test_cache_folder_follows_its_variables(monkeypatch, tmp_path):
+    monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path / 'own'))
+    assert store.cache_folder() == tmp_path / 'own'
+    monkeypatch.delenv('METRABS_ROS_CACHE')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
+    assert store.cache_folder() == tmp_path / 'xdg' / 'metrabs_ros'
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    assert store.cache_folder() == pathlib.Path.home() / '.cache' / 'metrabs_ros'
+
+
+def test_whole_weights_are_not_fetched_again(filled_cache, monkeypatch):
+    offline(monkeypatch)
+    assert store.fetch_blazepose() == store.blazepose_folder() == filled_cache / 'blazepose'
+
+
+@pytest.mark.parametrize('content', [b'', b'not a network', None], ids=['empty', 'wrong', 'cut'])
+def test_damaged_weights_are_refused_with_what_to_do(filled_cache, content):
+    file = filled_cache / 'blazepose' / 'pose_detection.tflite'
+    file.write_bytes(file.read_bytes()[:-1] if content is None else content)
+    with pytest.raises(store.WeightsError, match='metrabs_ros fetch blazepose') as caught:
+        metrabs_ros.load_model('blazepose')
+    assert str(file) in str(caught.value)
+    assert store.BLAZEPOSE_FILES[file.name][1] in str(caught.value)
+
+
+def test_fetch_replaces_damaged_weights(filled_cache, monkeypatch):
+    whole = (filled_cache / 'blazepose' / 'pose_detection.tflite').read_bytes()
+    member, _ = store.BLAZEPOSE_FILES['pose_detection.tflite']
+    with_wheel(monkeypatch, {member: whole})
+    (filled_cache / 'blazepose' / 'pose_detection.tflite').write_bytes(b'damaged')
+    store.fetch_blazepose()
+    assert store.blazepose_folder()
+
+
+def test_a_wheel_with_other_weights_leaves_nothing_behind(cache, monkeypatch):
+    with_wheel(monkeypatch, {member: b'other' for member, _ in store.BLAZEPOSE_FILES.values()})
+    with pytest.raises(store.WeightsError, match='sha256'):
+        store.fetch_blazepose()
+    assert list((cache / 'blazepose').iterdir()) == []
+
+
+def test_a_wheel_without_weights_is_named(cache, monkeypatch):
+    with_wheel(monkeypatch, {'README': b''})
+    with pytest.raises(store.WeightsError, match='does not hold mediapipe'):
+        store.fetch_blazepose()
+
+
+def test_a_failed_download_says_why_and_what_to_do(cache, monkeypatch):
+    monkeypatch.setattr(store, 'BLAZEPOSE_WHEEL', 'metrabs-ros-no-such-package==0')
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    with pytest.raises(store.WeightsError, match='could not download') as caught:
+        store.fetch_blazepose()
+    assert 'run: metrabs_ros fetch blazepose' in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_written_is_named(cache, monkeypatch):
+    (cache / 'blazepose').write_text('a file where a folder should be')
+    with pytest.raises(store.WeightsError, match='could not be stored'):
+        store.fetch_blazepose()
+
+
+def test_the_command_line_refuses_in_one_line(filled_cache):
+    file = filled_cache / 'blazepose' / 'pose_landmark_full.tflite'
+    file.write_bytes(b'damaged')
+    result = subprocess.run(
+        [sys.executable, '-m', 'metrabs_ros.cli', 'fetch', 'blazepose'],
+        capture_output=True,
+        text=True,
+        env={'METRABS_ROS_CACHE': str(filled_cache), 'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': ''},
+    )
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    assert result.stderr.startswith('metrabs_ros: pip could not download')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        (('yolo',), "no model 'yolo'"),
+        (('blazepose', 'tensorrt'), "engine 'tensorrt'"),
+        (('blazepose', 'auto', 'fp16'), "precision 'fp16'"),
+        (('blazepose', 'auto', 'auto', 'cuda'), "device 'cuda'"),
+    ],
+)
+def test_what_is_not_offered_is_named(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        metrabs_ros.load_model(*arguments)

@@ -1,0 +1,148 @@
+"""Image messages become RGB arrays, or say why not."""
+
+from __future__ import annotations
+
+import array
+
+import cv2
+import numpy as np
+import pytest
+from cv_bridge import CvBridge
+from hypothesis import given
+from hypothesis import strategies as st
+from sensor_msgs.msg import Image
+
+from metrabs_ros.node.drops import UnusableInput
+from metrabs_ros.node.images import to_rgb
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def message_of(image, encoding, padding=0):
+    rows = np.ascontiguousarray(image).view(np.uint8).reshape(image.shape[0], -1)
+    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
+    message = Image()
+    message.height, message.width = image.shape[:2]
+    message.encoding = encoding
+    message.step = padded.shape[1]
+    message.data = array.array('B', padded.tobytes())
+    return message
+
+
+@pytest.fixture
+def flag():
+    """Return a picture of which every quarter has another colour, RGB."""
+    image = np.zeros((24, 32, 3), np.uint8)
+    image[:12, :16], image[:12, 16:], image[12:, :16], image[12:, 16:] = RED, GREEN, BLUE, 200
+    return image
+
+
+@pytest.mark.parametrize('padding', [0, 5])
+@pytest.mark.parametrize(
+    ('encoding', 'code'),
+    [
+        ('rgb8', None),
+        ('bgr8', cv2.COLOR_RGB2BGR),
+        ('8UC3', cv2.COLOR_RGB2BGR),
+        ('rgba8', cv2.COLOR_RGB2RGBA),
+        ('bgra8', cv2.COLOR_RGB2BGRA),
+        ('8UC4', cv2.COLOR_RGB2BGRA),
+    ],
+)
+def test_colours_survive(flag, encoding, code, padding):
+    image = flag if code is None else cv2.cvtColor(flag, code)
+    np.testing.assert_array_equal(to_rgb(message_of(image, encoding, padding)), flag)
+
+
+@pytest.mark.parametrize('encoding', ['mono8', '8UC1', 'mono16', '16UC1'])
+def test_grey_becomes_rgb(flag, encoding):
+    grey = cv2.cvtColor(flag, cv2.COLOR_RGB2GRAY)
+    image = grey.astype(np.uint16) * 257 if '16' in encoding else grey
+    expected = np.dstack([grey] * 3)
+    np.testing.assert_array_equal(to_rgb(message_of(image, encoding)), expected)
+
+
+def test_rgb8_is_not_copied(flag):
+    message = message_of(flag, 'rgb8')
+    view = to_rgb(message)
+    message.data[0] = 11
+    assert view[0, 0, 0] == 11
+
+
+@pytest.mark.parametrize('encoding', ['yuv422', 'yuv422_yuy2', 'bayer_rggb8', 'bayer_bggr8'])
+def test_camera_formats_give_about_the_right_colours(encoding):
+    color = np.full((24, 32, 3), (180, 60, 90), np.uint8)
+    if encoding.startswith('bayer'):
+        rows = {'rggb': ((0, 1), (1, 2)), 'bggr': ((2, 1), (1, 0))}[encoding[6:10]]
+        raw = np.zeros((24, 32), np.uint8)
+        for y in (0, 1):
+            for x in (0, 1):
+                raw[y::2, x::2] = color[y::2, x::2, rows[y][x]]
+    else:
+        y, u, v = cv2.cvtColor(color[:1, :1], cv2.COLOR_RGB2YUV)[0, 0].tolist()
+        luma, chroma = np.full((24, 32), y, np.uint8), np.full((24, 32), u, np.uint8)
+        chroma[:, 1::2] = v
+        raw = np.dstack([chroma, luma] if encoding == 'yuv422' else [luma, chroma])
+    found = to_rgb(message_of(raw, encoding))
+    assert np.abs(found[4:-4, 4:-4].astype(int) - color[4:-4, 4:-4]).max() < 40
+
+
+@pytest.mark.parametrize(
+    ('change', 'cause', 'says'),
+    [
+        ({'encoding': 'jpeg2000'}, 'image encoding jpeg2000', "encoding 'jpeg2000'"),
+        ({'encoding': ''}, 'image encoding ', 'cannot be turned into rgb8'),
+        ({'encoding': '32FC1'}, 'image encoding 32FC1', '32FC1'),
+        ({'data': array.array('B', bytes(100))}, 'image data', '100 bytes of data'),
+        ({'height': 0}, 'image size', '32 x 0'),
+        ({'width': 0}, 'image size', '0 x 24'),
+        ({'width': 4_000_000_000}, 'image size', '4000000000 x 24'),
+        ({'step': 3}, 'image encoding rgb8', 'step is 3'),
+    ],
+)
+def test_broken_images_say_why(flag, change, cause, says):
+    message = message_of(flag, 'rgb8')
+    for field, value in change.items():
+        setattr(message, field, value)
+    with pytest.raises(UnusableInput, match=says) as caught:
+        to_rgb(message)
+    assert caught.value.cause == cause
+
+
+ENCODINGS = [
+    'rgb8',
+    'bgr8',
+    'mono8',
+    'mono16',
+    '8UC3',
+    '32FC1',
+    'bayer_grbg8',
+    'yuv422',
+    'nv21',
+    '?',
+]
+
+
+@given(
+    width=st.integers(0, 70),
+    height=st.integers(0, 70),
+    step=st.integers(0, 300),
+    length=st.integers(0, 20_000),
+    encoding=st.sampled_from(ENCODINGS),
+    big=st.booleans(),
+)
+def test_any_image_gives_rgb_or_a_reason(width, height, step, length, encoding, big):
+    message = Image(width=width, height=height, step=step, encoding=encoding)
+    message.is_bigendian = int(big)
+    message.data = array.array('B', bytes(length))
+    try:
+        image = to_rgb(message)
+    except UnusableInput:
+        return
+    assert image.shape == (height, width, 3)
+    assert image.dtype == np.uint8
+
+
+def test_what_cv_bridge_writes_is_read_back(street):
+    message = CvBridge().cv2_to_imgmsg(street, 'rgb8')
+    np.testing.assert_array_equal(to_rgb(message), street)

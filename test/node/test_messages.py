@@ -1,0 +1,49 @@
+"""People go into messages in metres, and come back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from std_msgs.msg import Header
+from test_people import people_at
+
+from metrabs_ros.node.messages import to_message, to_people
+from metrabs_ros.people import People
+from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
+
+HEADER = Header(frame_id='camera')
+
+
+def test_every_array_of_a_skeleton_is_as_long_as_the_joint_names():
+    message = to_message(people_at((0, 0, 3000), (500, 0, 4000)).with_skeleton(COCO_17), HEADER)
+    assert len(message.joint_names) == 17
+    assert len(message.skeletons) == 2
+    for skeleton in message.skeletons:
+        for name in skeleton.get_fields_and_field_types():
+            value = getattr(skeleton, name)
+            if hasattr(value, '__len__'):
+                assert len(value) == 17, name
+
+
+def test_positions_are_in_metres():
+    message = to_message(people_at((0, 0, 3000)), HEADER)
+    hips = [message.skeletons[0].positions[i] for i in (23, 24)]
+    assert sum(point.z for point in hips) / 2 == 3.0
+
+
+def test_people_come_back_as_they_went():
+    people = people_at((0, 0, 3000), (500, 0, 4000))
+    back = to_people(to_message(people, HEADER))
+    assert back.skeleton == people.skeleton
+    for field in dataclasses.fields(People):
+        if field.name != 'skeleton':
+            np.testing.assert_allclose(
+                getattr(back, field.name), getattr(people, field.name), rtol=1e-5, atol=1e-4
+            )
+
+
+def test_nobody_comes_back_as_nobody():
+    message = to_message(People.nobody(BLAZEPOSE_33), HEADER)
+    assert list(message.skeletons) == []
+    assert to_people(message).poses3d_mm.shape == (0, 33, 3)

@@ -1,0 +1,80 @@
+"""The rules that keep the package a house."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+import metrabs_ros
+
+PROJECT = pathlib.Path(__file__).parents[1]
+PACKAGE = PROJECT / 'metrabs_ros'
+ROS_ROOM = PACKAGE / 'node'
+ROS_MODULES = re.compile(
+    r'rclpy|tf2_\w+|message_filters|cv_bridge|\w+_interfaces|\w+_msgs|launch(_\w+)?'
+)
+
+MODULES = [file for file in PACKAGE.rglob('*.py') if ROS_ROOM not in file.parents]
+
+
+def imported_by(file: pathlib.Path) -> set[str]:
+    """Return the full names of the modules that a file imports, wherever it does so."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f'{node.module}.{alias.name}' for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize('file', MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_only_the_node_room_knows_ros(file):
+    for name in imported_by(file):
+        assert not ROS_MODULES.fullmatch(name.split('.')[0]), f'{file} imports {name}'
+        assert not name.startswith(('metrabs_ros.node', 'metrabs_ros.msg'))
+
+
+def test_everything_outside_the_node_room_runs_without_ros():
+    names = [
+        '.'.join(file.relative_to(PROJECT).with_suffix('').parts).removesuffix('.__init__')
+        for file in MODULES
+    ]
+    script = f"""
+import builtins, re, sys
+real_import = builtins.__import__
+def without_ros(name, *rest):
+    assert not re.fullmatch({ROS_MODULES.pattern!r}, name.split('.')[0]), name
+    return real_import(name, *rest)
+builtins.__import__ = without_ros
+for name in {sorted(names)!r}:
+    __import__(name)
+"""
+    subprocess.run([sys.executable, '-c', script], check=True, cwd=PROJECT)
+
+
+def test_all_versions_agree():
+    manifest = ElementTree.parse(PROJECT / 'package.xml').getroot()
+    assert manifest.findtext('version') == metrabs_ros.__version__
+    changes = (PROJECT / 'CHANGELOG.rst').read_text()
+    assert f'\n{metrabs_ros.__version__} (' in changes
+
+
+def test_package_xml_names_what_the_node_imports():
+    manifest = ElementTree.parse(PROJECT / 'package.xml').getroot()
+    declared = {element.text for element in manifest if element.tag.endswith('depend')}
+    wanted = {
+        *('rclpy', 'cv_bridge', 'message_filters', 'tf2_ros', 'sensor_msgs', 'geometry_msgs'),
+        *('visualization_msgs', 'diagnostic_msgs', 'std_msgs', 'std_srvs', 'launch_ros'),
+        *('python3-numpy', 'python3-opencv', 'python3-yaml'),
+    }
+    for file in ROS_ROOM.glob('*.py'):
+        roots = {name.split('.')[0] for name in imported_by(file)}
+        wanted |= {name for name in roots if ROS_MODULES.fullmatch(name)}
+    assert wanted <= declared

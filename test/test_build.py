@@ -1,0 +1,81 @@
+"""colcon builds the package as on a ROS install, and what it builds can be run."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PROJECT = pathlib.Path(__file__).parents[1]
+PREFIX = pathlib.Path(sys.prefix)
+
+
+@pytest.fixture(scope='module')
+def overlay(tmp_path_factory):
+    """Return the install folder of a scratch workspace with the package in it."""
+    workspace = tmp_path_factory.mktemp('workspace')
+    (workspace / 'src').mkdir()
+    (workspace / 'src' / 'metrabs_ros').symlink_to(PROJECT)
+    result = subprocess.run(
+        [
+            *(PREFIX / 'bin' / 'colcon', 'build', '--packages-select', 'metrabs_ros'),
+            *('--cmake-args', f'-DPython3_EXECUTABLE={sys.executable}', '-DBUILD_TESTING=OFF'),
+        ],
+        cwd=workspace,
+        env={
+            **os.environ,
+            'AMENT_PREFIX_PATH': str(PREFIX),
+            'CMAKE_PREFIX_PATH': str(PREFIX),
+            'PATH': f'{PREFIX / "bin"}:{os.environ["PATH"]}',
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return workspace / 'install'
+
+
+def in_overlay(overlay, command, timeout_s=60):
+    """Run a shell command with the overlay sourced, away from the source tree."""
+    return subprocess.run(
+        ['bash', '-c', f'source {overlay}/setup.bash && {command}'],
+        cwd=overlay,
+        env={**os.environ, 'PATH': f'{PREFIX / "bin"}:{os.environ["PATH"]}'},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
+def test_node_and_messages_come_from_the_overlay(overlay):
+    script = (
+        'import metrabs_ros, metrabs_ros.msg, metrabs_ros.node.pose_node as node;'
+        'print(metrabs_ros.__file__, metrabs_ros.msg.__file__, node.__file__);'
+        'metrabs_ros.load_model, metrabs_ros.msg.SkeletonArray'
+    )
+    result = in_overlay(overlay, f'python -c "{script}"')
+    assert result.returncode == 0, result.stderr
+    files = result.stdout.split()
+    assert len(files) == 3
+    assert all(file.startswith(str(overlay)) for file in files), files
+
+
+def test_the_executable_is_where_ros2_run_looks(overlay):
+    prefix = overlay / 'metrabs_ros'
+    executable = prefix / 'lib' / 'metrabs_ros' / 'pose_node'
+    assert os.access(executable, os.X_OK)
+    assert (prefix / 'share/ament_index/resource_index/packages/metrabs_ros').exists()
+    result = in_overlay(overlay, f'timeout --signal=INT 6 {executable}')
+    assert 'blazepose is ready' in result.stdout + result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize('folder', ['launch', 'config'])
+def test_launch_files_and_configuration_are_installed(overlay, folder):
+    installed = overlay / 'metrabs_ros' / 'share' / 'metrabs_ros' / folder
+    assert sorted(f.name for f in installed.iterdir() if f.is_file()) == sorted(
+        f.name for f in (PROJECT / folder).iterdir() if f.is_file()
+    )

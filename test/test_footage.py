@@ -1,0 +1,46 @@
+"""Footage comes from where it can be had, and is checked."""
+
+from __future__ import annotations
+
+import pytest
+
+from metrabs_ros import footage
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Return an empty cache folder."""
+    monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
+    return tmp_path
+
+
+def test_without_apt_it_is_a_photograph(cache, monkeypatch):
+    def write_photo(scratch, target):
+        target.write_bytes(b'photo')
+        return True
+
+    monkeypatch.setattr(footage.shutil, 'which', lambda name: None)
+    monkeypatch.setattr(footage, '_fetch_photo', write_photo)
+    assert footage.default_footage().name == 'astronaut.png'
+
+
+def test_without_anything_it_says_what_to_do(cache, monkeypatch):
+    monkeypatch.setattr(footage, '_run', lambda command, folder: False)
+    with pytest.raises(footage.FootageError, match='--input'):
+        footage.default_footage()
+
+
+def test_a_video_of_another_content_is_not_taken(cache, monkeypatch):
+    def other_video(command, folder):
+        (folder / 'a.deb').touch()
+        file = folder / footage.VIDEO_MEMBER
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b'other')
+        return command[0] != 'pip'
+
+    monkeypatch.setattr(footage.shutil, 'which', lambda name: name)
+    monkeypatch.setattr(footage, '_run', other_video)
+    monkeypatch.setattr(footage, '_fetch_photo', lambda scratch, target: False)
+    with pytest.raises(footage.FootageError):
+        footage.default_footage()
+    assert not (cache / 'footage' / 'vtest.avi').exists()
