@@ -13,7 +13,13 @@ from metrabs_ros.absolute import absolute_points
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import DEFAULT_UP, Camera
 from metrabs_ros.crop import Circles, sample_crops, virtual_cameras_on_circles
-from metrabs_ros.detectors.blazepose import BlazePoseDetector, Detections, Tile, all_tiles
+from metrabs_ros.detectors.blazepose import (
+    BlazePoseDetector,
+    Detections,
+    Tile,
+    all_tiles,
+    guess_neighbours,
+)
 from metrabs_ros.models.blazepose import BlazePoseLandmarks
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence
@@ -218,6 +224,13 @@ class PoseEstimator:
             sighting = self.believe(
                 image, camera, detections, antialias_factor, internal_batch_size
             )
+            guesses = Detections.concatenate(
+                [guess_neighbours(sighting.circles, side) for side in (-1, 1)]
+            )
+            neighbours = self.believe(
+                image, camera, guesses, antialias_factor, internal_batch_size
+            )
+            sighting = Sighting.concatenate([sighting, neighbours]).plausible(camera)
         else:
             sighting = self.look_twice(
                 image, camera, detections.circles, antialias_factor, internal_batch_size

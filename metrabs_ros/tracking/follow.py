@@ -10,7 +10,13 @@ import numpy as np
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop import Circles
-from metrabs_ros.detectors.blazepose import Detections, Tile, all_tiles, square_iou
+from metrabs_ros.detectors.blazepose import (
+    Detections,
+    Tile,
+    all_tiles,
+    guess_neighbours,
+    square_iou,
+)
 from metrabs_ros.estimator import PoseEstimator, Sighting
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import believable, convincing, distinct
@@ -46,6 +52,7 @@ class PeopleFollower:
         self._known: Sighting | None = None
         self._tiles: list[Tile] = []
         self._turn = 0
+        self._guesses = 0
         self._image_shape: tuple[int, ...] = ()
 
     def __call__(self, image: ImageArray, camera: Camera) -> People:
@@ -70,7 +77,8 @@ class PeopleFollower:
         # The two networks run side by side.
         detections = self._search.submit(self._estimator.detect, image, self._tiles_of_this_turn())
         followed = self._follow(image, camera)
-        found = self._meet(image, camera, detections.result(), followed)
+        candidates = Detections.concatenate([detections.result(), self._beside(followed)])
+        found = self._meet(image, camera, candidates, followed)
         together = Sighting.concatenate([followed, found])
         # Who is known already stays; of two known ones the longer known.
         known_since = -followed.people.ids.astype(np.float64)
@@ -101,6 +109,13 @@ class PeopleFollower:
         overlap = square_iou(detections.circles, followed.circles)
         known = overlap.max(axis=1, initial=0) > KNOWN_IOU
         return self._estimator.believe(image, camera, detections.select(~known))
+
+    def _beside(self, followed: Sighting) -> Detections:
+        """Guess that somebody is beside one of the followed, each time beside another one."""
+        count = len(followed.people)
+        self._guesses += 1
+        who = np.array([self._guesses // 2 % count] if count else [], int)
+        return guess_neighbours(followed.circles.select(who), side=(-1) ** (self._guesses % 2))
 
     def _tiles_of_this_turn(self) -> list[Tile]:
         if self._known is None:
