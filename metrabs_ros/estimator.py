@@ -351,9 +351,7 @@ class PoseEstimator:
         The detector's circles are coarse; those of the landmark network are steadier.  So who
         passes the first look is looked at again.
         """
-        # The confidence will be no higher than the detector's score, so some have no chance.
-        tilt_degrees = detections.circles.tilt_degrees(camera)
-        detections = detections.select(detections.scores > needed_confidence(tilt_degrees))
+        detections = with_a_chance(detections, camera)
         first = self.look(image, camera, detections.circles, antialias_factor, internal_batch_size)
         chance = np.flatnonzero(first.people.confidence > FIRST_LOOK_PRESENCE)
         first = first.select(chance).weighted(detections.scores[chance])
@@ -496,6 +494,12 @@ class PoseEstimator:
             in_view=(poses_mm[..., 2] > 0) & _inside_image(poses_px, image.shape),
             ids=np.full(len(poses_mm), UNKNOWN_ID),
         )
+
+
+def with_a_chance(detections: Detections, camera: Camera) -> Detections:
+    """Return those that may yet convince: no confidence exceeds the detector's score."""
+    tilt_degrees = detections.circles.tilt_degrees(camera)
+    return detections.select(detections.scores > needed_confidence(tilt_degrees))
 
 
 def camera_from_arguments(

@@ -23,6 +23,8 @@ from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.msg import SkeletonArray
 
+Key = tuple[int, int]
+
 FRAME_ID = 'camera_optical_frame'
 PICTURES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 STILL_FRAMES = 50
@@ -166,8 +168,10 @@ class CameraNode(Node):
         self._info = read_calibration(calibration) if calibration else None
         self._fov_degrees = fov_degrees
         self._rate_hz = rate_hz
-        self._answered: set[tuple[int, int]] = set()
-        self._unanswered = 0
+        self._answered: set[Key] = set()
+        self._in_flight: list[Key] = []
+        self._lost = 0
+        self._lost_in_a_row = 0
         self._images = self.create_publisher(Image, 'image', QoSProfile(depth=5))
         self._infos = self.create_publisher(CameraInfo, 'camera_info', QoSProfile(depth=5))
         self._answers = self.create_subscription(SkeletonArray, 'skeletons', self._take_answer, 10)
@@ -175,23 +179,25 @@ class CameraNode(Node):
     def play(self, readers: int) -> int:
         """Publish everything once there are readers; return how many images that were."""
         self._wait_for(readers)
-        in_flight: list[tuple[int, int]] = []
         start_s = time.monotonic()
         count = 0
         for count, image in enumerate(self._source, start=1):
-            in_flight.append(self._publish(image))
+            self._in_flight.append(self._publish(image))
             if self._source.is_live:
                 rclpy.spin_once(self, timeout_sec=0)
             elif self._rate_hz:
                 self._spin_until(start_s + count / self._rate_hz)
             else:
-                self._await_answers(in_flight, IN_FLIGHT - 1)
-        self._await_answers(in_flight, 0)
+                # The first alone: of two that come at once only the newest is worked on.
+                self._await_answers(IN_FLIGHT - 1 if count > 1 else 0)
+        self._await_answers(0)
+        if self._lost and not self._rate_hz:
+            print(f'camera: {self._lost} of {count} images got no answer', file=sys.stderr)
         # What was sent lives in this process's memory until the last reader has taken it.
         self._spin_until(time.monotonic() + SETTLING_S)
         return count
 
-    def _publish(self, image: ImageArray) -> tuple[int, int]:
+    def _publish(self, image: ImageArray) -> Key:
         if self._info is None:
             self._info = guess_calibration(self._fov_degrees, image.shape)
         message = Image()
@@ -223,25 +229,34 @@ class CameraNode(Node):
         # What this node has discovered, the others may not have discovered of each other yet.
         self._spin_until(time.monotonic() + SETTLING_S)
 
-    def _await_answers(self, in_flight: list[tuple[int, int]], at_most: int) -> None:
+    def _await_answers(self, at_most: int) -> None:
         """Wait until few images are without an answer; after a while, take them for lost."""
         deadline_s = time.monotonic() + ANSWER_PATIENCE_S
-        while len(in_flight) > at_most and time.monotonic() < deadline_s:
+        while len(self._in_flight) > at_most:
             rclpy.spin_once(self, timeout_sec=0.02)
-            in_flight[:] = [key for key in in_flight if key not in self._answered]
-        self._answered.clear()
-        self._unanswered = self._unanswered + 1 if len(in_flight) > at_most else 0
-        if self._unanswered == UNANSWERED:
+            self._settle_accounts()
+            if time.monotonic() > deadline_s:
+                self._lost += len(self._in_flight)
+                self._lost_in_a_row += 1
+                self._in_flight.clear()
+        if self._lost_in_a_row == UNANSWERED:
             raise UnusableSource('the pose node does not answer; the log above says why')
-        if self._unanswered:
-            in_flight.clear()
+
+    def _settle_accounts(self) -> None:
+        """Strike out what was answered, and what came before it: answers come in order."""
+        answered = [i for i, key in enumerate(self._in_flight) if key in self._answered]
+        if answered:
+            self._lost += answered[-1] + 1 - len(answered)
+            self._lost_in_a_row = 0
+            del self._in_flight[: answered[-1] + 1]
+        self._answered.clear()
 
     def _spin_until(self, moment_s: float) -> None:
         while (left_s := moment_s - time.monotonic()) > 0:
             rclpy.spin_once(self, timeout_sec=left_s)
 
 
-def _key(stamp: Time) -> tuple[int, int]:
+def _key(stamp: Time) -> Key:
     return stamp.sec, stamp.nanosec
 
 

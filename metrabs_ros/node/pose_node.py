@@ -126,9 +126,11 @@ class PoseNode(Node):
         people = self._follow(image, camera)
         header = frame.image.header
         message = messages.to_message(people.with_skeleton(self._skeleton), header)
-        self._skeletons.publish(message)
-        self._markers.publish(self._write_markers(message))
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._write_markers(message))
         self._transforms.sendTransform(transforms.to_transforms(people, header))
+        # Last, so that who has the skeletons can look up the transforms.
+        self._skeletons.publish(message)
         self.tally.worked_on += 1
         self.tally.people = len(people)
 

@@ -23,6 +23,8 @@ from metrabs_ros.plausibility import believable, convincing, distinct
 
 LEAST_PRESENCE = 0.5
 KNOWN_IOU = 0.6
+FRAMES_PER_GUESS = 2
+CANDIDATES_PER_FRAME = 3
 
 
 class PeopleFollower:
@@ -52,7 +54,7 @@ class PeopleFollower:
         self._known: Sighting | None = None
         self._tiles: list[Tile] = []
         self._turn = 0
-        self._guesses = 0
+        self._frames = 0
         self._image_shape: tuple[int, ...] = ()
 
     def __call__(self, image: ImageArray, camera: Camera) -> People:
@@ -108,14 +110,19 @@ class PeopleFollower:
         """Look at those who were detected and are not among the followed."""
         overlap = square_iou(detections.circles, followed.circles)
         known = overlap.max(axis=1, initial=0) > KNOWN_IOU
-        return self._estimator.believe(image, camera, detections.select(~known))
+        candidates = detections.select(~known)
+        if self._known is not None:
+            surest = np.argsort(-candidates.scores, kind='stable')[:CANDIDATES_PER_FRAME]
+            candidates = candidates.select(surest)
+        return self._estimator.believe(image, camera, candidates)
 
     def _beside(self, followed: Sighting) -> Detections:
         """Guess that somebody is beside one of the followed, each time beside another one."""
-        count = len(followed.people)
-        self._guesses += 1
-        who = np.array([self._guesses // 2 % count] if count else [], int)
-        return guess_neighbours(followed.circles.select(who), side=(-1) ** (self._guesses % 2))
+        self._frames += 1
+        turn, rest = divmod(self._frames, FRAMES_PER_GUESS)
+        count = len(followed.people) if rest == 0 else 0
+        who = np.array([turn // 2 % count] if count else [], int)
+        return guess_neighbours(followed.circles.select(who), side=(-1) ** turn)
 
     def _tiles_of_this_turn(self) -> list[Tile]:
         if self._known is None:

@@ -1,0 +1,17 @@
+"""What a result was measured on."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+
+
+def describe() -> str:
+    """Return the processor, the number of cores and the version of Python."""
+    processor = platform.processor()
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+        if line.startswith('model name'):
+            processor = line.split(':')[1].strip()
+            break
+    return f'{processor}, {os.cpu_count()} cores, Python {platform.python_version()}'
