@@ -14,7 +14,6 @@ import numpy as np
 import rclpy
 import yaml
 from builtin_interfaces.msg import Time
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
@@ -22,6 +21,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node import lifetime
 
 Key = tuple[int, int]
 
@@ -272,20 +272,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         '--readers', type=int, default=1, help='how many subscribers of the images to wait for'
     )
-    rclpy.init()
     chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
-    try:
-        source = Source(chosen.input)
-        camera = CameraNode(source, chosen.calibration, chosen.fov, chosen.rate)
-        if not camera.play(chosen.readers):
-            raise UnusableSource(f'{chosen.input} holds no images that can be read')
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    except ValueError as error:
-        print(f'camera: {error}', file=sys.stderr)
-        return 1
-    finally:
-        rclpy.try_shutdown()
+    with lifetime.ros():
+        try:
+            source = Source(chosen.input)
+            camera = CameraNode(source, chosen.calibration, chosen.fov, chosen.rate)
+            if not camera.play(chosen.readers):
+                raise UnusableSource(f'{chosen.input} holds no images that can be read')
+        except ValueError as error:
+            print(f'camera: {error}', file=sys.stderr)
+            return 1
     return 0
 
 

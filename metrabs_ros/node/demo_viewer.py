@@ -13,7 +13,6 @@ import numpy as np
 import rclpy
 from cv_bridge import CvBridge
 from message_filters import Subscriber, TimeSynchronizer
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
@@ -21,6 +20,7 @@ from sensor_msgs.msg import Image
 from metrabs_ros import drawing
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node import lifetime
 from metrabs_ros.node.messages import to_people
 
 QUEUE_SIZE = 30
@@ -108,16 +108,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--output', type=pathlib.Path, required=True, help='folder')
     parser.add_argument('--rate', type=float, default=10.0, help="the video's frame rate")
-    rclpy.init()
     chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
-    viewer = ViewerNode(chosen.output, chosen.rate)
-    try:
-        rclpy.spin(viewer)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        status = viewer.finish()
-        rclpy.try_shutdown()
+    status = 1
+    with lifetime.ros():
+        viewer = ViewerNode(chosen.output, chosen.rate)
+        try:
+            rclpy.spin(viewer)
+        finally:
+            status = viewer.finish()
     return status
 
 

@@ -11,7 +11,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from message_filters import Subscriber, TimeSynchronizer
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
@@ -21,7 +20,7 @@ from visualization_msgs.msg import MarkerArray
 import metrabs_ros
 from metrabs_ros.models.store import WeightsError
 from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.node import diagnostics, messages, transforms
+from metrabs_ros.node import diagnostics, lifetime, messages, transforms
 from metrabs_ros.node.cameras import to_camera
 from metrabs_ros.node.drops import Drops, UnusableInput
 from metrabs_ros.node.images import to_rgb
@@ -151,26 +150,17 @@ class PoseNode(Node):
 
 def main() -> int:
     """Run the node until it is told to end; return the exit status."""
-    rclpy.init()
-    node = None
-    try:
-        node = PoseNode()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    except (WeightsError, ValueError, ImportError) as error:
-        rclpy.logging.get_logger('pose').fatal(str(error))
-        return 1
-    except Exception:
-        # Told to end while the node was still being made.
-        if not rclpy.ok():
-            return 0
-        raise
-    finally:
-        if node is not None:
+    with lifetime.ros():
+        try:
+            node = PoseNode()
+        except (WeightsError, ValueError, ImportError) as error:
+            rclpy.logging.get_logger('pose').fatal(str(error))
+            return 1
+        try:
+            rclpy.spin(node)
+        finally:
             node.stop()
             node.destroy_node()
-        rclpy.try_shutdown()
     return 0
 
 
