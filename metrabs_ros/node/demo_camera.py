@@ -183,6 +183,7 @@ class CameraNode(Node):
         count = 0
         for count, image in enumerate(self._source, start=1):
             self._in_flight.append(self._publish(image))
+            self._settle_accounts()
             if self._source.is_live:
                 rclpy.spin_once(self, timeout_sec=0)
             elif self._rate_hz:
