@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from metrabs_ros.absolute import absolute_points
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import DEFAULT_UP, Camera
-from metrabs_ros.crop import Circles, sample_crops, virtual_cameras_on_circles
+from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
+from metrabs_ros.crop.sampling import sample_crops
 from metrabs_ros.detectors.blazepose import (
     BlazePoseDetector,
     Detections,
@@ -473,7 +474,7 @@ class PoseEstimator:
             sides_swapped = self.skeleton('').mirror
             poses_mm, visibility = poses_mm[:, sides_swapped], visibility[:, sides_swapped]
         people = self._people(image, camera, poses_mm, visibility, seen.presence)
-        return Sighting(people, virtual.circles_in_image(seen.circles, camera))
+        return Sighting(people, seen.circles.in_image(virtual, camera))
 
     def _people(
         self,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import IMAGE_SHAPE, angles, cameras, standing_person
 
 from metrabs_ros.absolute import absolute_points, reference_point
-from metrabs_ros.crop import Circles, virtual_cameras_on_circles
+from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
 
 
 @given(

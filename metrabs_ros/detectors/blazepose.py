@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.crop import Circles
+from metrabs_ros.crop.circles import Circles
 from metrabs_ros.engines.openvino import OpenVinoEngine
 from metrabs_ros.models.blazepose import sigmoid
 

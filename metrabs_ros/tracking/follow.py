@@ -9,7 +9,7 @@ import numpy as np
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop import Circles
+from metrabs_ros.crop.circles import Circles
 from metrabs_ros.detectors.blazepose import (
     Detections,
     Tile,

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrabs_ros.crop import Circles
+from metrabs_ros.crop.circles import Circles
 from metrabs_ros.detectors.blazepose import (
     Detections,
     all_tiles,

@@ -1,0 +1,135 @@
+"""Circles around people, and the virtual cameras that look at them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.camera import Camera
+from metrabs_ros.crop.virtual import VirtualCameras, look_at, project_rays
+
+
+@dataclasses.dataclass(frozen=True)
+class Circles:
+    """
+    Where people are, each as a circle around the body with an upright direction.
+
+    Parameters
+    ----------
+    centre_px
+        [N, 2], image pixels, between the hips.
+    rim_px
+        [N, 2], image pixels, the circle's uppermost point as the person sees it.
+    """
+
+    centre_px: FloatArray
+    rim_px: FloatArray
+
+    def __len__(self) -> int:
+        """Return the number of circles."""
+        return len(self.centre_px)
+
+    @property
+    def radius_px(self) -> FloatArray:
+        """The circles' radii, [N], image pixels."""
+        return np.linalg.norm(self.rim_px - self.centre_px, axis=-1)
+
+    def select(self, which: NDArray[Any]) -> Circles:
+        """Return the circles at an index array or mask."""
+        return Circles(self.centre_px[which], self.rim_px[which])
+
+    @classmethod
+    def concatenate(cls, *several: Circles) -> Circles:
+        """Join several sets of circles into one."""
+        return cls(
+            np.concatenate([circles.centre_px for circles in several]),
+            np.concatenate([circles.rim_px for circles in several]),
+        )
+
+    @classmethod
+    def mean(cls, several: Sequence[Circles]) -> Circles:
+        """Return the mean of several circles around each person."""
+        return cls(
+            np.mean([circles.centre_px for circles in several], axis=0),
+            np.mean([circles.rim_px for circles in several], axis=0),
+        )
+
+    @classmethod
+    def around_boxes(cls, boxes: FloatArray, camera: Camera) -> Circles:
+        """
+        Draw circles around people of whom only boxes are known.
+
+        Parameters
+        ----------
+        boxes
+            [N, 4] or more columns: left, top, width, height in pixels.
+        camera
+            Its up direction is taken for the people's.
+        """
+        boxes = np.asarray(boxes, np.float64)
+        centre_px = boxes[:, :2] + boxes[:, 2:4] / 2
+        radius_px = boxes[:, 2:4].max(axis=1, keepdims=True) / 2
+        return cls(centre_px, centre_px + radius_px * up_in_image(centre_px, camera))
+
+    def in_image(self, virtual: VirtualCameras, camera: Camera) -> Circles:
+        """Take circles in the pixels of crops, one a crop, to the real camera's image."""
+        points_px = np.stack([self.centre_px, self.rim_px], axis=1)
+        centre_px, rim_px = virtual.to_image(points_px, camera).swapaxes(0, 1)
+        return Circles(centre_px, rim_px)
+
+    def tilt_degrees(self, camera: Camera) -> FloatArray:
+        """Return how far each person leans from the world's up as seen there, [N], 0 to 180."""
+        own = self.rim_px - self.centre_px
+        up = up_in_image(self.centre_px, camera)
+        cross = own[:, 0] * up[:, 1] - own[:, 1] * up[:, 0]
+        return np.degrees(np.abs(np.arctan2(cross, (own * up).sum(axis=-1))))
+
+
+def up_in_image(points_px: FloatArray, camera: Camera) -> FloatArray:
+    """
+    Return the direction in the image of the world's up, at pixels [N, 2].
+
+    Returns
+    -------
+    [N, 2], unit vectors; straight up in the image where the camera looks along the up direction.
+    """
+    rays = camera.unproject(points_px)
+    direction = camera.project(1000 * (rays + 1e-3 * camera.up)) - points_px
+    length = np.linalg.norm(direction, axis=-1, keepdims=True)
+    return np.where(length > 1e-6, direction / np.maximum(length, 1e-6), (0.0, -1.0))
+
+
+def virtual_cameras_on_circles(
+    circles: Circles, camera: Camera, side_px: int, margin: float
+) -> VirtualCameras:
+    """
+    Point a virtual camera at each circle.
+
+    Parameters
+    ----------
+    circles
+        N of them.
+    camera
+        The real camera.
+    side_px
+        Height and width of the crops.
+    margin
+        How many times its diameter is visible around a circle.
+    """
+    centre_ray = camera.unproject(circles.centre_px)
+    rim_ray = camera.unproject(circles.rim_px)
+    rotation = look_at(centre_ray, rim_ray - centre_ray)
+    turned = camera.intrinsic_matrix @ rotation
+    centre_px = project_rays(turned, centre_ray)
+    rim_px = project_rays(turned, rim_ray)
+    diameter_px = 2 * np.linalg.norm(rim_px - centre_px, axis=-1)
+    scale = side_px / np.maximum(margin * diameter_px, 1e-6)
+    intrinsics = np.tile(np.eye(3), (len(circles), 1, 1))
+    intrinsics[:, :2, :2] = camera.intrinsic_matrix[:2, :2] * scale[:, None, None]
+    intrinsics[:, :2, 2] = side_px / 2
+    return VirtualCameras(rotation, intrinsics, side_px, scale)

@@ -1,0 +1,44 @@
+"""Images as light: gamma, and the pyramid of halved images."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.arrays import FloatArray, ImageArray
+
+GAMMA = 2.2
+PYRAMID_LEVELS = 3
+_DECODED = (np.arange(256, dtype=np.float32) / 255) ** GAMMA
+
+
+def corner_aligned_scaling(factor: float) -> FloatArray:
+    """Return the [3, 3] pixel transform of a resize that keeps the image's outer edges."""
+    shift = (factor - 1) / 2
+    return np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1]])
+
+
+def decoded_region(
+    image: ImageArray, touched_px: FloatArray, level: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """
+    Gamma-decode the part of the image that a crop touches, at a level of the pyramid.
+
+    Returns
+    -------
+    The part's upper left pixel [2] at that level, and the part [h, w, 3] in linear light.
+    """
+    step = 2**level
+    limit = np.array(image.shape[1::-1]) // step
+    touched_px = np.nan_to_num(touched_px, posinf=1e9, neginf=-1e9)
+    low = np.clip(np.floor(touched_px.min(axis=0)).astype(np.int64) - 1, 0, limit)
+    high = np.clip(np.ceil(touched_px.max(axis=0)).astype(np.int64) + 2, 0, limit)
+    if (high <= low).any():
+        return low, np.zeros((0, 0, 3), np.float32)
+    part = image[low[1] * step : high[1] * step, low[0] * step : high[0] * step]
+    decoded = np.asarray(cv2.LUT(np.ascontiguousarray(part), _DECODED), np.float32)
+    for _ in range(level):
+        half = (decoded.shape[1] // 2, decoded.shape[0] // 2)
+        decoded = np.asarray(cv2.resize(decoded, half, interpolation=cv2.INTER_AREA), np.float32)
+    return low, decoded

@@ -1,0 +1,57 @@
+"""Circles are looked at upright, through any lens, and found again in the image."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import cameras
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.crop.circles import Circles, up_in_image, virtual_cameras_on_circles
+
+
+@st.composite
+def circles(draw):
+    """Return one circle somewhere in the image."""
+    centre = np.array([draw(st.floats(100, 1800)), draw(st.floats(100, 980))])
+    angle, radius = draw(st.floats(0, 2 * np.pi)), draw(st.floats(20, 300))
+    rim = centre + radius * np.array([np.cos(angle), np.sin(angle)])
+    return Circles(centre[None], rim[None])
+
+
+@given(camera=cameras(), circle=circles())
+def test_circle_is_centred_and_upright_in_its_crop(camera, circle):
+    virtual = virtual_cameras_on_circles(circle, camera, side_px=256, margin=1.25)
+    rays = camera.unproject(np.concatenate([circle.centre_px, circle.rim_px]))
+    seen = rays @ virtual.rotation[0].T @ virtual.intrinsic_matrix[0].T
+    centre, rim = seen[:, :2] / seen[:, 2:]
+    np.testing.assert_allclose(centre, (128, 128), atol=1e-3)
+    # Upright to what the image's aspect ratio can shear it by.
+    np.testing.assert_allclose(rim, (128, 128 - 128 / 1.25), atol=0.5)
+
+
+@given(camera=cameras(), circle=circles())
+def test_circles_go_to_the_crop_and_back(camera, circle):
+    virtual = virtual_cameras_on_circles(circle, camera, side_px=256, margin=1.25)
+    in_crop = Circles(np.array([[128.0, 128]]), np.array([[128.0, 128 - 128 / 1.25]]))
+    back = in_crop.in_image(virtual, camera)
+    np.testing.assert_allclose(back.centre_px, circle.centre_px, atol=0.05)
+    np.testing.assert_allclose(back.rim_px, circle.rim_px, atol=0.05 * circle.radius_px.max())
+
+
+@given(camera=cameras(), pixel=st.tuples(st.floats(200, 1700), st.floats(200, 900)))
+def test_circles_around_boxes_lean_with_the_world(camera, pixel):
+    boxes = np.array([[pixel[0] - 30, pixel[1] - 80, 60, 160]])
+    around = Circles.around_boxes(boxes, camera)
+    np.testing.assert_allclose(around.centre_px, [pixel])
+    np.testing.assert_allclose(around.radius_px, 80)
+    np.testing.assert_allclose(around.tilt_degrees(camera), 0, atol=1e-4)
+
+
+def test_up_in_the_image_is_up_where_the_camera_looks_along_it():
+    camera = Camera(
+        np.array([[800.0, 0, 320], [0, 800, 240], [0, 0, 1]]),
+        world_up_vector=np.array([0, 0, -1.0]),
+    )
+    np.testing.assert_allclose(up_in_image(np.array([[320.0, 240]]), camera), [[0, -1]])
