@@ -19,6 +19,14 @@ setup(
     packages=find_packages(include=['metrabs_ros', 'metrabs_ros.*']),
     python_requires='>=3.10',
     package_data={'metrabs_ros.node': ['*.xml']},
-    install_requires=['numpy', 'opencv-python-headless<5', 'openvino', 'PyYAML'],
+    install_requires=[
+        'numpy',
+        'opencv-python-headless<5',
+        'openvino',
+        'PyYAML',
+        'torch',
+        'tqdm',
+    ],
+    extras_require={'ultralytics': ['ultralytics']},
     entry_points={'console_scripts': ['metrabs_ros = metrabs_ros.cli:main']},
 )

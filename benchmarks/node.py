@@ -77,7 +77,7 @@ class TimedNode(PoseNode):
             self._estimator_s = time.perf_counter() - start_s
             return people
 
-        self._follow = estimate
+        self._find_people = estimate
 
     def _receive(self, image: Image, info: CameraInfo) -> None:
         self._received_s[id(image)] = time.perf_counter()

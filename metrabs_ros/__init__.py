@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ __version__ = '0.1.0'
 
 
 def load_model(
-    name_or_folder: str,
+    name_or_folder: str | os.PathLike[str],
     engine: str = 'auto',
     precision: str = 'auto',
     device: str = 'auto',
@@ -29,22 +30,26 @@ def load_model(
     Parameters
     ----------
     name_or_folder
-        ``blazepose``, whose weights are fetched at the first use.
+        ``blazepose``, ``metrabs_s`` or ``metrabs_l``, whose weights are fetched at the first
+        use, or a folder with a MeTRAbs checkpoint as published for PyTorch.
     engine
-        ``auto`` or ``openvino``.
+        ``auto``; or ``openvino`` for BlazePose, ``torch`` for MeTRAbs.
     precision
         ``auto`` or ``fp32``.
     device
-        ``auto`` or ``cpu``.
+        ``auto`` or ``cpu``; for MeTRAbs also ``cuda``, which auto takes where it is there.
     detector
-        ``auto`` or ``blazepose``.
+        What finds people for MeTRAbs: ``auto``, ``blazepose``, ``onnx:FILE`` (of the YOLO or DETR
+        family) or ``ultralytics:NAME``.
 
     Raises
     ------
     ValueError
-        If there is no such model, or it cannot run in the way asked for.
+        If there is no such model or detector, or it cannot run in the way asked for.
+    ImportError
+        If a package is needed that is not installed.
     metrabs_ros.models.store.WeightsError
-        If the weights are damaged or cannot be fetched.
+        If the weights are damaged, do not fit together or cannot be fetched.
     """
     from metrabs_ros.models import load
 

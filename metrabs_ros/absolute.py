@@ -17,7 +17,11 @@ RIDGE = 0.1
 
 
 def absolute_points(
-    image_points: FloatArray, root_relative_mm: FloatArray, inside: BoolArray, mix: float = 0.5
+    image_points: FloatArray,
+    root_relative_mm: FloatArray,
+    reference_mm: FloatArray,
+    inside: BoolArray,
+    mix: float = 0.5,
 ) -> FloatArray:
     """
     Place poses in front of the camera.
@@ -31,6 +35,8 @@ def absolute_points(
         [N, J, 2], on the plane at depth 1 of an undistorted camera.
     root_relative_mm
         [N, J, 3], millimetres, along that camera's axes.
+    reference_mm
+        [N, 3], where the root is: of `full_perspective` or `weak_perspective`.
     inside
         [N, J], which image points are to be trusted.
     mix
@@ -38,17 +44,16 @@ def absolute_points(
 
     Returns
     -------
-    [N, J, 3] millimetres in that camera's frame.
+    [N, J, 3] millimetres, in that camera's frame.
     """
-    root_mm = reference_point(image_points, root_relative_mm, inside)
-    moved_mm = root_relative_mm + root_mm[:, None]
+    moved_mm = root_relative_mm + reference_mm[:, None]
     rays = np.concatenate([image_points, np.ones_like(image_points[..., :1])], axis=-1)
     back_projected_mm = rays * moved_mm[..., 2:]
     mixed_mm = mix * moved_mm + (1 - mix) * back_projected_mm
     return np.where(inside[..., None], mixed_mm, moved_mm)
 
 
-def reference_point(
+def full_perspective(
     image_points: FloatArray, root_relative_mm: FloatArray, inside: BoolArray
 ) -> FloatArray:
     """
@@ -93,6 +98,46 @@ def reference_point(
     scaled = np.linalg.solve(normal, right[..., None])[..., 0]
     scaled[:, 2] /= point_scale
     return scaled * target_scale[:, None]
+
+
+def weak_perspective(
+    image_points: FloatArray, root_relative_mm: FloatArray, inside: BoolArray
+) -> FloatArray:
+    """
+    Find where the root is as if all joints had the same depth (T-BIOM 2021, section III-D).
+
+    The depth is the ratio of the pose's size in space to its size in the image, over the joints
+    inside the view.
+
+    Parameters
+    ----------
+    image_points
+        [N, J, 2], on the plane at depth 1.
+    root_relative_mm
+        [N, J, 3], millimetres.
+    inside
+        [N, J], which image points are to be trusted.
+
+    Returns
+    -------
+    [N, 3] millimetres.
+    """
+    points = np.asarray(image_points, np.float64)
+    relative_mm = np.asarray(root_relative_mm, np.float64)
+    # Where no joint is inside, all there are give at least the direction.
+    counted = inside | ~inside.any(axis=1, keepdims=True)
+    share = counted / counted.sum(axis=1, keepdims=True)
+    depth_mm = _spread(relative_mm[..., :2], share) / _spread(points, share)
+    mean_point = np.einsum('nj,njc->nc', share, points)
+    ray = np.concatenate([mean_point, np.ones_like(mean_point[:, :1])], axis=-1)
+    return ray * depth_mm[:, None] - np.einsum('nj,njc->nc', share, relative_mm)
+
+
+def _spread(points: FloatArray, share: FloatArray) -> FloatArray:
+    """Return how far points [N, J, D] lie from their mean weighted by shares [N, J], [N]."""
+    deviation = points - np.einsum('nj,njd->nd', share, points)[:, None]
+    variance = np.einsum('nj,njd->n', share, deviation**2)
+    return np.maximum(np.sqrt(variance + 1e-10), 1e-5)
 
 
 def _root_mean_square(values: FloatArray) -> FloatArray:

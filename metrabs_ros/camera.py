@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from metrabs_ros.arrays import FloatArray
+
+if TYPE_CHECKING:
+    import torch
+
+Coordinate = TypeVar('Coordinate', FloatArray, 'torch.Tensor')
 
 DISTORTION_LENGTHS = (0, 4, 5, 8, 12)
 """How many OpenCV coefficients (k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4) a lens may have."""
@@ -61,11 +66,11 @@ class Camera:
             raise ValueError(f'intrinsic_matrix ends in {intrinsics[2]}, not in 0, 0, 1')
         if abs(np.linalg.det(intrinsics)) < 1e-9:
             raise ValueError(f'intrinsic_matrix cannot be inverted: {intrinsics.tolist()}')
-        coeffs = np.asarray(self.distortion_coeffs, np.float64).reshape(-1)
+        coeffs = as_numbers('distortion_coeffs', self.distortion_coeffs).reshape(-1)
         if len(coeffs) not in DISTORTION_LENGTHS:
             raise ValueError(
-                f'distortion_coeffs has {len(coeffs)} values; a lens model has one of '
-                f'{DISTORTION_LENGTHS}'
+                f'distortion_coeffs has {len(coeffs)} values: {coeffs.tolist()}; a lens model has '
+                f'one of {DISTORTION_LENGTHS}'
             )
         if not coeffs.any():
             coeffs = np.zeros(0)
@@ -103,8 +108,8 @@ class Camera:
         """
         if not 0 < fov_degrees < 180:
             raise ValueError(
-                f'the field of view is {fov_degrees} degrees; a pinhole camera has '
-                'more than 0 and less than 180'
+                f'default_fov_degrees is {fov_degrees}; a pinhole camera sees more than 0 and '
+                'less than 180 degrees'
             )
         height, width = image_shape[:2]
         focal_px = max(height, width) / (2 * np.tan(np.radians(fov_degrees) / 2))
@@ -157,17 +162,29 @@ def distort(points: FloatArray, coeffs: FloatArray) -> FloatArray:
     """
     if not len(coeffs):
         return points
-    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = np.pad(coeffs, (0, 12 - len(coeffs)))
-    x, y = points[..., 0], points[..., 1]
+    return np.stack(distort_xy(points[..., 0], points[..., 1], coeffs), axis=-1)
+
+
+def distort_xy(x: Coordinate, y: Coordinate, coeffs: FloatArray) -> tuple[Coordinate, Coordinate]:
+    """Apply the lens model as `distort` does, to arrays or tensors of coordinates."""
+    radial, shift_x, shift_y = _radial_and_shift(x, y, coeffs)
+    return x * radial + shift_x, y * radial + shift_y
+
+
+def _radial_and_shift(
+    x: Coordinate, y: Coordinate, coeffs: FloatArray
+) -> tuple[Coordinate, Coordinate, Coordinate]:
+    """Return the lens model's factor, and its tangential and thin-prism shifts in x and y."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = _all_coeffs(coeffs)
     r2 = x * x + y * y
     radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-    return np.stack(
-        [
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + r2 * (s1 + s2 * r2),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + r2 * (s3 + s4 * r2),
-        ],
-        axis=-1,
-    )
+    shift_x = 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + r2 * (s1 + s2 * r2)
+    shift_y = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + r2 * (s3 + s4 * r2)
+    return radial, shift_x, shift_y
+
+
+def _all_coeffs(coeffs: FloatArray) -> list[float]:
+    return np.pad(coeffs, (0, 12 - len(coeffs))).tolist()
 
 
 def undistort(points: FloatArray, coeffs: FloatArray, max_steps: int = 30) -> FloatArray:
@@ -211,9 +228,39 @@ def undistort(points: FloatArray, coeffs: FloatArray, max_steps: int = 30) -> Fl
     return guess
 
 
+def undistort_by_fixed_point(points: FloatArray, coeffs: FloatArray, steps: int = 5) -> FloatArray:
+    """
+    Invert `distort` roughly, by a fixed number of fixed-point steps.
+
+    The networks were trained and published with it, so that boxes near the edge of a strong lens
+    are to be looked at exactly so far off.
+
+    Parameters
+    ----------
+    points
+        [..., 2], distorted, on the plane at depth 1.
+    coeffs
+        As in `distort`.
+    steps
+        How many.
+
+    Returns
+    -------
+    [..., 2]; not finite where the steps run away.
+    """
+    if not len(coeffs):
+        return points
+    x, y = points[..., 0], points[..., 1]
+    with np.errstate(over='ignore', invalid='ignore', divide='ignore'):
+        for _ in range(steps):
+            radial, shift_x, shift_y = _radial_and_shift(x, y, coeffs)
+            x, y = (points[..., 0] - shift_x) / radial, (points[..., 1] - shift_y) / radial
+    return np.stack([x, y], axis=-1)
+
+
 def _distortion_jacobian(points: FloatArray, coeffs: FloatArray) -> FloatArray:
     """Return the derivative [..., 2, 2] of `distort` at points [..., 2]."""
-    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = np.pad(coeffs, (0, 12 - len(coeffs)))
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = _all_coeffs(coeffs)
     x, y = points[..., 0], points[..., 1]
     r2 = x * x + y * y
     above = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
@@ -241,10 +288,27 @@ def _regularised(matrices: FloatArray) -> FloatArray:
     return np.where(usable[..., None, None], matrices, np.eye(2))
 
 
+def as_numbers(name: str, value: ArrayLike) -> FloatArray:
+    """
+    Return an argument as an array.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything but numbers; the message names it.
+    """
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{name} is not an array of numbers: {value!r}') from error
+
+
 def _as_finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
-    array = np.asarray(value, np.float64)
+    array = as_numbers(name, value)
     if array.shape != shape:
-        raise ValueError(f'{name} has shape {array.shape}, expected {shape}')
+        raise ValueError(
+            f'{name} has shape {array.shape}, expected {shape}; it is {array.tolist()}'
+        )
     if not np.isfinite(array).all():
         raise ValueError(f'{name} holds a value that is not finite: {array.tolist()}')
     return array

@@ -31,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
     fetch = commands.add_parser('fetch', help='fetch the weights of a model')
-    fetch.add_argument('model', choices=['blazepose'])
+    fetch.add_argument('model', choices=store.MODELS)
+    fetch.add_argument('--url', help='take a MeTRAbs release from here, for example from a mirror')
     fetch.set_defaults(run=_fetch)
 
     play = commands.add_parser('demo', help='run a camera, the pose node and a viewer')
@@ -45,13 +46,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fetch(chosen: argparse.Namespace) -> int:
-    print(f'the BlazePose weights are in {store.fetch_blazepose()}')
+    print(f'the {chosen.model} weights are in {store.fetch(chosen.model, chosen.url)}')
     return 0
 
 
 def _demo(chosen: argparse.Namespace) -> int:
     source = pathlib.Path(chosen.input) if chosen.input else default_footage()
-    store.fetch_blazepose()
+    store.fetch(store.BLAZEPOSE)
     options = ['--fov', str(chosen.fov), '--rate', str(chosen.rate)]
     if chosen.calibration:
         options += ['--calibration', chosen.calibration]

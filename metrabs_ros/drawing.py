@@ -48,10 +48,9 @@ def draw_people(image_bgr: ImageArray, people: People) -> None:
 
 def describe(people: People, index: int) -> str:
     """Say in a few words who is where."""
-    return (
-        f'{people.ids[index]}: {people.distances_mm[index] / 1000:.1f} m, '
-        f'{people.statures_mm[index] / 1000:.2f} m tall'
-    )
+    where = f'{people.ids[index]}: {people.distances_mm[index] / 1000:.1f} m'
+    stature_mm = people.statures_mm[index]
+    return where if np.isnan(stature_mm) else f'{where}, {stature_mm / 1000:.2f} m tall'
 
 
 def draw_from_above(

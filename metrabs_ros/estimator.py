@@ -1,138 +1,155 @@
-"""The steps from an image to its people, in order."""
+"""The front door: from an image and what is known of its camera to its people's poses."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrabs_ros.absolute import absolute_points
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.camera import DEFAULT_UP, Camera
-from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
-from metrabs_ros.crop.sampling import sample_crops
-from metrabs_ros.detectors.blazepose import (
-    BlazePoseDetector,
-    Detections,
-    Tile,
-    all_tiles,
-    guess_neighbours,
-)
-from metrabs_ros.models.blazepose import BlazePoseLandmarks
-from metrabs_ros.people import UNKNOWN_ID, People
-from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence
-from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.camera import DEFAULT_UP, Camera, as_numbers
+from metrabs_ros.skeleton import Convention, Skeleton
 
 Prediction = dict[str, FloatArray]
 
 DEFAULT_FOV_DEGREES = 55.0
-DETECTOR_THRESHOLD = 0.4
 DETECTOR_NMS_IOU = 0.7
-FIRST_LOOK_PRESENCE = 0.1
-BOX_MARGIN = 0.1
+SMALLEST_IMAGE_PX = 2
+SMALLEST_BOX_PX = 1.0
+PER_IMAGE_AXES = {'intrinsic_matrix': 2, 'distortion_coeffs': 1, 'extrinsic_matrix': 2}
+"""The arguments that can differ from image to image, and how many axes they have for one."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Sighting:
+class Options:
     """
-    People, and where to look for them next.
+    How to look for people and at them; see `PoseEstimator.detect_poses`.
+
+    Raises
+    ------
+    ValueError
+        If a value cannot be what its name says.
+    """
+
+    internal_batch_size: int = 64
+    antialias_factor: int = 1
+    num_aug: int = 1
+    detector_threshold: float | None = None
+    detector_nms_iou_threshold: float = DETECTOR_NMS_IOU
+    max_detections: int = -1
+    detector_flip_aug: bool | None = None
+    suppress_implausible_poses: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name in ('internal_batch_size', 'antialias_factor', 'num_aug'):
+            _refuse_unless(_is_whole(getattr(self, name), 1), name, self, 'a whole number from 1')
+        count = self.max_detections
+        _refuse_unless(_is_whole(count, -1), 'max_detections', self, '-1 or a whole number from 0')
+        for name in ('detector_threshold', 'detector_nms_iou_threshold'):
+            value = getattr(self, name)
+            fits = isinstance(value, numbers.Real) and 0 <= float(value) <= 1
+            _refuse_unless(fits or value is None, name, self, 'a number from 0 to 1')
+
+
+@dataclasses.dataclass(frozen=True)
+class Poses:
+    """
+    N people's poses, with all joints of a network, each as seen in A ways.
 
     Parameters
     ----------
-    people
-        N of them.
-    circles
-        N circles around them, in image pixels.
+    boxes_px
+        [N, 4], left, top, width, height.
+    scores
+        [N], from 0 to 1: that this is a person.
+    poses3d_mm
+        [N, A, J, 3], camera frame.
+    poses2d_px
+        [N, A, J, 2], image pixels.
     """
 
-    people: People
-    circles: Circles
+    boxes_px: FloatArray
+    scores: FloatArray
+    poses3d_mm: FloatArray
+    poses2d_px: FloatArray
 
-    def select(self, which: NDArray[Any]) -> Sighting:
-        """Return the people and their circles at an index array or mask."""
-        return Sighting(self.people.select(which), self.circles.select(which))
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Sighting]) -> Sighting:
-        """Join several sightings, of which there must be at least one."""
-        return cls(
-            People.concatenate([part.people for part in parts]),
-            Circles.concatenate(*(part.circles for part in parts)),
+    def select(self, which: NDArray[Any]) -> Poses:
+        """Return the people at an index array or mask."""
+        return Poses(
+            self.boxes_px[which],
+            self.scores[which],
+            self.poses3d_mm[which],
+            self.poses2d_px[which],
         )
 
-    def surer_of(self, again: Sighting) -> Sighting:
-        """
-        Return of each person the surer of this look and another one.
 
-        Where there is little between them it is the other one, which had the better place to look.
-        """
-        surer = again.people.confidence > self.people.confidence - 0.1
-        both = Sighting.concatenate([self, again])
-        return both.select(np.arange(len(surer)) + len(surer) * surer)
-
-    def weighted(self, scores: FloatArray) -> Sighting:
-        """Multiply the people's confidences by scores [N], for example a detector's."""
-        people = dataclasses.replace(self.people, confidence=self.people.confidence * scores)
-        return Sighting(people, self.circles)
-
-    def plausible(self, camera: Camera) -> Sighting:
-        """Return those who are people, each of them once, with a pose that a body can take."""
-        people, tilt_degrees = self.people, self.circles.tilt_degrees(camera)
-        believed = self.select(convincing(people, tilt_degrees) & believable(people))
-        return believed.select(distinct(believed.people, believed.people.confidence))
-
-
-class PoseEstimator:
+class PoseEstimator(abc.ABC):
     """
     Absolute 3D poses of the people in an image.
 
+    The keyword arguments are those of the MeTRAbs API.
+
     Parameters
     ----------
-    detector
-        Finds people in an image.
-    landmarks
-        Finds the joints of a person in a crop.
-    skeletons
-        The conventions that poses can be asked for in; the first is the network's own.
+    conventions
+        What poses can be asked for in, by name; the first is what the empty name stands for.
     """
 
-    def __init__(
-        self,
-        detector: BlazePoseDetector,
-        landmarks: BlazePoseLandmarks,
-        skeletons: Sequence[Skeleton],
-    ) -> None:
-        self._detector = detector
-        self._landmarks = landmarks
-        self._skeletons = {skeleton.name: skeleton for skeleton in skeletons}
+    def __init__(self, conventions: Mapping[str, Convention]) -> None:
+        self._conventions = conventions
+
+    @abc.abstractmethod
+    def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
+        """Find the people in an image [H, W, 3], uint8, RGB, and their poses."""
+
+    @abc.abstractmethod
+    def pose_people(
+        self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
+    ) -> Poses:
+        """Find the poses of the people in boxes [N, 4] or more columns, all of them."""
 
     @property
     def per_skeleton_joint_names(self) -> Mapping[str, list[str]]:
         """For each skeleton's name its joints' names."""
-        return {name: list(skel.joint_names) for name, skel in self._skeletons.items()}
+        return {
+            name: list(convention.skeleton.joint_names)
+            for name, convention in self._conventions.items()
+        }
 
     @property
     def per_skeleton_joint_edges(self) -> Mapping[str, NDArray[np.int64]]:
         """For each skeleton's name its bones as pairs of joint indices, [E, 2]."""
-        return {name: np.array(skel.edges) for name, skel in self._skeletons.items()}
+        return {
+            name: np.array(convention.skeleton.edges, np.int64).reshape(-1, 2)
+            for name, convention in self._conventions.items()
+        }
 
-    def skeleton(self, name: str) -> Skeleton:
+    @property
+    def skeleton(self) -> Skeleton:
+        """All joints of the network."""
+        return self.convention('').skeleton
+
+    def convention(self, name: str) -> Convention:
         """
-        Return the skeleton of a name; the empty name stands for the network's own.
+        Return the convention of a name; the empty name stands for all joints of the network.
 
         Raises
         ------
         ValueError
             If there is none of this name.
         """
-        if not name:
-            return next(iter(self._skeletons.values()))
-        if name not in self._skeletons:
-            raise ValueError(f'skeleton {name!r} is none of {", ".join(self._skeletons)}')
-        return self._skeletons[name]
+        if name == '':
+            return next(iter(self._conventions.values()))
+        if name not in self._conventions:
+            known = ', '.join(repr(known) for known in self._conventions)
+            raise ValueError(f'skeleton {name!r} is none of {known}')
+        return self._conventions[name]
 
     def detect_poses(
         self,
@@ -147,10 +164,10 @@ class PoseEstimator:
         num_aug: int = 1,
         average_aug: bool = True,
         skeleton: str = '',
-        detector_threshold: float = DETECTOR_THRESHOLD,
+        detector_threshold: float | None = None,
         detector_nms_iou_threshold: float = DETECTOR_NMS_IOU,
         max_detections: int = -1,
-        detector_flip_aug: bool = True,
+        detector_flip_aug: bool | None = None,
         suppress_implausible_poses: bool = True,
     ) -> Prediction:
         """
@@ -163,7 +180,7 @@ class PoseEstimator:
         intrinsic_matrix
             [3, 3], pixels; without it, `default_fov_degrees` gives a guess.
         distortion_coeffs
-            Up to 12 in OpenCV's order.
+            0, 4, 5, 8 or 12 in OpenCV's order.
         extrinsic_matrix
             [4, 4], world to camera, millimetres.
         world_up_vector
@@ -171,23 +188,24 @@ class PoseEstimator:
         default_fov_degrees
             The field of view across the longer side, where the intrinsics are not known.
         internal_batch_size
-            How many crops are held in memory at once.
+            How many crops the network works on at once.
         antialias_factor
             Crops are sampled this many times as large and averaged down.
         num_aug
-            1: this network is not run on augmented crops.
+            How many differently rolled, scaled and mirrored crops of each person to look at.
         average_aug
-            Without effect for one augmentation.
+            Return the mean over these; otherwise they have an axis of their own after the
+            people's.
         skeleton
-            One of `per_skeleton_joint_names`, or '' for the network's own.
+            One of `per_skeleton_joint_names`, or '' for all joints of the network.
         detector_threshold
-            The lowest score of a detection that counts.
+            The lowest score of a detection that counts; None for what suits the detector.
         detector_nms_iou_threshold
-            Detections that overlap by more are merged.
+            Of detections that overlap by more, one is left.
         max_detections
             Only so many people with the highest scores; -1 for all.
         detector_flip_aug
-            Let the detector see the mirror image, too, so that left and right are treated alike.
+            Let the detector see the mirror image, too; None for what suits the detector.
         suppress_implausible_poses
             Drop poses that no person can take, and the same person's second pose.
 
@@ -202,7 +220,7 @@ class PoseEstimator:
         ValueError
             If an argument cannot be what it says; the message names it and its value.
         """
-        wanted = self.skeleton(skeleton)
+        convention = self.convention(skeleton)
         camera = camera_from_arguments(
             image,
             intrinsic_matrix,
@@ -211,36 +229,19 @@ class PoseEstimator:
             world_up_vector,
             default_fov_degrees,
         )
-        _refuse_augmentations(num_aug)
-        detections = self._detector(
-            image,
-            all_tiles(image.shape),
+        options = Options(
+            internal_batch_size,
+            antialias_factor,
+            num_aug,
             detector_threshold,
             detector_nms_iou_threshold,
+            max_detections,
             detector_flip_aug,
+            suppress_implausible_poses,
         )
-        if max_detections >= 0:
-            detections = detections.select(np.argsort(-detections.scores)[:max_detections])
-        if suppress_implausible_poses:
-            sighting = self.believe(
-                image, camera, detections, antialias_factor, internal_batch_size
-            )
-            guesses = Detections.concatenate(
-                [guess_neighbours(sighting.circles, side) for side in (-1, 1)]
-            )
-            neighbours = self.believe(
-                image, camera, guesses, antialias_factor, internal_batch_size
-            )
-            sighting = Sighting.concatenate([sighting, neighbours]).plausible(camera)
-        else:
-            sighting = self.look_twice(
-                image, camera, detections.circles, antialias_factor, internal_batch_size
-            ).weighted(detections.scores)
-        sighting = self.settle(image, camera, sighting, antialias_factor, internal_batch_size)
-        if suppress_implausible_poses:
-            sighting = sighting.plausible(camera)
-        people = sighting.people
-        return _as_prediction(people, wanted, camera)
+        poses = self.find_people(image, camera, options)
+        boxes = np.concatenate([poses.boxes_px, poses.scores[:, None]], axis=1)
+        return {'boxes': boxes, **_as_prediction(poses, camera, convention, average_aug)}
 
     def estimate_poses(
         self,
@@ -278,7 +279,7 @@ class PoseEstimator:
         ValueError
             If an argument cannot be what it says; the message names it and its value.
         """
-        wanted = self.skeleton(skeleton)
+        convention = self.convention(skeleton)
         camera = camera_from_arguments(
             image,
             intrinsic_matrix,
@@ -287,13 +288,9 @@ class PoseEstimator:
             world_up_vector,
             default_fov_degrees,
         )
-        _refuse_augmentations(num_aug)
-        circles = Circles.around_boxes(_checked_boxes(boxes, image.shape), camera)
-        sighting = self.look_twice(image, camera, circles, antialias_factor, internal_batch_size)
-        sighting = self.settle(image, camera, sighting, antialias_factor, internal_batch_size)
-        prediction = _as_prediction(sighting.people, wanted, camera)
-        del prediction['boxes']
-        return prediction
+        options = Options(internal_batch_size, antialias_factor, num_aug)
+        poses = self.pose_people(image, camera, _checked_boxes(boxes, image.shape), options)
+        return _as_prediction(poses, camera, convention, average_aug)
 
     def detect_poses_batched(
         self, images: Sequence[ImageArray], **kwargs: Any
@@ -308,11 +305,9 @@ class PoseEstimator:
         -------
         For each name in a prediction, one array an image.
         """
+        arguments = _of_images(kwargs, len(images))
         return _stacked(
-            [
-                self.detect_poses(image, **_of_image(kwargs, i, len(images)))
-                for i, image in enumerate(images)
-            ],
+            [self.detect_poses(image, **own) for image, own in zip(images, arguments)],
             ('boxes', 'poses3d', 'poses2d'),
         )
 
@@ -326,181 +321,14 @@ class PoseEstimator:
         """
         if len(images) != len(boxes):
             raise ValueError(f'boxes are for {len(boxes)} images, but there are {len(images)}')
+        arguments = _of_images(kwargs, len(images))
         return _stacked(
             [
-                self.estimate_poses(image, its_boxes, **_of_image(kwargs, i, len(images)))
-                for i, (image, its_boxes) in enumerate(zip(images, boxes))
+                self.estimate_poses(image, its_boxes, **own)
+                for image, its_boxes, own in zip(images, boxes, arguments)
             ],
             ('poses3d', 'poses2d'),
         )
-
-    def detect(self, image: ImageArray, tiles: Sequence[Tile]) -> Detections:
-        """Look for people in some tiles of an image [H, W, 3], uint8, RGB."""
-        return self._detector(image, tiles, DETECTOR_THRESHOLD, DETECTOR_NMS_IOU)
-
-    def believe(
-        self,
-        image: ImageArray,
-        camera: Camera,
-        detections: Detections,
-        antialias_factor: int = 1,
-        internal_batch_size: int = 64,
-    ) -> Sighting:
-        """
-        Look at what was detected, and keep whom the pose network confirms, each person once.
-
-        The detector's circles are coarse; those of the landmark network are steadier.  So who
-        passes the first look is looked at again.
-        """
-        detections = with_a_chance(detections, camera)
-        first = self.look(image, camera, detections.circles, antialias_factor, internal_batch_size)
-        chance = np.flatnonzero(first.people.confidence > FIRST_LOOK_PRESENCE)
-        first = first.select(chance).weighted(detections.scores[chance])
-        once = np.flatnonzero(distinct(first.people, first.people.confidence))
-        chance = chance[once]
-        again = self.look(
-            image, camera, first.circles.select(once), antialias_factor, internal_batch_size
-        ).weighted(detections.scores[chance])
-        return first.select(once).surer_of(again).plausible(camera)
-
-    def look_twice(
-        self,
-        image: ImageArray,
-        camera: Camera,
-        circles: Circles,
-        antialias_factor: int = 1,
-        internal_batch_size: int = 64,
-    ) -> Sighting:
-        """
-        Look at people where they are roughly, then where the first look has found them.
-
-        Of each person the look counts in which the network was surer that there is one.
-        """
-        first = self.look(image, camera, circles, antialias_factor, internal_batch_size)
-        again = self.look(image, camera, first.circles, antialias_factor, internal_batch_size)
-        return first.surer_of(again)
-
-    def settle(
-        self,
-        image: ImageArray,
-        camera: Camera,
-        sighting: Sighting,
-        antialias_factor: int = 1,
-        internal_batch_size: int = 64,
-    ) -> Sighting:
-        """
-        Look on until the poses hardly depend on how the people were found.
-
-        Twice, each time at the person and at the mirror image, and with the mean of both.  The
-        confidences remain.
-        """
-        circles = sighting.circles
-        for _ in range(2):
-            looks = [
-                self.look(image, camera, circles, antialias_factor, internal_batch_size, mirrored)
-                for mirrored in (False, True)
-            ]
-            circles = Circles.mean([look.circles for look in looks])
-        poses_mm = np.mean([look.people.poses3d_mm for look in looks], axis=0)
-        visibility = np.mean([look.people.joint_confidence for look in looks], axis=0)
-        people = self._people(image, camera, poses_mm, visibility, sighting.people.confidence)
-        return Sighting(people, circles)
-
-    def look(
-        self,
-        image: ImageArray,
-        camera: Camera,
-        circles: Circles,
-        antialias_factor: int = 1,
-        internal_batch_size: int = 64,
-        mirrored: bool = False,
-    ) -> Sighting:
-        """
-        Estimate the pose of the person in each circle.
-
-        Parameters
-        ----------
-        image
-            [H, W, 3], uint8, RGB.
-        camera
-            The camera that took it.
-        circles
-            N circles in image pixels.
-        antialias_factor
-            Crops are sampled this many times as large and averaged down.
-        internal_batch_size
-            How many crops are held in memory at once.
-        mirrored
-            Show the network each person's mirror image.
-
-        Returns
-        -------
-        N people in the camera's frame, in the network's own skeleton, the improbable ones
-        included.
-        """
-        starts = range(internal_batch_size, len(circles), internal_batch_size)
-        batches = np.array_split(np.arange(len(circles)), starts)
-        return Sighting.concatenate(
-            [
-                self._look_at_batch(
-                    image, camera, circles.select(batch), antialias_factor, mirrored
-                )
-                for batch in batches
-            ]
-        )
-
-    def _look_at_batch(
-        self,
-        image: ImageArray,
-        camera: Camera,
-        circles: Circles,
-        antialias_factor: int,
-        mirrored: bool,
-    ) -> Sighting:
-        network = self._landmarks
-        virtual = virtual_cameras_on_circles(circles, camera, network.side_px, network.margin)
-        if mirrored:
-            virtual = virtual.mirrored()
-        seen = network(sample_crops(image, camera, virtual, antialias_factor))
-        poses_mm = virtual.to_camera(
-            absolute_points(
-                virtual.normalise(seen.points_px),
-                seen.root_relative_mm,
-                virtual.inside(seen.points_px),
-            )
-        )
-        visibility = seen.visibility
-        if mirrored:
-            sides_swapped = self.skeleton('').mirror
-            poses_mm, visibility = poses_mm[:, sides_swapped], visibility[:, sides_swapped]
-        people = self._people(image, camera, poses_mm, visibility, seen.presence)
-        return Sighting(people, seen.circles.in_image(virtual, camera))
-
-    def _people(
-        self,
-        image: ImageArray,
-        camera: Camera,
-        poses_mm: FloatArray,
-        visibility: FloatArray,
-        confidence: FloatArray,
-    ) -> People:
-        poses_px = camera.project(poses_mm)
-        return People(
-            skeleton=self.skeleton(''),
-            boxes_px=boxes_around(poses_px, image.shape),
-            confidence=confidence,
-            poses3d_mm=poses_mm,
-            poses2d_px=poses_px,
-            joint_confidence=visibility,
-            in_view=(poses_mm[..., 2] > 0) & _inside_image(poses_px, image.shape),
-            ids=np.full(len(poses_mm), UNKNOWN_ID),
-        )
-
-
-def with_a_chance(detections: Detections, camera: Camera) -> Detections:
-    """Return those that may yet convince: no confidence exceeds the detector's score."""
-    tilt_degrees = detections.circles.tilt_degrees(camera)
-    return detections.select(detections.scores > needed_confidence(tilt_degrees))
 
 
 def camera_from_arguments(
@@ -519,85 +347,75 @@ def camera_from_arguments(
     ValueError
         If the image is not [H, W, 3] uint8, or an argument cannot be a camera's.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+    shape, kind = np.shape(image), getattr(image, 'dtype', type(image).__name__)
+    is_rgb = len(shape) == 3 and shape[2] == 3 and kind == np.uint8
+    if not is_rgb or min(shape[:2]) < SMALLEST_IMAGE_PX:
         raise ValueError(
-            f'image has shape {image.shape} and type {image.dtype}; it must be [H, W, 3] uint8 RGB'
+            f'image has shape {shape} and type {kind}; it must be [H, W, 3] uint8 RGB, of at '
+            f'least {SMALLEST_IMAGE_PX} x {SMALLEST_IMAGE_PX} pixels'
         )
-    lens_and_place = {
-        'distortion_coeffs': np.asarray([] if distortion_coeffs is None else distortion_coeffs),
-        'extrinsic_matrix': np.asarray(
-            np.eye(4) if extrinsic_matrix is None else extrinsic_matrix
-        ),
-        'world_up_vector': np.asarray(world_up_vector),
+    lens_and_place: dict[str, ArrayLike] = {
+        'distortion_coeffs': [] if distortion_coeffs is None else distortion_coeffs,
+        'extrinsic_matrix': np.eye(4) if extrinsic_matrix is None else extrinsic_matrix,
+        'world_up_vector': world_up_vector,
     }
+    arrays = {name: as_numbers(name, value) for name, value in lens_and_place.items()}
     if intrinsic_matrix is None:
-        return Camera.from_fov(default_fov_degrees, image.shape, **lens_and_place)
-    return Camera(np.asarray(intrinsic_matrix), **lens_and_place)
-
-
-def boxes_around(poses_px: FloatArray, image_shape: tuple[int, ...]) -> FloatArray:
-    """
-    Return boxes [N, 4] (left, top, width, height) around image poses [N, J, 2].
-
-    They are a tenth larger than the poses and end at the image's edges.
-    """
-    low, high = poses_px.min(axis=1), poses_px.max(axis=1)
-    margin = BOX_MARGIN / 2 * (high - low)
-    limit = np.array([image_shape[1], image_shape[0]], np.float64)
-    low = np.clip(low - margin, 0, limit)
-    high = np.clip(high + margin, 0, limit)
-    return np.concatenate([low, high - low], axis=1)
-
-
-def _inside_image(points_px: FloatArray, image_shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    limit = (image_shape[1] - 0.5, image_shape[0] - 0.5)
-    return np.all((points_px >= -0.5) & (points_px < limit), axis=-1)
-
-
-def _as_prediction(people: People, skeleton: Skeleton, camera: Camera) -> Prediction:
-    people = people.with_skeleton(skeleton)
-    return {
-        'boxes': np.concatenate([people.boxes_px, people.confidence[:, None]], axis=1),
-        'poses3d': camera.to_world(people.poses3d_mm),
-        'poses2d': people.poses2d_px,
-    }
+        return Camera.from_fov(default_fov_degrees, shape, **arrays)
+    return Camera(as_numbers('intrinsic_matrix', intrinsic_matrix), **arrays)
 
 
 def _checked_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> FloatArray:
-    array = np.asarray(boxes, np.float64)
+    array = as_numbers('boxes', boxes)
     if array.size == 0:
         return np.zeros((0, 4))
     if array.ndim != 2 or array.shape[1] < 4:
-        raise ValueError(f'boxes has shape {array.shape}, expected [N, 4]')
+        raise ValueError(f'boxes has shape {array.shape}, expected [N, 4]: {array.tolist()}')
     height, width = image_shape[:2]
     for box in array[:, :4]:
         left, top, box_width, box_height = box
-        if not np.isfinite(box).all() or min(box_width, box_height) <= 0:
+        sides = (box_width, box_height)
+        if not np.isfinite(box).all() or min(sides) <= 0 or max(sides) < SMALLEST_BOX_PX:
             raise ValueError(f'boxes holds {box.tolist()}, which has no area')
         if left >= width or top >= height or left + box_width <= 0 or top + box_height <= 0:
             raise ValueError(
                 f'boxes holds {box.tolist()}, outside of the {width} x {height} image'
             )
-    return array
+    return array[:, :4]
 
 
-def _refuse_augmentations(num_aug: int) -> None:
-    if num_aug != 1:
-        raise ValueError(f'num_aug is {num_aug}; this model has no augmentations, so it must be 1')
+def _as_prediction(
+    poses: Poses, camera: Camera, convention: Convention, average_aug: bool
+) -> Prediction:
+    poses3d = camera.to_world(poses.poses3d_mm[:, :, convention.indices])
+    poses2d = poses.poses2d_px[:, :, convention.indices]
+    if average_aug:
+        poses3d, poses2d = poses3d.mean(axis=1), poses2d.mean(axis=1)
+    return {'poses3d': poses3d, 'poses2d': poses2d}
 
 
-def _of_image(kwargs: dict[str, Any], index: int, count: int) -> dict[str, Any]:
-    """Pick one image's entry of the arguments that can differ from image to image."""
-    own_axes = {'intrinsic_matrix': 2, 'distortion_coeffs': 1, 'extrinsic_matrix': 2}
-    picked = dict(kwargs)
-    for name, axes in own_axes.items():
+def _is_whole(value: object, least: int) -> bool:
+    is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_number and int(value) >= least  # type: ignore[call-overload]
+
+
+def _refuse_unless(fits: bool, name: str, options: Options, expected: str) -> None:
+    if not fits:
+        raise ValueError(f'{name} is {getattr(options, name)!r}; it must be {expected}')
+
+
+def _of_images(kwargs: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Give each image its own entry of the arguments that can differ from image to image."""
+    own = [dict(kwargs) for _ in range(count)]
+    for name, axes in PER_IMAGE_AXES.items():
         value = kwargs.get(name)
         if value is None or np.ndim(value) == axes:
             continue
         if len(value) not in (1, count):
             raise ValueError(f'{name} has {len(value)} entries for {count} images')
-        picked[name] = value[index % len(value)]
-    return picked
+        for i, arguments in enumerate(own):
+            arguments[name] = value[i % len(value)]
+    return own
 
 
 def _stacked(

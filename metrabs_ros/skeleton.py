@@ -9,6 +9,9 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+_SHORT_PARTS = {'shoulder': 'sho', 'hip': 'hip', 'knee': 'kne', 'ankle': 'ank'}
+"""What the parts are called that MeTRAbs abbreviates."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
@@ -37,11 +40,30 @@ class Skeleton:
     def mirror(self) -> NDArray[np.intp]:
         """For each joint, the index of the same joint on the body's other side, [J]."""
         index = {name: i for i, name in enumerate(self.joint_names)}
-        return np.array([index.get(_other_side(name), i) for name, i in index.items()])
+        return np.array(
+            [index.get(_other_side(name), i) for i, name in enumerate(self.joint_names)]
+        )
 
-    def indices_in(self, other: Skeleton) -> NDArray[np.intp]:
+    def part(self, part: str, side: str = '') -> NDArray[np.intp]:
         """
-        Return where this skeleton's joints stand in another one, [J].
+        Return which joints are a part of the body, none if there are none.
+
+        Parameters
+        ----------
+        part
+            Its English name, for example ``shoulder``.
+        side
+            ``left``, ``right``, or neither for parts in the middle.
+        """
+        long, short = f'{side}_{part}'.lstrip('_'), f'{side[:1]}{_SHORT_PARTS.get(part, part)}'
+        # Where one network knows several conventions, a joint's name ends in its convention's.
+        return np.flatnonzero(
+            [name == long or name.split('_')[0] == short for name in self.joint_names]
+        )
+
+    def within(self, other: Skeleton) -> Convention:
+        """
+        Return this skeleton as a part of another one.
 
         Raises
         ------
@@ -51,12 +73,35 @@ class Skeleton:
         missing = set(self.joint_names) - set(other.joint_names)
         if missing:
             raise ValueError(f'{other.name} has no joints {sorted(missing)} of {self.name}')
-        return np.array([other.joint_names.index(name) for name in self.joint_names])
+        indices = [other.joint_names.index(name) for name in self.joint_names]
+        return Convention(self, np.array(indices, np.intp))
+
+
+@dataclasses.dataclass(frozen=True)
+class Convention:
+    """
+    A skeleton and where its joints stand among all those of a network.
+
+    Parameters
+    ----------
+    skeleton
+        With J joints.
+    indices
+        [J].
+    """
+
+    skeleton: Skeleton
+    indices: NDArray[np.intp]
 
 
 def _other_side(joint_name: str) -> str:
+    """Return what the joint is called on the other side: left_hip and right_hip, lhip and rhip."""
     swapped = {'left': 'right', 'right': 'left'}
-    return '_'.join(swapped.get(word, word) for word in joint_name.split('_'))
+    words = [swapped.get(word, word) for word in joint_name.split('_')]
+    other = '_'.join(words)
+    if other == joint_name and joint_name[:1] in ('l', 'r'):
+        return ('r' if joint_name[0] == 'l' else 'l') + joint_name[1:]
+    return other
 
 
 def _with_named_edges(

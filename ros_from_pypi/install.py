@@ -97,7 +97,7 @@ class Environment:
             self.done('venv', identity)
 
         requirements = [HERE / f'{self.distro}.txt', HERE / 'python.txt']
-        self.install('ROS 2 and OpenVINO, about 250 MB', 'requirements', requirements)
+        self.install('ROS 2, OpenVINO and torch, about 450 MB', 'requirements', requirements)
         if with_tests:
             self.install('what the tests need', 'test_requirements', [HERE / 'test.txt'])
 

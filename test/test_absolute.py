@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import IMAGE_SHAPE, angles, cameras, standing_person
 
-from metrabs_ros.absolute import absolute_points, reference_point
+from metrabs_ros.absolute import absolute_points, full_perspective, weak_perspective
 from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
+
+
+def place(points, relative_mm, inside, mix=0.5, find_reference=full_perspective):
+    """Return the pose at its place."""
+    reference_mm = find_reference(points, relative_mm, inside)
+    return absolute_points(points, relative_mm, reference_mm, inside, mix)
 
 
 @given(
@@ -30,9 +37,7 @@ def test_synthetic_person_comes_back_through_lens_and_crop(camera, pixel, distan
     seen = camera.unproject(image_points_px) @ virtual.rotation[0].T
     image_points = (seen[:, :2] / seen[:, 2:])[None]
     root_relative_mm = ((person_mm - place_mm) @ virtual.rotation[0].T)[None]
-    found_mm = virtual.to_camera(
-        absolute_points(image_points, root_relative_mm, np.ones((1, 33), bool))
-    )[0]
+    found_mm = virtual.to_camera(place(image_points, root_relative_mm, np.ones((1, 33), bool)))[0]
 
     error_mm = np.linalg.norm(found_mm - person_mm, axis=-1).max()
     assert error_mm < max(1.0, 0.0005 * np.linalg.norm(place_mm))
@@ -45,7 +50,7 @@ def test_joints_outside_the_view_do_not_pull_on_the_others():
     inside = np.ones(33, bool)
     inside[25:] = False
     image_points[25:] += 0.4
-    found_mm = absolute_points(image_points[None], person_mm[None], inside[None])[0]
+    found_mm = place(image_points[None], person_mm[None], inside[None])[0]
     # The far-off points still count in the scaling, and so in what the ridge costs.
     np.testing.assert_allclose(found_mm, absolute_mm, atol=0.005 * 4000)
 
@@ -55,10 +60,10 @@ def test_mix_goes_from_back_projected_to_moved():
     points = rng.normal(scale=0.1, size=(1, 17, 2))
     relative_mm = rng.normal(scale=300, size=(1, 17, 3))
     inside = np.ones((1, 17), bool)
-    moved = absolute_points(points, relative_mm, inside, mix=1.0)
-    root_mm = reference_point(points, relative_mm, inside)
+    moved = place(points, relative_mm, inside, mix=1.0)
+    root_mm = full_perspective(points, relative_mm, inside)
     np.testing.assert_allclose(moved, relative_mm + root_mm[:, None])
-    projected = absolute_points(points, relative_mm, inside, mix=0.0)
+    projected = place(points, relative_mm, inside, mix=0.0)
     np.testing.assert_allclose(projected[..., :2] / projected[..., 2:], points)
 
 
@@ -67,16 +72,28 @@ def test_a_persons_place_does_not_depend_on_who_else_is_there():
     points = rng.normal(scale=0.1, size=(5, 33, 2))
     relative_mm = rng.normal(scale=300, size=(5, 33, 3))
     inside = rng.random((5, 33)) > 0.2
-    together = absolute_points(points, relative_mm, inside)
+    together = place(points, relative_mm, inside)
     for i in range(5):
-        alone = absolute_points(points[i : i + 1], relative_mm[i : i + 1], inside[i : i + 1])
+        alone = place(points[i : i + 1], relative_mm[i : i + 1], inside[i : i + 1])
         np.testing.assert_allclose(together[i], alone[0], rtol=1e-9)
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_result_is_finite_even_if_nothing_is_inside(seed):
+@pytest.mark.parametrize('find_reference', [full_perspective, weak_perspective])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_result_is_finite_even_if_nothing_is_inside(find_reference, seed):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(3, 17, 2)) * rng.choice([0, 1e-6, 1, 1e6])
     relative_mm = rng.normal(size=(3, 17, 3)) * rng.choice([0, 1, 1e3])
-    found_mm = absolute_points(points, relative_mm, np.zeros((3, 17), bool))
+    found_mm = place(points, relative_mm, np.zeros((3, 17), bool), find_reference=find_reference)
     assert np.isfinite(found_mm).all()
+
+
+def test_weak_perspective_is_right_about_flat_things():
+    rng = np.random.default_rng(2)
+    flat_mm = rng.normal(scale=300, size=(1, 17, 3)) * (1, 1, 0)
+    absolute_mm = flat_mm + np.array([400.0, -200, 5000])
+    points = absolute_mm[..., :2] / absolute_mm[..., 2:]
+    inside = np.arange(17)[None] < 12
+    found_mm = place(points, flat_mm, inside, find_reference=weak_perspective)
+    # The formula's guard against spreads of 0 costs a little.
+    np.testing.assert_allclose(found_mm, absolute_mm, rtol=1e-4, atol=0.5)

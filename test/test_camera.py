@@ -89,5 +89,5 @@ def test_what_cannot_be_a_camera_is_refused_by_name(arguments, says):
 
 @pytest.mark.parametrize('fov_degrees', [0, -10, 180, float('nan')])
 def test_no_pinhole_camera_has_an_impossible_field_of_view(fov_degrees):
-    with pytest.raises(ValueError, match='field of view'):
+    with pytest.raises(ValueError, match='default_fov_degrees is'):
         Camera.from_fov(fov_degrees, (480, 640))

@@ -221,11 +221,18 @@ def test_joint_names_and_edges_belong_together(model):
 @pytest.mark.parametrize(
     ('arguments', 'says'),
     [
-        ({'skeleton': 'octopus_8'}, "'octopus_8' is none of blazepose_33, coco_17"),
+        ({'skeleton': 'octopus_8'}, "'octopus_8' is none of 'blazepose_33', 'coco_17'"),
         ({'intrinsic_matrix': np.zeros((3, 3))}, 'focal lengths'),
         ({'distortion_coeffs': [1, 2, 3]}, 'distortion_coeffs has 3 values'),
-        ({'default_fov_degrees': 0}, 'field of view'),
+        ({'default_fov_degrees': 0}, 'default_fov_degrees is 0'),
         ({'num_aug': 5}, 'num_aug is 5'),
+        ({'num_aug': 0}, 'num_aug is 0'),
+        ({'antialias_factor': 1.5}, 'antialias_factor is 1.5'),
+        ({'internal_batch_size': -1}, 'internal_batch_size is -1'),
+        ({'max_detections': -2}, 'max_detections is -2'),
+        ({'detector_threshold': np.nan}, 'detector_threshold is nan'),
+        ({'extrinsic_matrix': np.eye(3)}, 'extrinsic_matrix has shape'),
+        ({'intrinsic_matrix': 'K'}, 'intrinsic_matrix is not an array of numbers'),
     ],
 )
 def test_impossible_arguments_are_refused_by_name(model, player, arguments, says):
@@ -240,6 +247,8 @@ def test_impossible_arguments_are_refused_by_name(model, player, arguments, says
         (np.zeros((480, 640, 4), np.uint8), r'image has shape \(480, 640, 4\)'),
         (np.zeros((480, 640, 3), np.float32), 'type float32'),
         (np.zeros((0, 640, 3), np.uint8), r'image has shape \(0, 640, 3\)'),
+        (np.zeros((1, 1, 3), np.uint8), r'image has shape \(1, 1, 3\)'),
+        ([[[1, 2, 3]]], 'type list'),
     ],
 )
 def test_what_is_no_image_is_refused(model, image, says):
@@ -261,6 +270,6 @@ def test_impossible_boxes_are_refused(model, player, box, says):
         model.estimate_poses(player, [box])
 
 
-@pytest.mark.parametrize('shape', [(1, 1, 3), (2, 900, 3), (900, 2, 3)])
+@pytest.mark.parametrize('shape', [(2, 2, 3), (2, 900, 3), (900, 2, 3)])
 def test_images_of_odd_shapes_hold_nobody(model, shape):
     assert len(model.detect_poses(np.full(shape, 127, np.uint8))['boxes']) == 0

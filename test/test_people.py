@@ -56,17 +56,21 @@ def test_distance_is_to_the_hips():
 
 @pytest.mark.parametrize('skeleton', [BLAZEPOSE_33, COCO_17])
 def test_stature_is_about_that_of_the_synthetic_person(skeleton):
-    stature_mm = people_at((0, 0, 3000)).with_skeleton(skeleton).statures_mm[0]
+    stature_mm = (
+        people_at((0, 0, 3000)).in_convention(skeleton.within(BLAZEPOSE_33)).statures_mm[0]
+    )
     assert 1600 < stature_mm < 1850
 
 
-def test_with_skeleton_takes_joints_by_name():
-    people = people_at((0, 0, 3000)).with_skeleton(COCO_17)
+def test_convention_chooses_joints():
+    people = people_at((0, 0, 3000)).in_convention(COCO_17.within(BLAZEPOSE_33))
     assert people.poses3d_mm.shape == (1, 17, 3)
     assert people.in_view.shape == people.joint_confidence.shape == (1, 17)
     np.testing.assert_allclose(people.positions_mm, [(0, 0, 3000)], atol=1e-9)
 
 
-def test_with_skeleton_refuses_joints_that_are_not_there():
-    with pytest.raises(ValueError, match='tail'):
-        people_at((0, 0, 3000)).with_skeleton(Skeleton('cat', ('tail',), ()))
+def test_people_without_hips_are_where_their_joints_are_and_of_no_known_height():
+    arms = Skeleton('arms', ('left_wrist', 'right_wrist'), ()).within(BLAZEPOSE_33)
+    people = people_at((0, 0, 3000)).in_convention(arms)
+    np.testing.assert_allclose(people.positions_mm, people.poses3d_mm.mean(axis=1))
+    assert np.isnan(people.statures_mm).all()

@@ -32,10 +32,24 @@ def test_mirror_swaps_left_and_right_and_undoes_itself(skeleton):
 
 
 def test_coco_joints_are_found_in_blazepose():
-    indices = COCO_17.indices_in(BLAZEPOSE_33)
+    indices = COCO_17.within(BLAZEPOSE_33).indices
     assert [BLAZEPOSE_33.joint_names[i] for i in indices] == list(COCO_17.joint_names)
 
 
 def test_a_joint_that_is_not_there_is_named():
     with pytest.raises(ValueError, match=r"coco_17 has no joints \['tail'\]"):
-        Skeleton('cat', ('nose', 'tail'), ()).indices_in(COCO_17)
+        Skeleton('cat', ('nose', 'tail'), ()).within(COCO_17)
+
+
+def test_mirror_knows_the_short_names_too():
+    names = ('lhip', 'rhip', 'neck', 'lwri_coco', 'rwri_coco', 'lone', 'reye_inner')
+    assert Skeleton('', names, ()).mirror.tolist() == [1, 0, 2, 4, 3, 5, 6]
+
+
+def test_parts_are_found_by_either_kind_of_name():
+    assert BLAZEPOSE_33.part('shoulder', 'right').tolist() == [12]
+    assert BLAZEPOSE_33.part('nose').tolist() == [0]
+    short = Skeleton('', ('lsho', 'rsho_h36m', 'rsho_coco', 'lshoe'), ())
+    assert short.part('shoulder', 'left').tolist() == [0]
+    assert short.part('shoulder', 'right').tolist() == [1, 2]
+    assert short.part('knee', 'left').tolist() == []

@@ -19,6 +19,11 @@ def corner_aligned_scaling(factor: float) -> FloatArray:
     return np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1]])
 
 
+def pyramid_level(scale: FloatArray) -> NDArray[np.int64]:
+    """Return from which level to sample, [N], for so many crop pixels to an image pixel, [N]."""
+    return np.clip(np.floor(-np.log2(scale)), 0, PYRAMID_LEVELS - 1).astype(np.int64)
+
+
 def decoded_region(
     image: ImageArray, touched_px: FloatArray, level: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.light import GAMMA, PYRAMID_LEVELS, corner_aligned_scaling, decoded_region
+from metrabs_ros.crop.light import GAMMA, corner_aligned_scaling, decoded_region, pyramid_level
 from metrabs_ros.crop.virtual import VirtualCameras, apply_homographies
 
 _THREADS = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'crops')
@@ -72,7 +72,7 @@ def _sample_crop(
     antialias_factor: int,
 ) -> NDArray[np.float32]:
     """Sample one crop in linear light, [side, side, 3]."""
-    level = int(np.clip(np.floor(-np.log2(scale * antialias_factor)), 0, PYRAMID_LEVELS - 1))
+    level = int(pyramid_level(np.array(scale * antialias_factor)))
     large_px = side_px * antialias_factor
     to_large = corner_aligned_scaling(antialias_factor)
     to_level = corner_aligned_scaling(0.5**level)

@@ -33,6 +33,16 @@ class VirtualCameras:
     side_px: int
     scale: FloatArray
 
+    def __len__(self) -> int:
+        """Return the number of cameras."""
+        return len(self.scale)
+
+    def select(self, which: slice) -> VirtualCameras:
+        """Return some of the cameras."""
+        return VirtualCameras(
+            self.rotation[which], self.intrinsic_matrix[which], self.side_px, self.scale[which]
+        )
+
     def mirrored(self) -> VirtualCameras:
         """Return cameras that see the same in a mirror: their x axes point the other way."""
         return dataclasses.replace(self, rotation=np.diag([-1.0, 1.0, 1.0]) @ self.rotation)

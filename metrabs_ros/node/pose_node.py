@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -18,6 +18,7 @@ from tf2_ros import TransformBroadcaster
 from visualization_msgs.msg import MarkerArray
 
 import metrabs_ros
+from metrabs_ros.estimator import Options
 from metrabs_ros.models.store import WeightsError
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import diagnostics, lifetime, messages, transforms
@@ -26,11 +27,13 @@ from metrabs_ros.node.drops import Drops, UnusableInput
 from metrabs_ros.node.images import to_rgb
 from metrabs_ros.node.markers import MarkerWriter
 from metrabs_ros.node.newest import NewestFrame
-from metrabs_ros.tracking.follow import PeopleFollower
+from metrabs_ros.tracking.stream import people_in_stream
 
 SYNCHRONIZER_DEPTH = 5
 OUTPUT_DEPTH = 10
 DIAGNOSTICS_PERIOD_S = 1.0
+
+T = TypeVar('T', str, int)
 
 
 class Frame(NamedTuple):
@@ -57,14 +60,26 @@ class PoseNode(Node):
 
     def __init__(self) -> None:
         super().__init__('pose')
-        model_name = self._parameter('model', 'blazepose', 'The pose network to run.')
+        model_name = self._parameter(
+            'model',
+            'blazepose',
+            'The pose network to run: blazepose, metrabs_s, metrabs_l or a folder.',
+        )
         skeleton_name = self._parameter(
             'skeleton', '', "The convention of the joints; '' for the model's own."
         )
+        detector_name = self._parameter(
+            'detector',
+            'auto',
+            'What finds people for it: auto, blazepose, onnx:FILE or ultralytics:NAME.',
+        )
+        num_aug = self._parameter(
+            'num_aug', 1, 'How many crops of each person MeTRAbs looks at, to average over.'
+        )
         self._model_name = model_name
-        model = metrabs_ros.load_model(model_name)
-        self._skeleton = model.skeleton(skeleton_name)
-        self._follow = PeopleFollower(model)
+        model = metrabs_ros.load_model(model_name, detector=detector_name)
+        self._convention = model.convention(skeleton_name)
+        self._find_people = people_in_stream(model, Options(num_aug=num_aug))
 
         self._skeletons = self.create_publisher(SkeletonArray, '~/skeletons', OUTPUT_DEPTH)
         self._markers = self.create_publisher(MarkerArray, '~/markers', OUTPUT_DEPTH)
@@ -95,9 +110,9 @@ class PoseNode(Node):
         self._newest.close()
         self._worker.join(timeout=1.0)
 
-    def _parameter(self, name: str, default: str, description: str) -> str:
+    def _parameter(self, name: str, default: T, description: str) -> T:
         descriptor = ParameterDescriptor(description=description, read_only=True)
-        value: str = self.declare_parameter(name, default, descriptor).value
+        value: T = self.declare_parameter(name, default, descriptor).value
         return value
 
     def _count_image(self, image: Image) -> None:
@@ -122,9 +137,9 @@ class PoseNode(Node):
     def _work_on(self, frame: Frame) -> None:
         image = to_rgb(frame.image)
         camera = to_camera(frame.info, image.shape)
-        people = self._follow(image, camera)
+        people = self._find_people(image, camera)
         header = frame.image.header
-        message = messages.to_message(people.with_skeleton(self._skeleton), header)
+        message = messages.to_message(people.in_convention(self._convention), header)
         if self._markers.get_subscription_count():
             self._markers.publish(self._write_markers(message))
         self._transforms.sendTransform(transforms.to_transforms(people, header))

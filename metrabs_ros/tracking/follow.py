@@ -17,7 +17,7 @@ from metrabs_ros.detectors.blazepose import (
     guess_neighbours,
     square_iou,
 )
-from metrabs_ros.estimator import PoseEstimator, Sighting
+from metrabs_ros.estimators.blazepose import BlazePoseEstimator, Sighting
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import believable, convincing, distinct
 
@@ -42,7 +42,7 @@ class PeopleFollower:
         How many tiles to search in each frame for new people; the first frame is searched whole.
     """
 
-    def __init__(self, estimator: PoseEstimator, tiles_per_frame: int = 2) -> None:
+    def __init__(self, estimator: BlazePoseEstimator, tiles_per_frame: int = 2) -> None:
         self._estimator = estimator
         self._tiles_per_frame = tiles_per_frame
         self._search = concurrent.futures.ThreadPoolExecutor(1, 'search')

@@ -12,6 +12,7 @@ import pytest
 
 import metrabs_ros
 from metrabs_ros.models import store
+from metrabs_ros.models.download import DownloadError
 
 
 @pytest.fixture
@@ -26,15 +27,15 @@ def filled_cache(cache, model, monkeypatch):
     """Return a cache folder with the published weights."""
     with monkeypatch.context() as patch:
         patch.delenv('METRABS_ROS_CACHE')
-        shutil.copytree(store.blazepose_folder(), cache / 'blazepose')
+        shutil.copytree(store.weights_folder('blazepose'), cache / 'blazepose')
     return cache
 
 
 def offline(monkeypatch):
     def refuse(requirement, folder):
-        raise store.WeightsError('there is no network')
+        raise DownloadError('there is no network')
 
-    monkeypatch.setattr(store, '_download_wheel', refuse)
+    monkeypatch.setattr(store, 'download_wheel', refuse)
 
 
 def with_wheel(monkeypatch, members):
@@ -44,7 +45,7 @@ def with_wheel(monkeypatch, members):
                 archive.writestr(name, content)
         return folder / 'a.whl'
 
-    monkeypatch.setattr(store, '_download_wheel', download)
+    monkeypatch.setattr(store, 'download_wheel', download)
 
 
 def test_cache_folder_follows_its_variables(monkeypatch, tmp_path):
@@ -59,7 +60,9 @@ def test_cache_folder_follows_its_variables(monkeypatch, tmp_path):
 
 def test_whole_weights_are_not_fetched_again(filled_cache, monkeypatch):
     offline(monkeypatch)
-    assert store.fetch_blazepose() == store.blazepose_folder() == filled_cache / 'blazepose'
+    assert (
+        store.fetch('blazepose') == store.weights_folder('blazepose') == filled_cache / 'blazepose'
+    )
 
 
 @pytest.mark.parametrize('content', [b'', b'not a network', None], ids=['empty', 'wrong', 'cut'])
@@ -73,39 +76,42 @@ def test_damaged_weights_are_refused_with_what_to_do(filled_cache, content):
 
 
 def test_fetch_replaces_damaged_weights(filled_cache, monkeypatch):
-    whole = (filled_cache / 'blazepose' / 'pose_detection.tflite').read_bytes()
-    member, _ = store.BLAZEPOSE_FILES['pose_detection.tflite']
-    with_wheel(monkeypatch, {member: whole})
+    files = store.BLAZEPOSE_FILES.items()
+    with_wheel(
+        monkeypatch,
+        {member: (filled_cache / 'blazepose' / name).read_bytes() for name, (member, _) in files},
+    )
     (filled_cache / 'blazepose' / 'pose_detection.tflite').write_bytes(b'damaged')
-    store.fetch_blazepose()
-    assert store.blazepose_folder()
+    store.fetch('blazepose')
+    assert store.weights_folder('blazepose')
 
 
 def test_a_wheel_with_other_weights_leaves_nothing_behind(cache, monkeypatch):
     with_wheel(monkeypatch, {member: b'other' for member, _ in store.BLAZEPOSE_FILES.values()})
     with pytest.raises(store.WeightsError, match='sha256'):
-        store.fetch_blazepose()
-    assert list((cache / 'blazepose').iterdir()) == []
+        store.fetch('blazepose')
+    assert not (cache / 'blazepose').exists()
+    assert [file.name for file in cache.iterdir()] == ['.blazepose.lock']
 
 
 def test_a_wheel_without_weights_is_named(cache, monkeypatch):
     with_wheel(monkeypatch, {'README': b''})
     with pytest.raises(store.WeightsError, match='does not hold mediapipe'):
-        store.fetch_blazepose()
+        store.fetch('blazepose')
 
 
 def test_a_failed_download_says_why_and_what_to_do(cache, monkeypatch):
     monkeypatch.setattr(store, 'BLAZEPOSE_WHEEL', 'metrabs-ros-no-such-package==0')
     monkeypatch.setenv('PIP_NO_INDEX', '1')
     with pytest.raises(store.WeightsError, match='could not download') as caught:
-        store.fetch_blazepose()
+        store.fetch('blazepose')
     assert 'run: metrabs_ros fetch blazepose' in str(caught.value)
 
 
 def test_a_cache_that_cannot_be_written_is_named(cache, monkeypatch):
     (cache / 'blazepose').write_text('a file where a folder should be')
     with pytest.raises(store.WeightsError, match='could not be stored'):
-        store.fetch_blazepose()
+        store.fetch('blazepose')
 
 
 def test_the_command_line_refuses_in_one_line(filled_cache):

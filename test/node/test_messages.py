@@ -12,11 +12,12 @@ from metrabs_ros.node.messages import to_message, to_people
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
 
+CONVENTION = COCO_17.within(BLAZEPOSE_33)
 HEADER = Header(frame_id='camera')
 
 
 def test_every_array_of_a_skeleton_is_as_long_as_the_joint_names():
-    message = to_message(people_at((0, 0, 3000), (500, 0, 4000)).with_skeleton(COCO_17), HEADER)
+    message = to_message(people_at((0, 0, 3000), (500, 0, 4000)).in_convention(CONVENTION), HEADER)
     assert len(message.joint_names) == 17
     assert len(message.skeletons) == 2
     for skeleton in message.skeletons:

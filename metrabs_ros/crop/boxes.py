@@ -1,0 +1,60 @@
+"""Boxes around people, and the virtual cameras that look at them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.camera import Camera, undistort_by_fixed_point
+from metrabs_ros.crop.virtual import VirtualCameras, look_at, project_rays
+
+
+def virtual_cameras_on_boxes(boxes_px: FloatArray, camera: Camera, side_px: int) -> VirtualCameras:
+    """
+    Point an upright virtual camera at each box's centre, so that the box fills its image.
+
+    Parameters
+    ----------
+    boxes_px
+        [N, 4] or more columns: left, top, width, height in pixels.
+    camera
+        The real camera.
+    side_px
+        Height and width of the crops.
+
+    Raises
+    ------
+    ValueError
+        If no viewing ray leads to a box through the camera's lens.
+    """
+    rays = _box_rays(boxes_px, camera)
+    unreached = ~np.isfinite(rays).all(axis=(1, 2))
+    if unreached.any():
+        raise ValueError(
+            f'boxes holds {boxes_px[unreached][0].tolist()}, which no ray reaches through a lens '
+            f'with distortion_coeffs {camera.distortion_coeffs.tolist()}'
+        )
+    rotation = look_at(rays[:, 0], camera.up)
+    turned = camera.intrinsic_matrix @ rotation
+    top, right, bottom, left = (project_rays(turned, rays[:, i]) for i in range(1, 5))
+    vertical_px = np.linalg.norm(top - bottom, axis=-1)
+    horizontal_px = np.linalg.norm(left - right, axis=-1)
+    scale = side_px / np.maximum(vertical_px, horizontal_px)
+    intrinsics = np.tile(np.eye(3), (len(scale), 1, 1))
+    intrinsics[:, :2, :2] = camera.intrinsic_matrix[:2, :2] * scale[:, None, None]
+    intrinsics[:, :2, 2] = side_px / 2
+    return VirtualCameras(rotation, intrinsics, side_px, scale)
+
+
+def _box_rays(boxes_px: FloatArray, camera: Camera) -> FloatArray:
+    """
+    Return rays [N, 5, 3] to a box's centre and to its sides' midpoints.
+
+    These are in the order top, right, bottom, left.
+    """
+    offsets = np.array([[0.5, 0.5], [0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]])
+    points_px = boxes_px[:, None, :2] + offsets * boxes_px[:, None, 2:4]
+    inverse = np.linalg.inv(camera.intrinsic_matrix)
+    distorted = points_px @ inverse[:2, :2].T + inverse[:2, 2]
+    points = undistort_by_fixed_point(distorted, camera.distortion_coeffs)
+    return np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)

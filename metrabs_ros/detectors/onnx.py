@@ -1,0 +1,192 @@
+"""Person detectors of the YOLO and DETR families, exported to ONNX, run by OpenVINO."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.camera import Camera
+from metrabs_ros.detectors.boxes import Boxes, chosen
+from metrabs_ros.estimator import Options
+
+DEFAULT_SIDE_PX = 640
+PADDING_GREY = 114
+PERSON = 0
+"""The class of people in COCO's order without gaps; with gaps, 91 classes, it is 1."""
+CLASSES_WITH_GAPS = (91, 92)
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+CHANNELS = (84, 85)
+"""Of a box and COCO's 80 classes, without and with an objectness."""
+NORMALISED_LIMIT = 2.0
+"""Coordinates below are shares of the input, above they are pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Letterbox:
+    """
+    How an image was fitted into a network's input.
+
+    Parameters
+    ----------
+    scale
+        Input pixels to an image pixel.
+    left_px, top_px
+        Where the image starts in the input.
+    """
+
+    scale: float
+    left_px: int
+    top_px: int
+
+    def to_image(self, corners_px: FloatArray) -> FloatArray:
+        """Take boxes [N, 4], x1, y1, x2, y2, in the input to left, top, width, height."""
+        offset = np.array([self.left_px, self.top_px] * 2)
+        corners = (corners_px - offset) / self.scale
+        return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
+
+class OnnxDetector:
+    """
+    Finds people's boxes by a network in a file.
+
+    It takes one RGB image [1, 3, H, W] from 0 to 1 and gives one of: [1, 4 + C, N] (YOLO from
+    version 8 on), [1, N, 5 + C] (YOLO to version 7, with an objectness), [1, N, 4 + C] with
+    coordinates from 0 to 1 (RT-DETR), [1, N, 6] (end-to-end: corners, score, class), or boxes
+    [1, N, 4] and logits [1, N, C] (DETR, RF-DETR).
+
+    Parameters
+    ----------
+    model_file
+        An ``.onnx`` file.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, is not ONNX, or has inputs and outputs of another kind.
+    ImportError
+        If the package openvino is not installed.
+    """
+
+    def __init__(self, model_file: pathlib.Path) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise ImportError(
+                'the package openvino is needed to run this detector: pip install openvino'
+            ) from error
+        if not model_file.is_file():
+            raise ValueError(f'detector {model_file} is no file')
+        core = openvino.Core()
+        try:
+            network = core.read_model(model_file)
+            shape = network.input().partial_shape
+            height, width = (
+                shape[i].get_length() if shape[i].is_static else DEFAULT_SIDE_PX for i in (2, 3)
+            )
+            network.reshape([1, 3, height, width])
+            self._request = core.compile_model(network, 'CPU').create_infer_request()
+        except (RuntimeError, IndexError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ValueError(
+                f'detector {model_file} is no ONNX file of a network with one image [1, 3, H, W] '
+                f'as input: {reason}'
+            ) from error
+        self._model_file = model_file
+        self._input_px = (height, width)
+        class_counts = [output.shape[-1] for output in network.outputs]
+        self._normalises = any(count in CLASSES_WITH_GAPS for count in class_counts)
+
+    def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
+        """Find people; see `BoxDetector`."""
+        found = self._find(image)
+        if options.detector_flip_aug:
+            flipped = self._find(np.ascontiguousarray(image[:, ::-1]))
+            found = found.joined(flipped.mirrored(image.shape[1]))
+        return chosen(found, image.shape, options)
+
+    def _find(self, image: ImageArray) -> Boxes:
+        batch, letterbox = self._network_input(image)
+        self._request.infer({0: batch})
+        outputs = [
+            np.array(self._request.get_output_tensor(i).data, np.float64)
+            for i in range(len(self._request.model_outputs))
+        ]
+        corners, scores = self._decode(outputs)
+        return Boxes(letterbox.to_image(corners), scores)
+
+    def _network_input(self, image: ImageArray) -> tuple[FloatArray, Letterbox]:
+        """Fit an image into the network's input, its aspect ratio kept."""
+        height, width = self._input_px
+        scale = min(height / image.shape[0], width / image.shape[1])
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(image, size, interpolation=interpolation)
+        left, top = (width - size[0]) // 2, (height - size[1]) // 2
+        padded = np.full((height, width, 3), PADDING_GREY, np.uint8)
+        padded[top : top + size[1], left : left + size[0]] = resized
+        colours = padded.astype(np.float32) / np.float32(255)
+        if self._normalises:
+            colours = (colours - IMAGENET_MEAN) / IMAGENET_STD
+        batch = np.ascontiguousarray(colours.transpose(2, 0, 1)[None])
+        return batch, Letterbox(scale, left, top)
+
+    def _decode(self, outputs: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """Return people's corners [N, 4] in input pixels and scores [N]."""
+        if len(outputs) == 1 and outputs[0].ndim == 3:
+            (rows,) = outputs[0]
+            channels_first = rows.shape[0] in CHANNELS or 4 < rows.shape[0] < rows.shape[1]
+            if rows.shape[1] == 6 and rows.shape[0] not in CHANNELS:
+                return self._end_to_end(rows)
+            if channels_first and rows.shape[1] not in CHANNELS:
+                return self._to_pixels(rows[:4].T), rows[4 + PERSON]
+            if rows.shape[1] > 6:
+                return self._row_a_box(rows)
+        if len(outputs) == 2 and all(output.ndim == 3 for output in outputs):
+            boxes, logits = (output[0] for output in outputs)
+            if boxes.shape[1] != 4:
+                boxes, logits = logits, boxes
+            if boxes.shape[1] == 4:
+                return self._to_pixels(boxes), _person_scores(logits)
+        raise ValueError(
+            f'detector {self._model_file} gives {[output.shape for output in outputs]}; expected '
+            'is [1, 4 + classes, N], [1, N, 4 + classes], [1, N, 6], or boxes [1, N, 4] and logits'
+        )
+
+    def _end_to_end(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        people = rows[rows[:, 5].round() == PERSON]
+        return people[:, :4] * self._unit_px(people[:, :4]), people[:, 4]
+
+    def _row_a_box(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        corners = self._to_pixels(rows[:, :4])
+        if rows[:, :4].max(initial=0) <= NORMALISED_LIMIT:
+            return corners, rows[:, 4 + PERSON]
+        return corners, rows[:, 4] * rows[:, 5 + PERSON]
+
+    def _to_pixels(self, centred: FloatArray) -> FloatArray:
+        """Take centres and sizes [N, 4] to corners in input pixels."""
+        half = centred[:, 2:] / 2
+        corners = np.concatenate([centred[:, :2] - half, centred[:, :2] + half], axis=1)
+        return corners * self._unit_px(centred)
+
+    def _unit_px(self, coordinates: FloatArray) -> FloatArray:
+        """Return what a coordinate of 1 is in input pixels, [4]."""
+        height, width = self._input_px
+        in_shares = coordinates.max(initial=0) <= NORMALISED_LIMIT
+        return np.array([width, height] * 2, np.float64) if in_shares else np.ones(4)
+
+
+def _person_scores(logits: FloatArray) -> FloatArray:
+    """Return the probability of a person, [N], under logits [N, C]."""
+    classes = logits.shape[1]
+    person = 1 if classes in CLASSES_WITH_GAPS else PERSON
+    if classes == max(CLASSES_WITH_GAPS):
+        # DETR's last class is no object; the others of the family have none.
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials[:, person] / exponentials.sum(axis=1)
+    return 1 / (1 + np.exp(-np.clip(logits[:, person], -80, 80)))

@@ -1,0 +1,62 @@
+"""Person detectors of the package ultralytics, where it is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metrabs_ros.arrays import ImageArray
+from metrabs_ros.camera import Camera
+from metrabs_ros.detectors.boxes import DETECTOR_THRESHOLD, Boxes, chosen
+from metrabs_ros.estimator import Options
+
+PERSON = 0
+
+
+class UltralyticsDetector:
+    """
+    Finds people's boxes by a network of ultralytics.
+
+    Parameters
+    ----------
+    name
+        What ``ultralytics.YOLO`` takes: the name of a published network or a file.
+
+    Raises
+    ------
+    ImportError
+        If the package ultralytics is not installed.
+    ValueError
+        If it cannot load the network.
+    """
+
+    def __init__(self, name: str) -> None:
+        try:
+            import ultralytics
+        except ImportError as error:
+            raise ImportError(
+                f'the package ultralytics is needed for the detector ultralytics:{name}: '
+                'pip install ultralytics'
+            ) from error
+        try:
+            self._network = ultralytics.YOLO(name)
+        # What it raises for a network that it cannot fetch or read is not documented.
+        except Exception as error:
+            raise ValueError(f'ultralytics cannot load {name!r}: {error}') from error
+
+    def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
+        """Find people; see `BoxDetector`."""
+        wanted = options.detector_threshold
+        threshold = DETECTOR_THRESHOLD if wanted is None else wanted
+        found = self._find(image, threshold)
+        if options.detector_flip_aug:
+            flipped = self._find(np.ascontiguousarray(image[:, ::-1]), threshold)
+            found = found.joined(flipped.mirrored(image.shape[1]))
+        return chosen(found, image.shape, options)
+
+    def _find(self, image: ImageArray, threshold: float) -> Boxes:
+        # It takes arrays for BGR.
+        bgr = np.ascontiguousarray(image[..., ::-1])
+        (result,) = self._network.predict(bgr, conf=threshold, classes=[PERSON], verbose=False)
+        corners = result.boxes.xyxy.cpu().numpy().astype(np.float64)
+        boxes_px = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        return Boxes(boxes_px, result.boxes.conf.cpu().numpy().astype(np.float64))

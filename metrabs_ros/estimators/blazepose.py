@@ -1,0 +1,368 @@
+"""BlazePose's steps: detect -> crop -> network -> absolute -> plausibility, and once more."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.absolute import absolute_points, full_perspective
+from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.camera import Camera
+from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
+from metrabs_ros.crop.sampling import sample_crops
+from metrabs_ros.detectors.blazepose import (
+    BlazePoseDetector,
+    Detections,
+    Tile,
+    all_tiles,
+    guess_neighbours,
+)
+from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.estimator import DETECTOR_NMS_IOU, Options, PoseEstimator, Poses
+from metrabs_ros.models.blazepose import BlazePoseLandmarks
+from metrabs_ros.people import UNKNOWN_ID, People, inside_image
+from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence
+from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
+
+DETECTOR_THRESHOLD = 0.4
+FIRST_LOOK_PRESENCE = 0.1
+BOX_MARGIN = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Sighting:
+    """
+    People, and where to look for them next.
+
+    Parameters
+    ----------
+    people
+        N of them.
+    circles
+        N circles around them, in image pixels.
+    """
+
+    people: People
+    circles: Circles
+
+    def select(self, which: NDArray[Any]) -> Sighting:
+        """Return the people and their circles at an index array or mask."""
+        return Sighting(self.people.select(which), self.circles.select(which))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Sighting]) -> Sighting:
+        """Join several sightings, of which there must be at least one."""
+        return cls(
+            People.concatenate([part.people for part in parts]),
+            Circles.concatenate(*(part.circles for part in parts)),
+        )
+
+    def surer_of(self, again: Sighting) -> Sighting:
+        """
+        Return of each person the surer of this look and another one.
+
+        Where there is little between them it is the other one, which had the better place to look.
+        """
+        surer = again.people.confidence > self.people.confidence - 0.1
+        both = Sighting.concatenate([self, again])
+        return both.select(np.arange(len(surer)) + len(surer) * surer)
+
+    def weighted(self, scores: FloatArray) -> Sighting:
+        """Multiply the people's confidences by scores [N], for example a detector's."""
+        people = dataclasses.replace(self.people, confidence=self.people.confidence * scores)
+        return Sighting(people, self.circles)
+
+    def plausible(self, camera: Camera) -> Sighting:
+        """Return those who are people, each of them once, with a pose that a body can take."""
+        people, tilt_degrees = self.people, self.circles.tilt_degrees(camera)
+        believed = self.select(convincing(people, tilt_degrees) & believable(people))
+        return believed.select(distinct(believed.people, believed.people.confidence))
+
+
+class BlazePoseEstimator(PoseEstimator):
+    """
+    Absolute poses from BlazePose's landmarks, by the full-perspective step of MeTRAbs.
+
+    Parameters
+    ----------
+    detector
+        Finds people in an image.
+    landmarks
+        Finds the joints of a person in a crop.
+    """
+
+    def __init__(self, detector: BlazePoseDetector, landmarks: BlazePoseLandmarks) -> None:
+        super().__init__(
+            {skeleton.name: skeleton.within(BLAZEPOSE_33) for skeleton in (BLAZEPOSE_33, COCO_17)}
+        )
+        self._detector = detector
+        self._landmarks = landmarks
+
+    def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
+        """Find the people in an image and their poses; see `PoseEstimator`."""
+        refuse_augmentations(options)
+        threshold, flip_aug = options.detector_threshold, options.detector_flip_aug
+        detections = self._detector(
+            image,
+            all_tiles(image.shape),
+            DETECTOR_THRESHOLD if threshold is None else threshold,
+            options.detector_nms_iou_threshold,
+            True if flip_aug is None else flip_aug,
+        )
+        if options.max_detections >= 0:
+            surest = np.argsort(-detections.scores)[: options.max_detections]
+            detections = detections.select(surest)
+        sampling = (options.antialias_factor, options.internal_batch_size)
+        if options.suppress_implausible_poses:
+            sighting = self.believe(image, camera, detections, *sampling)
+            guesses = Detections.concatenate(
+                [guess_neighbours(sighting.circles, side) for side in (-1, 1)]
+            )
+            neighbours = self.believe(image, camera, guesses, *sampling)
+            sighting = Sighting.concatenate([sighting, neighbours]).plausible(camera)
+        else:
+            sighting = self.look_twice(image, camera, detections.circles, *sampling).weighted(
+                detections.scores
+            )
+        sighting = self.settle(image, camera, sighting, *sampling)
+        if options.suppress_implausible_poses:
+            sighting = sighting.plausible(camera)
+        return _as_poses(sighting.people)
+
+    def pose_people(
+        self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
+    ) -> Poses:
+        """Find the poses of the people in boxes; see `PoseEstimator`."""
+        refuse_augmentations(options)
+        sampling = (options.antialias_factor, options.internal_batch_size)
+        circles = Circles.around_boxes(boxes_px, camera)
+        sighting = self.look_twice(image, camera, circles, *sampling)
+        return _as_poses(self.settle(image, camera, sighting, *sampling).people)
+
+    def detect(self, image: ImageArray, tiles: Sequence[Tile]) -> Detections:
+        """Look for people in some tiles of an image [H, W, 3], uint8, RGB."""
+        return self._detector(image, tiles, DETECTOR_THRESHOLD, DETECTOR_NMS_IOU)
+
+    def believe(
+        self,
+        image: ImageArray,
+        camera: Camera,
+        detections: Detections,
+        antialias_factor: int = 1,
+        internal_batch_size: int = 64,
+    ) -> Sighting:
+        """
+        Look at what was detected, and keep whom the pose network confirms, each person once.
+
+        The detector's circles are coarse; those of the landmark network are steadier.  So who
+        passes the first look is looked at again.
+        """
+        detections = with_a_chance(detections, camera)
+        first = self.look(image, camera, detections.circles, antialias_factor, internal_batch_size)
+        chance = np.flatnonzero(first.people.confidence > FIRST_LOOK_PRESENCE)
+        first = first.select(chance).weighted(detections.scores[chance])
+        once = np.flatnonzero(distinct(first.people, first.people.confidence))
+        chance = chance[once]
+        again = self.look(
+            image, camera, first.circles.select(once), antialias_factor, internal_batch_size
+        ).weighted(detections.scores[chance])
+        return first.select(once).surer_of(again).plausible(camera)
+
+    def look_twice(
+        self,
+        image: ImageArray,
+        camera: Camera,
+        circles: Circles,
+        antialias_factor: int = 1,
+        internal_batch_size: int = 64,
+    ) -> Sighting:
+        """
+        Look at people where they are roughly, then where the first look has found them.
+
+        Of each person the look counts in which the network was surer that there is one.
+        """
+        first = self.look(image, camera, circles, antialias_factor, internal_batch_size)
+        again = self.look(image, camera, first.circles, antialias_factor, internal_batch_size)
+        return first.surer_of(again)
+
+    def settle(
+        self,
+        image: ImageArray,
+        camera: Camera,
+        sighting: Sighting,
+        antialias_factor: int = 1,
+        internal_batch_size: int = 64,
+    ) -> Sighting:
+        """
+        Look on until the poses hardly depend on how the people were found.
+
+        Twice, each time at the person and at the mirror image, and with the mean of both.  The
+        confidences remain.
+        """
+        circles = sighting.circles
+        for _ in range(2):
+            looks = [
+                self.look(image, camera, circles, antialias_factor, internal_batch_size, mirrored)
+                for mirrored in (False, True)
+            ]
+            circles = Circles.mean([look.circles for look in looks])
+        poses_mm = np.mean([look.people.poses3d_mm for look in looks], axis=0)
+        visibility = np.mean([look.people.joint_confidence for look in looks], axis=0)
+        people = self._people(image, camera, poses_mm, visibility, sighting.people.confidence)
+        return Sighting(people, circles)
+
+    def look(
+        self,
+        image: ImageArray,
+        camera: Camera,
+        circles: Circles,
+        antialias_factor: int = 1,
+        internal_batch_size: int = 64,
+        mirrored: bool = False,
+    ) -> Sighting:
+        """
+        Estimate the pose of the person in each circle.
+
+        Parameters
+        ----------
+        image
+            [H, W, 3], uint8, RGB.
+        camera
+            The camera that took it.
+        circles
+            N circles in image pixels.
+        antialias_factor
+            Crops are sampled this many times as large and averaged down.
+        internal_batch_size
+            How many crops are held in memory at once.
+        mirrored
+            Show the network each person's mirror image.
+
+        Returns
+        -------
+        N people in the camera's frame, in the network's own skeleton, the improbable ones
+        included.
+        """
+        starts = range(internal_batch_size, len(circles), internal_batch_size)
+        batches = np.array_split(np.arange(len(circles)), starts)
+        return Sighting.concatenate(
+            [
+                self._look_at_batch(
+                    image, camera, circles.select(batch), antialias_factor, mirrored
+                )
+                for batch in batches
+            ]
+        )
+
+    def _look_at_batch(
+        self,
+        image: ImageArray,
+        camera: Camera,
+        circles: Circles,
+        antialias_factor: int,
+        mirrored: bool,
+    ) -> Sighting:
+        network = self._landmarks
+        virtual = virtual_cameras_on_circles(circles, camera, network.side_px, network.margin)
+        if mirrored:
+            virtual = virtual.mirrored()
+        seen = network(sample_crops(image, camera, virtual, antialias_factor))
+        image_points = virtual.normalise(seen.points_px)
+        inside = virtual.inside(seen.points_px)
+        poses_mm = virtual.to_camera(
+            absolute_points(
+                image_points,
+                seen.root_relative_mm,
+                full_perspective(image_points, seen.root_relative_mm, inside),
+                inside,
+            )
+        )
+        visibility = seen.visibility
+        if mirrored:
+            sides_swapped = self.skeleton.mirror
+            poses_mm, visibility = poses_mm[:, sides_swapped], visibility[:, sides_swapped]
+        people = self._people(image, camera, poses_mm, visibility, seen.presence)
+        return Sighting(people, seen.circles.in_image(virtual, camera))
+
+    def _people(
+        self,
+        image: ImageArray,
+        camera: Camera,
+        poses_mm: FloatArray,
+        visibility: FloatArray,
+        confidence: FloatArray,
+    ) -> People:
+        poses_px = camera.project(poses_mm)
+        return People(
+            skeleton=self.skeleton,
+            boxes_px=boxes_around(poses_px, image.shape),
+            confidence=confidence,
+            poses3d_mm=poses_mm,
+            poses2d_px=poses_px,
+            joint_confidence=visibility,
+            in_view=(poses_mm[..., 2] > 0) & inside_image(poses_px, image.shape),
+            ids=np.full(len(poses_mm), UNKNOWN_ID),
+        )
+
+
+class BlazePoseBoxes:
+    """
+    Finds people's boxes by the poses that BlazePose believes.
+
+    Parameters
+    ----------
+    estimator
+        Finds them.
+    """
+
+    def __init__(self, estimator: BlazePoseEstimator) -> None:
+        self._estimator = estimator
+
+    def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
+        """Find people; see `BoxDetector`."""
+        poses = self._estimator.find_people(
+            image, camera, dataclasses.replace(options, num_aug=1, antialias_factor=1)
+        )
+        surest = np.argsort(-poses.scores, kind='stable')
+        return Boxes(poses.boxes_px, poses.scores).select(surest).within(image.shape)
+
+
+def with_a_chance(detections: Detections, camera: Camera) -> Detections:
+    """Return those that may yet convince: no confidence exceeds the detector's score."""
+    tilt_degrees = detections.circles.tilt_degrees(camera)
+    return detections.select(detections.scores > needed_confidence(tilt_degrees))
+
+
+def boxes_around(poses_px: FloatArray, image_shape: tuple[int, ...]) -> FloatArray:
+    """
+    Return boxes [N, 4] (left, top, width, height) around image poses [N, J, 2].
+
+    They are a tenth larger than the poses and end at the image's edges.
+    """
+    low, high = poses_px.min(axis=1), poses_px.max(axis=1)
+    margin = BOX_MARGIN / 2 * (high - low)
+    limit = np.array([image_shape[1], image_shape[0]], np.float64)
+    low = np.clip(low - margin, 0, limit)
+    high = np.clip(high + margin, 0, limit)
+    return np.concatenate([low, high - low], axis=1)
+
+
+def _as_poses(people: People) -> Poses:
+    return Poses(
+        people.boxes_px,
+        people.confidence,
+        people.poses3d_mm[:, None],
+        people.poses2d_px[:, None],
+    )
+
+
+def refuse_augmentations(options: Options) -> None:
+    """Raise a ValueError if there are to be several augmentations, which there are not."""
+    if options.num_aug != 1:
+        raise ValueError(
+            f'num_aug is {options.num_aug}; this model has no augmentations, so it must be 1'
+        )

