@@ -176,10 +176,17 @@ def _radial_and_shift(
 ) -> tuple[Coordinate, Coordinate, Coordinate]:
     """Return the lens model's factor, and its tangential and thin-prism shifts in x and y."""
     k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = _all_coeffs(coeffs)
-    r2 = x * x + y * y
-    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-    shift_x = 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + r2 * (s1 + s2 * r2)
-    shift_y = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + r2 * (s3 + s4 * r2)
+    xx, yy, xy = x * x, y * y, x * y
+    r2 = xx + yy
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    shift_x = 2 * p1 * xy + p2 * (r2 + 2 * xx)
+    shift_y = 2 * p2 * xy + p1 * (r2 + 2 * yy)
+    # Most lenses lack these, and whole crops go through here.
+    if k4 or k5 or k6:
+        radial = radial / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    if s1 or s2 or s3 or s4:
+        shift_x = shift_x + r2 * (s1 + s2 * r2)
+        shift_y = shift_y + r2 * (s3 + s4 * r2)
     return radial, shift_x, shift_y
 
 

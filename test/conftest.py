@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import random
+from collections.abc import Callable
 
 # Before anything of ROS is imported: a domain that nobody else is on, on this machine only.
 os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 100))
@@ -25,6 +27,14 @@ for variable in demo.PROFILES_VARIABLES:
 
 DATA = pathlib.Path(__file__).parent / 'data'
 
+_spec = importlib.util.spec_from_file_location(
+    'make_checkpoint', DATA / 'golden' / 'make_checkpoint.py'
+)
+assert _spec is not None
+assert _spec.loader is not None
+make_checkpoint = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(make_checkpoint)
+
 # The same examples every time, so that whoever breaks something is the one who sees it.
 hypothesis.settings.register_profile('default', deadline=None, max_examples=100, derandomize=True)
 hypothesis.settings.load_profile('default')
@@ -41,6 +51,26 @@ def photo(name: str) -> ImageArray:
 def model() -> PoseEstimator:
     """Return the model that needs no download but a wheel's."""
     return metrabs_ros.load_model('blazepose')
+
+
+@pytest.fixture(scope='session')
+def checkpoint_folder(tmp_path_factory) -> Callable[[str], pathlib.Path]:
+    """Return what gives the folder of a variant of the reproducible checkpoints."""
+    folders: dict[str, pathlib.Path] = {}
+
+    def folder_of(variant: str) -> pathlib.Path:
+        if variant not in folders:
+            folders[variant] = tmp_path_factory.mktemp(variant)
+            make_checkpoint.write_checkpoint(folders[variant], variant)
+        return folders[variant]
+
+    return folder_of
+
+
+@pytest.fixture(scope='session')
+def metrabs_model(checkpoint_folder) -> PoseEstimator:
+    """Return a small MeTRAbs model with random weights."""
+    return metrabs_ros.load_model(checkpoint_folder('s_centered'))
 
 
 @pytest.fixture(scope='session')

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.camera import Camera, undistort_by_fixed_point
 from metrabs_ros.crop.virtual import VirtualCameras, look_at, project_rays
+
+SMALLEST_SCALE = 1e-12
+"""Boxes that need less are beyond all sense, and soon beyond all numbers."""
 
 
 def virtual_cameras_on_boxes(boxes_px: FloatArray, camera: Camera, side_px: int) -> VirtualCameras:
@@ -22,28 +25,30 @@ def virtual_cameras_on_boxes(boxes_px: FloatArray, camera: Camera, side_px: int)
     side_px
         Height and width of the crops.
 
-    Raises
-    ------
-    ValueError
-        If no viewing ray leads to a box through the camera's lens.
+    Returns
+    -------
+    N virtual cameras, some of them not finite where a box lies beyond what the lens sees.
     """
-    rays = _box_rays(boxes_px, camera)
-    unreached = ~np.isfinite(rays).all(axis=(1, 2))
-    if unreached.any():
-        raise ValueError(
-            f'boxes holds {boxes_px[unreached][0].tolist()}, which no ray reaches through a lens '
-            f'with distortion_coeffs {camera.distortion_coeffs.tolist()}'
-        )
-    rotation = look_at(rays[:, 0], camera.up)
-    turned = camera.intrinsic_matrix @ rotation
-    top, right, bottom, left = (project_rays(turned, rays[:, i]) for i in range(1, 5))
-    vertical_px = np.linalg.norm(top - bottom, axis=-1)
-    horizontal_px = np.linalg.norm(left - right, axis=-1)
-    scale = side_px / np.maximum(vertical_px, horizontal_px)
-    intrinsics = np.tile(np.eye(3), (len(scale), 1, 1))
-    intrinsics[:, :2, :2] = camera.intrinsic_matrix[:2, :2] * scale[:, None, None]
+    # What overflows here is found by `can_look_at`.
+    with np.errstate(all='ignore'):
+        rays = _box_rays(boxes_px, camera)
+        rotation = look_at(rays[:, 0], camera.up)
+        turned = camera.intrinsic_matrix @ rotation
+        top, right, bottom, left = (project_rays(turned, rays[:, i]) for i in range(1, 5))
+        vertical_px = np.linalg.norm(top - bottom, axis=-1)
+        horizontal_px = np.linalg.norm(left - right, axis=-1)
+        scale = side_px / np.maximum(vertical_px, horizontal_px)
+        intrinsics = np.tile(np.eye(3), (len(scale), 1, 1))
+        intrinsics[:, :2, :2] = camera.intrinsic_matrix[:2, :2] * scale[:, None, None]
     intrinsics[:, :2, 2] = side_px / 2
     return VirtualCameras(rotation, intrinsics, side_px, scale)
+
+
+def can_look_at(boxes_px: FloatArray, camera: Camera) -> BoolArray:
+    """Tell at which boxes [N, 4] a virtual camera can look, [N]."""
+    virtual = virtual_cameras_on_boxes(boxes_px, camera, side_px=1)
+    in_reach = (virtual.scale > SMALLEST_SCALE) & np.isfinite(virtual.scale)
+    return in_reach & np.isfinite(virtual.rotation).all(axis=(1, 2))
 
 
 def _box_rays(boxes_px: FloatArray, camera: Camera) -> FloatArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,9 +18,11 @@ from metrabs_ros.crop.light import (
     decoded_region,
     pyramid_level,
 )
+from metrabs_ros.crop.sampling import THREADS
 from metrabs_ros.crop.virtual import VirtualCameras
 
 FAR_OUTSIDE_PX = 1e6
+PIXELS_AT_ONCE = 1 << 24
 
 
 def sample_crops(
@@ -57,38 +61,75 @@ def sample_crops(
     [N, 3, side, side], float32, from 0 to 1, black where the image has nothing.
     """
     side_px, each = virtual.side_px, len(gamma)
-    crops = torch.empty(len(virtual.scale), 3, side_px, side_px, device=device)
-    exponent = torch.as_tensor(gamma / GAMMA, dtype=torch.float32, device=device)
-    for start in range(0, len(crops), each):
-        person = slice(start, start + each)
-        _sample_person(image, camera, virtual.select(person), antialias_factor, crops[person])
-        crops[person] = crops[person].clamp_(min=0) ** exponent[:, None, None, None]
+    crops = torch.empty(len(virtual), 3, side_px, side_px, device=device)
+    exponents = torch.as_tensor(gamma / GAMMA, dtype=torch.float32, device=device)
+    people_at_once = max(1, PIXELS_AT_ONCE // (each * (side_px * antialias_factor) ** 2))
+    step = people_at_once * each
+    for start in range(0, len(crops), step):
+        part = slice(start, min(start + step, len(crops)))
+        source = source_pixels(camera, virtual.select(part), antialias_factor, device)
+        levels = pyramid_level(virtual.scale[part] * antialias_factor)
+        _sample_people(image, source, levels, each, antialias_factor, crops[part])
+        by_person = crops[part].view(-1, each, 3, side_px, side_px)
+        torch.pow(by_person.clamp_(min=0), exponents[:, None, None, None], out=by_person)
     return crops
 
 
-def _sample_person(
+def _sample_people(
     image: ImageArray,
-    camera: Camera,
-    virtual: VirtualCameras,
+    source: tuple[Tensor, Tensor],
+    levels: NDArray[np.int64],
+    each: int,
     antialias_factor: int,
     crops: Tensor,
 ) -> None:
-    """Sample the crops [A, 3, side, side] of one person in linear light."""
-    source_px = source_pixels(camera, virtual, antialias_factor, crops.device)
-    levels = pyramid_level(virtual.scale * antialias_factor)
-    for level in np.unique(levels):
-        chosen = torch.as_tensor(np.flatnonzero(levels == level), device=crops.device)
-        factor = 0.5 ** int(level)
-        at_level_px = source_px[chosen] * factor + (factor - 1) / 2
-        bounds_px = torch.stack([at_level_px.amin((0, 1, 2)), at_level_px.amax((0, 1, 2))])
-        origin, region = decoded_region(image, bounds_px.double().cpu().numpy(), int(level))
-        large = _bilinear(torch.from_numpy(region).to(crops.device), at_level_px, origin)
-        crops[chosen] = functional.avg_pool2d(large, antialias_factor)
+    """Sample crops [N, 3, side, side] in linear light, those of a person from one region."""
+    x, y = source
+
+    def sample(run: slice) -> None:
+        large = _sample_run(image, x[run], y[run], int(levels[run.start]))
+        smooth = large if antialias_factor == 1 else functional.avg_pool2d(large, antialias_factor)
+        crops[run] = smooth
+
+    runs = [run for start in range(0, len(crops), each) for run in _runs(levels, start, each)]
+    # Decoding and sampling let other threads run meanwhile.
+    list(THREADS.map(sample, runs))
+
+
+def _runs(levels: NDArray[np.int64], start: int, each: int) -> list[slice]:
+    """Return the parts of a person's crops in which neighbours have the same level."""
+    changes = start + 1 + np.flatnonzero(np.diff(levels[start : start + each]))
+    edges = [start, *changes.tolist(), start + each]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def _sample_run(image: ImageArray, x: Tensor, y: Tensor, level: int) -> Tensor:
+    """Sample from a level of the image's pyramid, at pixels [A, S, S] of the image."""
+    to_level = corner_aligned_scaling(0.5**level)
+    factor, shift_px = to_level[0, 0], to_level[0, 2]
+    bounds_px = torch.stack([*x.aminmax(), *y.aminmax()]).double().cpu().numpy()
+    at_level_px = factor * bounds_px.reshape(2, 2).T + shift_px
+    origin, decoded = decoded_region(image, at_level_px, level)
+    region = torch.from_numpy(decoded).to(x.device)
+    if min(region.shape[:2]) < 2:
+        # Coordinates relative to the region's extent need one.
+        region = functional.pad(region, (0, 0, 0, 2, 0, 2))
+    places = torch.empty(*x.shape, 2, device=x.device)
+    for axis, (pixels, size) in enumerate(((x, region.shape[1]), (y, region.shape[0]))):
+        # From pixels of the image to -1 in the region's first pixel and 1 in its last.
+        scale = 2 / (size - 1)
+        offset = float((shift_px - origin[axis]) * scale - 1)
+        torch.add(offset, pixels, alpha=float(factor * scale), out=places[..., axis])
+    planes = region.permute(2, 0, 1)[None].expand(len(x), -1, -1, -1)
+    return functional.grid_sample(planes, places, padding_mode='zeros', align_corners=True)
 
 
 def source_pixels(
-    camera: Camera, virtual: VirtualCameras, antialias_factor: int, device: torch.device | str
-) -> Tensor:
+    camera: Camera,
+    virtual: VirtualCameras,
+    antialias_factor: int,
+    device: torch.device | str,
+) -> tuple[Tensor, Tensor]:
     """
     Return which pixel of the real camera's image each pixel of some crops shows.
 
@@ -105,7 +146,7 @@ def source_pixels(
 
     Returns
     -------
-    [N, side, side, 2], float32, far outside of any image where the ray points backwards.
+    x and y, [N, side, side] each, float32; far outside of any image where rays point backwards.
     """
     to_large = corner_aligned_scaling(antialias_factor)
     to_ray = np.linalg.inv(to_large @ virtual.intrinsic_matrix @ virtual.rotation)
@@ -121,18 +162,14 @@ def source_pixels(
         x, y = distort_xy(x, y, camera.distortion_coeffs)
         ((fx, skew, cx), (_, fy, cy), _) = camera.intrinsic_matrix.tolist()
         x, y = fx * x + skew * y + cx, fy * y + cy
-    pixels = torch.stack([x, y], dim=-1)
-    ahead = (z > 0)[..., None] & (pixels.abs() < FAR_OUTSIDE_PX)
-    return torch.where(ahead, pixels, -FAR_OUTSIDE_PX)
+    # The depth is linear across the crop, so that its corners tell whether it is 0 anywhere.
+    all_ahead = bool((z[:, :: len(place) - 1, :: len(place) - 1] > 0).all())
+    if all_ahead and not distorted:
+        return x, y
+    behind = z <= 0
+    return _outside_where(behind, x), _outside_where(behind, y)
 
 
-def _bilinear(region: Tensor, pixels: Tensor, origin: NDArray[np.int64]) -> Tensor:
-    """Sample a region [h, w, 3] that starts at a pixel [2], at pixels [A, S, S, 2]."""
-    if min(region.shape[:2]) < 2:
-        # Coordinates relative to the region's extent need one.
-        region = functional.pad(region, (0, 0, 0, 2, 0, 2))
-    last = torch.tensor([region.shape[1] - 1, region.shape[0] - 1], device=pixels.device)
-    start = torch.as_tensor(origin, dtype=torch.float32, device=pixels.device)
-    places = (pixels - start) * (2 / last) - 1
-    planes = region.permute(2, 0, 1)[None].expand(len(pixels), -1, -1, -1)
-    return functional.grid_sample(planes, places, padding_mode='zeros', align_corners=True)
+def _outside_where(behind: Tensor, pixels: Tensor) -> Tensor:
+    finite = torch.nan_to_num(pixels, nan=-FAR_OUTSIDE_PX)
+    return finite.clamp_(-FAR_OUTSIDE_PX, FAR_OUTSIDE_PX).masked_fill_(behind, -FAR_OUTSIDE_PX)

@@ -14,7 +14,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.crop.light import GAMMA, corner_aligned_scaling, decoded_region, pyramid_level
 from metrabs_ros.crop.virtual import VirtualCameras, apply_homographies
 
-_THREADS = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'crops')
+THREADS = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'crops')
 _NO_MAP = np.zeros(0, np.float32)
 
 
@@ -58,7 +58,7 @@ def sample_crops(
         cv2.pow(np.maximum(linear, 0), 1 / GAMMA, dst=crops[i])
 
     # The work is done in OpenCV, which lets other threads run meanwhile.
-    list(_THREADS.map(sample, range(len(crops))))
+    list(THREADS.map(sample, range(len(crops))))
     return crops
 
 

@@ -9,7 +9,7 @@ from metrabs_ros.absolute import absolute_points, full_perspective, weak_perspec
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.augmentation import Augmentations
-from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
+from metrabs_ros.crop.boxes import can_look_at, virtual_cameras_on_boxes
 from metrabs_ros.crop.exact_sampling import sample_crops
 from metrabs_ros.crop.virtual import VirtualCameras
 from metrabs_ros.detectors.boxes import BoxDetector
@@ -49,6 +49,7 @@ class MetrabsEstimator(PoseEstimator):
     def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
         """Find the people in an image and their poses; see `PoseEstimator`."""
         found = self._detector(image, camera, options)
+        found = found.select(can_look_at(found.boxes_px, camera))
         poses3d_mm, poses2d_px = self._poses(image, camera, found.boxes_px, options)
         poses = Poses(found.boxes_px, found.scores, poses3d_mm, poses2d_px)
         if options.suppress_implausible_poses:
@@ -59,6 +60,12 @@ class MetrabsEstimator(PoseEstimator):
         self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
     ) -> Poses:
         """Find the poses of the people in boxes; see `PoseEstimator`."""
+        for box_px in boxes_px[~can_look_at(boxes_px, camera)]:
+            raise ValueError(
+                f'boxes holds {box_px.tolist()}, to which no ray leads with intrinsic_matrix '
+                f'{camera.intrinsic_matrix.tolist()} and distortion_coeffs '
+                f'{camera.distortion_coeffs.tolist()}'
+            )
         poses3d_mm, poses2d_px = self._poses(image, camera, boxes_px, options)
         return Poses(boxes_px, np.ones(len(boxes_px)), poses3d_mm, poses2d_px)
 

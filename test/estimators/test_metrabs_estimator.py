@@ -1,0 +1,214 @@
+"""MeTRAbs gives the official poses, to everybody alone, and refuses what cannot be."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import numpy as np
+import pytest
+from conftest import DATA, photo
+
+import metrabs_ros
+
+GOLDEN = DATA / 'golden'
+CASES = json.loads((GOLDEN / 'cases.json').read_text())
+K = np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]])
+STREET_BOXES = [[236, 155, 62, 150], [470, 190, 70, 150], [640, 240, 75, 160], [700, 60, 60, 130]]
+
+picture = functools.cache(photo)
+
+
+@pytest.fixture(scope='module')
+def model_of(checkpoint_folder):
+    """Return what loads a variant, once."""
+    return functools.cache(lambda variant: metrabs_ros.load_model(checkpoint_folder(variant)))
+
+
+def run(model, case, boxes=None, **options):
+    return model.estimate_poses(
+        picture(case['image']),
+        case['boxes'] if boxes is None else boxes,
+        intrinsic_matrix=case['K'],
+        distortion_coeffs=case.get('dist'),
+        extrinsic_matrix=case.get('extrinsic'),
+        world_up_vector=case.get('up', (0, -1, 0)),
+        num_aug=case['num_aug'],
+        antialias_factor=case['antialias'],
+        average_aug=case['average'],
+        skeleton=case['skeleton'],
+        **options,
+    )
+
+
+@pytest.mark.parametrize('index', range(len(CASES)))
+def test_poses_are_those_of_the_official_implementation(model_of, index):
+    case = CASES[index]
+    golden = np.load(GOLDEN / 'cases.npz')
+    official_mm = golden[f'{index:02}/poses3d']
+    found = run(model_of(case['variant']), case)
+    assert found['poses3d'].shape == official_mm.shape
+    error_mm = np.linalg.norm(found['poses3d'] - official_mm, axis=-1)
+    distance_mm = np.linalg.norm(official_mm, axis=-1)
+    assert (error_mm <= np.maximum(1.0, 1e-4 * distance_mm)).all()
+    assert np.median(error_mm) < 0.3
+    np.testing.assert_allclose(found['poses2d'], golden[f'{index:02}/poses2d'], atol=0.1)
+
+
+def test_a_persons_pose_is_the_same_to_the_bit_whoever_else_is_there(metrabs_model):
+    others = [[100, 100, 50, 120], STREET_BOXES[1], [300, 200, 80, 160], [10, 10, 700, 500]]
+    case = {**CASES[0], 'num_aug': 2}
+    before = run(metrabs_model, case, STREET_BOXES)
+    after = run(metrabs_model, case, others)
+    assert np.array_equal(before['poses3d'][1], after['poses3d'][1])
+    assert np.array_equal(before['poses2d'][1], after['poses2d'][1])
+
+
+@pytest.mark.parametrize('batch_size', [1, 2, 3, 64])
+def test_a_persons_pose_hardly_depends_on_the_size_of_the_batch(metrabs_model, batch_size):
+    case = {**CASES[0], 'num_aug': 2}
+    together = run(metrabs_model, case, internal_batch_size=batch_size)
+    for i, box in enumerate(STREET_BOXES):
+        alone = run(metrabs_model, case, [box])
+        np.testing.assert_allclose(alone['poses3d'][0], together['poses3d'][i], rtol=2e-5, atol=1)
+
+
+def test_averages_are_those_of_the_augmentations(metrabs_model):
+    case = {**CASES[0], 'num_aug': 3}
+    apart = run(metrabs_model, {**case, 'average': False})
+    mean = run(metrabs_model, case)
+    assert apart['poses3d'].shape == (4, 3, 40, 3)
+    for name in ('poses3d', 'poses2d'):
+        np.testing.assert_allclose(apart[name].mean(axis=1), mean[name], rtol=1e-9)
+
+
+def test_no_boxes_give_empty_arrays_of_the_right_shapes(metrabs_model):
+    poses = run(metrabs_model, CASES[0], [])
+    assert poses['poses3d'].shape == (0, 40, 3)
+    assert poses['poses2d'].shape == (0, 40, 2)
+    case = {**CASES[0], 'num_aug': 3, 'average': False, 'skeleton': 'kinect_4'}
+    assert run(metrabs_model, case, [])['poses3d'].shape == (0, 3, 4, 3)
+
+
+def test_nobody_detected_gives_empty_arrays_of_the_right_shapes(metrabs_model):
+    poses = metrabs_model.detect_poses(np.zeros((200, 300, 3), np.uint8), num_aug=2)
+    assert poses['boxes'].shape == (0, 5)
+    assert poses['poses3d'].shape == (0, 40, 3)
+    assert poses['poses2d'].shape == (0, 40, 2)
+
+
+def test_detected_people_have_the_poses_of_their_boxes(metrabs_model, street):
+    found = metrabs_model.detect_poses(
+        street, intrinsic_matrix=K, suppress_implausible_poses=False, skeleton='h36m_15'
+    )
+    assert len(found['boxes']) >= 4
+    again = metrabs_model.estimate_poses(
+        street, found['boxes'], intrinsic_matrix=K, skeleton='h36m_15'
+    )
+    np.testing.assert_allclose(found['poses3d'], again['poses3d'], rtol=2e-5, atol=1)
+
+
+def test_batched_forms_give_what_the_single_ones_give(metrabs_model, street, player):
+    cameras = [K, np.array([[620.0, 0, 274], [0, 620, 171], [0, 0, 1]])]
+    boxes = [STREET_BOXES, [[110, 60, 320, 260]]]
+    batched = metrabs_model.estimate_poses_batched(
+        [street, player], boxes, intrinsic_matrix=cameras, num_aug=2
+    )
+    for i, image in enumerate((street, player)):
+        single = metrabs_model.estimate_poses(
+            image, boxes[i], intrinsic_matrix=cameras[i], num_aug=2
+        )
+        for name, array in single.items():
+            np.testing.assert_allclose(batched[name][i], array, rtol=2e-5, atol=1)
+
+
+def test_unknown_intrinsics_come_from_the_field_of_view(metrabs_model, street):
+    focal_px = 384 / np.tan(np.radians(30))
+    intrinsics = [[focal_px, 0, 384], [0, focal_px, 288], [0, 0, 1]]
+    known = metrabs_model.estimate_poses(street, STREET_BOXES, intrinsic_matrix=intrinsics)
+    guessed = metrabs_model.estimate_poses(street, STREET_BOXES, default_fov_degrees=60)
+    np.testing.assert_allclose(guessed['poses3d'], known['poses3d'], rtol=1e-6)
+
+
+def test_the_skeletons_are_those_of_the_checkpoint(metrabs_model):
+    assert list(metrabs_model.per_skeleton_joint_names) == [
+        '',
+        'h36m_15',
+        'smpl+head_30',
+        'kinect_4',
+    ]
+    names = metrabs_model.per_skeleton_joint_names['kinect_4']
+    assert names == ['kpelv', 'kspin', 'lkwri', 'rkwri']
+    assert metrabs_model.per_skeleton_joint_edges['kinect_4'].shape == (0, 2)
+    assert metrabs_model.per_skeleton_joint_edges['h36m_15'].shape[1] == 2
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        ({'boxes': [[900, 10, 50, 90]]}, r'boxes holds \[900.0, 10.0, 50.0, 90.0\], outside'),
+        (
+            {'boxes': [[10, 10, 0, 90]]},
+            r'boxes holds \[10.0, 10.0, 0.0, 90.0\], which has no',
+        ),
+        ({'boxes': [[10, np.nan, 50, 90]]}, r'boxes holds \[10.0, nan, 50.0, 90.0\]'),
+        ({'boxes': [[10, 10, np.inf, 90]]}, r'boxes holds \[10.0, 10.0, inf, 90.0\]'),
+        ({'boxes': [[10, 10, 50]]}, r'boxes has shape \(1, 3\)'),
+        ({'boxes': 'all'}, "boxes is not an array of numbers: 'all'"),
+        ({'image': np.zeros((1, 1, 3), np.uint8)}, r'image has shape \(1, 1, 3\)'),
+        ({'image': np.zeros((576, 768, 3), np.float32)}, 'type float32'),
+        ({'image': np.zeros((576, 768, 4), np.uint8)}, r'image has shape \(576, 768, 4\)'),
+        ({'intrinsic_matrix': np.zeros((3, 3))}, r'intrinsic_matrix has focal lengths 0 and 0'),
+        ({'intrinsic_matrix': K * np.nan}, 'intrinsic_matrix holds a value that is not finite'),
+        (
+            {'intrinsic_matrix': [[9, 9, 1], [9, 9, 1], [0, 0, 1]]},
+            'intrinsic_matrix cannot be inverted',
+        ),
+        (
+            {'distortion_coeffs': [0.1, 0.2, 0.3]},
+            r'distortion_coeffs has 3 values: \[0.1, 0.2',
+        ),
+        ({'distortion_coeffs': [np.inf] * 5}, 'distortion_coeffs holds a value'),
+        ({'extrinsic_matrix': np.zeros((4, 4))}, 'extrinsic_matrix cannot be inverted'),
+        ({'world_up_vector': [0, 0, 0]}, 'world_up_vector has no direction'),
+        ({'skeleton': 'octopus_8'}, "skeleton 'octopus_8' is none of '', 'h36m_15'"),
+        ({'num_aug': 0}, 'num_aug is 0'),
+        ({'antialias_factor': 0}, 'antialias_factor is 0'),
+        ({'internal_batch_size': 0}, 'internal_batch_size is 0'),
+        ({'default_fov_degrees': 180, 'intrinsic_matrix': None}, 'default_fov_degrees is 180'),
+    ],
+)
+def test_impossible_arguments_are_refused_by_name_and_value(
+    metrabs_model, street, arguments, says
+):
+    usual = {'image': street, 'boxes': STREET_BOXES, 'intrinsic_matrix': K}
+    with pytest.raises(ValueError, match=says):
+        metrabs_model.estimate_poses(**{**usual, **arguments})
+
+
+@pytest.mark.parametrize('distortion_coeffs', [[], [-0.28, 0.09, 0, 0, 0]])
+@pytest.mark.parametrize(
+    'box', [[-1e150, 0, 1e151, 100], [-1e300, -1e300, 1e301, 1e301], [-1e9, 5, 1e10, 9]]
+)
+def test_a_box_that_no_ray_leads_to_is_named(metrabs_model, street, box, distortion_coeffs):
+    with pytest.raises(ValueError, match=r'boxes holds .* no ray'):
+        metrabs_model.estimate_poses(
+            street, [box], intrinsic_matrix=K, distortion_coeffs=distortion_coeffs
+        )
+
+
+@pytest.mark.parametrize(
+    'box', [[-5000, -5000, 9000, 9000], [0, 0, 1, 1], [767, 575, 300, 2], [0, 287, 768, 1]]
+)
+def test_odd_boxes_still_have_finite_poses(metrabs_model, street, box):
+    poses = metrabs_model.estimate_poses(street, [box], intrinsic_matrix=K, num_aug=3)
+    assert np.isfinite(poses['poses3d']).all()
+    assert np.isfinite(poses['poses2d']).all()
+
+
+@pytest.mark.parametrize('shape', [(2, 2, 3), (3, 5, 3), (2, 700, 3)])
+def test_tiny_images_have_finite_poses(metrabs_model, shape):
+    image = np.full(shape, 128, np.uint8)
+    box = [0, 0, shape[1], shape[0]]
+    poses = metrabs_model.estimate_poses(image, [box], distortion_coeffs=[-0.1, 0, 0, 0])
+    assert np.isfinite(poses['poses3d']).all()
