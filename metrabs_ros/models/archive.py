@@ -9,6 +9,7 @@ import tarfile
 import zlib
 
 LARGEST_BYTES = 8 << 30
+READ_BYTES = 1 << 20
 
 
 class ArchiveError(RuntimeError):
@@ -25,26 +26,35 @@ def unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
         If it is damaged, is of an absurd size, or has members that are neither files nor folders
         or that would come to lie outside of the folder.
     """
-    total = 0
+    total_bytes = 0
     try:
-        with tarfile.open(archive, 'r:gz') as members:
+        with (
+            gzip.open(archive) as stream,
+            tarfile.open(fileobj=stream, mode='r|') as members,
+        ):
             for member in members:
-                path = pathlib.PurePosixPath(member.name)
-                if path.is_absolute() or '..' in path.parts or '\\' in member.name:
-                    raise ArchiveError(f'{archive.name} has a member outside: {member.name!r}')
-                if not (member.isfile() or member.isdir()):
-                    raise ArchiveError(
-                        f'{archive.name} has a member that is no file: {member.name!r}'
-                    )
-                total += member.size
-                if total > LARGEST_BYTES:
+                path = _safe_path(archive, member)
+                total_bytes += member.size
+                if total_bytes > LARGEST_BYTES:
                     raise ArchiveError(
                         f'{archive.name} unpacks to more than {LARGEST_BYTES} bytes'
                     )
                 if member.isfile():
                     _unpack_file(members, member, folder / path)
+            # The sum of all that was packed stands at the very end.
+            while stream.read(READ_BYTES):
+                pass
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ArchiveError(f'{archive.name} is damaged: {error}') from error
+
+
+def _safe_path(archive: pathlib.Path, member: tarfile.TarInfo) -> pathlib.PurePosixPath:
+    path = pathlib.PurePosixPath(member.name)
+    if path.is_absolute() or '..' in path.parts or '\\' in member.name:
+        raise ArchiveError(f'{archive.name} has a member outside: {member.name!r}')
+    if not (member.isfile() or member.isdir()):
+        raise ArchiveError(f'{archive.name} has a member that is no file: {member.name!r}')
+    return path
 
 
 def _unpack_file(members: tarfile.TarFile, member: tarfile.TarInfo, target: pathlib.Path) -> None:

@@ -232,8 +232,8 @@ def _crop_model(file: pathlib.Path, config: MetrabsConfig, joints: int) -> CropM
         'has unknown': sorted(found.keys() - expected.keys()),
         'has of another shape': [
             f'{name} {found[name]} instead of {expected[name]}'
-            for name in expected.keys() & found.keys()
-            if found[name] != expected[name]
+            for name in expected
+            if name in found and found[name] != expected[name]
         ],
         'has not only finite numbers in': [
             name for name, value in state.items() if not torch.isfinite(value).all()
@@ -279,8 +279,8 @@ class PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle may call."""
-        # numpy 2 has moved its core; the pickles name either place.
-        place = (module.replace('numpy.core.', 'numpy._core.'), name)
+        # numpy 2 has moved its core, as Python 3 has its builtins; pickles name either place.
+        place = (_MOVED.get(module, module), name)
         if place not in _PLAIN:
             raise pickle.UnpicklingError(
                 f"it asks for {module}.{name}, which is neither a plain container nor numpy's"
@@ -300,6 +300,17 @@ class _FromBuffer:
         return flat.reshape(shape, order='F' if order == 'F' else 'C')
 
 
+class _Latin1:
+    """What pickles up to protocol 2 call to write bytes as text."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str) -> bytes:
+        if encoding not in ('latin1', 'latin-1'):
+            raise pickle.UnpicklingError(f'it asks for the encoding {encoding!r}')
+        return text.encode('latin1')
+
+
 def _numpy_reconstruct() -> Any:
     # The function differs in its place between versions of numpy, not in what it does.
     return np.empty(0).__reduce__()[0]
@@ -309,7 +320,13 @@ def _numpy_scalar() -> Any:
     return np.float64(0).__reduce__()[0]
 
 
+_MOVED = {
+    '__builtin__': 'builtins',
+    'numpy.core.multiarray': 'numpy._core.multiarray',
+    'numpy.core.numeric': 'numpy._core.numeric',
+}
 _PLAIN: dict[tuple[str, str], Any] = {
+    ('_codecs', 'encode'): _Latin1(),
     ('builtins', 'set'): set,
     ('builtins', 'frozenset'): frozenset,
     ('collections', 'OrderedDict'): collections.OrderedDict,

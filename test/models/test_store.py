@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
+from servers import Behaviour, serve
 
 import metrabs_ros
-from metrabs_ros.models import store
+from metrabs_ros.models import checkpoint, store
 from metrabs_ros.models.download import DownloadError
 
 
@@ -126,6 +129,89 @@ def test_the_command_line_refuses_in_one_line(filled_cache):
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr
     assert result.stderr.startswith('metrabs_ros: pip could not download')
+
+
+@pytest.fixture
+def packed_release(tmp_path):
+    """Return what packs files as a release is packed."""
+
+    def pack(**changes):
+        files = {name: name.encode() for name in checkpoint.FILES} | changes
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode='w:gz') as tar:
+            for name, content in files.items():
+                info = tarfile.TarInfo(f'metrabs_eff2s/{name}')
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        return packed.getvalue()
+
+    return pack
+
+
+def test_a_release_is_fetched_with_its_licence_and_held_to_its_sums(cache, packed_release, caplog):
+    caplog.set_level('INFO')
+    with serve(Behaviour(packed_release())) as url:
+        folder = store.fetch('metrabs_s', url)
+        assert folder == cache / 'metrabs_s'
+        assert {file.name for file in folder.iterdir()} == set(checkpoint.FILES)
+        assert 'non-commercial' in caplog.text
+        # From now on what was there first counts.
+        (folder / 'ckpt.pt').write_bytes(b'changed')
+        with pytest.raises(store.WeightsError, match=r'ckpt.pt is damaged .* fetch metrabs_s'):
+            store.weights_folder('metrabs_s')
+        store.fetch('metrabs_s', url)
+        assert store.weights_folder('metrabs_s') == folder
+    left = {file.name for file in cache.iterdir()}
+    assert left == {'metrabs_s', 'metrabs_s.sha256.json', '.metrabs_s.lock'}
+
+
+def test_another_release_than_the_first_is_refused_even_after_all_was_removed(
+    cache, packed_release
+):
+    with serve(Behaviour(packed_release())) as url:
+        shutil.rmtree(store.fetch('metrabs_s', url))
+    other = packed_release(**{'ckpt.pt': b'other'})
+    with serve(Behaviour(other)) as url, pytest.raises(store.WeightsError, match='as recorded in'):
+        store.fetch('metrabs_s', url)
+    assert not (cache / 'metrabs_s').exists()
+
+
+def test_the_large_release_is_held_to_the_published_sums(cache, packed_release):
+    says = r'ckpt\.pt has the sha256 .* cd9be4587f364d1c'
+    with serve(Behaviour(packed_release())) as url, pytest.raises(store.WeightsError, match=says):
+        store.fetch('metrabs_l', url)
+    assert not (cache / 'metrabs_l').exists()
+
+
+def test_an_archive_of_something_else_is_refused(cache):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode='w:gz') as tar:
+        tar.addfile(tarfile.TarInfo('readme'), io.BytesIO())
+    says = r'holds no config\.yaml'
+    with serve(Behaviour(packed.getvalue())) as url, pytest.raises(store.WeightsError, match=says):
+        store.fetch('metrabs_s', url)
+
+
+def test_parts_of_different_versions_are_fetched_anew(cache, packed_release):
+    content = packed_release()
+    (cache / 'metrabs_s.tar.gz.part').write_bytes(b'of another version'.ljust(100))
+    behaviour = Behaviour(content, etag=None)
+    with serve(behaviour) as url:
+        store.fetch('metrabs_s', url)
+    assert behaviour.asked == ['bytes=100-', '']
+
+
+def test_the_command_line_fetches_from_a_mirror(cache, packed_release):
+    with serve(Behaviour(packed_release())) as url:
+        result = subprocess.run(
+            [sys.executable, '-m', 'metrabs_ros.cli', 'fetch', 'metrabs_s', '--url', url],
+            capture_output=True,
+            text=True,
+            env={'METRABS_ROS_CACHE': str(cache)},
+        )
+    assert result.returncode == 0
+    assert store.METRABS_LICENCE in result.stdout
+    assert result.stdout.splitlines()[-1] == f'the metrabs_s weights are in {cache / "metrabs_s"}'
 
 
 @pytest.mark.parametrize(

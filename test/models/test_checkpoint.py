@@ -1,0 +1,210 @@
+"""Checkpoints are read whole or refused by file and reason, and can never run code."""
+
+from __future__ import annotations
+
+import collections
+import io
+import os
+import pathlib
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import metrabs_ros
+from metrabs_ros.models.checkpoint import FILES, PlainUnpickler, read_checkpoint
+from metrabs_ros.models.store import WeightsError
+
+
+@pytest.fixture
+def folder(checkpoint_folder, tmp_path):
+    """Return a checkpoint of its own to be damaged; what is not, is linked."""
+    whole = checkpoint_folder('s_latents')
+    for file in whole.iterdir():
+        os.link(file, tmp_path / file.name)
+    return tmp_path
+
+
+def replace(file: pathlib.Path, content: bytes) -> None:
+    # Not in place, as the whole checkpoint shares the file.
+    file.unlink()
+    file.write_bytes(content)
+
+
+def change_config(folder: pathlib.Path, **changes: object) -> None:
+    config = yaml.safe_load((folder / 'config.yaml').read_text())
+    config |= changes
+    config = {name: value for name, value in config.items() if value is not ...}
+    replace(folder / 'config.yaml', yaml.safe_dump(config).encode())
+
+
+def test_a_checkpoint_is_read_whole(checkpoint_folder):
+    checkpoint = read_checkpoint(checkpoint_folder('s_all_and_latents'))
+    assert len(checkpoint.joints) == 36
+    assert checkpoint.joints.joint_names[:3] == ('pelv', 'spin', 'neck')
+    assert checkpoint.decoder is not None
+    assert checkpoint.decoder.shape == (12, 36)
+    assert checkpoint.joint_transform_matrix.shape == (36, 40)
+    assert checkpoint.conventions['kinect_4'].indices.tolist() == [36, 37, 38, 39]
+    assert checkpoint.config.latents == 12
+    assert checkpoint.config.predicts_joints_too
+    assert not checkpoint.crop_model.training
+
+
+@pytest.mark.parametrize('name', [*FILES, 'affine_weights.npz'])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(WeightsError, match=name.replace('.', r'\.')):
+        metrabs_ros.load_model(folder)
+
+
+@pytest.mark.parametrize('name', [*FILES, 'affine_weights.npz'])
+@pytest.mark.parametrize('kept', [0, 0.3, 0.9], ids=['empty', 'start', 'most'])
+def test_a_truncated_file_is_named_with_what_was_expected(folder, name, kept):
+    content = (folder / name).read_bytes()
+    if name == 'config.yaml':
+        content = content.replace(b'box_size_mm', b'box')
+    replace(folder / name, content[: int(kept * len(content))])
+    with pytest.raises(WeightsError, match=name.replace('.', r'\.')) as caught:
+        read_checkpoint(folder)
+    assert 'expected' in str(caught.value) or 'lacks' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'says'),
+    [
+        ({'proc_side': ...}, 'lacks proc_side, which should be of type int'),
+        ({'centered_stride': 1}, 'has centered_stride: 1; expected is bool'),
+        ({'box_size_mm': 'large'}, "has box_size_mm: 'large'; expected is float"),
+        ({'depth': 0}, 'has depth: 0; expected is at least 1'),
+        ({'mix_3d_inside_fov': 'half'}, "has mix_3d_inside_fov: 'half'"),
+        ({'efficientnet_size': 'xl'}, "config.yaml: there is no EfficientNetV2-'xl'"),
+        ({'affine_weights': None}, 'has affine_weights: None'),
+        ({'affine_weights': 'other.npz'}, 'other.npz is missing, which affine_weights'),
+        ({'depth': 7}, r'ckpt.pt does not fit config.yaml \(EfficientNetV2-S, depth 7\)'),
+        ({'efficientnet_size': 'm'}, r'it lacks backbone\..* and 341 more; it has unknown'),
+    ],
+)
+def test_a_config_that_does_not_fit_is_explained(folder, changes, says):
+    change_config(folder, **changes)
+    with pytest.raises(WeightsError, match=says):
+        read_checkpoint(folder)
+
+
+def test_the_backbone_names_its_size_where_nothing_else_does(folder):
+    change_config(folder, efficientnet_size=...)
+    assert read_checkpoint(folder).config.size == 's'
+
+
+def test_weights_that_are_not_numbers_are_refused(folder):
+    state = torch.load(folder / 'ckpt.pt', weights_only=True)
+    state['heatmap_heads.conv_final.bias'][3] = torch.nan
+    (folder / 'ckpt.pt').unlink()
+    torch.save(state, folder / 'ckpt.pt')
+    with pytest.raises(WeightsError, match=r'finite numbers in heatmap_heads.conv_final.bias'):
+        read_checkpoint(folder)
+
+
+def test_a_joint_transform_matrix_of_another_network_is_refused(folder):
+    (folder / 'joint_transform_matrix.npy').unlink()
+    np.save(folder / 'joint_transform_matrix.npy', np.eye(17))
+    with pytest.raises(WeightsError, match=r'shape \(17, 17\); expected: a matrix \[36, '):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ('infos', 'says'),
+    [
+        ({'a': {'indices': [40], 'names': ['x'], 'edges': []}}, 'an index 40'),
+        ({'a': {'indices': [0, 1], 'names': ['x'], 'edges': []}}, '1 names, but indices'),
+        ({'a': {'indices': [0], 'names': ['x'], 'edges': [(0, 1)]}}, 'an edge goes to joint 1'),
+        ({'a': {'indices': [0], 'names': ['x'], 'edges': []}}, "no skeleton ''"),
+        ({'a': {'names': ['x'], 'edges': []}}, "KeyError: 'indices'"),
+        ([], 'AttributeError'),
+    ],
+)
+def test_skeletons_that_do_not_fit_are_explained(folder, infos, says):
+    replace(folder / 'skeleton_infos.pkl', pickle.dumps(infos))
+    with pytest.raises(WeightsError, match=says):
+        read_checkpoint(folder)
+
+
+class Hostile:
+    """Pickles to a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize('name', ['skeleton_infos.pkl', 'ckpt.pt', 'joint_info.npz'])
+@pytest.mark.parametrize('function', [os.mkdir, shutil.rmtree, exec, getattr, print])
+def test_no_file_can_run_code(folder, tmp_path, name, function):
+    victim = tmp_path / 'victim'
+    victim.mkdir()
+    argument = {exec: f'import os; os.rmdir({str(victim)!r})'}.get(function, str(victim))
+    hostile = (
+        Hostile(function, argument)
+        if function is not os.mkdir
+        else Hostile(os.mkdir, str(victim / 'made'))
+    )
+    if name == 'ckpt.pt':
+        (folder / name).unlink()
+        torch.save({'weight': hostile}, folder / name)
+    elif name == 'joint_info.npz':
+        (folder / name).unlink()
+        objects = np.array([hostile], object)
+        np.savez(folder / name, joint_names=objects, joint_edges=objects)
+    else:
+        replace(folder / name, pickle.dumps({'': hostile}))
+    with pytest.raises(WeightsError, match=name):
+        read_checkpoint(folder)
+    assert victim.is_dir()
+    assert not any(victim.iterdir())
+
+
+def load(content: bytes) -> object:
+    return PlainUnpickler(io.BytesIO(content)).load()
+
+
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_containers_and_arrays_come_through(protocol):
+    value = {
+        'list': [1, 2.5, 'three', None, True],
+        'tuple': (1, 2),
+        'ordered': collections.OrderedDict(a=1),
+        'set': {1, 2},
+        'frozen': frozenset({3}),
+        'array': np.arange(6).reshape(2, 3),
+        'fortran': np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        'names': np.array(['a', 'bc']),
+        'scalar': np.float32(1.5),
+    }
+    loaded = load(pickle.dumps(value, protocol))
+    assert isinstance(loaded, dict)
+    for name, plain in value.items():
+        np.testing.assert_array_equal(loaded[name], plain)
+        assert type(loaded[name]) is type(plain)
+
+
+@pytest.mark.parametrize(
+    'forbidden',
+    [os.system, eval, getattr, __import__, np.load, np.fromfile, np.memmap, pathlib.Path, type],
+)
+def test_nothing_else_can_be_had_from_a_pickle(forbidden):
+    with pytest.raises(pickle.UnpicklingError, match='neither a plain container nor'):
+        load(pickle.dumps(forbidden))
+
+
+def test_what_a_pickle_is_given_cannot_be_tampered_with():
+    # GLOBAL of the function that reads buffers, a state for it, BUILD.
+    tampering = b"cnumpy._core.numeric\n_frombuffer\n(S'__call__'\nS'x'\nd(d\x86b."
+    before = load(pickle.dumps(np.arange(3), 5))
+    with pytest.raises((pickle.UnpicklingError, AttributeError, TypeError, IndexError)):
+        load(tampering)
+    np.testing.assert_array_equal(load(pickle.dumps(np.arange(3), 5)), before)

@@ -1,0 +1,114 @@
+"""Downloads arrive whole from servers that stall, break off and lie, or say why they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from servers import Behaviour, serve
+
+from metrabs_ros.models.download import Download, DownloadError, sha256_of
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+
+
+def download(url, target):
+    job = Download(url, target, stall_s=0.3, pause_s=0.01)
+    job.run()
+    return job
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / 'cache' / 'file.tar.gz'
+
+
+@pytest.mark.parametrize(
+    'behaviour',
+    [
+        Behaviour(CONTENT),
+        Behaviour(CONTENT, etag=None),
+        Behaviour(CONTENT, break_off_after=[100_000, 0, 70_000, 0, 0, 10]),
+        Behaviour(CONTENT, break_off_after=[100_000], stall=True),
+        Behaviour(CONTENT, break_off_after=[100_000, 200_000], ignore_range=True),
+        Behaviour(CONTENT, break_off_after=[100_000], lie_about_start=True, ignore_range=False),
+    ],
+    ids=['plain', 'no etag', 'breaks off', 'stalls', 'ignores ranges', 'lies about the start'],
+)
+def test_the_file_arrives_whole(behaviour, target):
+    if behaviour.lie_about_start:
+        # It will not be believed, and asked for everything again.
+        behaviour.break_off_after = [100_000, 0]
+    with serve(behaviour) as url:
+        download(url, target)
+    assert target.read_bytes() == CONTENT
+    assert [file.name for file in target.parent.iterdir()] == [target.name]
+
+
+def test_what_another_process_brought_is_gone_on_with(target):
+    behaviour = Behaviour(CONTENT, break_off_after=[120_000] + [0] * 5)
+    with serve(behaviour) as url:
+        with pytest.raises(DownloadError, match=r'after 120000 bytes \(5 tries'):
+            download(url, target)
+        behaviour.asked.clear()
+        assert download(url, target).resumed
+    assert behaviour.asked == ['bytes=120000-']
+    assert target.read_bytes() == CONTENT
+
+
+def test_another_version_of_the_file_is_not_mixed_with_the_first(target):
+    behaviour = Behaviour(CONTENT, break_off_after=[120_000] + [0] * 5)
+    with serve(behaviour) as url:
+        with pytest.raises(DownloadError):
+            download(url, target)
+        behaviour.content, behaviour.etag = CONTENT[::-1], '"2"'
+        download(url, target)
+    assert target.read_bytes() == CONTENT[::-1]
+
+
+def test_a_part_that_is_whole_already_needs_nothing_more(target):
+    target.parent.mkdir()
+    target.with_name('file.tar.gz.part').write_bytes(CONTENT)
+    with serve(Behaviour(CONTENT)) as url:
+        download(url, target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_longer_than_the_file_is_begun_anew(target):
+    target.parent.mkdir()
+    target.with_name('file.tar.gz.part').write_bytes(CONTENT + b'more')
+    with serve(Behaviour(CONTENT)) as url:
+        download(url, target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_file_shorter_than_said_is_given_up_in_the_end(target):
+    behaviour = Behaviour(CONTENT, length=len(CONTENT) + 1, ignore_range=True)
+    with serve(behaviour) as url, pytest.raises(DownloadError, match='tries brought nothing more'):
+        download(url, target)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(('status', 'asked'), [(404, 1), (403, 1), (500, 5)])
+def test_a_refusal_is_passed_on_and_only_a_servers_fault_is_tried_again(target, status, asked):
+    behaviour = Behaviour(CONTENT, status=status)
+    with serve(behaviour) as url, pytest.raises(DownloadError, match=f'the server says {status}'):
+        download(url, target)
+    assert len(behaviour.asked) == asked
+
+
+def test_nobody_there_is_said(target):
+    with serve(Behaviour(CONTENT)) as url:
+        pass
+    with pytest.raises(DownloadError, match='cannot be had'):
+        download(url, target)
+
+
+@pytest.mark.parametrize('url', ['file:///etc/passwd', 'weights.tar.gz', ''])
+def test_only_the_web_is_asked(target, url):
+    with pytest.raises(DownloadError, match='no address of http'):
+        download(url, target)
+
+
+def test_sum_is_that_of_the_content(tmp_path):
+    (tmp_path / 'file').write_bytes(b'abc')
+    assert sha256_of(tmp_path / 'file').startswith('ba7816bf8f01cfea')
