@@ -188,9 +188,9 @@ def bones_plausible(poses_mm: FloatArray, skeleton: Skeleton) -> BoolArray:
 
 def bone_lengths(skeleton: Skeleton) -> FloatArray:
     """Return how long a skeleton's bones are in an adult, [E], millimetres."""
+    known = frozenset().union(*BONES_MM)
     plain = [name.split('_')[0] for name in skeleton.joint_names]
-    one_sided = skeleton.mirror == np.arange(len(skeleton))
-    parts = [name if alone else name[1:] for name, alone in zip(plain, one_sided)]
+    parts = [name[1:] if name[1:] in known else name for name in plain]
     return np.array(
         [BONES_MM.get(frozenset({parts[a], parts[b]}), OTHER_BONE_MM) for a, b in skeleton.edges]
     )

@@ -16,7 +16,7 @@ def people_at(*places_mm: tuple[float, float, float]) -> People:
     """Return people who stand with their hips at places of a level camera's frame."""
     count = len(places_mm)
     body_mm = standing_person(np.array([0, -1.0, 0]), facing=0.5)
-    poses_mm = np.array(places_mm, float)[:, None] + body_mm
+    poses_mm = np.array(places_mm, float).reshape(-1, 1, 3) + body_mm
     poses_px = 500 * poses_mm[..., :2] / poses_mm[..., 2:] + (320, 240)
     low, high = poses_px.min(axis=1), poses_px.max(axis=1)
     return People(

@@ -8,9 +8,22 @@ import numpy as np
 import pytest
 from test_people import people_at
 
+from metrabs_ros.estimator import Poses
 from metrabs_ros.people import People
-from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence
-from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.plausibility import (
+    augmentations_consistent,
+    believable,
+    bone_lengths,
+    bones_plausible,
+    convincing,
+    distinct,
+    fills_box,
+    needed_confidence,
+    plausible_poses,
+    pose_similarity,
+    scale_aligned,
+)
+from metrabs_ros.skeleton import BLAZEPOSE_33, Skeleton
 
 
 def changed(people, **arrays):
@@ -80,3 +93,89 @@ def test_nobody_is_no_trouble():
     nobody = People.nobody(BLAZEPOSE_33)
     assert believable(nobody).shape == distinct(nobody, nobody.confidence).shape == (0,)
     assert convincing(nobody, np.zeros(0)).shape == (0,)
+
+
+def poses_of(people, augmentations=1):
+    """Return people's poses, as seen in several augmentations with a little noise."""
+    rng = np.random.default_rng(0)
+    shape = (len(people), augmentations, 33)
+    poses3d_mm = people.poses3d_mm[:, None] + rng.normal(scale=5, size=(*shape, 3))
+    poses2d_px = np.repeat(people.poses2d_px[:, None], augmentations, axis=1)
+    return Poses(people.boxes_px, people.confidence, poses3d_mm, poses2d_px)
+
+
+def test_people_apart_are_all_plausible_the_surest_first():
+    people = people_at((0, 0, 3000), (700, 0, 4000), (-900, 0, 6000))
+    people = changed(people, confidence=np.array([0.5, 0.9, 0.7]))
+    assert plausible_poses(poses_of(people, 3), BLAZEPOSE_33).tolist() == [1, 2, 0]
+    assert plausible_poses(poses_of(people.select(np.zeros(0, int))), BLAZEPOSE_33).tolist() == []
+
+
+def test_a_pose_found_twice_is_kept_where_it_is_surest_whatever_its_depth():
+    people = people_at((0, 0, 3000), (60, 0, 3600), (2000, 0, 5000))
+    assert plausible_poses(poses_of(people), BLAZEPOSE_33).tolist() == [0, 2]
+
+
+def test_bones_longer_than_any_persons_are_noticed():
+    people = people_at((0, 0, 3000), (0, 0, 3000))
+    people.poses3d_mm[1, 15] += (0, 1500, 0)
+    assert bones_plausible(people.poses3d_mm, BLAZEPOSE_33).tolist() == [True, False]
+    assert plausible_poses(poses_of(people), BLAZEPOSE_33).tolist() == [0]
+
+
+def test_shrunk_bones_are_noticed_only_where_300_mm_are_missing():
+    legs = Skeleton('', ('lhip', 'lkne', 'lank', 'ltoe'), ((0, 1), (1, 2), (2, 3)))
+    np.testing.assert_allclose(bone_lengths(legs), [430, 420, 170])
+    down_mm = np.array([[0, 430, 850, 1020], [0, 40, 460, 630], [0, 430, 850, 851.0]])
+    poses_mm = np.stack([np.zeros_like(down_mm), down_mm, np.full_like(down_mm, 3000)], axis=-1)
+    assert bones_plausible(poses_mm, legs).tolist() == [True, False, True]
+
+
+def test_bones_of_any_convention_have_a_length():
+    names = ('pelv_smpl', 'lhip_smpl', 'rhip_smpl', 'nose', 'lear', 'rear')
+    lengths_mm = bone_lengths(Skeleton('', names, ((0, 1), (0, 2), (3, 4))))
+    np.testing.assert_allclose(lengths_mm, [110, 110, 250])
+
+
+def test_augmentations_that_disagree_are_noticed_and_their_scale_is_not():
+    poses_mm = np.repeat(people_at((0, 0, 3000)).poses3d_mm[None], 5, axis=1)
+    poses_mm = np.repeat(poses_mm.reshape(1, 5, 33, 3), 3, axis=0)
+    poses_mm[1] *= np.linspace(0.7, 1.3, 5)[:, None, None]
+    poses_mm[2] += np.random.default_rng(0).normal(scale=400, size=(5, 33, 3))
+    assert augmentations_consistent(poses_mm).tolist() == [True, True, False]
+
+
+def test_a_quarter_of_the_joints_must_agree():
+    rng = np.random.default_rng(1)
+    poses_mm = np.repeat(people_at((0, 0, 3000)).poses3d_mm, 5, axis=0)[None]
+    for loose, consistent in ((20, True), (27, False)):
+        scattered_mm = poses_mm.copy()
+        scattered_mm[:, :, :loose] += rng.normal(scale=500, size=(1, 5, loose, 3))
+        assert augmentations_consistent(scattered_mm).tolist() == [consistent]
+
+
+def test_a_pose_must_reach_over_half_of_its_box():
+    box = np.array([[100.0, 100, 100, 400]])
+    pose = np.array([[[120.0, 150], [160, 330]]])
+    assert not fills_box(pose, box).any()
+    longer = np.array([[[120.0, 150], [160, 360]]])
+    assert fills_box(longer, box).all()
+    # Beside the box it does not count.
+    assert not fills_box(longer + np.array([0, 250]), box).any()
+
+
+def test_similarity_is_1_of_the_same_and_0_of_people_apart():
+    people = people_at((0, 0, 3000), (0, 0, 6000), (1500, 0, 3000))
+    people.poses3d_mm[1] = 2 * people.poses3d_mm[0]
+    similarity = pose_similarity(people.poses3d_mm)
+    np.testing.assert_allclose(similarity, [[1, 1, 0], [1, 1, 0], [0, 0, 1]], atol=1e-6)
+
+
+def test_scale_alignment_keeps_directions():
+    poses_mm = people_at((500, 0, 3000), (0, 200, 5000)).poses3d_mm
+    aligned_mm = scale_aligned(poses_mm)
+    np.testing.assert_allclose(
+        aligned_mm[..., :2] / aligned_mm[..., 2:], poses_mm[..., :2] / poses_mm[..., 2:]
+    )
+    size_mm = np.sqrt((aligned_mm**2).mean(axis=(1, 2)))
+    np.testing.assert_allclose(size_mm[0], size_mm[1])

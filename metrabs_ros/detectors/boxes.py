@@ -64,7 +64,7 @@ class Boxes:
     def distinct(self, iou_threshold: float) -> Boxes:
         """Return the surest of boxes that overlap by more, the surest first."""
         kept = cv2.dnn.NMSBoxes(
-            self.boxes_px.tolist(), self.scores.tolist(), -1.0, float(iou_threshold)
+            self.boxes_px.tolist(), self.scores.tolist(), 0.0, float(iou_threshold)
         )
         return self.select(np.array(kept, np.intp).reshape(-1))
 

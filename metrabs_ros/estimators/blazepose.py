@@ -324,9 +324,11 @@ class BlazePoseBoxes:
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Find people; see `BoxDetector`."""
-        poses = self._estimator.find_people(
-            image, camera, dataclasses.replace(options, num_aug=1, antialias_factor=1)
+        # Its own false alarms it tells from people only by their poses.
+        own_options = dataclasses.replace(
+            options, num_aug=1, antialias_factor=1, suppress_implausible_poses=True
         )
+        poses = self._estimator.find_people(image, camera, own_options)
         surest = np.argsort(-poses.scores, kind='stable')
         return Boxes(poses.boxes_px, poses.scores).select(surest).within(image.shape)
 

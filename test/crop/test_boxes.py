@@ -1,0 +1,62 @@
+"""Boxes are looked at in their middle, upright and filling the crop."""
+
+from __future__ import annotations
+
+import numpy as np
+from conftest import DATA
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import cameras
+
+from metrabs_ros.camera import Camera, distort, undistort, undistort_by_fixed_point
+from metrabs_ros.crop.boxes import can_look_at, virtual_cameras_on_boxes
+
+coordinates = st.tuples(st.floats(100, 1700), st.floats(100, 900))
+sizes = st.tuples(st.floats(20, 200), st.floats(20, 300))
+
+
+@given(camera=cameras(), corner=coordinates, size=sizes)
+def test_the_boxs_centre_is_the_crops_and_it_fills_the_crop(camera, corner, size):
+    boxes = np.array([[*corner, *size]])
+    virtual = virtual_cameras_on_boxes(boxes, camera, 256)
+    assert can_look_at(boxes, camera).all()
+    offsets = np.array([[0.5, 0.5], [0.5, 0], [0.5, 1], [0, 0.5], [1, 0.5]])
+    rays = camera.unproject(boxes[:, :2] + offsets * boxes[:, 2:])
+    seen = rays @ virtual.rotation[0].T @ virtual.intrinsic_matrix[0].T
+    centre, top, bottom, left, right = seen[:, :2] / seen[:, 2:]
+    # Five fixed-point steps leave strong lenses a little distorted.
+    np.testing.assert_allclose(centre, (128, 128), atol=1.5)
+    sides = np.linalg.norm(top - bottom), np.linalg.norm(left - right)
+    np.testing.assert_allclose(max(sides), 256, rtol=0.02)
+
+
+@given(camera=cameras(), corner=coordinates, size=sizes)
+def test_the_worlds_up_is_up_in_the_crop(camera, corner, size):
+    virtual = virtual_cameras_on_boxes(np.array([[*corner, *size]]), camera, 256)
+    up = virtual.rotation[0] @ camera.up
+    np.testing.assert_allclose(up[0], 0, atol=1e-9)
+    assert up[1] < 0
+
+
+def test_crops_intrinsics_are_the_official_ones():
+    golden = np.load(DATA / 'golden' / 'intermediates.npz')
+    camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]))
+    boxes = np.array(
+        [[236, 155, 62, 150], [470, 190, 70, 150], [640, 240, 75, 160], [700, 60, 60, 130.0]]
+    )
+    virtual = virtual_cameras_on_boxes(boxes, camera, 256)
+    np.testing.assert_allclose(virtual.intrinsic_matrix, golden['00/crop_intrinsics'], rtol=1e-5)
+
+
+@given(st.tuples(st.floats(-0.4, 0.4), st.floats(-0.3, 0.3)))
+def test_fixed_point_steps_come_near_for_a_usual_lens(point):
+    coeffs = np.array([-0.1, 0.05, 0.001, -0.001, 0.01])
+    distorted = distort(np.array(point), coeffs)
+    roughly = undistort_by_fixed_point(distorted, coeffs)
+    np.testing.assert_allclose(roughly, undistort(distorted, coeffs), atol=1e-4)
+
+
+def test_boxes_beyond_what_the_lens_sees_cannot_be_looked_at():
+    camera = Camera.from_fov(60, (480, 640))
+    boxes = np.array([[0, 0, 50, 90], [-1e300, 0, 1e301, 90], [1e200, 0, 1, 1]])
+    assert can_look_at(boxes, camera).tolist() == [True, False, False]

@@ -1,0 +1,92 @@
+"""Exact crops are the official ones, and those of the quick sampler up to its coarseness."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import DATA, photo
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.crop import sampling
+from metrabs_ros.crop.augmentation import Augmentations
+from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
+from metrabs_ros.crop.exact_sampling import sample_crops
+
+CASES = json.loads((DATA / 'golden' / 'cases.json').read_text())
+
+
+def crops_of(image, camera, boxes, count=1, side_px=256, antialias_factor=1):
+    virtual = virtual_cameras_on_boxes(np.array(boxes, float), camera, side_px)
+    augmentations = Augmentations.spread(count)
+    return sample_crops(
+        image, camera, augmentations.of(virtual), augmentations.gamma, antialias_factor
+    ).numpy()
+
+
+@pytest.mark.parametrize('index', [0, 5])
+def test_crops_are_the_official_ones(index):
+    case = CASES[index]
+    camera = Camera(np.array(case['K']), np.array(case.get('dist', [])))
+    crops = crops_of(photo(case['image']), camera, case['boxes'])
+    official = np.load(DATA / 'golden' / 'intermediates.npz')[f'{index:02}/crops']
+    np.testing.assert_allclose(crops, official.astype(np.float32), atol=2e-3)
+    assert np.abs(crops - official.astype(np.float32)).mean() < 2e-4
+
+
+@pytest.mark.parametrize('antialias_factor', [1, 2, 3])
+@pytest.mark.parametrize('coeffs', [[], [-0.28, 0.09, 0.0012, -0.0007, -0.011]])
+def test_the_quick_sampler_sees_nearly_the_same(street, antialias_factor, coeffs):
+    camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]), np.array(coeffs))
+    boxes = np.array([[236, 155, 62, 150], [100, 20, 500, 530.0]])
+    virtual = virtual_cameras_on_boxes(boxes, camera, 128)
+    exact = sample_crops(street, camera, virtual, np.ones(1), antialias_factor).numpy()
+    quick = sampling.sample_crops(street, camera, virtual, antialias_factor)
+    assert np.abs(exact - quick.transpose(0, 3, 1, 2)).max() < 0.06
+
+
+def test_several_people_and_levels_at_once_are_as_each_alone():
+    image, camera = photo('blobs'), Camera(np.array(CASES[4]['K']))
+    boxes = CASES[4]['boxes']
+    together = crops_of(image, camera, boxes, count=4)
+    for i, box in enumerate(boxes):
+        alone = crops_of(image, camera, [box], count=4)
+        np.testing.assert_array_equal(together[4 * i : 4 * i + 4], alone)
+
+
+def test_many_large_crops_are_made_in_parts(street, monkeypatch):
+    camera = Camera.from_fov(50, street.shape)
+    boxes = [[20 * i, 100, 60, 150] for i in range(5)]
+    whole = crops_of(street, camera, boxes, count=2, side_px=64)
+    monkeypatch.setattr('metrabs_ros.crop.exact_sampling.PIXELS_AT_ONCE', 5 * 64**2)
+    np.testing.assert_array_equal(whole, crops_of(street, camera, boxes, count=2, side_px=64))
+
+
+def test_beyond_the_image_it_is_black(street):
+    camera = Camera.from_fov(50, street.shape)
+    left, right = crops_of(
+        street, camera, [[-200, 100, 201, 300], [766, 100, 200, 300]], side_px=64
+    )
+    assert not left[:, :, :30].any()
+    assert not right[:, :, -30:].any()
+
+
+@pytest.mark.parametrize('shape', [(2, 2, 3), (3, 900, 3), (700, 5, 3)])
+@pytest.mark.parametrize('size', [1, 40, 5000])
+def test_images_of_odd_shapes_give_finite_crops(shape, size):
+    image = np.full(shape, 200, np.uint8)
+    camera = Camera.from_fov(60, shape, distortion_coeffs=np.array([-0.3, 0.1, 0, 0]))
+    crops = crops_of(image, camera, [[0, 0, size, size]], count=3, side_px=32)
+    assert np.isfinite(crops).all()
+    assert crops.min() >= 0
+    assert crops.max() <= 1
+
+
+def test_crops_are_float32_tensors_of_the_networks_layout(street):
+    camera = Camera.from_fov(50, street.shape)
+    virtual = virtual_cameras_on_boxes(np.array([[10.0, 10, 90, 90]]), camera, 64)
+    crops = sample_crops(street, camera, virtual, np.ones(1))
+    assert crops.shape == (1, 3, 64, 64)
+    assert crops.dtype == torch.float32

@@ -1,0 +1,88 @@
+"""The node runs a MeTRAbs checkpoint, with a detector and a skeleton of one's choice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rclpy
+from bright_box import write_detector
+from rclpy.executors import SingleThreadedExecutor
+from test_pose_node import Robot
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def node(checkpoint_folder, tmp_path):
+    """Return what starts the node with parameters."""
+    write_detector(tmp_path / 'a.onnx', 'yolo')
+    parameters = {
+        'model': str(checkpoint_folder('s_centered')),
+        'detector': f'onnx:{tmp_path / "a.onnx"}',
+        'skeleton': 'h36m_15',
+        'num_aug': 2,
+    }
+    started = []
+
+    def start(**changes):
+        options = [f'-p{name}:={value}' for name, value in {**parameters, **changes}.items()]
+        options = [part for option in options for part in (option[:2], option[2:])]
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'metrabs_ros.node.pose_node', '--ros-args', *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_checkpoints_poses_come_out_in_the_chosen_skeleton(node, checkpoint_folder):
+    process = node()
+    rclpy.init()
+    robot = Robot()
+    executor = SingleThreadedExecutor()
+    executor.add_node(robot)
+    image = np.zeros((240, 320, 3), np.uint8)
+    image[40:200, 100:180, 0] = 255
+    try:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not robot.skeletons:
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline_s
+            robot.send(image)
+            executor.spin_once(timeout_sec=0.2)
+        message = robot.skeletons[0]
+    finally:
+        executor.shutdown()
+        robot.destroy_node()
+        rclpy.shutdown()
+    assert message.skeleton_name == 'h36m_15'
+    assert len(message.joint_names) == 15
+    assert 'lkne' in message.joint_names
+
+
+@pytest.mark.parametrize(
+    ('changes', 'says'),
+    [
+        ({'skeleton': 'octopus_8'}, "skeleton 'octopus_8' is none of '', 'h36m_15'"),
+        ({'num_aug': 0}, 'num_aug is 0; it must be a whole number from 1'),
+        ({'model': '/no/such/folder'}, "there is no model '/no/such/folder'"),
+        ({'detector': 'yolo'}, "detector 'yolo' is none of auto, blazepose"),
+    ],
+)
+def test_what_cannot_be_ends_it_with_a_sentence(node, changes, says):
+    process = node(**changes)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert says in output
+    assert 'Traceback' not in output
