@@ -2,8 +2,8 @@
 How much MeTRAbs costs beside its network, and how much memory it takes.
 
 Both times are of the same calls, so that what else runs on the machine cancels out:
-``estimate_poses`` on a picture of 1080p, and the network's own part of it.  The memory is that of a
-process of its own that looks at 20 people in a picture of 4K, in 5 augmentations.
+``estimate_poses`` on a picture of 1080p, and the network's own part of it.  The memory is that of
+a process of its own that looks at 20 people in a picture of 4K, in 5 augmentations.
 
 The weights are random; neither depends on them.
 """
@@ -64,9 +64,9 @@ def measure_speed(folder: str) -> None:
                 whole_s.append(time.perf_counter() - start_s)
             ratios = np.array(whole_s[3:]) / np.array(network_s[-CALLS:])
             print(
-                f'estimate_poses, 1080p, {people} people, {lens}: {np.median(whole_s) * 1e3:.0f} ms, '
-                f'{np.median(ratios):.3f} times its network (middle half '
-                f'{np.percentile(ratios, 25):.3f} to {np.percentile(ratios, 75):.3f})'
+                f'estimate_poses, 1080p, {people} people, {lens}: '
+                f'{np.median(whole_s) * 1e3:.0f} ms, {np.median(ratios):.3f} times its network '
+                f'(middle half {np.percentile(ratios, 25):.3f} to {np.percentile(ratios, 75):.3f})'
             )
 
 

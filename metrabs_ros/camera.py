@@ -19,6 +19,7 @@ DISTORTION_LENGTHS = (0, 4, 5, 8, 12)
 """How many OpenCV coefficients (k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4) a lens may have."""
 
 DEFAULT_UP = (0.0, -1.0, 0.0)
+FISHEYE_LENGTHS = (0, 4)
 NEAREST_DEPTH_MM = 1.0
 
 
@@ -35,12 +36,16 @@ class Camera:
     intrinsic_matrix
         [3, 3], pixels.
     distortion_coeffs
-        0, 4, 5, 8 or 12 coefficients in OpenCV's order k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4.
+        0, 4, 5, 8 or 12 coefficients in OpenCV's order k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4; of a
+        fisheye lens 0 or 4, k1 k2 k3 k4.
     extrinsic_matrix
         [4, 4], takes world coordinates in millimetres to camera coordinates.
     world_up_vector
         [3], up in world coordinates.  The default is up for a level camera whose world is its own
         optical frame.
+    fisheye
+        The lens is equidistant: a point's distance from the image's centre goes with the angle
+        to the optical axis, up to 180 degrees of view and beyond (Kannala and Brandt, 2006).
 
     Raises
     ------
@@ -53,6 +58,7 @@ class Camera:
     distortion_coeffs: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
     extrinsic_matrix: FloatArray = dataclasses.field(default_factory=lambda: np.eye(4))
     world_up_vector: FloatArray = dataclasses.field(default_factory=lambda: np.array(DEFAULT_UP))
+    fisheye: bool = False
 
     def __post_init__(self) -> None:
         """Bring the arguments to float64 arrays and refuse what cannot be a camera."""
@@ -66,13 +72,16 @@ class Camera:
             raise ValueError(f'intrinsic_matrix ends in {intrinsics[2]}, not in 0, 0, 1')
         if abs(np.linalg.det(intrinsics)) < 1e-9:
             raise ValueError(f'intrinsic_matrix cannot be inverted: {intrinsics.tolist()}')
-        coeffs = as_numbers('distortion_coeffs', self.distortion_coeffs).reshape(-1)
-        if len(coeffs) not in DISTORTION_LENGTHS:
+        coeffs: FloatArray = as_numbers('distortion_coeffs', self.distortion_coeffs).reshape(-1)
+        lengths = FISHEYE_LENGTHS if self.fisheye else DISTORTION_LENGTHS
+        if len(coeffs) not in lengths:
             raise ValueError(
                 f'distortion_coeffs has {len(coeffs)} values: {coeffs.tolist()}; a lens model has '
-                f'one of {DISTORTION_LENGTHS}'
+                f'one of {lengths}'
             )
-        if not coeffs.any():
+        if self.fisheye:
+            coeffs = np.pad(coeffs, (0, 4 - len(coeffs)))
+        elif not coeffs.any():
             coeffs = np.zeros(0)
         up = _as_finite('world_up_vector', self.world_up_vector, (3,))
         if np.linalg.norm(up) < 1e-9:
@@ -106,15 +115,7 @@ class Camera:
         ValueError
             If no pinhole camera has this field of view.
         """
-        if not 0 < fov_degrees < 180:
-            raise ValueError(
-                f'default_fov_degrees is {fov_degrees}; a pinhole camera sees more than 0 and '
-                'less than 180 degrees'
-            )
-        height, width = image_shape[:2]
-        focal_px = max(height, width) / (2 * np.tan(np.radians(fov_degrees) / 2))
-        intrinsics = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
-        return cls(intrinsics, **kwargs)
+        return cls(intrinsics_from_fov(fov_degrees, image_shape), **kwargs)
 
     @property
     def up(self) -> FloatArray:
@@ -126,23 +127,41 @@ class Camera:
         """
         Project camera-frame points [..., 3] to pixels [..., 2].
 
-        Points at or behind the camera's plane are taken to lie a millimetre in front of it, so
-        that the result is always finite.
+        Without a fisheye lens, points at or behind the camera's plane are taken to lie a
+        millimetre in front of it, so that the result is always finite.
         """
-        depth = np.maximum(points_mm[..., 2:], NEAREST_DEPTH_MM)
-        points = distort(points_mm[..., :2] / depth, self.distortion_coeffs)
+        if self.fisheye:
+            points = bend_equidistant(points_mm, self.distortion_coeffs)
+        else:
+            depth = np.maximum(points_mm[..., 2:], NEAREST_DEPTH_MM)
+            points = distort(points_mm[..., :2] / depth, self.distortion_coeffs)
         return points @ self.intrinsic_matrix[:2, :2].T + self.intrinsic_matrix[:2, 2]
 
     def unproject(self, points_px: FloatArray) -> FloatArray:
-        """Return the viewing rays (x, y, 1), [..., 3], of pixels [..., 2]."""
+        """Return rays [..., 3] of pixels [..., 2]: (x, y, 1), or unit vectors of a fisheye."""
         inverse = np.linalg.inv(self.intrinsic_matrix)
-        points = undistort(points_px @ inverse[:2, :2].T + inverse[:2, 2], self.distortion_coeffs)
+        points = points_px @ inverse[:2, :2].T + inverse[:2, 2]
+        if self.fisheye:
+            return unbend_equidistant(points, self.distortion_coeffs)
+        points = undistort(points, self.distortion_coeffs)
         return np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
 
     def to_world(self, points_mm: FloatArray) -> FloatArray:
         """Take camera-frame points [..., 3] to the world frame, both in millimetres."""
         inverse = np.linalg.inv(self.extrinsic_matrix)
         return points_mm @ inverse[:3, :3].T + inverse[:3, 3]
+
+
+def intrinsics_from_fov(fov_degrees: float, image_shape: tuple[int, ...]) -> FloatArray:
+    """Guess the intrinsic matrix [3, 3]; see `Camera.from_fov`."""
+    if not 0 < fov_degrees < 180:
+        raise ValueError(
+            f'default_fov_degrees is {fov_degrees}; a pinhole camera sees more than 0 and less '
+            'than 180 degrees'
+        )
+    height, width = image_shape[:2]
+    focal_px = max(height, width) / (2 * np.tan(np.radians(fov_degrees) / 2))
+    return np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
 
 
 def distort(points: FloatArray, coeffs: FloatArray) -> FloatArray:
@@ -263,6 +282,62 @@ def undistort_by_fixed_point(points: FloatArray, coeffs: FloatArray, steps: int 
             radial, shift_x, shift_y = _radial_and_shift(x, y, coeffs)
             x, y = (points[..., 0] - shift_x) / radial, (points[..., 1] - shift_y) / radial
     return np.stack([x, y], axis=-1)
+
+
+def equidistant_radius(angle: Coordinate, coeffs: FloatArray) -> Coordinate:
+    """Return how far from the centre a fisheye lens shows an angle to the axis, in radians."""
+    k1, k2, k3, k4 = coeffs.tolist()
+    square = angle * angle
+    return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
+
+
+def bend_equidistant(points: FloatArray, coeffs: FloatArray) -> FloatArray:
+    """
+    Return where a fisheye lens shows points.
+
+    Parameters
+    ----------
+    points
+        [..., 3], camera frame, of any unit.
+    coeffs
+        [4], k1 k2 k3 k4.
+
+    Returns
+    -------
+    [..., 2], on the image plane of focal length 1.
+    """
+    across = np.linalg.norm(points[..., :2], axis=-1, keepdims=True)
+    angle = np.arctan2(across, points[..., 2:])
+    return points[..., :2] * equidistant_radius(angle, coeffs) / np.maximum(across, 1e-12)
+
+
+def unbend_equidistant(points: FloatArray, coeffs: FloatArray, steps: int = 20) -> FloatArray:
+    """
+    Invert `bend_equidistant`, by Newton's method.
+
+    Parameters
+    ----------
+    points
+        [..., 2].
+    coeffs
+        As there.
+    steps
+        Iterations.
+
+    Returns
+    -------
+    [..., 3] viewing rays of unit length, at most 180 degrees off the axis.
+    """
+    radius = np.linalg.norm(points, axis=-1, keepdims=True)
+    factors = np.concatenate([[1.0], coeffs]) * (1, 3, 5, 7, 9)
+    angle = np.clip(radius, 0, np.pi)
+    for _ in range(steps):
+        slope = np.polynomial.polynomial.polyval(angle**2, factors)
+        # Where the polynomial turns back there is nothing to see: stay this side of it.
+        step = (equidistant_radius(angle, coeffs) - radius) / np.maximum(slope, 0.1)
+        angle = np.clip(angle - np.clip(step, -0.5, 0.5), 0, np.pi)
+    sideways = points * np.sin(angle) / np.maximum(radius, 1e-12)
+    return np.concatenate([sideways, np.cos(angle)], axis=-1)
 
 
 def _distortion_jacobian(points: FloatArray, coeffs: FloatArray) -> FloatArray:

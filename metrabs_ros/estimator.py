@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.camera import DEFAULT_UP, Camera, as_numbers
+from metrabs_ros.camera import DEFAULT_UP, Camera, as_numbers, intrinsics_from_fov
 from metrabs_ros.skeleton import Convention, Skeleton
 
 Prediction = dict[str, FloatArray]
@@ -354,15 +354,18 @@ def camera_from_arguments(
             f'image has shape {shape} and type {kind}; it must be [H, W, 3] uint8 RGB, of at '
             f'least {SMALLEST_IMAGE_PX} x {SMALLEST_IMAGE_PX} pixels'
         )
-    lens_and_place: dict[str, ArrayLike] = {
-        'distortion_coeffs': [] if distortion_coeffs is None else distortion_coeffs,
-        'extrinsic_matrix': np.eye(4) if extrinsic_matrix is None else extrinsic_matrix,
-        'world_up_vector': world_up_vector,
-    }
-    arrays = {name: as_numbers(name, value) for name, value in lens_and_place.items()}
+    coeffs = as_numbers(
+        'distortion_coeffs', [] if distortion_coeffs is None else distortion_coeffs
+    )
+    extrinsics = as_numbers(
+        'extrinsic_matrix', np.eye(4) if extrinsic_matrix is None else extrinsic_matrix
+    )
+    up = as_numbers('world_up_vector', world_up_vector)
     if intrinsic_matrix is None:
-        return Camera.from_fov(default_fov_degrees, shape, **arrays)
-    return Camera(as_numbers('intrinsic_matrix', intrinsic_matrix), **arrays)
+        intrinsics = intrinsics_from_fov(default_fov_degrees, shape)
+    else:
+        intrinsics = as_numbers('intrinsic_matrix', intrinsic_matrix)
+    return Camera(intrinsics, coeffs, extrinsics, up)
 
 
 def _checked_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> FloatArray:

@@ -91,3 +91,34 @@ def test_what_cannot_be_a_camera_is_refused_by_name(arguments, says):
 def test_no_pinhole_camera_has_an_impossible_field_of_view(fov_degrees):
     with pytest.raises(ValueError, match='default_fov_degrees is'):
         Camera.from_fov(fov_degrees, (480, 640))
+
+
+FISHEYE = Camera(
+    np.array([[300.0, 0, 480], [0, 305, 470], [0, 0, 1]]),
+    np.array([-0.01, 0.02, -0.005, 0.001]),
+    fisheye=True,
+)
+
+
+@given(st.tuples(st.floats(0, 1.6), st.floats(0, 2 * np.pi), st.floats(100, 50_000)))
+def test_fisheye_shows_the_half_space_where_opencv_does_and_back(place):
+    angle, around, distance_mm = place
+    sideways = np.sin(angle) * np.array([np.cos(around), np.sin(around)])
+    ray = np.array([*sideways, np.cos(angle)])
+    pixel = FISHEYE.project(distance_mm * ray)
+    np.testing.assert_allclose(FISHEYE.unproject(pixel), ray, atol=1e-9)
+    if angle < 1.5:
+        expected, _ = cv2.fisheye.projectPoints(
+            (distance_mm * ray)[None, None],
+            np.zeros(3),
+            np.zeros(3),
+            FISHEYE.intrinsic_matrix,
+            FISHEYE.distortion_coeffs,
+        )
+        np.testing.assert_allclose(pixel, expected[0, 0], atol=1e-6)
+
+
+def test_fisheye_has_four_coefficients_or_none():
+    assert Camera(FISHEYE.intrinsic_matrix, fisheye=True).distortion_coeffs.tolist() == [0] * 4
+    with pytest.raises(ValueError, match='distortion_coeffs has 5 values'):
+        Camera(FISHEYE.intrinsic_matrix, np.zeros(5), fisheye=True)

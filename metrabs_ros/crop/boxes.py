@@ -59,6 +59,8 @@ def _box_rays(boxes_px: FloatArray, camera: Camera) -> FloatArray:
     """
     offsets = np.array([[0.5, 0.5], [0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]])
     points_px = boxes_px[:, None, :2] + offsets * boxes_px[:, None, 2:4]
+    if camera.fisheye:
+        return camera.unproject(points_px)
     inverse = np.linalg.inv(camera.intrinsic_matrix)
     distorted = points_px @ inverse[:2, :2].T + inverse[:2, 2]
     points = undistort_by_fixed_point(distorted, camera.distortion_coeffs)

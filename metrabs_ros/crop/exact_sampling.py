@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.camera import Camera, distort_xy
+from metrabs_ros.camera import Camera, distort_xy, equidistant_radius
 from metrabs_ros.crop.light import (
     GAMMA,
     corner_aligned_scaling,
@@ -157,16 +157,22 @@ def source_pixels(
     place = torch.arange(virtual.side_px * antialias_factor, dtype=torch.float32, device=device)
     u, v = place[None, None, :], place[None, :, None]
     x, y, z = ((m[:, i, 0] * u + m[:, i, 2]) + m[:, i, 1] * v for i in range(3))
-    x, y = x / z, y / z
+    behind = z <= 0
+    if camera.fisheye:
+        # It sees what is beside and behind it, too.
+        across = torch.sqrt(x * x + y * y).clamp_(min=1e-9)
+        bend = equidistant_radius(torch.atan2(across, z), camera.distortion_coeffs) / across
+        x, y, behind = x * bend, y * bend, torch.zeros_like(behind)
+    else:
+        x, y = x / z, y / z
+        if distorted:
+            x, y = distort_xy(x, y, camera.distortion_coeffs)
     if distorted:
-        x, y = distort_xy(x, y, camera.distortion_coeffs)
         ((fx, skew, cx), (_, fy, cy), _) = camera.intrinsic_matrix.tolist()
         x, y = fx * x + skew * y + cx, fy * y + cy
     # The depth is linear across the crop, so that its corners tell whether it is 0 anywhere.
-    all_ahead = bool((z[:, :: len(place) - 1, :: len(place) - 1] > 0).all())
-    if all_ahead and not distorted:
+    if not distorted and not behind[:, :: len(place) - 1, :: len(place) - 1].any():
         return x, y
-    behind = z <= 0
     return _outside_where(behind, x), _outside_where(behind, y)
 
 

@@ -106,11 +106,14 @@ def _distorted_map(
     to_camera: FloatArray, camera: Camera, to_level: FloatArray, side_px: int
 ) -> FloatArray:
     """Return the image pixel [side, side, 2] of each crop pixel, lens distortion applied."""
-    normalised = cv2.initUndistortRectifyMap(
+    make_map = (
+        cv2.fisheye.initUndistortRectifyMap if camera.fisheye else cv2.initUndistortRectifyMap
+    )
+    normalised = make_map(
         np.eye(3),
         camera.distortion_coeffs,
-        np.linalg.inv(to_camera),
         np.eye(3),
+        np.linalg.inv(to_camera),
         (side_px, side_px),
         cv2.CV_32FC1,
     )
