@@ -259,6 +259,8 @@ def _network_input(image: ImageArray, tile: Tile) -> NDArray[np.float32]:
         part = np.pad(part, ((before_y, after_y), (before_x, after_x), (0, 0)))
     shrinks = tile.side_px > INPUT_PX
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    # A view of a message may have its channels in any order.
+    part = np.ascontiguousarray(part)
     resized = cv2.resize(part, (INPUT_PX, INPUT_PX), interpolation=interpolation)
     return resized.astype(np.float32) / 127.5 - 1
 

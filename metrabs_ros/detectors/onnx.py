@@ -126,7 +126,7 @@ class OnnxDetector:
         scale = min(height / image.shape[0], width / image.shape[1])
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        resized = cv2.resize(image, size, interpolation=interpolation)
+        resized = cv2.resize(np.ascontiguousarray(image), size, interpolation=interpolation)
         left, top = (width - size[0]) // 2, (height - size[1]) // 2
         padded = np.full((height, width, 3), PADDING_GREY, np.uint8)
         padded[top : top + size[1], left : left + size[0]] = resized

@@ -2,59 +2,159 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
 import numpy as np
+from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
 
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.crop.light import corner_aligned_scaling
 from metrabs_ros.node.drops import UnusableInput
 
-LENS_MODELS = ('', 'plumb_bob', 'rational_polynomial')
+PINHOLE_LENSES = ('', 'plumb_bob', 'rational_polynomial', 'none')
+FISHEYE_LENSES = ('equidistant', 'fisheye')
 TILTED_LENGTH = 14
+KEPT_INFOS = 60
+PATIENCE_S = 0.1
+FIRST_PATIENCE_S = 0.5
 
 
-def to_camera(info: CameraInfo, image_shape: tuple[int, ...]) -> Camera:
+def to_camera(info: CameraInfo, image_shape: tuple[int, ...], rectified: bool = False) -> Camera:
     """
-    Return the camera that a message describes.
+    Return the camera that a message describes, for an image that came with it.
+
+    Region of interest and binning are taken into account.  An image of another size but the same
+    aspect was resized: the intrinsics are scaled.
 
     Parameters
     ----------
     info
         The calibration.
     image_shape
-        Height and width of the image that it came with, further entries are ignored.
+        Height and width of the image, further entries are ignored.
+    rectified
+        Whether the image was rectified: P then holds, and there is no distortion.
 
     Raises
     ------
     UnusableInput
-        If the camera is not calibrated, or not for images of this size, or its lens model is not
-        known.
+        If the camera is not calibrated, or not for such images, or its lens model is not known.
     """
-    height, width = image_shape[:2]
-    if not any(info.k):
+    matrix = np.array(info.p if rectified else info.k, np.float64).reshape(3, -1)[:, :3]
+    if not matrix.any():
         raise UnusableInput(
             'camera not calibrated',
-            "the camera_info's K is all zeros, so the camera is not calibrated; calibrate it, for "
-            'example with the package camera_calibration',
+            f"the camera_info's {'P' if rectified else 'K'} is all zeros, so the camera is not "
+            'calibrated; calibrate it, for example with the package camera_calibration, or set '
+            'default_fov_degrees for a guess',
         )
-    if (info.height, info.width) not in ((height, width), (0, 0)):
-        raise UnusableInput(
-            'camera_info size',
-            f'the image is {width} x {height} pixels, but its camera_info is for '
-            f'{info.width} x {info.height}; they must come from the same stage of the camera '
-            'driver',
-        )
-    if info.distortion_model not in LENS_MODELS:
+    fisheye = not rectified and info.distortion_model in FISHEYE_LENSES
+    if not (rectified or fisheye or info.distortion_model in PINHOLE_LENSES):
         raise UnusableInput(
             'lens model',
-            f'the camera_info has lens model {info.distortion_model!r}; known are plumb_bob and '
-            'rational_polynomial',
+            f'the camera_info has lens model {info.distortion_model!r}; known are plumb_bob, '
+            'rational_polynomial and equidistant',
         )
-    coeffs = np.array(info.d, np.float64)
-    if len(coeffs) == TILTED_LENGTH and not coeffs[12:].any():
+    coeffs = np.zeros(0) if rectified else np.array(info.d, np.float64)
+    if len(coeffs) == TILTED_LENGTH:
+        if coeffs[12:].any():
+            raise UnusableInput(
+                'lens model',
+                f'the camera_info has a tilted sensor (D ends in {coeffs[12:].tolist()}), which '
+                'is not known here; calibrate without it',
+            )
         coeffs = coeffs[:12]
+    with np.errstate(invalid='ignore'):
+        intrinsics = _to_image(info, image_shape) @ matrix
     try:
-        return Camera(np.array(info.k, np.float64).reshape(3, 3), coeffs)
+        return Camera(intrinsics, coeffs, fisheye=fisheye)
     except ValueError as error:
         raise UnusableInput(
             'camera_info', f'the camera_info cannot be a camera: {error}'
         ) from error
+
+
+def _to_image(info: CameraInfo, image_shape: tuple[int, ...]) -> FloatArray:
+    """Return what takes pixels of the whole sensor to those of the image, [3, 3]."""
+    height, width = image_shape[:2]
+    binning = np.maximum((info.binning_x, info.binning_y), 1)
+    roi = info.roi
+    has_roi = roi.width > 0 and roi.height > 0
+    # A region of interest may cover the sensor and yet start at 0, 0.
+    size = (roi.width, roi.height) if has_roi else (info.width, info.height)
+    shift = np.eye(3)
+    if has_roi:
+        shift[:2, 2] = -roi.x_offset, -roi.y_offset
+    expected_px = np.array(size) / binning
+    if not all(size):
+        return scaling_about_corner(1 / binning) @ shift
+    # Of the same aspect up to a rounded pixel.
+    if abs(width * expected_px[1] - height * expected_px[0]) > 1.01 * max(expected_px):
+        raise UnusableInput(
+            'camera_info size',
+            f'the image is {width} x {height} pixels, but its camera_info is for '
+            f'{expected_px[0]:g} x {expected_px[1]:g}; they must come from the same stage of the '
+            'camera driver',
+        )
+    return scaling_about_corner(np.array([width, height]) / np.array(size)) @ shift
+
+
+def scaling_about_corner(factors: FloatArray) -> FloatArray:
+    """Return the [3, 3] pixel transform of a resize in x and y that keeps the outer edges."""
+    scaling = np.eye(3)
+    for axis, factor in enumerate(factors):
+        scaling[axis, [axis, 2]] = corner_aligned_scaling(float(factor))[0, [0, 2]]
+    return scaling
+
+
+class Calibrations:
+    """
+    The camera_infos that came, to be had for images.
+
+    Most drivers send one with each image, of the same stamp; some send them seldom, or once and
+    for all.  Which it is shows in whether the last image's own was there.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._by_stamp: OrderedDict[tuple[int, int], CameraInfo] = OrderedDict()
+        self._newest: CameraInfo | None = None
+        self._one_each = True
+
+    def put(self, info: CameraInfo) -> None:
+        """Keep a message that came in."""
+        with self._changed:
+            self._by_stamp[_key(info.header.stamp)] = info
+            while len(self._by_stamp) > KEPT_INFOS:
+                self._by_stamp.popitem(last=False)
+            self._newest = info
+            self._changed.notify_all()
+
+    def wait_for(self, stamp: Time) -> CameraInfo | None:
+        """
+        Return the camera_info of an image: its own if there is one, or else the newest.
+
+        Where images' own usually come, it is waited for a moment; so is the very first one.
+        """
+        key = _key(stamp)
+        with self._changed:
+            if self._newest is None:
+                self._wait_until(lambda: self._newest is not None, FIRST_PATIENCE_S)
+            if self._one_each:
+                self._wait_until(lambda: key in self._by_stamp, PATIENCE_S)
+            self._one_each = key in self._by_stamp
+            return self._by_stamp.get(key, self._newest)
+
+    def _wait_until(self, condition: Callable[[], bool], patience_s: float) -> None:
+        deadline_s = time.monotonic() + patience_s
+        while not condition() and (left_s := deadline_s - time.monotonic()) > 0:
+            self._changed.wait(left_s)
+
+
+def _key(stamp: Time) -> tuple[int, int]:
+    return stamp.sec, stamp.nanosec

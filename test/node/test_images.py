@@ -10,10 +10,10 @@ import pytest
 from cv_bridge import CvBridge
 from hypothesis import given
 from hypothesis import strategies as st
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from metrabs_ros.node.drops import UnusableInput
-from metrabs_ros.node.images import to_rgb
+from metrabs_ros.node.images import decompressed, to_rgb
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -97,7 +97,7 @@ def test_camera_formats_give_about_the_right_colours(encoding):
         ({'height': 0}, 'image size', '32 x 0'),
         ({'width': 0}, 'image size', '0 x 24'),
         ({'width': 4_000_000_000}, 'image size', '4000000000 x 24'),
-        ({'step': 3}, 'image encoding rgb8', 'step is 3'),
+        ({'step': 3}, 'image data', 'rows of 3 bytes, but 32 pixels of 3 bytes make 96'),
     ],
 )
 def test_broken_images_say_why(flag, change, cause, says):
@@ -119,6 +119,10 @@ ENCODINGS = [
     'bayer_grbg8',
     'yuv422',
     'nv21',
+    'nv24',
+    'bgra8',
+    'yuv422_yuy2',
+    'bayer_rggb16',
     '?',
 ]
 
@@ -146,3 +150,56 @@ def test_any_image_gives_rgb_or_a_reason(width, height, step, length, encoding, 
 def test_what_cv_bridge_writes_is_read_back(street):
     message = CvBridge().cv2_to_imgmsg(street, 'rgb8')
     np.testing.assert_array_equal(to_rgb(message), street)
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', '8UC3', 'rgba8', 'bgra8', 'mono8'])
+def test_the_common_encodings_need_no_copy(encoding):
+    channels = {'rgba8': 4, 'bgra8': 4, 'mono8': 1}.get(encoding, 3)
+    message = message_of(np.zeros((24, 32, channels), np.uint8), encoding, padding=3)
+    image = to_rgb(message)
+    message.data[0:3] = array.array('B', [9, 9, 9])
+    assert image[0, 0].tolist() == [9, 9, 9]
+
+
+def semi_planar(picture, encoding):
+    """Return a picture's brightness, and its colours in a plane of their own."""
+    yuv = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
+    height, width = picture.shape[:2]
+    quarter = height * width // 4
+    y, rest = yuv[:height], yuv[height:].reshape(-1)
+    u, v = (part.reshape(height // 2, width // 2) for part in (rest[:quarter], rest[quarter:]))
+    if encoding == 'nv21':
+        return np.concatenate([y, np.stack([v, u], axis=-1).reshape(-1, width)])
+    u, v = (part.repeat(2, axis=0).repeat(2, axis=1) for part in (u, v))
+    return np.concatenate([y, np.stack([u, v], axis=-1).reshape(-1, width)])
+
+
+@pytest.mark.parametrize('padding', [0, 7])
+@pytest.mark.parametrize('encoding', ['nv21', 'nv24'])
+def test_colours_in_a_plane_of_their_own_survive(flag, encoding, padding):
+    planes = semi_planar(flag, encoding)
+    if encoding == 'nv24':
+        brightness, colours = planes[:24], planes[24:].reshape(24, 64)
+        stride = 32 + padding
+        padded = np.zeros((3 * 24, stride), np.uint8)
+        padded[:24, :32] = brightness
+        padded[24:].reshape(24, 2 * stride)[:, :64] = colours
+    else:
+        padded = np.pad(planes, ((0, 0), (0, padding)))
+    message = Image(height=24, width=32, step=32 + padding, encoding=encoding)
+    message.data = array.array('B', padded.tobytes())
+    assert np.abs(to_rgb(message).astype(int) - flag).max() <= 4
+
+
+@pytest.mark.parametrize('extension', ['.jpg', '.png'])
+def test_compressed_images_become_rgb(street, extension):
+    _, data = cv2.imencode(extension, street[..., ::-1])
+    message = CompressedImage(format='jpeg', data=array.array('B', data.tobytes()))
+    assert np.abs(decompressed(message).astype(int) - street).mean() < 6
+
+
+@pytest.mark.parametrize('data', [b'', b'no picture', b'\xff\xd8\xff\xe0' + bytes(50)])
+def test_what_is_no_picture_says_so(data):
+    with pytest.raises(UnusableInput, match='no jpeg and no png') as caught:
+        decompressed(CompressedImage(format='jpeg', data=array.array('B', data)))
+    assert caught.value.cause == 'compressed image'
