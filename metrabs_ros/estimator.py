@@ -114,6 +114,10 @@ class PoseEstimator(abc.ABC):
     ) -> Poses:
         """Find the poses of the people in boxes [N, 4] or more columns, all of them."""
 
+    @abc.abstractmethod
+    def check(self, options: Options) -> None:
+        """Raise a ValueError if this model cannot do what the options ask for."""
+
     @property
     def per_skeleton_joint_names(self) -> Mapping[str, list[str]]:
         """For each skeleton's name its joints' names."""

@@ -14,6 +14,10 @@ from metrabs_ros.skeleton import Convention, Skeleton
 
 UNKNOWN_ID = -1
 
+SURE_STD_MM = 30.0
+DOUBT_STD_MM = 270.0
+"""How far off joints are, by rule of thumb, that a network is sure of; and what doubt adds."""
+
 NOSE_TO_ANKLE_OF_STATURE = 0.88
 """From ankle to nose along the body, as a share of stature (Drillis and Contini, 1966)."""
 
@@ -41,6 +45,9 @@ class People:
         [N, J], whether the joint lies inside the image.
     ids
         [N], who is who, or UNKNOWN_ID.
+    joint_std_mm
+        [N, J], how far off each joint may be, a standard deviation; by default what its
+        confidence is worth.
     """
 
     skeleton: Skeleton
@@ -51,6 +58,13 @@ class People:
     joint_confidence: FloatArray
     in_view: BoolArray
     ids: NDArray[np.int64]
+    joint_std_mm: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        """Where no standard deviations are known, take the confidences' worth."""
+        if self.joint_std_mm.shape != self.joint_confidence.shape:
+            doubt = 1 - self.joint_confidence
+            object.__setattr__(self, 'joint_std_mm', SURE_STD_MM + doubt * DOUBT_STD_MM)
 
     def __len__(self) -> int:
         """Return the number of people."""
@@ -100,7 +114,13 @@ class People:
             poses2d_px=self.poses2d_px[:, joints],
             joint_confidence=self.joint_confidence[:, joints],
             in_view=self.in_view[:, joints],
+            joint_std_mm=self.joint_std_mm[:, joints],
         )
+
+    def moved(self, rotation: FloatArray, translation_mm: FloatArray) -> People:
+        """Return the same people in another frame: rotated [3, 3], then moved [3]."""
+        poses3d_mm = self.poses3d_mm @ rotation.T + translation_mm
+        return dataclasses.replace(self, poses3d_mm=poses3d_mm)
 
     @property
     def positions_mm(self) -> FloatArray:

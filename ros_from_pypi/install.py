@@ -125,6 +125,7 @@ class Environment:
             ),
         )
         self.build(HERE / 'tf2_msgs')
+        self.build(HERE / 'vision_msgs')
         # Below the metadata, as pip takes messages of the same name for an older version.
         self.build(PROJECT, '-DAMENT_CMAKE_SYMLINK_INSTALL=ON', after=metadata)
         self.run(str(self.python), '-m', 'metrabs_ros.cli', 'fetch', 'blazepose', quiet=False)

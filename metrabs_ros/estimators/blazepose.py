@@ -22,7 +22,7 @@ from metrabs_ros.detectors.blazepose import (
     guess_neighbours,
 )
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.estimator import DETECTOR_NMS_IOU, Options, PoseEstimator, Poses
+from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.models.blazepose import BlazePoseLandmarks
 from metrabs_ros.people import UNKNOWN_ID, People, inside_image
 from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence
@@ -102,9 +102,16 @@ class BlazePoseEstimator(PoseEstimator):
         self._detector = detector
         self._landmarks = landmarks
 
+    def check(self, options: Options) -> None:
+        """Raise a ValueError if there are to be several augmentations."""
+        if options.num_aug != 1:
+            raise ValueError(
+                f'num_aug is {options.num_aug}; this model has no augmentations, so it must be 1'
+            )
+
     def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
         """Find the people in an image and their poses; see `PoseEstimator`."""
-        refuse_augmentations(options)
+        self.check(options)
         threshold, flip_aug = options.detector_threshold, options.detector_flip_aug
         detections = self._detector(
             image,
@@ -137,15 +144,17 @@ class BlazePoseEstimator(PoseEstimator):
         self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
     ) -> Poses:
         """Find the poses of the people in boxes; see `PoseEstimator`."""
-        refuse_augmentations(options)
+        self.check(options)
         sampling = (options.antialias_factor, options.internal_batch_size)
         circles = Circles.around_boxes(boxes_px, camera)
         sighting = self.look_twice(image, camera, circles, *sampling)
         return _as_poses(self.settle(image, camera, sighting, *sampling).people)
 
-    def detect(self, image: ImageArray, tiles: Sequence[Tile]) -> Detections:
+    def detect(self, image: ImageArray, tiles: Sequence[Tile], options: Options) -> Detections:
         """Look for people in some tiles of an image [H, W, 3], uint8, RGB."""
-        return self._detector(image, tiles, DETECTOR_THRESHOLD, DETECTOR_NMS_IOU)
+        wanted = options.detector_threshold
+        threshold = DETECTOR_THRESHOLD if wanted is None else wanted
+        return self._detector(image, tiles, threshold, options.detector_nms_iou_threshold)
 
     def believe(
         self,
@@ -360,11 +369,3 @@ def _as_poses(people: People) -> Poses:
         people.poses3d_mm[:, None],
         people.poses2d_px[:, None],
     )
-
-
-def refuse_augmentations(options: Options) -> None:
-    """Raise a ValueError if there are to be several augmentations, which there are not."""
-    if options.num_aug != 1:
-        raise ValueError(
-            f'num_aug is {options.num_aug}; this model has no augmentations, so it must be 1'
-        )

@@ -46,6 +46,9 @@ class MetrabsEstimator(PoseEstimator):
         self._joint_transform_matrix = checkpoint.joint_transform_matrix
         self.crop_model = checkpoint.crop_model.to(self._device)
 
+    def check(self, options: Options) -> None:
+        """Accept all options; see `PoseEstimator`."""
+
     def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
         """Find the people in an image and their poses; see `PoseEstimator`."""
         found = self._detector(image, camera, options)

@@ -126,6 +126,10 @@ class Calibrations:
         self._newest: CameraInfo | None = None
         self._one_each = True
 
+    def is_empty(self) -> bool:
+        """Tell whether none has come yet."""
+        return self._newest is None
+
     def put(self, info: CameraInfo) -> None:
         """Keep a message that came in."""
         with self._changed:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
+import threading
+import time
+from collections.abc import Iterator
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+KEPT_LATENCIES = 300
+FAILED = 'failed: '
+UNCALIBRATED = 'camera not calibrated'
+"""Causes of drops that are worse than others."""
 
 
 @dataclasses.dataclass
@@ -17,8 +28,6 @@ class Tally:
     ----------
     images
         Images that came in.
-    frames
-        Images that came in with their camera_info.
     worked_on
         Frames whose people were published.
     people
@@ -26,13 +35,67 @@ class Tally:
     """
 
     images: int = 0
-    frames: int = 0
     worked_on: int = 0
     people: int = 0
 
 
+class Latencies:
+    """How long the stages of the last frames took."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_stage: dict[str, collections.deque[float]] = {}
+
+    @contextlib.contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Measure a stage."""
+        start_s = time.perf_counter()
+        yield
+        self.add(stage, time.perf_counter() - start_s)
+
+    def add(self, stage: str, latency_s: float) -> None:
+        """Add what was measured of a stage."""
+        with self._lock:
+            kept = self._by_stage.setdefault(stage, collections.deque(maxlen=KEPT_LATENCIES))
+            kept.append(latency_s)
+
+    def percentiles(self) -> dict[str, str]:
+        """Return for each stage its 50th and 95th percentile, in milliseconds."""
+        with self._lock:
+            by_stage = {stage: list(kept) for stage, kept in self._by_stage.items()}
+        return {
+            f'{stage} ms, 50th and 95th percentile': ' '.join(
+                f'{1000 * value:.1f}' for value in np.percentile(kept, (50, 95))
+            )
+            for stage, kept in by_stage.items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """
+    What is told at a time.
+
+    Parameters
+    ----------
+    tally
+        What happened to the frames so far.
+    drops
+        How many frames were dropped so far, by cause.
+    fallbacks
+        How many frames were worked on without something that was asked for, by what.
+    time_s
+        When, by a clock that never jumps.
+    """
+
+    tally: Tally = dataclasses.field(default_factory=Tally)
+    drops: dict[str, int] = dataclasses.field(default_factory=dict)
+    fallbacks: dict[str, int] = dataclasses.field(default_factory=dict)
+    time_s: float = dataclasses.field(default_factory=time.monotonic)
+
+
 def to_message(
-    name: str, model: str, stamp: Time, before: Tally, now: Tally, drops: dict[str, int]
+    name: str, about: dict[str, str], stamp: Time, before: Report, now: Report
 ) -> DiagnosticArray:
     """
     Return the message.
@@ -41,21 +104,26 @@ def to_message(
     ----------
     name
         The node's name.
-    model
-        The model's name.
+    about
+        Further values: the model and what runs it, latencies.
     stamp
         The time.
     before, now
-        The tally of a second ago, and the present one.
-    drops
-        How many frames were dropped so far, by cause.
+        The last report and the present one.
     """
     status = DiagnosticStatus()
     status.name = f'{name}: frames'
-    status.hardware_id = model
-    status.level, status.message = _verdict(before, now)
-    values = {'model': model, **dataclasses.asdict(now)}
-    values |= {f'dropped: {cause}': count for cause, count in sorted(drops.items())}
+    status.hardware_id = about.get('model', '')
+    status.level, status.message = verdict(before, now)
+    passed_s = max(now.time_s - before.time_s, 1e-3)
+    values = {
+        **about,
+        **dataclasses.asdict(now.tally),
+        'images a second': f'{(now.tally.images - before.tally.images) / passed_s:.1f}',
+        'frames a second': f'{(now.tally.worked_on - before.tally.worked_on) / passed_s:.1f}',
+    }
+    values |= {f'dropped: {cause}': count for cause, count in sorted(now.drops.items())}
+    values |= {f'fell back: {cause}': count for cause, count in sorted(now.fallbacks.items())}
     status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
     message = DiagnosticArray()
     message.header.stamp = stamp
@@ -63,11 +131,25 @@ def to_message(
     return message
 
 
-def _verdict(before: Tally, now: Tally) -> tuple[bytes, str]:
-    if now.images == before.images:
+def verdict(before: Report, now: Report) -> tuple[bytes, str]:
+    """Return how bad it is since the last report, and why in a sentence."""
+    new = {c: n - before.drops.get(c, 0) for c, n in now.drops.items()}
+    new = {cause: count for cause, count in new.items() if count > 0}
+    failures = [cause for cause in new if cause.startswith(FAILED)]
+    if failures:
+        return DiagnosticStatus.ERROR, f'frames fail: {failures[0].removeprefix(FAILED)}'
+    if now.tally.images == before.tally.images:
         return DiagnosticStatus.WARN, 'no images come in'
-    if now.frames == before.frames:
-        return DiagnosticStatus.WARN, 'images come in without a camera_info of the same stamp'
-    if now.worked_on == before.worked_on:
-        return DiagnosticStatus.WARN, 'frames come in, but none was worked on'
-    return DiagnosticStatus.OK, f'{now.people} people'
+    if UNCALIBRATED in new or UNCALIBRATED in _new_fallbacks(before, now):
+        return DiagnosticStatus.WARN, 'the camera is not calibrated'
+    if now.tally.worked_on == before.tally.worked_on and new:
+        worst = max(new, key=lambda cause: new[cause])
+        return DiagnosticStatus.WARN, f'frames come in, but none was worked on: {worst}'
+    fallbacks = _new_fallbacks(before, now)
+    if fallbacks:
+        return DiagnosticStatus.WARN, f'worked on with a fallback: {fallbacks[0]}'
+    return DiagnosticStatus.OK, f'{now.tally.people} people'
+
+
+def _new_fallbacks(before: Report, now: Report) -> list[str]:
+    return [c for c, n in now.fallbacks.items() if n > before.fallbacks.get(c, 0)]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.drawing import color_of
 from metrabs_ros.msg import Skeleton, SkeletonArray
 
@@ -20,20 +25,40 @@ class MarkerWriter:
     def __init__(self) -> None:
         self._shown: set[int] = set()
 
-    def __call__(self, people: SkeletonArray) -> MarkerArray:
-        """Return the markers for a frame."""
+    def __call__(
+        self, people: SkeletonArray, distances_m: Sequence[float], up: FloatArray
+    ) -> MarkerArray:
+        """
+        Return the markers for a frame.
+
+        Parameters
+        ----------
+        people
+            N people.
+        distances_m
+            [N], from the camera.
+        up
+            [3], the up direction in their frame.
+        """
         markers = MarkerArray()
         present = {skeleton.id for skeleton in people.skeletons}
         for person_id in sorted(self._shown - present):
             markers.markers += _removals(person_id, people.header)
         self._shown = present
-        for skeleton in people.skeletons:
+        for skeleton, distance_m in zip(people.skeletons, distances_m):
             markers.markers += [
                 _joints(skeleton, people.header),
                 _bones(skeleton, people),
-                _text(skeleton, people.header),
+                _text(skeleton, people.header, distance_m, up),
             ]
         return markers
+
+    def clear(self) -> MarkerArray:
+        """Return what takes all markers away, wherever and whenever they were shown."""
+        self._shown = set()
+        marker = Marker(action=Marker.DELETEALL)
+        marker.header.stamp = Time()
+        return MarkerArray(markers=[marker])
 
 
 def _joints(skeleton: Skeleton, header: Header) -> Marker:
@@ -50,14 +75,20 @@ def _bones(skeleton: Skeleton, people: SkeletonArray) -> Marker:
     return marker
 
 
-def _text(skeleton: Skeleton, header: Header) -> Marker:
+def _text(skeleton: Skeleton, header: Header, distance_m: float, up: FloatArray) -> Marker:
     marker = _marker(skeleton, header, 'text', Marker.TEXT_VIEW_FACING)
     marker.scale.z = TEXT_HEIGHT_M
-    top = min(skeleton.positions, key=lambda position: position.y)
+    up_x, up_y, up_z = up.tolist()
+
+    def height_m(place: Point) -> float:
+        height: float = up_x * place.x + up_y * place.y + up_z * place.z
+        return height
+
+    top = max(skeleton.positions, key=height_m)
     position = marker.pose.position
-    # Up in the camera's optical frame is -y.
-    position.x, position.y, position.z = top.x, top.y - TEXT_ABOVE_M, top.z
-    distance_m = (top.x**2 + top.y**2 + top.z**2) ** 0.5
+    position.x = top.x + TEXT_ABOVE_M * up_x
+    position.y = top.y + TEXT_ABOVE_M * up_y
+    position.z = top.z + TEXT_ABOVE_M * up_z
     marker.text = f'{skeleton.id}: {distance_m:.1f} m'
     return marker
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import array
+
 import numpy as np
 from geometry_msgs.msg import Point, Vector3
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros import drawing
+from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import Skeleton as Convention
@@ -37,6 +41,7 @@ def to_message(people: People, header: Header) -> SkeletonArray:
     message.joint_edges = [joint for edge in people.skeleton.edges for joint in edge]
     positions = to_metres(people.poses3d_mm).tolist()
     image_points = people.poses2d_px.tolist()
+    deviations = to_metres(people.joint_std_mm).tolist()
     for i in range(len(people)):
         skeleton = Skeleton()
         skeleton.id = int(people.ids[i])
@@ -49,10 +54,24 @@ def to_message(people: People, header: Header) -> SkeletonArray:
         ) = people.boxes_px[i].tolist()
         skeleton.positions = [Point(x=x, y=y, z=z) for x, y, z in positions[i]]
         skeleton.velocities = [Vector3() for _ in positions[i]]
+        skeleton.standard_deviations = deviations[i]
         skeleton.confidences = people.joint_confidence[i].tolist()
         skeleton.image_points = [ImagePoint(x=x, y=y) for x, y in image_points[i]]
         skeleton.in_view = people.in_view[i].tolist()
         message.skeletons.append(skeleton)
+    return message
+
+
+def annotated_image(image: ImageArray, people: People, header: Header) -> Image:
+    """Return an image [H, W, 3], uint8, RGB, with people drawn onto it."""
+    picture = np.ascontiguousarray(image[..., ::-1])
+    if np.shares_memory(picture, image):
+        picture = picture.copy()
+    drawing.draw_people(picture, people)
+    message = Image(header=header, encoding='bgr8')
+    message.height, message.width = picture.shape[:2]
+    message.step = 3 * message.width
+    message.data = array.array('B', picture.tobytes())
     return message
 
 
@@ -82,4 +101,6 @@ def to_people(message: SkeletonArray) -> People:
         joint_confidence=np.array([s.confidences for s in skeletons], float).reshape(-1, joints),
         in_view=np.array([s.in_view for s in skeletons], bool).reshape(-1, joints),
         ids=np.array([s.id for s in skeletons], np.int64),
+        joint_std_mm=MM_PER_M
+        * np.array([s.standard_deviations for s in skeletons], float).reshape(-1, joints),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from std_msgs.msg import Header
@@ -10,12 +12,17 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.node.messages import to_metres
 from metrabs_ros.people import People
 
+UNTURNED = np.array([0.0, 0.0, 0.0, 1.0])
 
-def to_transforms(people: People, header: Header) -> list[TransformStamped]:
+
+def to_transforms(
+    people: People, header: Header, prefix: str = '', with_joints: bool = False
+) -> list[TransformStamped]:
     """
-    Return the transforms of the frames ``person_<id>``.
+    Return the transforms of the frames ``person_<id>``, and of those of their joints.
 
-    A frame sits between the hips, x forward, y left, z up along the spine (REP 103).
+    A person's frame sits between the hips, x forward, y left, z up along the spine (REP 103).  A
+    joint's frame is below it, turned the same way.
 
     Parameters
     ----------
@@ -23,19 +30,44 @@ def to_transforms(people: People, header: Header) -> list[TransformStamped]:
         In the frame of the header.
     header
         With the image's stamp.
+    prefix
+        Comes before the frames' names.
+    with_joints
+        Whether there is to be a frame ``person_<id>_<joint>`` for each joint.
     """
-    origins = to_metres(people.positions_mm)
-    rotations = quaternions(body_axes(people))
+    origins = people.positions_mm
+    axes = body_axes(people)
+    rotations = quaternions(axes)
+    in_body_mm = (people.poses3d_mm - origins[:, None]) @ axes
+    suffixes = [frame_name(name) for name in people.skeleton.joint_names]
     transforms = []
     for i in range(len(people)):
-        message = TransformStamped()
-        message.header = header
-        message.child_frame_id = f'person_{people.ids[i]}'
-        move, turn = message.transform.translation, message.transform.rotation
-        move.x, move.y, move.z = origins[i].tolist()
-        turn.x, turn.y, turn.z, turn.w = rotations[i].tolist()
-        transforms.append(message)
+        name = f'{prefix}person_{people.ids[i]}'
+        transforms.append(_transform(header, name, origins[i], rotations[i]))
+        if with_joints:
+            below = Header(stamp=header.stamp, frame_id=name)
+            transforms += [
+                _transform(below, f'{name}_{suffix}', place_mm, UNTURNED)
+                for suffix, place_mm in zip(suffixes, in_body_mm[i])
+            ]
     return transforms
+
+
+def frame_name(text: str) -> str:
+    """Return a text with all that a frame's name cannot have replaced."""
+    return re.sub(r'[^A-Za-z0-9_]', '_', text)
+
+
+def _transform(
+    header: Header, child: str, place_mm: FloatArray, rotation: FloatArray
+) -> TransformStamped:
+    message = TransformStamped()
+    message.header = header
+    message.child_frame_id = child
+    move, turn = message.transform.translation, message.transform.rotation
+    move.x, move.y, move.z = to_metres(place_mm).tolist()
+    turn.x, turn.y, turn.z, turn.w = rotation.tolist()
+    return message
 
 
 def body_axes(people: People) -> FloatArray:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.people import UNKNOWN_ID, People, inside_image
 from metrabs_ros.skeleton import Skeleton
@@ -26,14 +27,18 @@ class EachFrame:
     estimator
         Finds people and their poses in a single image.
     options
-        How.
+        How; may be replaced from one image to the next.
     """
 
     def __init__(self, estimator: PoseEstimator, options: Options) -> None:
+        self.options = options
         self._estimator = estimator
-        self._options = options
         self._next_id = 1
         self._before: People | None = None
+
+    def forget(self) -> None:
+        """Lose sight of everybody; who is found from now on gets a new id."""
+        self._before = None
 
     def __call__(self, image: ImageArray, camera: Camera) -> People:
         """
@@ -50,8 +55,16 @@ class EachFrame:
         -------
         People with ids, with all joints of the network, camera frame.
         """
-        poses = self._estimator.find_people(image, camera, self._options)
-        found = as_people(poses, self._estimator.skeleton, image.shape)
+        poses = self._estimator.find_people(image, camera, self.options)
+        return self._met(poses, image.shape)
+
+    def at_boxes(self, image: ImageArray, camera: Camera, boxes: Boxes) -> People:
+        """Return the people in boxes of the stream's next image, as calling this does."""
+        poses = self._estimator.pose_people(image, camera, boxes.boxes_px, self.options)
+        return self._met(dataclasses.replace(poses, scores=boxes.scores), image.shape)
+
+    def _met(self, poses: Poses, image_shape: tuple[int, ...]) -> People:
+        found = as_people(poses, self._estimator.skeleton, image_shape)
         people = dataclasses.replace(found, ids=self._ids(found))
         self._before = people
         return people
@@ -76,11 +89,13 @@ class EachFrame:
 
 def as_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) -> People:
     """
-    Return the people that poses are of, the mean of each one's augmentations.
+    Return the people that poses are of, with the mean and the scatter of their augmentations.
 
     The network says nothing of single joints, so that each has its person's confidence.
     """
     poses3d_mm, poses2d_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
+    several = poses.poses3d_mm.shape[1] > 1
+    scatter_mm = np.sqrt(poses.poses3d_mm.var(axis=1).sum(axis=-1))
     return People(
         skeleton=skeleton,
         boxes_px=poses.boxes_px,
@@ -90,4 +105,5 @@ def as_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) ->
         joint_confidence=np.repeat(poses.scores[:, None], len(skeleton), axis=1),
         in_view=(poses3d_mm[..., 2] > 0) & inside_image(poses2d_px, image_shape),
         ids=np.full(len(poses3d_mm), UNKNOWN_ID),
+        joint_std_mm=scatter_mm if several else np.zeros(0),
     )

@@ -17,6 +17,7 @@ from metrabs_ros.detectors.blazepose import (
     guess_neighbours,
     square_iou,
 )
+from metrabs_ros.estimator import Options
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator, Sighting
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import believable, convincing, distinct
@@ -25,6 +26,7 @@ LEAST_PRESENCE = 0.5
 KNOWN_IOU = 0.6
 FRAMES_PER_GUESS = 2
 CANDIDATES_PER_FRAME = 3
+DEFAULT_OPTIONS = Options()
 
 
 class PeopleFollower:
@@ -38,11 +40,19 @@ class PeopleFollower:
     ----------
     estimator
         Finds people and their poses in a single image.
+    options
+        How to search for new ones; may be replaced from one image to the next.
     tiles_per_frame
         How many tiles to search in each frame for new people; the first frame is searched whole.
     """
 
-    def __init__(self, estimator: BlazePoseEstimator, tiles_per_frame: int = 2) -> None:
+    def __init__(
+        self,
+        estimator: BlazePoseEstimator,
+        options: Options = DEFAULT_OPTIONS,
+        tiles_per_frame: int = 2,
+    ) -> None:
+        self.options = options
         self._estimator = estimator
         self._tiles_per_frame = tiles_per_frame
         self._search = concurrent.futures.ThreadPoolExecutor(1, 'search')
@@ -77,7 +87,9 @@ class PeopleFollower:
             self._image_shape = image.shape
             self._tiles = spread_out(all_tiles(image.shape))
         # The two networks run side by side.
-        detections = self._search.submit(self._estimator.detect, image, self._tiles_of_this_turn())
+        detections = self._search.submit(
+            self._estimator.detect, image, self._tiles_of_this_turn(), self.options
+        )
         followed = self._follow(image, camera)
         candidates = Detections.concatenate([detections.result(), self._beside(followed)])
         found = self._meet(image, camera, candidates, followed)

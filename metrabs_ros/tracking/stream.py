@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import Options, PoseEstimator
-from metrabs_ros.estimators.blazepose import BlazePoseEstimator, refuse_augmentations
+from metrabs_ros.estimators.blazepose import BlazePoseEstimator
 from metrabs_ros.people import People
 from metrabs_ros.tracking.each_frame import EachFrame
 from metrabs_ros.tracking.follow import PeopleFollower
 
 
-def people_in_stream(
-    model: PoseEstimator, options: Options
-) -> Callable[[ImageArray, Camera], People]:
+class PeopleFinder(Protocol):
     """
-    Return what finds the people in each of a stream's images, with ids.
+    Finds the people in each of a stream's images, with ids.
+
+    Parameters
+    ----------
+    options
+        How; may be replaced from one image to the next.
+    """
+
+    options: Options
+
+    def __call__(self, image: ImageArray, camera: Camera) -> People:
+        """Find the people in the next image [H, W, 3], uint8, RGB."""
+        ...
+
+    def forget(self) -> None:
+        """Lose sight of everybody; who is found from now on gets a new id."""
+        ...
+
+
+def people_in_stream(model: PoseEstimator, options: Options) -> PeopleFinder:
+    """
+    Return what finds the people in a stream.
 
     Raises
     ------
     ValueError
         If the model cannot do what the options ask for.
     """
+    model.check(options)
     if isinstance(model, BlazePoseEstimator):
-        refuse_augmentations(options)
-        return PeopleFollower(model)
+        return PeopleFollower(model, options)
     return EachFrame(model, options)

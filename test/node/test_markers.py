@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from std_msgs.msg import Header
 from test_people import people_at
 from visualization_msgs.msg import Marker
@@ -12,26 +13,33 @@ from metrabs_ros.people import People
 from metrabs_ros.skeleton import BLAZEPOSE_33
 
 HEADER = Header(frame_id='camera')
+UP = np.array([0.0, -1.0, 0.0])
+
+
+def markers_of(write, people, up=UP):
+    """Return the markers of people."""
+    return write(to_message(people, HEADER), people.distances_mm / 1000, up).markers
 
 
 def test_each_person_has_joints_bones_and_text():
-    message = to_message(people_at((0, 0, 3000), (500, 0, 4000)), HEADER)
-    markers = MarkerWriter()(message).markers
+    people = people_at((0, 0, 3000), (500, 0, 4000))
+    message = to_message(people, HEADER)
+    markers = markers_of(MarkerWriter(), people)
     assert {(marker.ns, marker.id) for marker in markers} == {
         (namespace, i) for namespace in ('joints', 'bones', 'text') for i in (1, 2)
     }
     by_name = {(marker.ns, marker.id): marker for marker in markers}
     assert len(by_name['joints', 1].points) == 33
     assert len(by_name['bones', 1].points) == len(message.joint_edges)
-    assert by_name['text', 1].text == '1: 3.1 m'
+    assert by_name['text', 1].text == '1: 3.0 m'
     assert by_name['text', 1].pose.position.y < min(p.y for p in by_name['joints', 1].points)
     assert all(marker.header.frame_id == 'camera' for marker in markers)
 
 
 def test_colours_stay():
     write = MarkerWriter()
-    first = write(to_message(people_at((0, 0, 3000), (500, 0, 4000)), HEADER)).markers
-    again = write(to_message(people_at((0, 0, 3500), (700, 0, 4000)), HEADER)).markers
+    first = markers_of(write, people_at((0, 0, 3000), (500, 0, 4000)))
+    again = markers_of(write, people_at((0, 0, 3500), (700, 0, 4000)))
     colors = [{(m.id, m.color.r, m.color.g, m.color.b) for m in ms} for ms in (first, again)]
     assert colors[0] == colors[1]
     assert len(colors[0]) == 2
@@ -39,10 +47,23 @@ def test_colours_stay():
 
 def test_who_leaves_is_taken_away_once():
     write = MarkerWriter()
-    write(to_message(people_at((0, 0, 3000), (500, 0, 4000)), HEADER))
-    gone = write(to_message(people_at((0, 0, 3000)), HEADER)).markers
+    markers_of(write, people_at((0, 0, 3000), (500, 0, 4000)))
+    gone = markers_of(write, people_at((0, 0, 3000)))
     removed = {(m.ns, m.id) for m in gone if m.action == Marker.DELETE}
     assert removed == {('joints', 2), ('bones', 2), ('text', 2)}
-    nobody = to_message(People.nobody(BLAZEPOSE_33), HEADER)
-    assert {m.id for m in write(nobody).markers} == {1}
-    assert write(nobody).markers == []
+    nobody = People.nobody(BLAZEPOSE_33)
+    assert {m.id for m in markers_of(write, nobody)} == {1}
+    assert markers_of(write, nobody) == []
+
+
+def test_the_text_is_above_in_whatever_direction_that_is():
+    people = people_at((0, 0, 3000))
+    place = markers_of(MarkerWriter(), people, np.array([1.0, 0, 0]))[2].pose.position
+    assert place.x > people.poses3d_mm[..., 0].max() / 1000
+
+
+def test_all_are_taken_away_at_once():
+    write = MarkerWriter()
+    markers_of(write, people_at((0, 0, 3000)))
+    assert [marker.action for marker in write.clear().markers] == [Marker.DELETEALL]
+    assert markers_of(write, People.nobody(BLAZEPOSE_33)) == []

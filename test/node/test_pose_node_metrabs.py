@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 import rclpy
 from bright_box import write_detector
 from rclpy.executors import SingleThreadedExecutor
-from test_pose_node import Robot
+from robots import Robot
 
 PATIENCE_S = 60.0
 
@@ -75,14 +76,30 @@ def test_a_checkpoints_poses_come_out_in_the_chosen_skeleton(node, checkpoint_fo
     ('changes', 'says'),
     [
         ({'skeleton': 'octopus_8'}, "skeleton 'octopus_8' is none of '', 'h36m_15'"),
-        ({'num_aug': 0}, 'num_aug is 0; it must be a whole number from 1'),
         ({'model': '/no/such/folder'}, "there is no model '/no/such/folder'"),
         ({'detector': 'yolo'}, "detector 'yolo' is none of auto, blazepose"),
     ],
 )
-def test_what_cannot_be_ends_it_with_a_sentence(node, changes, says):
+def test_what_cannot_be_configured_says_why_and_stays_unconfigured(node, changes, says):
     process = node(**changes)
+    line = ''
+    while 'cannot be configured' not in line:
+        line = process.stdout.readline()
+        assert line, 'ended'
+    assert says in line
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert 'Traceback' not in output
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'), [('num_aug', 0), ('tf', 'all'), ('tf_timeout', '.nan')]
+)
+def test_parameters_that_cannot_be_end_it_with_a_sentence(node, name, value):
+    process = node(**{name: value})
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
-    assert says in output
+    assert f'{name}' in output
     assert 'Traceback' not in output

@@ -24,6 +24,9 @@ class Walkers(PoseEstimator):
         super().__init__({'': BLAZEPOSE_33.within(BLAZEPOSE_33)})
         self.frames = iter(frames)
 
+    def check(self, options):
+        pass
+
     def find_people(self, image, camera, options):
         people = people_at(*next(self.frames))
         return Poses(

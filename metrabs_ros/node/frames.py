@@ -1,0 +1,97 @@
+"""Which way is up, and where the camera is, by TF."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.time import Time as RclpyTime
+from tf2_ros import Buffer, TransformException, TransformListener
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.node.drops import UnusableInput
+from metrabs_ros.node.messages import MM_PER_M
+
+WORLD_UP = np.array([0.0, 0.0, 1.0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """
+    From one frame to another.
+
+    Parameters
+    ----------
+    rotation
+        [3, 3].
+    translation_mm
+        [3].
+    """
+
+    rotation: FloatArray
+    translation_mm: FloatArray
+
+
+class Frames:
+    """
+    What TF knows.
+
+    Parameters
+    ----------
+    node
+        Which subscribes to TF; somebody else must spin it while this waits.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._buffer = Buffer()
+        self._listener = TransformListener(self._buffer, node)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._listener.unregister()
+
+    def up(self, world: str, camera: str, stamp: Time, timeout_s: float) -> FloatArray:
+        """
+        Return the up direction of a world frame (z, REP 103) in a camera's frame, [3].
+
+        Raises
+        ------
+        UnusableInput
+            If TF does not know.
+        """
+        return self.motion(camera, world, stamp, timeout_s).rotation @ WORLD_UP
+
+    def motion(self, target: str, source: str, stamp: Time, timeout_s: float) -> Motion:
+        """
+        Return what takes points of the source frame to the target frame.
+
+        Raises
+        ------
+        UnusableInput
+            If TF does not know.
+        """
+        try:
+            found = self._buffer.lookup_transform(
+                target, source, RclpyTime.from_msg(stamp), Duration(seconds=timeout_s)
+            )
+        # Odd names and stamps make the buffers of various distributions raise various errors.
+        except (TransformException, ValueError, TypeError, OverflowError) as error:
+            raise UnusableInput(
+                f'no transform to {target}',
+                f'there is no transform from {source!r} to {target!r} at the time of the image '
+                f'({error}); is what publishes it running, and with the right stamps?',
+            ) from error
+        turn, move = found.transform.rotation, found.transform.translation
+        rotation = rotation_matrix(turn.x, turn.y, turn.z, turn.w)
+        return Motion(rotation, MM_PER_M * np.array([move.x, move.y, move.z]))
+
+
+def rotation_matrix(x: float, y: float, z: float, w: float) -> FloatArray:
+    """Return the rotation [3, 3] of a quaternion of any length but 0."""
+    axis = np.array([x, y, z])
+    norm = max(float(axis @ axis + w * w), 1e-12)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + 2 / norm * (w * cross + cross @ cross)

@@ -1,0 +1,189 @@
+"""The node's parameters, in one table: name, default, description, range."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    fixed: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """
+    Describe a parameter.
+
+    Parameters
+    ----------
+    default
+        Its value unless another is given; its type is the parameter's.
+    description
+        What it is for.
+    fixed
+        It cannot change while the node runs.
+    low, high
+        The smallest and the largest value, for numbers.
+    choices
+        The values that there are, for texts.
+    """
+    about = {
+        'description': description,
+        'fixed': fixed,
+        'low': low,
+        'high': high,
+        'choices': choices,
+    }
+    return dataclasses.field(default=default, metadata=about)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All parameters of the node."""
+
+    autostart: bool = setting(
+        True, 'Configure and activate at the start, without being told to.', fixed=True
+    )
+
+    model: str = setting(
+        'blazepose',
+        'The pose network: blazepose, metrabs_s, metrabs_l or a folder with a checkpoint.',
+        fixed=True,
+    )
+    engine: str = setting('auto', 'What runs the network: auto, openvino or torch.', fixed=True)
+    precision: str = setting('auto', 'Of the numbers in it: auto or fp32.', fixed=True)
+    device: str = setting('auto', 'Where it runs: auto, cpu or cuda.', fixed=True)
+    detector: str = setting(
+        'auto',
+        'What finds people: auto, blazepose, onnx:FILE, ultralytics:NAME, or topic for '
+        'vision_msgs/Detection2DArray on detections.',
+        fixed=True,
+    )
+    detection_class: str = setting(
+        '', "With detector topic: only detections of this class_id count; '' for all."
+    )
+    skeleton: str = setting('', "The convention of the joints; '' for all joints of the model.")
+    num_aug: int = setting(
+        1, 'How many crops of each person MeTRAbs looks at, to average over.', low=1, high=50
+    )
+    antialias_factor: int = setting(
+        1, 'Crops are sampled so many times as large and averaged down.', low=1, high=8
+    )
+    internal_batch_size: int = setting(
+        64, 'How many crops the network works on at once.', low=1, high=1024
+    )
+    detector_threshold: float = setting(
+        0.0, 'The lowest score of a detection; 0 for what suits the detector.', low=0.0, high=1.0
+    )
+    detector_nms_iou_threshold: float = setting(
+        0.7, 'Of boxes that overlap by more, one is left.', low=0.0, high=1.0
+    )
+    max_detections: int = setting(-1, 'At most so many people; -1 for all.', low=-1, high=1000)
+    suppress_implausible_poses: bool = setting(
+        True, "Drop poses that no person can take, and the same person's second pose."
+    )
+
+    image_transport: str = setting(
+        'raw',
+        'raw for sensor_msgs/Image on image, compressed for CompressedImage on image/compressed.',
+        fixed=True,
+        choices=('raw', 'compressed'),
+    )
+    rectified: str = setting(
+        'auto',
+        'Whether images are rectified, so that P holds; auto goes by P and a topic image_rect.',
+        choices=('auto', 'true', 'false'),
+    )
+    default_fov_degrees: float = setting(
+        0.0,
+        'The field of view across the longer side of a camera without calibration; 0 refuses it.',
+        low=0.0,
+        high=179.0,
+    )
+
+    world_frame: str = setting(
+        '', "A frame with z up (map, odom) that says which way is up; '' for the camera's own up."
+    )
+    target_frame: str = setting('', "The frame of all that is published; '' for the camera's own.")
+    tf_timeout: float = setting(
+        0.1, 'How long to wait for a transform, in seconds.', low=0.0, high=10.0
+    )
+    tf_fallback: str = setting(
+        'camera',
+        "Without a transform: camera takes the camera's up and frame, drop drops the frame.",
+        choices=('camera', 'drop'),
+    )
+
+    tf: str = setting(
+        'person',
+        'Which frames to publish: none, person for one a person, joints for one a joint, too.',
+        choices=('none', 'person', 'joints'),
+    )
+    tf_prefix: str = setting('', 'Comes before the names of the frames of people and joints.')
+
+
+def declare(node: Node) -> Settings:
+    """
+    Declare all parameters.
+
+    Raises
+    ------
+    ValueError
+        If a value that was given cannot be.
+    """
+    values = {}
+    for field in dataclasses.fields(Settings):
+        try:
+            parameter = node.declare_parameter(field.name, field.default, _descriptor(field))
+        except Exception as error:
+            raise ValueError(f'parameter {field.name}: {error}') from error
+        _refuse_odd(field, parameter.value)
+        values[field.name] = parameter.value
+    return Settings(**values)
+
+
+def changed(settings: Settings, parameters: list[Parameter]) -> Settings:
+    """
+    Return the settings with some parameters changed; those that are not the node's are ignored.
+
+    Raises
+    ------
+    ValueError
+        If a value cannot be.
+    """
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    ours = {p.name: p.value for p in parameters if p.name in fields}
+    for name, value in ours.items():
+        _refuse_odd(fields[name], value)
+    return dataclasses.replace(settings, **ours)
+
+
+def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
+    about = field.metadata
+    descriptor = ParameterDescriptor(description=about['description'], read_only=about['fixed'])
+    if about['choices']:
+        descriptor.additional_constraints = f'one of {", ".join(about["choices"])}'
+    if about['low'] is not None:
+        bounds = {'from_value': about['low'], 'to_value': about['high']}
+        if isinstance(field.default, int):
+            descriptor.integer_range = [IntegerRange(step=1, **bounds)]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(step=0.0, **bounds)]
+    return descriptor
+
+
+def _refuse_odd(field: dataclasses.Field[Any], value: object) -> None:
+    about = field.metadata
+    if about['choices'] and value not in about['choices']:
+        raise ValueError(f'{field.name} is {value!r}; it must be one of {about["choices"]}')
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f'{field.name} is {value}; it must be a finite number')

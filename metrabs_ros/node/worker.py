@@ -1,0 +1,44 @@
+"""The thread that works on frames, so that all else is answered meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic
+
+from metrabs_ros.node.newest import Frame, NewestFrame
+
+
+class Worker(Generic[Frame]):
+    """
+    Works on the newest frame; those that come meanwhile give way to newer ones.
+
+    Parameters
+    ----------
+    work
+        What to do with a frame; it must not raise.  It may ask whether the work is still wanted.
+    """
+
+    def __init__(self, work: Callable[[Frame, Callable[[], bool]], None]) -> None:
+        self._work = work
+        self._newest: NewestFrame[Frame] = NewestFrame()
+        self._wanted = True
+        self._thread = threading.Thread(target=self._run, name='pose worker', daemon=True)
+        self._thread.start()
+
+    def put(self, frame: Frame) -> bool:
+        """Leave a frame; tell whether an older one gave way to it."""
+        return self._newest.put(frame)
+
+    def stop(self) -> None:
+        """Want nothing more; a frame that is being worked on comes to nothing."""
+        self._wanted = False
+        self._newest.close()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the frame that was being worked on."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while (frame := self._newest.take()) is not None:
+            self._work(frame, lambda: self._wanted)

@@ -1,0 +1,183 @@
+"""A robot around the node under test: its camera, and all who want to know about people."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import threading
+import time
+
+import numpy as np
+import rclpy
+import tf2_ros
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TransformStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image
+from test_people import people_at
+from visualization_msgs.msg import MarkerArray
+
+from metrabs_ros.estimator import PoseEstimator, Poses
+from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node.pose_node import PoseNode
+from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
+
+PATIENCE_S = 10.0
+FOCAL_PX = 900.0
+INFO_FIELDS = ('k', 'd', 'p', 'distortion_model', 'roi', 'binning_x', 'binning_y')
+BLACK = np.zeros((120, 160, 3), np.uint8)
+
+
+class Robot(Node):
+    """A camera and everybody who wants to know about people."""
+
+    def __init__(self):
+        super().__init__('robot')
+        self.images = self.create_publisher(Image, 'image', qos_profile_sensor_data)
+        self.infos = self.create_publisher(CameraInfo, 'camera_info', qos_profile_sensor_data)
+        self.skeletons, self.markers, self.diagnostics = [], [], []
+        self.create_subscription(SkeletonArray, 'pose/skeletons', self.skeletons.append, 50)
+        self.create_subscription(MarkerArray, 'pose/markers', self.markers.append, 50)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self.diagnostics.append, 50)
+        self.transforms = tf2_ros.Buffer()
+        self.listener = tf2_ros.TransformListener(self.transforms, self)
+        self.sent = 0
+
+    def send(self, image, **changes):
+        """Publish an image and its camera_info; return the stamp."""
+        self.sent += 1
+        message, info = Image(), CameraInfo()
+        message.header.stamp.sec = self.sent
+        message.header.frame_id = info.header.frame_id = 'camera_optical_frame'
+        message.height, message.width = info.height, info.width = image.shape[:2]
+        message.encoding, message.step = 'rgb8', 3 * image.shape[1]
+        message.data = array.array('B', image.tobytes())
+        info.k = [FOCAL_PX, 0, image.shape[1] / 2, 0, FOCAL_PX, image.shape[0] / 2, 0, 0, 1]
+        info.distortion_model, info.d = 'plumb_bob', [0.0] * 5
+        for name, value in changes.items():
+            setattr(info if name in INFO_FIELDS else message, name, value)
+        info.header.stamp = message.header.stamp
+        self.images.publish(message)
+        self.infos.publish(info)
+        return message.header.stamp
+
+    def answer_to(self, stamp):
+        """Wait for the skeletons of an image."""
+        return wait_for(lambda: [s for s in self.skeletons if s.header.stamp == stamp])[0]
+
+    def dropped(self):
+        """Return the drops by cause that the diagnostics tell of."""
+        values = self.diagnostics[-1].status[0].values if self.diagnostics else []
+        return {v.key: int(v.value) for v in values if v.key.startswith('dropped: ')}
+
+
+def wait_for(condition):
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline_s, 'waited in vain'
+        time.sleep(0.01)
+    return result
+
+
+class KnownPeople(PoseEstimator):
+    """
+    People who are where they are said to be.
+
+    Parameters
+    ----------
+    places_mm
+        Of their hips, in the camera's frame.
+    delay_s
+        How long it takes to find them.
+    """
+
+    def __init__(self, *places_mm, delay_s=0.0):
+        super().__init__(
+            {'': BLAZEPOSE_33.within(BLAZEPOSE_33), 'coco_17': COCO_17.within(BLAZEPOSE_33)}
+        )
+        self.places_mm = places_mm
+        self.delay_s = delay_s
+        self.seen = []
+
+    def check(self, options):
+        if options.num_aug > 5:
+            raise ValueError(f'num_aug is {options.num_aug}; this model has at most 5')
+
+    def find_people(self, image, camera, options):
+        self.seen.append((image.shape, camera, options))
+        time.sleep(self.delay_s)
+        people = people_at(*self.places_mm)
+        steps = 1 + 0.01 * np.arange(options.num_aug)[:, None, None]
+        return Poses(
+            people.boxes_px,
+            people.confidence,
+            people.poses3d_mm[:, None] * steps,
+            people.poses2d_px[:, None].repeat(options.num_aug, axis=1),
+        )
+
+    def pose_people(self, image, camera, boxes_px, options):
+        poses = self.find_people(image, camera, options)
+        return Poses(
+            boxes_px,
+            *(
+                array[: len(boxes_px)]
+                for array in (poses.scores, poses.poses3d_mm, poses.poses2d_px)
+            ),
+        )
+
+
+@contextlib.contextmanager
+def running(*nodes):
+    """Spin each node in a thread of its own."""
+    executors = [SingleThreadedExecutor() for _ in nodes]
+    for executor, node in zip(executors, nodes):
+        executor.add_node(node)
+    threads = [threading.Thread(target=executor.spin) for executor in executors]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for executor in executors:
+            executor.shutdown()
+        for thread in threads:
+            thread.join()
+
+
+@contextlib.contextmanager
+def pose_node(model=None, active=True, **parameters):
+    """Run the node, with a robot around it; without a model with one of its own."""
+    rclpy.init()
+    overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+    load = None if model is None else (lambda settings: model)
+    node, robot = PoseNode(load, parameter_overrides=overrides), Robot()
+    try:
+        if active:
+            node.trigger_configure()
+            node.trigger_activate()
+        with running(node, robot):
+            if active:
+                compressed = parameters.get('image_transport') == 'compressed'
+                wait_for(lambda: compressed or robot.images.get_subscription_count())
+                wait_for(lambda: robot.count_publishers('/pose/skeletons'))
+                wait_for(lambda: robot.infos.get_subscription_count())
+            yield node, robot
+    finally:
+        node.stop()
+        robot.listener.unregister()
+        for spun in (node, robot):
+            spun.destroy_node()
+        rclpy.shutdown()
+
+
+def transform(parent, child, rotation=(0.0, 0.0, 0.0, 1.0), place=(0.0, 0.0, 0.0)):
+    """Return a transform from a quaternion and a place in metres."""
+    message = TransformStamped(child_frame_id=child)
+    message.header.frame_id = parent
+    turn, move = message.transform.rotation, message.transform.translation
+    turn.x, turn.y, turn.z, turn.w = rotation
+    move.x, move.y, move.z = place
+    return message

@@ -1,0 +1,381 @@
+"""With known people in front of the camera, all that the node says of them is true."""
+
+from __future__ import annotations
+
+import array
+import time
+
+import cv2
+import numpy as np
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from robots import BLACK, KnownPeople, pose_node, transform, wait_for
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import SetBool, Trigger
+from tf2_ros import StaticTransformBroadcaster
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+ONE = (500.0, 0.0, 4000.0)
+QUARTER_TURN = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
+"""About z, by 90 degrees."""
+
+
+def hips(skeleton):
+    left, right = skeleton.positions[23], skeleton.positions[24]
+    return np.mean([(p.x, p.y, p.z) for p in (left, right)], axis=0)
+
+
+def ask(robot, kind, service, **request):
+    """Call a service; return its answer and how long that took, in seconds."""
+    client = robot.create_client(kind, service)
+    assert client.wait_for_service(5)
+    start_s = time.monotonic()
+    future = client.call_async(kind.Request(**request))
+    wait_for(future.done)
+    passed_s = time.monotonic() - start_s
+    robot.destroy_client(client)
+    return future.result(), passed_s
+
+
+def set_parameters(robot, **values):
+    parameters = [
+        Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+    ]
+    answer, _ = ask(robot, SetParameters, 'pose/set_parameters', parameters=parameters)
+    return answer.results
+
+
+def status(robot):
+    """Wait for the next diagnostics."""
+    robot.diagnostics.clear()
+    (found,) = wait_for(lambda: robot.diagnostics)[0].status
+    return found, {value.key: value.value for value in found.values}
+
+
+def test_positions_frames_and_deviations_are_those_of_the_person():
+    with pose_node(KnownPeople(ONE), num_aug=3, tf='joints', tf_prefix='cam1_') as (_, robot):
+        answer = robot.answer_to(robot.send(BLACK))
+        (skeleton,) = answer.skeletons
+        np.testing.assert_allclose(hips(skeleton), np.array(ONE) / 1000 * 1.01, atol=1e-5)
+        lengths = {
+            len(getattr(skeleton, name))
+            for name in (
+                *('positions', 'velocities', 'standard_deviations', 'confidences'),
+                *('image_points', 'in_view'),
+            )
+        }
+        assert lengths == {33}
+        # The augmentations lie 1 % of the distance apart.
+        nose = skeleton.positions[0]
+        expected = np.linalg.norm((nose.x, nose.y, nose.z)) / 1.01 * 0.01 * np.sqrt(2 / 3)
+        np.testing.assert_allclose(skeleton.standard_deviations[0], expected, rtol=1e-4)
+        frame = 'cam1_person_1_nose'
+        wait_for(
+            lambda: robot.transforms.can_transform(
+                'camera_optical_frame', frame, answer.header.stamp
+            )
+        )
+        found = robot.transforms.lookup_transform(
+            'camera_optical_frame', frame, answer.header.stamp
+        ).transform.translation
+        np.testing.assert_allclose(
+            (found.x, found.y, found.z), (nose.x, nose.y, nose.z), atol=1e-5
+        )
+
+
+def test_without_several_looks_deviations_come_from_the_confidence():
+    with pose_node(KnownPeople(ONE), tf='none') as (_, robot):
+        (skeleton,) = robot.answer_to(robot.send(BLACK)).skeletons
+        assert 0.02 < skeleton.standard_deviations[0] < 0.3
+        assert not robot.transforms.all_frames_as_yaml().strip('[] {}\n')
+
+
+def test_the_skeleton_can_change_while_it_runs_and_bad_values_change_nothing():
+    with pose_node(KnownPeople(ONE)) as (node, robot):
+        assert set_parameters(robot, skeleton='coco_17')[0].successful
+        assert len(robot.answer_to(robot.send(BLACK)).joint_names) == 17
+        for name, value, says in (
+            ('skeleton', 'octopus_8', "'octopus_8' is none of"),
+            ('num_aug', 6, 'at most 5'),
+            ('num_aug', 0, 'num_aug'),
+            ('tf', 'all', "tf is 'all'; it must be one of"),
+            ('tf_timeout', float('nan'), 'tf_timeout'),
+            ('model', 'metrabs_l', 'read-only'),
+        ):
+            before = node.settings
+            (result,) = set_parameters(robot, **{name: value})
+            assert not result.successful
+            assert says in result.reason
+            assert node.settings == before
+        answer, _ = ask(robot, GetParameters, 'pose/get_parameters', names=['skeleton', 'tf'])
+        assert [value.string_value for value in answer.values] == ['coco_17', 'person']
+
+
+def test_the_worlds_up_reaches_the_crops():
+    model = KnownPeople(ONE)
+    with pose_node(model, world_frame='map') as (_, robot):
+        # The camera looks along the map's x axis, lying on its side.
+        broadcaster = StaticTransformBroadcaster(robot)
+        broadcaster.sendTransform(
+            transform(
+                'map', 'camera_optical_frame', rotation=(0.0, np.sqrt(0.5), 0.0, np.sqrt(0.5))
+            )
+        )
+        robot.answer_to(robot.send(BLACK))
+        np.testing.assert_allclose(model.seen[-1][1].up, (-1, 0, 0), atol=1e-6)
+
+
+def test_people_are_published_in_the_target_frame():
+    with pose_node(KnownPeople(ONE), target_frame='map') as (_, robot):
+        broadcaster = StaticTransformBroadcaster(robot)
+        broadcaster.sendTransform(
+            transform('map', 'camera_optical_frame', QUARTER_TURN, (10.0, 20.0, 30.0))
+        )
+        answer = robot.answer_to(robot.send(BLACK))
+        assert answer.header.frame_id == 'map'
+        np.testing.assert_allclose(hips(answer.skeletons[0]), (10, 20.5, 34), atol=1e-5)
+        markers = wait_for(lambda: [m for m in robot.markers if m.markers])[-1].markers
+        assert {marker.header.frame_id for marker in markers} == {'map'}
+        assert markers[2].text.endswith(': 4.0 m')
+        stamp = answer.header.stamp
+        wait_for(lambda: robot.transforms.can_transform('map', 'person_1', stamp))
+        place = robot.transforms.lookup_transform('map', 'person_1', stamp).transform.translation
+        np.testing.assert_allclose((place.x, place.y, place.z), (10, 20.5, 34), atol=1e-5)
+
+
+def test_without_the_transform_it_falls_back_and_tells_or_drops():
+    with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=0.05) as (node, robot):
+        answer = robot.answer_to(robot.send(BLACK))
+        assert answer.header.frame_id == 'camera_optical_frame'
+        assert node.fallbacks.counts() == {'no transform to map': 1}
+        set_parameters(robot, tf_fallback='drop')
+        robot.send(BLACK)
+        wait_for(lambda: node.drops.counts().get('no transform to map') == 1)
+
+
+def test_a_camera_without_calibration_is_refused_or_guessed():
+    with pose_node(KnownPeople(ONE)) as (node, robot):
+        robot.send(BLACK, k=[0.0] * 9)
+        wait_for(lambda: node.drops.counts().get('camera not calibrated'))
+        assert status(robot)[0].level == b'\x01'
+        set_parameters(robot, default_fov_degrees=60.0)
+        assert robot.answer_to(robot.send(BLACK, k=[0.0] * 9)).skeletons
+        assert node.fallbacks.counts() == {'camera not calibrated': 1}
+
+
+def image_message(stamp):
+    message = Image(height=120, width=160, step=480, encoding='rgb8')
+    message.header.stamp = stamp
+    message.data = array.array('B', bytes(120 * 480))
+    return message
+
+
+def test_a_calibration_that_was_sent_once_before_holds_for_all_images():
+    model = KnownPeople(ONE)
+    with pose_node(model) as (_, robot):
+        robot.destroy_publisher(robot.infos)
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        infos = robot.create_publisher(CameraInfo, 'camera_info', kept)
+        infos.publish(CameraInfo(k=[123.0, 0, 80, 0, 123, 60, 0, 0, 1]))
+        for _ in range(50):
+            robot.images.publish(image_message(robot.get_clock().now().to_msg()))
+            time.sleep(0.1)
+            if robot.skeletons:
+                break
+        assert robot.skeletons
+        assert model.seen[-1][1].intrinsic_matrix[0, 0] == 123
+
+
+def test_images_without_any_camera_info_are_told_of():
+    with pose_node(KnownPeople(ONE)) as (node, robot):
+        robot.images.publish(image_message(robot.get_clock().now().to_msg()))
+        wait_for(lambda: node.drops.counts().get('no camera_info'))
+
+
+def test_rectified_images_are_taken_by_p():
+    model = KnownPeople(ONE)
+    p = [77.0, 0, 80, 0, 0, 77, 60, 0, 0, 0, 1, 0]
+    with pose_node(model, rectified='true') as (_, robot):
+        robot.answer_to(robot.send(BLACK, p=p, d=[0.1] * 5))
+        assert model.seen[-1][1].intrinsic_matrix[0, 0] == 77
+        assert not len(model.seen[-1][1].distortion_coeffs)
+        set_parameters(robot, rectified='auto')
+        robot.answer_to(robot.send(BLACK, p=p, d=[0.1] * 5))
+        assert model.seen[-1][1].intrinsic_matrix[0, 0] == 900
+
+
+def test_compressed_images_are_taken():
+    model = KnownPeople(ONE)
+    with pose_node(model, image_transport='compressed') as (_, robot):
+        images = robot.create_publisher(
+            CompressedImage, 'image/compressed', qos_profile_sensor_data
+        )
+        wait_for(images.get_subscription_count)
+        message, info = CompressedImage(format='jpeg'), CameraInfo()
+        message.data = array.array('B', cv2.imencode('.jpg', BLACK)[1].tobytes())
+        message.header.stamp.sec = info.header.stamp.sec = 7
+        info.k = [100.0, 0, 80, 0, 100, 60, 0, 0, 1]
+        robot.infos.publish(info)
+        images.publish(message)
+        assert robot.answer_to(message.header.stamp).skeletons
+        assert model.seen[-1][0] == (120, 160, 3)
+
+
+def test_boxes_come_from_ones_own_detector():
+    model = KnownPeople((0.0, 0.0, 2000.0), ONE, (900.0, 0.0, 5000.0))
+    with pose_node(model, detector='topic', detection_class='person') as (node, robot):
+        detections = robot.create_publisher(Detection2DArray, 'detections', 5)
+        wait_for(detections.get_subscription_count)
+        message = Detection2DArray()
+        for class_id, left in (
+            ('person', 10.0),
+            ('dog', 50.0),
+            ('person', 90.0),
+            ('person', 900.0),
+        ):
+            detection, result = Detection2D(), ObjectHypothesisWithPose()
+            result.hypothesis.class_id, result.hypothesis.score = class_id, 0.75
+            detection.results = [result]
+            detection.bbox.center.position.x = left + 20
+            detection.bbox.center.position.y = 60.0
+            detection.bbox.size_x, detection.bbox.size_y = 40.0, 80.0
+            message.detections.append(detection)
+        stamp = robot.send(BLACK)
+        message.header.stamp = stamp
+        detections.publish(message)
+        skeletons = robot.answer_to(stamp).skeletons
+        assert [s.box_left for s in skeletons] == [10, 90]
+        assert [s.confidence for s in skeletons] == [0.75, 0.75]
+        robot.send(BLACK)
+        wait_for(lambda: node.drops.counts().get('no detections'))
+
+
+def test_the_annotated_image_is_made_for_who_looks_at_it():
+    with pose_node(KnownPeople((0.0, 0.0, 4000.0))) as (_, robot):
+        robot.answer_to(robot.send(BLACK))
+        pictures = []
+        robot.create_subscription(Image, 'pose/image_annotated', pictures.append, 5)
+        wait_for(lambda: robot.count_subscribers('/pose/image_annotated'))
+        wait_for(lambda: (robot.send(BLACK), pictures)[1])
+        picture = np.frombuffer(pictures[0].data, np.uint8)
+        assert picture.size == BLACK.size
+        assert picture.any()
+        assert not BLACK.any()
+
+
+def test_it_can_be_disabled_and_everybody_forgotten():
+    with pose_node(KnownPeople(ONE)) as (node, robot):
+        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
+        assert ask(robot, SetBool, 'pose/enable', data=False)[0].success
+        robot.send(BLACK)
+        wait_for(lambda: node.drops.counts().get('disabled'))
+        assert ask(robot, SetBool, 'pose/enable', data=True)[0].success
+        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
+        assert ask(robot, Trigger, 'pose/reset')[0].success
+        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 2
+
+
+def test_when_time_jumps_back_markers_and_ids_begin_anew():
+    with pose_node(KnownPeople(ONE)) as (_, robot):
+        robot.sent = 1000
+        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
+        robot.sent = 10
+        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 2
+        actions = [m.action for markers in robot.markers for m in markers.markers]
+        assert 3 in actions
+
+
+def test_services_are_answered_at_once_while_the_network_works():
+    with pose_node(KnownPeople(ONE, delay_s=1.0)) as (_, robot):
+        robot.send(BLACK)
+        time.sleep(0.2)
+        for kind, service in (
+            (GetParameters, 'pose/get_parameters'),
+            (GetState, 'pose/get_state'),
+            (Trigger, 'pose/reset'),
+        ):
+            assert ask(robot, kind, service)[1] < 0.05
+        transition = Transition(id=Transition.TRANSITION_DEACTIVATE)
+        answer, passed_s = ask(robot, ChangeState, 'pose/change_state', transition=transition)
+        assert answer.success
+        assert passed_s < 0.05
+        # What was being worked on comes to nothing.
+        time.sleep(1.2)
+        assert not robot.skeletons
+
+
+def test_it_is_a_managed_node():
+    model = KnownPeople(ONE)
+    with pose_node(model, active=False) as (_, robot):
+
+        def change(transition_id):
+            transition = Transition(id=transition_id)
+            answer, _ = ask(robot, ChangeState, 'pose/change_state', transition=transition)
+            state, _ = ask(robot, GetState, 'pose/get_state')
+            return answer.success, state.current_state.label
+
+        for _ in range(2):
+            assert change(Transition.TRANSITION_CONFIGURE) == (True, 'inactive')
+            assert change(Transition.TRANSITION_ACTIVATE) == (True, 'active')
+            wait_for(robot.images.get_subscription_count)
+            wait_for(robot.infos.get_subscription_count)
+            wait_for(lambda: robot.count_publishers('/pose/skeletons'))
+            assert robot.answer_to(robot.send(BLACK)).skeletons
+            assert change(Transition.TRANSITION_DEACTIVATE) == (True, 'inactive')
+            wait_for(lambda: not robot.images.get_subscription_count())
+            assert change(Transition.TRANSITION_CLEANUP) == (True, 'unconfigured')
+
+
+def test_a_failed_configuration_leaves_it_unconfigured():
+    def fail(settings):
+        raise ValueError('there is no model')
+
+    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+        node._load_model = fail
+        transition = Transition(id=Transition.TRANSITION_CONFIGURE)
+        answer, _ = ask(robot, ChangeState, 'pose/change_state', transition=transition)
+        assert not answer.success
+        state, _ = ask(robot, GetState, 'pose/get_state')
+        assert state.current_state.label == 'unconfigured'
+
+
+def test_diagnostics_tell_of_rates_latencies_and_failures():
+    model = KnownPeople(ONE)
+    with pose_node(model) as (_, robot):
+        robot.answer_to(robot.send(BLACK))
+        found, values = status(robot)
+        assert values['worked_on'] == '1'
+        assert {'model', 'engine', 'device', 'images a second', 'frames a second'} <= set(values)
+        p50, p95 = map(float, values['find people ms, 50th and 95th percentile'].split())
+        assert 0 < p50 <= p95
+        found, _ = status(robot)
+        assert (found.level, found.message) == (b'\x01', 'no images come in')
+        model.places_mm = None
+        robot.send(BLACK)
+        found = wait_for(
+            lambda: [d.status[0] for d in robot.diagnostics if d.status[0].level == b'\x02']
+        )
+        assert 'frames fail: TypeError' in found[0].message
+
+
+def test_under_overload_skeletons_are_never_older_than_two_model_times():
+    with pose_node(KnownPeople(ONE, delay_s=0.2)) as (node, robot):
+        ages_s = []
+        sent_s = {}
+        robot.create_subscription(
+            type(robot.answer_to(robot.send(BLACK))),
+            'pose/skeletons',
+            lambda m: ages_s.append(time.monotonic() - sent_s[m.header.stamp.sec]),
+            5,
+        )
+        time.sleep(0.5)
+        for _ in range(60):
+            sent_s[robot.sent + 1] = time.monotonic()
+            robot.send(BLACK)
+            time.sleep(1 / 30)
+        wait_for(lambda: len(ages_s) > 5)
+        assert max(ages_s) < 0.4 + 0.05
+        assert node.drops.counts()['newer frame'] > 20

@@ -1,0 +1,41 @@
+"""Every parameter is described, has a default that is shown, and refuses what it cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import pytest
+import yaml
+from rclpy.parameter import Parameter
+
+from metrabs_ros.node import settings
+from metrabs_ros.node.settings import Settings
+
+PROJECT = pathlib.Path(__file__).parents[2]
+
+
+def test_the_shown_file_and_the_table_are_the_same():
+    shown = yaml.safe_load((PROJECT / 'config' / 'pose.yaml').read_text())
+    assert shown['/**/pose']['ros__parameters'] == dataclasses.asdict(Settings())
+    assert list(shown['/**/pose']['ros__parameters']) == list(dataclasses.asdict(Settings()))
+
+
+@pytest.mark.parametrize('field', dataclasses.fields(Settings), ids=lambda field: field.name)
+def test_every_parameter_is_described_and_its_default_fits(field):
+    about = field.metadata
+    assert about['description'].endswith('.')
+    assert isinstance(field.default, bool | int | float | str)
+    if about['low'] is not None:
+        assert about['low'] <= field.default <= about['high']
+    if about['choices']:
+        assert field.default in about['choices']
+
+
+def test_changes_are_taken_together_or_not_at_all():
+    before = Settings()
+    good = [Parameter('tf', value='none'), Parameter('num_aug', value=3)]
+    assert settings.changed(before, good) == dataclasses.replace(before, tf='none', num_aug=3)
+    with pytest.raises(ValueError, match="tf is 'some'"):
+        settings.changed(before, [*good, Parameter('tf', value='some')])
+    assert settings.changed(before, [Parameter('use_sim_time', value=True)]) == before
