@@ -13,6 +13,8 @@ from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.skeleton import Convention, Skeleton
 
 UNKNOWN_ID = -1
+BEYOND_ALL_PLACES = 1e9
+"""Millimetres or pixels; not even the sum of a thousand such places overflows in a message."""
 
 SURE_STD_MM = 30.0
 DOUBT_STD_MM = 270.0
@@ -121,6 +123,13 @@ class People:
         """Return the same people in another frame: rotated [3, 3], then moved [3]."""
         poses3d_mm = self.poses3d_mm @ rotation.T + translation_mm
         return dataclasses.replace(self, poses3d_mm=poses3d_mm)
+
+    def finite(self) -> BoolArray:
+        """Tell who has only places that can be, [N]."""
+        places = [self.poses3d_mm, self.poses2d_px, self.joint_std_mm[..., None]]
+        coordinates = np.concatenate([*places, self.joint_confidence[..., None]], axis=-1)
+        flat = np.concatenate([coordinates.reshape(len(self), -1), self.boxes_px], axis=1)
+        return np.all(np.abs(flat) < BEYOND_ALL_PLACES, axis=1)
 
     @property
     def positions_mm(self) -> FloatArray:

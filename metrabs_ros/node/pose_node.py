@@ -267,7 +267,7 @@ class PoseNode(LifecycleNode):
             motion, frame_id = self._motion(header, current)
         self._forget_after_jumps(header)
         with self.latencies.of('find people'):
-            people = self._people(header, image, camera, current)
+            people = self._finite(self._people(header, image, camera, current))
         if not wanted():
             return
         with self.latencies.of('publish'):
@@ -344,6 +344,15 @@ class PoseNode(LifecycleNode):
             boxes = to_boxes(detections, current.detection_class, image.shape)
             return finder.at_boxes(image, camera, boxes)
         return finder(image, camera)
+
+    def _finite(self, people: People) -> People:
+        finite = people.finite()
+        if not finite.all():
+            self.fallbacks.explain(
+                'pose not finite',
+                f'{np.count_nonzero(~finite)} people are left out, whose poses are not finite',
+            )
+        return people.select(finite)
 
     def _publish(
         self,

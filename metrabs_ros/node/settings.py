@@ -146,8 +146,7 @@ def declare(node: Node) -> Settings:
             parameter = node.declare_parameter(field.name, field.default, _descriptor(field))
         except Exception as error:
             raise ValueError(f'parameter {field.name}: {error}') from error
-        _refuse_odd(field, parameter.value)
-        values[field.name] = parameter.value
+        values[field.name] = _checked(field, parameter.value)
     return Settings(**values)
 
 
@@ -162,14 +161,16 @@ def changed(settings: Settings, parameters: list[Parameter]) -> Settings:
     """
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     ours = {p.name: p.value for p in parameters if p.name in fields}
-    for name, value in ours.items():
-        _refuse_odd(fields[name], value)
+    ours = {name: _checked(fields[name], value) for name, value in ours.items()}
     return dataclasses.replace(settings, **ours)
 
 
 def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     about = field.metadata
     descriptor = ParameterDescriptor(description=about['description'], read_only=about['fixed'])
+    if 'true' in about['choices']:
+        # YAML takes the word for a value of another type.
+        descriptor.dynamic_typing = True
     if about['choices']:
         descriptor.additional_constraints = f'one of {", ".join(about["choices"])}'
     if about['low'] is not None:
@@ -181,9 +182,12 @@ def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     return descriptor
 
 
-def _refuse_odd(field: dataclasses.Field[Any], value: object) -> None:
+def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     about = field.metadata
+    if 'true' in about['choices'] and isinstance(value, bool):
+        value = str(value).lower()
     if about['choices'] and value not in about['choices']:
         raise ValueError(f'{field.name} is {value!r}; it must be one of {about["choices"]}')
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{field.name} is {value}; it must be a finite number')
+    return value

@@ -32,6 +32,11 @@ def test_every_parameter_is_described_and_its_default_fits(field):
         assert field.default in about['choices']
 
 
+def test_the_words_true_and_false_are_taken_for_what_they_are():
+    found = settings.changed(Settings(), [Parameter('rectified', value=True)])
+    assert found.rectified == 'true'
+
+
 def test_changes_are_taken_together_or_not_at_all():
     before = Settings()
     good = [Parameter('tf', value='none'), Parameter('num_aug', value=3)]
