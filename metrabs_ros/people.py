@@ -126,10 +126,14 @@ class People:
 
     def finite(self) -> BoolArray:
         """Tell who has only places that can be, [N]."""
-        places = [self.poses3d_mm, self.poses2d_px, self.joint_std_mm[..., None]]
-        coordinates = np.concatenate([*places, self.joint_confidence[..., None]], axis=-1)
-        flat = np.concatenate([coordinates.reshape(len(self), -1), self.boxes_px], axis=1)
-        return np.all(np.abs(flat) < BEYOND_ALL_PLACES, axis=1)
+        of_joints = (self.joint_std_mm, self.joint_confidence)
+        places = np.concatenate(
+            [self.poses3d_mm, self.poses2d_px, *(values[..., None] for values in of_joints)],
+            axis=-1,
+        )
+        in_place = np.abs(places) < BEYOND_ALL_PLACES
+        boxes_in_place = np.abs(self.boxes_px) < BEYOND_ALL_PLACES
+        return np.all(in_place, axis=(1, 2)) & np.all(boxes_in_place, axis=1)
 
     @property
     def positions_mm(self) -> FloatArray:

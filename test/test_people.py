@@ -50,6 +50,15 @@ def test_select_and_concatenate_keep_all_arrays_together():
             )
 
 
+def test_only_who_is_somewhere_is_finite():
+    people = people_at(*[(0, 0, 3000)] * 5)
+    people.poses3d_mm[1, 3, 2] = np.nan
+    people.poses2d_px[2, 3, 0] = np.inf
+    people.boxes_px[3, 0] = 1e12
+    assert people.finite().tolist() == [True, False, False, False, True]
+    assert People.nobody(COCO_17).finite().shape == (0,)
+
+
 def test_distance_is_to_the_hips():
     np.testing.assert_allclose(people_at((3000, 0, 4000)).distances_mm, [5000])
 

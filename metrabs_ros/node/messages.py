@@ -42,6 +42,8 @@ def to_message(people: People, header: Header) -> SkeletonArray:
     positions = to_metres(people.poses3d_mm).tolist()
     image_points = people.poses2d_px.tolist()
     deviations = to_metres(people.joint_std_mm).tolist()
+    # One message stands for all joints: making them costs more than all else here.
+    unknown = [Vector3()] * len(people.skeleton)
     for i in range(len(people)):
         skeleton = Skeleton()
         skeleton.id = int(people.ids[i])
@@ -53,7 +55,7 @@ def to_message(people: People, header: Header) -> SkeletonArray:
             skeleton.box_height,
         ) = people.boxes_px[i].tolist()
         skeleton.positions = [Point(x=x, y=y, z=z) for x, y, z in positions[i]]
-        skeleton.velocities = [Vector3() for _ in positions[i]]
+        skeleton.velocities = unknown
         skeleton.standard_deviations = deviations[i]
         skeleton.confidences = people.joint_confidence[i].tolist()
         skeleton.image_points = [ImagePoint(x=x, y=y) for x, y in image_points[i]]

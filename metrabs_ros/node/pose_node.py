@@ -258,6 +258,12 @@ class PoseNode(LifecycleNode):
     def _work_on(self, frame: Frame, wanted: Callable[[], bool]) -> None:
         current = self.settings
         header = frame.image.header
+        if header.stamp.sec < 0:
+            raise UnusableInput(
+                'image stamp',
+                f'the image has the stamp {header.stamp.sec} s, before all time; does the camera '
+                'driver set it?',
+            )
         self.latencies.add('wait', time.perf_counter() - frame.received_s)
         with self.latencies.of('decode'):
             is_raw = isinstance(frame.image, Image)
@@ -371,7 +377,7 @@ class PoseNode(LifecycleNode):
             up = motion.rotation @ camera.up
             distances_m = messages.to_metres(people.distances_mm).tolist()
             self._markers.publish(self._write_markers(message, distances_m, up))
-        if current.tf != 'none':
+        if current.tf != 'none' and self._transforms.pub_tf.get_subscription_count():
             chosen = moved if current.tf == 'person' else moved.in_convention(convention)
             self._transforms.sendTransform(
                 transforms.to_transforms(chosen, header, current.tf_prefix, current.tf == 'joints')
