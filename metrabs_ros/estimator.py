@@ -101,6 +101,11 @@ class PoseEstimator(abc.ABC):
         What poses can be asked for in, by name; the first is what the empty name stands for.
     """
 
+    engine: str
+    """What runs the network."""
+    device: str
+    """Where it runs."""
+
     def __init__(self, conventions: Mapping[str, Convention]) -> None:
         self._conventions = conventions
 

@@ -95,6 +95,9 @@ class BlazePoseEstimator(PoseEstimator):
         Finds the joints of a person in a crop.
     """
 
+    engine = 'openvino'
+    device = 'cpu'
+
     def __init__(self, detector: BlazePoseDetector, landmarks: BlazePoseLandmarks) -> None:
         super().__init__(
             {skeleton.name: skeleton.within(BLAZEPOSE_33) for skeleton in (BLAZEPOSE_33, COCO_17)}

@@ -32,6 +32,8 @@ class MetrabsEstimator(PoseEstimator):
         Where the network runs.
     """
 
+    engine = 'torch'
+
     def __init__(
         self, checkpoint: Checkpoint, detector: BoxDetector, device: torch.device | str = 'cpu'
     ) -> None:
@@ -40,6 +42,7 @@ class MetrabsEstimator(PoseEstimator):
         super().__init__({name: checkpoint.conventions[name] for name in names})
         self._detector = detector
         self._device = torch.device(device)
+        self.device = str(device)
         self._config = checkpoint.config
         self._joints = checkpoint.joints
         self._decoder = checkpoint.decoder

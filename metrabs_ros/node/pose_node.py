@@ -176,11 +176,12 @@ class PoseNode(LifecycleNode):
         """Tell whether there is a model to work with."""
         return self._model is not None
 
-    def stop(self) -> None:
-        """End the worker, at the latest a second from now."""
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker.join(timeout_s=0.5)
+    def stop(self) -> bool:
+        """Want nothing more of the worker; tell whether it has ended, half a second from now."""
+        if self._worker is None:
+            return True
+        self._worker.stop()
+        return self._worker.join(timeout_s=0.5)
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile
@@ -413,8 +414,8 @@ class PoseNode(LifecycleNode):
         )
         about = {
             'model': self.settings.model,
-            'engine': self.settings.engine,
-            'device': self.settings.device,
+            'engine': getattr(self._model, 'engine', 'none is loaded'),
+            'device': getattr(self._model, 'device', 'none is loaded'),
             **self.latencies.percentiles(),
         }
         stamp = self.get_clock().now().to_msg()
@@ -453,6 +454,7 @@ def _options(current: Settings) -> Options:
 
 def main() -> int:
     """Run the node until it is told to end; return the exit status."""
+    has_ended = True
     with lifetime.ros():
         try:
             node = PoseNode()
@@ -466,8 +468,10 @@ def main() -> int:
                     node.trigger_activate()
             rclpy.spin(node)
         finally:
-            node.stop()
+            has_ended = node.stop()
             node.destroy_node()
+    if not has_ended:
+        lifetime.leave(0)
     return 0
 
 

@@ -35,9 +35,10 @@ class Worker(Generic[Frame]):
         self._wanted = False
         self._newest.close()
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the end of the frame that was being worked on."""
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end of the frame that was being worked on; tell whether it has ended."""
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (frame := self._newest.take()) is not None:

@@ -94,6 +94,9 @@ class KnownPeople(PoseEstimator):
         How long it takes to find them.
     """
 
+    engine = 'none'
+    device = 'nowhere'
+
     def __init__(self, *places_mm, delay_s=0.0):
         super().__init__(
             {'': BLAZEPOSE_33.within(BLAZEPOSE_33), 'coco_17': COCO_17.within(BLAZEPOSE_33)}

@@ -19,6 +19,8 @@ from tf2_ros import StaticTransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 ONE = (500.0, 0.0, 4000.0)
+AT_ONCE_S = 0.3
+"""Far less than the network takes, and far more than an answer on a busy machine."""
 QUARTER_TURN = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
 """About z, by 90 degrees."""
 
@@ -297,11 +299,11 @@ def test_services_are_answered_at_once_while_the_network_works():
             (GetState, 'pose/get_state'),
             (Trigger, 'pose/reset'),
         ):
-            assert ask(robot, kind, service)[1] < 0.05
+            assert ask(robot, kind, service)[1] < AT_ONCE_S
         transition = Transition(id=Transition.TRANSITION_DEACTIVATE)
         answer, passed_s = ask(robot, ChangeState, 'pose/change_state', transition=transition)
         assert answer.success
-        assert passed_s < 0.05
+        assert passed_s < AT_ONCE_S
         # What was being worked on comes to nothing.
         time.sleep(1.2)
         assert not robot.skeletons
@@ -348,6 +350,7 @@ def test_diagnostics_tell_of_rates_latencies_and_failures():
         robot.answer_to(robot.send(BLACK))
         found, values = status(robot)
         assert values['worked_on'] == '1'
+        assert (values['engine'], values['device']) == ('none', 'nowhere')
         assert {'model', 'engine', 'device', 'images a second', 'frames a second'} <= set(values)
         p50, p95 = map(float, values['find people ms, 50th and 95th percentile'].split())
         assert 0 < p50 <= p95
@@ -362,7 +365,7 @@ def test_diagnostics_tell_of_rates_latencies_and_failures():
 
 
 def test_under_overload_skeletons_are_never_older_than_two_model_times():
-    with pose_node(KnownPeople(ONE, delay_s=0.2)) as (node, robot):
+    with pose_node(KnownPeople(ONE, delay_s=0.3)) as (node, robot):
         ages_s = []
         sent_s = {}
         robot.create_subscription(
@@ -377,5 +380,6 @@ def test_under_overload_skeletons_are_never_older_than_two_model_times():
             robot.send(BLACK)
             time.sleep(1 / 30)
         wait_for(lambda: len(ages_s) > 5)
-        assert max(ages_s) < 0.4 + 0.05
+        # And what a busy machine needs to hand them on.
+        assert max(ages_s) < 2 * 0.3 + 0.1
         assert node.drops.counts()['newer frame'] > 20

@@ -47,29 +47,49 @@ def node(checkpoint_folder, tmp_path):
         process.wait()
 
 
-def test_a_checkpoints_poses_come_out_in_the_chosen_skeleton(node, checkpoint_folder):
-    process = node()
+@pytest.fixture
+def robot():
+    """Return a robot that is spun by whoever sends its images."""
     rclpy.init()
     robot = Robot()
+    yield robot
+    robot.listener.unregister()
+    robot.destroy_node()
+    rclpy.shutdown()
+
+
+def send_until(robot, process, condition):
+    """Send images of a bright red box until a condition holds."""
     executor = SingleThreadedExecutor()
     executor.add_node(robot)
     image = np.zeros((240, 320, 3), np.uint8)
     image[40:200, 100:180, 0] = 255
-    try:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not robot.skeletons:
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline_s
-            robot.send(image)
-            executor.spin_once(timeout_sec=0.2)
-        message = robot.skeletons[0]
-    finally:
-        executor.shutdown()
-        robot.destroy_node()
-        rclpy.shutdown()
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline_s
+        robot.send(image)
+        executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+
+
+def test_a_checkpoints_poses_come_out_in_the_chosen_skeleton(node, robot):
+    process = node()
+    send_until(robot, process, lambda: robot.skeletons)
+    message = robot.skeletons[0]
     assert message.skeleton_name == 'h36m_15'
     assert len(message.joint_names) == 15
     assert 'lkne' in message.joint_names
+
+
+def test_it_ends_cleanly_while_the_network_works(node, robot):
+    process = node(num_aug=50)
+    # The second report is of frames that came in after the first, which is being worked on.
+    send_until(robot, process, lambda: len(robot.diagnostics) > 2 and robot.sent > 30)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, output
+    assert 'Traceback' not in output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,55 @@
+"""The launch files start what their arguments say; where launch can be imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+
+import pytest
+
+launch = pytest.importorskip('launch', reason='launch is not on PyPI; a ROS install has it')
+pytest.importorskip('launch_ros', reason='launch_ros is not on PyPI; a ROS install has it')
+
+FOLDER = pathlib.Path(__file__).parents[1] / 'launch'
+
+
+def module_of(name):
+    """Import a launch file."""
+    spec = importlib.util.spec_from_file_location(name.replace('.', '_'), FOLDER / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def started(**arguments):
+    """Return the nodes that pose.launch.py starts with some arguments."""
+    module = module_of('pose.launch.py')
+    context = launch.LaunchContext()
+    context.launch_configurations.update(
+        {name: default for name, (default, _) in module.ARGUMENTS.items() if name != 'params_file'}
+    )
+    context.launch_configurations.update(dict.fromkeys(module.PARAMETERS, ''))
+    context.launch_configurations['params_file'] = str(FOLDER.parent / 'config' / 'pose.yaml')
+    context.launch_configurations.update(arguments)
+    return module.start(context)
+
+
+@pytest.mark.parametrize('name', ['pose.launch.py', 'demo.launch.py'])
+def test_every_argument_is_described(name):
+    description = module_of(name).generate_launch_description()
+    arguments = description.get_launch_arguments()
+    assert arguments
+    assert all(argument.description.endswith('.') for argument in arguments)
+
+
+def test_the_node_is_started_and_rviz_only_if_wanted():
+    assert [node.node_executable for node in started()] == ['pose_node']
+    with_rviz = started(rviz='true', target_frame='map')
+    assert [node.node_executable for node in with_rviz] == ['pose_node', 'rviz2']
+
+
+def test_parameters_that_launch_offers_are_the_nodes():
+    from metrabs_ros.node.settings import Settings
+
+    offered = set(module_of('pose.launch.py').PARAMETERS) - {'use_sim_time'}
+    assert offered <= set(Settings.__dataclass_fields__)
