@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -327,12 +328,16 @@ class BlazePoseBoxes:
 
     Parameters
     ----------
-    estimator
-        Finds them.
+    load
+        Loads BlazePose, when people are looked for the first time: who has boxes does without.
     """
 
-    def __init__(self, estimator: BlazePoseEstimator) -> None:
-        self._estimator = estimator
+    def __init__(self, load: Callable[[], BlazePoseEstimator]) -> None:
+        self._load = load
+
+    @functools.cached_property
+    def _estimator(self) -> BlazePoseEstimator:
+        return self._load()
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Find people; see `BoxDetector`."""

@@ -70,7 +70,7 @@ def load_detector(name: str) -> BoxDetector:
     if kind in ('auto', BLAZEPOSE) and not rest:
         from metrabs_ros.estimators.blazepose import BlazePoseBoxes
 
-        return BlazePoseBoxes(load_blazepose())
+        return BlazePoseBoxes(load_blazepose)
     if kind == 'onnx' and rest:
         from metrabs_ros.detectors.onnx import OnnxDetector
 

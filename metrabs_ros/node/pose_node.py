@@ -50,6 +50,7 @@ TOPIC_DETECTOR = 'topic'
 SOONEST_JUMP_S = 0.5
 """Stamps that go back by more are of another time: a recording that begins again."""
 
+WARM_UP_SHAPE = (240, 320, 3)
 STILL = Motion(np.eye(3), np.zeros(3))
 IN_VAIN = (WeightsError, ValueError, ImportError, OSError)
 """What loading a model may end with."""
@@ -428,9 +429,13 @@ class PoseNode(LifecycleNode):
 def _load_model(current: Settings) -> PoseEstimator:
     # With boxes from a topic, none need be found.
     detector = 'auto' if current.detector == TOPIC_DETECTOR else current.detector
-    return metrabs_ros.load_model(
+    model = metrabs_ros.load_model(
         current.model, current.engine, current.precision, current.device, detector
     )
+    # The first look at people loads what is loaded late, and takes longer than all others.
+    nobody = np.zeros(WARM_UP_SHAPE, np.uint8)
+    model.find_people(nobody, Camera.from_fov(60, WARM_UP_SHAPE), Options())
+    return model
 
 
 def _finder(model: PoseEstimator, current: Settings) -> PeopleFinder:

@@ -212,3 +212,11 @@ def test_tiny_images_have_finite_poses(metrabs_model, shape):
     box = [0, 0, shape[1], shape[0]]
     poses = metrabs_model.estimate_poses(image, [box], distortion_coeffs=[-0.1, 0, 0, 0])
     assert np.isfinite(poses['poses3d']).all()
+
+
+def test_who_has_boxes_needs_no_detector(checkpoint_folder, street, tmp_path, monkeypatch):
+    monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    model = metrabs_ros.load_model(checkpoint_folder('s_centered'))
+    assert len(model.estimate_poses(street, STREET_BOXES)['poses3d']) == 4
+    assert list(tmp_path.iterdir()) == []
