@@ -10,6 +10,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 
 GAMMA = 2.2
 PYRAMID_LEVELS = 3
+FARTHEST_PX = 1e9
 _DECODED = (np.arange(256, dtype=np.float32) / 255) ** GAMMA
 
 
@@ -36,7 +37,7 @@ def decoded_region(
     """
     step = 2**level
     limit = np.array(image.shape[1::-1]) // step
-    touched_px = np.nan_to_num(touched_px, posinf=1e9, neginf=-1e9)
+    touched_px = np.clip(np.nan_to_num(touched_px), -FARTHEST_PX, FARTHEST_PX)
     low = np.clip(np.floor(touched_px.min(axis=0)).astype(np.int64) - 1, 0, limit)
     high = np.clip(np.ceil(touched_px.max(axis=0)).astype(np.int64) + 2, 0, limit)
     if (high <= low).any():
