@@ -22,30 +22,27 @@ from rclpy.time import Time as RclpyTime
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
-from tf2_ros import TransformBroadcaster
-from visualization_msgs.msg import MarkerArray
 
 import metrabs_ros
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import Options, PoseEstimator
 from metrabs_ros.models.store import WeightsError
-from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.node import diagnostics, lifetime, messages, settings, transforms
+from metrabs_ros.node import diagnostics, lifetime, settings
 from metrabs_ros.node.cameras import Calibrations, to_camera
 from metrabs_ros.node.detections import DetectionBook, to_boxes
 from metrabs_ros.node.drops import Drops, UnusableInput
 from metrabs_ros.node.frames import Frames, Motion
 from metrabs_ros.node.images import decompressed, to_rgb
-from metrabs_ros.node.markers import MarkerWriter
+from metrabs_ros.node.outputs import Outputs
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.people import People
 from metrabs_ros.tracking.each_frame import EachFrame
 from metrabs_ros.tracking.stream import PeopleFinder, people_in_stream
 
-OUTPUT_DEPTH = 10
 DIAGNOSTICS_PERIOD_S = 1.0
+DIAGNOSTICS_DEPTH = 10
 TOPIC_DETECTOR = 'topic'
 SOONEST_JUMP_S = 0.5
 """Stamps that go back by more are of another time: a recording that begins again."""
@@ -94,6 +91,7 @@ class PoseNode(LifecycleNode):
         self._enabled = True
         self._model: PoseEstimator | None = None
         self._find_people: PeopleFinder | None = None
+        self._outputs: Outputs | None = None
         self._worker: Worker[Frame] | None = None
         self._working = threading.Lock()
         self._last_stamp_s = -np.inf
@@ -102,7 +100,9 @@ class PoseNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._change_settings)
         self.create_service(SetBool, '~/enable', self._enable)
         self.create_service(Trigger, '~/reset', self._reset)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', OUTPUT_DEPTH)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, '/diagnostics', DIAGNOSTICS_DEPTH
+        )
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose)
 
     # The transitions of a managed node.
@@ -117,11 +117,7 @@ class PoseNode(LifecycleNode):
             self.get_logger().error(f'cannot be configured: {error}')
             return TransitionCallbackReturn.FAILURE
         self._model, self._find_people = model, finder
-        self._skeletons = self.create_publisher(SkeletonArray, '~/skeletons', OUTPUT_DEPTH)
-        self._markers = self.create_publisher(MarkerArray, '~/markers', OUTPUT_DEPTH)
-        self._annotated = self.create_publisher(Image, '~/image_annotated', OUTPUT_DEPTH)
-        self._transforms = TransformBroadcaster(self)
-        self._write_markers = MarkerWriter()
+        self._outputs = Outputs(self)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -155,7 +151,8 @@ class PoseNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop working, and unsubscribe."""
         self._unsubscribe()
-        self._markers.publish(self._write_markers.clear())
+        if self._outputs is not None:
+            self._outputs.clear_markers()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -200,14 +197,9 @@ class PoseNode(LifecycleNode):
             self._worker = None
 
     def _release(self) -> None:
-        for name in ('_skeletons', '_markers', '_annotated'):
-            if hasattr(self, name):
-                self.destroy_publisher(getattr(self, name))
-                delattr(self, name)
-        if hasattr(self, '_transforms'):
-            self.destroy_publisher(self._transforms.pub_tf)
-            del self._transforms
-        self._model = self._find_people = None
+        if self._outputs is not None:
+            self._outputs.close()
+        self._outputs = self._model = self._find_people = None
         gc.collect()
 
     # What comes in.
@@ -258,7 +250,9 @@ class PoseNode(LifecycleNode):
                     self.drops.explain(cause, f'{type(error).__name__}: {error}')
 
     def _work_on(self, frame: Frame, wanted: Callable[[], bool]) -> None:
-        current = self.settings
+        current, model, outputs = self.settings, self._model, self._outputs
+        if model is None or outputs is None:
+            return
         header = frame.image.header
         if header.stamp.sec < 0:
             raise UnusableInput(
@@ -273,14 +267,17 @@ class PoseNode(LifecycleNode):
         with self.latencies.of('camera'):
             camera = self._camera(header, image.shape, current)
             motion, frame_id = self._motion(header, current)
-        self._forget_after_jumps(header)
+        if self._has_jumped(header) and self._find_people is not None:
+            self._find_people.forget()
+            outputs.clear_markers()
         with self.latencies.of('find people'):
             people = self._finite(self._people(header, image, camera, current))
         if not wanted():
             return
         with self.latencies.of('publish'):
             out = Header(stamp=header.stamp, frame_id=frame_id)
-            self._publish(image, people, motion, camera, out, current)
+            convention = model.convention(current.skeleton)
+            outputs.publish(image, people, motion, camera.up, out, convention, current)
         self._tell_age(header)
         self.tally.worked_on += 1
         self.tally.people = len(people)
@@ -334,12 +331,12 @@ class PoseNode(LifecycleNode):
             raise unusable
         self.fallbacks.explain(unusable.cause, str(unusable))
 
-    def _forget_after_jumps(self, header: Header) -> None:
+    def _has_jumped(self, header: Header) -> bool:
+        """Tell whether time went back since the last image."""
         stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
-        if stamp_s < self._last_stamp_s - SOONEST_JUMP_S and self._find_people is not None:
-            self._find_people.forget()
-            self._markers.publish(self._write_markers.clear())
+        has_jumped: bool = stamp_s < self._last_stamp_s - SOONEST_JUMP_S
         self._last_stamp_s = stamp_s
+        return has_jumped
 
     def _people(
         self, header: Header, image: ImageArray, camera: Camera, current: Settings
@@ -361,35 +358,6 @@ class PoseNode(LifecycleNode):
                 f'{np.count_nonzero(~finite)} people are left out, whose poses are not finite',
             )
         return people.select(finite)
-
-    def _publish(
-        self,
-        image: ImageArray,
-        people: People,
-        motion: Motion,
-        camera: Camera,
-        header: Header,
-        current: Settings,
-    ) -> None:
-        assert self._model is not None
-        moved = people.moved(motion.rotation, motion.translation_mm)
-        convention = self._model.convention(current.skeleton)
-        message = messages.to_message(moved.in_convention(convention), header)
-        if self._markers.get_subscription_count():
-            up = motion.rotation @ camera.up
-            distances_m = messages.to_metres(people.distances_mm).tolist()
-            self._markers.publish(self._write_markers(message, distances_m, up))
-        if current.tf != 'none' and self._transforms.pub_tf.get_subscription_count():
-            chosen = moved if current.tf == 'person' else moved.in_convention(convention)
-            self._transforms.sendTransform(
-                transforms.to_transforms(chosen, header, current.tf_prefix, current.tf == 'joints')
-            )
-        if self._annotated.get_subscription_count():
-            self._annotated.publish(
-                messages.annotated_image(image, people.in_convention(convention), header)
-            )
-        # Last, so that who has the skeletons can look up the transforms.
-        self._skeletons.publish(message)
 
     def _tell_age(self, header: Header) -> None:
         age_s = (self.get_clock().now() - RclpyTime.from_msg(header.stamp)).nanoseconds * 1e-9

@@ -128,7 +128,9 @@ class Settings:
         'Which frames to publish: none, person for one a person, joints for one a joint, too.',
         choices=('none', 'person', 'joints'),
     )
-    tf_prefix: str = setting('', 'Comes before the names of the frames of people and joints.')
+    tf_prefix: str = setting(
+        '', "Comes before the names of people's frames; '' takes the node's namespace, if any."
+    )
 
 
 def declare(node: Node) -> Settings:

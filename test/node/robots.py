@@ -34,8 +34,8 @@ BLACK = np.zeros((120, 160, 3), np.uint8)
 class Robot(Node):
     """A camera and everybody who wants to know about people."""
 
-    def __init__(self):
-        super().__init__('robot')
+    def __init__(self, namespace=''):
+        super().__init__('robot', namespace=namespace)
         self.images = self.create_publisher(Image, 'image', qos_profile_sensor_data)
         self.infos = self.create_publisher(CameraInfo, 'camera_info', qos_profile_sensor_data)
         self.skeletons, self.markers, self.diagnostics = [], [], []
@@ -151,12 +151,13 @@ def running(*nodes):
 
 
 @contextlib.contextmanager
-def pose_node(model=None, active=True, **parameters):
+def pose_node(model=None, active=True, namespace='', **parameters):
     """Run the node, with a robot around it; without a model with one of its own."""
     rclpy.init()
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
     load = None if model is None else (lambda settings: model)
-    node, robot = PoseNode(load, parameter_overrides=overrides), Robot()
+    node = PoseNode(load, parameter_overrides=overrides, namespace=namespace)
+    robot = Robot(namespace)
     try:
         if active:
             node.trigger_configure()
@@ -165,7 +166,7 @@ def pose_node(model=None, active=True, **parameters):
             if active:
                 compressed = parameters.get('image_transport') == 'compressed'
                 wait_for(lambda: compressed or robot.images.get_subscription_count())
-                wait_for(lambda: robot.count_publishers('/pose/skeletons'))
+                wait_for(lambda: robot.count_publishers('pose/skeletons'))
                 wait_for(lambda: robot.infos.get_subscription_count())
             yield node, robot
     finally:

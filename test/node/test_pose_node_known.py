@@ -88,6 +88,17 @@ def test_positions_frames_and_deviations_are_those_of_the_person():
         )
 
 
+def test_in_a_namespace_topics_and_frames_are_apart_from_those_of_others():
+    with pose_node(KnownPeople(ONE), namespace='front') as (_, robot):
+        answer = robot.answer_to(robot.send(BLACK))
+        wait_for(
+            lambda: robot.transforms.can_transform(
+                'camera_optical_frame', 'front_person_1', answer.header.stamp
+            )
+        )
+        assert robot.count_publishers('/front/pose/skeletons') == 1
+
+
 def test_without_several_looks_deviations_come_from_the_confidence():
     with pose_node(KnownPeople(ONE), tf='none') as (_, robot):
         (skeleton,) = robot.answer_to(robot.send(BLACK)).skeletons

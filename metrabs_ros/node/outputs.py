@@ -1,0 +1,110 @@
+"""All that is published of the people in a frame."""
+
+from __future__ import annotations
+
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from tf2_ros import TransformBroadcaster
+from visualization_msgs.msg import MarkerArray
+
+from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node import messages, transforms
+from metrabs_ros.node.frames import Motion
+from metrabs_ros.node.markers import MarkerWriter
+from metrabs_ros.node.settings import Settings
+from metrabs_ros.people import People
+from metrabs_ros.skeleton import Convention
+
+DEPTH = 10
+
+
+class Outputs:
+    """
+    The topics that people are published on.
+
+    Parameters
+    ----------
+    node
+        Which publishes.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._skeletons = node.create_publisher(SkeletonArray, '~/skeletons', DEPTH)
+        self._markers = node.create_publisher(MarkerArray, '~/markers', DEPTH)
+        self._annotated = node.create_publisher(Image, '~/image_annotated', DEPTH)
+        self._transforms = TransformBroadcaster(node)
+        self._write_markers = MarkerWriter()
+        # Two nodes on one robot have different namespaces, and all frames are in one tree.
+        namespace = transforms.frame_name(node.get_namespace().strip('/'))
+        self._namespace_prefix = f'{namespace}_' if namespace else ''
+
+    def close(self) -> None:
+        """Take the topics back."""
+        for publisher in (
+            *(self._skeletons, self._markers, self._annotated),
+            self._transforms.pub_tf,
+        ):
+            self._node.destroy_publisher(publisher)
+
+    def clear_markers(self) -> None:
+        """Take all markers away."""
+        self._markers.publish(self._write_markers.clear())
+
+    def publish(
+        self,
+        image: ImageArray,
+        people: People,
+        motion: Motion,
+        up: FloatArray,
+        header: Header,
+        convention: Convention,
+        settings: Settings,
+    ) -> None:
+        """
+        Publish the people in a frame.
+
+        Parameters
+        ----------
+        image
+            [H, W, 3], uint8, RGB.
+        people
+            With all joints of the network, in the camera's frame.
+        motion
+            From there to the frame of the header.
+        up
+            [3], the up direction in the camera's frame.
+        header
+            Of what is published.
+        convention
+            Of the joints that are published.
+        settings
+            Of these, what is said about transforms.
+        """
+        moved = people.moved(motion.rotation, motion.translation_mm)
+        message = messages.to_message(moved.in_convention(convention), header)
+        if self._markers.get_subscription_count():
+            distances_m = messages.to_metres(people.distances_mm).tolist()
+            self._markers.publish(self._write_markers(message, distances_m, motion.rotation @ up))
+        if settings.tf != 'none' and self._transforms.pub_tf.get_subscription_count():
+            self._send_transforms(moved, header, convention, settings)
+        if self._annotated.get_subscription_count():
+            self._annotated.publish(
+                messages.annotated_image(image, people.in_convention(convention), header)
+            )
+        # Last, so that who has the skeletons can look up the transforms.
+        self._skeletons.publish(message)
+
+    def _send_transforms(
+        self, people: People, header: Header, convention: Convention, settings: Settings
+    ) -> None:
+        # All joints say best where the pelvis is; frames are for those that were asked for.
+        with_joints = settings.tf == 'joints'
+        chosen = people.in_convention(convention) if with_joints else people
+        self._transforms.sendTransform(
+            transforms.to_transforms(
+                chosen, header, settings.tf_prefix or self._namespace_prefix, with_joints
+            )
+        )
