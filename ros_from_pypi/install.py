@@ -27,6 +27,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = HERE.parent
 OLDEST_PYTHON = (3, 10)
 DISTROS = ('jazzy', 'kilted')
+BASE_PYTHON = os.path.realpath(getattr(sys, '_base_executable', sys.executable))
+"""The interpreter, by the same name whether an environment is active or not."""
 FOREIGN = (
     'AMENT_PREFIX_PATH',
     'CMAKE_PREFIX_PATH',
@@ -54,6 +56,9 @@ def main() -> None:
         )
     check_tools()
     venv = arguments.venv.resolve()
+    if pathlib.Path(sys.prefix).resolve() == venv:
+        # Activated, it would have to replace itself; what it was made with does that.
+        os.execv(BASE_PYTHON, [BASE_PYTHON, *sys.argv])
     venv.parent.mkdir(parents=True, exist_ok=True)
     with open(f'{venv}.lock', 'w') as lock:
         try:
@@ -88,7 +93,7 @@ class Environment:
 
     def set_up(self, with_tests: bool) -> None:
         """Do all steps that have not been done with what there is now."""
-        identity = fingerprint([sys.executable, sys.version, self.venv, self.distro])
+        identity = fingerprint([BASE_PYTHON, sys.version, self.venv, self.distro])
         if not self.is_done('venv', identity) or self.is_half_done():
             say(f'creating {self.venv.name} for ROS 2 {self.distro} ...')
             shutil.rmtree(self.venv, ignore_errors=True)

@@ -31,6 +31,12 @@ class NewestFrame(Generic[Frame]):
             frame, self._frame = self._frame, None
             return None if self._closed else frame
 
+    def take_waiting(self) -> Frame | None:
+        """Take the frame that waits, if there is one."""
+        with self._changed:
+            frame, self._frame = self._frame, None
+            return frame
+
     def close(self) -> None:
         """Say that there will be no more frames."""
         with self._changed:

@@ -237,19 +237,19 @@ class PoseNode(LifecycleNode):
 
     # What happens to a frame, in the worker's thread.
 
-    def _work(self, frame: Frame, wanted: Callable[[], bool]) -> None:
+    def _work(self, frame: Frame, worker: Worker[Frame]) -> None:
         with self._working:
             try:
-                if wanted():
-                    self._work_on(frame, wanted)
+                if worker.is_wanted:
+                    self._work_on(frame, worker)
             except UnusableInput as unusable:
                 self.drops.explain(unusable.cause, str(unusable))
             except Exception as error:
-                if wanted() and rclpy.ok():
+                if worker.is_wanted and rclpy.ok():
                     cause = f'{diagnostics.FAILED}{type(error).__name__}'
                     self.drops.explain(cause, f'{type(error).__name__}: {error}')
 
-    def _work_on(self, frame: Frame, wanted: Callable[[], bool]) -> None:
+    def _work_on(self, frame: Frame, worker: Worker[Frame]) -> None:
         current, model, outputs = self.settings, self._model, self._outputs
         if model is None or outputs is None:
             return
@@ -272,8 +272,9 @@ class PoseNode(LifecycleNode):
             outputs.clear_markers()
         with self.latencies.of('find people'):
             people = self._finite(self._people(header, image, camera, current))
-        if not wanted():
+        if not worker.is_wanted:
             return
+        worker.keep_next()
         with self.latencies.of('publish'):
             out = Header(stamp=header.stamp, frame_id=frame_id)
             convention = model.convention(current.skeleton)

@@ -16,19 +16,33 @@ class Worker(Generic[Frame]):
     Parameters
     ----------
     work
-        What to do with a frame; it must not raise.  It may ask whether the work is still wanted.
+        What to do with a frame; it must not raise.  It is given the worker, too.
     """
 
-    def __init__(self, work: Callable[[Frame, Callable[[], bool]], None]) -> None:
+    def __init__(self, work: Callable[[Frame, Worker[Frame]], None]) -> None:
         self._work = work
         self._newest: NewestFrame[Frame] = NewestFrame()
+        self._next: Frame | None = None
         self._wanted = True
         self._thread = threading.Thread(target=self._run, name='pose worker', daemon=True)
         self._thread.start()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether what comes of the present frame is still wanted."""
+        return self._wanted
+
     def put(self, frame: Frame) -> bool:
         """Leave a frame; tell whether an older one gave way to it."""
         return self._newest.put(frame)
+
+    def keep_next(self) -> None:
+        """
+        Work next on the frame that waits now, whatever comes until then.
+
+        Who sends a frame for each answer would otherwise have the one that waits give way to it.
+        """
+        self._next = self._newest.take_waiting()
 
     def stop(self) -> None:
         """Want nothing more; a frame that is being worked on comes to nothing."""
@@ -41,5 +55,6 @@ class Worker(Generic[Frame]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (frame := self._newest.take()) is not None:
-            self._work(frame, lambda: self._wanted)
+        while self._wanted and (frame := self._next or self._newest.take()) is not None:
+            self._next = None
+            self._work(frame, self)
