@@ -302,7 +302,7 @@ def test_when_time_jumps_back_markers_and_ids_begin_anew():
 
 
 def test_services_are_answered_at_once_while_the_network_works():
-    with pose_node(KnownPeople(ONE, delay_s=1.0)) as (_, robot):
+    with pose_node(KnownPeople(ONE, delay_s=2.0)) as (_, robot):
         robot.send(BLACK)
         time.sleep(0.2)
         for kind, service in (
@@ -316,7 +316,7 @@ def test_services_are_answered_at_once_while_the_network_works():
         assert answer.success
         assert passed_s < AT_ONCE_S
         # What was being worked on comes to nothing.
-        time.sleep(1.2)
+        time.sleep(2.2)
         assert not robot.skeletons
 
 
