@@ -15,6 +15,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
@@ -430,6 +431,8 @@ def main() -> int:
     """Run the node until it is told to end; return the exit status."""
     has_ended = True
     with lifetime.ros():
+        # Before all else: an executor cannot be made once a signal has come.
+        executor = SingleThreadedExecutor()
         try:
             node = PoseNode()
         except ValueError as error:
@@ -440,7 +443,8 @@ def main() -> int:
                 node.trigger_configure()
                 if node.is_configured():
                     node.trigger_activate()
-            rclpy.spin(node)
+            executor.add_node(node)
+            executor.spin()
         finally:
             has_ended = node.stop()
             node.destroy_node()
