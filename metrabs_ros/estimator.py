@@ -56,6 +56,10 @@ class Options:
             fits = isinstance(value, numbers.Real) and 0 <= float(value) <= 1
             _refuse_unless(fits or value is None, name, self, 'a number from 0 to 1')
 
+    def threshold_or(self, usual: float) -> float:
+        """Return the lowest score of a detection that counts: what was asked for, or the usual."""
+        return usual if self.detector_threshold is None else self.detector_threshold
+
 
 @dataclasses.dataclass(frozen=True)
 class Poses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import cv2
@@ -92,6 +93,26 @@ class BoxDetector(Protocol):
         ...
 
 
+def look(find: Callable[[ImageArray], Boxes], image: ImageArray, options: Options) -> Boxes:
+    """
+    Return those of a network's boxes that count, of the mirror image, too, if that is asked for.
+
+    Parameters
+    ----------
+    find
+        Gives all boxes that the network finds in an image, in its pixels.
+    image
+        [H, W, 3], uint8, RGB.
+    options
+        Of these, what is said about detection.
+    """
+    found = find(image)
+    if options.detector_flip_aug:
+        flipped = find(np.ascontiguousarray(image[:, ::-1]))
+        found = found.joined(flipped.mirrored(image.shape[1]))
+    return chosen(found, image.shape, options)
+
+
 def chosen(found: Boxes, image_shape: tuple[int, ...], options: Options) -> Boxes:
     """
     Return those of a network's boxes that count.
@@ -105,9 +126,8 @@ def chosen(found: Boxes, image_shape: tuple[int, ...], options: Options) -> Boxe
     options
         The threshold, how much boxes may overlap, and how many there may be.
     """
-    wanted = options.detector_threshold
     finite = np.isfinite(found.boxes_px).all(axis=1) & np.isfinite(found.scores)
-    sure = found.scores >= (DETECTOR_THRESHOLD if wanted is None else wanted)
+    sure = found.scores >= options.threshold_or(DETECTOR_THRESHOLD)
     boxes = found.select(finite & sure).within(image_shape)
     boxes = boxes.distinct(options.detector_nms_iou_threshold)
     return boxes if options.max_detections < 0 else boxes.select(slice(options.max_detections))

@@ -11,7 +11,7 @@ import numpy as np
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.detectors.boxes import Boxes, chosen
+from metrabs_ros.detectors.boxes import Boxes, look
 from metrabs_ros.estimator import Options
 
 DEFAULT_SIDE_PX = 640
@@ -104,11 +104,7 @@ class OnnxDetector:
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Find people; see `BoxDetector`."""
-        found = self._find(image)
-        if options.detector_flip_aug:
-            flipped = self._find(np.ascontiguousarray(image[:, ::-1]))
-            found = found.joined(flipped.mirrored(image.shape[1]))
-        return chosen(found, image.shape, options)
+        return look(self._find, image, options)
 
     def _find(self, image: ImageArray) -> Boxes:
         batch, letterbox = self._network_input(image)

@@ -6,7 +6,7 @@ import numpy as np
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.detectors.boxes import DETECTOR_THRESHOLD, Boxes, chosen
+from metrabs_ros.detectors.boxes import DETECTOR_THRESHOLD, Boxes, look
 from metrabs_ros.estimator import Options
 
 PERSON = 0
@@ -45,13 +45,8 @@ class UltralyticsDetector:
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Find people; see `BoxDetector`."""
-        wanted = options.detector_threshold
-        threshold = DETECTOR_THRESHOLD if wanted is None else wanted
-        found = self._find(image, threshold)
-        if options.detector_flip_aug:
-            flipped = self._find(np.ascontiguousarray(image[:, ::-1]), threshold)
-            found = found.joined(flipped.mirrored(image.shape[1]))
-        return chosen(found, image.shape, options)
+        threshold = options.threshold_or(DETECTOR_THRESHOLD)
+        return look(lambda seen: self._find(seen, threshold), image, options)
 
     def _find(self, image: ImageArray, threshold: float) -> Boxes:
         # It takes arrays for BGR.

@@ -116,11 +116,11 @@ class BlazePoseEstimator(PoseEstimator):
     def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
         """Find the people in an image and their poses; see `PoseEstimator`."""
         self.check(options)
-        threshold, flip_aug = options.detector_threshold, options.detector_flip_aug
+        flip_aug = options.detector_flip_aug
         detections = self._detector(
             image,
             all_tiles(image.shape),
-            DETECTOR_THRESHOLD if threshold is None else threshold,
+            options.threshold_or(DETECTOR_THRESHOLD),
             options.detector_nms_iou_threshold,
             True if flip_aug is None else flip_aug,
         )
@@ -156,8 +156,7 @@ class BlazePoseEstimator(PoseEstimator):
 
     def detect(self, image: ImageArray, tiles: Sequence[Tile], options: Options) -> Detections:
         """Look for people in some tiles of an image [H, W, 3], uint8, RGB."""
-        wanted = options.detector_threshold
-        threshold = DETECTOR_THRESHOLD if wanted is None else wanted
+        threshold = options.threshold_or(DETECTOR_THRESHOLD)
         return self._detector(image, tiles, threshold, options.detector_nms_iou_threshold)
 
     def believe(
