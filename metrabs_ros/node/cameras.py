@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
-
 import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
@@ -15,11 +10,11 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.light import corner_aligned_scaling
 from metrabs_ros.node.drops import UnusableInput
+from metrabs_ros.node.stamped import Stamped
 
 PINHOLE_LENSES = ('', 'plumb_bob', 'rational_polynomial', 'none')
 FISHEYE_LENSES = ('equidistant', 'fisheye')
 TILTED_LENGTH = 14
-KEPT_INFOS = 60
 PATIENCE_S = 0.1
 FIRST_PATIENCE_S = 0.5
 
@@ -121,23 +116,16 @@ class Calibrations:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._by_stamp: OrderedDict[tuple[int, int], CameraInfo] = OrderedDict()
-        self._newest: CameraInfo | None = None
+        self._infos: Stamped[CameraInfo] = Stamped()
         self._one_each = True
 
     def is_empty(self) -> bool:
         """Tell whether none has come yet."""
-        return self._newest is None
+        return self._infos.newest is None
 
     def put(self, info: CameraInfo) -> None:
         """Keep a message that came in."""
-        with self._changed:
-            self._by_stamp[_key(info.header.stamp)] = info
-            while len(self._by_stamp) > KEPT_INFOS:
-                self._by_stamp.popitem(last=False)
-            self._newest = info
-            self._changed.notify_all()
+        self._infos.put(info)
 
     def wait_for(self, stamp: Time) -> CameraInfo | None:
         """
@@ -145,20 +133,7 @@ class Calibrations:
 
         Where images' own usually come, it is waited for a moment; so is the very first one.
         """
-        key = _key(stamp)
-        with self._changed:
-            if self._newest is None:
-                self._wait_until(lambda: self._newest is not None, FIRST_PATIENCE_S)
-            if self._one_each:
-                self._wait_until(lambda: key in self._by_stamp, PATIENCE_S)
-            self._one_each = key in self._by_stamp
-            return self._by_stamp.get(key, self._newest)
-
-    def _wait_until(self, condition: Callable[[], bool], patience_s: float) -> None:
-        deadline_s = time.monotonic() + patience_s
-        while not condition() and (left_s := deadline_s - time.monotonic()) > 0:
-            self._changed.wait(left_s)
-
-
-def _key(stamp: Time) -> tuple[int, int]:
-    return stamp.sec, stamp.nanosec
+        self._infos.wait_for_any(FIRST_PATIENCE_S)
+        own = self._infos.wait_for(stamp, PATIENCE_S if self._one_each else 0)
+        self._one_each = own is not None
+        return self._infos.newest if own is None else own

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +9,11 @@ from builtin_interfaces.msg import Time
 
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.node.drops import UnusableInput
+from metrabs_ros.node.stamped import Stamped
 
 if TYPE_CHECKING:
     from vision_msgs.msg import Detection2DArray
 
-KEPT_MESSAGES = 60
 PATIENCE_S = 0.5
 
 
@@ -23,17 +21,11 @@ class DetectionBook:
     """The detections that came, to be had for images by their stamps."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._by_stamp: OrderedDict[tuple[int, int], Detection2DArray] = OrderedDict()
+        self._messages: Stamped[Detection2DArray] = Stamped()
 
     def put(self, message: Detection2DArray) -> None:
         """Keep a message that came in."""
-        stamp = message.header.stamp
-        with self._changed:
-            self._by_stamp[stamp.sec, stamp.nanosec] = message
-            while len(self._by_stamp) > KEPT_MESSAGES:
-                self._by_stamp.popitem(last=False)
-            self._changed.notify_all()
+        self._messages.put(message)
 
     def wait_for(self, stamp: Time, patience_s: float = PATIENCE_S) -> Detection2DArray:
         """
@@ -44,15 +36,14 @@ class DetectionBook:
         UnusableInput
             If none come in time.
         """
-        key = stamp.sec, stamp.nanosec
-        with self._changed:
-            if not self._changed.wait_for(lambda: key in self._by_stamp, patience_s):
-                raise UnusableInput(
-                    'no detections',
-                    f'no detections of the stamp {stamp.sec}.{stamp.nanosec:09} came within '
-                    f"{patience_s} s of the image; does your detector keep the image's stamp?",
-                )
-            return self._by_stamp[key]
+        message = self._messages.wait_for(stamp, patience_s)
+        if message is None:
+            raise UnusableInput(
+                'no detections',
+                f'no detections of the stamp {stamp.sec}.{stamp.nanosec:09} came within '
+                f"{patience_s} s of the image; does your detector keep the image's stamp?",
+            )
+        return message
 
 
 def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[int, ...]) -> Boxes:
