@@ -43,6 +43,7 @@ def play(rate_hz: float) -> None:
     infos = node.create_publisher(CameraInfo, 'camera_info', 5)
     image = Image(height=SHAPE[0], width=SHAPE[1], step=3 * SHAPE[1], encoding='rgb8')
     image.data = array.array('B', bytes(SHAPE[0] * SHAPE[1] * 3))
+    image.header.frame_id = 'camera'
     info = CameraInfo(height=SHAPE[0], width=SHAPE[1], distortion_model='plumb_bob')
     info.k = [1500.0, 0.0, 960.0, 0.0, 1500.0, 540.0, 0.0, 0.0, 1.0]
     while True:

@@ -46,12 +46,21 @@ class Frames:
     """
 
     def __init__(self, node: Node) -> None:
+        self._node = node
         self._buffer = Buffer()
-        self._listener = TransformListener(self._buffer, node)
+        self._listener: TransformListener | None = None
+
+    def listen(self) -> None:
+        """Subscribe, if this has not been done."""
+        if self._listener is None:
+            self._listener = TransformListener(self._buffer, self._node)
 
     def close(self) -> None:
         """Unsubscribe."""
-        self._listener.unregister()
+        if self._listener is not None:
+            self._listener.unregister()
+            self._listener = None
+            self._buffer = Buffer()
 
     def up(self, world: str, camera: str, stamp: Time, timeout_s: float) -> FloatArray:
         """

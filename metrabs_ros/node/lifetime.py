@@ -36,7 +36,8 @@ def leave(status: int) -> NoReturn:
     """
     End the process at once.
 
-    A network in mid-work cannot be interrupted, and does not survive the interpreter's usual end.
+    A network in mid-work cannot be interrupted, and does not survive the interpreter's usual end;
+    and that takes a second where torch is loaded.
     """
     sys.stdout.flush()
     sys.stderr.flush()

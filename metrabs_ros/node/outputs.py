@@ -88,7 +88,9 @@ class Outputs:
         if self._markers.get_subscription_count():
             distances_m = messages.to_metres(people.distances_mm).tolist()
             self._markers.publish(self._write_markers(message, distances_m, motion.rotation @ up))
-        if settings.tf != 'none' and self._transforms.pub_tf.get_subscription_count():
+        # TF has no place for what is in no frame.
+        wanted = settings.tf != 'none' and header.frame_id
+        if wanted and self._transforms.pub_tf.get_subscription_count():
             self._send_transforms(moved, header, convention, settings)
         if self._annotated.get_subscription_count():
             self._annotated.publish(

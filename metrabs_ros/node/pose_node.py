@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
-import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import rclpy
@@ -48,6 +47,8 @@ TOPIC_DETECTOR = 'topic'
 SOONEST_JUMP_S = 0.5
 """Stamps that go back by more are of another time: a recording that begins again."""
 
+PUBLISHING_S = 0.2
+"""Longer than it takes to publish a frame's people."""
 WARM_UP_SHAPE = (240, 320, 3)
 STILL = Motion(np.eye(3), np.zeros(3))
 IN_VAIN = (WeightsError, ValueError, ImportError, OSError)
@@ -94,6 +95,7 @@ class PoseNode(LifecycleNode):
         self._find_people: PeopleFinder | None = None
         self._outputs: Outputs | None = None
         self._worker: Worker[Frame] | None = None
+        self._frames = Frames(self)
         self._working = threading.Lock()
         self._last_stamp_s = -np.inf
         self._told = diagnostics.Report()
@@ -126,8 +128,8 @@ class PoseNode(LifecycleNode):
         self._worker = Worker(self._work)
         self._calibrations = Calibrations()
         self._detections = DetectionBook()
-        self._frames = Frames(self)
         self._entities.append(self._frames.close)
+        self._listen_for_frames(self.settings)
         compressed = self.settings.image_transport == 'compressed'
         topic = 'image/compressed' if compressed else 'image'
         kind = CompressedImage if compressed else Image
@@ -175,12 +177,11 @@ class PoseNode(LifecycleNode):
         """Tell whether there is a model to work with."""
         return self._model is not None
 
-    def stop(self) -> bool:
-        """Want nothing more of the worker; tell whether it has ended, half a second from now."""
-        if self._worker is None:
-            return True
-        self._worker.stop()
-        return self._worker.join(timeout_s=0.5)
+    def stop(self) -> None:
+        """Want nothing more of the worker, and let it end what it is publishing."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker.join(PUBLISHING_S)
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile
@@ -189,6 +190,11 @@ class PoseNode(LifecycleNode):
         self._entities.append(lambda: self.destroy_subscription(subscription))
         name: str = subscription.topic_name
         return name
+
+    def _listen_for_frames(self, current: Settings) -> None:
+        # All of a robot's transforms are a stream of their own; who needs none is spared it.
+        if current.world_frame or current.target_frame:
+            self._frames.listen()
 
     def _unsubscribe(self) -> None:
         while self._entities:
@@ -234,6 +240,8 @@ class PoseNode(LifecycleNode):
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.settings = wanted
+        if self._worker is not None:
+            self._listen_for_frames(wanted)
         return SetParametersResult(successful=True)
 
     # What happens to a frame, in the worker's thread.
@@ -317,6 +325,12 @@ class PoseNode(LifecycleNode):
 
     def _motion(self, header: Header, current: Settings) -> tuple[Motion, str]:
         """Return what takes points of the camera's frame to that of what is published."""
+        if not header.frame_id:
+            self.fallbacks.explain(
+                'image without frame_id',
+                "the images' headers have no frame_id, so nothing can be placed in TF or RViz; "
+                'does the camera driver set it?',
+            )
         if current.target_frame in ('', header.frame_id):
             return STILL, header.frame_id
         try:
@@ -427,9 +441,8 @@ def _options(current: Settings) -> Options:
     )
 
 
-def main() -> int:
+def run() -> int:
     """Run the node until it is told to end; return the exit status."""
-    has_ended = True
     with lifetime.ros():
         # Before all else: an executor cannot be made once a signal has come.
         executor = SingleThreadedExecutor()
@@ -446,12 +459,15 @@ def main() -> int:
             executor.add_node(node)
             executor.spin()
         finally:
-            has_ended = node.stop()
+            node.stop()
             node.destroy_node()
-    if not has_ended:
-        lifetime.leave(0)
     return 0
 
 
+def main() -> NoReturn:
+    """Run the node, and end the process with it."""
+    lifetime.leave(run())
+
+
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

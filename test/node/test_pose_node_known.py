@@ -7,6 +7,7 @@ import time
 
 import cv2
 import numpy as np
+from builtin_interfaces.msg import Time
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import GetParameters, SetParameters
@@ -14,6 +15,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from robots import BLACK, KnownPeople, pose_node, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from tf2_ros import StaticTransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
@@ -157,6 +159,23 @@ def test_people_are_published_in_the_target_frame():
         wait_for(lambda: robot.transforms.can_transform('map', 'person_1', stamp))
         place = robot.transforms.lookup_transform('map', 'person_1', stamp).transform.translation
         np.testing.assert_allclose((place.x, place.y, place.z), (10, 20.5, 34), atol=1e-5)
+
+
+def test_transforms_are_listened_to_once_a_frame_is_asked_for():
+    with pose_node(KnownPeople(ONE)) as (node, robot):
+        before = node.count_subscribers('/tf')
+        set_parameters(robot, target_frame='map', tf_timeout=5.0)
+        assert wait_for(lambda: node.count_subscribers('/tf') == before + 1)
+        StaticTransformBroadcaster(robot).sendTransform(transform('map', 'camera_optical_frame'))
+        assert robot.answer_to(robot.send(BLACK)).header.frame_id == 'map'
+
+
+def test_images_in_no_frame_are_worked_on_without_transforms():
+    with pose_node(KnownPeople(ONE)) as (node, robot):
+        header = Header(stamp=Time(sec=5))
+        assert len(robot.answer_to(robot.send(BLACK, header=header)).skeletons) == 1
+        assert node.fallbacks.counts() == {'image without frame_id': 1}
+        assert not robot.transforms.all_frames_as_string()
 
 
 def test_without_the_transform_it_falls_back_and_tells_or_drops():
