@@ -45,15 +45,15 @@ def measure_speed(folder: str) -> None:
     """Print the times of whole calls and of the network in them."""
     model = metrabs_ros.load_model(folder)
     network_s: list[float] = []
-    forward = model.crop_model.forward
+    network = model.network
 
     def timed(crops: object) -> object:
         start_s = time.perf_counter()
-        points = forward(crops)
+        points = network(crops)
         network_s.append(time.perf_counter() - start_s)
         return points
 
-    model.crop_model.forward = timed
+    model.network = timed
     image = picture(1080, 1920)
     for people in (1, 4):
         for lens, coeffs in LENSES.items():

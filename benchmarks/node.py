@@ -3,7 +3,8 @@ Measure what the node itself costs, beside the estimator.
 
 A camera in another process publishes 1080p rgb8 images at 30 Hz over DDS; in place of the
 estimator five people are always there.  Measured is the time from the image's stamp, which is when
-it was published, to the publication of the skeletons, less what the stand-in took.
+it was published, to the publication of the skeletons, less what the stand-in took; and first, how
+much of it passes before even a subscriber that does nothing has the image.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 import machine
 import numpy as np
 import rclpy
+from rclpy.qos import qos_profile_sensor_data
 from rclpy.time import Time as RclpyTime
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -89,6 +91,22 @@ class TimedNode(PoseNode):
         self.overhead_ms.append(age.nanoseconds * 1e-6 - 1000 * self._estimator_s)
 
 
+def bare_subscriber_ages_ms() -> np.ndarray:
+    """Return how old images are when a subscriber that does nothing gets them."""
+    node = rclpy.create_node('bare_subscriber')
+    ages_ms: list[float] = []
+
+    def receive(image: Image) -> None:
+        age = node.get_clock().now() - RclpyTime.from_msg(image.header.stamp)
+        ages_ms.append(age.nanoseconds * 1e-6)
+
+    node.create_subscription(Image, 'image', receive, qos_profile_sensor_data)
+    while len(ages_ms) < WARM_UP + FRAMES:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    node.destroy_node()
+    return np.array(ages_ms[WARM_UP:])
+
+
 def main() -> None:
     """Measure and print."""
     for variable in demo.PROFILES_VARIABLES:
@@ -96,6 +114,7 @@ def main() -> None:
     camera = multiprocessing.get_context('spawn').Process(target=play, args=(30.0,), daemon=True)
     camera.start()
     rclpy.init()
+    bare_ms = bare_subscriber_ages_ms()
     node = TimedNode()
     node.trigger_configure()
     node.trigger_activate()
@@ -109,6 +128,10 @@ def main() -> None:
         f'{PEOPLE} people of 33 joints: median {np.median(overhead_ms):.1f} ms, 95th percentile '
         f'{np.percentile(overhead_ms, 95):.1f} ms over {len(overhead_ms)} frames; dropped: '
         f'{node.drops.counts()}'
+    )
+    print(
+        f'    of these, to a subscriber that does nothing: median {np.median(bare_ms):.1f} ms, '
+        f'95th percentile {np.percentile(bare_ms, 95):.1f} ms'
     )
     for stage, percentiles in node.latencies.percentiles().items():
         print(f'    {stage}: {percentiles}')

@@ -23,6 +23,7 @@ def load_model(
     precision: str = 'auto',
     device: str = 'auto',
     detector: str = 'auto',
+    threads: int = 0,
 ) -> PoseEstimator:
     """
     Load a model for absolute 3D human poses.
@@ -33,14 +34,18 @@ def load_model(
         ``blazepose``, ``metrabs_s`` or ``metrabs_l``, whose weights are fetched at the first
         use, or a folder with a MeTRAbs checkpoint as published for PyTorch.
     engine
-        ``auto``; or ``openvino`` for BlazePose, ``torch`` for MeTRAbs.
+        What runs the network: ``torch``, ``tensorrt`` (NVIDIA GPUs), ``openvino`` (CPUs) or
+        ``auto``, which takes the fastest that is installed.  BlazePose has OpenVINO only.
     precision
-        ``auto`` or ``fp32``.
+        ``fp32``, ``fp16``, ``bf16`` or ``auto``: fp16 on GPUs, bf16 with OpenVINO where the
+        processor has it, else fp32.
     device
-        ``auto`` or ``cpu``; for MeTRAbs also ``cuda``, which auto takes where it is there.
+        ``cpu``, ``cuda``, ``cuda:1`` or ``auto``, which takes a GPU where there is one.
     detector
         What finds people for MeTRAbs: ``auto``, ``blazepose``, ``onnx:FILE`` (of the YOLO or DETR
         family) or ``ultralytics:NAME``.
+    threads
+        How many the network may use on the CPU; 0 takes one for each core.
 
     Raises
     ------
@@ -53,4 +58,4 @@ def load_model(
     """
     from metrabs_ros.models import load
 
-    return load.load_model(name_or_folder, engine, precision, device, detector)
+    return load.load_model(name_or_folder, engine, precision, device, detector, threads)

@@ -1,4 +1,4 @@
-"""The command line: metrabs_ros demo | fetch."""
+"""The command line: metrabs_ros demo | fetch | build-engine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 
 from metrabs_ros import demo
 from metrabs_ros.footage import FootageError, default_footage
-from metrabs_ros.models import store
+from metrabs_ros.models import load, store
 
-COMPLAINTS = (store.WeightsError, FootageError)
+COMPLAINTS = (store.WeightsError, FootageError, ValueError, ImportError)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +35,15 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument('--url', help='take a MeTRAbs release from here, for example from a mirror')
     fetch.set_defaults(run=_fetch)
 
+    build = commands.add_parser(
+        'build-engine',
+        help="build a model's TensorRT engine for this GPU ahead of time",
+    )
+    build.add_argument('model', help='metrabs_s, metrabs_l or a folder with a checkpoint')
+    build.add_argument('--precision', default='auto', help='auto, fp32, fp16 or bf16')
+    build.add_argument('--device', default='auto', help='auto, cuda or cuda:N')
+    build.set_defaults(run=_build_engine)
+
     play = commands.add_parser('demo', help='run a camera, the pose node and a viewer')
     play.add_argument('--input', help='video, folder, picture or /dev/video*; default: footage')
     play.add_argument('--calibration', help='a ROS calibration YAML of the camera')
@@ -47,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _fetch(chosen: argparse.Namespace) -> int:
     print(f'the {chosen.model} weights are in {store.fetch(chosen.model, chosen.url)}')
+    return 0
+
+
+def _build_engine(chosen: argparse.Namespace) -> int:
+    choice = load.build_engine(chosen.model, chosen.precision, chosen.device)
+    print(f'the engine for {chosen.model} is in the cache: {choice}')
     return 0
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import inspect
 import numbers
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import DEFAULT_UP, Camera, as_numbers, intrinsics_from_fov
+from metrabs_ros.engines.choice import Choice
 from metrabs_ros.skeleton import Convention, Skeleton
 
 Prediction = dict[str, FloatArray]
@@ -21,6 +23,14 @@ DEFAULT_FOV_DEGREES = 55.0
 DETECTOR_NMS_IOU = 0.7
 SMALLEST_IMAGE_PX = 2
 SMALLEST_BOX_PX = 1.0
+NOT_ASKED = ('self', 'image', 'boxes')
+CAMERA_ARGUMENTS = (
+    'intrinsic_matrix',
+    'distortion_coeffs',
+    'extrinsic_matrix',
+    'world_up_vector',
+    'default_fov_degrees',
+)
 PER_IMAGE_AXES = {'intrinsic_matrix': 2, 'distortion_coeffs': 1, 'extrinsic_matrix': 2}
 """The arguments that can differ from image to image, and how many axes they have for one."""
 
@@ -93,6 +103,13 @@ class Poses:
         )
 
 
+class View(NamedTuple):
+    """An image [H, W, 3], uint8, RGB, and the camera that took it."""
+
+    image: ImageArray
+    camera: Camera
+
+
 class PoseEstimator(abc.ABC):
     """
     Absolute 3D poses of the people in an image.
@@ -103,15 +120,13 @@ class PoseEstimator(abc.ABC):
     ----------
     conventions
         What poses can be asked for in, by name; the first is what the empty name stands for.
+    choice
+        What runs the network, in which precision and where, and why.
     """
 
-    engine: str
-    """What runs the network."""
-    device: str
-    """Where it runs."""
-
-    def __init__(self, conventions: Mapping[str, Convention]) -> None:
+    def __init__(self, conventions: Mapping[str, Convention], choice: Choice) -> None:
         self._conventions = conventions
+        self.choice = choice
 
     @abc.abstractmethod
     def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
@@ -126,6 +141,19 @@ class PoseEstimator(abc.ABC):
     @abc.abstractmethod
     def check(self, options: Options) -> None:
         """Raise a ValueError if this model cannot do what the options ask for."""
+
+    def find_people_in(self, views: Sequence[View], options: Options) -> list[Poses]:
+        """Find the people in several images and their poses."""
+        return [self.find_people(image, camera, options) for image, camera in views]
+
+    def pose_people_in(
+        self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
+    ) -> list[Poses]:
+        """Find the poses of the people in boxes [N, 4] of several images, all of them."""
+        return [
+            self.pose_people(image, camera, own, options)
+            for (image, camera), own in zip(views, boxes_px)
+        ]
 
     @property
     def per_skeleton_joint_names(self) -> Mapping[str, list[str]]:
@@ -233,28 +261,8 @@ class PoseEstimator(abc.ABC):
         ValueError
             If an argument cannot be what it says; the message names it and its value.
         """
-        convention = self.convention(skeleton)
-        camera = camera_from_arguments(
-            image,
-            intrinsic_matrix,
-            distortion_coeffs,
-            extrinsic_matrix,
-            world_up_vector,
-            default_fov_degrees,
-        )
-        options = Options(
-            internal_batch_size,
-            antialias_factor,
-            num_aug,
-            detector_threshold,
-            detector_nms_iou_threshold,
-            max_detections,
-            detector_flip_aug,
-            suppress_implausible_poses,
-        )
-        poses = self.find_people(image, camera, options)
-        boxes = np.concatenate([poses.boxes_px, poses.scores[:, None]], axis=1)
-        return {'boxes': boxes, **_as_prediction(poses, camera, convention, average_aug)}
+        arguments = {name: value for name, value in locals().items() if name not in NOT_ASKED}
+        return self._detect([image], [arguments])[0]
 
     def estimate_poses(
         self,
@@ -292,18 +300,8 @@ class PoseEstimator(abc.ABC):
         ValueError
             If an argument cannot be what it says; the message names it and its value.
         """
-        convention = self.convention(skeleton)
-        camera = camera_from_arguments(
-            image,
-            intrinsic_matrix,
-            distortion_coeffs,
-            extrinsic_matrix,
-            world_up_vector,
-            default_fov_degrees,
-        )
-        options = Options(internal_batch_size, antialias_factor, num_aug)
-        poses = self.pose_people(image, camera, _checked_boxes(boxes, image.shape), options)
-        return _as_prediction(poses, camera, convention, average_aug)
+        arguments = {name: value for name, value in locals().items() if name not in NOT_ASKED}
+        return self._estimate([image], [boxes], [arguments])[0]
 
     def detect_poses_batched(
         self, images: Sequence[ImageArray], **kwargs: Any
@@ -318,11 +316,8 @@ class PoseEstimator(abc.ABC):
         -------
         For each name in a prediction, one array an image.
         """
-        arguments = _of_images(kwargs, len(images))
-        return _stacked(
-            [self.detect_poses(image, **own) for image, own in zip(images, arguments)],
-            ('boxes', 'poses3d', 'poses2d'),
-        )
+        arguments = _of_images(self.detect_poses, kwargs, len(images))
+        return _stacked(self._detect(images, arguments), ('boxes', 'poses3d', 'poses2d'))
 
     def estimate_poses_batched(
         self, images: Sequence[ImageArray], boxes: Sequence[ArrayLike], **kwargs: Any
@@ -334,13 +329,76 @@ class PoseEstimator(abc.ABC):
         """
         if len(images) != len(boxes):
             raise ValueError(f'boxes are for {len(boxes)} images, but there are {len(images)}')
-        arguments = _of_images(kwargs, len(images))
-        return _stacked(
-            [
-                self.estimate_poses(image, its_boxes, **own)
-                for image, its_boxes, own in zip(images, boxes, arguments)
-            ],
-            ('poses3d', 'poses2d'),
+        arguments = _of_images(self.estimate_poses, kwargs, len(images))
+        return _stacked(self._estimate(images, boxes, arguments), ('poses3d', 'poses2d'))
+
+    def _detect(
+        self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]
+    ) -> list[Prediction]:
+        questions = [Question.of(image, own) for image, own in zip(images, arguments)]
+        if not questions:
+            return []
+        conventions = [self.convention(question.skeleton) for question in questions]
+        found = self.find_people_in([q.view for q in questions], questions[0].options)
+        return [
+            {
+                'boxes': np.concatenate([poses.boxes_px, poses.scores[:, None]], axis=1),
+                **_as_prediction(poses, question, convention),
+            }
+            for poses, question, convention in zip(found, questions, conventions)
+        ]
+
+    def _estimate(
+        self,
+        images: Sequence[ImageArray],
+        boxes: Sequence[ArrayLike],
+        arguments: Sequence[dict[str, Any]],
+    ) -> list[Prediction]:
+        questions = [Question.of(image, own) for image, own in zip(images, arguments)]
+        if not questions:
+            return []
+        conventions = [self.convention(question.skeleton) for question in questions]
+        checked = [_checked_boxes(own, image.shape) for own, image in zip(boxes, images)]
+        found = self.pose_people_in([q.view for q in questions], checked, questions[0].options)
+        return [
+            _as_prediction(poses, question, convention)
+            for poses, question, convention in zip(found, questions, conventions)
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """
+    What is asked of an image.
+
+    Parameters
+    ----------
+    view
+        The image and its camera.
+    options
+        How to look.
+    skeleton
+        The name of the convention wanted.
+    average_aug
+        Whether the mean over the augmentations is wanted.
+    """
+
+    view: View
+    options: Options
+    skeleton: str
+    average_aug: bool
+
+    @classmethod
+    def of(cls, image: ImageArray, arguments: Mapping[str, Any]) -> Question:
+        """Read the arguments of the front door, as `PoseEstimator.detect_poses` names them."""
+        about_camera = {name: arguments[name] for name in CAMERA_ARGUMENTS}
+        names = {field.name for field in dataclasses.fields(Options)}
+        options = {name: value for name, value in arguments.items() if name in names}
+        return cls(
+            View(image, camera_from_arguments(image, **about_camera)),
+            Options(**options),
+            arguments['skeleton'],
+            arguments['average_aug'],
         )
 
 
@@ -400,12 +458,10 @@ def _checked_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> FloatArray
     return array[:, :4]
 
 
-def _as_prediction(
-    poses: Poses, camera: Camera, convention: Convention, average_aug: bool
-) -> Prediction:
-    poses3d = camera.to_world(poses.poses3d_mm[:, :, convention.indices])
+def _as_prediction(poses: Poses, question: Question, convention: Convention) -> Prediction:
+    poses3d = question.view.camera.to_world(poses.poses3d_mm[:, :, convention.indices])
     poses2d = poses.poses2d_px[:, :, convention.indices]
-    if average_aug:
+    if question.average_aug:
         poses3d, poses2d = poses3d.mean(axis=1), poses2d.mean(axis=1)
     return {'poses3d': poses3d, 'poses2d': poses2d}
 
@@ -420,9 +476,14 @@ def _refuse_unless(fits: bool, name: str, options: Options, expected: str) -> No
         raise ValueError(f'{name} is {getattr(options, name)!r}; it must be {expected}')
 
 
-def _of_images(kwargs: dict[str, Any], count: int) -> list[dict[str, Any]]:
+def _of_images(
+    ask: Callable[..., Prediction], kwargs: dict[str, Any], count: int
+) -> list[dict[str, Any]]:
     """Give each image its own entry of the arguments that can differ from image to image."""
-    own = [dict(kwargs) for _ in range(count)]
+    signature = inspect.signature(ask)
+    signature.bind_partial(**kwargs)
+    usual = {name: parameter.default for name, parameter in signature.parameters.items()}
+    own = [{**usual, **kwargs} for _ in range(count)]
     for name, axes in PER_IMAGE_AXES.items():
         value = kwargs.get(name)
         if value is None or np.ndim(value) == axes:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera, distort_xy, equidistant_radius
-from metrabs_ros.crop.light import (
-    GAMMA,
-    corner_aligned_scaling,
-    decoded_region,
-    pyramid_level,
-)
-from metrabs_ros.crop.sampling import THREADS
+from metrabs_ros.crop.light import GAMMA, corner_aligned_scaling, pyramid_level
+from metrabs_ros.crop.picture import Picture, PixelArray
 from metrabs_ros.crop.virtual import VirtualCameras
 
 FAR_OUTSIDE_PX = 1e6
 PIXELS_AT_ONCE = 1 << 24
+LOOKS_AT_A_SIDE = 17
+"""Of so many places along each side of a crop it is found out beforehand what they show."""
 
 
 def sample_crops(
-    image: ImageArray,
+    picture: Picture,
     camera: Camera,
     virtual: VirtualCameras,
     gamma: FloatArray,
     antialias_factor: int = 1,
-    device: torch.device | str = 'cpu',
 ) -> Tensor:
     """
     Sample what virtual cameras see from the image of the real one.
@@ -42,8 +35,8 @@ def sample_crops(
 
     Parameters
     ----------
-    image
-        [H, W, 3], uint8.
+    picture
+        The real camera's image; the crops are made on its device.
     camera
         The real camera.
     virtual
@@ -53,116 +46,162 @@ def sample_crops(
         have these one after the other.
     antialias_factor
         Crops are sampled this many times as large and averaged down.
-    device
-        Where the crops are to be.
 
     Returns
     -------
     [N, 3, side, side], float32, from 0 to 1, black where the image has nothing.
     """
-    side_px, each = virtual.side_px, len(gamma)
+    side_px, each, device = virtual.side_px, len(gamma), picture.device
     crops = torch.empty(len(virtual), 3, side_px, side_px, device=device)
-    exponents = torch.as_tensor(gamma / GAMMA, dtype=torch.float32, device=device)
     people_at_once = max(1, PIXELS_AT_ONCE // (each * (side_px * antialias_factor) ** 2))
     step = people_at_once * each
     for start in range(0, len(crops), step):
         part = slice(start, min(start + step, len(crops)))
-        source = source_pixels(camera, virtual.select(part), antialias_factor, device)
-        levels = pyramid_level(virtual.scale[part] * antialias_factor)
-        _sample_people(image, source, levels, each, antialias_factor, crops[part])
-        by_person = crops[part].view(-1, each, 3, side_px, side_px)
-        torch.pow(by_person.clamp_(min=0), exponents[:, None, None, None], out=by_person)
+        _sample_people(picture, camera, virtual.select(part), gamma, antialias_factor, crops[part])
     return crops
 
 
 def _sample_people(
-    image: ImageArray,
-    source: tuple[Tensor, Tensor],
-    levels: NDArray[np.int64],
-    each: int,
+    picture: Picture,
+    camera: Camera,
+    virtual: VirtualCameras,
+    gamma: FloatArray,
     antialias_factor: int,
     crops: Tensor,
 ) -> None:
-    """Sample crops [N, 3, side, side] in linear light, those of a person from one region."""
-    x, y = source
+    """Sample crops [N, 3, side, side], those of a person from one part of the image."""
+    large_px, each = virtual.side_px * antialias_factor, len(gamma)
+    to_ray = np.linalg.inv(
+        corner_aligned_scaling(antialias_factor) @ virtual.intrinsic_matrix @ virtual.rotation
+    )
+    bounds_px = _bounds(camera, to_ray, large_px)
+    source = torch.stack(source_pixels(camera, to_ray, large_px, large_px, picture.device), dim=-1)
+    levels = pyramid_level(virtual.scale * antialias_factor)
+    exponents = torch.from_numpy(np.resize(gamma / GAMMA, len(crops))).to(crops)
 
-    def sample(run: slice) -> None:
-        large = _sample_run(image, x[run], y[run], int(levels[run.start]))
-        smooth = large if antialias_factor == 1 else functional.avg_pool2d(large, antialias_factor)
-        crops[run] = smooth
+    def sample(batch: PixelArray, level: int) -> None:
+        rows = _as_slice(batch.reshape(-1))
+        by_person = source[rows].view(*batch.shape, large_px, large_px, 2)
+        light = _sample_level(picture, by_person, bounds_px[batch], level)
+        if antialias_factor > 1:
+            light = functional.avg_pool2d(light, antialias_factor)
+        encoded = light.clamp_(min=0).pow_(exponents[rows][:, None, None, None])
+        wanted = levels[rows] == level
+        if wanted.all():
+            crops[rows] = encoded
+        else:
+            crops[batch.reshape(-1)[wanted]] = encoded[np.flatnonzero(wanted)]
 
-    runs = [run for start in range(0, len(crops), each) for run in _runs(levels, start, each)]
-    # Decoding and sampling let other threads run meanwhile.
-    list(THREADS.map(sample, runs))
+    picture.sample(levels.reshape(-1, each), sample)
 
 
-def _runs(levels: NDArray[np.int64], start: int, each: int) -> list[slice]:
-    """Return the parts of a person's crops in which neighbours have the same level."""
-    changes = start + 1 + np.flatnonzero(np.diff(levels[start : start + each]))
-    edges = [start, *changes.tolist(), start + each]
-    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+def _as_slice(rows: PixelArray) -> PixelArray | slice:
+    """Return the same rows in the form that copies nothing, if they have it."""
+    in_a_row = slice(int(rows[0]), int(rows[-1]) + 1)
+    return in_a_row if (np.diff(rows) == 1).all() else rows
 
 
-def _sample_run(image: ImageArray, x: Tensor, y: Tensor, level: int) -> Tensor:
-    """Sample from a level of the image's pyramid, at pixels [A, S, S] of the image."""
+def _sample_level(picture: Picture, source: Tensor, bounds_px: FloatArray, level: int) -> Tensor:
+    """
+    Sample from a level of the image's pyramid.
+
+    Parameters
+    ----------
+    picture
+        The image.
+    source
+        [P, A, S, S, 2], which pixels of it.
+    bounds_px
+        [P, A, 2, 2], between which pixels they are.
+    level
+        How often the image is halved.
+
+    Returns
+    -------
+    [P x A, 3, S, S], in linear light.
+    """
+    people, each, side_px = source.shape[:3]
     to_level = corner_aligned_scaling(0.5**level)
     factor, shift_px = to_level[0, 0], to_level[0, 2]
-    bounds_px = torch.stack([*x.aminmax(), *y.aminmax()]).double().cpu().numpy()
-    at_level_px = factor * bounds_px.reshape(2, 2).T + shift_px
-    origin, decoded = decoded_region(image, at_level_px, level)
-    region = torch.from_numpy(decoded).to(x.device)
-    if min(region.shape[:2]) < 2:
-        # Coordinates relative to the region's extent need one.
-        region = functional.pad(region, (0, 0, 0, 2, 0, 2))
-    places = torch.empty(*x.shape, 2, device=x.device)
-    for axis, (pixels, size) in enumerate(((x, region.shape[1]), (y, region.shape[0]))):
-        # From pixels of the image to -1 in the region's first pixel and 1 in its last.
-        scale = 2 / (size - 1)
-        offset = float((shift_px - origin[axis]) * scale - 1)
-        torch.add(offset, pixels, alpha=float(factor * scale), out=places[..., axis])
-    planes = region.permute(2, 0, 1)[None].expand(len(x), -1, -1, -1)
-    return functional.grid_sample(planes, places, padding_mode='zeros', align_corners=True)
+    at_level_px = factor * bounds_px + shift_px
+    limit_px = picture.size_px >> level
+    low_px = np.floor(at_level_px[:, :, 0].min(axis=1)).astype(np.int64) - 1
+    high_px = np.ceil(at_level_px[:, :, 1].max(axis=1)).astype(np.int64) + 2
+    low_px = np.clip(low_px, 0, limit_px)
+    # All parts are as large as the largest, and none begins where that does not fit.
+    size_px = (np.clip(high_px, low_px, limit_px) - low_px).max(axis=0)
+    if not size_px.all():
+        return source.new_zeros(people * each, 3, side_px, side_px)
+    low_px = np.minimum(low_px, limit_px - size_px)
+    light = picture.linear_light(low_px, low_px + size_px, level)
+    if min(light.shape[2:]) < 2:
+        # Coordinates relative to a part's extent need one.
+        light = functional.pad(light, (0, 2, 0, 2))
+    # From pixels of the image to -1 in the part's first pixel and 1 in its last.
+    scale = 2 / (np.array(light.shape[:1:-1]) - 1)
+    grid = torch.addcmul(
+        torch.from_numpy((shift_px - low_px) * scale - 1).to(source)[:, None, None],
+        source.reshape(people, each * side_px, side_px, 2),
+        torch.from_numpy(factor * scale).to(source),
+    )
+    sampled = functional.grid_sample(light, grid, padding_mode='zeros', align_corners=True)
+    by_crop = sampled.view(people, 3, each, side_px, side_px).transpose(1, 2)
+    return by_crop.reshape(people * each, 3, side_px, side_px)
+
+
+def _bounds(camera: Camera, to_ray: FloatArray, side_px: int) -> FloatArray:
+    """
+    Return between which pixels of the image all that crops show is, [N, 2, 2].
+
+    Between the places that are looked at, nothing can be farther out than what is seen bends.
+    """
+    looks = source_pixels(camera, to_ray, side_px, LOOKS_AT_A_SIDE, torch.device('cpu'))
+    points = torch.stack(looks, dim=-1).double().numpy()
+    bend_px = np.max(
+        [np.abs(np.diff(points, n=2, axis=axis)).max(axis=(1, 2)) for axis in (1, 2)], axis=0
+    )
+    low_px, high_px = points.min(axis=(1, 2)) - bend_px, points.max(axis=(1, 2)) + bend_px
+    return np.clip(np.stack([low_px, high_px], axis=1), -FAR_OUTSIDE_PX, FAR_OUTSIDE_PX)
 
 
 def source_pixels(
-    camera: Camera,
-    virtual: VirtualCameras,
-    antialias_factor: int,
-    device: torch.device | str,
+    camera: Camera, to_ray: FloatArray, side_px: int, count: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """
-    Return which pixel of the real camera's image each pixel of some crops shows.
+    Return which pixels of the real camera's image are shown by crops.
 
     Parameters
     ----------
     camera
         The real camera.
-    virtual
-        The N virtual ones.
-    antialias_factor
-        Of crops so many times as large.
+    to_ray
+        [N, 3, 3], take pixels of the crops to rays of the real camera.
+    side_px
+        Height and width of the crops.
+    count
+        At how many places along each side, from its first pixel to its last; all if it is
+        `side_px`.
     device
         Where the result is to be.
 
     Returns
     -------
-    x and y, [N, side, side] each, float32; far outside of any image where rays point backwards.
+    x and y, [N, count, count] each, float32; far outside of any image where rays point backwards.
     """
-    to_large = corner_aligned_scaling(antialias_factor)
-    to_ray = np.linalg.inv(to_large @ virtual.intrinsic_matrix @ virtual.rotation)
     distorted = len(camera.distortion_coeffs) > 0
     # Without a lens model the way from pixel to pixel is one homography.
     matrix = to_ray if distorted else camera.intrinsic_matrix @ to_ray
-    m = torch.as_tensor(matrix, dtype=torch.float32, device=device)[..., None, None]
-    place = torch.arange(virtual.side_px * antialias_factor, dtype=torch.float32, device=device)
-    u, v = place[None, None, :], place[None, :, None]
+    m = torch.from_numpy(matrix).to(device, torch.float32)[..., None, None]
+    places = torch.arange(count, dtype=torch.float32, device=device) * (
+        (side_px - 1) / max(count - 1, 1)
+    )
+    u, v = places[None, None, :], places[None, :, None]
     x, y, z = ((m[:, i, 0] * u + m[:, i, 2]) + m[:, i, 1] * v for i in range(3))
-    behind = z <= 0
     if camera.fisheye:
         # It sees what is beside and behind it, too.
         across = torch.sqrt(x * x + y * y).clamp_(min=1e-9)
         bend = equidistant_radius(torch.atan2(across, z), camera.distortion_coeffs) / across
-        x, y, behind = x * bend, y * bend, torch.zeros_like(behind)
+        x, y = x * bend, y * bend
     else:
         x, y = x / z, y / z
         if distorted:
@@ -170,9 +209,12 @@ def source_pixels(
     if distorted:
         ((fx, skew, cx), (_, fy, cy), _) = camera.intrinsic_matrix.tolist()
         x, y = fx * x + skew * y + cx, fy * y + cy
-    # The depth is linear across the crop, so that its corners tell whether it is 0 anywhere.
-    if not distorted and not behind[:, :: len(place) - 1, :: len(place) - 1].any():
+    # The depth is linear across a crop, so that its corners tell whether it is 0 anywhere.
+    corners = np.array([[u, v, 1] for u in (0, side_px - 1) for v in (0, side_px - 1)])
+    in_front = bool((to_ray[:, 2] @ corners.T > 0).all())
+    if in_front and not distorted:
         return x, y
+    behind = torch.zeros_like(z, dtype=torch.bool) if camera.fisheye else z <= 0
     return _outside_where(behind, x), _outside_where(behind, y)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,16 +34,39 @@ def decoded_region(
     -------
     The part's upper left pixel [2] at that level, and the part [h, w, 3] in linear light.
     """
-    step = 2**level
-    limit = np.array(image.shape[1::-1]) // step
+    limit = np.array(image.shape[1::-1]) // 2**level
     touched_px = np.clip(np.nan_to_num(touched_px), -FARTHEST_PX, FARTHEST_PX)
     low = np.clip(np.floor(touched_px.min(axis=0)).astype(np.int64) - 1, 0, limit)
     high = np.clip(np.ceil(touched_px.max(axis=0)).astype(np.int64) + 2, 0, limit)
     if (high <= low).any():
         return low, np.zeros((0, 0, 3), np.float32)
-    part = image[low[1] * step : high[1] * step, low[0] * step : high[0] * step]
-    decoded = np.asarray(cv2.LUT(np.ascontiguousarray(part), _DECODED), np.float32)
+    return low, decoded(image, low, high, level)
+
+
+def decoded(
+    image: ImageArray, low: NDArray[np.int64], high: NDArray[np.int64], level: int
+) -> NDArray[np.float32]:
+    """
+    Gamma-decode a part of an image at a level of its pyramid.
+
+    Parameters
+    ----------
+    image
+        [H, W, 3], uint8.
+    low, high
+        [2], the part's upper left pixel at that level, and its end beyond the lower right one.
+    level
+        How often the image is halved.
+
+    Returns
+    -------
+    [h, w, 3], from 0 to 1.
+    """
+    import cv2
+
+    (left, top), (right, bottom) = (low << level).tolist(), (high << level).tolist()
+    light = cv2.LUT(np.ascontiguousarray(image[top:bottom, left:right]), _DECODED)
     for _ in range(level):
-        half = (decoded.shape[1] // 2, decoded.shape[0] // 2)
-        decoded = np.asarray(cv2.resize(decoded, half, interpolation=cv2.INTER_AREA), np.float32)
-    return low, decoded
+        half = (light.shape[1] // 2, light.shape[0] // 2)
+        light = cv2.resize(light, half, interpolation=cv2.INTER_AREA)
+    return np.asarray(light, np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,16 @@ class VirtualCameras:
         """Return some of the cameras."""
         return VirtualCameras(
             self.rotation[which], self.intrinsic_matrix[which], self.side_px, self.scale[which]
+        )
+
+    @classmethod
+    def concatenate(cls, several: Sequence[VirtualCameras]) -> VirtualCameras:
+        """Join several sets of cameras, of which there is at least one."""
+        return cls(
+            np.concatenate([cameras.rotation for cameras in several]),
+            np.concatenate([cameras.intrinsic_matrix for cameras in several]),
+            several[0].side_px,
+            np.concatenate([cameras.scale for cameras in several]),
         )
 
     def mirrored(self) -> VirtualCameras:

@@ -72,10 +72,12 @@ class BlazePoseDetector:
     ----------
     model_file
         ``pose_detection.tflite``.
+    threads
+        How many to use; 0 takes one for each core.
     """
 
-    def __init__(self, model_file: pathlib.Path) -> None:
-        self._engine = OpenVinoEngine(model_file, ('Identity', 'Identity_1'))
+    def __init__(self, model_file: pathlib.Path, threads: int = 0) -> None:
+        self._engine = OpenVinoEngine(model_file, ('Identity', 'Identity_1'), threads)
         self._anchors = anchors()
 
     def __call__(

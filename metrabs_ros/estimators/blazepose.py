@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from metrabs_ros.detectors.blazepose import (
     guess_neighbours,
 )
 from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.engines.choice import Choice
 from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.models.blazepose import BlazePoseLandmarks
 from metrabs_ros.people import UNKNOWN_ID, People, inside_image
@@ -96,12 +96,10 @@ class BlazePoseEstimator(PoseEstimator):
         Finds the joints of a person in a crop.
     """
 
-    engine = 'openvino'
-    device = 'cpu'
-
     def __init__(self, detector: BlazePoseDetector, landmarks: BlazePoseLandmarks) -> None:
         super().__init__(
-            {skeleton.name: skeleton.within(BLAZEPOSE_33) for skeleton in (BLAZEPOSE_33, COCO_17)}
+            {skeleton.name: skeleton.within(BLAZEPOSE_33) for skeleton in (BLAZEPOSE_33, COCO_17)},
+            Choice('openvino', 'fp32', 'cpu', 'it is made for CPUs'),
         )
         self._detector = detector
         self._landmarks = landmarks
@@ -327,16 +325,12 @@ class BlazePoseBoxes:
 
     Parameters
     ----------
-    load
-        Loads BlazePose, when people are looked for the first time: who has boxes does without.
+    estimator
+        BlazePose.
     """
 
-    def __init__(self, load: Callable[[], BlazePoseEstimator]) -> None:
-        self._load = load
-
-    @functools.cached_property
-    def _estimator(self) -> BlazePoseEstimator:
-        return self._load()
+    def __init__(self, estimator: BlazePoseEstimator) -> None:
+        self._estimator = estimator
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Find people; see `BoxDetector`."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from metrabs_ros.absolute import absolute_points, full_perspective, weak_perspective
 from metrabs_ros.arrays import FloatArray, ImageArray
@@ -11,11 +17,18 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.crop.augmentation import Augmentations
 from metrabs_ros.crop.boxes import can_look_at, virtual_cameras_on_boxes
 from metrabs_ros.crop.exact_sampling import sample_crops
+from metrabs_ros.crop.picture import picture_on
 from metrabs_ros.crop.virtual import VirtualCameras
-from metrabs_ros.detectors.boxes import BoxDetector
-from metrabs_ros.estimator import Options, PoseEstimator, Poses
+from metrabs_ros.engines.choice import Choice
+from metrabs_ros.engines.crops import LARGEST_BATCH, CropEngine
+from metrabs_ros.estimator import Options, PoseEstimator, Poses, View
 from metrabs_ros.models.checkpoint import Checkpoint
 from metrabs_ros.plausibility import plausible_poses
+
+if TYPE_CHECKING:
+    from metrabs_ros.detectors.boxes import BoxDetector
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class MetrabsEstimator(PoseEstimator):
@@ -28,101 +41,139 @@ class MetrabsEstimator(PoseEstimator):
         The network, and what its outputs mean.
     detector
         Finds people's boxes.
-    device
-        Where the network runs.
+    network
+        Runs the network.
+    choice
+        What that is.
     """
 
-    engine = 'torch'
-
     def __init__(
-        self, checkpoint: Checkpoint, detector: BoxDetector, device: torch.device | str = 'cpu'
+        self, checkpoint: Checkpoint, detector: BoxDetector, network: CropEngine, choice: Choice
     ) -> None:
         # The empty name first: it stands for all joints.
         names = sorted(checkpoint.conventions, key=bool)
-        super().__init__({name: checkpoint.conventions[name] for name in names})
+        super().__init__({name: checkpoint.conventions[name] for name in names}, choice)
+        self.network = network
         self._detector = detector
-        self._device = torch.device(device)
-        self.device = str(device)
+        self._device = torch.device(choice.device)
         self._config = checkpoint.config
         self._joints = checkpoint.joints
         self._decoder = checkpoint.decoder
         self._joint_transform_matrix = checkpoint.joint_transform_matrix
-        self.crop_model = checkpoint.crop_model.to(self._device)
+        self._crops_at_once = LARGEST_BATCH
 
     def check(self, options: Options) -> None:
         """Accept all options; see `PoseEstimator`."""
 
     def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
         """Find the people in an image and their poses; see `PoseEstimator`."""
-        found = self._detector(image, camera, options)
-        found = found.select(can_look_at(found.boxes_px, camera))
-        poses3d_mm, poses2d_px = self._poses(image, camera, found.boxes_px, options)
-        poses = Poses(found.boxes_px, found.scores, poses3d_mm, poses2d_px)
-        if options.suppress_implausible_poses:
-            poses = poses.select(plausible_poses(poses, self.skeleton))
-        return poses
+        return self.find_people_in([View(image, camera)], options)[0]
 
     def pose_people(
         self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
     ) -> Poses:
         """Find the poses of the people in boxes; see `PoseEstimator`."""
-        for box_px in boxes_px[~can_look_at(boxes_px, camera)]:
-            raise ValueError(
-                f'boxes holds {box_px.tolist()}, to which no ray leads with intrinsic_matrix '
-                f'{camera.intrinsic_matrix.tolist()} and distortion_coeffs '
-                f'{camera.distortion_coeffs.tolist()}'
-            )
-        poses3d_mm, poses2d_px = self._poses(image, camera, boxes_px, options)
-        return Poses(boxes_px, np.ones(len(boxes_px)), poses3d_mm, poses2d_px)
+        return self.pose_people_in([View(image, camera)], [boxes_px], options)[0]
+
+    def find_people_in(self, views: Sequence[View], options: Options) -> list[Poses]:
+        """Find the people in several images, with one run of the network for all."""
+        found = []
+        for image, camera in views:
+            boxes = self._detector(image, camera, options)
+            found.append(boxes.select(can_look_at(boxes.boxes_px, camera)))
+        poses = self._poses(views, [boxes.boxes_px for boxes in found], options)
+        poses = [dataclasses.replace(own, scores=boxes.scores) for own, boxes in zip(poses, found)]
+        if options.suppress_implausible_poses:
+            poses = [own.select(plausible_poses(own, self.skeleton)) for own in poses]
+        return poses
+
+    def pose_people_in(
+        self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
+    ) -> list[Poses]:
+        """Find the poses in boxes of several images, with one run of the network for all."""
+        for (_, camera), own in zip(views, boxes_px):
+            for box_px in own[~can_look_at(own, camera)]:
+                raise ValueError(
+                    f'boxes holds {box_px.tolist()}, to which no ray leads with intrinsic_matrix '
+                    f'{camera.intrinsic_matrix.tolist()} and distortion_coeffs '
+                    f'{camera.distortion_coeffs.tolist()}'
+                )
+        return self._poses(views, boxes_px, options)
 
     def _poses(
-        self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return poses in space [N, A, J, 3] and in the image [N, A, J, 2]."""
+        self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
+    ) -> list[Poses]:
+        """Return the poses of the people in boxes [N, 4] of each view."""
         augmentations = Augmentations.spread(options.num_aug)
-        cameras = virtual_cameras_on_boxes(boxes_px, camera, self._config.side_px)
-        virtual = augmentations.of(cameras)
-        image_points_px, metric_points_mm = self._points(
-            image, camera, virtual, augmentations, options
+        cameras = [
+            virtual_cameras_on_boxes(own, view.camera, self._config.side_px)
+            for view, own in zip(views, boxes_px)
+        ]
+        virtual = [augmentations.of(own) for own in cameras]
+        image_points_px, metric_points_mm = self._points(views, virtual, augmentations, options)
+        joints_mm = self._absolute_joints(
+            VirtualCameras.concatenate(virtual), image_points_px, metric_points_mm
         )
-        poses_mm = self._absolute_joints(virtual, image_points_px, metric_points_mm)
-        poses_mm = poses_mm.reshape(len(boxes_px), len(augmentations), len(self._joints), 3)
+        joints_mm = joints_mm.reshape(-1, len(augmentations), len(self._joints), 3)
         mirrored = augmentations.mirrored
-        poses_mm[:, mirrored] = poses_mm[:, mirrored][:, :, self._joints.mirror]
-        poses_mm = self._joint_transform_matrix.T @ poses_mm
-        return poses_mm, camera.project(poses_mm)
+        joints_mm[:, mirrored] = joints_mm[:, mirrored][:, :, self._joints.mirror]
+        poses_mm = self._joint_transform_matrix.T @ joints_mm
+        ends = np.cumsum([len(own) for own in boxes_px])[:-1]
+        return [
+            Poses(own, np.ones(len(own)), its_mm, view.camera.project(its_mm))
+            for view, own, its_mm in zip(views, boxes_px, np.split(poses_mm, ends))
+        ]
 
     def _points(
         self,
-        image: ImageArray,
-        camera: Camera,
-        virtual: VirtualCameras,
+        views: Sequence[View],
+        virtual: Sequence[VirtualCameras],
         augmentations: Augmentations,
         options: Options,
     ) -> tuple[FloatArray, FloatArray]:
         """Return the network's points in crop pixels [C, P, 2] and millimetres [C, P, 3]."""
+        while True:
+            at_once = min(options.internal_batch_size, self._crops_at_once)
+            try:
+                crops = self._crops(views, virtual, augmentations, options, at_once)
+                found = [self.network(batch) for batch in rebatched(crops, at_once)]
+                if not found:
+                    count = self._config.latents or len(self._joints)
+                    return np.zeros((0, count, 2)), np.zeros((0, count, 3))
+                # Everything comes back from the device at once, when all is done.
+                together = torch.cat([torch.cat(points, dim=-1) for points in found])
+                points = together.cpu().numpy().astype(np.float64)
+                return points[..., :2], points[..., 2:]
+            except torch.cuda.OutOfMemoryError:
+                if at_once == 1:
+                    raise
+                self._crops_at_once = at_once // 2
+                _LOGGER.warning(
+                    'the GPU has no memory for %d crops at once; goes on with %d',
+                    at_once,
+                    self._crops_at_once,
+                )
+            torch.cuda.empty_cache()
+
+    def _crops(
+        self,
+        views: Sequence[View],
+        virtual: Sequence[VirtualCameras],
+        augmentations: Augmentations,
+        options: Options,
+        at_once: int,
+    ) -> Iterator[Tensor]:
+        """Give all views' crops, so many at once or few more."""
         each = len(augmentations)
-        at_once = max(1, options.internal_batch_size // each) * each
-        points = self._config.latents or len(self._joints)
-        image_points_px = np.empty((len(virtual), points, 2))
-        metric_points_mm = np.empty((len(virtual), points, 3))
-        for start in range(0, len(virtual), at_once):
-            crops = sample_crops(
-                image,
-                camera,
-                virtual.select(slice(start, start + at_once)),
-                augmentations.gamma,
-                options.antialias_factor,
-                self._device,
-            )
-            for batch in torch.split(crops, options.internal_batch_size):
-                rows = slice(start, start + len(batch))
-                with torch.inference_mode():
-                    in_image, in_space = self.crop_model(batch)
-                image_points_px[rows] = in_image.cpu().numpy()
-                metric_points_mm[rows] = in_space.cpu().numpy()
-                start = rows.stop
-        return image_points_px, metric_points_mm
+        step = max(1, at_once // each) * each
+        for view, own in zip(views, virtual):
+            picture = picture_on(view.image, self._device) if len(own) else None
+            for start in range(0, len(own), step):
+                assert picture is not None
+                part = own.select(slice(start, start + step))
+                yield sample_crops(
+                    picture, view.camera, part, augmentations.gamma, options.antialias_factor
+                )
 
     def _absolute_joints(
         self,
@@ -143,3 +194,19 @@ class MetrabsEstimator(PoseEstimator):
         )
         joints_mm = points_mm if self._decoder is None else self._decoder.T @ points_mm
         return virtual.to_camera(joints_mm)
+
+
+def rebatched(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Give the same rows in batches of one size, of which the last may be smaller."""
+    waiting: list[Tensor] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= size:
+            *full, rest = torch.split(torch.cat(waiting), size)
+            yield from full
+            waiting = [rest]
+            if len(rest) == size:
+                yield rest
+                waiting = []
+    if waiting:
+        yield torch.cat(waiting)

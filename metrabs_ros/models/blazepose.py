@@ -51,14 +51,18 @@ class BlazePoseLandmarks:
     ----------
     model_file
         ``pose_landmark_full.tflite``.
+    threads
+        How many to use; 0 takes one for each core.
     """
 
     side_px = 256
     margin = 1.25
     """How many times the circle's diameter a crop shows."""
 
-    def __init__(self, model_file: pathlib.Path) -> None:
-        self._engine = OpenVinoEngine(model_file, ('Identity', 'Identity_1', 'Identity_4'))
+    def __init__(self, model_file: pathlib.Path, threads: int = 0) -> None:
+        self._engine = OpenVinoEngine(
+            model_file, ('Identity', 'Identity_1', 'Identity_4'), threads
+        )
 
     def __call__(self, crops: NDArray[np.float32]) -> Landmarks:
         """Find the landmarks in crops [N, 256, 256, 3], RGB from 0 to 1."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import os
 import pathlib
 from typing import TYPE_CHECKING
@@ -12,32 +14,41 @@ from metrabs_ros.models.store import BLAZEPOSE
 
 if TYPE_CHECKING:
     from metrabs_ros.detectors.boxes import BoxDetector
+    from metrabs_ros.engines.choice import Choice
+    from metrabs_ros.engines.crops import CropEngine
     from metrabs_ros.estimators.blazepose import BlazePoseEstimator
+    from metrabs_ros.models.checkpoint import Checkpoint
 
+_LOGGER = logging.getLogger(__name__)
 DETECTORS = ('auto', BLAZEPOSE, 'onnx:FILE', 'ultralytics:NAME')
 
 
 def load_model(
-    name_or_folder: str | os.PathLike[str], engine: str, precision: str, device: str, detector: str
+    name_or_folder: str | os.PathLike[str],
+    engine: str,
+    precision: str,
+    device: str,
+    detector: str,
+    threads: int,
 ) -> PoseEstimator:
     """Load a model; see `metrabs_ros.load_model`."""
     name = os.fspath(name_or_folder)
+    if threads < 0:
+        raise ValueError(f'threads is {threads}; it must be a whole number from 0')
     if name == BLAZEPOSE:
         _refuse_others(name, 'engine', engine, ('auto', 'openvino'))
         _refuse_others(name, 'precision', precision, ('auto', 'fp32'))
         _refuse_others(name, 'device', device, ('auto', 'cpu'))
         _refuse_others(name, 'detector', detector, ('auto', BLAZEPOSE))
-        return load_blazepose()
+        return load_blazepose(threads)
     if name not in store.RELEASES and not pathlib.Path(name).expanduser().is_dir():
         raise ValueError(
             f'there is no model {name!r}: it is no folder, and none of {", ".join(store.MODELS)}'
         )
-    _refuse_others(name, 'engine', engine, ('auto', 'torch'))
-    _refuse_others(name, 'precision', precision, ('auto', 'fp32'))
-    return _load_metrabs(name, device, detector)
+    return _load_metrabs(name, engine, precision, device, detector, threads)
 
 
-def load_blazepose() -> BlazePoseEstimator:
+def load_blazepose(threads: int = 0) -> BlazePoseEstimator:
     """Load BlazePose's networks, fetching them if they are not there."""
     from metrabs_ros.detectors.blazepose import BlazePoseDetector
     from metrabs_ros.estimators.blazepose import BlazePoseEstimator
@@ -45,8 +56,8 @@ def load_blazepose() -> BlazePoseEstimator:
 
     folder = store.weights_folder(store.BLAZEPOSE)
     return BlazePoseEstimator(
-        BlazePoseDetector(folder / 'pose_detection.tflite'),
-        BlazePoseLandmarks(folder / 'pose_landmark_full.tflite'),
+        BlazePoseDetector(folder / 'pose_detection.tflite', threads),
+        BlazePoseLandmarks(folder / 'pose_landmark_full.tflite', threads),
     )
 
 
@@ -68,9 +79,9 @@ def load_detector(name: str) -> BoxDetector:
     """
     kind, _, rest = name.partition(':')
     if kind in ('auto', BLAZEPOSE) and not rest:
-        from metrabs_ros.estimators.blazepose import BlazePoseBoxes
+        from metrabs_ros.detectors.late import LateDetector
 
-        return BlazePoseBoxes(load_blazepose)
+        return LateDetector(_load_blazepose_boxes)
     if kind == 'onnx' and rest:
         from metrabs_ros.detectors.onnx import OnnxDetector
 
@@ -82,23 +93,78 @@ def load_detector(name: str) -> BoxDetector:
     raise ValueError(f'detector {name!r} is none of {", ".join(DETECTORS)}')
 
 
-def _load_metrabs(name: str, device: str, detector: str) -> PoseEstimator:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            'the package torch is needed to run MeTRAbs: pip install torch'
-        ) from error
+def _load_metrabs(
+    name: str, engine: str, precision: str, device: str, detector: str, threads: int
+) -> PoseEstimator:
+    _require_torch()
+    from metrabs_ros.engines.choice import Machine, choose
     from metrabs_ros.estimators.metrabs import MetrabsEstimator
+
+    choice = choose(engine, precision, device, Machine.here())
+    checkpoint = _read_metrabs(name)
+    boxes = load_detector(detector)
+    _LOGGER.info('%s runs on %s', name, choice)
+    return MetrabsEstimator(checkpoint, boxes, start_engine(checkpoint, choice, threads), choice)
+
+
+def build_engine(name: str, precision: str, device: str) -> Choice:
+    """
+    Put a model's TensorRT engine into the engine cache, unless it is there; return what it is.
+
+    Raises
+    ------
+    ValueError, ImportError, metrabs_ros.models.store.WeightsError
+        As `metrabs_ros.load_model` does.
+    """
+    _require_torch()
+    from metrabs_ros.engines.choice import Machine, choose
+
+    choice = choose('tensorrt', precision, device, Machine.here())
+    start_engine(_read_metrabs(name), choice)
+    return choice
+
+
+def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> CropEngine:
+    """Prepare what runs a network; the checkpoint's network becomes its own."""
+    import torch
+
+    from metrabs_ros.engines.cache import EngineCache
+
+    model, config = checkpoint.crop_model, checkpoint.config
+    device, precision = torch.device(choice.device), choice.precision
+    if choice.engine == 'tensorrt':
+        from metrabs_ros.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(model, config, device, precision, EngineCache())
+    if choice.engine == 'openvino':
+        from metrabs_ros.engines.openvino_crops import OpenVinoCropEngine
+
+        return OpenVinoCropEngine(model, config, precision, EngineCache(), threads)
+    from metrabs_ros.engines.torch import CudaGraphEngine, TorchEngine
+
+    if device.type == 'cuda':
+        return CudaGraphEngine(model, config.side_px, device, precision)
+    if threads:
+        torch.set_num_threads(threads)
+    return TorchEngine(model, device, precision)
+
+
+def _load_blazepose_boxes() -> BoxDetector:
+    from metrabs_ros.estimators.blazepose import BlazePoseBoxes
+
+    return BlazePoseBoxes(load_blazepose())
+
+
+def _require_torch() -> None:
+    if importlib.util.find_spec('torch') is None:
+        raise ImportError('the package torch is needed to run MeTRAbs: pip install torch')
+
+
+def _read_metrabs(name: str) -> Checkpoint:
     from metrabs_ros.models.checkpoint import read_checkpoint
 
-    choices = ('auto', 'cpu', *(['cuda'] if torch.cuda.is_available() else []))
-    _refuse_others(name, 'device', device, choices)
     folder = store.weights_folder(name) if name in store.RELEASES else pathlib.Path(name)
-    checkpoint = read_checkpoint(folder.expanduser())
-    return MetrabsEstimator(
-        checkpoint, load_detector(detector), choices[-1] if device == 'auto' else device
-    )
+    return read_checkpoint(folder.expanduser())
 
 
 def _refuse_others(model: str, argument: str, value: str, choices: tuple[str, ...]) -> None:

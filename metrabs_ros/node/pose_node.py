@@ -392,6 +392,11 @@ class PoseNode(LifecycleNode):
             self._subscribe(CameraInfo, 'camera_info', self._calibrations.put, latched)
             self._asked_for_kept_infos = True
 
+    def _about_engine(self) -> dict[str, str]:
+        if self._model is None:
+            return {'engine': 'none is loaded', 'device': 'none is loaded'}
+        return dataclasses.asdict(self._model.choice)
+
     def _diagnose(self) -> None:
         self._ask_for_kept_infos()
         now = diagnostics.Report(
@@ -399,8 +404,7 @@ class PoseNode(LifecycleNode):
         )
         about = {
             'model': self.settings.model,
-            'engine': getattr(self._model, 'engine', 'none is loaded'),
-            'device': getattr(self._model, 'device', 'none is loaded'),
+            **self._about_engine(),
             **self.latencies.percentiles(),
         }
         stamp = self.get_clock().now().to_msg()
@@ -414,7 +418,12 @@ def _load_model(current: Settings) -> PoseEstimator:
     # With boxes from a topic, none need be found.
     detector = 'auto' if current.detector == TOPIC_DETECTOR else current.detector
     model = metrabs_ros.load_model(
-        current.model, current.engine, current.precision, current.device, detector
+        current.model,
+        current.engine,
+        current.precision,
+        current.device,
+        detector,
+        current.threads,
     )
     # The first look at people loads what is loaded late, and takes longer than all others.
     nobody = np.zeros(WARM_UP_SHAPE, np.uint8)

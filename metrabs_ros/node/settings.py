@@ -59,9 +59,14 @@ class Settings:
         'The pose network: blazepose, metrabs_s, metrabs_l or a folder with a checkpoint.',
         fixed=True,
     )
-    engine: str = setting('auto', 'What runs the network: auto, openvino or torch.', fixed=True)
-    precision: str = setting('auto', 'Of the numbers in it: auto or fp32.', fixed=True)
-    device: str = setting('auto', 'Where it runs: auto, cpu or cuda.', fixed=True)
+    engine: str = setting(
+        'auto', 'What runs the network: auto, torch, tensorrt or openvino.', fixed=True
+    )
+    precision: str = setting('auto', 'Of the numbers in it: auto, fp32, fp16 or bf16.', fixed=True)
+    device: str = setting('auto', 'Where it runs: auto, cpu, cuda or cuda:N.', fixed=True)
+    threads: int = setting(
+        0, 'How many threads it may use on the CPU; 0 for one a core.', fixed=True, low=0, high=256
+    )
     detector: str = setting(
         'auto',
         'What finds people: auto, blazepose, onnx:FILE, ultralytics:NAME, or topic for '

@@ -14,7 +14,9 @@ from metrabs_ros.crop import sampling
 from metrabs_ros.crop.augmentation import Augmentations
 from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
 from metrabs_ros.crop.exact_sampling import sample_crops
+from metrabs_ros.crop.picture import DevicePicture, HostPicture
 
+CPU = torch.device('cpu')
 CASES = json.loads((DATA / 'golden' / 'cases.json').read_text())
 
 
@@ -22,7 +24,11 @@ def crops_of(image, camera, boxes, count=1, side_px=256, antialias_factor=1):
     virtual = virtual_cameras_on_boxes(np.array(boxes, float), camera, side_px)
     augmentations = Augmentations.spread(count)
     return sample_crops(
-        image, camera, augmentations.of(virtual), augmentations.gamma, antialias_factor
+        HostPicture(image),
+        camera,
+        augmentations.of(virtual),
+        augmentations.gamma,
+        antialias_factor,
     ).numpy()
 
 
@@ -42,7 +48,9 @@ def test_the_quick_sampler_sees_nearly_the_same(street, antialias_factor, coeffs
     camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]), np.array(coeffs))
     boxes = np.array([[236, 155, 62, 150], [100, 20, 500, 530.0]])
     virtual = virtual_cameras_on_boxes(boxes, camera, 128)
-    exact = sample_crops(street, camera, virtual, np.ones(1), antialias_factor).numpy()
+    exact = sample_crops(
+        HostPicture(street), camera, virtual, np.ones(1), antialias_factor
+    ).numpy()
     quick = sampling.sample_crops(street, camera, virtual, antialias_factor)
     assert np.abs(exact - quick.transpose(0, 3, 1, 2)).max() < 0.06
 
@@ -87,6 +95,35 @@ def test_images_of_odd_shapes_give_finite_crops(shape, size):
 def test_crops_are_float32_tensors_of_the_networks_layout(street):
     camera = Camera.from_fov(50, street.shape)
     virtual = virtual_cameras_on_boxes(np.array([[10.0, 10, 90, 90]]), camera, 64)
-    crops = sample_crops(street, camera, virtual, np.ones(1))
+    crops = sample_crops(HostPicture(street), camera, virtual, np.ones(1))
     assert crops.shape == (1, 3, 64, 64)
     assert crops.dtype == torch.float32
+
+
+@pytest.mark.parametrize('coeffs', [[], [-0.28, 0.09, 0.0012, -0.0007, -0.011]])
+@pytest.mark.parametrize('count', [1, 5])
+@pytest.mark.parametrize('antialias_factor', [1, 2])
+def test_devices_make_the_crops_that_the_host_makes(street, coeffs, count, antialias_factor):
+    camera = Camera.from_fov(60, street.shape, distortion_coeffs=np.array(coeffs))
+    boxes = [[300, 90, 220, 400], [100, 200, 50, 70], [10, 20, 700, 560], [-100, -50, 300, 300]]
+    augmentations = Augmentations.spread(count)
+    virtual = augmentations.of(virtual_cameras_on_boxes(np.array(boxes, float), camera, 128))
+    views = [street, np.ascontiguousarray(street[..., ::-1])[..., ::-1], street[::-1][::-1]]
+    host, *devices = (
+        sample_crops(picture, camera, virtual, augmentations.gamma, antialias_factor).numpy()
+        for picture in [HostPicture(street), *(DevicePicture(v, CPU) for v in views)]
+    )
+    for device in devices:
+        np.testing.assert_allclose(device, host, atol=1e-3)
+
+
+def test_a_strong_lens_hides_nothing_of_what_it_bends(street):
+    # The bounds are found from a few places; what lies between must be inside of them.
+    white = np.full_like(street, 255)
+    for coeffs in ([-0.45, 0.25, 0.01, -0.01, -0.08], [0.6, 0.4, 0, 0, 0.2]):
+        camera = Camera.from_fov(80, street.shape, distortion_coeffs=np.array(coeffs))
+        boxes = [[20, 20, 700, 500], [300, 200, 100, 100], [600, 400, 150, 160]]
+        virtual = virtual_cameras_on_boxes(np.array(boxes, float), camera, 64)
+        crops = sample_crops(HostPicture(white), camera, virtual, np.ones(1)).numpy()
+        inside = crops[:, 0, 8:-8, 8:-8]
+        assert inside[1].min() > 0.999

@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from test_people import people_at
 from visualization_msgs.msg import MarkerArray
 
+from metrabs_ros.engines.choice import Choice
 from metrabs_ros.estimator import PoseEstimator, Poses
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.pose_node import PoseNode
@@ -94,12 +95,10 @@ class KnownPeople(PoseEstimator):
         How long it takes to find them.
     """
 
-    engine = 'none'
-    device = 'nowhere'
-
     def __init__(self, *places_mm, delay_s=0.0):
         super().__init__(
-            {'': BLAZEPOSE_33.within(BLAZEPOSE_33), 'coco_17': COCO_17.within(BLAZEPOSE_33)}
+            {'': BLAZEPOSE_33.within(BLAZEPOSE_33), 'coco_17': COCO_17.within(BLAZEPOSE_33)},
+            Choice('none', 'fp32', 'nowhere', 'nothing is calculated'),
         )
         self.places_mm = places_mm
         self.delay_s = delay_s

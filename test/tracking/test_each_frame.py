@@ -7,6 +7,7 @@ import pytest
 from test_people import people_at
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.engines.choice import Choice
 from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.skeleton import BLAZEPOSE_33
 from metrabs_ros.tracking.each_frame import EachFrame
@@ -21,7 +22,8 @@ class Walkers(PoseEstimator):
     """People who are where they are said to be, frame by frame."""
 
     def __init__(self, *frames):
-        super().__init__({'': BLAZEPOSE_33.within(BLAZEPOSE_33)})
+        choice = Choice('none', 'fp32', 'nowhere', 'nothing is calculated')
+        super().__init__({'': BLAZEPOSE_33.within(BLAZEPOSE_33)}, choice)
         self.frames = iter(frames)
 
     def check(self, options):

@@ -1,0 +1,158 @@
+"""Images where they are sampled: in this machine's memory, or on another device."""
+
+from __future__ import annotations
+
+import abc
+import concurrent.futures
+import os
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from metrabs_ros.arrays import ImageArray
+from metrabs_ros.crop.light import GAMMA, decoded
+
+PixelArray = NDArray[np.int64]
+_THREADS = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'people')
+
+
+class Picture(abc.ABC):
+    """
+    An image that parts can be had of, in linear light.
+
+    Parameters
+    ----------
+    size_px
+        [2], its width and height.
+    device
+        Where the parts are.
+    """
+
+    def __init__(self, size_px: tuple[int, int], device: torch.device) -> None:
+        self.size_px = np.array(size_px)
+        self.device = device
+
+    @abc.abstractmethod
+    def linear_light(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
+        """
+        Return parts of the image at a level of its pyramid, gamma-decoded.
+
+        Parameters
+        ----------
+        low_px
+            [P, 2], the parts' upper left pixels at that level.
+        high_px
+            [P, 2], where they end, beyond their lower right pixels; all are of one size.
+        level
+            How often the image is halved.
+
+        Returns
+        -------
+        [P, 3, h, w], float32.
+        """
+
+    @abc.abstractmethod
+    def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
+        """
+        Sample several people's crops, in the batches that suit the device.
+
+        Parameters
+        ----------
+        levels
+            [P, A], the level of the pyramid for each of a person's crops.
+        sample
+            Is given a batch [P', A'] of crops, those of a person in a row, as indices from 0 to
+            P x A, and a level.  Crops of the batch that have another level are not to be kept.
+        """
+
+
+class HostPicture(Picture):
+    """
+    An image in this machine's memory; only what is asked for is decoded.
+
+    Parameters
+    ----------
+    image
+        [H, W, 3], uint8, RGB; it is not copied.
+    """
+
+    def __init__(self, image: ImageArray) -> None:
+        super().__init__((image.shape[1], image.shape[0]), torch.device('cpu'))
+        self._image = image
+
+    def linear_light(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
+        """Return parts of the image; see `Picture`."""
+        parts = [decoded(self._image, low, high, level) for low, high in zip(low_px, high_px)]
+        return torch.from_numpy(np.stack(parts) if len(parts) > 1 else parts[0][None]).permute(
+            0, 3, 1, 2
+        )
+
+    def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
+        """Sample one person after the other, each from a part of its own size."""
+        crops = np.arange(levels.size).reshape(levels.shape)
+        batches = [
+            (own[at == level][None], level)
+            for own, at in zip(crops, levels)
+            for level in np.unique(at).tolist()
+        ]
+        # Decoding and sampling let other threads run meanwhile.
+        list(_THREADS.map(lambda batch: sample(*batch), batches))
+
+
+class DevicePicture(Picture):
+    """
+    An image whose bytes are brought to a device, once.
+
+    Parameters
+    ----------
+    image
+        [H, W, 3], uint8, RGB.
+    device
+        Where to.
+    """
+
+    def __init__(self, image: ImageArray, device: torch.device) -> None:
+        super().__init__((image.shape[1], image.shape[0]), device)
+        # Tensors have no negative strides.
+        self._blue_first = image.strides[2] < 0
+        if self._blue_first:
+            image = image[..., ::-1]
+        if min(image.strides) < 0:
+            image = np.ascontiguousarray(image)
+        with warnings.catch_warnings():
+            # A message's memory is not to be written to, and nobody does.
+            warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
+            self._pixels = torch.from_numpy(image).to(device, non_blocking=True)
+
+    def linear_light(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
+        """Return parts of the image; see `Picture`."""
+        step = 2**level
+        width, height = step * (high_px - low_px).max(axis=0)
+        left, top = torch.from_numpy(step * low_px.T).to(self.device, non_blocking=True)
+        columns = left[:, None] + torch.arange(width, device=self.device)
+        rows = top[:, None] + torch.arange(height, device=self.device)
+        parts = self._pixels[rows[:, :, None], columns[:, None, :]]
+        if self._blue_first:
+            parts = parts.flip(-1)
+        light = parts.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        light.div_(255).pow_(GAMMA)
+        for _ in range(level):
+            light = functional.avg_pool2d(light, 2)
+        return light
+
+    def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
+        """Sample all people of a level at once."""
+        crops = np.arange(levels.size).reshape(levels.shape)
+        for level in np.unique(levels).tolist():
+            people = np.flatnonzero((levels == level).any(axis=1))
+            sample(crops[people], level)
+
+
+def picture_on(image: ImageArray, device: torch.device) -> Picture:
+    """Return an image [H, W, 3], uint8, RGB, to be sampled on a device."""
+    return HostPicture(image) if device.type == 'cpu' else DevicePicture(image, device)

@@ -1,0 +1,141 @@
+"""Running MeTRAbs's network on the CPU with OpenVINO."""
+
+from __future__ import annotations
+
+import pathlib
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import metrabs_ros
+from metrabs_ros.engines.cache import EngineCache
+from metrabs_ros.engines.crops import in_batches, weights_hash
+from metrabs_ros.engines.torch import fuse_norms
+from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
+
+BATCH_SIZES = (1, 2, 3, 4)
+"""Larger batches are no quicker for each crop, and each size is prepared at the start."""
+TYPES = {'fp32': 'f32', 'bf16': 'bf16'}
+NETWORK_FILE = 'network.xml'
+
+
+class OpenVinoCropEngine:
+    """
+    Runs the network with OpenVINO.
+
+    The heatmaps are OpenVINO's; the soft-argmax over them is torch's, in fp32 whatever the
+    precision.
+
+    Parameters
+    ----------
+    model
+        The network, which becomes the engine's own.
+    config
+        What kind of network.
+    precision
+        ``fp32`` or ``bf16``.
+    cache
+        Where converted networks are.
+    threads
+        How many to use; 0 takes one for each core.
+
+    Raises
+    ------
+    ImportError
+        If the package openvino is not installed.
+    """
+
+    def __init__(
+        self,
+        model: CropModel,
+        config: MetrabsConfig,
+        precision: str,
+        cache: EngineCache,
+        threads: int = 0,
+    ) -> None:
+        import openvino
+
+        self._heads = model.heatmap_heads
+        options: dict[str, Any] = {
+            'PERFORMANCE_HINT': 'LATENCY',
+            'INFERENCE_PRECISION_HINT': TYPES[precision],
+        }
+        if threads:
+            options['INFERENCE_NUM_THREADS'] = threads
+
+        def read(folder: pathlib.Path) -> Any:
+            # Read whole: mapped files would have to stay where they are.
+            core = openvino.Core()
+            core.set_property({'ENABLE_MMAP': False})
+            return core.compile_model(core.read_model(folder / NETWORK_FILE), 'CPU', options)
+
+        key = cache_key(model, config)
+        compiled = cache.load(key, lambda folder: _convert(model, config, folder), read)
+        self._request = compiled.create_infer_request()
+        for size in BATCH_SIZES:
+            self(torch.zeros(size, 3, config.side_px, config.side_px))
+
+    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the points in crops; see `CropEngine`."""
+        parts = []
+        for rows, size in in_batches(len(crops), BATCH_SIZES):
+            batch = crops[rows]
+            if len(batch) < size:
+                batch = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
+            self._request.infer({0: batch.contiguous().numpy()}, share_inputs=True)
+            heatmaps = torch.from_numpy(self._request.get_output_tensor(0).data)
+            # The tensor is OpenVINO's own, and is overwritten by the next batch.
+            parts.append(self._heads.points(heatmaps[: rows.stop - rows.start]))
+        image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
+        return image_points_px, metric_points_mm
+
+
+class Heatmaps(nn.Module):
+    """
+    The part of the network that ends with the heatmaps.
+
+    Parameters
+    ----------
+    model
+        The whole.
+    """
+
+    def __init__(self, model: CropModel) -> None:
+        super().__init__()
+        self._model = model
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Return the heatmaps [N, C, H, W] of crops [N, 3, side, side]."""
+        return self._model.heatmaps(crops)
+
+
+def _convert(model: CropModel, config: MetrabsConfig, folder: pathlib.Path) -> None:
+    import openvino
+
+    fuse_norms(model.eval())
+    shape = (3, config.side_px, config.side_px)
+    example = torch.zeros(1, *shape)
+    with torch.inference_mode(), warnings.catch_warnings():
+        # OpenVINO reads other forms as well, in three times the time.
+        warnings.simplefilter('ignore', DeprecationWarning)
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            Heatmaps(model), example, check_trace=False
+        )
+        network = openvino.convert_model(traced, example_input=example, input=[(-1, *shape)])
+    openvino.save_model(network, folder / NETWORK_FILE, compress_to_fp16=False)
+
+
+def cache_key(model: CropModel, config: MetrabsConfig) -> dict[str, str]:
+    """Return all that a converted network depends on."""
+    import openvino
+
+    return {
+        'engine': 'the OpenVINO network',
+        'weights': weights_hash(model),
+        'network': repr(config),
+        'torch': torch.__version__,
+        'openvino': openvino.__version__,
+        'metrabs_ros': metrabs_ros.__version__,
+    }

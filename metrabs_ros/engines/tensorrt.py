@@ -1,0 +1,132 @@
+"""
+Running MeTRAbs's network with TensorRT, by torch_tensorrt.
+
+An engine is built for one kind of GPU and one set of versions, which takes minutes, and kept in
+the engine cache.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pathlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import metrabs_ros
+from metrabs_ros.engines.cache import EngineCache
+from metrabs_ros.engines.crops import DTYPES, LARGEST_BATCH, in_batches, weights_hash
+from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
+
+USUAL_BATCH = 4
+"""What an engine is to be quickest at."""
+ENGINE_FILE = 'engine.ep'
+
+
+class TensorRtEngine:
+    """
+    Runs the network as a TensorRT engine.
+
+    Parameters
+    ----------
+    model
+        The network, which becomes the engine's own.
+    config
+        What kind of network.
+    device
+        The GPU.
+    precision
+        ``fp32``, ``fp16`` or ``bf16``; the soft-argmax is always in fp32.
+    cache
+        Where built engines are.
+
+    Raises
+    ------
+    ImportError
+        If torch_tensorrt is not installed.
+    """
+
+    def __init__(
+        self,
+        model: CropModel,
+        config: MetrabsConfig,
+        device: torch.device,
+        precision: str,
+        cache: EngineCache,
+    ) -> None:
+        self._side_px = config.side_px
+        self._device = device
+        key = cache_key(model, config, device, precision)
+        model = model.eval().to(device, DTYPES[precision])
+        self._network = cache.load(key, lambda folder: self._build(model, folder), self._read)
+
+    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the points in crops; see `CropEngine`."""
+        with torch.inference_mode():
+            parts = [
+                self._network(crops[rows].contiguous())
+                for rows, _ in in_batches(len(crops), (LARGEST_BATCH,))
+            ]
+        image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
+        return image_points_px, metric_points_mm
+
+    def _build(self, model: CropModel, folder: pathlib.Path) -> None:
+        import torch_tensorrt
+
+        shape = (3, self._side_px, self._side_px)
+        batch = torch.export.Dim('batch', min=1, max=LARGEST_BATCH)
+        dynamic_shapes = {'crops': {0: batch}}
+        # A batch of one would be taken for a constant.
+        example = torch.zeros(USUAL_BATCH, *shape, device=self._device)
+        exported = torch.export.export(model, (example,), dynamic_shapes=dynamic_shapes)
+        compiled = torch_tensorrt.dynamo.compile(
+            exported,
+            arg_inputs=[
+                torch_tensorrt.Input(
+                    min_shape=(1, *shape),
+                    opt_shape=(USUAL_BATCH, *shape),
+                    max_shape=(LARGEST_BATCH, *shape),
+                    dtype=torch.float32,
+                )
+            ],
+            device=self._device,
+            require_full_compilation=True,
+        )
+        torch_tensorrt.save(
+            compiled,
+            str(folder / ENGINE_FILE),
+            output_format='exported_program',
+            arg_inputs=[example],
+            dynamic_shapes=dynamic_shapes,
+        )
+
+    def _read(self, folder: pathlib.Path) -> Any:
+        import torch_tensorrt
+
+        return torch_tensorrt.load(str(folder / ENGINE_FILE)).module()
+
+
+def cache_key(
+    model: CropModel, config: MetrabsConfig, device: torch.device, precision: str
+) -> dict[str, str]:
+    """Return all that an engine depends on."""
+    gpu = torch.cuda.get_device_properties(device)
+    versions = {name: _version(name) for name in ('torch', 'torch_tensorrt', 'tensorrt')}
+    return {
+        'engine': 'the TensorRT engine',
+        'weights': weights_hash(model),
+        'network': repr(config),
+        'precision': precision,
+        'batch': f'1 to {LARGEST_BATCH}, best at {USUAL_BATCH}',
+        'gpu': f'{gpu.name}, compute capability {gpu.major}.{gpu.minor}',
+        **versions,
+        'metrabs_ros': metrabs_ros.__version__,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return 'unknown'
