@@ -1,0 +1,200 @@
+"""
+TensorRT is called as torch_tensorrt wants to be called, and its engines are kept.
+
+No GPU is needed: the calls are held to the signatures in the real package's source, and a
+stand-in exports instead of compiling.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.machinery
+import inspect
+import subprocess
+import sys
+import types
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from metrabs_ros import cli
+from metrabs_ros.engines import choice, tensorrt
+from metrabs_ros.engines.cache import EngineCache
+from metrabs_ros.engines.choice import Choice
+from metrabs_ros.engines.tensorrt import TensorRtEngine
+from metrabs_ros.models.checkpoint import read_checkpoint
+
+CPU = torch.device('cpu')
+WHEEL = 'torch-tensorrt==2.13.0'
+SOURCES = {
+    'compile': 'torch_tensorrt/dynamo/_compiler.py',
+    'save': 'torch_tensorrt/_compile.py',
+    'load': 'torch_tensorrt/_compile.py',
+}
+INPUT_SOURCE = 'torch_tensorrt/_Input.py'
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """Return the real package, unread; it cannot be imported without TensorRT."""
+    folder = tmp_path_factory.mktemp('wheel')
+    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', WHEEL]
+    if subprocess.run([*command, '--dest', folder], check=False).returncode:
+        pytest.skip(f'{WHEEL} cannot be downloaded here')
+    with zipfile.ZipFile(next(folder.glob('*.whl'))) as archive:
+        yield archive
+
+
+def signature_of(source, name):
+    """Return the signature of a function from its source."""
+    tree = ast.parse(source)
+    found = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
+    kinds = inspect.Parameter
+    of = found.args
+    positional = [*of.posonlyargs, *of.args]
+    required = len(positional) - len(of.defaults)
+    parameters = [
+        kinds(a.arg, kinds.POSITIONAL_OR_KEYWORD, default=kinds.empty if i < required else None)
+        for i, a in enumerate(positional)
+    ]
+    parameters += [
+        kinds(a.arg, kinds.KEYWORD_ONLY, default=kinds.empty if default is None else None)
+        for a, default in zip(of.kwonlyargs, of.kw_defaults)
+    ]
+    has_rest = of.kwarg is not None
+    return inspect.Signature(parameters), has_rest
+
+
+@dataclasses.dataclass
+class Compiled:
+    """What the stand-in makes of an exported network."""
+
+    exported: torch.export.ExportedProgram
+
+
+class TorchTensorRt(types.ModuleType):
+    """A torch_tensorrt that takes only what the real one takes, and leaves the rest to torch."""
+
+    __version__ = '2.13.0'
+
+    def __init__(self, wheel):
+        super().__init__('torch_tensorrt')
+        self.__spec__ = importlib.machinery.ModuleSpec('torch_tensorrt', None)
+        self.wheel = wheel
+        self.calls = []
+        self.dynamo = types.SimpleNamespace(compile=self._compile)
+
+    def _check(self, name, arguments, keywords):
+        source = self.wheel.read(SOURCES[name]).decode()
+        signature, _ = signature_of(source, name)
+        # What only a rest of keywords would take is a misspelling.
+        signature.bind(*arguments, **keywords)
+        self.calls.append((name, keywords))
+
+    def Input(self, **keywords):
+        documented = self.wheel.read(INPUT_SOURCE).decode()
+        assert all(f'{name} (' in documented for name in keywords)
+        return types.SimpleNamespace(**keywords)
+
+    def _compile(self, *arguments, **keywords):
+        self._check('compile', arguments, keywords)
+        assert arguments[0].range_constraints
+        return Compiled(arguments[0])
+
+    def save(self, *arguments, **keywords):
+        self._check('save', arguments, keywords)
+        torch.export.save(arguments[0].exported, arguments[1])
+
+    def load(self, *arguments, **keywords):
+        self._check('load', arguments, keywords)
+        return torch.export.load(arguments[0])
+
+
+@pytest.fixture
+def torch_tensorrt(wheel, monkeypatch):
+    package = TorchTensorRt(wheel)
+    monkeypatch.setitem(sys.modules, 'torch_tensorrt', package)
+    gpu = types.SimpleNamespace(name='NVIDIA Stand-in', major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: gpu)
+    return package
+
+
+@pytest.fixture
+def checkpoint(checkpoint_folder):
+    return read_checkpoint(checkpoint_folder('s_centered'))
+
+
+def engine(checkpoint, root, precision='fp32'):
+    return TensorRtEngine(
+        checkpoint.crop_model, checkpoint.config, CPU, precision, EngineCache(root)
+    )
+
+
+def test_it_is_built_once_as_the_real_package_wants_and_gives_the_networks_points(
+    torch_tensorrt, checkpoint, tmp_path
+):
+    crops = torch.rand(3, 3, 256, 256)
+    with torch.inference_mode():
+        expected = checkpoint.crop_model(crops)
+    for found in (engine(checkpoint, tmp_path)(crops), engine(checkpoint, tmp_path)(crops)):
+        for points, right in zip(found, expected):
+            np.testing.assert_allclose(points, right, atol=0.05)
+    assert [name for name, _ in torch_tensorrt.calls] == ['compile', 'save', 'load', 'load']
+    compiled = torch_tensorrt.calls[0][1]
+    assert compiled['require_full_compilation'] is True
+    (shapes,) = compiled['arg_inputs']
+    assert (shapes.min_shape[0], shapes.max_shape[0]) == (1, 64)
+
+
+def test_batches_are_as_large_as_the_engine_takes(torch_tensorrt, checkpoint):
+    sizes = []
+
+    def network(crops):
+        sizes.append(len(crops))
+        return crops[:, 0, :2, :2], crops[:, 0, :2, :3]
+
+    class Ready:
+        def load(self, key, build, read):
+            return network
+
+    run = TensorRtEngine(checkpoint.crop_model, checkpoint.config, CPU, 'fp32', Ready())
+    points, _ = run(torch.arange(130.0).view(-1, 1, 1, 1).expand(130, 3, 8, 8))
+    assert sizes == [64, 64, 2]
+    assert (points[:, 0, 0] == torch.arange(130.0)).all()
+
+
+def test_the_key_is_all_that_an_engine_depends_on(torch_tensorrt, checkpoint, monkeypatch):
+    def key(precision='fp16'):
+        return tensorrt.cache_key(checkpoint.crop_model, checkpoint.config, CPU, precision)
+
+    keys = [key(), key('fp32')]
+    monkeypatch.setattr(tensorrt, '_version', lambda package: '1.2.3')
+    keys.append(key('fp16'))
+    gpu = types.SimpleNamespace(name='NVIDIA Other', major=8, minor=7)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: gpu)
+    keys.append(key('fp16'))
+    with torch.no_grad():
+        checkpoint.crop_model.heatmap_heads.conv_final.bias[0] += 1e-3
+    keys.append(key('fp16'))
+    assert len({str(key) for key in keys}) == len(keys)
+    assert 'compute capability 8.7' in keys[-1]['gpu']
+
+
+def test_build_engine_puts_it_into_the_cache(
+    torch_tensorrt, checkpoint_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
+    on_stand_in = Choice('tensorrt', 'fp32', 'cpu', 'the stand-in exports there')
+    monkeypatch.setattr(choice, 'choose', lambda *asked: on_stand_in)
+    folder = str(checkpoint_folder('s_centered'))
+    assert cli.main(['build-engine', folder, '--precision', 'fp32']) == 0
+    assert 'tensorrt in fp32 on cpu' in capsys.readouterr().out
+    assert list(tmp_path.glob('engines/*/engine.ep'))
+
+
+def test_build_engine_without_a_gpu_says_what_is_missing(checkpoint_folder, capsys):
+    assert cli.main(['build-engine', str(checkpoint_folder('s_centered'))]) == 1
+    assert 'needs an NVIDIA GPU' in capsys.readouterr().err
