@@ -15,3 +15,8 @@ def describe() -> str:
             processor = line.split(':')[1].strip()
             break
     return f'{processor}, {os.cpu_count()} cores, Python {platform.python_version()}'
+
+
+def calculates_in_bf16() -> bool:
+    """Tell whether the processor has instructions for bfloat16."""
+    return 'avx512_bf16' in pathlib.Path('/proc/cpuinfo').read_text()

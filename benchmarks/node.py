@@ -27,7 +27,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from metrabs_ros import demo
+from metrabs_ros.node.camera_stream import Frame, Look
 from metrabs_ros.node.pose_node import PoseNode
+from metrabs_ros.node.settings import Settings
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import BLAZEPOSE_33
 
@@ -75,16 +77,16 @@ class TimedNode(PoseNode):
             np.arange(PEOPLE),
         )
 
-    def _people(self, *arguments: object) -> People:
+    def _people(self, looks: list[Look], current: Settings) -> list[People]:
         start_s = time.perf_counter()
         time.sleep(0.01)
         self._estimator_s = time.perf_counter() - start_s
-        return self._standing
+        return [self._standing]
 
-    def _receive(self, image: Image) -> None:
-        age = self.get_clock().now() - RclpyTime.from_msg(image.header.stamp)
-        self.latencies.add('stamp to callback', age.nanoseconds * 1e-9)
-        super()._receive(image)
+    def _receive(self, frame: Frame) -> None:
+        age = self.get_clock().now() - RclpyTime.from_msg(frame.image.header.stamp)
+        self.record.latencies.add('stamp to callback', age.nanoseconds * 1e-9)
+        super()._receive(frame)
 
     def _tell_age(self, header: Header) -> None:
         age = self.get_clock().now() - RclpyTime.from_msg(header.stamp)
@@ -127,13 +129,13 @@ def main() -> None:
         'image stamp to publish less the estimator, 1080p rgb8 at 30 Hz, '
         f'{PEOPLE} people of 33 joints: median {np.median(overhead_ms):.1f} ms, 95th percentile '
         f'{np.percentile(overhead_ms, 95):.1f} ms over {len(overhead_ms)} frames; dropped: '
-        f'{node.drops.counts()}'
+        f'{node.record.drops.counts()}'
     )
     print(
         f'    of these, to a subscriber that does nothing: median {np.median(bare_ms):.1f} ms, '
         f'95th percentile {np.percentile(bare_ms, 95):.1f} ms'
     )
-    for stage, percentiles in node.latencies.percentiles().items():
+    for stage, percentiles in node.record.latencies.percentiles().items():
         print(f'    {stage}: {percentiles}')
     node.stop()
     node.destroy_node()

@@ -17,8 +17,6 @@ import urllib.error
 import urllib.request
 from typing import Any, BinaryIO
 
-from tqdm import tqdm
-
 _LOG = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 18
@@ -135,6 +133,9 @@ class Download:
         return total is None or self._bytes_there() == total
 
     def _copy(self, response: Any, part: BinaryIO, there: int, total: int | None) -> None:
+        # Who has the weights does without.
+        from tqdm import tqdm
+
         # Without a terminal a bar would fill a log; it then stays away.
         bar = tqdm(
             desc=self._target.name,

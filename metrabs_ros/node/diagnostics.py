@@ -8,10 +8,13 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from metrabs_ros.node.drops import Drops
 
 KEPT_LATENCIES = 300
 FAILED = 'failed: '
@@ -31,12 +34,17 @@ class Tally:
     worked_on
         Frames whose people were published.
     people
-        How many people there were in the last one.
+        How many people there were in the last one, for each camera.
     """
 
     images: int = 0
     worked_on: int = 0
-    people: int = 0
+    people: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def people_in_all(self) -> int:
+        """How many people there were in the last frames of all cameras."""
+        return sum(self.people.values())
 
 
 class Latencies:
@@ -94,6 +102,28 @@ class Report:
     time_s: float = dataclasses.field(default_factory=time.monotonic)
 
 
+class Record:
+    """
+    All that is counted and measured.
+
+    Parameters
+    ----------
+    logger
+        Where explanations go.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self.drops = Drops(logger)
+        self.fallbacks = Drops(logger)
+        self.tally = Tally()
+        self.latencies = Latencies()
+
+    def report(self) -> Report:
+        """Return how things are now."""
+        tally = dataclasses.replace(self.tally, people=dict(self.tally.people))
+        return Report(tally, self.drops.counts(), self.fallbacks.counts())
+
+
 def to_message(
     name: str, about: dict[str, str], stamp: Time, before: Report, now: Report
 ) -> DiagnosticArray:
@@ -118,7 +148,10 @@ def to_message(
     passed_s = max(now.time_s - before.time_s, 1e-3)
     values = {
         **about,
-        **dataclasses.asdict(now.tally),
+        'images': now.tally.images,
+        'worked_on': now.tally.worked_on,
+        'people': now.tally.people_in_all,
+        **{f'people of {name}': count for name, count in now.tally.people.items() if name},
         'images a second': f'{(now.tally.images - before.tally.images) / passed_s:.1f}',
         'frames a second': f'{(now.tally.worked_on - before.tally.worked_on) / passed_s:.1f}',
     }
@@ -148,7 +181,7 @@ def verdict(before: Report, now: Report) -> tuple[bytes, str]:
     fallbacks = _new_fallbacks(before, now)
     if fallbacks:
         return DiagnosticStatus.WARN, f'worked on with a fallback: {fallbacks[0]}'
-    return DiagnosticStatus.OK, f'{now.tally.people} people'
+    return DiagnosticStatus.OK, f'{now.tally.people_in_all} people'
 
 
 def _new_fallbacks(before: Report, now: Report) -> list[str]:

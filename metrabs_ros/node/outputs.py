@@ -28,17 +28,21 @@ class Outputs:
     ----------
     node
         Which publishes.
+    camera
+        The name of a camera, under which its topics are; empty if it is the only one.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, camera: str = '') -> None:
         self._node = node
-        self._skeletons = node.create_publisher(SkeletonArray, '~/skeletons', DEPTH)
-        self._markers = node.create_publisher(MarkerArray, '~/markers', DEPTH)
-        self._annotated = node.create_publisher(Image, '~/image_annotated', DEPTH)
+        # As from a node of its own in the camera's namespace.
+        topics = f'{camera}/{node.get_name()}' if camera else '~'
+        self._skeletons = node.create_publisher(SkeletonArray, f'{topics}/skeletons', DEPTH)
+        self._markers = node.create_publisher(MarkerArray, f'{topics}/markers', DEPTH)
+        self._annotated = node.create_publisher(Image, f'{topics}/image_annotated', DEPTH)
         self._transforms = TransformBroadcaster(node)
         self._write_markers = MarkerWriter()
-        # Two nodes on one robot have different namespaces, and all frames are in one tree.
-        namespace = transforms.frame_name(node.get_namespace().strip('/'))
+        # Two cameras on one robot have different namespaces, and all frames are in one tree.
+        namespace = transforms.frame_name(f'{node.get_namespace()}/{camera}'.strip('/'))
         self._namespace_prefix = f'{namespace}_' if namespace else ''
 
     def close(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -97,6 +99,12 @@ class Settings:
         True, "Drop poses that no person can take, and the same person's second pose."
     )
 
+    cameras: tuple[str, ...] = setting(
+        ('',),
+        'Several cameras for one model, by their namespaces: topics are CAMERA/image, '
+        "CAMERA/camera_info, CAMERA/pose/skeletons and so on; [''] for a single one without.",
+        fixed=True,
+    )
     image_transport: str = setting(
         'raw',
         'raw for sensor_msgs/Image on image, compressed for CompressedImage on image/compressed.',
@@ -150,7 +158,8 @@ def declare(node: Node) -> Settings:
     values = {}
     for field in dataclasses.fields(Settings):
         try:
-            parameter = node.declare_parameter(field.name, field.default, _descriptor(field))
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            parameter = node.declare_parameter(field.name, default, _descriptor(field))
         except Exception as error:
             raise ValueError(f'parameter {field.name}: {error}') from error
         values[field.name] = _checked(field, parameter.value)
@@ -195,6 +204,20 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
         value = str(value).lower()
     if about['choices'] and value not in about['choices']:
         raise ValueError(f'{field.name} is {value!r}; it must be one of {about["choices"]}')
+    if isinstance(field.default, tuple):
+        value = _checked_names(field.name, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{field.name} is {value}; it must be a finite number')
     return value
+
+
+def _checked_names(parameter: str, names: Sequence[str]) -> tuple[str, ...]:
+    if len(set(names)) != len(names) or not names:
+        raise ValueError(f'{parameter} is {list(names)}; it must name each camera once')
+    for name in names:
+        if not re.fullmatch(r'[A-Za-z_/][A-Za-z0-9_/]*', name) and list(names) != ['']:
+            raise ValueError(
+                f'{parameter} has {name!r}; a namespace has letters, digits, _ and /, and begins '
+                'with no digit'
+            )
+    return tuple(names)

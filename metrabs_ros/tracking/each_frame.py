@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.estimator import Options, PoseEstimator, Poses
+from metrabs_ros.estimator import Options, PoseEstimator, Poses, View
 from metrabs_ros.people import UNKNOWN_ID, People, inside_image
 from metrabs_ros.skeleton import Skeleton
 
@@ -32,7 +33,7 @@ class EachFrame:
 
     def __init__(self, estimator: PoseEstimator, options: Options) -> None:
         self.options = options
-        self._estimator = estimator
+        self.estimator = estimator
         self._next_id = 1
         self._before: People | None = None
 
@@ -55,16 +56,11 @@ class EachFrame:
         -------
         People with ids, with all joints of the network, camera frame.
         """
-        poses = self._estimator.find_people(image, camera, self.options)
-        return self._met(poses, image.shape)
+        return people_in_each([self], [View(image, camera)], [None])[0]
 
-    def at_boxes(self, image: ImageArray, camera: Camera, boxes: Boxes) -> People:
-        """Return the people in boxes of the stream's next image, as calling this does."""
-        poses = self._estimator.pose_people(image, camera, boxes.boxes_px, self.options)
-        return self._met(dataclasses.replace(poses, scores=boxes.scores), image.shape)
-
-    def _met(self, poses: Poses, image_shape: tuple[int, ...]) -> People:
-        found = as_people(poses, self._estimator.skeleton, image_shape)
+    def meet(self, poses: Poses, image_shape: tuple[int, ...]) -> People:
+        """Return the people in the stream's next image, whose poses are known."""
+        found = as_people(poses, self.estimator.skeleton, image_shape)
         people = dataclasses.replace(found, ids=self._ids(found))
         self._before = people
         return people
@@ -85,6 +81,37 @@ class EachFrame:
         ids[new] = self._next_id + np.arange(len(new))
         self._next_id += len(new)
         return ids
+
+
+def people_in_each(
+    streams: Sequence[EachFrame], views: Sequence[View], boxes: Sequence[Boxes | None]
+) -> list[People]:
+    """
+    Find the people in the next images of several streams, with one run of the network for all.
+
+    Parameters
+    ----------
+    streams
+        Of one estimator, with the same options.
+    views
+        The image of each.
+    boxes
+        Where people are, for those streams of which somebody else says so.
+    """
+    estimator, options = streams[0].estimator, streams[0].options
+    poses: dict[int, Poses] = {}
+    searched = [i for i, own in enumerate(boxes) if own is None]
+    if searched:
+        found = estimator.find_people_in([views[i] for i in searched], options)
+        poses.update(zip(searched, found))
+    known = [(i, own) for i, own in enumerate(boxes) if own is not None]
+    if known:
+        at_boxes = estimator.pose_people_in(
+            [views[i] for i, _ in known], [own.boxes_px for _, own in known], options
+        )
+        for (i, own), its in zip(known, at_boxes):
+            poses[i] = dataclasses.replace(its, scores=own.scores)
+    return [stream.meet(poses[i], views[i].image.shape) for i, stream in enumerate(streams)]
 
 
 def as_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) -> People:

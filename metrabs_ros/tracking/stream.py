@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.estimator import Options, PoseEstimator
+from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.estimator import Options, PoseEstimator, View
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator
 from metrabs_ros.people import People
-from metrabs_ros.tracking.each_frame import EachFrame
+from metrabs_ros.tracking.each_frame import EachFrame, people_in_each
 from metrabs_ros.tracking.follow import PeopleFollower
 
 
@@ -47,3 +49,24 @@ def people_in_stream(model: PoseEstimator, options: Options) -> PeopleFinder:
     if isinstance(model, BlazePoseEstimator):
         return PeopleFollower(model, options)
     return EachFrame(model, options)
+
+
+def people_in_views(
+    finders: Sequence[PeopleFinder], views: Sequence[View], boxes: Sequence[Boxes | None]
+) -> list[People]:
+    """
+    Find the people in the next images of several streams that share a model.
+
+    Parameters
+    ----------
+    finders
+        Of each stream.
+    views
+        The image of each.
+    boxes
+        Where people are, for those streams of which somebody else says so.
+    """
+    each_frame = [finder for finder in finders if isinstance(finder, EachFrame)]
+    if len(each_frame) == len(finders):
+        return people_in_each(each_frame, views, boxes)
+    return [find(view.image, view.camera) for find, view in zip(finders, views)]

@@ -69,6 +69,12 @@ class Robot(Node):
         """Wait for the skeletons of an image."""
         return wait_for(lambda: [s for s in self.skeletons if s.header.stamp == stamp])[0]
 
+    def wait_for_the_node(self, compressed=False):
+        """Wait until the node hears this camera, and is heard."""
+        wait_for(lambda: compressed or self.images.get_subscription_count())
+        wait_for(lambda: self.count_publishers('pose/skeletons'))
+        wait_for(lambda: self.infos.get_subscription_count())
+
     def dropped(self):
         """Return the drops by cause that the diagnostics tell of."""
         values = self.diagnostics[-1].status[0].values if self.diagnostics else []
@@ -150,28 +156,30 @@ def running(*nodes):
 
 
 @contextlib.contextmanager
-def pose_node(model=None, active=True, namespace='', **parameters):
-    """Run the node, with a robot around it; without a model with one of its own."""
+def pose_node(model=None, active=True, namespace='', robots=None, **parameters):
+    """
+    Run the node, with a robot around it; without a model with one of its own.
+
+    Several robots have a namespace each.
+    """
     rclpy.init()
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
     load = None if model is None else (lambda settings: model)
     node = PoseNode(load, parameter_overrides=overrides, namespace=namespace)
-    robot = Robot(namespace)
+    around = [Robot(name) for name in robots or [namespace]]
     try:
         if active:
             node.trigger_configure()
             node.trigger_activate()
-        with running(node, robot):
-            if active:
-                compressed = parameters.get('image_transport') == 'compressed'
-                wait_for(lambda: compressed or robot.images.get_subscription_count())
-                wait_for(lambda: robot.count_publishers('pose/skeletons'))
-                wait_for(lambda: robot.infos.get_subscription_count())
-            yield node, robot
+        with running(node, *around):
+            for robot in around if active else ():
+                robot.wait_for_the_node(parameters.get('image_transport') == 'compressed')
+            yield node, *around
     finally:
         node.stop()
-        robot.listener.unregister()
-        for spun in (node, robot):
+        for robot in around:
+            robot.listener.unregister()
+        for spun in (node, *around):
             spun.destroy_node()
         rclpy.shutdown()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from metrabs_ros.node.drops import Drops
-from metrabs_ros.node.newest import NewestFrame
+from metrabs_ros.node.newest import NewestFrames
 
 
 class Log:
@@ -17,23 +17,32 @@ class Log:
 
 
 def test_a_newer_frame_takes_the_place_of_an_older_one():
-    newest = NewestFrame()
-    assert newest.put(1) is False
-    assert newest.put(2) is True
-    assert newest.take() == 2
+    newest = NewestFrames()
+    assert newest.put('left', 1) is False
+    assert newest.put('left', 2) is True
+    assert newest.take() == [2]
+
+
+def test_frames_of_different_cameras_wait_side_by_side():
+    newest = NewestFrames()
+    assert not newest.put('left', 1)
+    assert not newest.put('right', 2)
+    assert newest.put('left', 3)
+    assert newest.take() == [3, 2]
+    assert newest.take_waiting() == []
 
 
 def test_take_waits_for_a_frame():
-    newest = NewestFrame()
-    threading.Timer(0.05, newest.put, [7]).start()
-    assert newest.take() == 7
+    newest = NewestFrames()
+    threading.Timer(0.05, newest.put, ['left', 7]).start()
+    assert newest.take() == [7]
 
 
 def test_closing_ends_the_wait():
-    newest = NewestFrame()
+    newest = NewestFrames()
     threading.Timer(0.05, newest.close).start()
     assert newest.take() is None
-    newest.put(1)
+    newest.put('left', 1)
     assert newest.take() is None
 
 

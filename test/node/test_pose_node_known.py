@@ -174,7 +174,7 @@ def test_images_in_no_frame_are_worked_on_without_transforms():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         header = Header(stamp=Time(sec=5))
         assert len(robot.answer_to(robot.send(BLACK, header=header)).skeletons) == 1
-        assert node.fallbacks.counts() == {'image without frame_id': 1}
+        assert node.record.fallbacks.counts() == {'image without frame_id': 1}
         assert not robot.transforms.all_frames_as_string()
 
 
@@ -182,20 +182,20 @@ def test_without_the_transform_it_falls_back_and_tells_or_drops():
     with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=0.05) as (node, robot):
         answer = robot.answer_to(robot.send(BLACK))
         assert answer.header.frame_id == 'camera_optical_frame'
-        assert node.fallbacks.counts() == {'no transform to map': 1}
+        assert node.record.fallbacks.counts() == {'no transform to map': 1}
         set_parameters(robot, tf_fallback='drop')
         robot.send(BLACK)
-        wait_for(lambda: node.drops.counts().get('no transform to map') == 1)
+        wait_for(lambda: node.record.drops.counts().get('no transform to map') == 1)
 
 
 def test_a_camera_without_calibration_is_refused_or_guessed():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         robot.send(BLACK, k=[0.0] * 9)
-        wait_for(lambda: node.drops.counts().get('camera not calibrated'))
+        wait_for(lambda: node.record.drops.counts().get('camera not calibrated'))
         assert status(robot)[0].level == b'\x01'
         set_parameters(robot, default_fov_degrees=60.0)
         assert robot.answer_to(robot.send(BLACK, k=[0.0] * 9)).skeletons
-        assert node.fallbacks.counts() == {'camera not calibrated': 1}
+        assert node.record.fallbacks.counts() == {'camera not calibrated': 1}
 
 
 def image_message(stamp):
@@ -224,7 +224,7 @@ def test_a_calibration_that_was_sent_once_before_holds_for_all_images():
 def test_images_without_any_camera_info_are_told_of():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         robot.images.publish(image_message(robot.get_clock().now().to_msg()))
-        wait_for(lambda: node.drops.counts().get('no camera_info'))
+        wait_for(lambda: node.record.drops.counts().get('no camera_info'))
 
 
 def test_rectified_images_are_taken_by_p():
@@ -282,7 +282,7 @@ def test_boxes_come_from_ones_own_detector():
         assert [s.box_left for s in skeletons] == [10, 90]
         assert [s.confidence for s in skeletons] == [0.75, 0.75]
         robot.send(BLACK)
-        wait_for(lambda: node.drops.counts().get('no detections'))
+        wait_for(lambda: node.record.drops.counts().get('no detections'))
 
 
 def test_the_annotated_image_is_made_for_who_looks_at_it():
@@ -303,7 +303,7 @@ def test_it_can_be_disabled_and_everybody_forgotten():
         assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
         assert ask(robot, SetBool, 'pose/enable', data=False)[0].success
         robot.send(BLACK)
-        wait_for(lambda: node.drops.counts().get('disabled'))
+        wait_for(lambda: node.record.drops.counts().get('disabled'))
         assert ask(robot, SetBool, 'pose/enable', data=True)[0].success
         assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
         assert ask(robot, Trigger, 'pose/reset')[0].success
@@ -412,4 +412,4 @@ def test_under_overload_skeletons_are_never_older_than_two_model_times():
         wait_for(lambda: len(ages_s) > 5)
         # And what a busy machine needs to hand them on.
         assert max(ages_s) < 2 * 0.3 + 0.1
-        assert node.drops.counts()['newer frame'] > 20
+        assert node.record.drops.counts()['newer frame'] > 20

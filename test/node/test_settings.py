@@ -16,16 +16,18 @@ PROJECT = pathlib.Path(__file__).parents[2]
 
 
 def test_the_shown_file_and_the_table_are_the_same():
-    shown = yaml.safe_load((PROJECT / 'config' / 'pose.yaml').read_text())
-    assert shown['/**/pose']['ros__parameters'] == dataclasses.asdict(Settings())
-    assert list(shown['/**/pose']['ros__parameters']) == list(dataclasses.asdict(Settings()))
+    file = yaml.safe_load((PROJECT / 'config' / 'pose.yaml').read_text())
+    shown, table = file['/**/pose']['ros__parameters'], dataclasses.asdict(Settings())
+    table['cameras'] = list(table['cameras'])
+    assert shown == table
+    assert list(shown) == list(table)
 
 
 @pytest.mark.parametrize('field', dataclasses.fields(Settings), ids=lambda field: field.name)
 def test_every_parameter_is_described_and_its_default_fits(field):
     about = field.metadata
     assert about['description'].endswith('.')
-    assert isinstance(field.default, bool | int | float | str)
+    assert isinstance(field.default, bool | int | float | str | tuple)
     if about['low'] is not None:
         assert about['low'] <= field.default <= about['high']
     if about['choices']:
@@ -44,3 +46,14 @@ def test_changes_are_taken_together_or_not_at_all():
     with pytest.raises(ValueError, match="tf is 'some'"):
         settings.changed(before, [*good, Parameter('tf', value='some')])
     assert settings.changed(before, [Parameter('use_sim_time', value=True)]) == before
+
+
+@pytest.mark.parametrize('names', [[], ['a', 'a'], ['', 'a'], ['1st'], ['a b'], ['a', '-']])
+def test_cameras_need_names_that_topics_can_have(names):
+    with pytest.raises(ValueError, match='cameras '):
+        settings.changed(Settings(), [Parameter('cameras', Parameter.Type.STRING_ARRAY, names)])
+
+
+def test_cameras_are_named_in_their_order():
+    found = settings.changed(Settings(), [Parameter('cameras', value=['front', 'rear/left'])])
+    assert found.cameras == ('front', 'rear/left')

@@ -12,7 +12,8 @@ PATIENCE_S = 5.0
 def test_frames_that_wait_give_way_to_newer_ones_unless_they_are_kept():
     started, go_on, done = threading.Semaphore(0), threading.Semaphore(0), []
 
-    def work(frame, worker):
+    def work(frames, worker):
+        (frame,) = frames
         started.release()
         assert go_on.acquire(timeout=PATIENCE_S)
         if frame == 1:
@@ -22,15 +23,15 @@ def test_frames_that_wait_give_way_to_newer_ones_unless_they_are_kept():
         done.append(frame)
 
     worker = Worker(work)
-    assert not worker.put(1)
+    assert not worker.put('camera', 1)
     assert started.acquire(timeout=PATIENCE_S)
-    assert not worker.put(2)
-    assert worker.put(3)
+    assert not worker.put('camera', 2)
+    assert worker.put('camera', 3)
     go_on.release()
     assert started.acquire(timeout=PATIENCE_S)
     # 3 is kept, so that 4 takes nobody's place, and 5 takes that of 4.
-    assert not worker.put(4)
-    assert worker.put(5)
+    assert not worker.put('camera', 4)
+    assert worker.put('camera', 5)
     for _ in range(3):
         go_on.release()
     assert started.acquire(timeout=PATIENCE_S)
@@ -42,9 +43,9 @@ def test_frames_that_wait_give_way_to_newer_ones_unless_they_are_kept():
 
 def test_after_the_stop_nothing_more_is_worked_on():
     done = []
-    worker = Worker(lambda frame, worker: done.append(frame))
+    worker = Worker(lambda frames, worker: done.append(frames))
     worker.stop()
-    worker.put(1)
+    worker.put('camera', 1)
     assert worker.join(PATIENCE_S)
     assert done == []
     assert not worker.is_wanted

@@ -1,0 +1,92 @@
+"""Where MeTRAbs's time goes: sampling, network, and all else."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from metrabs_ros.estimators import metrabs
+
+
+class Stages:
+    """
+    Times whole calls of a model, and the stages in them.
+
+    Parameters
+    ----------
+    model
+        A MeTRAbs model.
+    """
+
+    def __init__(self, model: metrabs.MetrabsEstimator) -> None:
+        self._model = model
+        self._wait = torch.cuda.synchronize if 'cuda' in model.choice.device else lambda: None
+        self._spent_s: dict[str, float] = {}
+
+    def measure(
+        self, call: Callable[[], object], calls: int, warm_up: int = 3
+    ) -> dict[str, float]:
+        """Return the median and the 95th percentile in ms, and the stages' shares."""
+        for _ in range(warm_up):
+            call()
+        whole_s = []
+        for _ in range(calls):
+            start_s = time.perf_counter()
+            call()
+            self._wait()
+            whole_s.append(time.perf_counter() - start_s)
+        shares = self._shares(call, calls)
+        return {
+            'median_ms': 1e3 * float(np.median(whole_s)),
+            'p95_ms': 1e3 * float(np.percentile(whole_s, 95)),
+            **shares,
+        }
+
+    def _shares(self, call: Callable[[], object], calls: int) -> dict[str, float]:
+        """Time the stages apart: on a GPU, waiting for each of them makes the whole slower."""
+        by_stage = []
+        with self._timed():
+            for _ in range(calls):
+                self._spent_s = {'sampling': 0.0, 'network': 0.0}
+                start_s = time.perf_counter()
+                call()
+                self._wait()
+                self._spent_s['whole'] = time.perf_counter() - start_s
+                by_stage.append(self._spent_s)
+        median_s = {
+            stage: float(np.median([spent[stage] for spent in by_stage])) for stage in by_stage[0]
+        }
+        rest_s = np.median([s['whole'] - s['network'] - s['sampling'] for s in by_stage])
+        return {
+            'sampling_ms': 1e3 * median_s['sampling'],
+            'network_ms': 1e3 * median_s['network'],
+            'rest_ms': 1e3 * float(rest_s),
+            'whole_over_network': float(
+                np.median([spent['whole'] / spent['network'] for spent in by_stage])
+            ),
+        }
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        network, sample = self._model.network, metrabs.sample_crops
+        self._model.network = self._clocked('network', network)
+        metrabs.sample_crops = self._clocked('sampling', sample)
+        try:
+            yield
+        finally:
+            self._model.network, metrabs.sample_crops = network, sample
+
+    def _clocked(self, stage: str, function: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            self._wait()
+            start_s = time.perf_counter()
+            result = function(*arguments)
+            self._wait()
+            self._spent_s[stage] += time.perf_counter() - start_s
+            return result
+
+        return call

@@ -1,0 +1,33 @@
+"""What is measured on: checkpoints with random weights, pictures of noise, boxes as of people."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+
+import numpy as np
+
+GENERATOR = pathlib.Path(__file__).parents[1] / 'test' / 'data' / 'golden' / 'make_checkpoint.py'
+SIZES = {'1080p': (1080, 1920), '4K': (2160, 3840), 'VGA': (480, 640)}
+CHECKPOINTS = {'EfficientNetV2-S, 256 px': 's_centered', 'EfficientNetV2-L, 384 px': 'l_384'}
+
+
+def write_checkpoint(folder: str | pathlib.Path, variant: str) -> None:
+    """Write a checkpoint; neither times nor memory depend on its weights."""
+    spec = importlib.util.spec_from_file_location('make_checkpoint', GENERATOR)
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    generator.write_checkpoint(folder, variant)
+
+
+def picture(size: str) -> np.ndarray:
+    """Return noise, which costs as much as anything else, [H, W, 3], uint8."""
+    return np.random.default_rng(0).integers(0, 256, (*SIZES[size], 3), np.uint8)
+
+
+def boxes(people: int, size: str) -> np.ndarray:
+    """Return boxes [N, 4] of people who stand in a row, three quarters as tall as the picture."""
+    height, width = SIZES[size]
+    left = np.linspace(0.02, 0.8, people) * width
+    tall = np.linspace(0.8, 0.6, people) * height
+    return np.stack([left, 0.1 * height + 0 * left, 0.4 * tall, tall], axis=1)

@@ -1,0 +1,261 @@
+"""One of the node's cameras: what comes from it, whom it has seen, and where that is published."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.estimator import View
+from metrabs_ros.node import diagnostics
+from metrabs_ros.node.cameras import Calibrations, to_camera
+from metrabs_ros.node.detections import DetectionBook, to_boxes
+from metrabs_ros.node.diagnostics import Record
+from metrabs_ros.node.drops import UnusableInput
+from metrabs_ros.node.frames import Frames, Motion
+from metrabs_ros.node.images import decompressed, to_rgb
+from metrabs_ros.node.outputs import Outputs
+from metrabs_ros.node.settings import Settings
+from metrabs_ros.people import People
+from metrabs_ros.skeleton import Convention
+from metrabs_ros.tracking.stream import PeopleFinder
+
+TOPIC_DETECTOR = 'topic'
+SOONEST_JUMP_S = 0.5
+"""Stamps that go back by more are of another time: a recording that begins again."""
+
+STILL = Motion(np.eye(3), np.zeros(3))
+
+
+class Frame(NamedTuple):
+    """An image as it came, from which camera, and when."""
+
+    stream: CameraStream
+    image: Image | CompressedImage
+    received_s: float
+
+
+class Look(NamedTuple):
+    """
+    All that is known of a frame before people are looked for.
+
+    Parameters
+    ----------
+    stream
+        Its camera.
+    header
+        Of the image.
+    view
+        The image, and what its camera is like.
+    boxes
+        Where people are, if somebody else says so.
+    motion
+        From the camera's frame to that of what is published.
+    frame_id
+        The name of that.
+    """
+
+    stream: CameraStream
+    header: Header
+    view: View
+    boxes: Boxes | None
+    motion: Motion
+    frame_id: str
+
+
+class CameraStream:
+    """
+    A camera of the node.
+
+    Parameters
+    ----------
+    node
+        Which subscribes and publishes.
+    name
+        Of the camera, under which its topics are; empty if it is the only one.
+    find_people
+        Knows who was seen by this camera.
+    frames
+        What TF knows.
+    record
+        Where fallbacks and latencies are noted.
+    """
+
+    def __init__(
+        self, node: Node, name: str, find_people: PeopleFinder, frames: Frames, record: Record
+    ) -> None:
+        self.name = name
+        self.find_people = find_people
+        self.outputs = Outputs(node, name)
+        self._node = node
+        self._frames = frames
+        self._record = record
+        self._last_stamp_s = -np.inf
+
+    def subscribe(self, receive: Callable[[Frame], None], current: Settings) -> str:
+        """Subscribe; return the names of the topics, in words."""
+        self._calibrations = Calibrations()
+        self._detections = DetectionBook()
+        self._subscriptions: list[Any] = []
+        self._asked_for_kept_infos = False
+        compressed = current.image_transport == 'compressed'
+        image_topic = self._subscribe(
+            CompressedImage if compressed else Image,
+            'image/compressed' if compressed else 'image',
+            lambda image: receive(Frame(self, image, time.perf_counter())),
+        )
+        self._info_topic = self._subscribe(CameraInfo, 'camera_info', self._calibrations.put)
+        if current.detector == TOPIC_DETECTOR:
+            from vision_msgs.msg import Detection2DArray
+
+            self._subscribe(Detection2DArray, 'detections', self._detections.put)
+        self._is_rectified_topic = 'image_rect' in image_topic
+        return f'{image_topic} and {self._info_topic}'
+
+    def unsubscribe(self) -> None:
+        """Unsubscribe, and take the markers away."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+        self.outputs.clear_markers()
+
+    def ask_for_kept_infos(self) -> None:
+        """Have a calibration sent that was sent once and for all, before this node was there."""
+        if self._asked_for_kept_infos or not self._calibrations.is_empty():
+            return
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        publishers = self._node.get_publishers_info_by_topic(self._info_topic)
+        # Who keeps none would only complain that this asks for it.
+        if any(p.qos_profile.durability == latched.durability for p in publishers):
+            self._subscribe(CameraInfo, 'camera_info', self._calibrations.put, latched)
+            self._asked_for_kept_infos = True
+
+    def forget(self) -> None:
+        """Forget everybody with the next frame."""
+        self._last_stamp_s = np.inf
+
+    def prepare(self, frame: Frame, current: Settings) -> Look:
+        """
+        Find out all that there is to know of a frame before people are looked for.
+
+        Raises
+        ------
+        UnusableInput
+            If it cannot be worked on.
+        """
+        header = frame.image.header
+        if header.stamp.sec < 0:
+            raise UnusableInput(
+                'image stamp',
+                f'the image has the stamp {header.stamp.sec} s, before all time; does the camera '
+                'driver set it?',
+            )
+        latencies = self._record.latencies
+        latencies.add('wait', time.perf_counter() - frame.received_s)
+        with latencies.of('decode'):
+            is_raw = isinstance(frame.image, Image)
+            image = to_rgb(frame.image) if is_raw else decompressed(frame.image)
+        with latencies.of('camera'):
+            camera = self._camera(header, image.shape, current)
+            motion, frame_id = self._motion(header, current)
+        boxes = None
+        if current.detector == TOPIC_DETECTOR:
+            with latencies.of('wait for detections'):
+                detections = self._detections.wait_for(header.stamp)
+            boxes = to_boxes(detections, current.detection_class, image.shape)
+        if self._has_jumped(header):
+            self.find_people.forget()
+            self.outputs.clear_markers()
+        return Look(self, header, View(image, camera), boxes, motion, frame_id)
+
+    def publish(
+        self, look: Look, people: People, convention: Convention, current: Settings
+    ) -> None:
+        """Publish the people in a frame."""
+        out = Header(stamp=look.header.stamp, frame_id=look.frame_id)
+        image, camera = look.view
+        self.outputs.publish(image, people, look.motion, camera.up, out, convention, current)
+
+    def _subscribe(
+        self,
+        kind: type,
+        topic: str,
+        callback: Callable[[Any], None],
+        qos: QoSProfile = qos_profile_sensor_data,
+    ) -> str:
+        full = f'{self.name}/{topic}' if self.name else topic
+        subscription = self._node.create_subscription(kind, full, callback, qos)
+        self._subscriptions.append(subscription)
+        name: str = subscription.topic_name
+        return name
+
+    def _camera(self, header: Header, image_shape: tuple[int, ...], current: Settings) -> Camera:
+        info = self._calibrations.wait_for(header.stamp)
+        fov_degrees = current.default_fov_degrees
+        if fov_degrees and (info is None or not any(info.k)):
+            self._record.fallbacks.explain(
+                diagnostics.UNCALIBRATED,
+                f'there is no calibration; distances are a guess from a field of view of '
+                f'{fov_degrees} degrees',
+            )
+            camera = Camera.from_fov(fov_degrees, image_shape)
+        elif info is None:
+            raise UnusableInput(
+                'no camera_info',
+                'there is no camera_info with the images; is it remapped to where the driver '
+                'publishes it? (default_fov_degrees allows going on without)',
+            )
+        else:
+            rectified = current.rectified == 'true' or (
+                current.rectified == 'auto' and self._is_rectified_topic and any(info.p)
+            )
+            camera = to_camera(info, image_shape, rectified)
+        if current.world_frame:
+            try:
+                up = self._frames.up(
+                    current.world_frame, header.frame_id, header.stamp, current.tf_timeout
+                )
+                camera = dataclasses.replace(camera, world_up_vector=up)
+            except UnusableInput as unusable:
+                self._fall_back(unusable, current)
+        return camera
+
+    def _motion(self, header: Header, current: Settings) -> tuple[Motion, str]:
+        """Return what takes points of the camera's frame to that of what is published."""
+        if not header.frame_id:
+            self._record.fallbacks.explain(
+                'image without frame_id',
+                "the images' headers have no frame_id, so nothing can be placed in TF or RViz; "
+                'does the camera driver set it?',
+            )
+        if current.target_frame in ('', header.frame_id):
+            return STILL, header.frame_id
+        try:
+            motion = self._frames.motion(
+                current.target_frame, header.frame_id, header.stamp, current.tf_timeout
+            )
+        except UnusableInput as unusable:
+            self._fall_back(unusable, current)
+            return STILL, header.frame_id
+        return motion, current.target_frame
+
+    def _fall_back(self, unusable: UnusableInput, current: Settings) -> None:
+        if current.tf_fallback == 'drop':
+            raise unusable
+        self._record.fallbacks.explain(unusable.cause, str(unusable))
+
+    def _has_jumped(self, header: Header) -> bool:
+        """Tell whether time went back since the last image."""
+        stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
+        has_jumped: bool = stamp_s < self._last_stamp_s - SOONEST_JUMP_S
+        self._last_stamp_s = stamp_s
+        return has_jumped

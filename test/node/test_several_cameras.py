@@ -1,0 +1,103 @@
+"""One node looks through several cameras with one model, and keeps them apart."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from rclpy.parameter import Parameter
+from robots import BLACK, KnownPeople, pose_node, wait_for
+
+CAMERAS = ['front', 'rear/left']
+
+
+class Together(KnownPeople):
+    """Finds a person in each picture, as many metres away as its first pixel is bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches, self.may_go_on = [], threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.may_go_on.set()
+
+    def find_people_in(self, views, options):
+        self.begun.release()
+        assert self.may_go_on.wait(5)
+        self.batches.append(len(views))
+        return super().find_people_in(views, options)
+
+    def find_people(self, image, camera, options):
+        self.places_mm = [(0.0, 0.0, 1000.0 * image[0, 0, 0])]
+        return super().find_people(image, camera, options)
+
+
+def metres(distance):
+    return np.full((120, 160, 3), distance, np.uint8)
+
+
+def test_each_camera_has_its_own_topics_people_and_frames():
+    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
+        answers = [
+            robot.answer_to(robot.send(metres(distance)))
+            for robot, distance in ((front, 3), (left, 5), (front, 3))
+        ]
+        depths_m = [answer.skeletons[0].positions[23].z for answer in answers]
+        assert depths_m == pytest.approx([3, 5, 3], abs=0.1)
+        assert [answer.skeletons[0].id for answer in answers] == [1, 1, 1]
+        assert (len(front.skeletons), len(left.skeletons)) == (2, 1)
+        frames = wait_for(
+            lambda: (
+                'rear_left_person_1' in front.transforms.all_frames_as_string()
+                and front.transforms.all_frames_as_string()
+            )
+        )
+        assert 'front_person_1' in frames
+        assert {'/front/pose/markers', '/rear/left/pose/markers'} <= {
+            name for name, _ in node.get_topic_names_and_types()
+        }
+
+
+def test_frames_that_wait_go_through_the_network_together():
+    model = Together()
+    with pose_node(model, cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
+        model.may_go_on.clear()
+        first = front.send(metres(3))
+        assert model.begun.acquire(timeout=5)
+        stamps = [(robot, robot.send(metres(4))) for robot in (left, front)]
+        wait_for(lambda: node.record.tally.images == 3)
+        model.may_go_on.set()
+        front.answer_to(first)
+        for robot, stamp in stamps:
+            robot.answer_to(stamp)
+        assert model.batches == [1, 2]
+
+
+def test_a_bad_frame_of_one_camera_leaves_the_others_alone():
+    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
+        for _ in range(3):
+            left.send(BLACK, encoding='nonsense')
+            assert front.answer_to(front.send(metres(2))).skeletons
+        wait_for(lambda: sum(node.record.drops.counts().values()) == 3)
+        assert not left.skeletons
+
+
+def test_the_model_is_one_and_each_camera_has_its_people_in_the_diagnostics():
+    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (_, front, left):
+        for robot in (front, left):
+            robot.answer_to(robot.send(metres(2)))
+        values = wait_for(
+            lambda: [
+                v
+                for m in front.diagnostics
+                for v in [{v.key: v.value for v in m.status[0].values}]
+                if v['worked_on'] == '2'
+            ]
+        )[-1]
+        assert (values['people'], values['people of rear/left']) == ('2', '1')
+
+
+def test_a_single_unnamed_camera_is_the_usual_case():
+    with pose_node(Together(), cameras=['']) as (node, robot):
+        assert node.get_parameter('cameras').type_ == Parameter.Type.STRING_ARRAY
+        assert robot.answer_to(robot.send(metres(2))).skeletons
