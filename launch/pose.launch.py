@@ -14,6 +14,11 @@ ARGUMENTS = {
         '',
         'The namespace of a camera, for example /camera/color; gives image_raw and camera_info.',
     ),
+    'cameras': (
+        '',
+        'Several cameras for one model, by their namespaces: front,rear/left gives '
+        'front/image_raw, front/camera_info and so on.',
+    ),
     'image': ('', 'The topic of the images; by default image, or that of the camera.'),
     'camera_info': (
         '',
@@ -28,7 +33,7 @@ ARGUMENTS = {
 PARAMETERS = {
     'image_transport': (str, 'raw, or compressed for images on <image>/compressed.'),
     'model': (str, 'The pose network: blazepose, metrabs_s, metrabs_l or a folder.'),
-    'engine': (str, 'What runs it: auto, openvino or torch.'),
+    'engine': (str, 'What runs it: auto, torch, tensorrt or openvino.'),
     'detector': (str, 'What finds people: auto, blazepose, onnx:FILE, ultralytics:NAME or topic.'),
     'skeleton': (str, 'The convention of the joints.'),
     'num_aug': (int, 'How many crops of each person MeTRAbs looks at.'),
@@ -68,6 +73,9 @@ def start(context):
         for name, (as_type, _) in PARAMETERS.items()
         if given[name]
     }
+    names = [name.strip('/ ') for name in given['cameras'].split(',') if name.strip('/ ')]
+    if names:
+        parameters['cameras'] = names
     nodes = [
         Node(
             package='metrabs_ros',
@@ -80,6 +88,7 @@ def start(context):
                 ('image/compressed', f'{image}/compressed'),
                 ('camera_info', camera_info),
                 ('detections', given['detections']),
+                *(pair for name in names for pair in of_camera(name)),
             ],
             arguments=['--ros-args', '--log-level', given['log_level']],
             output='screen',
@@ -103,3 +112,11 @@ def start(context):
             )
         )
     return nodes
+
+
+def of_camera(name):
+    """Return where the driver in a camera's namespace publishes what the node reads."""
+    return [
+        (f'{name}/image', f'{name}/image_raw'),
+        (f'{name}/image/compressed', f'{name}/image_raw/compressed'),
+    ]

@@ -53,3 +53,13 @@ def test_parameters_that_launch_offers_are_the_nodes():
 
     offered = set(module_of('pose.launch.py').PARAMETERS) - {'use_sim_time'}
     assert offered <= set(Settings.__dataclass_fields__)
+
+
+def test_several_cameras_have_a_namespace_each():
+    (node,) = started(cameras='front, /rear/left')
+    remappings = {
+        tuple(''.join(part.text for part in side) for side in pair)
+        for pair in node._Node__remappings
+    }
+    assert ('rear/left/image', 'rear/left/image_raw') in remappings
+    assert ('front/image/compressed', 'front/image_raw/compressed') in remappings

@@ -109,21 +109,19 @@ class CudaGraphEngine:
         return image_points_px, metric_points_mm
 
     def _record(self, size: int) -> Recording:
-        with torch.inference_mode(), torch.cuda.device(self._device):
+        # The quickest convolutions are found out on the first runs, and fp32 is to be fp32.
+        convolutions = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        with torch.inference_mode(), torch.cuda.device(self._device), convolutions:
             crops = torch.zeros(size, *self._shape, device=self._device)
             crops = crops.to(memory_format=torch.channels_last)
             side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
-            # Convolutions are tried out on the first runs, which a recording cannot hold.
-            with torch.cuda.stream(side), torch.backends.cudnn.flags(benchmark=True):
+            with torch.cuda.stream(side):
                 for _ in range(WARM_UP_RUNS):
                     self._model(crops)
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with (
-                torch.cuda.graph(graph, pool=self._pool, capture_error_mode='thread_local'),
-                torch.backends.cudnn.flags(benchmark=True),
-            ):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode='thread_local'):
                 points = self._model(crops)
         return Recording(graph, crops, points)
 

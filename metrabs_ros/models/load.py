@@ -103,7 +103,7 @@ def _load_metrabs(
     choice = choose(engine, precision, device, Machine.here())
     checkpoint = _read_metrabs(name)
     boxes = load_detector(detector)
-    _LOGGER.info('%s runs on %s', name, choice)
+    _LOGGER.info('%s is run by %s', name, choice)
     return MetrabsEstimator(checkpoint, boxes, start_engine(checkpoint, choice, threads), choice)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -27,6 +28,7 @@ from metrabs_ros.node import diagnostics, lifetime, settings
 from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look
 from metrabs_ros.node.drops import UnusableInput
 from metrabs_ros.node.frames import Frames
+from metrabs_ros.node.logs import NodeLog
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.people import People
@@ -98,7 +100,6 @@ class PoseNode(LifecycleNode):
             CameraStream(self, name, finder, self._frames, self.record)
             for name, finder in finders.items()
         ]
-        self.get_logger().info(f'{self.settings.model} runs on {model.choice}')
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -347,6 +348,9 @@ def run() -> int:
         except ValueError as error:
             rclpy.logging.get_logger('pose').fatal(str(error))
             return 1
+        package_log = logging.getLogger(metrabs_ros.__name__)
+        package_log.setLevel(logging.INFO)
+        package_log.addHandler(NodeLog(node.get_logger()))
         try:
             if node.settings.autostart:
                 node.trigger_configure()
