@@ -17,6 +17,7 @@ import pathlib
 import sys
 import tempfile
 import time
+import warnings
 
 import numpy as np
 
@@ -110,6 +111,19 @@ def measure(
     return rows
 
 
+def synchronisations(folder: str, device: torch.device) -> int:
+    """Count how often a call waits for the GPU; once, for its results, is what it should be."""
+    model = metrabs_ros.load_model(folder, 'torch', 'fp16', str(device))
+    image, boxes = subjects.picture('1080p'), subjects.boxes(3, '1080p')
+    model.estimate_poses(image, boxes)
+    torch.cuda.set_sync_debug_mode('warn')
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        model.estimate_poses(image, boxes)
+    torch.cuda.set_sync_debug_mode('default')
+    return sum('synchroniz' in str(warning.message) for warning in caught)
+
+
 def parity(folder: str, engine: str, precision: str, device: torch.device) -> dict[str, float]:
     """Return how far poses lie from those of torch in fp32 on the same device."""
     image, boxes = subjects.picture('1080p'), subjects.boxes(3, '1080p')
@@ -171,6 +185,9 @@ def main() -> None:
                 f'{name}: {gflop:.1f} GFLOP a crop; three take {floor_ms:.2f} ms at the rate of '
                 f'matrix products, {result["matrix_rate_tflops"]:.1f} TFLOP a second'
             )
+            if device.type == 'cuda':
+                result['networks'][name]['synchronisations'] = synchronisations(folder, device)
+                print('synchronisations in a call:', result['networks'][name]['synchronisations'])
             for engine in engines:
                 for precision in precisions:
                     how = (engine, precision, device)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera, distort_xy, equidistant_radius
 from metrabs_ros.crop.light import GAMMA, corner_aligned_scaling, pyramid_level
-from metrabs_ros.crop.picture import Picture, PixelArray
+from metrabs_ros.crop.picture import Picture, PixelArray, uploaded
 from metrabs_ros.crop.virtual import VirtualCameras
 
 FAR_OUTSIDE_PX = 1e6
@@ -77,7 +77,7 @@ def _sample_people(
     bounds_px = _bounds(camera, to_ray, large_px)
     source = torch.stack(source_pixels(camera, to_ray, large_px, large_px, picture.device), dim=-1)
     levels = pyramid_level(virtual.scale * antialias_factor)
-    exponents = torch.from_numpy(np.resize(gamma / GAMMA, len(crops))).to(crops)
+    exponents = uploaded(np.resize(gamma / GAMMA, len(crops)).astype(np.float32), crops.device)
 
     def sample(batch: PixelArray, level: int) -> None:
         rows = _as_slice(batch.reshape(-1))
@@ -85,12 +85,15 @@ def _sample_people(
         light = _sample_level(picture, by_person, bounds_px[batch], level)
         if antialias_factor > 1:
             light = functional.avg_pool2d(light, antialias_factor)
-        encoded = light.clamp_(min=0).pow_(exponents[rows][:, None, None, None])
+        # Half as long as a power takes; 0 becomes minus infinity, and 0 again.
+        powers = light.clamp_(min=0).log_().mul_(exponents[rows][:, None, None, None])
+        encoded = powers.exp_()
         wanted = levels[rows] == level
         if wanted.all():
             crops[rows] = encoded
         else:
-            crops[batch.reshape(-1)[wanted]] = encoded[np.flatnonzero(wanted)]
+            kept = uploaded(np.flatnonzero(wanted), crops.device)
+            crops[uploaded(batch.reshape(-1)[wanted], crops.device)] = encoded[kept]
 
     picture.sample(levels.reshape(-1, each), sample)
 
@@ -140,9 +143,11 @@ def _sample_level(picture: Picture, source: Tensor, bounds_px: FloatArray, level
     # From pixels of the image to -1 in the part's first pixel and 1 in its last.
     scale = 2 / (np.array(light.shape[:1:-1]) - 1)
     grid = torch.addcmul(
-        torch.from_numpy((shift_px - low_px) * scale - 1).to(source)[:, None, None],
+        uploaded(((shift_px - low_px) * scale - 1).astype(np.float32), source.device)[
+            :, None, None
+        ],
         source.reshape(people, each * side_px, side_px, 2),
-        torch.from_numpy(factor * scale).to(source),
+        uploaded((factor * scale).astype(np.float32), source.device),
     )
     sampled = functional.grid_sample(light, grid, padding_mode='zeros', align_corners=True)
     by_crop = sampled.view(people, 3, each, side_px, side_px).transpose(1, 2)
@@ -191,7 +196,7 @@ def source_pixels(
     distorted = len(camera.distortion_coeffs) > 0
     # Without a lens model the way from pixel to pixel is one homography.
     matrix = to_ray if distorted else camera.intrinsic_matrix @ to_ray
-    m = torch.from_numpy(matrix).to(device, torch.float32)[..., None, None]
+    m = uploaded(matrix.astype(np.float32), device)[..., None, None]
     places = torch.arange(count, dtype=torch.float32, device=device) * (
         (side_px - 1) / max(count - 1, 1)
     )

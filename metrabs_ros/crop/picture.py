@@ -7,6 +7,7 @@ import concurrent.futures
 import os
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,16 +125,13 @@ class DevicePicture(Picture):
             image = image[..., ::-1]
         if min(image.strides) < 0:
             image = np.ascontiguousarray(image)
-        with warnings.catch_warnings():
-            # A message's memory is not to be written to, and nobody does.
-            warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
-            self._pixels = torch.from_numpy(image).to(device, non_blocking=True)
+        self._pixels = uploaded(image, device)
 
     def linear_light(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
         """Return parts of the image; see `Picture`."""
         step = 2**level
         width, height = step * (high_px - low_px).max(axis=0)
-        left, top = torch.from_numpy(step * low_px.T).to(self.device, non_blocking=True)
+        left, top = uploaded(step * low_px.T, self.device)
         columns = left[:, None] + torch.arange(width, device=self.device)
         rows = top[:, None] + torch.arange(height, device=self.device)
         parts = self._pixels[rows[:, :, None], columns[:, None, :]]
@@ -151,6 +149,17 @@ class DevicePicture(Picture):
         for level in np.unique(levels).tolist():
             people = np.flatnonzero((levels == level).any(axis=1))
             sample(crops[people], level)
+
+
+def uploaded(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Bring an array to a device; on a GPU, without waiting for what that does at the moment."""
+    with warnings.catch_warnings():
+        # A message's memory is not to be written to, and nobody does.
+        warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
+        tensor = torch.from_numpy(array)
+    if device.type == 'cuda':
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def picture_on(image: ImageArray, device: torch.device) -> Picture:

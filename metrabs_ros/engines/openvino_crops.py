@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.engines.cache import EngineCache
@@ -25,8 +25,7 @@ class OpenVinoCropEngine:
     """
     Runs the network with OpenVINO.
 
-    The heatmaps are OpenVINO's; the soft-argmax over them is torch's, in fp32 whatever the
-    precision.
+    The backbone is OpenVINO's; the heads are torch's, in fp32 whatever the precision.
 
     Parameters
     ----------
@@ -57,7 +56,7 @@ class OpenVinoCropEngine:
     ) -> None:
         import openvino
 
-        self._heads = model.heatmap_heads
+        self._heads = model.heatmap_heads.eval()
         options: dict[str, Any] = {
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_PRECISION_HINT': TYPES[precision],
@@ -85,43 +84,25 @@ class OpenVinoCropEngine:
             if len(batch) < size:
                 batch = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
             self._request.infer({0: batch.contiguous().numpy()}, share_inputs=True)
-            heatmaps = torch.from_numpy(self._request.get_output_tensor(0).data)
             # The tensor is OpenVINO's own, and is overwritten by the next batch.
-            parts.append(self._heads.points(heatmaps[: rows.stop - rows.start]))
+            features = torch.from_numpy(self._request.get_output_tensor(0).data)
+            with torch.inference_mode():
+                parts.append(self._heads(features[: rows.stop - rows.start]))
         image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
         return image_points_px, metric_points_mm
-
-
-class Heatmaps(nn.Module):
-    """
-    The part of the network that ends with the heatmaps.
-
-    Parameters
-    ----------
-    model
-        The whole.
-    """
-
-    def __init__(self, model: CropModel) -> None:
-        super().__init__()
-        self._model = model
-
-    def forward(self, crops: Tensor) -> Tensor:
-        """Return the heatmaps [N, C, H, W] of crops [N, 3, side, side]."""
-        return self._model.heatmaps(crops)
 
 
 def _convert(model: CropModel, config: MetrabsConfig, folder: pathlib.Path) -> None:
     import openvino
 
-    fuse_norms(model.eval())
+    fuse_norms(model.backbone.eval())
     shape = (3, config.side_px, config.side_px)
     example = torch.zeros(1, *shape)
     with torch.inference_mode(), warnings.catch_warnings():
         # OpenVINO reads other forms as well, in three times the time.
         warnings.simplefilter('ignore', DeprecationWarning)
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-            Heatmaps(model), example, check_trace=False
+            model.backbone, example, check_trace=False
         )
         network = openvino.convert_model(traced, example_input=example, input=[(-1, *shape)])
     openvino.save_model(network, folder / NETWORK_FILE, compress_to_fp16=False)
@@ -132,7 +113,7 @@ def cache_key(model: CropModel, config: MetrabsConfig) -> dict[str, str]:
     import openvino
 
     return {
-        'engine': 'the OpenVINO network',
+        'engine': 'the OpenVINO backbone',
         'weights': weights_hash(model),
         'network': repr(config),
         'torch': torch.__version__,

@@ -16,7 +16,8 @@ from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.engines.cache import EngineCache
-from metrabs_ros.engines.crops import DTYPES, LARGEST_BATCH, in_batches, weights_hash
+from metrabs_ros.engines.crops import LARGEST_BATCH, in_batches, weights_hash
+from metrabs_ros.engines.torch import on_device
 from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
 
 USUAL_BATCH = 4
@@ -37,7 +38,7 @@ class TensorRtEngine:
     device
         The GPU.
     precision
-        ``fp32``, ``fp16`` or ``bf16``; the soft-argmax is always in fp32.
+        Of the backbone, ``fp32``, ``fp16`` or ``bf16``; the heads are always in fp32.
     cache
         Where built engines are.
 
@@ -58,7 +59,7 @@ class TensorRtEngine:
         self._side_px = config.side_px
         self._device = device
         key = cache_key(model, config, device, precision)
-        model = model.eval().to(device, DTYPES[precision])
+        model = on_device(model, device, precision)
         self._network = cache.load(key, lambda folder: self._build(model, folder), self._read)
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,12 +29,12 @@ class TorchEngine:
     device
         Where it runs.
     precision
-        ``fp32``, ``fp16`` or ``bf16``; the soft-argmax is always in fp32.
+        Of the backbone, ``fp32``, ``fp16`` or ``bf16``; the heads are always in fp32.
     """
 
     def __init__(self, model: CropModel, device: torch.device, precision: str) -> None:
         fuse_norms(model.eval())
-        self._model = model.to(device, DTYPES[precision])
+        self._model = on_device(model, device, precision)
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Find the points in crops; see `CropEngine`."""
@@ -83,7 +83,7 @@ class CudaGraphEngine:
         self, model: CropModel, side_px: int, device: torch.device, precision: str
     ) -> None:
         fuse_norms(model.eval())
-        model = model.to(device, DTYPES[precision])
+        model = on_device(model, device, precision)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._shape = (3, side_px, side_px)
         self._device = device
@@ -124,6 +124,18 @@ class CudaGraphEngine:
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode='thread_local'):
                 points = self._model(crops)
         return Recording(graph, crops, points)
+
+
+def on_device(model: CropModel, device: torch.device, precision: str) -> CropModel:
+    """
+    Bring a network to a device, its backbone to a precision.
+
+    Places are means over heatmaps, which numbers of half the length would round to a hundredth of
+    the crop; so the heads stay in fp32.
+    """
+    model = model.eval().to(device)
+    model.backbone.to(DTYPES[precision])
+    return model
 
 
 def fuse_norms(module: nn.Module) -> None:

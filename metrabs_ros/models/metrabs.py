@@ -123,18 +123,12 @@ class CropModel(nn.Module):
         Returns
         -------
         Image points [N, P, 2] in crop pixels, and metric points [N, P, 3] in millimetres, along
-        the crop's axes, from an origin of the network's own choice; float32 whatever the type of
-        the network's numbers.
+        the crop's axes, from an origin of the network's own choice; float32, as the heads are
+        whatever the type of the backbone's numbers.
         """
-        image_points_px, metric_points_mm = self.heatmap_heads.points(self.heatmaps(crops))
+        features = self.backbone(crops.to(next(self.backbone.parameters()).dtype))
+        image_points_px, metric_points_mm = self.heatmap_heads(features.float())
         return image_points_px, metric_points_mm
-
-    def heatmaps(self, crops: Tensor) -> Tensor:
-        """Return the heatmaps [N, C, H, W] of crops; see `HeatmapHeads`."""
-        heads = self.heatmap_heads
-        features = self.backbone(crops.to(heads.conv_final.weight.dtype))
-        heatmaps: Tensor = heads.conv_final(features)
-        return heatmaps
 
 
 class ToSignedRange(nn.Module):
@@ -167,15 +161,7 @@ class HeatmapHeads(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return crop pixels [N, P, 2] and millimetres [N, P, 3] of features [N, C, H, W]."""
-        return self.points(self.conv_final(features))
-
-    def points(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        Return crop pixels [N, P, 2] and millimetres [N, P, 3] of heatmaps [N, C, H, W].
-
-        Places are means, which numbers of half the length would round to a hundredth of the crop.
-        """
-        heatmaps = heatmaps.float()
+        heatmaps = self.conv_final(features)
         height, width = heatmaps.shape[2:]
         flat = heatmaps[:, : self._used].flatten(2)
         volumes = heatmaps[:, self._points :].reshape(
