@@ -21,6 +21,7 @@ os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 import machine
 import numpy as np
 import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.time import Time as RclpyTime
 from sensor_msgs.msg import CameraInfo, Image
@@ -103,8 +104,10 @@ def bare_subscriber_ages_ms() -> np.ndarray:
         ages_ms.append(age.nanoseconds * 1e-6)
 
     node.create_subscription(Image, 'image', receive, qos_profile_sensor_data)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
     while len(ages_ms) < WARM_UP + FRAMES:
-        rclpy.spin_once(node, timeout_sec=0.1)
+        executor.spin_once(timeout_sec=0.1)
     node.destroy_node()
     return np.array(ages_ms[WARM_UP:])
 
@@ -120,8 +123,10 @@ def main() -> None:
     node = TimedNode()
     node.trigger_configure()
     node.trigger_activate()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
     while len(node.overhead_ms) < WARM_UP + FRAMES:
-        rclpy.spin_once(node, timeout_sec=0.1)
+        executor.spin_once(timeout_sec=0.1)
     camera.terminate()
     overhead_ms = np.array(node.overhead_ms[WARM_UP:])
     print(machine.describe())

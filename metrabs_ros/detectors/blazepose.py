@@ -74,10 +74,14 @@ class BlazePoseDetector:
         ``pose_detection.tflite``.
     threads
         How many to use; 0 takes one for each core.
+    precision
+        ``fp32`` or ``bf16``.
     """
 
-    def __init__(self, model_file: pathlib.Path, threads: int = 0) -> None:
-        self._engine = OpenVinoEngine(model_file, ('Identity', 'Identity_1'), threads)
+    def __init__(
+        self, model_file: pathlib.Path, threads: int = 0, precision: str = 'fp32'
+    ) -> None:
+        self._engine = OpenVinoEngine(model_file, ('Identity', 'Identity_1'), threads, precision)
         self._anchors = anchors()
 
     def __call__(

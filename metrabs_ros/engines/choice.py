@@ -39,7 +39,7 @@ class Machine:
             cuda=torch.cuda.is_available(),
             torch_tensorrt=importlib.util.find_spec('torch_tensorrt') is not None,
             openvino=has_openvino,
-            cpu_bf16=has_openvino and _cpu_calculates_in_bf16(),
+            cpu_bf16=has_openvino and cpu_calculates_in_bf16(),
         )
 
 
@@ -163,7 +163,10 @@ def _refuse_others(argument: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f'{argument} {value!r} is none of {", ".join(choices)}')
 
 
-def _cpu_calculates_in_bf16() -> bool:
-    import openvino
-
+def cpu_calculates_in_bf16() -> bool:
+    """Tell whether the processor has instructions for bfloat16; it can be emulated everywhere."""
+    try:
+        import openvino
+    except ImportError:
+        return False
     return 'BF16' in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')

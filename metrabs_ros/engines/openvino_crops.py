@@ -12,12 +12,12 @@ from torch import Tensor
 import metrabs_ros
 from metrabs_ros.engines.cache import EngineCache
 from metrabs_ros.engines.crops import in_batches, weights_hash
+from metrabs_ros.engines.openvino import TYPES
 from metrabs_ros.engines.torch import fuse_norms
 from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
 
 BATCH_SIZES = (1, 2, 3, 4)
 """Larger batches are no quicker for each crop, and each size is prepared at the start."""
-TYPES = {'fp32': 'f32', 'bf16': 'bf16'}
 NETWORK_FILE = 'network.xml'
 
 

@@ -94,12 +94,16 @@ class BlazePoseEstimator(PoseEstimator):
         Finds people in an image.
     landmarks
         Finds the joints of a person in a crop.
+    choice
+        What runs them.
     """
 
-    def __init__(self, detector: BlazePoseDetector, landmarks: BlazePoseLandmarks) -> None:
+    def __init__(
+        self, detector: BlazePoseDetector, landmarks: BlazePoseLandmarks, choice: Choice
+    ) -> None:
         super().__init__(
             {skeleton.name: skeleton.within(BLAZEPOSE_33) for skeleton in (BLAZEPOSE_33, COCO_17)},
-            Choice('openvino', 'fp32', 'cpu', 'it is made for CPUs'),
+            choice,
         )
         self._detector = detector
         self._landmarks = landmarks

@@ -53,13 +53,17 @@ class BlazePoseLandmarks:
         ``pose_landmark_full.tflite``.
     threads
         How many to use; 0 takes one for each core.
+    precision
+        ``fp32`` or ``bf16``.
     """
 
     side_px = 256
     margin = 1.25
     """How many times the circle's diameter a crop shows."""
 
-    def __init__(self, model_file: pathlib.Path, threads: int = 0) -> None:
+    def __init__(
+        self, model_file: pathlib.Path, threads: int = 0, precision: str = 'fp32'
+    ) -> None:
         self._engine = OpenVinoEngine(
             model_file, ('Identity', 'Identity_1', 'Identity_4'), threads
         )

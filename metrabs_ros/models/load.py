@@ -37,10 +37,10 @@ def load_model(
         raise ValueError(f'threads is {threads}; it must be a whole number from 0')
     if name == BLAZEPOSE:
         _refuse_others(name, 'engine', engine, ('auto', 'openvino'))
-        _refuse_others(name, 'precision', precision, ('auto', 'fp32'))
+        _refuse_others(name, 'precision', precision, ('auto', 'fp32', 'bf16'))
         _refuse_others(name, 'device', device, ('auto', 'cpu'))
         _refuse_others(name, 'detector', detector, ('auto', BLAZEPOSE))
-        return load_blazepose(threads)
+        return load_blazepose(precision, threads)
     if name not in store.RELEASES and not pathlib.Path(name).expanduser().is_dir():
         raise ValueError(
             f'there is no model {name!r}: it is no folder, and none of {", ".join(store.MODELS)}'
@@ -48,16 +48,28 @@ def load_model(
     return _load_metrabs(name, engine, precision, device, detector, threads)
 
 
-def load_blazepose(threads: int = 0) -> BlazePoseEstimator:
-    """Load BlazePose's networks, fetching them if they are not there."""
+def load_blazepose(precision: str = 'auto', threads: int = 0) -> BlazePoseEstimator:
+    """
+    Load BlazePose's networks, fetching them if they are not there.
+
+    In bf16 its landmarks are off by some percent of the distance, so that it has to be asked for;
+    its detector finds as many people in either, and takes what the processor is quicker in.
+    """
     from metrabs_ros.detectors.blazepose import BlazePoseDetector
+    from metrabs_ros.engines.choice import Choice, cpu_calculates_in_bf16
     from metrabs_ros.estimators.blazepose import BlazePoseEstimator
     from metrabs_ros.models.blazepose import BlazePoseLandmarks
 
     folder = store.weights_folder(store.BLAZEPOSE)
+    of_landmarks, of_detector, reason = precision, precision, 'it was asked for'
+    if precision == 'auto':
+        of_landmarks = 'fp32'
+        of_detector = 'bf16' if cpu_calculates_in_bf16() else 'fp32'
+        reason = f'bf16 would cost it percents of the distance; its detector is in {of_detector}'
     return BlazePoseEstimator(
-        BlazePoseDetector(folder / 'pose_detection.tflite', threads),
-        BlazePoseLandmarks(folder / 'pose_landmark_full.tflite', threads),
+        BlazePoseDetector(folder / 'pose_detection.tflite', threads, of_detector),
+        BlazePoseLandmarks(folder / 'pose_landmark_full.tflite', threads, of_landmarks),
+        Choice('openvino', of_landmarks, 'cpu', reason),
     )
 
 
