@@ -81,16 +81,17 @@ def _sample_people(
 
     def sample(batch: PixelArray, level: int) -> None:
         rows = _as_slice(batch.reshape(-1))
-        by_person = source[rows].view(*batch.shape, large_px, large_px, 2)
+        there = rows if isinstance(rows, slice) else uploaded(rows, crops.device)
+        by_person = source[there].view(*batch.shape, large_px, large_px, 2)
         light = _sample_level(picture, by_person, bounds_px[batch], level)
         if antialias_factor > 1:
             light = functional.avg_pool2d(light, antialias_factor)
         # Half as long as a power takes; 0 becomes minus infinity, and 0 again.
-        powers = light.clamp_(min=0).log_().mul_(exponents[rows][:, None, None, None])
+        powers = light.clamp_(min=0).log_().mul_(exponents[there][:, None, None, None])
         encoded = powers.exp_()
         wanted = levels[rows] == level
         if wanted.all():
-            crops[rows] = encoded
+            crops[there] = encoded
         else:
             kept = uploaded(np.flatnonzero(wanted), crops.device)
             crops[uploaded(batch.reshape(-1)[wanted], crops.device)] = encoded[kept]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import copy
 import dataclasses
 import threading
 import time
@@ -31,6 +32,8 @@ class Tally:
     ----------
     images
         Images that came in.
+    of_camera
+        How many of them from each camera, if there are several.
     worked_on
         Frames whose people were published.
     people
@@ -38,6 +41,7 @@ class Tally:
     """
 
     images: int = 0
+    of_camera: dict[str, int] = dataclasses.field(default_factory=dict)
     worked_on: int = 0
     people: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -120,7 +124,7 @@ class Record:
 
     def report(self) -> Report:
         """Return how things are now."""
-        tally = dataclasses.replace(self.tally, people=dict(self.tally.people))
+        tally = copy.deepcopy(self.tally)
         return Report(tally, self.drops.counts(), self.fallbacks.counts())
 
 
@@ -151,6 +155,7 @@ def to_message(
         'images': now.tally.images,
         'worked_on': now.tally.worked_on,
         'people': now.tally.people_in_all,
+        **{f'images of {name}': count for name, count in now.tally.of_camera.items() if name},
         **{f'people of {name}': count for name, count in now.tally.people.items() if name},
         'images a second': f'{(now.tally.images - before.tally.images) / passed_s:.1f}',
         'frames a second': f'{(now.tally.worked_on - before.tally.worked_on) / passed_s:.1f}',
@@ -173,6 +178,9 @@ def verdict(before: Report, now: Report) -> tuple[bytes, str]:
         return DiagnosticStatus.ERROR, f'frames fail: {failures[0].removeprefix(FAILED)}'
     if now.tally.images == before.tally.images:
         return DiagnosticStatus.WARN, 'no images come in'
+    silent = [c for c, n in now.tally.of_camera.items() if n == before.tally.of_camera.get(c, 0)]
+    if silent:
+        return DiagnosticStatus.WARN, f'no images come in from {", ".join(silent)}'
     if UNCALIBRATED in new or UNCALIBRATED in _new_fallbacks(before, now):
         return DiagnosticStatus.WARN, 'the camera is not calibrated'
     if now.tally.worked_on == before.tally.worked_on and new:

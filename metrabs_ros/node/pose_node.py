@@ -106,6 +106,7 @@ class PoseNode(LifecycleNode):
         """Subscribe, and start to work."""
         self._worker = Worker(self._work)
         self._listen_for_frames(self.settings)
+        self.record.tally.of_camera = dict.fromkeys(self.settings.cameras, 0)
         topics = [stream.subscribe(self._receive, self.settings) for stream in self._streams]
         self.get_logger().info(f'{self.settings.model} is ready; waiting for {"; ".join(topics)}')
         return super().on_activate(state)
@@ -164,7 +165,9 @@ class PoseNode(LifecycleNode):
     # What comes in.
 
     def _receive(self, frame: Frame) -> None:
-        self.record.tally.images += 1
+        tally = self.record.tally
+        tally.images += 1
+        tally.of_camera[frame.stream.name] += 1
         if not self._enabled:
             self.record.drops.count('disabled')
         elif self._worker is not None and self._worker.put(frame.stream.name, frame):

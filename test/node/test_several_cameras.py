@@ -97,6 +97,18 @@ def test_the_model_is_one_and_each_camera_has_its_people_in_the_diagnostics():
         assert (values['people'], values['people of rear/left']) == ('2', '1')
 
 
+def test_a_camera_that_falls_silent_is_named():
+    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (_, front, _left):
+
+        def is_told():
+            front.send(metres(2))
+            return [
+                m for m in front.diagnostics if 'come in from rear/left' in m.status[0].message
+            ]
+
+        wait_for(is_told)
+
+
 def test_a_single_unnamed_camera_is_the_usual_case():
     with pose_node(Together(), cameras=['']) as (node, robot):
         assert node.get_parameter('cameras').type_ == Parameter.Type.STRING_ARRAY
