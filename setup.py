@@ -27,6 +27,6 @@ setup(
         'torch',
         'tqdm',
     ],
-    extras_require={'ultralytics': ['ultralytics']},
+    extras_require={'tensorrt': ['torch-tensorrt'], 'ultralytics': ['ultralytics']},
     entry_points={'console_scripts': ['metrabs_ros = metrabs_ros.cli:main']},
 )

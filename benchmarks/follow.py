@@ -1,7 +1,12 @@
-"""Measure how fast people are followed in the demo's video, how many, and how large they are."""
+"""
+Measure how fast people are followed, without ROS.
+
+In the demo's video, and how many they are there, and how large; and in photographs.
+"""
 
 from __future__ import annotations
 
+import pathlib
 import sys
 import time
 
@@ -13,6 +18,30 @@ import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.footage import default_footage
 from metrabs_ros.tracking.follow import PeopleFollower
+
+DATA = pathlib.Path(__file__).parents[1] / 'test' / 'data'
+STILLS = {'office': (640, 480), 'street': (1920, 1080)}
+STILL_FRAMES, WARM_UP = 60, 10
+
+
+def follow_still(name: str, size: tuple[int, int]) -> None:
+    """Measure on a photograph of some size, and print."""
+    image = cv2.resize(
+        cv2.cvtColor(cv2.imread(str(DATA / f'{name}.png')), cv2.COLOR_BGR2RGB), size
+    )
+    follow, camera = (
+        PeopleFollower(metrabs_ros.load_model('blazepose')),
+        Camera.from_fov(55, image.shape),
+    )
+    frame_s, counts = [], []
+    for _ in range(STILL_FRAMES + WARM_UP):
+        start_s = time.perf_counter()
+        counts.append(len(follow(image, camera)))
+        frame_s.append(time.perf_counter() - start_s)
+    print(
+        f'{name} at {size[0]} x {size[1]}: {1 / np.mean(frame_s[WARM_UP:]):.1f} frames a second, '
+        f'{np.mean(counts[WARM_UP:]):.1f} people'
+    )
 
 
 def main() -> None:
@@ -42,6 +71,8 @@ def main() -> None:
         f'frame, {len(ids)} ids, deepest joint {deepest_mm / 1000:.1f} m, tallest person '
         f'{tallest_mm / 1000:.2f} m'
     )
+    for name, size in STILLS.items():
+        follow_still(name, size)
 
 
 if __name__ == '__main__':
