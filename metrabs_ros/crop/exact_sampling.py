@@ -143,13 +143,12 @@ def _sample_level(picture: Picture, source: Tensor, bounds_px: FloatArray, level
         light = functional.pad(light, (0, 2, 0, 2))
     # From pixels of the image to -1 in the part's first pixel and 1 in its last.
     scale = 2 / (np.array(light.shape[:1:-1]) - 1)
-    grid = torch.addcmul(
-        uploaded(((shift_px - low_px) * scale - 1).astype(np.float32), source.device)[
-            :, None, None
-        ],
-        source.reshape(people, each * side_px, side_px, 2),
-        uploaded((factor * scale).astype(np.float32), source.device),
+    offset, slope = (
+        uploaded(values.astype(np.float32), source.device)
+        for values in ((shift_px - low_px) * scale - 1, factor * scale)
     )
+    places = source.reshape(people, each * side_px, side_px, 2)
+    grid = torch.addcmul(offset[:, None, None], places, slope)
     sampled = functional.grid_sample(light, grid, padding_mode='zeros', align_corners=True)
     by_crop = sampled.view(people, 3, each, side_px, side_px).transpose(1, 2)
     return by_crop.reshape(people * each, 3, side_px, side_px)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import os
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +13,9 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 GAMMA = 2.2
 PYRAMID_LEVELS = 3
 FARTHEST_PX = 1e9
+THREADS = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'crops')
+"""For work on one person each, most of it in libraries that let other threads run."""
+
 _DECODED = (np.arange(256, dtype=np.float32) / 255) ** GAMMA
 
 

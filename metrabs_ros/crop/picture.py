@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import abc
-import concurrent.futures
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from metrabs_ros.arrays import ImageArray
-from metrabs_ros.crop.light import GAMMA, decoded
+from metrabs_ros.crop.light import GAMMA, THREADS, decoded
 
 PixelArray = NDArray[np.int64]
-_THREADS = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'people')
 
 
 class Picture(abc.ABC):
@@ -102,7 +99,7 @@ class HostPicture(Picture):
             for level in np.unique(at).tolist()
         ]
         # Decoding and sampling let other threads run meanwhile.
-        list(_THREADS.map(lambda batch: sample(*batch), batches))
+        list(THREADS.map(lambda batch: sample(*batch), batches))
 
 
 class DevicePicture(Picture):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import os
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.light import GAMMA, corner_aligned_scaling, decoded_region, pyramid_level
+from metrabs_ros.crop.light import (
+    GAMMA,
+    THREADS,
+    corner_aligned_scaling,
+    decoded_region,
+    pyramid_level,
+)
 from metrabs_ros.crop.virtual import VirtualCameras, apply_homographies
 
-THREADS = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'crops')
 _NO_MAP = np.zeros(0, np.float32)
 
 

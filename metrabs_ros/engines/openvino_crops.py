@@ -79,15 +79,12 @@ class OpenVinoCropEngine:
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Find the points in crops; see `CropEngine`."""
         parts = []
-        for rows, size in in_batches(len(crops), BATCH_SIZES):
-            batch = crops[rows]
-            if len(batch) < size:
-                batch = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
-            self._request.infer({0: batch.contiguous().numpy()}, share_inputs=True)
+        for rows, _ in in_batches(len(crops), BATCH_SIZES):
+            self._request.infer({0: crops[rows].contiguous().numpy()}, share_inputs=True)
             # The tensor is OpenVINO's own, and is overwritten by the next batch.
             features = torch.from_numpy(self._request.get_output_tensor(0).data)
             with torch.inference_mode():
-                parts.append(self._heads(features[: rows.stop - rows.start]))
+                parts.append(self._heads(features))
         image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
         return image_points_px, metric_points_mm
 

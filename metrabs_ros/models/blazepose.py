@@ -64,9 +64,8 @@ class BlazePoseLandmarks:
     def __init__(
         self, model_file: pathlib.Path, threads: int = 0, precision: str = 'fp32'
     ) -> None:
-        self._engine = OpenVinoEngine(
-            model_file, ('Identity', 'Identity_1', 'Identity_4'), threads
-        )
+        outputs = ('Identity', 'Identity_1', 'Identity_4')
+        self._engine = OpenVinoEngine(model_file, outputs, threads, precision)
 
     def __call__(self, crops: NDArray[np.float32]) -> Landmarks:
         """Find the landmarks in crops [N, 256, 256, 3], RGB from 0 to 1."""
