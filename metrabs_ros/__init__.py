@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 # but not always a folder.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
+from metrabs_ros.camera import Camera
+from metrabs_ros.people import People
+from metrabs_ros.tracking.tracker import Tracker
+
 if TYPE_CHECKING:
     from metrabs_ros.estimator import PoseEstimator
 
-__all__ = ['load_model']
+__all__ = ['Camera', 'People', 'Tracker', 'load_model']
 __version__ = '0.1.0'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -146,10 +147,22 @@ class Camera:
         points = undistort(points, self.distortion_coeffs)
         return np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
 
+    def from_world(self, points_mm: FloatArray) -> FloatArray:
+        """Take world-frame points [..., 3] to the camera frame, both in millimetres."""
+        return points_mm @ self.extrinsic_matrix[:3, :3].T + self.extrinsic_matrix[:3, 3]
+
     def to_world(self, points_mm: FloatArray) -> FloatArray:
         """Take camera-frame points [..., 3] to the world frame, both in millimetres."""
-        inverse = np.linalg.inv(self.extrinsic_matrix)
-        return points_mm @ inverse[:3, :3].T + inverse[:3, 3]
+        return points_mm @ self._camera_to_world[:3, :3].T + self._camera_to_world[:3, 3]
+
+    @property
+    def position_mm(self) -> FloatArray:
+        """Where the camera is in the world, [3]."""
+        return self._camera_to_world[:3, 3]
+
+    @functools.cached_property
+    def _camera_to_world(self) -> FloatArray:
+        return np.linalg.inv(self.extrinsic_matrix)
 
 
 def intrinsics_from_fov(fov_degrees: float, image_shape: tuple[int, ...]) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,13 @@ class People:
     joint_std_mm
         [N, J], how far off each joint may be, a standard deviation; by default what its
         confidence is worth.
+    velocities_mm_s
+        [N, J, 3], how fast the joints move in the world, along the axes of the poses' frame; 0 as
+        long as that is not known.
+    ages_s
+        [N], how long ago each person was first seen; 0 as long as that is not known.
+    seen
+        [N], whether the person was seen in this image; otherwise carried over from earlier ones.
     """
 
     skeleton: Skeleton
@@ -61,12 +68,21 @@ class People:
     in_view: BoolArray
     ids: NDArray[np.int64]
     joint_std_mm: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    velocities_mm_s: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    ages_s: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    seen: BoolArray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
 
     def __post_init__(self) -> None:
-        """Where no standard deviations are known, take the confidences' worth."""
+        """Fill in what was not given."""
         if self.joint_std_mm.shape != self.joint_confidence.shape:
             doubt = 1 - self.joint_confidence
             object.__setattr__(self, 'joint_std_mm', SURE_STD_MM + doubt * DOUBT_STD_MM)
+        if self.velocities_mm_s.shape != self.poses3d_mm.shape:
+            object.__setattr__(self, 'velocities_mm_s', np.zeros_like(self.poses3d_mm))
+        if len(self.ages_s) != len(self):
+            object.__setattr__(self, 'ages_s', np.zeros(len(self)))
+        if len(self.seen) != len(self):
+            object.__setattr__(self, 'seen', np.ones(len(self), bool))
 
     def __len__(self) -> int:
         """Return the number of people."""
@@ -85,6 +101,36 @@ class People:
             np.zeros((0, joints)),
             np.zeros((0, joints), bool),
             np.zeros(0, np.int64),
+        )
+
+    @classmethod
+    def of_prediction(
+        cls, prediction: Mapping[str, FloatArray], skeleton: Skeleton, image_shape: tuple[int, ...]
+    ) -> People:
+        """
+        Return the people of a prediction in the camera's frame.
+
+        Parameters
+        ----------
+        prediction
+            By `PoseEstimator.detect_poses`, without an extrinsic matrix: ``boxes`` [N, 5],
+            ``poses3d`` [N, J, 3] and ``poses2d`` [N, J, 2].
+        skeleton
+            With J joints: ``model.convention(name).skeleton``.
+        image_shape
+            Height and width in pixels, further entries are ignored.
+        """
+        poses3d_mm, poses2d_px = prediction['poses3d'], prediction['poses2d']
+        confidence = prediction['boxes'][:, 4]
+        return cls(
+            skeleton=skeleton,
+            boxes_px=prediction['boxes'][:, :4],
+            confidence=confidence,
+            poses3d_mm=poses3d_mm,
+            poses2d_px=poses2d_px,
+            joint_confidence=np.repeat(confidence[:, None], len(skeleton), axis=1),
+            in_view=(poses3d_mm[..., 2] > 0) & inside_image(poses2d_px, image_shape),
+            ids=np.full(len(confidence), UNKNOWN_ID),
         )
 
     def select(self, which: NDArray[Any]) -> People:
@@ -117,23 +163,34 @@ class People:
             joint_confidence=self.joint_confidence[:, joints],
             in_view=self.in_view[:, joints],
             joint_std_mm=self.joint_std_mm[:, joints],
+            velocities_mm_s=self.velocities_mm_s[:, joints],
         )
 
     def moved(self, rotation: FloatArray, translation_mm: FloatArray) -> People:
         """Return the same people in another frame: rotated [3, 3], then moved [3]."""
         poses3d_mm = self.poses3d_mm @ rotation.T + translation_mm
+        velocities_mm_s = self.velocities_mm_s @ rotation.T
+        return dataclasses.replace(self, poses3d_mm=poses3d_mm, velocities_mm_s=velocities_mm_s)
+
+    def after(self, time_s: float) -> People:
+        """Return the same people where they will be by their velocities; image points stay."""
+        poses3d_mm = self.poses3d_mm + time_s * self.velocities_mm_s
         return dataclasses.replace(self, poses3d_mm=poses3d_mm)
 
     def finite(self) -> BoolArray:
         """Tell who has only places that can be, [N]."""
-        of_joints = (self.joint_std_mm, self.joint_confidence)
-        places = np.concatenate(
-            [self.poses3d_mm, self.poses2d_px, *(values[..., None] for values in of_joints)],
-            axis=-1,
+        of_people = (
+            *(self.poses3d_mm, self.poses2d_px, self.boxes_px),
+            *(self.joint_std_mm, self.joint_confidence),
         )
-        in_place = np.abs(places) < BEYOND_ALL_PLACES
-        boxes_in_place = np.abs(self.boxes_px) < BEYOND_ALL_PLACES
-        return np.all(in_place, axis=(1, 2)) & np.all(boxes_in_place, axis=1)
+        finite = np.ones(len(self), bool)
+        # As a rule all are, which is quicker to find out for all at once.
+        if all(np.abs(values).max(initial=0) < BEYOND_ALL_PLACES for values in of_people):
+            return finite
+        for values in of_people:
+            flat = values.reshape(len(self), int(np.prod(values.shape[1:])))
+            finite &= np.abs(flat).max(axis=1, initial=0) < BEYOND_ALL_PLACES
+        return finite
 
     @property
     def positions_mm(self) -> FloatArray:
@@ -178,5 +235,6 @@ class People:
 
 def inside_image(points_px: FloatArray, image_shape: tuple[int, ...]) -> BoolArray:
     """Tell which points [..., 2] lie on the pixels of an image, [...]."""
-    limit_px = (image_shape[1] - 0.5, image_shape[0] - 0.5)
-    return np.all((points_px >= -0.5) & (points_px < limit_px), axis=-1)
+    x, y = points_px[..., 0], points_px[..., 1]
+    height, width = image_shape[:2]
+    return (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)

@@ -10,28 +10,31 @@ from typing import Any, NamedTuple
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.estimator import View
 from metrabs_ros.node import diagnostics
 from metrabs_ros.node.cameras import Calibrations, to_camera
 from metrabs_ros.node.detections import DetectionBook, to_boxes
 from metrabs_ros.node.diagnostics import Record
 from metrabs_ros.node.drops import UnusableInput
-from metrabs_ros.node.frames import Frames, Motion
+from metrabs_ros.node.frames import WORLD_UP, Frames, Motion
 from metrabs_ros.node.images import decompressed, to_rgb
 from metrabs_ros.node.outputs import Outputs
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import Convention
-from metrabs_ros.tracking.stream import PeopleFinder
+from metrabs_ros.tracking.shot import Shot
+from metrabs_ros.tracking.stream import PeopleStream
+from metrabs_ros.tracking.tracker import JUMP_BACK_S
 
 TOPIC_DETECTOR = 'topic'
-SOONEST_JUMP_S = 0.5
-"""Stamps that go back by more are of another time: a recording that begins again."""
+LONGEST_LATENCY_S = 1.0
+"""Nobody knows where people are after more than that."""
 
 STILL = Motion(np.eye(3), np.zeros(3))
 
@@ -54,10 +57,8 @@ class Look(NamedTuple):
         Its camera.
     header
         Of the image.
-    view
-        The image, and what its camera is like.
-    boxes
-        Where people are, if somebody else says so.
+    shot
+        The image, its camera, when it was taken, and where people are if somebody else says so.
     motion
         From the camera's frame to that of what is published.
     frame_id
@@ -66,8 +67,7 @@ class Look(NamedTuple):
 
     stream: CameraStream
     header: Header
-    view: View
-    boxes: Boxes | None
+    shot: Shot
     motion: Motion
     frame_id: str
 
@@ -82,7 +82,7 @@ class CameraStream:
         Which subscribes and publishes.
     name
         Of the camera, under which its topics are; empty if it is the only one.
-    find_people
+    people
         Knows who was seen by this camera.
     frames
         What TF knows.
@@ -91,15 +91,18 @@ class CameraStream:
     """
 
     def __init__(
-        self, node: Node, name: str, find_people: PeopleFinder, frames: Frames, record: Record
+        self, node: Node, name: str, people: PeopleStream, frames: Frames, record: Record
     ) -> None:
         self.name = name
-        self.find_people = find_people
+        self.people = people
         self.outputs = Outputs(node, name)
         self._node = node
         self._frames = frames
         self._record = record
         self._last_stamp_s = -np.inf
+        self._is_to_forget = False
+        self._world = ''
+        self._extrinsics: FloatArray | None = None
 
     def subscribe(self, receive: Callable[[Frame], None], current: Settings) -> str:
         """Subscribe; return the names of the topics, in words."""
@@ -141,7 +144,7 @@ class CameraStream:
 
     def forget(self) -> None:
         """Forget everybody with the next frame."""
-        self._last_stamp_s = np.inf
+        self._is_to_forget = True
 
     def prepare(self, frame: Frame, current: Settings) -> Look:
         """
@@ -172,17 +175,26 @@ class CameraStream:
             with latencies.of('wait for detections'):
                 detections = self._detections.wait_for(header.stamp)
             boxes = to_boxes(detections, current.detection_class, image.shape)
-        if self._has_jumped(header):
-            self.find_people.forget()
+        stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
+        self._watch_time(stamp_s)
+        if self._is_to_forget:
+            self._is_to_forget = False
+            self.people.forget()
             self.outputs.clear_markers()
-        return Look(self, header, View(image, camera), boxes, motion, frame_id)
+        return Look(self, header, Shot(View(image, camera), stamp_s, boxes), motion, frame_id)
 
     def publish(
         self, look: Look, people: People, convention: Convention, current: Settings
     ) -> None:
         """Publish the people in a frame."""
         out = Header(stamp=look.header.stamp, frame_id=look.frame_id)
-        image, camera = look.view
+        image, camera = look.shot.view
+        if current.predict_latency:
+            now = self._node.get_clock().now()
+            latency_s = (now - Time.from_msg(look.header.stamp)).nanoseconds * 1e-9
+            # Stamps of another clock say nothing of latency.
+            if 0 <= latency_s <= LONGEST_LATENCY_S:
+                people, out.stamp = people.after(latency_s), now.to_msg()
         self.outputs.publish(image, people, look.motion, camera.up, out, convention, current)
 
     def _subscribe(
@@ -219,15 +231,33 @@ class CameraStream:
                 current.rectified == 'auto' and self._is_rectified_topic and any(info.p)
             )
             camera = to_camera(info, image_shape, rectified)
+        return self._in_world(camera, header, current)
+
+    def _in_world(self, camera: Camera, header: Header, current: Settings) -> Camera:
+        """Return the camera with its pose in the world frame, if there is to be one."""
+        if current.world_frame != self._world:
+            self._move_world(None)
+            self._world = current.world_frame
         if current.world_frame:
             try:
-                up = self._frames.up(
-                    current.world_frame, header.frame_id, header.stamp, current.tf_timeout
+                motion = self._frames.motion(
+                    header.frame_id, current.world_frame, header.stamp, current.tf_timeout
                 )
-                camera = dataclasses.replace(camera, world_up_vector=up)
+                self._move_world(motion.matrix)
             except UnusableInput as unusable:
                 self._fall_back(unusable, current)
-        return camera
+        # Where the camera was last is nearer to the truth than somewhere else.
+        if self._extrinsics is None:
+            return camera
+        return dataclasses.replace(
+            camera, extrinsic_matrix=self._extrinsics, world_up_vector=WORLD_UP
+        )
+
+    def _move_world(self, extrinsics: FloatArray | None) -> None:
+        """Take up where the camera is; who is known in another frame is known no more."""
+        if (extrinsics is None) != (self._extrinsics is None):
+            self._is_to_forget = True
+        self._extrinsics = extrinsics
 
     def _motion(self, header: Header, current: Settings) -> tuple[Motion, str]:
         """Return what takes points of the camera's frame to that of what is published."""
@@ -253,9 +283,14 @@ class CameraStream:
             raise unusable
         self._record.fallbacks.explain(unusable.cause, str(unusable))
 
-    def _has_jumped(self, header: Header) -> bool:
-        """Tell whether time went back since the last image."""
-        stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
-        has_jumped: bool = stamp_s < self._last_stamp_s - SOONEST_JUMP_S
+    def _watch_time(self, stamp_s: float) -> None:
+        """Forget everybody where time went back since the last image."""
+        back_s = self._last_stamp_s - stamp_s
         self._last_stamp_s = stamp_s
-        return has_jumped
+        if back_s > JUMP_BACK_S:
+            self._is_to_forget = True
+            self._record.fallbacks.explain(
+                'time went back',
+                f"the images' stamps went back by {back_s:.1f} s, as when a recording begins "
+                'again; everybody is forgotten',
+            )

@@ -16,6 +16,7 @@ from metrabs_ros.node.drops import UnusableInput
 from metrabs_ros.node.messages import MM_PER_M
 
 WORLD_UP = np.array([0.0, 0.0, 1.0])
+"""Of all world frames, by REP 103."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,13 @@ class Motion:
 
     rotation: FloatArray
     translation_mm: FloatArray
+
+    @property
+    def matrix(self) -> FloatArray:
+        """Both in one, [4, 4]."""
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = self.rotation, self.translation_mm
+        return matrix
 
 
 class Frames:
@@ -61,17 +69,6 @@ class Frames:
             self._listener.unregister()
             self._listener = None
             self._buffer = Buffer()
-
-    def up(self, world: str, camera: str, stamp: Time, timeout_s: float) -> FloatArray:
-        """
-        Return the up direction of a world frame (z, REP 103) in a camera's frame, [3].
-
-        Raises
-        ------
-        UnusableInput
-            If TF does not know.
-        """
-        return self.motion(camera, world, stamp, timeout_s).rotation @ WORLD_UP
 
     def motion(self, target: str, source: str, stamp: Time, timeout_s: float) -> Motion:
         """

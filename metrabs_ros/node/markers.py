@@ -17,6 +17,8 @@ JOINT_DIAMETER_M = 0.06
 BONE_WIDTH_M = 0.03
 TEXT_HEIGHT_M = 0.2
 TEXT_ABOVE_M = 0.35
+CARRIED_OPACITY = 0.4
+"""Of people who are not seen but carried over from earlier frames."""
 
 
 class MarkerWriter:
@@ -102,7 +104,8 @@ def _marker(skeleton: Skeleton, header: Header, namespace: str, kind: int) -> Ma
     marker.type = kind
     marker.action = Marker.ADD
     marker.pose.orientation.w = 1.0
-    marker.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
+    opacity = 1.0 if skeleton.seen else CARRIED_OPACITY
+    marker.color = ColorRGBA(r=red, g=green, b=blue, a=opacity)
     return marker
 
 

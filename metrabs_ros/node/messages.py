@@ -42,11 +42,12 @@ def to_message(people: People, header: Header) -> SkeletonArray:
     positions = to_metres(people.poses3d_mm).tolist()
     image_points = people.poses2d_px.tolist()
     deviations = to_metres(people.joint_std_mm).tolist()
-    # One message stands for all joints: making them costs more than all else here.
-    unknown = [Vector3()] * len(people.skeleton)
+    velocities = to_metres(people.velocities_mm_s).tolist()
     for i in range(len(people)):
         skeleton = Skeleton()
         skeleton.id = int(people.ids[i])
+        skeleton.age = float(people.ages_s[i])
+        skeleton.seen = bool(people.seen[i])
         skeleton.confidence = float(people.confidence[i])
         (
             skeleton.box_left,
@@ -55,7 +56,7 @@ def to_message(people: People, header: Header) -> SkeletonArray:
             skeleton.box_height,
         ) = people.boxes_px[i].tolist()
         skeleton.positions = [Point(x=x, y=y, z=z) for x, y, z in positions[i]]
-        skeleton.velocities = unknown
+        skeleton.velocities = [Vector3(x=x, y=y, z=z) for x, y, z in velocities[i]]
         skeleton.standard_deviations = deviations[i]
         skeleton.confidences = people.joint_confidence[i].tolist()
         skeleton.image_points = [ImagePoint(x=x, y=y) for x, y in image_points[i]]
@@ -105,4 +106,10 @@ def to_people(message: SkeletonArray) -> People:
         ids=np.array([s.id for s in skeletons], np.int64),
         joint_std_mm=MM_PER_M
         * np.array([s.standard_deviations for s in skeletons], float).reshape(-1, joints),
+        velocities_mm_s=MM_PER_M
+        * np.array([[(v.x, v.y, v.z) for v in s.velocities] for s in skeletons], float).reshape(
+            -1, joints, 3
+        ),
+        ages_s=np.array([s.age for s in skeletons], float),
+        seen=np.array([s.seen for s in skeletons], bool),
     )

@@ -32,8 +32,14 @@ from metrabs_ros.node.logs import NodeLog
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.people import People
-from metrabs_ros.tracking.each_frame import EachFrame
-from metrabs_ros.tracking.stream import PeopleFinder, people_in_stream, people_in_views
+from metrabs_ros.tracking.by_boxes import BoxFinder
+from metrabs_ros.tracking.stream import (
+    PeopleFinder,
+    PeopleStream,
+    finder_for,
+    people_in_streams,
+)
+from metrabs_ros.tracking.tracker import Tracker
 
 DIAGNOSTICS_PERIOD_S = 1.0
 DIAGNOSTICS_DEPTH = 10
@@ -92,13 +98,14 @@ class PoseNode(LifecycleNode):
             model = self._load_model(self.settings)
             model.convention(self.settings.skeleton)
             finders = {name: _finder(model, self.settings) for name in self.settings.cameras}
+            streams = {name: PeopleStream(find, Tracker()) for name, find in finders.items()}
         except IN_VAIN as error:
             self.get_logger().error(f'cannot be configured: {error}')
             return TransitionCallbackReturn.FAILURE
         self._model = model
         self._streams = [
-            CameraStream(self, name, finder, self._frames, self.record)
-            for name, finder in finders.items()
+            CameraStream(self, name, stream, self._frames, self.record)
+            for name, stream in streams.items()
         ]
         return TransitionCallbackReturn.SUCCESS
 
@@ -233,12 +240,10 @@ class PoseNode(LifecycleNode):
 
     def _people(self, looks: list[Look], current: Settings) -> list[People]:
         """Find the people in frames of different cameras."""
-        finders: list[PeopleFinder] = [look.stream.find_people for look in looks]
-        for finder in finders:
-            finder.options = _options(current)
-        return people_in_views(
-            finders, [look.view for look in looks], [look.boxes for look in looks]
-        )
+        streams = [look.stream.people for look in looks]
+        for stream in streams:
+            _apply(current, stream)
+        return people_in_streams(streams, [look.shot for look in looks])
 
     def _publish(
         self,
@@ -325,8 +330,15 @@ def _load_model(current: Settings) -> PoseEstimator:
 def _finder(model: PoseEstimator, current: Settings) -> PeopleFinder:
     if current.detector == TOPIC_DETECTOR:
         model.check(_options(current))
-        return EachFrame(model, _options(current))
-    return people_in_stream(model, _options(current))
+        return BoxFinder(model, _options(current))
+    return finder_for(model, _options(current))
+
+
+def _apply(current: Settings, stream: PeopleStream) -> None:
+    finder, tracker = stream.finder, stream.tracker
+    finder.options, finder.detect_interval = _options(current), current.detect_interval
+    tracker.max_lost, tracker.min_hits = current.max_lost, current.min_hits
+    tracker.smoothing = current.smoothing
 
 
 def _options(current: Settings) -> Options:

@@ -99,6 +99,31 @@ class Settings:
         True, "Drop poses that no person can take, and the same person's second pose."
     )
 
+    detect_interval: int = setting(
+        0,
+        'In how many frames new people are looked for everywhere, known ones by their own boxes; '
+        '1 looks everywhere in each frame, 0 takes what suits the model.',
+        low=0,
+        high=1000,
+    )
+    max_lost: float = setting(
+        1.0, 'How long people who are not seen are remembered, in seconds.', low=0.0, high=60.0
+    )
+    min_hits: int = setting(
+        3, 'In how many frames somebody must have been seen to be published.', low=1, high=100
+    )
+    smoothing: float = setting(
+        0.5,
+        "How calm joints are; 0 leaves the network's poses as they are.",
+        low=0.0,
+        high=1.0,
+    )
+    predict_latency: bool = setting(
+        False,
+        'Publish people where they will be by now, with the present time for a stamp; needs a '
+        'target_frame that does not move.',
+    )
+
     cameras: tuple[str, ...] = setting(
         ('',),
         'Several cameras for one model, by their namespaces: topics are CAMERA/image, '

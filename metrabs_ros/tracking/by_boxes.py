@@ -1,0 +1,147 @@
+"""Finding people by their boxes: a detector's now and then, and in between their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.estimator import Options, PoseEstimator, Poses
+from metrabs_ros.people import UNKNOWN_ID, People, inside_image
+from metrabs_ros.plausibility import plausible_poses
+from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.tracking.shot import Shot
+
+USUAL_INTERVAL = 5
+LONGEST_INTERVAL_S = 0.3
+"""With the frames that it takes to be confirmed, nobody is to stay undiscovered for 0.5 s."""
+SEARCHES_FOR_LOST = 3
+SMALLEST_BOX_PX = 8.0
+
+
+class BoxFinder:
+    """
+    Finds the people in a stream of images by their boxes.
+
+    A detector looks for people every few frames, and at once when somebody is lost; in the frames
+    between, known people are looked at where they are expected.
+
+    Parameters
+    ----------
+    estimator
+        Finds people and their poses in a single image.
+    options
+        How; may be replaced from one image to the next.
+    detect_interval
+        After how many frames the detector looks again; 0 for at most 5.  In any case it does so
+        after 0.3 s.
+    """
+
+    def __init__(
+        self, estimator: PoseEstimator, options: Options, detect_interval: int = 0
+    ) -> None:
+        self.options = options
+        self.detect_interval = detect_interval
+        self.estimator = estimator
+        self.forget()
+
+    def __call__(self, shot: Shot, expected: People | None) -> People:
+        """Find the people in the next image; see `PeopleFinder`."""
+        return people_by_boxes([self], [shot], [expected])[0]
+
+    def forget(self) -> None:
+        """Let the detector look in the next image."""
+        self._searched_s = -np.inf
+        self._last_s = -np.inf
+        self._frames = 0
+        self._searches_for_lost = 0
+
+    def recognise(self, ids: NDArray[np.int64]) -> None:
+        """Take no note of who was found; see `PeopleFinder`."""
+
+    def boxes(self, shot: Shot, expected: People | None) -> Boxes | None:
+        """Return where to look in the next image; None if the detector is to say so."""
+        step_s, self._last_s = shot.stamp_s - self._last_s, shot.stamp_s
+        if shot.boxes is not None:
+            return shot.boxes
+        if expected is None or self._is_due(shot.stamp_s + step_s, expected):
+            self._searched_s, self._frames = shot.stamp_s, 0
+            return None
+        self._frames += 1
+        wide_enough = np.all(expected.boxes_px[:, 2:] >= SMALLEST_BOX_PX, axis=1)
+        known = expected.select(expected.seen & wide_enough)
+        return Boxes(known.boxes_px, known.confidence)
+
+    def _is_due(self, next_s: float, expected: People) -> bool:
+        """Tell whether the detector cannot wait for the next frame, at a time."""
+        lost = bool((~expected.seen & expected.in_view.any(axis=1)).any())
+        self._searches_for_lost = self._searches_for_lost + 1 if lost else 0
+        return (
+            self._frames + 1 >= (self.detect_interval or USUAL_INTERVAL)
+            or not 0 <= next_s - self._searched_s <= LONGEST_INTERVAL_S
+            or 0 < self._searches_for_lost <= SEARCHES_FOR_LOST
+        )
+
+
+def people_by_boxes(
+    finders: Sequence[BoxFinder], shots: Sequence[Shot], expected: Sequence[People | None]
+) -> list[People]:
+    """
+    Find the people in the next images of several streams, with one run of the network for all.
+
+    Parameters
+    ----------
+    finders
+        Of one estimator, with the same options.
+    shots
+        The image of each.
+    expected
+        Where known people should be in each.
+    """
+    estimator, options = finders[0].estimator, finders[0].options
+    views = [shot.view for shot in shots]
+    boxes = [find.boxes(shot, own) for find, shot, own in zip(finders, shots, expected)]
+    poses: dict[int, Poses] = {}
+    searched = [i for i, own in enumerate(boxes) if own is None]
+    if searched:
+        found = estimator.find_people_in([views[i] for i in searched], options)
+        poses.update(zip(searched, found))
+    known = [(i, own) for i, own in enumerate(boxes) if own is not None]
+    if known:
+        at_boxes = estimator.pose_people_in(
+            [views[i] for i, _ in known], [own.boxes_px for _, own in known], options
+        )
+        for (i, own), its in zip(known, at_boxes):
+            posed = dataclasses.replace(its, scores=own.scores)
+            # Whoever has gone leaves a box in which there is no pose to be had.
+            if shots[i].boxes is None and options.suppress_implausible_poses:
+                posed = posed.select(plausible_poses(posed, estimator.skeleton))
+            poses[i] = posed
+    return [
+        as_people(poses[i], estimator.skeleton, view.image.shape) for i, view in enumerate(views)
+    ]
+
+
+def as_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) -> People:
+    """
+    Return the people that poses are of, with the mean and the scatter of their augmentations.
+
+    The network says nothing of single joints, so that each has its person's confidence.
+    """
+    poses3d_mm, poses2d_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
+    several = poses.poses3d_mm.shape[1] > 1
+    scatter_mm = np.sqrt(poses.poses3d_mm.var(axis=1).sum(axis=-1))
+    return People(
+        skeleton=skeleton,
+        boxes_px=poses.boxes_px,
+        confidence=poses.scores,
+        poses3d_mm=poses3d_mm,
+        poses2d_px=poses2d_px,
+        joint_confidence=np.repeat(poses.scores[:, None], len(skeleton), axis=1),
+        in_view=(poses3d_mm[..., 2] > 0) & inside_image(poses2d_px, image_shape),
+        ids=np.full(len(poses3d_mm), UNKNOWN_ID),
+        joint_std_mm=scatter_mm if several else np.zeros(0),
+    )

@@ -1,0 +1,156 @@
+"""What the node says of people over time: who is who, how fast they go, and where they will be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from robots import BLACK, KnownPeople, pose_node, transform, wait_for
+from std_msgs.msg import Header
+from tf2_ros import TransformBroadcaster
+from visualization_msgs.msg import Marker
+
+ONE = (500.0, 0.0, 4000.0)
+RATE_HZ = 10
+
+
+def header_at(time_s, frame_id='camera_optical_frame'):
+    return Header(stamp=Time(sec=int(time_s), nanosec=round(time_s % 1 * 1e9)), frame_id=frame_id)
+
+
+def show(robot, model, where_mm, frame, start_s=1000.0):
+    """Show the node somebody at a place [3], or nobody, in a frame of a steady stream."""
+    model.places_mm = () if where_mm is None else (where_mm,)
+    return robot.answer_to(robot.send(BLACK, header=header_at(start_s + frame / RATE_HZ)))
+
+
+def test_velocities_and_ages_are_published():
+    model = KnownPeople(ONE)
+    with pose_node(model, detect_interval=1) as (_, robot):
+        for i in range(15):
+            answer = show(robot, model, (-500.0 + 100 * i, 0, 4000.0), i)
+        (skeleton,) = answer.skeletons
+        assert skeleton.seen
+        assert skeleton.age == pytest.approx(1.4, abs=1e-3)
+        velocities = np.array([(v.x, v.y, v.z) for v in skeleton.velocities])
+        np.testing.assert_allclose(velocities, [(1.0, 0, 0)] * 33, atol=0.1)
+
+
+def test_who_is_hidden_is_carried_over_and_shown_paler():
+    model = KnownPeople(ONE)
+    with pose_node(model, detect_interval=1, tf='person') as (_, robot):
+        for i in range(10):
+            show(robot, model, (-500.0 + 50 * i, 0, 4000.0), i)
+        for i in range(10, 14):
+            answer = show(robot, model, None, i)
+            assert [(s.id, s.seen) for s in answer.skeletons] == [(1, False)]
+        stamp = answer.header.stamp
+        joints = wait_for(
+            lambda: [
+                m
+                for markers in robot.markers
+                for m in markers.markers
+                if m.ns == 'joints' and m.action == Marker.ADD and m.header.stamp == stamp
+            ]
+        )
+        assert joints[0].color.a < 0.6
+        wait_for(lambda: robot.transforms.can_transform('camera_optical_frame', 'person_1', stamp))
+        for i in range(14, 25):
+            answer = show(robot, model, None, i)
+        assert not answer.skeletons
+
+
+def test_a_robot_that_turns_sees_people_who_stand():
+    model = KnownPeople(ONE)
+    with pose_node(
+        model, detect_interval=1, world_frame='odom', target_frame='odom', tf_timeout=2.0
+    ) as (_, robot):
+        broadcaster = TransformBroadcaster(robot)
+        for i in range(20):
+            # 60 degrees a second, about the camera's vertical axis, which is the world's z.
+            yaw = np.radians(6 * i - 30)
+            optical = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
+            turn = np.array(
+                [[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]]
+            )
+            rotation = turn @ optical
+            stamped = transform('odom', 'camera_optical_frame', quaternion(rotation))
+            stamped.header.stamp = header_at(1000.0 + i / RATE_HZ).stamp
+            broadcaster.sendTransform(stamped)
+            where_m = rotation.T @ (5.0, 0.0, 0.0)
+            answer = show(robot, model, tuple(1000 * where_m), i)
+            assert answer.header.frame_id == 'odom'
+            assert [s.id for s in answer.skeletons] == [1]
+        velocities = [abs(v.x) + abs(v.y) for v in answer.skeletons[0].velocities]
+        # The body turns with the camera, as its place in the camera's frame is all that is told.
+        assert np.median(velocities) < 0.6
+        hips = [answer.skeletons[0].positions[i] for i in (23, 24)]
+        middle = np.mean([(p.x, p.y, p.z) for p in hips], axis=0)
+        np.testing.assert_allclose(middle, (5, 0, 0), atol=0.05)
+
+
+def quaternion(rotation):
+    """Return x, y, z, w of a rotation [3, 3] by less than half a turn."""
+    w = np.sqrt(max(1 + np.trace(rotation), 1e-12)) / 2
+    x, y, z = (
+        (rotation[2, 1] - rotation[1, 2]) / (4 * w),
+        (rotation[0, 2] - rotation[2, 0]) / (4 * w),
+        (rotation[1, 0] - rotation[0, 1]) / (4 * w),
+    )
+    return (x, y, z, w)
+
+
+def test_parameters_of_tracking_change_while_it_runs():
+    model = KnownPeople(ONE)
+    with pose_node(model, detect_interval=1) as (node, robot):
+        show(robot, model, ONE, 0)
+        (stream,) = [s.people for s in node._streams]
+        node.set_parameters(
+            [
+                node.get_parameter(name).__class__(name, value=value)
+                for name, value in {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}.items()
+            ]
+        )
+        show(robot, model, ONE, 1)
+        tracker = stream.tracker
+        assert (tracker.smoothing, tracker.max_lost, tracker.min_hits) == (0.0, 0.2, 5)
+
+
+def test_latency_can_be_predicted_away():
+    model = KnownPeople(ONE)
+    with pose_node(model, detect_interval=1, predict_latency=True) as (node, robot):
+        now_s = node.get_clock().now().nanoseconds * 1e-9
+        for i in range(15):
+            model.places_mm = ((-700.0 + 100 * i, 0, 4000.0),)
+            # The image is 0.3 s old when it comes in.
+            stamp = header_at(now_s - 1.8 + i / RATE_HZ)
+            count = len(robot.skeletons)
+            robot.send(BLACK, header=stamp)
+            answer = wait_for(lambda count=count: robot.skeletons[count:])[0]
+        then = answer.header.stamp.sec + answer.header.stamp.nanosec * 1e-9
+        latency_s = then - (now_s - 1.8 + 1.4)
+        assert 0 < latency_s < 1
+        hips = [answer.skeletons[0].positions[i] for i in (23, 24)]
+        middle = np.mean([(p.x, p.y, p.z) for p in hips], axis=0)
+        assert middle[0] == pytest.approx(0.7 + latency_s, abs=0.12)
+
+
+def test_a_recording_that_begins_again_is_told():
+    model = KnownPeople(ONE)
+    with pose_node(model, detect_interval=1) as (node, robot):
+        for i in range(3):
+            assert show(robot, model, ONE, i).skeletons[0].id == 1
+        assert show(robot, model, ONE, 0, start_s=500.0).skeletons[0].id == 2
+        assert node.record.fallbacks.counts() == {'time went back': 1}
+
+
+def test_two_images_with_one_stamp_are_both_answered():
+    model = KnownPeople(ONE)
+    with pose_node(model, detect_interval=1) as (_, robot):
+        for i in (0, 1, 2, 2, 2, 3):
+            count = len(robot.skeletons)
+            show(robot, model, ONE, i)
+            wait_for(lambda count=count: len(robot.skeletons) > count)
+        assert {s.id for answer in robot.skeletons for s in answer.skeletons} == {1}
+        values = [(v.x, v.y, v.z) for v in robot.skeletons[-1].skeletons[0].velocities]
+        assert np.isfinite(values).all()

@@ -1,0 +1,67 @@
+"""Bones take the lengths that they had, unless it is a joint that moved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scenes import standing_body
+
+from metrabs_ros.skeleton import COCO_17
+from metrabs_ros.tracking.bones import BoneLengths
+
+SEEN = np.ones(1, bool)
+ELBOW, WRIST = 7, 9
+
+
+def lengths(pose):
+    ends = np.array(COCO_17.edges)
+    return np.linalg.norm(pose[ends[:, 0]] - pose[ends[:, 1]], axis=-1)
+
+
+@pytest.fixture
+def bones():
+    bones = BoneLengths(COCO_17)
+    bones.add(1)
+    for _ in range(100):
+        bones.steady(standing_body()[None], SEEN, 0.1)
+    return bones
+
+
+def test_a_pose_with_the_right_lengths_stays_as_it_is(bones):
+    body = standing_body()
+    np.testing.assert_allclose(bones.steady(body[None], SEEN, 0.1)[0], body, atol=1e-9)
+
+
+def test_lengths_scatter_less(bones):
+    rng = np.random.default_rng(0)
+    poses = standing_body() + rng.normal(0, 10, (50, 17, 3))
+    before = np.array([lengths(pose) for pose in poses]).std(axis=0)
+    after = np.array([lengths(bones.steady(pose[None], ~SEEN, 0.1)[0]) for pose in poses]).std(
+        axis=0
+    )
+    long = lengths(standing_body()) > 100
+    assert (after[long] < 0.9 * before[long]).all()
+    assert after[long].mean() < 0.65 * before[long].mean()
+
+
+def test_a_hand_that_reaches_farther_than_before_is_believed(bones):
+    body = standing_body()
+    body[WRIST] += (400, 0, 0)
+    steadied = bones.steady(body[None], SEEN, 0.1)[0]
+    assert np.abs(steadied - body).max() < 30
+
+
+def test_another_length_is_learnt_slowly(bones):
+    taller = 1.05 * standing_body()
+    first = bones.steady(taller[None], SEEN, 0.1)[0]
+    for _ in range(200):
+        last = bones.steady(taller[None], SEEN, 0.1)[0]
+    assert np.abs(first - taller).max() > 5
+    np.testing.assert_allclose(last, taller, atol=1)
+
+
+def test_people_are_kept_apart(bones):
+    bones.add(1)
+    bones.keep(np.array([False, True]))
+    body = 1.2 * standing_body()
+    np.testing.assert_allclose(bones.steady(body[None], SEEN, 0.1)[0], body, atol=1e-9)

@@ -1,0 +1,141 @@
+"""A detector looks now and then, and when somebody is lost; in between, own boxes will do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_people import people_at
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.engines.choice import Choice
+from metrabs_ros.estimator import Options, PoseEstimator, Poses, View
+from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.tracking.by_boxes import BoxFinder
+from metrabs_ros.tracking.follow import PeopleFollower
+from metrabs_ros.tracking.shot import Shot
+from metrabs_ros.tracking.stream import PeopleStream, finder_for, people_in_streams
+from metrabs_ros.tracking.tracker import Tracker
+
+IMAGE = np.zeros((480, 640, 3), np.uint8)
+CAMERA = Camera(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]))
+A, B = (0.0, 0.0, 4000.0), (1500.0, 0.0, 5000.0)
+
+
+class Crowd(PoseEstimator):
+    """People at places, whom a detector sees, and of whom each box shows the nearest."""
+
+    def __init__(self, *places):
+        choice = Choice('none', 'fp32', 'nowhere', 'nothing is calculated')
+        super().__init__({'': BLAZEPOSE_33.within(BLAZEPOSE_33)}, choice)
+        self.places = list(places)
+        self.log = []
+
+    def check(self, options):
+        pass
+
+    def find_people(self, image, camera, options):
+        self.log.append('detect')
+        return self._poses(people_at(*self.places), options)
+
+    def pose_people(self, image, camera, boxes_px, options):
+        self.log.append(len(boxes_px))
+        people = people_at(*self.places)
+        centres = people.boxes_px[:, :2] + people.boxes_px[:, 2:] / 2
+        nearest = [
+            np.linalg.norm(centres - (box[:2] + box[2:] / 2), axis=-1).argmin() for box in boxes_px
+        ]
+        return self._poses(people.select(np.array(nearest, int)), options, boxes_px)
+
+    def _poses(self, people, options, boxes_px=None):
+        return Poses(
+            people.boxes_px if boxes_px is None else boxes_px,
+            people.confidence,
+            np.repeat(people.poses3d_mm[:, None], options.num_aug, axis=1),
+            np.repeat(people.poses2d_px[:, None], options.num_aug, axis=1),
+        )
+
+
+def frames(crowd, rate_hz, count, detect_interval=0, options=None):
+    stream = PeopleStream(
+        BoxFinder(crowd, options or Options(num_aug=2), detect_interval), Tracker()
+    )
+    for i in range(count):
+        yield i, stream(IMAGE, CAMERA, i / rate_hz)
+
+
+def test_between_the_detectors_turns_people_are_found_in_their_own_boxes():
+    crowd = Crowd(A, B)
+    for i, people in frames(crowd, 30, 11):
+        assert people.ids.tolist() == [1, 2]
+        crowd.places = [(10.0 * i, 0, 4000), (1500.0 - 20 * i, 0, 5000)]
+    assert crowd.log == ['detect', *[2] * 4, 'detect', *[2] * 4, 'detect']
+
+
+def test_interval_1_detects_in_each_frame():
+    crowd = Crowd(A)
+    assert len(list(frames(crowd, 30, 5, detect_interval=1))) == 5
+    assert crowd.log == ['detect'] * 5
+
+
+@pytest.mark.parametrize('rate_hz', [2, 5, 10, 30])
+def test_nobody_in_view_stays_undiscovered_for_half_a_second(rate_hz):
+    crowd = Crowd(A)
+    entered_s = None
+    for i, people in frames(crowd, rate_hz, 20 * rate_hz, detect_interval=1000):
+        if entered_s is None and i / rate_hz > 3.01:
+            crowd.places = [A, B]
+            entered_s = (i + 1) / rate_hz
+        if len(people) == 2:
+            break
+    # At two frames a second, the three frames that it takes to be sure are a second and a half.
+    assert i / rate_hz - entered_s <= max(0.5, 2 / rate_hz) + 1e-9
+
+
+def test_the_detector_looks_at_once_when_somebody_is_lost():
+    crowd = Crowd(A, B)
+    for i, _ in frames(crowd, 30, 9, detect_interval=100):
+        # The box of who went shows a pose that fills no box.
+        crowd.places = [A] if i >= 3 else crowd.places
+    assert crowd.log[:4] == ['detect', 2, 2, 2]
+    assert crowd.log[4] == 2
+    assert crowd.log[5] == 'detect'
+    assert crowd.log.count('detect') == 4
+
+
+def test_boxes_that_are_given_are_looked_at():
+    crowd = Crowd(A, B)
+    stream = PeopleStream(BoxFinder(crowd, Options()), Tracker())
+    boxes = Boxes(people_at(B).boxes_px, np.array([0.6]))
+    (people,) = people_in_streams([stream], [Shot(View(IMAGE, CAMERA), 1.0, boxes)])
+    assert crowd.log == [1]
+    assert people.confidence.tolist() == [0.6]
+    np.testing.assert_allclose(people.positions_mm, [B], atol=1)
+
+
+def test_several_streams_share_a_run_of_the_network():
+    crowd = Crowd(A)
+    streams = [PeopleStream(BoxFinder(crowd, Options()), Tracker()) for _ in range(2)]
+    for stamp_s in (0.0, 0.03):
+        shots = [Shot(View(IMAGE, CAMERA), stamp_s)] * 2
+        assert [people.ids.tolist() for people in people_in_streams(streams, shots)] == [[1]] * 2
+
+
+def test_people_have_arrays_of_the_network(metrabs_model, street):
+    options = Options(suppress_implausible_poses=False)
+    stream = PeopleStream(BoxFinder(metrabs_model, options), Tracker(smoothing=0.0))
+    camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]))
+    people = stream(street, camera, 0.0)
+    assert len(people) >= 4
+    assert people.poses3d_mm.shape == (len(people), 40, 3)
+    assert people.joint_confidence.shape == people.in_view.shape == (len(people), 40)
+    np.testing.assert_allclose(camera.project(people.poses3d_mm), people.poses2d_px)
+    hands = people.in_convention(metrabs_model.convention('kinect_4'))
+    assert hands.poses3d_mm.shape == (len(people), 4, 3)
+
+
+def test_each_model_has_its_way_through_a_stream(model, metrabs_model):
+    assert isinstance(finder_for(model, Options()), PeopleFollower)
+    assert isinstance(finder_for(metrabs_model, Options(num_aug=3)), BoxFinder)
+    with pytest.raises(ValueError, match='num_aug is 3'):
+        finder_for(model, Options(num_aug=3))

@@ -1,0 +1,58 @@
+"""Changes are found where a still camera's image changes, and nobody known stands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metrabs_ros.tracking.changes import Changes
+
+NOBODY = np.zeros((0, 4))
+
+
+def noisy(image, rng):
+    return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+
+
+def test_whoever_comes_into_view_is_surrounded_by_a_tile(street):
+    rng, changes = np.random.default_rng(0), Changes()
+    for _ in range(5):
+        assert changes(noisy(street, rng), NOBODY) == []
+    entered = street.copy()
+    entered[200:380, 300:360] = 255 - entered[200:380, 300:360]
+    (tile,) = changes(noisy(entered, rng), NOBODY)
+    assert tile.left_px <= 300
+    assert tile.left_px + tile.side_px >= 360
+    assert tile.top_px <= 200
+    assert tile.top_px + tile.side_px >= 380
+    assert tile.side_px < 400
+
+
+def test_people_who_are_known_are_no_change(street):
+    changes = Changes()
+    changes(street, NOBODY)
+    moved = street.copy()
+    moved[200:380, 300:360] = 0
+    assert changes(moved, np.array([[300, 200, 60, 180.0]])) == []
+
+
+def test_a_camera_that_turns_changes_everything(street):
+    changes = Changes()
+    changes(street, NOBODY)
+    assert changes(np.roll(street, 60, axis=1), NOBODY) is None
+
+
+def test_what_stays_becomes_the_background(street):
+    changes = Changes()
+    changes(street, NOBODY)
+    parked = street.copy()
+    parked[200:380, 300:360] = 0
+    assert changes(parked, NOBODY)
+    for _ in range(100):
+        last = changes(parked, NOBODY)
+    assert last == []
+
+
+def test_another_size_begins_anew(street, player):
+    changes = Changes()
+    changes(street, NOBODY)
+    assert changes(player, NOBODY) == []

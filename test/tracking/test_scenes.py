@@ -1,0 +1,16 @@
+"""In scenes with known truth, people keep their identities."""
+
+from __future__ import annotations
+
+import pytest
+from scenes import SCENES, score
+
+pytest.importorskip('motmetrics', reason='no ROS distribution has it')
+
+
+@pytest.mark.parametrize('rate_hz', [10, 15, 30])
+@pytest.mark.parametrize('name', SCENES)
+def test_identities_are_kept(name, rate_hz):
+    idf1, switches = score(SCENES[name](), rate_hz, length_s=20)
+    assert idf1 >= 0.95
+    assert switches <= 1
