@@ -28,6 +28,8 @@ def draw_people(image_bgr: ImageArray, people: People) -> None:
     """
     Draw people's skeletons, ids, distances and heights onto an image.
 
+    Those who are not seen but carried over have but their joints.
+
     Parameters
     ----------
     image_bgr
@@ -40,7 +42,10 @@ def draw_people(image_bgr: ImageArray, people: People) -> None:
     for i in range(len(people)):
         color = _bgr(people.ids[i])
         points = _fixed_point(people.poses2d_px[i])
-        for a, b in edges:
+        if not people.seen[i]:
+            for point in points:
+                cv2.circle(image_bgr, point, thickness, color, -1, cv2.LINE_AA, SUBPIXEL_BITS)
+        for a, b in edges[: len(edges) * people.seen[i]]:
             cv2.line(image_bgr, points[a], points[b], color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
         left, top = people.boxes_px[i, :2]
         _draw_label(image_bgr, describe(people, i), (left, top - 4), color, BLACK)

@@ -59,6 +59,13 @@ class Pairs:
         return cost
 
     @property
+    def contested(self) -> NDArray[np.bool_]:
+        """Whether either of a pair has others to be paired with, [K]."""
+        return (np.bincount(self.known)[self.known] > 1) | (
+            np.bincount(self.found)[self.found] > 1
+        )
+
+    @property
     def near(self) -> NDArray[np.bool_]:
         """Whether they are so near that nothing else need be known, [K]."""
         return self.across**2 + self.along**2 < GATE**2
@@ -105,7 +112,7 @@ def near_pairs(
         [2, T], from `place_std`.
     """
     expected_mm, found_mm = expected_mm - viewpoint_mm, found_mm - viewpoint_mm
-    distance_mm = np.linalg.norm(expected_mm, axis=-1, keepdims=True)
+    distance_mm = np.sqrt((expected_mm**2).sum(axis=-1, keepdims=True))
     sight = expected_mm / np.maximum(distance_mm, 1e-9)
     depth_mm = sight @ found_mm.T
     squares = (found_mm**2).sum(axis=-1) - depth_mm**2
@@ -125,12 +132,12 @@ def nearest_first(pairs: Pairs, costs: FloatArray) -> Pairs:
     The least sum of all costs is no better: it breaks pairs that are sure to spare others that
     are in doubt, and had more identities switched in all scenes of the tests.
     """
-    rivals = (np.bincount(pairs.known)[pairs.known] > 1) | (
-        np.bincount(pairs.found)[pairs.found] > 1
-    )
+    contested = pairs.contested
+    if not contested.any():
+        return pairs
     known, found = set(), set()
-    kept = np.flatnonzero(~rivals).tolist()
-    rivals_at = np.flatnonzero(rivals)
+    kept = np.flatnonzero(~contested).tolist()
+    rivals_at = np.flatnonzero(contested)
     for i in rivals_at[np.argsort(costs[rivals_at], kind='stable')].tolist():
         pair = int(pairs.known[i]), int(pairs.found[i])
         if pair[0] not in known and pair[1] not in found:

@@ -58,7 +58,7 @@ class BoneLengths:
         step_s
             How long it is since the last frame.
         """
-        joints_mm = np.moveaxis(poses_mm, -1, 0)
+        joints_mm = poses_mm.transpose(2, 0, 1)
         bones_mm = joints_mm @ self._to_bones
         length_mm = np.sqrt((bones_mm * bones_mm).sum(axis=0))
         share = np.maximum(1 - np.exp(-step_s / LEARNT_S), 1 / (self._lessons + 1)) * seen
@@ -68,4 +68,4 @@ class BoneLengths:
         off = (wanted_mm - length_mm) / np.maximum(wanted_mm, SHORTEST_MM)
         trust = (wanted_mm > SHORTEST_MM) / (1 + (off / TOLERANCE) ** 2)
         stretch = trust * (wanted_mm - length_mm) / np.maximum(length_mm, 1e-9)
-        return np.moveaxis(joints_mm + (stretch * bones_mm) @ self._to_joints, 0, -1)
+        return (joints_mm + (stretch * bones_mm) @ self._to_joints).transpose(1, 2, 0)

@@ -354,7 +354,7 @@ class JointMotion:
         """Return the points [3, T, J + 1] of poses [T, J, 3]."""
         people, joints, _ = poses_mm.shape
         points = np.empty((3, people, joints + 1))
-        points[..., :-1] = np.moveaxis(poses_mm, -1, 0)
+        points[..., :-1] = poses_mm.transpose(2, 0, 1)
         points[..., -1] = points[..., self._trunk].mean(axis=-1)
         points[..., :-1] -= points[..., -1:]
         return points
@@ -371,7 +371,7 @@ class JointMotion:
         people = len(std_mm)
         noise_ratio = np.ones((2, people, 2))
         away_mm = points[..., -1] - viewpoint_mm[:, None]
-        far_mm = FIRST_NOISE_OF_DISTANCE * np.sqrt(_dot(away_mm, away_mm))
+        far_mm = FIRST_NOISE_OF_DISTANCE * np.linalg.norm(away_mm, axis=0)
         noise_ratio[1, :, 1] = np.clip(far_mm / std_mm[:, -1], 1, NOISE_LIMITS[1])
         noise_mm = np.stack([std_mm, std_mm])
         noise_mm[1, :, -1] *= noise_ratio[1, :, 1]
@@ -396,10 +396,10 @@ class JointMotion:
 
 def _whole(points: FloatArray) -> FloatArray:
     """Return poses [T, J, 3] of points [3, T, J + 1]."""
-    return np.moveaxis(points[..., :-1] + points[..., -1:], 0, -1)
+    return (points[..., :-1] + points[..., -1:]).transpose(1, 2, 0)
 
 
 def _dot(one: FloatArray, other: FloatArray) -> FloatArray:
     """Return the inner products of vectors [K, ...]."""
-    product: FloatArray = (one * other).sum(axis=0)
+    product: FloatArray = np.einsum('ktj,ktj->tj', one, other)
     return product

@@ -193,14 +193,16 @@ class Tracker:
         finite = people.finite()
         found = people if finite.all() else people.select(finite)
         places_mm = camera.to_world(found.poses3d_mm)
-        same = self._recognised(found, middle_of_joints(places_mm), camera, image_shape)
+        middles_mm = middle_of_joints(places_mm)
+        same = self._recognised(found, middles_mm, camera, image_shape)
         # The depth of somebody half hidden can be far off, the place in the image is not.
-        from_camera_mm = places_mm[same.found] - camera.position_mm
-        places_mm[same.found] = camera.position_mm + same.nearing[:, None, None] * from_camera_mm
+        for pair in np.flatnonzero(same.nearing != 1):
+            pose_mm = places_mm[same.found[pair]]
+            pose_mm += (same.nearing[pair] - 1) * (pose_mm - camera.position_mm)
         source: NDArray[np.int64] = np.full(len(self._tracks), -1)
         source[same.known] = same.found
         self._take_in(found, places_mm, source, camera)
-        new = _strangers(same.found, middle_of_joints(places_mm))
+        new = _strangers(same.found, middles_mm)
         if len(new):
             self._add(found.select(new), places_mm[new], camera)
             source = np.append(source, new)
@@ -249,14 +251,20 @@ class Tracker:
         pairs = near_pairs(
             expected_mm, found_mm, camera.position_mm, self._std_mm(expected_mm, camera, unseen_s)
         )
-        boxes_px = moved_boxes(tracks, camera.from_world(expected_mm), camera, image_shape)
-        overlap = box_overlap(boxes_px[pairs.known], found.boxes_px[pairs.found])
-        is_doubtful = tracks.hits < self.min_hits
-        costs = pairs.costs + OVERLAP_WEIGHT * (1 - overlap)
-        costs += DOUBT_PENALTY * is_doubtful[pairs.known]
-        possible = pairs.near | (overlap > SAME_BOX_IOU)
-        possible &= ~is_lost[pairs.known] | (pairs.costs < LOST_GATE**2)
-        return nearest_first(pairs.select(possible), costs[possible])
+        costs = pairs.costs
+        possible = ~is_lost[pairs.known] | (costs < LOST_GATE**2)
+        # Where there is but one who may be it, boxes say no more.
+        unclear = np.flatnonzero(pairs.contested | ~pairs.near)
+        if len(unclear):
+            known, seen = pairs.known[unclear], pairs.found[unclear]
+            boxes_px = moved_boxes(tracks, camera.from_world(expected_mm), camera, image_shape)
+            overlap = box_overlap(boxes_px[known], found.boxes_px[seen])
+            is_doubtful = tracks.hits < self.min_hits
+            costs[unclear] += OVERLAP_WEIGHT * (1 - overlap) + DOUBT_PENALTY * is_doubtful[known]
+            possible[unclear] &= pairs.near[unclear] | (overlap > SAME_BOX_IOU)
+        if not possible.all():
+            pairs, costs = pairs.select(possible), costs[possible]
+        return nearest_first(pairs, costs)
 
     def _std_mm(self, expected_mm: FloatArray, camera: Camera, unseen_s: FloatArray) -> FloatArray:
         distances_mm = np.linalg.norm(expected_mm - camera.position_mm, axis=-1)
@@ -268,16 +276,18 @@ class Tracker:
         """Take in how those recognised were found: each known one has a source, or -1."""
         tracks = self._tracks
         seen = source >= 0
-        now = _Tracks.of(found, np.zeros(len(found), np.int64), self._stamp_s)
-        for name in ('centres_mm', 'boxes_px', 'confidence', 'joint_confidence', 'joint_std_mm'):
+        rows, columns = np.flatnonzero(seen), source[seen]
+        for name in ('boxes_px', 'confidence', 'joint_confidence', 'joint_std_mm'):
+            # A copy, as whoever was given the last frame's people has the other one.
             values = getattr(tracks, name).copy()
-            values[seen] = getattr(now, name)[source[seen]]
+            values[rows] = getattr(found, name)[columns]
             setattr(tracks, name, values)
+        tracks.centres_mm[rows] = middle_of_joints(found.poses3d_mm[columns])
         tracks.hits = tracks.hits + seen
         tracks.misses = np.where(seen, 0, tracks.misses + 1)
         tracks.seen_s = np.where(seen, self._stamp_s, tracks.seen_s)
         measured_mm = self._motion.positions_mm.copy()
-        measured_mm[seen] = places_mm[source[seen]]
+        measured_mm[rows] = places_mm[columns]
         self._motion.smoothing = self.smoothing
         self._motion.correct(measured_mm, tracks.joint_std_mm, seen, camera.position_mm)
 
