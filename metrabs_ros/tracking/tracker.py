@@ -30,6 +30,8 @@ JUMP_BACK_S = 0.1
 MAX_LOST_FRAMES = 2.5
 """Who is missed for fewer frames than this may yet be there, however slowly frames come."""
 SLOWEST_STEP_S = 5.0
+LONGEST_DOUBT_S = 0.4
+"""Nobody in view is to stay undiscovered for longer than half a second."""
 MISSES_OF_NOBODY = 2
 """Who is missed so often in a row before being confirmed was nobody."""
 MISSES_OF_LOST = 3
@@ -108,8 +110,9 @@ class Tracker:
     max_lost
         How long somebody who is not seen is remembered, in seconds.
     min_hits
-        In how many frames somebody must have been seen to count.  In the first frames everybody
-        counts who was seen in all of them.
+        In how many frames somebody must have been seen to count; fewer where frames come so
+        slowly that this would take too long.  In the first frames everybody counts who was seen
+        in all of them.
     smoothing
         From 0 to 1: how calm joints are.  With 0 the poses of those seen stay as they came.
     """
@@ -328,6 +331,7 @@ class Tracker:
         pairs = pairs.select(pairs.near)
         again = nearest_first(pairs, pairs.costs)
         back, gone = lost[again.known], new[again.found]
+        tracks.ids = tracks.ids.copy()  # others have been given the array
         tracks.ids[gone], tracks.first_s[gone] = tracks.ids[back], tracks.first_s[back]
         tracks.hits[gone] += tracks.hits[back]
         everybody[back] = gone
@@ -384,9 +388,16 @@ class Tracker:
                 getattr(now, name)[now.seen] = getattr(found, name)[source[now.seen]]
         hits = self._tracks.hits
         # Who left the picture is remembered, but nobody can say that this is so.
-        counts = (hits >= self.min_hits) & (now.seen | now.in_view.any(axis=1))
-        counts |= now.seen & (hits >= self._frames)
+        counts = (hits >= self.min_hits) & now.in_view.any(axis=1)
+        counts |= now.seen & (hits >= self._hits_needed())
         return now if counts.all() else now.select(counts)
+
+    def _hits_needed(self) -> int:
+        """Return in how many frames somebody who is seen must have been seen to count."""
+        in_time = self.min_hits
+        if self._usual_step_s:
+            in_time = max(1, int(LONGEST_DOUBT_S / self._usual_step_s))
+        return min(self.min_hits, self._frames, in_time)
 
 
 def _strangers(recognised: Indices, places_mm: FloatArray) -> Indices:

@@ -88,8 +88,7 @@ def test_nobody_in_view_stays_undiscovered_for_half_a_second(rate_hz):
             entered_s = (i + 1) / rate_hz
         if len(people) == 2:
             break
-    # At two frames a second, the three frames that it takes to be sure are a second and a half.
-    assert i / rate_hz - entered_s <= max(0.5, 2 / rate_hz) + 1e-9
+    assert i / rate_hz - entered_s <= 0.5 + 1e-9
 
 
 def test_the_detector_looks_at_once_when_somebody_is_lost():

@@ -61,6 +61,14 @@ def test_in_the_first_frames_all_count_later_only_who_was_seen_often_enough():
     assert [see.ids(at(A, B)) for _ in range(4)] == [[1], [1], [1, 2], [1, 2]]
 
 
+def test_where_frames_come_slowly_who_is_seen_counts_at_once_but_is_not_carried_over():
+    see = Clock(rate_hz=2)
+    for _ in range(5):
+        see(at(A))
+    assert see.ids(at(A, B)) == [1, 2]
+    assert see.ids(at(A)) == [1]
+
+
 def test_a_false_alarm_never_counts_and_nobody_else_gets_its_id():
     see = Clock()
     for _ in range(5):
@@ -101,6 +109,19 @@ def test_who_left_the_picture_is_not_shown_but_remembered():
     assert not len(left)
     back = [see.ids(at((2900.0, 100.0, 4000.0))) for _ in range(4)]
     assert back[-1] == [1]
+
+
+def test_what_was_told_of_a_frame_never_changes():
+    rng, see, told = np.random.default_rng(0), Clock(), []
+    for i in range(40):
+        # From side to side farther than anybody can go: lost, and soon found again.
+        where = A if i % 20 < 10 else (A[0] + 600, *A[1:])
+        people = see(people_from(noisy(at(where, B).poses3d_mm, rng), CAMERA))
+        told.append((people, {k: np.copy(v) for k, v in vars(people).items() if k != 'skeleton'}))
+    assert {tuple(people.ids) for people, _ in told[-10:]} == {(1, 2)}
+    for people, before in told:
+        for name, values in before.items():
+            np.testing.assert_array_equal(getattr(people, name), values)
 
 
 def test_ages_and_velocities_are_told():

@@ -1,0 +1,104 @@
+"""
+Measure how well people are followed where the truth is known, and what that costs.
+
+Scenes of walkers with a network's noise, misses and false alarms are scored by motmetrics.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+
+import machine
+import numpy as np
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test' / 'tracking'))
+
+import scenes
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.tracking.tracker import Tracker
+
+RATES_HZ = (10, 15, 30)
+SEEDS = range(3)
+SCENE_S = 60.0
+CROWD, COST_FRAMES, COST_RATE_HZ = 50, 300, 30.0
+
+
+def score_scenes() -> None:
+    """Print the worst and the mean over several runs of each scene."""
+    print('scene, frames a second: IDF1 worst and mean, switches a minute worst and mean')
+    for name, scene in scenes.SCENES.items():
+        for rate_hz in RATES_HZ:
+            runs = [scenes.score(scene(), rate_hz, SCENE_S, seed) for seed in SEEDS]
+            idf1, switches = np.array(runs).T
+            print(
+                f'{name}, {rate_hz}: {idf1.min():.3f} {idf1.mean():.3f}, '
+                f'{switches.max():.0f} {switches.mean():.1f}',
+                flush=True,
+            )
+
+
+def measure_smoothing() -> None:
+    """Print how calm somebody is who stands, and how a wave and a step are followed."""
+    for rate_hz in RATES_HZ:
+        truth, measured, followed = scenes.somebody(scenes.stand, rate_hz, 240, misses=0.05)
+        ratios = scenes.jitter(measured, followed)
+        bias_mm = np.abs((followed - truth)[len(truth) // 4 :].mean(axis=0)).mean(axis=0)
+        print(
+            f'standing, {rate_hz} frames a second: calmer by {ratios.round(1)} (x y z), '
+            f'bias {bias_mm.round(1)} mm'
+        )
+    for amplitude_mm in (100, 200, 300):
+        for noise in (False, True):
+            truth, _, followed = scenes.somebody(scenes.wave(amplitude_mm), 30, 60, noise)
+            hand = np.s_[90:, scenes.WRIST, 0]
+            lag_s, gain = scenes.lag_and_gain(truth[hand], followed[hand], 30)
+            print(
+                f'a hand that waves by {amplitude_mm} mm at 2 Hz, noise {noise}: '
+                f'lag {1000 * lag_s:.0f} ms, amplitude {100 * gain:.0f} %'
+            )
+    for rate_hz in RATES_HZ:
+        for what, joints in (('hand', scenes.WRIST), ('person', slice(None))):
+
+            def step(body: np.ndarray, time_s: float, joints: int | slice = joints) -> None:
+                body[joints] += np.array([500.0, 0, 0]) if time_s >= 5 - 1e-6 else 0.0
+
+            truth, _, followed = scenes.somebody(step, rate_hz, 6, noise=False)
+            off_mm = np.abs((followed - truth)[5 * rate_hz :, scenes.WRIST, 0])
+            reached_ms = 1000 * np.argmax(off_mm < 50) / rate_hz
+            print(f'a {what} that steps by 0.5 m, {rate_hz} a second: within {reached_ms:.0f} ms')
+
+
+def measure_cost() -> None:
+    """Print what a crowd costs."""
+    rng = np.random.default_rng(0)
+    camera = Camera(scenes.INTRINSICS)
+    body_mm = rng.uniform(-1, 1, (33, 3)) * (250, 850, 120)
+    places_mm = rng.uniform((-6000, 0, 6000), (6000, 0, 20000), (CROWD, 3))
+    poses_mm = places_mm[:, None] + body_mm
+    tracker, spent_s = Tracker(), []
+    for i in range(COST_FRAMES):
+        found = scenes.people_from(scenes.noisy(poses_mm, rng), camera, BLAZEPOSE_33)
+        start_s = time.process_time()
+        tracker.update(found, i / COST_RATE_HZ, camera, scenes.IMAGE_SHAPE)
+        spent_s.append(time.process_time() - start_s)
+    median_s = np.median(spent_s)
+    print(
+        f'{CROWD} people with 33 joints: {1000 * median_s:.2f} ms a frame, '
+        f'{100 * median_s * COST_RATE_HZ:.1f} % of a core at {COST_RATE_HZ:.0f} frames a second'
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    print(machine.describe())
+    measure_cost()
+    measure_smoothing()
+    score_scenes()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
