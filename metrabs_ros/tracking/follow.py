@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.crop.circles import Circles
 from metrabs_ros.detectors.blazepose import (
+    SMALLEST_TILE_PX,
     Detections,
     Tile,
     all_tiles,
@@ -209,10 +210,13 @@ class PeopleFollower:
         which = [i for i in np.flatnonzero(lost).tolist() if int(expected.ids[i]) in self._known]
         turn = np.roll(np.array(which, np.intp), -self._frames)
         circles = self._moved_circles(expected, turn.tolist())
-        side_px = LOST_TILE * circles.radius_px
-        corner_px = circles.centre_px - side_px[:, None] / 2
+        limit_px = np.array(self._image_shape[1::-1])
+        # Of somebody at the edge a part is in view, though the middle may not be.
+        centre_px = np.clip(circles.centre_px, 0, limit_px - 1)
+        side_px = np.clip(LOST_TILE * circles.radius_px, SMALLEST_TILE_PX, limit_px.max())
+        corner_px = centre_px - side_px[:, None] / 2
         return [
-            Tile(round(left), round(top), max(round(side), 2))
+            Tile(round(left), round(top), round(side))
             for (left, top), side in zip(corner_px.tolist(), side_px.tolist())
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -109,6 +110,25 @@ def test_who_comes_into_view_is_discovered_within_half_a_second(model, street, b
     while not sees(follow(street), box_px):
         frame += 1
         assert frame / RATE_HZ <= 0.5
+
+
+def test_who_is_lost_at_the_edge_or_next_to_the_camera_is_searched_for(model, player):
+    follow = Stream(model)
+    camera = Camera.from_fov(55, player.shape)
+    for _ in range(5):
+        people = follow(player, camera)
+    assert len(people) == 1
+    # Whoever leaves at a run, by any edge, and comes ever nearer.
+    for shift in ((60, 0), (-60, 0), (0, 60), (0, -60)):
+        moving = Stream(model)
+        for i in range(8):
+            size = 1 + 0.2 * i
+            large = cv2.resize(player, None, fx=size, fy=size)
+            large = np.roll(large, (shift[1] * i, shift[0] * i), axis=(0, 1))
+            height, width = player.shape[:2]
+            moving(np.ascontiguousarray(large[:height, :width]), camera)
+        moving(np.full_like(player, 90), camera)
+        moving(np.full_like(player, 90), camera)
 
 
 def sees(people, box_px):
