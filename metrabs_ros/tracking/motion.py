@@ -239,7 +239,9 @@ class JointMotion:
         sight = state.position_mm - viewpoint_mm[:, None, None]
         sight[..., :-1] += state.position_mm[..., -1:]
         sight /= np.maximum(np.sqrt(_dot(sight, sight)), 1e-9)
-        self._learn_noise(measured, self._points_std(std_mm), seen, sight)
+        point_std_mm = self._points_std(std_mm)
+        self._learn_noise(measured, point_std_mm, seen, sight)
+        self._remember(measured, point_std_mm, seen)
         off = measured - state.position_mm
         along_mm = _dot(off, sight)
         apart_mm2 = _dot(off, off)
@@ -291,6 +293,10 @@ class JointMotion:
         so_far = state.noise_ratio
         learnt = so_far + share * (np.minimum(found, 3 * so_far) - so_far)
         state.noise_ratio = np.clip(learnt, *NOISE_LIMITS)
+
+    def _remember(self, measured: FloatArray, std_mm: FloatArray, seen: BoolArray) -> None:
+        """Keep the last two measurements."""
+        state = self._state
         now = seen[:, None]
         noise_mm = state.noise_ratio[..., :1] * std_mm
         noise_mm[..., -1] = state.noise_ratio[..., 1] * std_mm[:, -1]

@@ -402,6 +402,8 @@ class Tracker:
 
 def _strangers(recognised: Indices, places_mm: FloatArray) -> Indices:
     """Return who of those found at places [N, 3] is neither recognised nor next to one of them."""
+    if len(recognised) == len(places_mm):
+        return np.zeros(0, np.intp)
     taken = recognised.tolist()
     new = []
     for i in sorted(set(range(len(places_mm))) - set(taken)):
