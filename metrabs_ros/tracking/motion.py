@@ -126,10 +126,6 @@ class JointMotion:
         self._state = self._newcomers(nobody, np.zeros(nobody.shape[:2]), np.zeros(3))
         self._usual_step_s = 0.0
 
-    def __len__(self) -> int:
-        """Return the number of people."""
-        return self._state.position_mm.shape[1]
-
     @property
     def _calm(self) -> float:
         # Where poses stay as they came, velocities still need it.

@@ -46,7 +46,7 @@ DOUBT_PENALTY = 4.0
 """What it costs to recognise somebody who is not confirmed."""
 SAME_PLACE_MM = 200.0
 """Who is found nearer than this to somebody recognised is the same once more."""
-UNSEEN_STD_MM_S = 500.0
+UNSEEN_JOINTS_STD_MM_S = 500.0
 """By how much the joints of people who are not seen become less certain."""
 
 
@@ -368,7 +368,7 @@ class Tracker:
             joint_confidence=tracks.joint_confidence,
             in_view=(poses_mm[..., 2] > 0) & inside_image(poses_px, image_shape),
             ids=tracks.ids,
-            joint_std_mm=tracks.joint_std_mm + UNSEEN_STD_MM_S * unseen_s[:, None],
+            joint_std_mm=tracks.joint_std_mm + UNSEEN_JOINTS_STD_MM_S * unseen_s[:, None],
             velocities_mm_s=self._motion.velocities_mm_s @ camera.extrinsic_matrix[:3, :3].T,
             ages_s=self._stamp_s - tracks.first_s,
             seen=tracks.misses == 0,
