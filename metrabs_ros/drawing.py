@@ -42,11 +42,13 @@ def draw_people(image_bgr: ImageArray, people: People) -> None:
     for i in range(len(people)):
         color = _bgr(people.ids[i])
         points = _fixed_point(people.poses2d_px[i])
-        if not people.seen[i]:
+        style = (cv2.LINE_AA, SUBPIXEL_BITS)
+        if people.seen[i]:
+            for a, b in edges:
+                cv2.line(image_bgr, points[a], points[b], color, thickness, *style)
+        else:
             for point in points:
-                cv2.circle(image_bgr, point, thickness, color, -1, cv2.LINE_AA, SUBPIXEL_BITS)
-        for a, b in edges[: len(edges) * people.seen[i]]:
-            cv2.line(image_bgr, points[a], points[b], color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+                cv2.circle(image_bgr, point, thickness, color, -1, *style)
         left, top = people.boxes_px[i, :2]
         _draw_label(image_bgr, describe(people, i), (left, top - 4), color, BLACK)
 

@@ -120,16 +120,34 @@ class People:
         image_shape
             Height and width in pixels, further entries are ignored.
         """
-        poses3d_mm, poses2d_px = prediction['poses3d'], prediction['poses2d']
-        confidence = prediction['boxes'][:, 4]
+        return cls.as_found(
+            skeleton,
+            prediction['boxes'][:, :4],
+            prediction['boxes'][:, 4],
+            prediction['poses3d'],
+            prediction['poses2d'],
+            image_shape,
+        )
+
+    @classmethod
+    def as_found(
+        cls,
+        skeleton: Skeleton,
+        boxes_px: FloatArray,
+        confidence: FloatArray,
+        poses3d_mm: FloatArray,
+        poses2d_px: FloatArray,
+        image_shape: tuple[int, ...],
+    ) -> People:
+        """Return people whose joints each have their person's confidence: no more is known."""
         return cls(
             skeleton=skeleton,
-            boxes_px=prediction['boxes'][:, :4],
+            boxes_px=boxes_px,
             confidence=confidence,
             poses3d_mm=poses3d_mm,
             poses2d_px=poses2d_px,
             joint_confidence=np.repeat(confidence[:, None], len(skeleton), axis=1),
-            in_view=(poses3d_mm[..., 2] > 0) & inside_image(poses2d_px, image_shape),
+            in_view=in_view(poses3d_mm, poses2d_px, image_shape),
             ids=np.full(len(confidence), UNKNOWN_ID),
         )
 
@@ -238,3 +256,10 @@ def inside_image(points_px: FloatArray, image_shape: tuple[int, ...]) -> BoolArr
     x, y = points_px[..., 0], points_px[..., 1]
     height, width = image_shape[:2]
     return (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
+
+
+def in_view(
+    poses3d_mm: FloatArray, poses2d_px: FloatArray, image_shape: tuple[int, ...]
+) -> BoolArray:
+    """Tell which joints [..., 3] are in front of the camera and, at [..., 2], in its image."""
+    return (poses3d_mm[..., 2] > 0) & inside_image(poses2d_px, image_shape)

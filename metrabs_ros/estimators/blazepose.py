@@ -25,7 +25,7 @@ from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.engines.choice import Choice
 from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.models.blazepose import BlazePoseLandmarks
-from metrabs_ros.people import UNKNOWN_ID, People, inside_image
+from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence
 from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
 
@@ -318,7 +318,7 @@ class BlazePoseEstimator(PoseEstimator):
             poses3d_mm=poses_mm,
             poses2d_px=poses_px,
             joint_confidence=visibility,
-            in_view=(poses_mm[..., 2] > 0) & inside_image(poses_px, image.shape),
+            in_view=in_view(poses_mm, poses_px, image.shape),
             ids=np.full(len(poses_mm), UNKNOWN_ID),
         )
 

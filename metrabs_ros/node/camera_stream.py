@@ -191,7 +191,7 @@ class CameraStream:
         image, camera = look.shot.view
         if current.predict_latency:
             now = self._node.get_clock().now()
-            latency_s = (now - Time.from_msg(look.header.stamp)).nanoseconds * 1e-9
+            latency_s = age_s(look.header, now)
             # Stamps of another clock say nothing of latency.
             if 0 <= latency_s <= LONGEST_LATENCY_S:
                 people, out.stamp = people.after(latency_s), now.to_msg()
@@ -294,3 +294,9 @@ class CameraStream:
                 f"the images' stamps went back by {back_s:.1f} s, as when a recording begins "
                 'again; everybody is forgotten',
             )
+
+
+def age_s(header: Header, now: Time) -> float:
+    """Return how long ago something was stamped."""
+    age: float = (now - Time.from_msg(header.stamp)).nanoseconds * 1e-9
+    return age

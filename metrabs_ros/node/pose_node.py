@@ -16,7 +16,6 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.time import Time as RclpyTime
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
@@ -25,7 +24,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import Options, PoseEstimator
 from metrabs_ros.models.store import WeightsError
 from metrabs_ros.node import diagnostics, lifetime, settings
-from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look
+from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look, age_s
 from metrabs_ros.node.drops import UnusableInput
 from metrabs_ros.node.frames import Frames
 from metrabs_ros.node.logs import NodeLog
@@ -283,10 +282,10 @@ class PoseNode(LifecycleNode):
         return people.select(finite)
 
     def _tell_age(self, header: Header) -> None:
-        age_s = (self.get_clock().now() - RclpyTime.from_msg(header.stamp)).nanoseconds * 1e-9
+        passed_s = age_s(header, self.get_clock().now())
         # Stamps of a recording, or of a clock of their own, say nothing of latency.
-        if 0 <= age_s < 60:
-            self.record.latencies.add('stamp to publish', age_s)
+        if 0 <= passed_s < 60:
+            self.record.latencies.add('stamp to publish', passed_s)
 
     def _about_engine(self) -> dict[str, str]:
         if self._model is None:

@@ -130,7 +130,7 @@ def nearest_first(pairs: Pairs, costs: FloatArray) -> Pairs:
     Return each of the known and each of those found at most once, the cheapest pairs first.
 
     The least sum of all costs is no better: it breaks pairs that are sure to spare others that
-    are in doubt, and had more identities switched in all scenes of the tests.
+    are in doubt, and switched more identities in most scenes of the tests.
     """
     contested = pairs.contested
     if not contested.any():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.skeleton import Skeleton
@@ -41,8 +44,8 @@ class BoneLengths:
         self._lengths_mm = np.pad(self._lengths_mm, ((0, people), (0, 0)))
         self._lessons = np.pad(self._lessons, (0, people))
 
-    def keep(self, which: BoolArray) -> None:
-        """Forget all but some people, [T]."""
+    def keep(self, which: NDArray[Any]) -> None:
+        """Keep the people at an index array or mask, in its order."""
         self._lengths_mm, self._lessons = self._lengths_mm[which], self._lessons[which]
 
     def steady(self, poses_mm: FloatArray, seen: BoolArray, step_s: float) -> FloatArray:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.estimator import Options, PoseEstimator, Poses
-from metrabs_ros.people import UNKNOWN_ID, People, inside_image
+from metrabs_ros.people import People
 from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.tracking.shot import Shot
@@ -126,22 +126,11 @@ def people_by_boxes(
 
 
 def as_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) -> People:
-    """
-    Return the people that poses are of, with the mean and the scatter of their augmentations.
-
-    The network says nothing of single joints, so that each has its person's confidence.
-    """
+    """Return the people that poses are of, by the mean and the scatter of their augmentations."""
     poses3d_mm, poses2d_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
     several = poses.poses3d_mm.shape[1] > 1
     scatter_mm = np.sqrt(poses.poses3d_mm.var(axis=1).sum(axis=-1))
-    return People(
-        skeleton=skeleton,
-        boxes_px=poses.boxes_px,
-        confidence=poses.scores,
-        poses3d_mm=poses3d_mm,
-        poses2d_px=poses2d_px,
-        joint_confidence=np.repeat(poses.scores[:, None], len(skeleton), axis=1),
-        in_view=(poses3d_mm[..., 2] > 0) & inside_image(poses2d_px, image_shape),
-        ids=np.full(len(poses3d_mm), UNKNOWN_ID),
-        joint_std_mm=scatter_mm if several else np.zeros(0),
+    people = People.as_found(
+        skeleton, poses.boxes_px, poses.scores, poses3d_mm, poses2d_px, image_shape
     )
+    return dataclasses.replace(people, joint_std_mm=scatter_mm) if several else people

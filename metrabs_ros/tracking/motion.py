@@ -124,7 +124,8 @@ class JointMotion:
         self._trunk = joints if len(joints) else np.arange(len(skeleton))
         nobody = np.zeros((0, len(skeleton), 3))
         self._state = self._newcomers(nobody, np.zeros(nobody.shape[:2]), np.zeros(3))
-        self._usual_step_s = 0.0
+        self.usual_step_s = 0.0
+        """How much time passes from one prediction to the next; 0 as long as none was made."""
 
     @property
     def _calm(self) -> float:
@@ -181,19 +182,19 @@ class JointMotion:
         """
         self._state = self._state.joined(self._newcomers(measured_mm, std_mm, viewpoint_mm))
 
-    def keep(self, which: BoolArray) -> None:
-        """Forget all but some people, [T]."""
+    def keep(self, which: NDArray[Any]) -> None:
+        """Keep the people at an index array or mask, in its order."""
         self._state = self._state.select(which)
 
     def predict(self, step_s: float) -> None:
         """Let time pass."""
         if step_s < LEAST_STEP_S:
             return
-        self._usual_step_s += (0.1 if self._usual_step_s else 1.0) * (step_s - self._usual_step_s)
+        self.usual_step_s += (0.1 if self.usual_step_s else 1.0) * (step_s - self.usual_step_s)
         state = self._state
         state.position_mm += step_s * state.velocity_mm_s
         # Noise per frame rather than per second keeps joints at rest as calm at any frame rate.
-        frames = step_s / max(self._usual_step_s, LEAST_STEP_S)
+        frames = step_s / max(self.usual_step_s, LEAST_STEP_S)
         push_mm = (STILL + state.agility * (MOVING - STILL)) * state.noise_mm * frames**2
         stray_mm = (STRAY * frames) * state.agility * state.noise_mm
         push = push_mm * push_mm

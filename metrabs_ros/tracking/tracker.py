@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.people import UNKNOWN_ID, People, inside_image
+from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.tracking.association import (
     OVERLAP_WEIGHT,
@@ -130,7 +130,6 @@ class Tracker:
     def reset(self) -> None:
         """Forget everybody; who is found from now on gets a new id."""
         self._stamp_s = -np.inf
-        self._usual_step_s = 0.0
         self._frames = 0
         if self._skeleton is not None:
             self._start(self._skeleton)
@@ -226,10 +225,13 @@ class Tracker:
         if step_s < -JUMP_BACK_S or longest_s < step_s < np.inf:
             self.reset()
         elif 0 < step_s < np.inf and self._skeleton is not None:
-            self._usual_step_s = usual_s + 0.1 * (step_s - usual_s)
             self._keep(stamp_s - self._tracks.seen_s <= longest_s)
             self._motion.predict(step_s)
         self._stamp_s = max(stamp_s, self._stamp_s)
+
+    @property
+    def _usual_step_s(self) -> float:
+        return 0.0 if self._skeleton is None else self._motion.usual_step_s
 
     def _start(self, skeleton: Skeleton) -> None:
         nobody = People.nobody(skeleton)
@@ -254,17 +256,17 @@ class Tracker:
         pairs = near_pairs(
             expected_mm, found_mm, camera.position_mm, self._std_mm(expected_mm, camera, unseen_s)
         )
-        costs = pairs.costs
+        costs, near = pairs.costs, pairs.near
         possible = ~is_lost[pairs.known] | (costs < LOST_GATE**2)
         # Where there is but one who may be it, boxes say no more.
-        unclear = np.flatnonzero(pairs.contested | ~pairs.near)
+        unclear = np.flatnonzero(pairs.contested | ~near)
         if len(unclear):
             known, seen = pairs.known[unclear], pairs.found[unclear]
             boxes_px = moved_boxes(tracks, camera.from_world(expected_mm), camera, image_shape)
             overlap = box_overlap(boxes_px[known], found.boxes_px[seen])
             is_doubtful = tracks.hits < self.min_hits
             costs[unclear] += OVERLAP_WEIGHT * (1 - overlap) + DOUBT_PENALTY * is_doubtful[known]
-            possible[unclear] &= pairs.near[unclear] | (overlap > SAME_BOX_IOU)
+            possible[unclear] &= near[unclear] | (overlap > SAME_BOX_IOU)
         if not possible.all():
             pairs, costs = pairs.select(possible), costs[possible]
         return nearest_first(pairs, costs)
@@ -289,7 +291,7 @@ class Tracker:
         tracks.hits = tracks.hits + seen
         tracks.misses = np.where(seen, 0, tracks.misses + 1)
         tracks.seen_s = np.where(seen, self._stamp_s, tracks.seen_s)
-        measured_mm = self._motion.positions_mm.copy()
+        measured_mm = self._motion.positions_mm
         measured_mm[rows] = places_mm[columns]
         self._motion.smoothing = self.smoothing
         self._motion.correct(measured_mm, tracks.joint_std_mm, seen, camera.position_mm)
@@ -366,7 +368,7 @@ class Tracker:
             poses3d_mm=poses_mm,
             poses2d_px=poses_px,
             joint_confidence=tracks.joint_confidence,
-            in_view=(poses_mm[..., 2] > 0) & inside_image(poses_px, image_shape),
+            in_view=in_view(poses_mm, poses_px, image_shape),
             ids=tracks.ids,
             joint_std_mm=tracks.joint_std_mm + UNSEEN_JOINTS_STD_MM_S * unseen_s[:, None],
             velocities_mm_s=self._motion.velocities_mm_s @ camera.extrinsic_matrix[:3, :3].T,

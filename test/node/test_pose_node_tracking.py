@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from rclpy.parameter import Parameter
 from robots import BLACK, KnownPeople, pose_node, transform, wait_for
 from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
@@ -105,12 +106,8 @@ def test_parameters_of_tracking_change_while_it_runs():
     with pose_node(model, detect_interval=1) as (node, robot):
         show(robot, model, ONE, 0)
         (stream,) = [s.people for s in node._streams]
-        node.set_parameters(
-            [
-                node.get_parameter(name).__class__(name, value=value)
-                for name, value in {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}.items()
-            ]
-        )
+        wanted = {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}
+        node.set_parameters([Parameter(name, value=value) for name, value in wanted.items()])
         show(robot, model, ONE, 1)
         tracker = stream.tracker
         assert (tracker.smoothing, tracker.max_lost, tracker.min_hits) == (0.0, 0.2, 5)

@@ -16,7 +16,7 @@ IMAGE_SHAPE = (720, 1280)
 INTRINSICS = np.array([[900.0, 0, 640], [0, 900.0, 360], [0, 0, 1]])
 NOISE_MM = np.array([30.0, 30.0, 100.0])
 MISSES, FALSE_ALARMS = 0.05, 0.03
-PACE_MM_S = 1300.0
+PACE_M_S = 1.3
 LONGEST_S = 61.0
 WRIST, WAVES_HZ = 9, 2.0
 SAME_M = 0.5
@@ -37,7 +37,7 @@ def standing_body() -> np.ndarray:
 def to_and_fro(start: tuple[float, float], end: tuple[float, float], delay_s: float = 0) -> Path:
     """Walk from one place to another and back, again and again, turning without a stop."""
     a, b = np.array(start), np.array(end)
-    period_s = 2 * np.linalg.norm(b - a) / (PACE_MM_S / 1000)
+    period_s = 2 * np.linalg.norm(b - a) / PACE_M_S
 
     def path(time_s: float) -> tuple[float, float]:
         phase = (time_s + delay_s) / period_s % 1
@@ -264,7 +264,6 @@ def somebody(
     length_s: float,
     noise: bool = True,
     misses: float = 0.0,
-    smoothing: float = 0.5,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
@@ -276,7 +275,7 @@ def somebody(
         Changes the joints [17, 3] of somebody who stands 4 m away to what they are at a time.
     """
     rng = np.random.default_rng(seed)
-    tracker, camera = Tracker(smoothing=smoothing), Camera(INTRINSICS)
+    tracker, camera = Tracker(), Camera(INTRINSICS)
     truth, measured, followed = [], [], []
     for i in range(round(length_s * rate_hz)):
         body = standing_body() + np.array([300.0, 100.0, 4000.0])

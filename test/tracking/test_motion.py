@@ -66,10 +66,16 @@ def test_a_hand_that_is_held_but_stays_there_is_there():
     assert followed[5 * 30 + 6, WRIST, 0] == pytest.approx(truth[-1, WRIST, 0], abs=20)
 
 
-def test_velocities_are_those_of_the_walk():
+def five_metres_away():
+    """Return the motion of somebody just seen, the pose and its standard deviations."""
     motion, pose = JointMotion(COCO_17, 0.5), np.tile([0, 0, 5000.0], (1, 17, 1))
     std = np.full((1, 17), 30.0)
     motion.add(pose, std, HERE)
+    return motion, pose, std
+
+
+def test_velocities_are_those_of_the_walk():
+    motion, pose, std = five_metres_away()
     for i in range(1, 60):
         motion.predict(1 / 30)
         motion.correct(pose + np.array([1400.0 * i / 30, 0, 0]), std, EVERYBODY, HERE)
@@ -77,9 +83,7 @@ def test_velocities_are_those_of_the_walk():
 
 
 def test_who_is_not_seen_walks_on_with_limbs_at_rest():
-    motion, pose = JointMotion(COCO_17, 0.5), np.tile([0, 0, 5000.0], (1, 17, 1))
-    std = np.full((1, 17), 30.0)
-    motion.add(pose, std, HERE)
+    motion, pose, std = five_metres_away()
     for i in range(1, 60):
         motion.predict(1 / 30)
         pose = pose + np.array([40.0, 0, 0])
