@@ -17,13 +17,14 @@ from std_msgs.msg import Header
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import View
+from metrabs_ros.messages.cameras import to_camera
+from metrabs_ros.messages.images import decompressed, to_rgb
+from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node import diagnostics
-from metrabs_ros.node.cameras import Calibrations, to_camera
+from metrabs_ros.node.calibrations import Calibrations
 from metrabs_ros.node.detections import DetectionBook, to_boxes
 from metrabs_ros.node.diagnostics import Record
-from metrabs_ros.node.drops import UnusableInput
 from metrabs_ros.node.frames import WORLD_UP, Frames, Motion
-from metrabs_ros.node.images import decompressed, to_rgb
 from metrabs_ros.node.outputs import Outputs
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.people import People

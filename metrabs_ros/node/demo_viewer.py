@@ -19,9 +19,9 @@ from sensor_msgs.msg import Image
 
 from metrabs_ros import drawing
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.messages.people import to_people
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
-from metrabs_ros.node.messages import to_people
 
 QUEUE_SIZE = 30
 REPORT_PERIOD_S = 1.0

@@ -8,7 +8,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.node.drops import UnusableInput
+from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node.stamped import Stamped
 
 if TYPE_CHECKING:

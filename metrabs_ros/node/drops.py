@@ -10,23 +10,6 @@ from typing import Any
 LOG_PERIOD_S = 10.0
 
 
-class UnusableInput(ValueError):  # noqa: N818
-    """
-    A frame cannot be worked on.
-
-    Parameters
-    ----------
-    cause
-        A few words; frames are counted by it.
-    explanation
-        What was wrong, the value, and what to do.
-    """
-
-    def __init__(self, cause: str, explanation: str) -> None:
-        super().__init__(explanation)
-        self.cause = cause
-
-
 class Drops:
     """
     Counts dropped frames by cause, and logs each cause at most once in a while.

@@ -12,8 +12,8 @@ from rclpy.time import Time as RclpyTime
 from tf2_ros import Buffer, TransformException, TransformListener
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.node.drops import UnusableInput
-from metrabs_ros.node.messages import MM_PER_M
+from metrabs_ros.messages.people import MM_PER_M
+from metrabs_ros.messages.unusable import UnusableInput
 
 WORLD_UP = np.array([0.0, 0.0, 1.0])
 """Of all world frames, by REP 103."""

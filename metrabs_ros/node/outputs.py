@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import array
+
+import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
 from visualization_msgs.msg import MarkerArray
 
+from metrabs_ros import drawing
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.messages.markers import MarkerWriter
+from metrabs_ros.messages.people import to_message, to_metres
+from metrabs_ros.messages.transforms import frame_name, to_transforms
 from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.node import messages, transforms
 from metrabs_ros.node.frames import Motion
-from metrabs_ros.node.markers import MarkerWriter
+from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import Convention
@@ -40,9 +46,9 @@ class Outputs:
         self._markers = node.create_publisher(MarkerArray, f'{topics}/markers', DEPTH)
         self._annotated = node.create_publisher(Image, f'{topics}/image_annotated', DEPTH)
         self._transforms = TransformBroadcaster(node)
-        self._write_markers = MarkerWriter()
+        self._write_markers = MarkerWriter(TYPES)
         # Two cameras on one robot have different namespaces, and all frames are in one tree.
-        namespace = transforms.frame_name(f'{node.get_namespace()}/{camera}'.strip('/'))
+        namespace = frame_name(f'{node.get_namespace()}/{camera}'.strip('/'))
         self._namespace_prefix = f'{namespace}_' if namespace else ''
 
     def close(self) -> None:
@@ -88,9 +94,9 @@ class Outputs:
             Of these, what is said about transforms.
         """
         moved = people.moved(motion.rotation, motion.translation_mm)
-        message = messages.to_message(moved.in_convention(convention), header)
+        message = to_message(moved.in_convention(convention), header, TYPES)
         if self._markers.get_subscription_count():
-            distances_m = messages.to_metres(people.distances_mm).tolist()
+            distances_m = to_metres(people.distances_mm).tolist()
             self._markers.publish(self._write_markers(message, distances_m, motion.rotation @ up))
         # TF has no place for what is in no frame.
         wanted = settings.tf != 'none' and header.frame_id
@@ -98,7 +104,7 @@ class Outputs:
             self._send_transforms(moved, header, convention, settings)
         if self._annotated.get_subscription_count():
             self._annotated.publish(
-                messages.annotated_image(image, people.in_convention(convention), header)
+                annotated_image(image, people.in_convention(convention), header)
             )
         # Last, so that who has the skeletons can look up the transforms.
         self._skeletons.publish(message)
@@ -110,7 +116,20 @@ class Outputs:
         with_joints = settings.tf == 'joints'
         chosen = people.in_convention(convention) if with_joints else people
         self._transforms.sendTransform(
-            transforms.to_transforms(
-                chosen, header, settings.tf_prefix or self._namespace_prefix, with_joints
+            to_transforms(
+                chosen, header, TYPES, settings.tf_prefix or self._namespace_prefix, with_joints
             )
         )
+
+
+def annotated_image(image: ImageArray, people: People, header: Header) -> Image:
+    """Return an image [H, W, 3], uint8, RGB, with people drawn onto it."""
+    picture = np.ascontiguousarray(image[..., ::-1])
+    if np.shares_memory(picture, image):
+        picture = picture.copy()
+    drawing.draw_people(picture, people)
+    message = Image(header=header, encoding='bgr8')
+    message.height, message.width = picture.shape[:2]
+    message.step = 3 * message.width
+    message.data = array.array('B', picture.tobytes())
+    return message

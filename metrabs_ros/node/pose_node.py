@@ -22,10 +22,10 @@ from std_srvs.srv import SetBool, Trigger
 import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import Options, PoseEstimator
+from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.models.store import WeightsError
 from metrabs_ros.node import diagnostics, lifetime, settings
 from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look, age_s
-from metrabs_ros.node.drops import UnusableInput
 from metrabs_ros.node.frames import Frames
 from metrabs_ros.node.logs import NodeLog
 from metrabs_ros.node.settings import Settings

@@ -14,8 +14,9 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.node.cameras import Calibrations, to_camera
-from metrabs_ros.node.drops import UnusableInput
+from metrabs_ros.messages.cameras import to_camera
+from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.node.calibrations import Calibrations
 
 SHAPE = (480, 640, 3)
 K = [500.0, 0, 320, 0, 510, 240, 0, 0, 1]

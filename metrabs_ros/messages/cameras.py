@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CameraInfo
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.light import corner_aligned_scaling
-from metrabs_ros.node.drops import UnusableInput
-from metrabs_ros.node.stamped import Stamped
+from metrabs_ros.messages.unusable import UnusableInput
 
 PINHOLE_LENSES = ('', 'plumb_bob', 'rational_polynomial', 'none')
 FISHEYE_LENSES = ('equidistant', 'fisheye')
 TILTED_LENGTH = 14
-PATIENCE_S = 0.1
-FIRST_PATIENCE_S = 0.5
 
 
-def to_camera(info: CameraInfo, image_shape: tuple[int, ...], rectified: bool = False) -> Camera:
+def to_camera(info: Any, image_shape: tuple[int, ...], rectified: bool = False) -> Camera:
     """
     Return the camera that a message describes, for an image that came with it.
 
@@ -74,7 +71,7 @@ def to_camera(info: CameraInfo, image_shape: tuple[int, ...], rectified: bool = 
         ) from error
 
 
-def _to_image(info: CameraInfo, image_shape: tuple[int, ...]) -> FloatArray:
+def _to_image(info: Any, image_shape: tuple[int, ...]) -> FloatArray:
     """Return what takes pixels of the whole sensor to those of the image, [3, 3]."""
     height, width = image_shape[:2]
     binning = np.maximum((info.binning_x, info.binning_y), 1)
@@ -105,35 +102,3 @@ def scaling_about_corner(factors: FloatArray) -> FloatArray:
     for axis, factor in enumerate(factors):
         scaling[axis, [axis, 2]] = corner_aligned_scaling(float(factor))[0, [0, 2]]
     return scaling
-
-
-class Calibrations:
-    """
-    The camera_infos that came, to be had for images.
-
-    Most drivers send one with each image, of the same stamp; some send them seldom, or once and
-    for all.  Which it is shows in whether the last image's own was there.
-    """
-
-    def __init__(self) -> None:
-        self._infos: Stamped[CameraInfo] = Stamped()
-        self._one_each = True
-
-    def is_empty(self) -> bool:
-        """Tell whether none has come yet."""
-        return self._infos.newest is None
-
-    def put(self, info: CameraInfo) -> None:
-        """Keep a message that came in."""
-        self._infos.put(info)
-
-    def wait_for(self, stamp: Time) -> CameraInfo | None:
-        """
-        Return the camera_info of an image: its own if there is one, or else the newest.
-
-        Where images' own usually come, it is waited for a moment; so is the very first one.
-        """
-        self._infos.wait_for_any(FIRST_PATIENCE_S)
-        own = self._infos.wait_for(stamp, PATIENCE_S if self._one_each else 0)
-        self._one_each = own is not None
-        return self._infos.newest if own is None else own

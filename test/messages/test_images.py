@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 
-from metrabs_ros.node.drops import UnusableInput
-from metrabs_ros.node.images import decompressed, to_rgb
+from metrabs_ros.messages.images import decompressed, to_rgb
+from metrabs_ros.messages.unusable import UnusableInput
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
-from std_msgs.msg import Header
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.node.messages import to_metres
+from metrabs_ros.messages.people import to_metres
+from metrabs_ros.messages.types import MessageTypes
 from metrabs_ros.people import People
 
 UNTURNED = np.array([0.0, 0.0, 0.0, 1.0])
 
 
 def to_transforms(
-    people: People, header: Header, prefix: str = '', with_joints: bool = False
-) -> list[TransformStamped]:
+    people: People,
+    header: Any,
+    types: MessageTypes,
+    prefix: str = '',
+    with_joints: bool = False,
+) -> list[Any]:
     """
-    Return the transforms of the frames ``person_<id>``, and of those of their joints.
+    Return the TransformStampeds of the frames ``person_<id>``, and of those of their joints.
 
     A person's frame sits between the hips, x forward, y left, z up along the spine (REP 103).  A
     joint's frame is below it, turned the same way.
@@ -30,6 +34,8 @@ def to_transforms(
         In the frame of the header.
     header
         With the image's stamp.
+    types
+        What makes messages.
     prefix
         Comes before the frames' names.
     with_joints
@@ -43,11 +49,11 @@ def to_transforms(
     transforms = []
     for i in range(len(people)):
         name = f'{prefix}person_{people.ids[i]}'
-        transforms.append(_transform(header, name, origins[i], rotations[i]))
+        transforms.append(_transform(header, name, origins[i], rotations[i], types))
         if with_joints:
-            below = Header(stamp=header.stamp, frame_id=name)
+            below = types.Header(stamp=header.stamp, frame_id=name)
             transforms += [
-                _transform(below, f'{name}_{suffix}', place_mm, UNTURNED)
+                _transform(below, f'{name}_{suffix}', place_mm, UNTURNED, types)
                 for suffix, place_mm in zip(suffixes, in_body_mm[i])
             ]
     return transforms
@@ -59,11 +65,9 @@ def frame_name(text: str) -> str:
 
 
 def _transform(
-    header: Header, child: str, place_mm: FloatArray, rotation: FloatArray
-) -> TransformStamped:
-    message = TransformStamped()
-    message.header = header
-    message.child_frame_id = child
+    header: Any, child: str, place_mm: FloatArray, rotation: FloatArray, types: MessageTypes
+) -> Any:
+    message = types.TransformStamped(header=header, child_frame_id=child)
     move, turn = message.transform.translation, message.transform.rotation
     move.x, move.y, move.z = to_metres(place_mm).tolist()
     turn.x, turn.y, turn.z, turn.w = rotation.tolist()

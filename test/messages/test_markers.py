@@ -7,8 +7,9 @@ from std_msgs.msg import Header
 from test_people import people_at
 from visualization_msgs.msg import Marker
 
-from metrabs_ros.node.markers import MarkerWriter
-from metrabs_ros.node.messages import to_message
+from metrabs_ros.messages.markers import MarkerWriter
+from metrabs_ros.messages.people import to_message
+from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import BLAZEPOSE_33
 
@@ -18,13 +19,13 @@ UP = np.array([0.0, -1.0, 0.0])
 
 def markers_of(write, people, up=UP):
     """Return the markers of people."""
-    return write(to_message(people, HEADER), people.distances_mm / 1000, up).markers
+    return write(to_message(people, HEADER, TYPES), people.distances_mm / 1000, up).markers
 
 
 def test_each_person_has_joints_bones_and_text():
     people = people_at((0, 0, 3000), (500, 0, 4000))
-    message = to_message(people, HEADER)
-    markers = markers_of(MarkerWriter(), people)
+    message = to_message(people, HEADER, TYPES)
+    markers = markers_of(MarkerWriter(TYPES), people)
     assert {(marker.ns, marker.id) for marker in markers} == {
         (namespace, i) for namespace in ('joints', 'bones', 'text') for i in (1, 2)
     }
@@ -37,7 +38,7 @@ def test_each_person_has_joints_bones_and_text():
 
 
 def test_colours_stay():
-    write = MarkerWriter()
+    write = MarkerWriter(TYPES)
     first = markers_of(write, people_at((0, 0, 3000), (500, 0, 4000)))
     again = markers_of(write, people_at((0, 0, 3500), (700, 0, 4000)))
     colors = [{(m.id, m.color.r, m.color.g, m.color.b) for m in ms} for ms in (first, again)]
@@ -46,7 +47,7 @@ def test_colours_stay():
 
 
 def test_who_leaves_is_taken_away_once():
-    write = MarkerWriter()
+    write = MarkerWriter(TYPES)
     markers_of(write, people_at((0, 0, 3000), (500, 0, 4000)))
     gone = markers_of(write, people_at((0, 0, 3000)))
     removed = {(m.ns, m.id) for m in gone if m.action == Marker.DELETE}
@@ -58,12 +59,12 @@ def test_who_leaves_is_taken_away_once():
 
 def test_the_text_is_above_in_whatever_direction_that_is():
     people = people_at((0, 0, 3000))
-    place = markers_of(MarkerWriter(), people, np.array([1.0, 0, 0]))[2].pose.position
+    place = markers_of(MarkerWriter(TYPES), people, np.array([1.0, 0, 0]))[2].pose.position
     assert place.x > people.poses3d_mm[..., 0].max() / 1000
 
 
 def test_all_are_taken_away_at_once():
-    write = MarkerWriter()
+    write = MarkerWriter(TYPES)
     markers_of(write, people_at((0, 0, 3000)))
     assert [marker.action for marker in write.clear().markers] == [Marker.DELETEALL]
     assert markers_of(write, People.nobody(BLAZEPOSE_33)) == []

@@ -8,7 +8,8 @@ import numpy as np
 from std_msgs.msg import Header
 from test_people import people_at
 
-from metrabs_ros.node.messages import to_message, to_people
+from metrabs_ros.messages.people import to_message, to_people
+from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
 
@@ -17,7 +18,9 @@ HEADER = Header(frame_id='camera')
 
 
 def test_every_array_of_a_skeleton_is_as_long_as_the_joint_names():
-    message = to_message(people_at((0, 0, 3000), (500, 0, 4000)).in_convention(CONVENTION), HEADER)
+    message = to_message(
+        people_at((0, 0, 3000), (500, 0, 4000)).in_convention(CONVENTION), HEADER, TYPES
+    )
     assert len(message.joint_names) == 17
     assert len(message.skeletons) == 2
     for skeleton in message.skeletons:
@@ -28,14 +31,14 @@ def test_every_array_of_a_skeleton_is_as_long_as_the_joint_names():
 
 
 def test_positions_are_in_metres():
-    message = to_message(people_at((0, 0, 3000)), HEADER)
+    message = to_message(people_at((0, 0, 3000)), HEADER, TYPES)
     hips = [message.skeletons[0].positions[i] for i in (23, 24)]
     assert sum(point.z for point in hips) / 2 == 3.0
 
 
 def test_people_come_back_as_they_went():
     people = people_at((0, 0, 3000), (500, 0, 4000))
-    back = to_people(to_message(people, HEADER))
+    back = to_people(to_message(people, HEADER, TYPES))
     assert back.skeleton == people.skeleton
     for field in dataclasses.fields(People):
         if field.name != 'skeleton':
@@ -45,6 +48,6 @@ def test_people_come_back_as_they_went():
 
 
 def test_nobody_comes_back_as_nobody():
-    message = to_message(People.nobody(BLAZEPOSE_33), HEADER)
+    message = to_message(People.nobody(BLAZEPOSE_33), HEADER, TYPES)
     assert list(message.skeletons) == []
     assert to_people(message).poses3d_mm.shape == (0, 33, 3)

@@ -11,7 +11,8 @@ from std_msgs.msg import Header
 from strategies import angles, standing_person
 from test_people import people_at
 
-from metrabs_ros.node.transforms import body_axes, quaternions, to_transforms
+from metrabs_ros.messages.transforms import body_axes, quaternions, to_transforms
+from metrabs_ros.node.message_types import TYPES
 
 unit_quaternions = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(
     lambda q: np.linalg.norm(q) > 0.1
@@ -56,7 +57,7 @@ def test_collapsed_bodies_still_have_axes():
 
 def test_transforms_are_stamped_and_named_by_id():
     header = Header(frame_id='camera')
-    first, second = to_transforms(people_at((0, 0, 3000), (500, 0, 4000)), header)
+    first, second = to_transforms(people_at((0, 0, 3000), (500, 0, 4000)), header, TYPES)
     assert (first.header.frame_id, first.child_frame_id) == ('camera', 'person_1')
     assert second.child_frame_id == 'person_2'
     assert second.transform.translation.x == 0.5

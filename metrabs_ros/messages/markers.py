@@ -1,0 +1,115 @@
+"""From people to a visualization_msgs/MarkerArray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.drawing import color_of
+from metrabs_ros.messages.types import MessageTypes
+
+SPHERE_LIST, LINE_LIST, TEXT_VIEW_FACING = 7, 5, 9
+ADD, DELETE, DELETEALL = 0, 2, 3
+"""The constants of visualization_msgs/Marker."""
+
+JOINT_DIAMETER_M = 0.06
+BONE_WIDTH_M = 0.03
+TEXT_HEIGHT_M = 0.2
+TEXT_ABOVE_M = 0.35
+CARRIED_OPACITY = 0.4
+"""Of people who are not seen but carried over from earlier frames."""
+
+
+class MarkerWriter:
+    """
+    Makes the markers of each frame, and takes away those of people who left.
+
+    Parameters
+    ----------
+    types
+        What makes messages.
+    """
+
+    def __init__(self, types: MessageTypes) -> None:
+        self._types = types
+        self._shown: set[int] = set()
+
+    def __call__(self, people: Any, distances_m: Sequence[float], up: FloatArray) -> Any:
+        """
+        Return the MarkerArray for a frame.
+
+        Parameters
+        ----------
+        people
+            A SkeletonArray of N people.
+        distances_m
+            [N], from the camera.
+        up
+            [3], the up direction in their frame.
+        """
+        markers: list[Any] = []
+        present = {skeleton.id for skeleton in people.skeletons}
+        for person_id in sorted(self._shown - present):
+            markers += [
+                self._types.Marker(header=people.header, ns=namespace, id=person_id, action=DELETE)
+                for namespace in ('joints', 'bones', 'text')
+            ]
+        self._shown = present
+        for skeleton, distance_m in zip(people.skeletons, distances_m):
+            markers += [
+                self._joints(skeleton, people.header),
+                self._bones(skeleton, people),
+                self._text(skeleton, people.header, distance_m, up),
+            ]
+        return self._types.MarkerArray(markers=markers)
+
+    def clear(self) -> Any:
+        """Return what takes all markers away, wherever and whenever they were shown."""
+        self._shown = set()
+        return self._types.MarkerArray(markers=[self._types.Marker(action=DELETEALL)])
+
+    def _joints(self, skeleton: Any, header: Any) -> Any:
+        marker = self._marker(skeleton, header, 'joints', SPHERE_LIST, skeleton.positions)
+        marker.scale.x = marker.scale.y = marker.scale.z = JOINT_DIAMETER_M
+        return marker
+
+    def _bones(self, skeleton: Any, people: Any) -> Any:
+        points = [skeleton.positions[joint] for joint in people.joint_edges]
+        marker = self._marker(skeleton, people.header, 'bones', LINE_LIST, points)
+        marker.scale.x = BONE_WIDTH_M
+        return marker
+
+    def _text(self, skeleton: Any, header: Any, distance_m: float, up: FloatArray) -> Any:
+        marker = self._marker(skeleton, header, 'text', TEXT_VIEW_FACING, [])
+        marker.scale.z = TEXT_HEIGHT_M
+        up_x, up_y, up_z = up.tolist()
+
+        def height_m(place: Any) -> float:
+            height: float = up_x * place.x + up_y * place.y + up_z * place.z
+            return height
+
+        top = max(skeleton.positions, key=height_m)
+        position = marker.pose.position
+        position.x = top.x + TEXT_ABOVE_M * up_x
+        position.y = top.y + TEXT_ABOVE_M * up_y
+        position.z = top.z + TEXT_ABOVE_M * up_z
+        marker.text = f'{skeleton.id}: {distance_m:.1f} m'
+        return marker
+
+    def _marker(
+        self, skeleton: Any, header: Any, namespace: str, kind: int, points: list[Any]
+    ) -> Any:
+        red, green, blue = color_of(skeleton.id)
+        opacity = 1.0 if skeleton.seen else CARRIED_OPACITY
+        marker = self._types.Marker(
+            header=header,
+            ns=namespace,
+            id=skeleton.id,
+            type=kind,
+            action=ADD,
+            points=points,
+            color=self._types.ColorRGBA(r=red, g=green, b=blue, a=opacity),
+        )
+        marker.pose.orientation.w = 1.0
+        return marker

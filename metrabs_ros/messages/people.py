@@ -1,0 +1,104 @@
+"""Between people, in millimetres, and SkeletonArrays, in metres."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.messages.types import MessageTypes
+from metrabs_ros.people import People
+from metrabs_ros.skeleton import Skeleton
+
+MM_PER_M = 1000.0
+
+
+def to_metres(lengths_mm: FloatArray) -> FloatArray:
+    """Return lengths in the unit of ROS."""
+    return lengths_mm / MM_PER_M
+
+
+def to_message(people: People, header: Any, types: MessageTypes) -> Any:
+    """
+    Return the SkeletonArray that describes people.
+
+    Parameters
+    ----------
+    people
+        In the frame of the header.
+    header
+        With the image's stamp.
+    types
+        What makes messages.
+    """
+    point, vector, image_point = types.Point, types.Vector3, types.ImagePoint
+    positions = to_metres(people.poses3d_mm).tolist()
+    image_points = people.poses2d_px.tolist()
+    deviations = to_metres(people.joint_std_mm).tolist()
+    velocities = to_metres(people.velocities_mm_s).tolist()
+    skeletons = []
+    for i in range(len(people)):
+        left, top, width, height = people.boxes_px[i].tolist()
+        skeletons.append(
+            types.Skeleton(
+                id=int(people.ids[i]),
+                age=float(people.ages_s[i]),
+                seen=bool(people.seen[i]),
+                confidence=float(people.confidence[i]),
+                box_left=left,
+                box_top=top,
+                box_width=width,
+                box_height=height,
+                positions=[point(x=x, y=y, z=z) for x, y, z in positions[i]],
+                velocities=[vector(x=x, y=y, z=z) for x, y, z in velocities[i]],
+                standard_deviations=deviations[i],
+                confidences=people.joint_confidence[i].tolist(),
+                image_points=[image_point(x=x, y=y) for x, y in image_points[i]],
+                in_view=people.in_view[i].tolist(),
+            )
+        )
+    return types.SkeletonArray(
+        header=header,
+        skeleton_name=people.skeleton.name,
+        joint_names=list(people.skeleton.joint_names),
+        joint_edges=[joint for edge in people.skeleton.edges for joint in edge],
+        skeletons=skeletons,
+    )
+
+
+def to_people(message: Any) -> People:
+    """Return the people that a SkeletonArray describes."""
+    edges = np.array(message.joint_edges, int).reshape(-1, 2)
+    skeleton = Skeleton(
+        message.skeleton_name,
+        tuple(message.joint_names),
+        tuple((int(a), int(b)) for a, b in edges),
+    )
+    skeletons = message.skeletons
+    joints = len(skeleton)
+    return People(
+        skeleton=skeleton,
+        boxes_px=np.array(
+            [[s.box_left, s.box_top, s.box_width, s.box_height] for s in skeletons], float
+        ).reshape(-1, 4),
+        confidence=np.array([s.confidence for s in skeletons], float),
+        poses3d_mm=MM_PER_M
+        * np.array([[(p.x, p.y, p.z) for p in s.positions] for s in skeletons], float).reshape(
+            -1, joints, 3
+        ),
+        poses2d_px=np.array(
+            [[(p.x, p.y) for p in s.image_points] for s in skeletons], float
+        ).reshape(-1, joints, 2),
+        joint_confidence=np.array([s.confidences for s in skeletons], float).reshape(-1, joints),
+        in_view=np.array([s.in_view for s in skeletons], bool).reshape(-1, joints),
+        ids=np.array([s.id for s in skeletons], np.int64),
+        joint_std_mm=MM_PER_M
+        * np.array([s.standard_deviations for s in skeletons], float).reshape(-1, joints),
+        velocities_mm_s=MM_PER_M
+        * np.array([[(v.x, v.y, v.z) for v in s.velocities] for s in skeletons], float).reshape(
+            -1, joints, 3
+        ),
+        ages_s=np.array([s.age for s in skeletons], float),
+        seen=np.array([s.seen for s in skeletons], bool),
+    )
