@@ -1,8 +1,10 @@
-"""The command line: metrabs_ros demo | fetch | build-engine."""
+"""The command line: metrabs_ros demo | annotate | fetch | build-engine."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import importlib.util
 import logging
 import pathlib
 import sys
@@ -11,7 +13,8 @@ from metrabs_ros import demo
 from metrabs_ros.footage import FootageError, default_footage
 from metrabs_ros.models import load, store
 
-COMPLAINTS = (store.WeightsError, FootageError, ValueError, ImportError)
+COMPLAINTS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
+INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     except COMPLAINTS as error:
         print(f'metrabs_ros: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return INTERRUPTED
     return status
 
 
@@ -51,7 +57,68 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument('--rate', type=float, default=0.0, help='images a second; 0: all, no drops')
     play.add_argument('--output', type=pathlib.Path, default=pathlib.Path('demo_output'))
     play.set_defaults(run=_demo)
+
+    work = commands.add_parser(
+        'annotate',
+        help='find the people in recordings: bags of ROS 1 and 2, videos, folders of pictures',
+    )
+    work.add_argument('input', nargs='+', type=pathlib.Path, help='recordings')
+    work.add_argument(
+        '-o', '--output', type=pathlib.Path, help='the folder of the results; of several, above it'
+    )
+    _add_what_is_wanted(work)
+    work.add_argument('--workers', type=int, default=1, help='recordings to work on at once')
+    work.add_argument(
+        '--ray', metavar='ADDRESS', help='work on a Ray cluster, or with "local" on one made here'
+    )
+    work.set_defaults(run=_annotate)
     return parser
+
+
+def _add_what_is_wanted(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that have the names of the fields of `Wanted`."""
+    add = parser.add_argument
+    add('--model', default='blazepose', help='blazepose, metrabs_s, metrabs_l or a folder')
+    add('--engine', default='auto', help='auto, torch, tensorrt or openvino')
+    add('--precision', default='auto', help='auto, fp32, fp16 or bf16')
+    add('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    add('--detector', default='auto', help='auto, blazepose, onnx:FILE or ultralytics:NAME')
+    add('--threads', type=int, default=0, help='of the CPU for the network; 0: one a core')
+    add('--skeleton', default='', help='the convention of the joints; default: all joints')
+    add('--num-aug', type=int, default=1, help='crops of each person to average over')
+    add('--detector-threshold', type=float, help='the lowest score of a detection, from 0 to 1')
+    add('--batch', type=int, default=8, help='frames that go through the network together')
+    add(
+        '--follow',
+        action='store_true',
+        help='look for new people only now and then, as the node does; several times as fast',
+    )
+    add(
+        '--smoothing',
+        type=float,
+        default=0.0,
+        help='0, the default, leaves poses as they are found; to 1, the calmest',
+    )
+    add('--max-lost', type=float, default=1.0, help='seconds after which a new id is given')
+    add(
+        '--camera-info',
+        type=pathlib.Path,
+        metavar='FILE',
+        help='a calibration for all cameras, by camera_calibration or ros2 topic echo',
+    )
+    add(
+        '--fov',
+        dest='fov_degrees',
+        type=float,
+        default=0.0,
+        metavar='DEGREES',
+        help='across the longer side, for cameras without calibration',
+    )
+    add('--topics', nargs='+', default=(), metavar='TOPIC', help='image topics to work on')
+    add('--only-results', action='store_true', help='leave out what was recorded')
+    add('--csv', nargs='?', const='', metavar='FILE', help='write a table with a row a joint, too')
+    add('--parquet', nargs='?', const='', metavar='FILE', help='the same in Parquet')
+    add('--overwrite', action='store_true', help='replace results that are there')
 
 
 def _fetch(chosen: argparse.Namespace) -> int:
@@ -73,6 +140,50 @@ def _demo(chosen: argparse.Namespace) -> int:
         options += ['--calibration', chosen.calibration]
     print(f'playing {source} ...', flush=True)
     return demo.run(source, chosen.output, options, chosen.rate or 10.0)
+
+
+def _annotate(chosen: argparse.Namespace) -> int:
+    _need('rosbags', 'annotate', 'recordings')
+    from metrabs_ros.recordings import many
+    from metrabs_ros.recordings.annotate import Wanted, results_of
+
+    inputs: list[pathlib.Path] = chosen.input
+    fields = [field.name for field in dataclasses.fields(Wanted)]
+    wanted = Wanted(**{name: getattr(chosen, name) for name in fields})
+    wanted = dataclasses.replace(wanted, topics=tuple(wanted.topics))
+    if len(inputs) > 1 and (wanted.csv or wanted.parquet):
+        raise ValueError('of several recordings each has its own table: give --csv no file')
+    outputs = [results_of(source) for source in inputs]
+    if chosen.output is not None:
+        alone = len(inputs) == 1
+        outputs = [chosen.output if alone else chosen.output / path.name for path in outputs]
+    tasks = [
+        many.Task(source.resolve(), output.resolve(), wanted)
+        for source, output in zip(inputs, outputs)
+    ]
+    if chosen.ray is not None:
+        outcomes = many.on_ray(tasks, chosen.ray)
+    elif chosen.workers > 1:
+        outcomes = many.in_processes(tasks, chosen.workers)
+    else:
+        outcomes = (many.work_on(task, show_progress=True) for task in tasks)
+    status = 0
+    for outcome in outcomes:
+        if outcome.summary is None:
+            print(f'metrabs_ros: {outcome.complaint}', file=sys.stderr)
+        else:
+            print('\n'.join(outcome.summary.lines()), flush=True)
+        if outcome.summary is None or not outcome.summary.worked_on:
+            status = 1
+    return status
+
+
+def _need(package: str, command: str, extra: str) -> None:
+    """Say what to install if a package is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(
+            f"{command} needs {package}: pip install 'metrabs_ros[{extra}]', or {package}"
+        )
 
 
 if __name__ == '__main__':

@@ -7,28 +7,22 @@ import array
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
 
-import cv2
-import numpy as np
 import rclpy
-import yaml
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
 from metrabs_ros.arrays import ImageArray
-from metrabs_ros.camera import Camera
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
+from metrabs_ros.recordings.calibration import Calibration, read_calibration
+from metrabs_ros.recordings.pictures import Source, UnusableSource
 
 Key = tuple[int, int]
 
 FRAME_ID = 'camera_optical_frame'
-PICTURES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-STILL_FRAMES = 50
-STILL_RATE_HZ = 10.0
 IN_FLIGHT = 2
 READER_PATIENCE_S = 60.0
 SETTLING_S = 0.5
@@ -36,111 +30,16 @@ ANSWER_PATIENCE_S = 2.0
 UNANSWERED = 10
 
 
-class UnusableSource(ValueError):  # noqa: N818
-    """There are no images to be had from a source; the message says why."""
-
-
-class Source:
-    """
-    Images and the rate at which they were taken.
-
-    Parameters
-    ----------
-    path
-        A video file, a folder of pictures, a picture, or a device such as ``/dev/video0``.
-
-    Raises
-    ------
-    UnusableSource
-        If it cannot be read.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = pathlib.Path(path)
-        self.is_live = str(path).startswith('/dev/')
-        self.rate_hz = STILL_RATE_HZ
-        self._pictures: list[pathlib.Path] = []
-        self._video: cv2.VideoCapture | None = None
-        if not self.path.exists():
-            kind = 'device' if self.is_live else 'file or folder'
-            raise UnusableSource(f'there is no {kind} {path}')
-        if self.path.is_dir():
-            self._pictures = sorted(
-                file for file in self.path.iterdir() if file.suffix.lower() in PICTURES
-            )
-            if not self._pictures:
-                raise UnusableSource(f'the folder {path} holds no pictures ({" ".join(PICTURES)})')
-        elif self.path.suffix.lower() in PICTURES:
-            self._pictures = [self.path] * STILL_FRAMES
-        else:
-            self._open_video()
-
-    def __iter__(self) -> Iterator[ImageArray]:
-        """Give the images, BGR; pictures that cannot be read are left out with a word."""
-        if self._video is not None:
-            while True:
-                is_there, image = self._video.read()
-                if not is_there:
-                    return
-                yield np.asarray(image, np.uint8)
-        shape = None
-        for file in self._pictures:
-            picture = cv2.imread(str(file))
-            if picture is None:
-                print(f'camera: {file} cannot be read as a picture', file=sys.stderr)
-            elif picture.shape != (shape := shape or picture.shape):
-                print(f'camera: {file} is of another size, left out', file=sys.stderr)
-            else:
-                yield np.asarray(picture, np.uint8)
-
-    def _open_video(self) -> None:
-        self._video = cv2.VideoCapture(str(self.path))
-        if not self._video.isOpened():
-            what = 'is no camera that answers' if self.is_live else 'cannot be read as a video'
-            raise UnusableSource(f'{self.path} {what}')
-        self.rate_hz = self._video.get(cv2.CAP_PROP_FPS) or STILL_RATE_HZ
-
-
-def read_calibration(file: str) -> CameraInfo:
-    """
-    Read a calibration as the package camera_calibration writes it.
-
-    Raises
-    ------
-    UnusableSource
-        If the file is none.
-    """
-    try:
-        values = yaml.safe_load(pathlib.Path(file).read_text(encoding='utf-8'))
-        info = CameraInfo()
-        info.width, info.height = int(values['image_width']), int(values['image_height'])
-        info.distortion_model = str(values.get('distortion_model', 'plumb_bob'))
-        info.d = [float(value) for value in values['distortion_coefficients']['data']]
-        info.k = [float(value) for value in values['camera_matrix']['data']]
-        if 'rectification_matrix' in values:
-            info.r = [float(value) for value in values['rectification_matrix']['data']]
-        if 'projection_matrix' in values:
-            info.p = [float(value) for value in values['projection_matrix']['data']]
-    except OSError as error:
-        raise UnusableSource(f'the calibration {file} cannot be read: {error}') from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AssertionError) as error:
-        raise UnusableSource(
-            f'{file} is no ROS calibration (image_width, image_height, camera_matrix, '
-            f'distortion_coefficients): {error!r}'
-        ) from error
-    return info
-
-
-def guess_calibration(fov_degrees: float, image_shape: tuple[int, ...]) -> CameraInfo:
-    """Make up the calibration of a camera of which only the field of view is known."""
-    camera = Camera.from_fov(fov_degrees, image_shape)
+def to_message(calibration: Calibration) -> CameraInfo:
+    """Return the message that says what a calibration says."""
     info = CameraInfo()
-    info.height, info.width = image_shape[:2]
-    info.distortion_model = 'plumb_bob'
-    info.d = [0.0] * 5
-    info.k = camera.intrinsic_matrix.reshape(-1).tolist()
-    info.r = np.eye(3).reshape(-1).tolist()
-    info.p = np.hstack([camera.intrinsic_matrix, np.zeros((3, 1))]).reshape(-1).tolist()
+    info.width, info.height = calibration.width, calibration.height
+    info.distortion_model = calibration.distortion_model
+    for name in ('k', 'd', 'r', 'p'):
+        setattr(info, name, [float(value) for value in getattr(calibration, name)])
+    info.binning_x, info.binning_y = calibration.binning_x, calibration.binning_y
+    for name, value in vars(calibration.roi).items():
+        setattr(info.roi, name, value)
     return info
 
 
@@ -165,7 +64,9 @@ class CameraNode(Node):
     ) -> None:
         super().__init__('camera')
         self._source = source
-        self._info = read_calibration(calibration) if calibration else None
+        self._info = (
+            to_message(read_calibration(pathlib.Path(calibration))) if calibration else None
+        )
         self._fov_degrees = fov_degrees
         self._rate_hz = rate_hz
         self._answered: set[Key] = set()
@@ -200,7 +101,7 @@ class CameraNode(Node):
 
     def _publish(self, image: ImageArray) -> Key:
         if self._info is None:
-            self._info = guess_calibration(self._fov_degrees, image.shape)
+            self._info = to_message(Calibration.guessed(self._fov_degrees, image.shape))
         message = Image()
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = FRAME_ID

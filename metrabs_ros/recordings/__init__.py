@@ -1,0 +1,1 @@
+"""People in what was recorded: bags, videos and folders of pictures, without ROS."""

@@ -1,0 +1,326 @@
+"""Bags as recordings of cameras: which topics are cameras, and what calibrates them."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.estimator import View
+from metrabs_ros.messages.cameras import to_camera
+from metrabs_ros.messages.images import decompressed, to_rgb
+from metrabs_ros.messages.transforms import frame_name
+from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.recordings.bags import Bag, UnreadableRecording
+from metrabs_ros.recordings.calibration import Calibration
+from metrabs_ros.recordings.message_types import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    TRANSFORMS,
+    maker,
+    typestore,
+)
+from metrabs_ros.recordings.recorded import Recorded, Topic
+from metrabs_ros.recordings.recording import Frame, RecordedCamera
+
+NANOSECONDS = 1_000_000_000
+KEPT_INFOS = 200
+DEPTH_ENCODINGS = ('16UC1', '32FC1')
+OWN_OUTPUTS = re.compile(r'.*/pose/(skeletons|markers|image_annotated)')
+"""What the node publishes, and what is written here."""
+PEOPLE_FRAMES = re.compile(r'\w*person_\d+(_\w+)?')
+VARIANT = re.compile(r'(.*/)image(_raw|_rect|_color|_mono|_rect_color|_rect_raw|_rect_mono)?')
+"""What image_pipeline calls the stages of one camera's image."""
+
+
+@dataclasses.dataclass
+class _ImageStream:
+    """A topic of images, and what calibrates them."""
+
+    topic: Topic
+    namespace: str
+    info_topic: Topic | None = None
+    infos: dict[int, Any] = dataclasses.field(default_factory=dict)
+    """By their stamps, the last ones."""
+    first_info: Any = None
+
+    @property
+    def base(self) -> str:
+        """The name without what says how images were compressed."""
+        return self.topic.name.removesuffix('/compressed')
+
+    def put_info(self, info: Any) -> None:
+        """Keep a calibration that came."""
+        self.infos[stamp_ns_of(info.header)] = info
+        if len(self.infos) > KEPT_INFOS:
+            del self.infos[next(iter(self.infos))]
+
+    def info_at(self, stamp_ns: int) -> Any:
+        """Return an image's own calibration, else the last before it, else the first of all."""
+        if stamp_ns in self.infos:
+            return self.infos[stamp_ns]
+        stamps = sorted(self.infos)
+        before = bisect.bisect(stamps, stamp_ns)
+        return self.infos[stamps[before - 1]] if before else self.first_info
+
+
+class BagRecording:
+    """
+    A bag.
+
+    Parameters
+    ----------
+    bag
+        The bag; is closed with the recording.
+    calibration
+        Of all its cameras, instead of what the bag has.
+    fov_degrees
+        The field of view of cameras without calibration; 0 refuses them.
+    topics
+        The image topics to work on; by default one a camera.
+    keep
+        Whether its messages are there to be kept.
+    tell
+        Is told in a sentence of everything that is not as it should be.
+
+    Raises
+    ------
+    UnreadableRecording
+        If no camera can be worked on.
+    """
+
+    def __init__(
+        self,
+        bag: Bag,
+        calibration: Calibration | None,
+        fov_degrees: float,
+        topics: Sequence[str],
+        keep: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._bag = bag
+        self._calibration = calibration
+        self._fov_degrees = fov_degrees
+        self._tell = tell
+        self._streams = self._calibrated(self._chosen(topics))
+        several = len(self._streams) > 1
+        self.cameras = [
+            RecordedCamera(
+                stream.namespace,
+                f'{frame_name(stream.namespace.strip("/"))}_' if several else '',
+                stream.topic.name,
+                bag.counts[stream.topic],
+            )
+            for stream in self._streams
+        ]
+        results = [topic for topic in bag.counts if OWN_OUTPUTS.fullmatch(topic.name)]
+        if results and keep:
+            names = ', '.join(sorted(topic.name for topic in results))
+            tell(f'{bag.path} has people in it already ({names}); they give way to the new ones')
+        self.kept = [topic for topic in bag.counts if keep and topic not in results]
+
+    def __iter__(self) -> Iterator[Frame | Recorded]:
+        """Return frames and messages; see `Recording`."""
+        cameras = {stream.topic: i for i, stream in enumerate(self._streams)}
+        calibrating: dict[Topic, list[_ImageStream]] = {}
+        for stream in self._streams:
+            if stream.info_topic is not None:
+                calibrating.setdefault(stream.info_topic, []).append(stream)
+        needed = {*self.kept, *cameras, *calibrating}
+        for message in self._bag.messages([t for t in self._bag.counts if t in needed]):
+            if message.topic in self.kept:
+                yield from self._without_people(message)
+            for stream in calibrating.get(message.topic, ()):
+                info = self._read(message)
+                if info is not None:
+                    stream.put_info(info)
+            if message.topic in cameras:
+                yield self._frame(cameras[message.topic], message)
+
+    def view(self, frame: Frame) -> View:
+        """Return the image of a frame and its camera; see `Recording`."""
+        stream = self._streams[frame.camera]
+        if isinstance(frame.content, UnusableInput):
+            raise frame.content
+        is_raw = stream.topic.msgtype == IMAGE
+        image = to_rgb(frame.content) if is_raw else decompressed(frame.content)
+        return View(image, self._camera(stream, frame.stamp_ns, image.shape))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._bag.close()
+
+    def _chosen(self, names: Sequence[str]) -> list[_ImageStream]:
+        """Return the topics of images to work on, one a camera."""
+        found = [
+            topic
+            for topic in self._bag.topics_by_name()
+            if topic.msgtype in (IMAGE, COMPRESSED_IMAGE) and not OWN_OUTPUTS.fullmatch(topic.name)
+        ]
+        if names:
+            known = {topic.name: topic for topic in found}
+            missing = [name for name in names if name not in known]
+            if missing:
+                raise UnreadableRecording(
+                    f'{self._bag.path} has no images on {", ".join(missing)}; it has them on '
+                    f'{", ".join(known) or "no topic"}'
+                )
+            return _with_namespaces([known[name] for name in names])
+        if not found:
+            topics = ', '.join(f'{t.name} ({t.msgtype})' for t in self._bag.topics_by_name())
+            raise UnreadableRecording(
+                f'{self._bag.path} has no topic of sensor_msgs/Image or CompressedImage; it has '
+                f'{topics or "no topics at all"}'
+            )
+        pictures = [topic for topic in found if self._shows_colours(topic)]
+        return _with_namespaces(self._one_a_camera(pictures))
+
+    def _shows_colours(self, topic: Topic) -> bool:
+        """Tell whether images are such as people can be seen in, by the first of them."""
+        if 'compressedDepth' in topic.name:
+            self._tell(f'{topic.name} holds depths, which are not worked on')
+            return False
+        first = next(self._bag.messages([topic]), None)
+        image = None if first is None else self._read(first)
+        if topic.msgtype == IMAGE and image is not None and image.encoding in DEPTH_ENCODINGS:
+            self._tell(f'{topic.name} holds depths ({image.encoding}), which are not worked on')
+            return False
+        return True
+
+    def _one_a_camera(self, topics: Sequence[Topic]) -> list[Topic]:
+        """Return one topic of those that show the same camera's image in different stages."""
+        by_camera: dict[str, list[Topic]] = {}
+        for topic in topics:
+            base = topic.name.removesuffix('/compressed')
+            variant = VARIANT.fullmatch(base)
+            by_camera.setdefault(variant[1] if variant else base, []).append(topic)
+        chosen = []
+        for same in by_camera.values():
+            same.sort(key=self._preference)
+            chosen.append(same[0])
+            for other in same[1:]:
+                self._tell(
+                    f'{other.name} is of the same camera as {same[0].name} and left alone; '
+                    f'--topics {other.name} takes it instead'
+                )
+        return chosen
+
+    def _preference(self, topic: Topic) -> tuple[Any, ...]:
+        """Sort what there is before what is empty, the whole before the compressed, the raw."""
+        is_empty = self._bag.counts[topic] == 0
+        return is_empty, topic.msgtype != IMAGE, 'rect' in topic.name, topic.name
+
+    def _calibrated(self, streams: Sequence[_ImageStream]) -> list[_ImageStream]:
+        """Return those whose calibration is there, or is not needed."""
+        infos = [topic for topic in self._bag.topics_by_name() if topic.msgtype == CAMERA_INFO]
+        for stream in streams:
+            stream.info_topic = self._info_topic(stream, infos, len(streams))
+            if stream.info_topic is not None and self._calibration is None:
+                first = next(self._bag.messages([stream.info_topic]), None)
+                stream.first_info = None if first is None else self._read(first)
+        usable = [
+            stream
+            for stream in streams
+            if self._calibration is not None or self._fov_degrees or stream.first_info is not None
+        ]
+        for stream in streams:
+            if stream not in usable:
+                self._tell(
+                    f'there is no CameraInfo for {stream.topic.name} (looked for '
+                    f'{_namespace(stream.base)}/camera_info); it is left out. --camera-info FILE '
+                    'takes a calibration, --fov DEGREES a guess'
+                )
+        if not usable:
+            raise UnreadableRecording(
+                f'{self._bag.path} has no images with a CameraInfo; give a calibration with '
+                '--camera-info FILE, or with --fov DEGREES a field of view to guess from '
+                '(distances are then only as true as the guess)'
+            )
+        return usable
+
+    def _info_topic(
+        self, stream: _ImageStream, infos: Sequence[Topic], cameras: int
+    ) -> Topic | None:
+        """Return the calibration next to an image, of its frame, or the only one there is."""
+        beside = (f'{_namespace(stream.base)}/camera_info', f'{stream.base}/camera_info')
+        for topic in infos:
+            if topic.name in beside:
+                return topic
+        image_frame = self._first_frame_id(stream.topic)
+        of_frame = [topic for topic in infos if self._first_frame_id(topic) == image_frame]
+        if image_frame and of_frame:
+            return of_frame[0]
+        return infos[0] if len(infos) == cameras == 1 else None
+
+    def _first_frame_id(self, topic: Topic) -> str:
+        first = next(self._bag.messages([topic]), None)
+        message = None if first is None else self._read(first)
+        return '' if message is None else str(message.header.frame_id)
+
+    def _camera(self, stream: _ImageStream, stamp_ns: int, image_shape: tuple[int, ...]) -> Camera:
+        rectified = 'image_rect' in stream.topic.name
+        info = self._calibration or stream.info_at(stamp_ns)
+        if self._fov_degrees and (info is None or not any(info.k)):
+            return Camera.from_fov(self._fov_degrees, image_shape)
+        return to_camera(info, image_shape, rectified and any(info.p))
+
+    def _frame(self, camera: int, message: Recorded) -> Frame:
+        image = self._read(message)
+        if image is None:
+            broken = UnusableInput(
+                'image message',
+                f'a message on {message.topic.name} is no {message.topic.msgtype}',
+            )
+            return Frame(camera, message.time_ns, message.time_ns, '', broken)
+        if image.header.stamp.sec < 0:
+            before = UnusableInput(
+                'image stamp',
+                f'an image on {message.topic.name} has the stamp {image.header.stamp.sec} s, '
+                'before all time',
+            )
+            return Frame(camera, message.time_ns, message.time_ns, '', before)
+        return Frame(
+            camera, message.time_ns, stamp_ns_of(image.header), image.header.frame_id, image
+        )
+
+    def _read(self, message: Recorded) -> Any:
+        """Return a message by the definition that ROS has of it; None if it is none such."""
+        # Whatever a bag says its messages look like: that can be wrong, and these never change.
+        try:
+            return typestore().deserialize_cdr(message.data, message.topic.msgtype)
+        except Exception:  # Data of another kind makes the library stumble in many ways.
+            return None
+
+    def _without_people(self, message: Recorded) -> Iterator[Recorded]:
+        """Return a message, but of transforms without the people who were known before."""
+        tree = self._read(message) if message.topic.msgtype == TRANSFORMS else None
+        transforms = [] if tree is None else tree.transforms
+        others = [t for t in transforms if not PEOPLE_FRAMES.fullmatch(t.child_frame_id)]
+        if len(others) == len(transforms):
+            yield message
+        elif others:
+            rest = maker(TRANSFORMS)(transforms=others)
+            yield message._replace(data=typestore().serialize_cdr(rest, TRANSFORMS))
+
+
+def stamp_ns_of(header: Any) -> int:
+    """Return a header's stamp."""
+    return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
+
+
+def _namespace(name: str) -> str:
+    return name.rpartition('/')[0]
+
+
+def _with_namespaces(topics: Sequence[Topic]) -> list[_ImageStream]:
+    """Give each topic a namespace of its own: that which it is in, or else its name."""
+    bases = [topic.name.removesuffix('/compressed') for topic in topics]
+    spaces = [_namespace(base) for base in bases]
+    return [
+        _ImageStream(topic, space if spaces.count(space) == 1 else topic.name)
+        for topic, space in zip(topics, spaces)
+    ]

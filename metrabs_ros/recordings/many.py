@@ -1,0 +1,93 @@
+"""Several recordings at once: in processes of this machine, or on others with Ray."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import multiprocessing
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from metrabs_ros.estimator import PoseEstimator
+from metrabs_ros.recordings.annotate import Summary, Wanted, annotate
+
+
+class Task(NamedTuple):
+    """A recording, where its results go, and what is wanted of it."""
+
+    source: pathlib.Path
+    output: pathlib.Path
+    wanted: Wanted
+
+
+class Outcome(NamedTuple):
+    """What came of a recording, or why nothing did."""
+
+    task: Task
+    summary: Summary | None
+    complaint: str = ''
+
+
+def work_on(task: Task, show_progress: bool = False) -> Outcome:
+    """Annotate a recording in this process; what cannot be worked on is said, not raised."""
+    remarks: list[str] = []
+    tell = print if show_progress else remarks.append
+    try:
+        model = _model(task.wanted)
+        return Outcome(task, annotate(*task, model, tell, show_progress))
+    except (ValueError, RuntimeError, ImportError, OSError) as error:
+        return Outcome(task, None, ' '.join([*remarks, str(error)]))
+
+
+def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+    """Annotate recordings in so many processes, and return what comes of them as it comes."""
+    # A network's threads do not survive a fork.
+    context = multiprocessing.get_context('spawn')
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        futures = [pool.submit(work_on, task) for task in tasks]
+        for future in concurrent.futures.as_completed(futures):
+            yield future.result()
+
+
+def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
+    """
+    Annotate recordings on a Ray cluster, a task each.
+
+    Parameters
+    ----------
+    tasks
+        With paths that all machines of the cluster see.
+    address
+        Of the cluster; ``local`` for one on this machine, for this run only.
+
+    Raises
+    ------
+    ImportError
+        If Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError("--ray needs Ray: pip install 'metrabs_ros[ray]', or ray") from error
+    # Its tables of who runs where and of memory belong to a dashboard.
+    ray.init(
+        address=address,
+        log_to_driver=False,
+        include_dashboard=False if address == 'local' else None,
+    )
+    try:
+        remote = ray.remote(work_on)
+        waiting = [remote.remote(task) for task in tasks]
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            for reference in done:
+                yield ray.get(reference)
+    finally:
+        ray.shutdown()
+
+
+@functools.lru_cache(maxsize=1)
+def _model(wanted: Wanted) -> PoseEstimator:
+    """Load a model, or take that of the recording before."""
+    return wanted.load_model()

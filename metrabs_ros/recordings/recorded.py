@@ -1,0 +1,36 @@
+"""What bags consist of."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Topic(NamedTuple):
+    """
+    A topic of a bag.
+
+    Parameters
+    ----------
+    name, msgtype
+        For example ``/camera/image_raw`` and ``sensor_msgs/msg/Image``.
+    definition
+        The text of the message's definition as the bag has it; empty without one.
+    digest
+        Its hash, empty without one.
+    qos
+        The profiles that were offered, as the library for bags has them.
+    """
+
+    name: str
+    msgtype: str
+    definition: str = ''
+    digest: str = ''
+    qos: tuple[Any, ...] = ()
+
+
+class Recorded(NamedTuple):
+    """A message: its topic, when it was recorded, and its data as ROS 2 serialises it (CDR)."""
+
+    topic: Topic
+    time_ns: int
+    data: bytes | memoryview

@@ -1,0 +1,252 @@
+"""What is written of the people in a recording: a bag, and tables of joints."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.messages.markers import MarkerWriter
+from metrabs_ros.messages.people import to_message, to_metres
+from metrabs_ros.messages.transforms import to_transforms
+from metrabs_ros.people import People
+from metrabs_ros.recordings.message_types import (
+    MARKERS,
+    SKELETONS,
+    TRANSFORMS,
+    maker,
+    message_types,
+    typestore,
+)
+from metrabs_ros.recordings.recorded import Recorded, Topic
+from metrabs_ros.recordings.recording import Frame, RecordedCamera
+
+NANOSECONDS = 1_000_000_000
+NO_DIGEST = f'RIHS01_{"0" * 64}'
+ROWS_IN_MEMORY = 50_000
+COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
+
+
+class ResultBag:
+    """
+    A bag in mcap, with the messages that were kept and the people.
+
+    Parameters
+    ----------
+    folder
+        Is made.
+    cameras
+        Of the recording.
+    kept
+        Topics of the recording that are kept.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, cameras: Sequence[RecordedCamera], kept: Sequence[Topic]
+    ) -> None:
+        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer.open()
+        self._types = message_types()
+        # Several publishers of a topic, with profiles of their own, become one.
+        by_name = {(topic.name, topic.msgtype): topic for topic in reversed(kept)}
+        self._connections = {
+            key: self._writer.add_connection(
+                topic.name,
+                topic.msgtype,
+                msgdef=topic.definition or _definition(topic.msgtype),
+                rihs01=topic.digest or _digest(topic.msgtype),
+                offered_qos_profiles=topic.qos,
+            )
+            for key, topic in sorted(by_name.items())
+        }
+        self._skeletons, self._markers = (
+            [
+                self._writer.add_connection(
+                    f'{camera.namespace}/pose/{name}', msgtype, typestore=typestore()
+                )
+                for camera in cameras
+            ]
+            for name, msgtype in (('skeletons', SKELETONS), ('markers', MARKERS))
+        )
+        self._transforms = self._connections.get(
+            ('/tf', TRANSFORMS)
+        ) or self._writer.add_connection('/tf', TRANSFORMS, typestore=typestore())
+        self._write_markers = [MarkerWriter(self._types) for _ in cameras]
+
+    def keep(self, message: Recorded) -> None:
+        """Write a message as it was recorded."""
+        connection = self._connections[message.topic.name, message.topic.msgtype]
+        self._writer.write(connection, message.time_ns, message.data)
+
+    def put(self, frame: Frame, people: People, camera: Camera, prefix: str) -> None:
+        """
+        Write the people of a frame, with its stamp.
+
+        Parameters
+        ----------
+        frame
+            The frame.
+        people
+            In the camera's frame.
+        camera
+            Which took it.
+        prefix
+            Comes before the names of people's frames.
+        """
+        sec, nanosec = divmod(frame.stamp_ns, NANOSECONDS)
+        stamp = maker('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
+        header = self._types.Header(stamp=stamp, frame_id=frame.frame_id)
+        message = to_message(people, header, self._types)
+        distances_m = to_metres(people.distances_mm).tolist()
+        markers = self._write_markers[frame.camera](message, distances_m, camera.up)
+        if len(people) and frame.frame_id:
+            transforms = to_transforms(people, header, self._types, prefix)
+            tree = maker(TRANSFORMS)(transforms=transforms)
+            self._write(self._transforms, frame, tree, TRANSFORMS)
+        self._write(self._markers[frame.camera], frame, markers, MARKERS)
+        self._write(self._skeletons[frame.camera], frame, message, SKELETONS)
+
+    def close(self, about: str) -> None:
+        """Finish the bag, with a text about how it came to be."""
+        self._writer.set_custom_data('metrabs_ros', about)
+        self._writer.close()
+
+    def abort(self) -> None:
+        """Leave it unfinished."""
+        self._writer.abort()
+
+    def _write(self, connection: Any, frame: Frame, message: Any, msgtype: str) -> None:
+        data = typestore().serialize_cdr(message, msgtype)
+        self._writer.write(connection, frame.time_ns, data)
+
+
+def _definition(msgtype: str) -> str:
+    """Return the usual definition of a type whose own the recording lacks, if there is one."""
+    if msgtype not in typestore().fielddefs:
+        return ''
+    return typestore().generate_msgdef(msgtype, ros_version=2)[0]
+
+
+def _digest(msgtype: str) -> str:
+    known = msgtype in typestore().fielddefs
+    return typestore().hash_rihs01(msgtype) if known else NO_DIGEST
+
+
+class JointTable(Protocol):
+    """A table with a row for each joint of each person in each frame."""
+
+    def put(self, stamp_ns: int, camera: str, people: People) -> None:
+        """Write the rows of a frame, in metres."""
+        ...
+
+    def close(self) -> None:
+        """Finish the table."""
+        ...
+
+
+class CsvTable:
+    """
+    A table of joints as text.
+
+    Parameters
+    ----------
+    file
+        Is written.
+    with_camera
+        Whether a last column says which camera it was.
+    """
+
+    def __init__(self, file: pathlib.Path, with_camera: bool) -> None:
+        self._with_camera = with_camera
+        self._file = file.open('w', newline='', encoding='utf-8')
+        self._writer = csv.writer(self._file, lineterminator='\n')
+        self._writer.writerow((*COLUMNS, 'camera') if with_camera else COLUMNS)
+
+    def put(self, stamp_ns: int, camera: str, people: People) -> None:
+        """Write the rows of a frame; see `JointTable`."""
+        sec, nanosec = divmod(stamp_ns, NANOSECONDS)
+        stamp = f'{sec}.{nanosec:09d}'
+        last = (camera,) if self._with_camera else ()
+        names = people.skeleton.joint_names
+        for person_id, places, deviations in _rows_of(people):
+            self._writer.writerows(
+                (stamp, person_id, name, f'{x:.6f}', f'{y:.6f}', f'{z:.6f}', f'{std:.6f}', *last)
+                for name, (x, y, z), std in zip(names, places, deviations)
+            )
+
+    def close(self) -> None:
+        """Finish the table."""
+        self._file.close()
+
+
+class ParquetTable:
+    """
+    A table of joints in Parquet.
+
+    Parameters
+    ----------
+    file
+        Is written.
+    with_camera
+        Whether a last column says which camera it was.
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed.
+    """
+
+    def __init__(self, file: pathlib.Path, with_camera: bool) -> None:
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise ImportError(
+                "--parquet needs pyarrow: pip install 'metrabs_ros[parquet]', or pyarrow"
+            ) from error
+        self._pyarrow = pyarrow
+        text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+        kinds = [pyarrow.float64(), pyarrow.int64(), text, *[pyarrow.float64()] * 4]
+        fields = list(zip(COLUMNS, kinds))
+        self._schema = pyarrow.schema([*fields, ('camera', text)] if with_camera else fields)
+        self._writer = parquet.ParquetWriter(file, self._schema)
+        self._columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
+
+    def put(self, stamp_ns: int, camera: str, people: People) -> None:
+        """Write the rows of a frame; see `JointTable`."""
+        names = people.skeleton.joint_names
+        for person_id, places, deviations in _rows_of(people):
+            values: dict[str, list[Any]] = {
+                'stamp': [stamp_ns / NANOSECONDS] * len(names),
+                'id': [person_id] * len(names),
+                'joint': list(names),
+                'x': [place[0] for place in places],
+                'y': [place[1] for place in places],
+                'z': [place[2] for place in places],
+                'deviation': deviations,
+                'camera': [camera] * len(names),
+            }
+            for name, column in self._columns.items():
+                column.extend(values[name])
+        if len(self._columns['id']) >= ROWS_IN_MEMORY:
+            self._flush()
+
+    def close(self) -> None:
+        """Finish the table."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer.write_table(self._pyarrow.table(self._columns, schema=self._schema))
+        for column in self._columns.values():
+            column.clear()
+
+
+def _rows_of(people: People) -> list[tuple[int, list[Any], list[float]]]:
+    """Return each person's id, joints and their deviations, in metres."""
+    places_m, deviations_m = to_metres(people.poses3d_mm), to_metres(people.joint_std_mm)
+    return list(zip(people.ids.tolist(), places_m.tolist(), deviations_m.tolist()))
