@@ -18,7 +18,7 @@ setup(
     author=manifest.findtext('maintainer'),
     packages=find_packages(include=['metrabs_ros', 'metrabs_ros.*']),
     python_requires='>=3.10',
-    package_data={'metrabs_ros.node': ['*.xml']},
+    package_data={'metrabs_ros.node': ['*.xml'], 'metrabs_ros.recordings': ['msg/*.msg']},
     install_requires=[
         'numpy',
         'opencv-python-headless<5',
@@ -27,6 +27,13 @@ setup(
         'torch',
         'tqdm',
     ],
-    extras_require={'tensorrt': ['torch-tensorrt'], 'ultralytics': ['ultralytics']},
+    extras_require={
+        'tensorrt': ['torch-tensorrt'],
+        'ultralytics': ['ultralytics'],
+        'recordings': ['rosbags', 'mcap', 'matplotlib'],
+        'parquet': ['pyarrow'],
+        'ray': ['ray'],
+        'view': ['rerun-sdk'],
+    },
     entry_points={'console_scripts': ['metrabs_ros = metrabs_ros.cli:main']},
 )

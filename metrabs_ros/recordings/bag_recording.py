@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rosbags.typesys import TypesysError, get_types_from_msg
+
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import View
 from metrabs_ros.messages.cameras import to_camera
@@ -29,6 +31,7 @@ from metrabs_ros.recordings.recording import Frame, RecordedCamera
 
 NANOSECONDS = 1_000_000_000
 KEPT_INFOS = 200
+IDL_START = '=' * 80
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
 OWN_OUTPUTS = re.compile(r'.*/pose/(skeletons|markers|image_annotated)')
 """What the node publishes, and what is written here."""
@@ -107,6 +110,13 @@ class BagRecording:
         self._fov_degrees = fov_degrees
         self._tell = tell
         self._streams = self._calibrated(self._chosen(topics))
+        for stream in self._streams:
+            for topic in (stream.topic, stream.info_topic):
+                if topic is not None and not _is_as_usual(topic):
+                    tell(
+                        f'the definition of {topic.msgtype} in {bag.path} is not that of ROS; '
+                        f'{topic.name} is read by that of ROS'
+                    )
         several = len(self._streams) > 1
         self.cameras = [
             RecordedCamera(
@@ -310,6 +320,18 @@ class BagRecording:
 def stamp_ns_of(header: Any) -> int:
     """Return a header's stamp."""
     return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
+
+
+def _is_as_usual(topic: Topic) -> bool:
+    """Tell whether a bag has the usual definition of a type, or none."""
+    if not topic.definition or topic.definition.startswith(IDL_START):
+        return True
+    try:
+        types = get_types_from_msg(topic.definition, topic.msgtype)
+    except TypesysError:
+        return False
+    _, fields = types[topic.msgtype]
+    return fields == typestore().fielddefs[topic.msgtype][1]
 
 
 def _namespace(name: str) -> str:

@@ -122,10 +122,10 @@ def _open(path: pathlib.Path, tell: Callable[[str], None]) -> list[Storage]:
             storages.append(_open_if_whole(file) or _salvage(file))
         except ValueError as error:
             lost.append(f'{file.name}: {error}')
-    if not storages:
+    found = sum(sum(storage.counts.values()) for storage in storages)
+    if not found:
         details = f' ({"; ".join(lost)})' if lost else ''
         raise UnreadableRecording(f'{path} cannot be read as a bag: {why}{details}')
-    found = sum(sum(storage.counts.values()) for storage in storages)
     tell(f'{path} is not whole: {why.rstrip(".")}; {found} messages can be read')
     for loss in lost:
         tell(f'nothing can be read of {loss}')

@@ -67,6 +67,8 @@ def scan_sqlite(file: pathlib.Path) -> Iterator[Message]:
     # Not changed, and read even where a journal of the recorder lies beside it.
     database = sqlite3.connect(f'file:{file}?immutable=1', uri=True)
     try:
+        # Otherwise no database is opened that says that it is longer than it is.
+        database.execute('PRAGMA writable_schema = ON')
         topics = {
             key: Topic(name, msgtype, *_definition_in(database, msgtype))
             for key, name, msgtype in database.execute('SELECT id, name, type FROM topics')

@@ -17,14 +17,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
-from test_people import people_at
 from visualization_msgs.msg import MarkerArray
 
-from metrabs_ros.engines.choice import Choice
-from metrabs_ros.estimator import PoseEstimator, Poses
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.pose_node import PoseNode
-from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
 
 PATIENCE_S = 10.0
 FOCAL_PX = 900.0
@@ -87,54 +83,6 @@ def wait_for(condition):
         assert time.monotonic() < deadline_s, 'waited in vain'
         time.sleep(0.01)
     return result
-
-
-class KnownPeople(PoseEstimator):
-    """
-    People who are where they are said to be.
-
-    Parameters
-    ----------
-    places_mm
-        Of their hips, in the camera's frame.
-    delay_s
-        How long it takes to find them.
-    """
-
-    def __init__(self, *places_mm, delay_s=0.0):
-        super().__init__(
-            {'': BLAZEPOSE_33.within(BLAZEPOSE_33), 'coco_17': COCO_17.within(BLAZEPOSE_33)},
-            Choice('none', 'fp32', 'nowhere', 'nothing is calculated'),
-        )
-        self.places_mm = places_mm
-        self.delay_s = delay_s
-        self.seen = []
-
-    def check(self, options):
-        if options.num_aug > 5:
-            raise ValueError(f'num_aug is {options.num_aug}; this model has at most 5')
-
-    def find_people(self, image, camera, options):
-        self.seen.append((image.shape, camera, options))
-        time.sleep(self.delay_s)
-        people = people_at(*self.places_mm)
-        steps = 1 + 0.01 * np.arange(options.num_aug)[:, None, None]
-        return Poses(
-            people.boxes_px,
-            people.confidence,
-            people.poses3d_mm[:, None] * steps,
-            people.poses2d_px[:, None].repeat(options.num_aug, axis=1),
-        )
-
-    def pose_people(self, image, camera, boxes_px, options):
-        poses = self.find_people(image, camera, options)
-        return Poses(
-            boxes_px,
-            *(
-                array[: len(boxes_px)]
-                for array in (poses.scores, poses.poses3d_mm, poses.poses2d_px)
-            ),
-        )
 
 
 @contextlib.contextmanager

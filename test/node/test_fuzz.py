@@ -10,7 +10,8 @@ import pytest
 from builtin_interfaces.msg import Time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from robots import BLACK, KnownPeople, pose_node, wait_for
+from known_people import KnownPeople
+from robots import BLACK, pose_node, wait_for
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from test_people import people_at
 

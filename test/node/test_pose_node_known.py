@@ -8,12 +8,13 @@ import time
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
+from known_people import KnownPeople
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from robots import BLACK, KnownPeople, pose_node, transform, wait_for
+from robots import BLACK, pose_node, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from known_people import KnownPeople
 from rclpy.parameter import Parameter
-from robots import BLACK, KnownPeople, pose_node, transform, wait_for
+from robots import BLACK, pose_node, transform, wait_for
 from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
 from visualization_msgs.msg import Marker

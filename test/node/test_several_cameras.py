@@ -6,8 +6,9 @@ import threading
 
 import numpy as np
 import pytest
+from known_people import KnownPeople
 from rclpy.parameter import Parameter
-from robots import BLACK, KnownPeople, pose_node, wait_for
+from robots import BLACK, pose_node, wait_for
 
 CAMERAS = ['front', 'rear/left']
 

@@ -1,0 +1,519 @@
+"""Recordings come back frame for frame, with the people in them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import pathlib
+import shutil
+
+import cv2
+import numpy as np
+import pyarrow.parquet
+import pytest
+from known_people import KnownPeople
+from recorded_bags import (
+    FOCAL_PX,
+    SQLITE,
+    START_NS,
+    STEP_NS,
+    RecordedTopic,
+    header,
+    messages_in,
+    people_in,
+    write_bag,
+    write_ros1_bag,
+    write_split_bag,
+)
+from rosbags import rosbag1
+from rosbags.rosbag2 import CompressionMode
+
+import metrabs_ros
+from metrabs_ros.recordings.annotate import UNFINISHED, Wanted, annotate
+from metrabs_ros.recordings.bags import Bag, UnreadableRecording
+from metrabs_ros.recordings.message_types import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    MARKERS,
+    SKELETONS,
+    TRANSFORMS,
+    maker,
+    typestore,
+)
+
+FORMATS = {
+    'mcap': lambda path, images: write_bag(path, images),
+    'mcap in compressed chunks': lambda path, images: write_bag(
+        path, images, compression=CompressionMode.STORAGE
+    ),
+    'sqlite3': lambda path, images: write_bag(path, images, plugin=SQLITE),
+    'sqlite3 of compressed messages': lambda path, images: write_bag(
+        path, images, plugin=SQLITE, compression=CompressionMode.MESSAGE
+    ),
+    'a compressed file': lambda path, images: write_bag(
+        path, images, compression=CompressionMode.FILE
+    ),
+    'split': write_split_bag,
+    'ROS 1': lambda path, images: write_ros1_bag(path.with_suffix('.bag'), images),
+    'ROS 1, compressed': lambda path, images: write_ros1_bag(
+        path.with_suffix('.bag'), images, compression=rosbag1.Writer.CompressionFormat.LZ4
+    ),
+}
+"""What writes bags of each kind."""
+WHOLE_FILES = ('mcap', 'mcap in compressed chunks', 'sqlite3', 'ROS 1', 'ROS 1, compressed')
+FRAMES = 6
+STAMPS = [START_NS + i * STEP_NS for i in range(FRAMES)]
+
+
+@pytest.fixture
+def images():
+    """Return a few pictures of noise, BGR."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (120, 160, 3), np.uint8) for _ in range(FRAMES)]
+
+
+@pytest.fixture
+def model():
+    """Return a model that sees the same two people everywhere."""
+    return KnownPeople((0, 0, 3000), (500, 0, 4000))
+
+
+def run(source, model, output=None, **wanted):
+    """Annotate; return the summary and the folder of the results."""
+    output = output or source.parent / 'results'
+    summary = annotate(source, output, Wanted(**wanted), model, lambda sentence: None)
+    return summary, output
+
+
+@pytest.mark.parametrize('kind', FORMATS)
+def test_every_kind_of_bag_comes_back_frame_for_frame(tmp_path, images, model, kind):
+    source = FORMATS[kind](tmp_path / 'bag', images)
+    summary, output = run(source, model)
+    assert (summary.frames, summary.worked_on, summary.remarks) == (FRAMES, FRAMES, [])
+    found = people_in(output)
+    assert [stamp for stamp, _ in found] == STAMPS
+    for _, people in found:
+        np.testing.assert_allclose(people.positions_mm, model.places_mm, atol=1e-3)
+    assert set(messages_in(source)) <= set(messages_in(output))
+    assert len(messages_in(output, '/chatter')) == FRAMES
+
+
+def test_the_results_are_in_mcap_with_their_definitions(tmp_path, images, model):
+    _, output = run(write_bag(tmp_path / 'bag', images, plugin=SQLITE), model)
+    assert (output / 'metadata.yaml').exists()
+    bag = Bag(output / f'{output.name}.mcap', print)
+    types = {topic.name: topic for topic in bag.counts}
+    assert types['/camera/pose/skeletons'].msgtype == SKELETONS
+    assert types['/camera/pose/markers'].msgtype == MARKERS
+    assert types['/tf'].msgtype == TRANSFORMS
+    definition = types['/camera/pose/skeletons'].definition
+    assert 'MSG: metrabs_ros/Skeleton' in definition
+    assert 'float32[] standard_deviations' in definition
+    assert all(topic.definition for topic in bag.counts)
+    bag.close()
+
+
+def test_markers_and_transforms_have_the_stamps_of_the_images(tmp_path, images, model):
+    _, output = run(write_bag(tmp_path / 'bag', images), model)
+    for name, msgtype in (('/camera/pose/markers', MARKERS), ('/tf', TRANSFORMS)):
+        stamps = set()
+        for _, time_ns, data in messages_in(output, name):
+            message = typestore().deserialize_cdr(data, msgtype)
+            for part in message.markers if msgtype == MARKERS else message.transforms:
+                stamp = part.header.stamp
+                stamps.add(stamp.sec * 10**9 + stamp.nanosec)
+                assert time_ns in STAMPS
+        assert sorted(stamps) == STAMPS
+    assert {t.child_frame_id for t in message.transforms} == {'person_1', 'person_2'}
+
+
+def test_poses_are_those_of_the_front_door(tmp_path, street):
+    blazepose = metrabs_ros.load_model('blazepose')
+    shifted = [np.roll(street, 8 * i, axis=1) for i in range(2)]
+    source = write_bag(tmp_path / 'bag', [image[..., ::-1] for image in shifted])
+    _, output = run(source, blazepose, skeleton='coco_17')
+    height, width = street.shape[:2]
+    intrinsics = [[FOCAL_PX, 0, width / 2], [0, FOCAL_PX, height / 2], [0, 0, 1]]
+    found = people_in(output)
+    assert len(found) == 2
+    for image, (_, people) in zip(shifted, found):
+        expected = blazepose.detect_poses(image, intrinsics, skeleton='coco_17')
+        assert len(people) > 1
+        np.testing.assert_allclose(people.poses3d_mm, expected['poses3d'], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(people.poses2d_px, expected['poses2d'], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(people.boxes_px, expected['boxes'][:, :4], rtol=0, atol=1e-4)
+
+
+def test_only_results_leaves_out_what_was_recorded(tmp_path, images, model):
+    _, output = run(write_bag(tmp_path / 'bag', images), model, only_results=True)
+    names = {name for name, _, _ in messages_in(output)}
+    assert names == {'/camera/pose/skeletons', '/camera/pose/markers', '/tf'}
+
+
+@pytest.mark.parametrize('quality', ['.jpg', '.png'])
+def test_compressed_images_are_worked_on(tmp_path, images, model, quality):
+    topic = RecordedTopic('/camera/image_raw/compressed', quality=quality)
+    summary, output = run(write_bag(tmp_path / 'bag', images, [topic]), model)
+    assert summary.worked_on == FRAMES
+    assert len(people_in(output)) == FRAMES
+    assert model.seen[0][0] == (120, 160, 3)
+
+
+def test_one_of_the_raw_and_the_compressed_images_is_worked_on(tmp_path, images, model):
+    topics = [RecordedTopic(), RecordedTopic('/camera/image_raw/compressed', quality='.jpg')]
+    source = write_bag(tmp_path / 'bag', images, topics)
+    summary, _ = run(source, model)
+    assert summary.frames == FRAMES
+    assert 'image_raw/compressed is of the same camera' in summary.remarks[0]
+    summary, _ = run(source, model, tmp_path / 'other', topics=('/camera/image_raw/compressed',))
+    assert (summary.worked_on, summary.remarks) == (FRAMES, [])
+
+
+def test_two_cameras_have_their_people_apart(tmp_path, images, model):
+    topics = [
+        RecordedTopic(f'/{side}/image_raw', f'{side}_frame', f'/{side}/camera_info')
+        for side in ('left', 'right')
+    ]
+    summary, output = run(write_bag(tmp_path / 'bag', images, topics), model, csv='')
+    assert summary.worked_on == 2 * FRAMES
+    for side in ('left', 'right'):
+        found = people_in(output, f'/{side}/pose/skeletons')
+        assert [stamp for stamp, _ in found] == STAMPS
+    frames = {
+        (t.header.frame_id, t.child_frame_id)
+        for _, _, data in messages_in(output, '/tf')
+        for t in typestore().deserialize_cdr(data, TRANSFORMS).transforms
+    }
+    assert ('left_frame', 'left_person_1') in frames
+    assert ('right_frame', 'right_person_2') in frames
+    with open(output / 'joints.csv') as file:
+        assert {row['camera'] for row in csv.DictReader(file)} == {t.name for t in topics}
+
+
+def test_images_without_calibration_are_left_out_and_others_worked_on(tmp_path, images, model):
+    topics = [
+        RecordedTopic(),
+        RecordedTopic('/other/image_raw', 'other_frame', info=None),
+    ]
+    source = write_bag(tmp_path / 'bag', images, topics)
+    summary, output = run(source, model)
+    assert summary.worked_on == FRAMES
+    assert 'no CameraInfo for /other/image_raw' in summary.remarks[0]
+    assert '--camera-info FILE' in summary.remarks[0]
+    assert len(messages_in(output, '/other/image_raw')) == FRAMES
+
+
+def test_a_bag_without_any_calibration_says_what_to_give(tmp_path, images, model):
+    source = write_bag(tmp_path / 'bag', images, [RecordedTopic(info=None)])
+    with pytest.raises(UnreadableRecording, match=r'--camera-info FILE, or with --fov DEGREES'):
+        run(source, model)
+    summary, _ = run(source, model, fov_degrees=60.0)
+    assert summary.worked_on == FRAMES
+    assert model.seen[-1][1].intrinsic_matrix[0, 0] == pytest.approx(80 / np.tan(np.pi / 6))
+
+
+CALIBRATIONS = {
+    'by the calibrator': """
+image_width: 160
+image_height: 120
+camera_name: front
+camera_matrix: {rows: 3, cols: 3, data: [111, 0, 80, 0, 112, 60, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0.1, 0, 0, 0, 0]}
+""",
+    'printed': """
+header: {frame_id: camera}
+height: 120
+width: 160
+distortion_model: plumb_bob
+d: [0.1, 0.0, 0.0, 0.0, 0.0]
+k: [111.0, 0.0, 80.0, 0.0, 112.0, 60.0, 0.0, 0.0, 1.0]
+binning_x: 0
+roi: {x_offset: 0, y_offset: 0, height: 0, width: 0, do_rectify: false}
+---
+""",
+}
+
+
+@pytest.mark.parametrize('text', CALIBRATIONS.values(), ids=CALIBRATIONS)
+def test_a_calibration_from_a_file_is_used(tmp_path, images, model, text):
+    file = tmp_path / 'camera.yaml'
+    file.write_text(text)
+    source = write_bag(tmp_path / 'bag', images, [RecordedTopic(info=None)])
+    run(source, model, camera_info=file)
+    camera = model.seen[-1][1]
+    assert camera.intrinsic_matrix[0, 0] == 111
+    assert camera.distortion_coeffs[0] == 0.1
+
+
+def test_each_image_has_its_own_calibration_though_it_comes_later(tmp_path, images, model):
+    source = write_bag(tmp_path / 'bag', images)
+    # The calibration changes with the fourth image, as where a lens zooms.
+    infos = messages_in(source, '/camera/camera_info')
+    extra = []
+    for i, (name, time_ns, data) in enumerate(infos):
+        info = typestore().deserialize_cdr(data, 'sensor_msgs/msg/CameraInfo')
+        k = info.k.copy()
+        k[0] = k[4] = FOCAL_PX if i < 3 else 2 * FOCAL_PX
+        changed = dataclasses.replace(info, k=k)
+        extra.append((name, 'sensor_msgs/msg/CameraInfo', time_ns, changed))
+    for name, time_ns, data in messages_in(source, '/camera/image_raw'):
+        extra.append((name, IMAGE, time_ns, data))
+    shutil.rmtree(source)
+    write_bag(source, [], extra=sorted(extra, key=lambda item: item[2]))
+    run(source, model, batch=2)
+    focal_px = [camera.intrinsic_matrix[0, 0] for _, camera, _ in model.seen]
+    assert focal_px == [FOCAL_PX] * 3 + [2 * FOCAL_PX] * 3
+
+
+def test_depths_are_not_taken_for_pictures(tmp_path, images, model):
+    depths = [np.zeros((120, 160), np.uint16) for _ in images]
+    topic = RecordedTopic('/depth/image_raw', info='/depth/camera_info', encoding='16UC1')
+    both = write_bag(
+        tmp_path / 'bag',
+        images,
+        extra=[
+            (topic.name, IMAGE, START_NS + i, depth_message(depth, i, topic))
+            for i, depth in enumerate(depths)
+        ],
+    )
+    summary, _ = run(both, model)
+    assert summary.frames == FRAMES
+    assert summary.remarks == ['/depth/image_raw holds depths (16UC1), which are not worked on']
+
+
+def depth_message(depth, i, topic):
+    return maker(IMAGE)(
+        header=header(i),
+        height=120,
+        width=160,
+        encoding=topic.encoding,
+        step=320,
+        data=depth.view(np.uint8).reshape(-1),
+    )
+
+
+def test_people_of_an_earlier_run_give_way(tmp_path, images, model):
+    _, first = run(write_bag(tmp_path / 'bag', images), model)
+    summary, again = run(first, KnownPeople((0, 0, 5000)), tmp_path / 'again')
+    assert 'has people in it already' in summary.remarks[0]
+    assert [len(people) for _, people in people_in(again)] == [1] * FRAMES
+    assert len(messages_in(again, '/tf')) == FRAMES
+    assert len(messages_in(again, '/chatter')) == FRAMES
+
+
+@pytest.mark.parametrize('kind', WHOLE_FILES)
+@pytest.mark.parametrize('share', [0.55, 0.9, 0.999])
+def test_of_a_bag_with_a_cut_off_tail_what_is_there_is_saved(tmp_path, kind, share, model):
+    rng = np.random.default_rng(0)
+    # As large as images are, so that the file has many parts.
+    pictures = [rng.integers(0, 255, (600, 800, 3), np.uint8) for _ in range(FRAMES)]
+    source = FORMATS[kind](tmp_path / 'bag', pictures)
+    file = source if source.is_file() else next(f for f in source.iterdir() if 'bag' in f.name)
+    with open(file, 'r+b') as stream:
+        stream.truncate(int(share * file.stat().st_size))
+    summary, output = run(source, model)
+    assert 'can be read' in summary.remarks[0] or 'is damaged after' in summary.remarks[0]
+    assert int(share * FRAMES) - 1 <= summary.worked_on <= FRAMES
+    assert [stamp for stamp, _ in people_in(output)] == STAMPS[: summary.worked_on]
+
+
+def test_a_bag_whose_recorder_was_killed_is_read_without_metadata(tmp_path, images, model):
+    source = write_bag(tmp_path / 'bag', images)
+    (source / 'metadata.yaml').unlink()
+    summary, _ = run(source, model)
+    assert summary.worked_on == FRAMES
+
+
+@pytest.mark.parametrize('definition', ['this is no definition', 'int32 something_else\n', ''])
+def test_a_wrong_definition_does_no_harm(tmp_path, images, model, definition):
+    source = write_bag(tmp_path / 'bag', images, definitions={IMAGE: definition})
+    summary, output = run(source, model)
+    assert summary.worked_on == FRAMES
+    assert len(messages_in(output, '/camera/image_raw')) == FRAMES
+    if definition:
+        assert 'is not that of ROS' in summary.remarks[0]
+
+
+def test_messages_that_are_no_images_are_counted(tmp_path, images, model):
+    broken = [('/camera/image_raw', IMAGE, START_NS + 50, b'\x00\x01\x00\x00no image at all')]
+    source = write_bag(tmp_path / 'bag', images, extra=broken)
+    summary, _ = run(source, model)
+    assert (summary.frames, summary.worked_on) == (FRAMES + 1, FRAMES)
+    count, example = summary.unusable['image message']
+    assert count == 1
+    assert '/camera/image_raw' in example
+    assert any('not worked on' in line for line in summary.lines())
+
+
+def test_a_bag_of_no_frames_is_kept_and_says_so(tmp_path, model):
+    empty = write_bag(tmp_path / 'bag', [], [RecordedTopic()])
+    with pytest.raises(UnreadableRecording, match='no images'):
+        run(empty, model)
+    summary, output = run(empty, model, fov_degrees=60.0)
+    assert 'there were no images in it' in summary.lines()
+    assert people_in(output) == []
+
+
+def test_a_bag_of_nothing_at_all_says_so(tmp_path, model):
+    source = tmp_path / 'bag.mcap'
+    source.write_bytes(b'')
+    with pytest.raises(UnreadableRecording, match='cannot be read as a bag'):
+        run(source, model)
+
+
+def test_a_bag_without_images_says_what_it_has(tmp_path, model):
+    text = maker('std_msgs/msg/String')(data='hello')
+    extra = [('/talk', 'std_msgs/msg/String', START_NS, text)]
+    source = write_bag(tmp_path / 'bag', [], [], extra=extra)
+    with pytest.raises(UnreadableRecording, match=r'/talk \(std_msgs/msg/String\)'):
+        run(source, model)
+
+
+class Interrupting(KnownPeople):
+    """A model that is interrupted after some frames."""
+
+    def __init__(self, *places_mm, frames):
+        super().__init__(*places_mm)
+        self.frames = frames
+
+    def find_people(self, image, camera, options):
+        if len(self.seen) == self.frames:
+            raise KeyboardInterrupt
+        return super().find_people(image, camera, options)
+
+
+@pytest.mark.parametrize('follow', [False, True])
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, images, model, follow):
+    source = write_bag(tmp_path / 'bag', images)
+    stopping = Interrupting(*model.places_mm, frames=4)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, stopping, batch=2, follow=follow)
+    assert not (tmp_path / 'results').exists()
+    journal = tmp_path / f'results{UNFINISHED}' / 'journal'
+    # The last thing written is cut in two, as when the power fails.
+    with open(journal, 'r+b') as stream:
+        stream.truncate(journal.stat().st_size - 10)
+    summary, output = run(source, model, follow=follow)
+    assert (summary.worked_on, summary.resumed) == (FRAMES, 3)
+    assert len(model.seen) == FRAMES - 3
+    assert not journal.exists()
+    _, whole = run(source, model, tmp_path / 'whole', follow=follow)
+    assert len(people_in(output)) == len(people_in(whole)) == FRAMES
+    # Whoever is followed is found by what was seen before, which nobody remembers.
+    if not follow:
+        assert messages_in(output) == messages_in(whole)
+
+
+def test_what_another_model_found_is_not_taken_over(tmp_path, images, model):
+    source = write_bag(tmp_path / 'bag', images)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, Interrupting(*model.places_mm, frames=3), batch=1)
+    summary, _ = run(source, model, num_aug=2)
+    assert summary.resumed == 0
+
+
+def test_results_are_not_overwritten_unasked(tmp_path, images, model):
+    source = write_bag(tmp_path / 'bag', images)
+    run(source, model)
+    with pytest.raises(FileExistsError, match='--overwrite'):
+        run(source, model)
+    summary, _ = run(source, model, overwrite=True)
+    assert summary.worked_on == FRAMES
+
+
+class Failing(KnownPeople):
+    """A model that fails at every third image."""
+
+    def find_people(self, image, camera, options):
+        poses = super().find_people(image, camera, options)
+        if len(self.seen) % 3 == 0:
+            raise RuntimeError('out of something')
+        return poses
+
+
+def test_a_network_that_fails_loses_only_the_frame(tmp_path, images):
+    summary, output = run(write_bag(tmp_path / 'bag', images), Failing((0, 0, 3000)), batch=1)
+    assert summary.worked_on == 4
+    assert summary.unusable == {'failed: RuntimeError': (2, 'out of something')}
+    assert len(people_in(output)) == 4
+
+
+def test_tables_have_a_row_a_joint(tmp_path, images, model):
+    source = write_bag(tmp_path / 'bag', images)
+    _, output = run(source, model, csv='', parquet=str(tmp_path / 'a.parquet'), skeleton='coco_17')
+    with open(output / 'joints.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ['stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation']
+    assert len(rows) == FRAMES * 2 * 17
+    table = pyarrow.parquet.read_table(tmp_path / 'a.parquet').to_pylist()
+    assert [row['joint'] for row in table] == [row['joint'] for row in rows]
+    _, people = people_in(output)[0]
+    for i, row in enumerate(rows[:17]):
+        place_m = [float(row[axis]) for axis in 'xyz']
+        np.testing.assert_allclose(place_m, people.poses3d_mm[0, i] / 1000, atol=1e-6)
+        assert float(row['deviation']) == pytest.approx(people.joint_std_mm[0, i] / 1000, abs=1e-6)
+        np.testing.assert_allclose([table[i][axis] for axis in 'xyz'], place_m, atol=1e-6)
+    assert rows[0]['stamp'] == '1700000000.000000000'
+    assert table[-1]['stamp'] == pytest.approx(1_700_000_000.5)
+
+
+@pytest.mark.parametrize('only_results', [False, True])
+def test_a_video_is_worked_on(tmp_path, images, model, only_results):
+    file = tmp_path / 'video.avi'
+    video = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*'MJPG'), 20.0, (160, 120))
+    smooth = [cv2.GaussianBlur(image, (0, 0), 5) for image in images]
+    for image in smooth:
+        video.write(image)
+    video.release()
+    summary, output = run(file, model, fov_degrees=70.0, only_results=only_results)
+    assert summary.worked_on == FRAMES
+    found = people_in(output)
+    assert [stamp for stamp, _ in found] == [i * 50_000_000 for i in range(FRAMES)]
+    pictures = messages_in(output, '/camera/image_raw/compressed')
+    assert len(pictures) == (0 if only_results else FRAMES)
+    if pictures:
+        message = typestore().deserialize_cdr(pictures[0][2], COMPRESSED_IMAGE)
+        kept = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
+        assert np.abs(kept.astype(int) - smooth[0]).mean() < 4
+
+
+def test_a_folder_of_pictures_is_worked_on_and_says_that_it_guesses(tmp_path, images, model):
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    for i, image in enumerate(images):
+        cv2.imwrite(str(folder / f'{i}.png'), image)
+    summary, output = run(folder, model)
+    assert summary.worked_on == FRAMES
+    assert 'field of view of 55 degrees is guessed' in summary.remarks[0]
+    # What was written of pictures is a bag, which can be worked on again.
+    summary, _ = run(output, model, tmp_path / 'again')
+    assert summary.worked_on == FRAMES
+
+
+def test_two_runs_do_not_write_the_same_results(tmp_path, images):
+    source = write_bag(tmp_path / 'bag', images)
+
+    class Twice(KnownPeople):
+        def find_people(self, image, camera, options):
+            with pytest.raises(ValueError, match='another run is writing'):
+                run(source, KnownPeople((0, 0, 3000)))
+            return super().find_people(image, camera, options)
+
+    summary, _ = run(source, Twice((0, 0, 3000)), batch=1)
+    assert summary.worked_on == FRAMES
+
+
+def test_unknown_topics_are_named_with_the_known_ones(tmp_path, images, model):
+    source = write_bag(tmp_path / 'bag', images)
+    with pytest.raises(UnreadableRecording, match='no images on /x; it has them on /c'):
+        run(source, model, topics=('/x',))
+
+
+def test_what_is_no_recording_says_so(tmp_path, model):
+    with pytest.raises(ValueError, match='there is no'):
+        run(tmp_path / 'missing.mcap', model)
+    file = pathlib.Path(tmp_path / 'text.txt')
+    file.write_text('hello')
+    with pytest.raises(ValueError, match='cannot be read as a video'):
+        run(file, model)
