@@ -23,6 +23,7 @@ from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, is_bag
+from metrabs_ros.recordings.beside import ReadAhead
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.journal import Journal, Key, from_numbers, to_numbers
 from metrabs_ros.recordings.picture_recording import PictureRecording
@@ -38,6 +39,7 @@ from metrabs_ros.tracking.tracker import Tracker
 Tell = Callable[[str], None]
 
 UNFINISHED = '.unfinished'
+READ_AHEAD = 16
 MIN_HITS = 1
 """What is found in a recording is written from the first frame on."""
 
@@ -314,7 +316,7 @@ class _Run:
         waiting: collections.deque[Frame] = collections.deque()
         # A camera's calibration may come just after its image: one frame waits longer.
         lookahead = len(self._recording.cameras)
-        for item in self._recording:
+        for item in ReadAhead(self._recording, READ_AHEAD):
             if isinstance(item, Frame):
                 self._summary.frames += 1
                 waiting.append(item)

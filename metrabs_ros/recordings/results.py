@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -14,6 +16,7 @@ from metrabs_ros.messages.markers import MarkerWriter
 from metrabs_ros.messages.people import to_message, to_metres
 from metrabs_ros.messages.transforms import to_transforms
 from metrabs_ros.people import People
+from metrabs_ros.recordings.beside import WriteBehind
 from metrabs_ros.recordings.message_types import (
     MARKERS,
     SKELETONS,
@@ -27,7 +30,8 @@ from metrabs_ros.recordings.recording import Frame, RecordedCamera
 
 NANOSECONDS = 1_000_000_000
 NO_DIGEST = f'RIHS01_{"0" * 64}'
-ROWS_IN_MEMORY = 50_000
+ROWS_IN_MEMORY = 10_000
+WAITING_MESSAGES = 16
 COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
 
 
@@ -50,6 +54,7 @@ class ResultBag:
     ) -> None:
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
+        self._behind = WriteBehind(WAITING_MESSAGES)
         self._types = message_types()
         # Several publishers of a topic, with profiles of their own, become one.
         by_name = {(topic.name, topic.msgtype): topic for topic in reversed(kept)}
@@ -80,7 +85,7 @@ class ResultBag:
     def keep(self, message: Recorded) -> None:
         """Write a message as it was recorded."""
         connection = self._connections[message.topic.name, message.topic.msgtype]
-        self._writer.write(connection, message.time_ns, message.data)
+        self._write(connection, message.time_ns, message.data)
 
     def put(self, frame: Frame, people: People, camera: Camera, prefix: str) -> None:
         """
@@ -106,22 +111,28 @@ class ResultBag:
         if len(people) and frame.frame_id:
             transforms = to_transforms(people, header, self._types, prefix)
             tree = maker(TRANSFORMS)(transforms=transforms)
-            self._write(self._transforms, frame, tree, TRANSFORMS)
-        self._write(self._markers[frame.camera], frame, markers, MARKERS)
-        self._write(self._skeletons[frame.camera], frame, message, SKELETONS)
+            self._write_message(self._transforms, frame, tree, TRANSFORMS)
+        self._write_message(self._markers[frame.camera], frame, markers, MARKERS)
+        self._write_message(self._skeletons[frame.camera], frame, message, SKELETONS)
 
     def close(self, about: str) -> None:
         """Finish the bag, with a text about how it came to be."""
+        self._behind.finish()
         self._writer.set_custom_data('metrabs_ros', about)
         self._writer.close()
 
     def abort(self) -> None:
         """Leave it unfinished."""
+        with contextlib.suppress(Exception):  # There is another reason to stop already.
+            self._behind.finish()
         self._writer.abort()
 
-    def _write(self, connection: Any, frame: Frame, message: Any, msgtype: str) -> None:
+    def _write_message(self, connection: Any, frame: Frame, message: Any, msgtype: str) -> None:
         data = typestore().serialize_cdr(message, msgtype)
-        self._writer.write(connection, frame.time_ns, data)
+        self._write(connection, frame.time_ns, data)
+
+    def _write(self, connection: Any, time_ns: int, data: bytes | memoryview) -> None:
+        self._behind.put(functools.partial(self._writer.write, connection, time_ns, data))
 
 
 def _definition(msgtype: str) -> str:

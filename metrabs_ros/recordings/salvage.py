@@ -34,7 +34,6 @@ def scan_mcap(file: pathlib.Path) -> Iterator[Message]:
     """Return the messages of an mcap file up to where it is damaged, as they lie in it."""
     try:
         from mcap import records as kinds
-        from mcap.exceptions import McapError
         from mcap.stream_reader import StreamReader
     except ImportError as error:
         raise DamagedFile(MCAP_NEEDED) from error
@@ -46,8 +45,7 @@ def scan_mcap(file: pathlib.Path) -> Iterator[Message]:
         while True:
             try:
                 record = next(records)
-            # What comes of decompressing half a chunk depends on the compression.
-            except (StopIteration, McapError, RuntimeError, ValueError, EOFError, OSError):
+            except Exception:  # The end, or whatever half a record makes the library stumble in.
                 return
             if isinstance(record, kinds.Schema):
                 schemas[record.id] = record
@@ -65,7 +63,7 @@ def scan_mcap(file: pathlib.Path) -> Iterator[Message]:
 def scan_sqlite(file: pathlib.Path) -> Iterator[Message]:
     """Return the messages of a db3 file up to where it is damaged, as they lie in it."""
     # Not changed, and read even where a journal of the recorder lies beside it.
-    database = sqlite3.connect(f'file:{file}?immutable=1', uri=True)
+    database = sqlite3.connect(f'file:{file}?immutable=1', uri=True, check_same_thread=False)
     try:
         # Otherwise no database is opened that says that it is longer than it is.
         database.execute('PRAGMA writable_schema = ON')

@@ -1,0 +1,70 @@
+"""Several recordings at once, by processes and by Ray, and from the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recorded_bags import people_in, write_bag
+
+from metrabs_ros import cli
+from metrabs_ros.recordings import many
+from metrabs_ros.recordings.annotate import Wanted
+
+
+@pytest.fixture
+def bags(tmp_path, street):
+    """Return three bags: two of a street, and one that is none."""
+    (tmp_path / 'broken.mcap').write_bytes(b'nothing')
+    image = street[..., ::-1]
+    return [
+        write_bag(tmp_path / 'first', [image]),
+        tmp_path / 'broken.mcap',
+        write_bag(tmp_path / 'second', [image] * 2),
+    ]
+
+
+def tasks_for(bags):
+    return [many.Task(bag, bag.parent / f'{bag.stem}_people', Wanted(threads=1)) for bag in bags]
+
+
+def check(outcomes, bags):
+    """Hold that both bags were worked on, and that of the other one it is said why not."""
+    by_source = {outcome.task.source: outcome for outcome in outcomes}
+    assert 'cannot be read as a bag' in by_source[bags[1]].complaint
+    for bag, frames in ((bags[0], 1), (bags[2], 2)):
+        assert by_source[bag].summary.worked_on == frames
+        found = people_in(by_source[bag].task.output)
+        assert [len(people) > 1 for _, people in found] == [True] * frames
+        np.testing.assert_allclose(found[0][1].poses3d_mm, found[-1][1].poses3d_mm, atol=1e-3)
+
+
+def test_bags_are_worked_on_in_processes(bags):
+    check(list(many.in_processes(tasks_for(bags), 2)), bags)
+
+
+def test_bags_are_worked_on_by_a_local_ray(bags):
+    pytest.importorskip('ray')
+    check(list(many.on_ray(tasks_for(bags), 'local')), bags)
+
+
+def test_the_command_line_says_what_came_of_each(bags, tmp_path, capfd):
+    arguments = ['annotate', *map(str, bags), '-o', str(tmp_path / 'out'), '--workers', '2']
+    assert cli.main([*arguments, '--csv']) == 1
+    said = capfd.readouterr()
+    assert '1 of 1 frames' in said.out
+    assert '2 of 2 frames' in said.out
+    assert 'broken.mcap cannot be read as a bag' in said.err
+    assert (tmp_path / 'out' / 'first_people' / 'joints.csv').exists()
+    assert (tmp_path / 'out' / 'second_people' / 'metadata.yaml').exists()
+
+
+def test_a_single_bag_goes_where_it_is_told(bags, tmp_path, capfd):
+    assert cli.main(['annotate', str(bags[0]), '-o', str(tmp_path / 'one'), '--follow']) == 0
+    assert len(people_in(tmp_path / 'one')) == 1
+    assert cli.main(['annotate', str(bags[0]), '-o', str(tmp_path / 'one')]) == 1
+    assert '--overwrite replaces it' in capfd.readouterr().err
+
+
+def test_a_wrong_skeleton_lists_the_known_ones(bags, capfd):
+    assert cli.main(['annotate', str(bags[0]), '--skeleton', 'nonsense']) == 1
+    assert 'coco_17' in capfd.readouterr().err
