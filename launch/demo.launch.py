@@ -14,6 +14,7 @@ ARGUMENTS = {
     'rate': ('10.0', 'Images a second; 0 for as fast as they are worked on.'),
     'model': ('blazepose', 'The pose network.'),
     'rviz': ('true', 'Whether to start RViz.'),
+    'view': ('false', 'Whether to show it in a browser, too.'),
 }
 
 
@@ -41,6 +42,7 @@ def generate_launch_description() -> LaunchDescription:
         launch_arguments={
             'model': LaunchConfiguration('model'),
             'rviz': LaunchConfiguration('rviz'),
+            'view': LaunchConfiguration('view'),
         }.items(),
     )
     return LaunchDescription([*declared, camera, pose])

@@ -28,6 +28,7 @@ ARGUMENTS = {
     'namespace': ('', 'The namespace of the node.'),
     'params_file': (PathJoinSubstitution([SHARE, 'config', 'pose.yaml']), 'The parameters.'),
     'rviz': ('false', 'Whether to start RViz.'),
+    'view': ('false', 'Whether to show it in a browser, too; the log says under which address.'),
     'log_level': ('info', 'debug, info, warn, error or fatal.'),
 }
 PARAMETERS = {
@@ -108,6 +109,28 @@ def start(context):
                 ],
                 parameters=[{'use_sim_time': parameters.get('use_sim_time', False)}],
                 remappings=[('image', image), ('camera_info', camera_info)],
+                output='screen',
+            )
+        )
+    if given['view'].lower() == 'true':
+        compressed = parameters.get('image_transport') == 'compressed'
+        nodes.append(
+            Node(
+                package='metrabs_ros',
+                executable='view_node',
+                name='view',
+                namespace=given['namespace'],
+                arguments=[
+                    *(['--compressed'] if compressed else []),
+                    *(['--cameras', *names] if names else []),
+                ],
+                parameters=[{'use_sim_time': parameters.get('use_sim_time', False)}],
+                remappings=[
+                    ('image', image),
+                    ('image/compressed', f'{image}/compressed'),
+                    ('camera_info', camera_info),
+                    *(pair for name in names for pair in of_camera(name)),
+                ],
                 output='screen',
             )
         )

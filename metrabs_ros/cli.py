@@ -1,4 +1,4 @@
-"""The command line: metrabs_ros demo | annotate | fetch | build-engine."""
+"""The command line: metrabs_ros demo | view | annotate | fetch | build-engine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import logging
 import pathlib
+import signal
 import sys
 
 from metrabs_ros import demo
@@ -56,7 +57,23 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument('--fov', type=float, default=55.0, help='degrees, without calibration')
     play.add_argument('--rate', type=float, default=0.0, help='images a second; 0: all, no drops')
     play.add_argument('--output', type=pathlib.Path, default=pathlib.Path('demo_output'))
+    play.add_argument('--view', action='store_true', help='show it in a browser, too')
     play.set_defaults(run=_demo)
+
+    view = commands.add_parser(
+        'view', help='show in a browser what the pose node publishes, or results of annotate'
+    )
+    view.add_argument('results', nargs='?', type=pathlib.Path, help='default: what is published')
+    view.add_argument('--web-port', type=int, default=9090, help='of the page')
+    view.add_argument('--data-port', type=int, default=9876, help='of what it shows')
+    view.add_argument('--memory', help='kept for browsers; default 256MiB, of results 2GiB')
+    view.add_argument('--cameras', nargs='*', default=[], help='live, several, by namespaces')
+    view.add_argument('--compressed', action='store_true', help='live, take image/compressed')
+    view.add_argument(
+        '--camera', default='', help='live, the namespace of a camera with image_raw below it'
+    )
+    view.add_argument('--ros-args', nargs=argparse.REMAINDER, default=[], help='live, remappings')
+    view.set_defaults(run=_view)
 
     work = commands.add_parser(
         'annotate',
@@ -139,7 +156,33 @@ def _demo(chosen: argparse.Namespace) -> int:
     if chosen.calibration:
         options += ['--calibration', chosen.calibration]
     print(f'playing {source} ...', flush=True)
-    return demo.run(source, chosen.output, options, chosen.rate or 10.0)
+    if chosen.view:
+        _need('rerun', 'view', 'view')
+    return demo.run(source, chosen.output, options, chosen.rate or 10.0, chosen.view)
+
+
+def _view(chosen: argparse.Namespace) -> int:
+    _need('rerun', 'view', 'view')
+    ports = ('--web-port', str(chosen.web_port), '--data-port', str(chosen.data_port))
+    if chosen.results is None:
+        options = [*ports, *(['--compressed'] if chosen.compressed else [])]
+        options += ['--memory', chosen.memory] if chosen.memory else []
+        options += ['--cameras', *chosen.cameras] if chosen.cameras else []
+        return demo.view(options, chosen.camera, chosen.ros_args)
+    _need('rosbags', 'view of results', 'recordings')
+    from metrabs_ros.view.recorded import Results
+    from metrabs_ros.view.scene import Scene
+
+    results = Results(chosen.results, print)
+    try:
+        scene = Scene(results.cameras)
+        address = scene.serve(chosen.web_port, chosen.data_port, chosen.memory or '2GiB')
+        print(f'view: open {address} in a browser; Ctrl-C ends it', flush=True)
+        results.show_in(scene)
+        signal.pause()
+    finally:
+        results.close()
+    return 0
 
 
 def _annotate(chosen: argparse.Namespace) -> int:
@@ -181,9 +224,8 @@ def _annotate(chosen: argparse.Namespace) -> int:
 def _need(package: str, command: str, extra: str) -> None:
     """Say what to install if a package is missing."""
     if importlib.util.find_spec(package) is None:
-        raise ImportError(
-            f"{command} needs {package}: pip install 'metrabs_ros[{extra}]', or {package}"
-        )
+        name = {'rerun': 'rerun-sdk'}.get(package, package)
+        raise ImportError(f"{command} needs {name}: pip install 'metrabs_ros[{extra}]', or {name}")
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -21,12 +22,17 @@ PROCESSES = {
     'camera': 'metrabs_ros.node.demo_camera',
     'pose': 'metrabs_ros.node.pose_node',
     'viewer': 'metrabs_ros.node.demo_viewer',
+    'view': 'metrabs_ros.node.view_node',
 }
 REMAPPINGS = ('--ros-args', '-r', 'skeletons:=pose/skeletons')
 
 
 def run(
-    source: pathlib.Path, output: pathlib.Path, camera_options: Sequence[str], rate_hz: float
+    source: pathlib.Path,
+    output: pathlib.Path,
+    camera_options: Sequence[str],
+    rate_hz: float,
+    with_view: bool = False,
 ) -> int:
     """
     Run the demo until the camera has played everything.
@@ -41,6 +47,8 @@ def run(
         Further arguments of the camera.
     rate_hz
         The frame rate of the annotated video.
+    with_view
+        Whether to show it in a browser, too.
 
     Returns
     -------
@@ -48,8 +56,10 @@ def run(
     """
     viewer = _start('viewer', '--output', str(output), '--rate', str(rate_hz), *REMAPPINGS)
     pose = _start('pose')
+    shown = [_start('view')] if with_view else []
+    readers = str(2 + len(shown))
     camera = _start(
-        'camera', '--input', str(source), '--readers', '2', *camera_options, *REMAPPINGS
+        'camera', '--input', str(source), '--readers', readers, *camera_options, *REMAPPINGS
     )
     try:
         while camera.poll() is None:
@@ -60,9 +70,36 @@ def run(
         print('demo: ending ...', flush=True)
     finally:
         # The viewer last: it sums up what the others did.
-        failed = [_end(process) for process in (camera, pose)]
+        failed = [_end(process) for process in (camera, pose, *shown)]
         status = _end(viewer)
     return status or max(failed)
+
+
+def view(options: Sequence[str], camera: str, ros_arguments: Sequence[str]) -> int:
+    """
+    Show in a browser what is published, until interrupted; return the exit status.
+
+    Parameters
+    ----------
+    options
+        Of the node that does so.
+    camera
+        The namespace of a camera with ``image_raw`` below it; empty for ``image``.
+    ros_arguments
+        Further remappings.
+    """
+    base = camera.rstrip('/')
+    remappings = {
+        'image': f'{base}/image_raw',
+        'image/compressed': f'{base}/image_raw/compressed',
+        'camera_info': f'{base}/camera_info',
+    }
+    pairs = [f'{name}:={topic}' for name, topic in remappings.items()] if base else []
+    named = [argument for pair in pairs for argument in ('-r', pair)]
+    process = _start('view', *options, '--ros-args', *named, *ros_arguments)
+    with contextlib.suppress(KeyboardInterrupt):
+        return process.wait()
+    return _end(process)
 
 
 def _start(name: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument('--distro', default='jazzy', help=f'one of {", ".join(DISTROS)}')
     parser.add_argument('--venv', type=pathlib.Path, default=PROJECT / '.venv')
+    parser.add_argument('--with-view', action='store_true', help='also the view in a browser')
     parser.add_argument('--with-tests', action='store_true', help='also what the tests need')
     arguments = parser.parse_args()
     if arguments.distro not in DISTROS:
@@ -66,7 +67,7 @@ def main() -> None:
         except OSError:
             say(f'waiting for another set-up of {venv.name} to end ...')
             fcntl.flock(lock, fcntl.LOCK_EX)
-        Environment(venv, arguments.distro).set_up(arguments.with_tests)
+        Environment(venv, arguments.distro).set_up(arguments.with_tests, arguments.with_view)
 
 
 class Environment:
@@ -91,7 +92,7 @@ class Environment:
         self.environ['PATH'] = f'{venv / "bin"}{os.pathsep}{self.environ.get("PATH", "")}'
         self.environ['PIP_DISABLE_PIP_VERSION_CHECK'] = '1'
 
-    def set_up(self, with_tests: bool) -> None:
+    def set_up(self, with_tests: bool, with_view: bool) -> None:
         """Do all steps that have not been done with what there is now."""
         identity = fingerprint([BASE_PYTHON, sys.version, self.venv, self.distro])
         if not self.is_done('venv', identity) or self.is_half_done():
@@ -103,6 +104,8 @@ class Environment:
 
         requirements = [HERE / f'{self.distro}.txt', HERE / 'python.txt']
         self.install('ROS 2, OpenVINO and torch, about 450 MB', 'requirements', requirements)
+        if with_view:
+            self.install('the view in a browser, 200 MB', 'view_requirements', [HERE / 'view.txt'])
         if with_tests:
             self.install('what the tests need', 'test_requirements', [HERE / 'test.txt'])
 
@@ -227,7 +230,7 @@ class Environment:
 
     def is_half_done(self) -> bool:
         """Tell whether packages may be installed in part, which pip does not notice."""
-        names = ('requirements', 'test_requirements')
+        names = ('requirements', 'test_requirements', 'view_requirements')
         return any((self.stamps / f'{name}.started').exists() for name in names)
 
     def done(self, name: str, state: str) -> None:

@@ -1,0 +1,257 @@
+"""Shows what the pose node publishes in a browser."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rclpy
+import rclpy.utilities
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_ros import Buffer, TransformException, TransformListener
+
+from metrabs_ros.messages.cameras import to_camera
+from metrabs_ros.messages.images import to_rgb
+from metrabs_ros.messages.people import to_people
+from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node import lifetime
+from metrabs_ros.node.camera_stream import age_s
+from metrabs_ros.node.frames import rotation_matrix
+from metrabs_ros.view.scene import MEMORY_LIMIT, Placed, Scene
+
+KEPT_IMAGES = 20
+SHORTEST_STEP_S = 0.08
+"""Images faster than this are a burden, and nobody sees the difference."""
+UNPAIRED_S = 0.5
+"""After so long without an image that has skeletons, any is shown."""
+SILENCE_S = 2.0
+RATE_WINDOW_S = 2.0
+FRAMES_PERIOD_S = 0.2
+CHECK_PERIOD_S = 0.5
+LONGEST_LATENCY_S = 60.0
+LEVELS = {
+    DiagnosticStatus.OK: 'OK',
+    DiagnosticStatus.WARN: 'warning',
+    DiagnosticStatus.ERROR: 'error',
+}
+
+Key = tuple[int, int]
+
+
+class _CameraView:
+    """
+    One camera's part of the scene.
+
+    Parameters
+    ----------
+    node
+        Which subscribes.
+    name
+        Of the camera, under which its topics are; empty if it is the only one.
+    compressed
+        Whether to take images/compressed.
+    """
+
+    def __init__(self, node: ViewNode, name: str, compressed: bool) -> None:
+        self._node = node
+        self._name = name
+        self._images: collections.OrderedDict[Key, Any] = collections.OrderedDict()
+        self._info: CameraInfo | None = None
+        self._image_shown_s = self._people_shown_s = -np.inf
+        self._times_s: collections.deque[float] = collections.deque()
+        prefix = f'{name}/' if name else ''
+        kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
+        sensor = qos_profile_sensor_data
+        images = node.create_subscription(kind, prefix + topic, self._keep_image, sensor)
+        node.create_subscription(CameraInfo, f'{prefix}camera_info', self._keep_info, sensor)
+        skeletons = node.create_subscription(
+            SkeletonArray, f'{prefix}pose/skeletons', self._show_people, 10
+        )
+        self.topics = f'{images.topic_name} and {skeletons.topic_name}'
+
+    def check(self) -> str:
+        """Show images without people if there are none; say what is missing."""
+        now_s = time.monotonic()
+        if now_s - self._people_shown_s < SILENCE_S:
+            return ''
+        if not self._images:
+            return f'nothing comes in on {self.topics}'
+        self._show_image(next(reversed(self._images.values())))
+        return f'images come in, but no skeletons: {self.topics}'
+
+    def _keep_info(self, info: CameraInfo) -> None:
+        self._info = info
+
+    def _keep_image(self, image: Any) -> None:
+        self._images[_key(image)] = image
+        while len(self._images) > KEPT_IMAGES:
+            self._images.popitem(last=False)
+
+    def _show_people(self, message: SkeletonArray) -> None:
+        now_s = time.monotonic()
+        image = self._images.get(_key(message))
+        if image is None and now_s - self._image_shown_s > UNPAIRED_S and self._images:
+            image = next(reversed(self._images.values()))
+        # People in another frame than their images were moved to one of the robot's, with z up.
+        newest = next(reversed(self._images.values()), None)
+        frame_id = message.header.frame_id
+        z_up = newest is not None and newest.header.frame_id != frame_id
+        self._node.set_root(frame_id, z_up, _stamp_s(message))
+        if image is not None and now_s - self._image_shown_s > SHORTEST_STEP_S:
+            self._show_image(image)
+        stamp_s = _stamp_s(message)
+        people = to_people(message)
+        people = people.select(people.finite())
+        self._node.scene.show_people(stamp_s, self._name, people)
+        self._people_shown_s = now_s
+        self._times_s.append(now_s)
+        while self._times_s[0] < now_s - RATE_WINDOW_S:
+            self._times_s.popleft()
+        of_camera = f' of {self._name}' if self._name else ''
+        values = {
+            f'people/people{of_camera}': float(len(people)),
+            f'rate/frames a second{of_camera}': len(self._times_s) / RATE_WINDOW_S,
+        }
+        latency_s = age_s(message.header, self._node.get_clock().now())
+        if 0 <= latency_s < LONGEST_LATENCY_S:
+            values[f'latency/image to here{of_camera}'] = 1000 * latency_s
+        self._node.scene.plot(stamp_s, values)
+
+    def _show_image(self, message: Any) -> None:
+        scene, stamp_s = self._node.scene, _stamp_s(message)
+        shape: tuple[int, ...] | None
+        self._image_shown_s = time.monotonic()
+        try:
+            if isinstance(message, CompressedImage):
+                scene.show_image(stamp_s, self._name, bytes(message.data))
+                shape = (self._info.height, self._info.width) if self._info else None
+            else:
+                image = to_rgb(message)
+                scene.show_image(stamp_s, self._name, image)
+                shape = image.shape[:2]
+            if self._info is not None and shape is not None:
+                pose = self._node.pose_of(message.header.frame_id)
+                scene.show_camera(stamp_s, self._name, to_camera(self._info, shape), shape, pose)
+        except UnusableInput as unusable:
+            self._node.get_logger().warning(str(unusable), throttle_duration_sec=10.0)
+
+
+class ViewNode(Node):
+    """
+    Shows the pose node's topics.
+
+    Parameters
+    ----------
+    scene
+        Where they are shown.
+    cameras
+        The names of several cameras; a single one has none.
+    compressed
+        Whether to take images/compressed.
+    """
+
+    def __init__(self, scene: Scene, cameras: Sequence[str], compressed: bool) -> None:
+        super().__init__('view')
+        self.scene = scene
+        self._root, self._stamp_s = '', 0.0
+        self._buffer = Buffer()
+        self._listener = TransformListener(self._buffer, self)
+        self._views = [_CameraView(self, name, compressed) for name in cameras]
+        self._status = ''
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._show_diagnostics, 10)
+        self.create_timer(FRAMES_PERIOD_S, self._show_frames)
+        self.create_timer(CHECK_PERIOD_S, self._check)
+
+    @property
+    def topics(self) -> str:
+        """What is shown, in words."""
+        return '; '.join(view.topics for view in self._views)
+
+    def set_root(self, frame_id: str, z_up: bool, stamp_s: float) -> None:
+        """Take up in which frame people are: that is the scene's; and when they were seen."""
+        self._root, self._stamp_s = frame_id, stamp_s
+        self.scene.turn_up(z_up)
+
+    def pose_of(self, frame_id: str) -> Placed | None:
+        """Return where a frame is in the scene, if that is known."""
+        if not self._root or frame_id == self._root:
+            return Placed(frame_id, np.eye(3), np.zeros(3))
+        try:
+            found = self._buffer.lookup_transform(self._root, frame_id, Time())
+        except (TransformException, ValueError, TypeError):
+            return None
+        turn, move = found.transform.rotation, found.transform.translation
+        rotation = rotation_matrix(turn.x, turn.y, turn.z, turn.w)
+        return Placed(frame_id, rotation, np.array([move.x, move.y, move.z]))
+
+    def _show_frames(self) -> None:
+        if not self._root:
+            return
+        tree = yaml.safe_load(self._buffer.all_frames_as_yaml()) or {}
+        names = {self._root, *tree, *(about['parent'] for about in tree.values())} - {''}
+        placed = [pose for name in sorted(names) if (pose := self.pose_of(name)) is not None]
+        self.scene.show_frames(self._stamp_s, placed)
+
+    def _check(self) -> None:
+        missing = [said for view in self._views if (said := view.check())]
+        if missing or self._status:
+            self.scene.say('\n\n'.join([*missing, self._status]))
+
+    def _show_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.endswith(': frames'):
+                level = LEVELS.get(status.level, 'stale')
+                rows = [f'| {value.key} | {value.value} |' for value in status.values]
+                self._status = '\n'.join(
+                    [f'**{level}: {status.message}**', '', '| | |', '|---|---|', *rows]
+                )
+
+
+def _key(message: Any) -> Key:
+    return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+def _stamp_s(message: Any) -> float:
+    seconds: float = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
+    return seconds
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Show until told to end; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--web-port', type=int, default=9090, help='of the page')
+    parser.add_argument('--data-port', type=int, default=9876, help='of what it shows')
+    parser.add_argument('--memory', default=MEMORY_LIMIT, help='kept for browsers that come later')
+    parser.add_argument('--cameras', nargs='*', default=[], help='by their namespaces')
+    parser.add_argument('--compressed', action='store_true', help='take image/compressed')
+    chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
+    cameras = chosen.cameras or ['']
+    with lifetime.ros():
+        executor = SingleThreadedExecutor()
+        try:
+            scene = Scene(cameras, is_live=True)
+            address = scene.serve(chosen.web_port, chosen.data_port, chosen.memory)
+        except OSError as error:
+            print(f'view: {error}', file=sys.stderr)
+            return 1
+        node = ViewNode(scene, cameras, chosen.compressed)
+        print(f'view: open {address} in a browser (waiting for {node.topics})', flush=True)
+        executor.add_node(node)
+        executor.spin()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

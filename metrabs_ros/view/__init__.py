@@ -1,0 +1,1 @@
+"""People in a browser: the image, the space in front of the camera, and how it goes."""

@@ -1,0 +1,395 @@
+"""What a browser shows of cameras and people, by the Rerun viewer."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import socket
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import rerun as rr
+import rerun.blueprint as rrb
+from numpy.typing import NDArray
+
+from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.camera import Camera
+from metrabs_ros.drawing import color_of
+from metrabs_ros.messages.people import to_metres
+from metrabs_ros.people import People
+
+JPEG_QUALITY = 80
+PNG_START = b'\x89PNG'
+MEMORY_LIMIT = '256MiB'
+"""Of what is kept for browsers that come later."""
+TRAIL_LENGTH = 60
+FORGOTTEN_S = 5.0
+"""Whose trail has not grown for so long has left."""
+JOINT_RADIUS_M, BONE_RADIUS_M = 0.035, 0.02
+TRAIL_RADIUS_M, ARROW_RADIUS_M, AXIS_RADIUS_M = 0.01, 0.015, 0.008
+LABEL_ABOVE_M = 0.3
+AXIS_LENGTH_M = 0.3
+FRUSTUM_M = 1.0
+MOST_NAMES = 12
+SLOWEST_ARROW_M_S = 0.2
+CARRIED_OPACITY = 90
+AXIS_COLORS = ((230, 60, 60), (60, 200, 60), (80, 120, 255))
+FIRST_DATE_S = 1e8
+"""Stamps before it are no dates, but seconds since something began."""
+PLOTTED_S = 30.0
+BEHIND_CAMERA_M = ((2.5, -3.0, -4.0), (0.0, 0.0, 6.0), (0.0, -1.0, 0.0))
+"""In an optical frame: where the eye is, what it looks at, and what is up."""
+
+
+class Placed(NamedTuple):
+    """A frame of TF: its name, rotation [3, 3] and translation [3] in metres to the scene's."""
+
+    name: str
+    rotation: FloatArray
+    translation_m: FloatArray
+
+
+@dataclasses.dataclass
+class _Trail:
+    """Where somebody was, and when last."""
+
+    places_m: collections.deque[list[float]]
+    last_s: float
+
+
+class Scene:
+    """
+    A scene of one or several cameras.
+
+    Parameters
+    ----------
+    cameras
+        Their names; a single one may have none.
+    is_live
+        Whether to show what happens now, by this machine's time, which never goes back; otherwise
+        what was recorded, by the images' stamps.
+    """
+
+    def __init__(self, cameras: Sequence[str], is_live: bool = False) -> None:
+        self._stream = rr.RecordingStream('metrabs_ros')
+        self._roots = {name: f'world/{name}'.rstrip('/') for name in cameras}
+        self._trails: dict[str, dict[int, _Trail]] = {name: {} for name in cameras}
+        self._plots: set[str] = set()
+        self._z_up = False
+        self._is_live = is_live
+        self._timeline = 'log_time' if is_live else 'stamp'
+        self._stream.log('world', rr.ViewCoordinates.RDF, static=True)
+
+    def turn_up(self, z_up: bool) -> None:
+        """Show a frame with z up, as the world's, or a camera's, which has y down."""
+        if z_up != self._z_up:
+            self._z_up = z_up
+            axes = rr.ViewCoordinates.RIGHT_HAND_Z_UP if z_up else rr.ViewCoordinates.RDF
+            self._stream.log('world', axes, static=True)
+            self._stream.send_blueprint(self._blueprint())
+
+    def serve(self, web_port: int, data_port: int, memory_limit: str = MEMORY_LIMIT) -> str:
+        """
+        Show the scene to browsers.
+
+        Parameters
+        ----------
+        web_port, data_port
+            Where the page and what it shows are to be had.
+        memory_limit
+            Of what is kept for browsers that come later.
+
+        Returns
+        -------
+        The address of the page.
+
+        Raises
+        ------
+        OSError
+            If one of the ports is taken.
+        """
+        for port in (web_port, data_port):
+            _refuse_taken(port)
+        rr.serve_grpc(
+            grpc_port=data_port,
+            default_blueprint=self._blueprint(),
+            recording=self._stream,
+            server_memory_limit=memory_limit,
+            cors_allow_origin=['*'],
+        )
+        rr.serve_web_viewer(web_port=web_port, open_browser=False)
+        host = own_address()
+        source = f'rerun%2Bhttp://{host}:{data_port}/proxy'
+        return f'http://{host}:{web_port}/?url={source}&renderer=webgl'
+
+    def save(self, file: str) -> None:
+        """Write all that is shown from now on to a file that the Rerun viewer opens."""
+        self._stream.save(file, default_blueprint=self._blueprint())
+
+    def flush(self) -> None:
+        """Wait until what was to be shown is on its way."""
+        self._stream.flush()
+
+    def show_image(self, stamp_s: float, name: str, image: ImageArray | bytes) -> None:
+        """Show a camera's image: [H, W, 3], uint8, RGB, or a jpeg's or png's bytes."""
+        self._set_time(stamp_s)
+        if not isinstance(image, bytes):
+            flags = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+            _, jpeg = cv2.imencode('.jpg', image[..., ::-1], flags)
+            image = jpeg.tobytes()
+        kind = 'image/png' if image.startswith(PNG_START) else 'image/jpeg'
+        self._stream.log(
+            f'{self._roots[name]}/camera/image', rr.EncodedImage(contents=image, media_type=kind)
+        )
+
+    def show_camera(
+        self,
+        stamp_s: float,
+        name: str,
+        camera: Camera,
+        image_shape: tuple[int, ...],
+        pose: Placed | None = None,
+    ) -> None:
+        """Show a camera by its frustum, without its distortion, where it is in the scene."""
+        self._set_time(stamp_s)
+        height, width = image_shape[:2]
+        root = f'{self._roots[name]}/camera'
+        if pose is not None:
+            self._stream.log(
+                root, rr.Transform3D(translation=pose.translation_m, mat3x3=pose.rotation)
+            )
+        self._stream.log(
+            f'{root}/image',
+            rr.Pinhole(
+                image_from_camera=camera.intrinsic_matrix,
+                resolution=(width, height),
+                camera_xyz=rr.ViewCoordinates.RDF,
+                image_plane_distance=FRUSTUM_M,
+            ),
+        )
+
+    def show_people(self, stamp_s: float, name: str, people: People) -> None:
+        """Show people, in the frame of the scene."""
+        self._set_time(stamp_s)
+        colors = np.array([_rgba(people, i) for i in range(len(people))], np.uint8).reshape(-1, 4)
+        self._show_skeletons(self._roots[name], people, colors)
+        self._show_trails(self._roots[name], self._trails[name], people, stamp_s)
+        self._show_on_image(f'{self._roots[name]}/camera/image', people, colors)
+
+    def show_frames(self, stamp_s: float, frames: Sequence[Placed]) -> None:
+        """Show frames of TF by their axes."""
+        self._set_time(stamp_s)
+        origins = np.array([frame.translation_m for frame in frames]).reshape(-1, 3)
+        axes = np.array([frame.rotation.T for frame in frames]).reshape(-1, 3)
+        self._stream.log(
+            'world/tf/axes',
+            rr.Arrows3D(
+                vectors=AXIS_LENGTH_M * axes,
+                origins=origins.repeat(3, axis=0),
+                colors=np.tile(np.array(AXIS_COLORS, np.uint8), (len(frames), 1)),
+                radii=AXIS_RADIUS_M,
+            ),
+        )
+        # People have their ids already.
+        named = [frame for frame in frames if 'person_' not in frame.name]
+        self._stream.log(
+            'world/tf/names',
+            rr.Points3D(
+                [frame.translation_m for frame in named],
+                radii=AXIS_RADIUS_M,
+                labels=[frame.name for frame in named],
+                show_labels=len(named) <= MOST_NAMES,
+                colors=(180, 180, 180),
+            ),
+        )
+
+    def plot(self, stamp_s: float, values: Mapping[str, float]) -> None:
+        """Add to plots, by their names: ``rate/frames a second``, for example."""
+        self._set_time(stamp_s)
+        for name, value in values.items():
+            path = f'plots/{name.replace(" ", "_")}'
+            if name not in self._plots:
+                self._plots.add(name)
+                last = name.rpartition('/')[2]
+                self._stream.log(path, rr.SeriesLines(names=last, widths=2), static=True)
+            self._stream.log(path, rr.Scalars(value))
+
+    def say(self, text: str) -> None:
+        """Show a text, in Markdown, instead of the one before."""
+        self._stream.log('status', rr.TextDocument(text, media_type=rr.MediaType.MARKDOWN))
+
+    def _show_skeletons(self, root: str, people: People, colors: NDArray[np.uint8]) -> None:
+        poses_m = to_metres(people.poses3d_mm)
+        joints = poses_m.shape[1]
+        edges = np.array(people.skeleton.edges, int).reshape(-1, 2)
+        bones = poses_m[:, edges].reshape(-1, 2, 3)
+        self._stream.log(
+            f'{root}/people/joints',
+            rr.Points3D(
+                poses_m.reshape(-1, 3), colors=colors.repeat(joints, axis=0), radii=JOINT_RADIUS_M
+            ),
+        )
+        self._stream.log(
+            f'{root}/people/bones',
+            rr.LineStrips3D(bones, colors=colors.repeat(len(edges), axis=0), radii=BONE_RADIUS_M),
+        )
+        up = np.array((0.0, 0.0, 1.0) if self._z_up else (0.0, -1.0, 0.0))
+        tops = np.array([pose[np.argmax(pose @ up)] for pose in poses_m]).reshape(-1, 3)
+        velocities = to_metres(people.velocities_mm_s.mean(axis=1))
+        speeds = np.linalg.norm(velocities, axis=-1)
+        distances_m = to_metres(people.distances_mm)
+        self._stream.log(
+            f'{root}/people/ids',
+            rr.Points3D(
+                tops + LABEL_ABOVE_M * up,
+                radii=0.01,
+                colors=colors,
+                labels=[
+                    f'{person_id}: {distance:.1f} m, {speed:.1f} m/s'
+                    for person_id, distance, speed in zip(people.ids, distances_m, speeds)
+                ],
+                show_labels=True,
+            ),
+        )
+        moving = speeds > SLOWEST_ARROW_M_S
+        self._stream.log(
+            f'{root}/people/velocities',
+            rr.Arrows3D(
+                vectors=velocities[moving],
+                origins=to_metres(people.positions_mm)[moving],
+                colors=colors[moving],
+                radii=ARROW_RADIUS_M,
+            ),
+        )
+
+    def _show_trails(
+        self, root: str, trails: dict[int, _Trail], people: People, stamp_s: float
+    ) -> None:
+        places_m = to_metres(people.positions_mm).tolist()
+        for person_id, place_m in zip(people.ids.tolist(), places_m):
+            trail = trails.setdefault(
+                person_id, _Trail(collections.deque(maxlen=TRAIL_LENGTH), stamp_s)
+            )
+            trail.places_m.append(place_m)
+            trail.last_s = stamp_s
+        for person_id in list(trails):
+            # Also those of a time that is yet to come, where a recording begins again.
+            if abs(stamp_s - trails[person_id].last_s) > FORGOTTEN_S:
+                del trails[person_id]
+        shown = {key: trail for key, trail in trails.items() if len(trail.places_m) > 1}
+        self._stream.log(
+            f'{root}/people/trails',
+            rr.LineStrips3D(
+                [list(trail.places_m) for trail in shown.values()],
+                colors=[color_of(person_id) for person_id in shown],
+                radii=TRAIL_RADIUS_M,
+            ),
+        )
+
+    def _show_on_image(self, root: str, people: People, colors: NDArray[np.uint8]) -> None:
+        edges = np.array(people.skeleton.edges, int).reshape(-1, 2)
+        # Where both ends of a bone are in view; others may be anywhere.
+        visible = people.in_view[:, edges].all(axis=-1)
+        bones = people.poses2d_px[:, edges][visible]
+        self._stream.log(
+            f'{root}/bones',
+            rr.LineStrips2D(
+                bones,
+                colors=colors.repeat(visible.sum(axis=1), axis=0),
+                radii=rr.Radius.ui_points(1.2),
+            ),
+        )
+        left_top, size = people.boxes_px[:, :2], people.boxes_px[:, 2:]
+        self._stream.log(
+            f'{root}/boxes',
+            rr.Boxes2D(
+                array=np.concatenate([left_top, size], axis=1),
+                array_format=rr.Box2DFormat.XYWH,
+                colors=colors,
+                labels=[str(person_id) for person_id in people.ids],
+                show_labels=True,
+                radii=rr.Radius.ui_points(0.8),
+            ),
+        )
+
+    def _set_time(self, stamp_s: float) -> None:
+        if stamp_s < FIRST_DATE_S:
+            self._stream.set_time('stamp', duration=stamp_s)
+        else:
+            self._stream.set_time('stamp', timestamp=stamp_s)
+
+    def _blueprint(self) -> rrb.Blueprint:
+        """Say what is where on the page."""
+        eye = None
+        if not self._z_up:
+            position, target, up = BEHIND_CAMERA_M
+            eye = rrb.EyeControls3D(position=position, look_target=target, eye_up=up)
+        space = rrb.Spatial3DView(
+            name='People', origin='world', eye_controls=eye, background=(18, 20, 24, 255)
+        )
+        images = [
+            rrb.Spatial2DView(name=name or 'Camera', origin=f'{root}/camera/image')
+            for name, root in self._roots.items()
+        ]
+        last = rrb.VisibleTimeRange(
+            self._timeline,
+            start=rr.TimeRangeBoundary.cursor_relative(seconds=-PLOTTED_S),
+            end=rr.TimeRangeBoundary.cursor_relative(seconds=0.0),
+        )
+        plots = [
+            rrb.TimeSeriesView(name=title, origin=f'plots/{kind}', time_ranges=last)
+            for title, kind in (
+                ('Latency in ms', 'latency'),
+                ('Frames a second', 'rate'),
+                ('People', 'people'),
+            )
+            if self._is_live or kind != 'latency'
+        ]
+        return rrb.Blueprint(
+            rrb.Horizontal(
+                rrb.Vertical(space, rrb.Horizontal(*plots), row_shares=[3, 1]),
+                rrb.Vertical(
+                    *images,
+                    rrb.TextDocumentView(name='Status', origin='status'),
+                    row_shares=[3] * len(images) + [1],
+                ),
+                column_shares=[3, 2],
+            ),
+            rrb.BlueprintPanel(state='collapsed'),
+            rrb.SelectionPanel(state='collapsed'),
+            rrb.TimePanel(
+                state='collapsed',
+                timeline=self._timeline,
+                play_state='following' if self._is_live else 'playing',
+            ),
+        )
+
+
+def own_address() -> str:
+    """Return the address of this machine in its network, or that which only it knows."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: this asks which way a packet would go out.
+            probe.connect(('192.0.2.1', 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return '127.0.0.1'
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(('0.0.0.0', port))
+        except OSError as error:
+            raise OSError(
+                f'port {port} is taken, perhaps by another view; --web-port and --data-port take '
+                'others'
+            ) from error
+
+
+def _rgba(people: People, index: int) -> tuple[int, int, int, int]:
+    red, green, blue = (round(255 * part) for part in color_of(int(people.ids[index])))
+    return red, green, blue, 255 if people.seen[index] else CARRIED_OPACITY

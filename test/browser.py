@@ -1,0 +1,56 @@
+"""A browser without a display."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+ARGUMENTS = (
+    *('--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader'),
+    '--ignore-gpu-blocklist',
+)
+PATIENCE_S = 90.0
+PERIOD_S = 2.0
+
+
+@contextlib.contextmanager
+def page_at(address, size=(1600, 900)):
+    """Open a page in Chromium; skip the test where there is none."""
+    chromium = shutil.which('chromium') or shutil.which('chromium-browser')
+    if chromium is None:
+        pytest.skip('there is no Chromium here (apt-get install chromium)')
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        try:
+            page = browser.new_page(viewport={'width': size[0], 'height': size[1]})
+            page.goto(address)
+            yield page
+        finally:
+            browser.close()
+
+
+def picture_of(page):
+    """Return a screenshot, [H, W, 3], RGB."""
+    data = np.frombuffer(page.screenshot(), np.uint8)
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def wait_for_picture(page, shows, keep=None):
+    """Take screenshots until one shows what it should; return what it shows."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        picture = picture_of(page)
+        if keep is not None:
+            cv2.imwrite(str(keep), picture[..., ::-1])
+        found = shows(picture)
+        if found is not None:
+            return found
+        assert time.monotonic() < deadline_s, f'not seen in {PATIENCE_S} s'
+        time.sleep(PERIOD_S)

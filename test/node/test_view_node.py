@@ -1,0 +1,119 @@
+"""The view in a browser shows people where they are."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from browser import page_at, wait_for_picture
+from known_people import KnownPeople
+from rclpy.executors import SingleThreadedExecutor
+from robots import pose_node
+
+from metrabs_ros.drawing import color_of
+from metrabs_ros.node.view_node import ViewNode
+from metrabs_ros.view.scene import Scene
+
+LEFT_MM, RIGHT_MM = (-1000, 0, 5000), (1000, 0, 5000)
+GREY = np.full((240, 320, 3), 128, np.uint8)
+SPACE = (slice(80, 640), slice(0, 950))
+"""Where on the page the space with the people is."""
+HUE_TOLERANCE = 0.05
+
+
+def free_ports(count):
+    """Return ports that nobody listens on."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(('', 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def pixels_of(picture, person_id):
+    """Return where a picture has a person's colour, whatever the light, [P, 2], x and y."""
+    colors = picture.astype(float) / 255
+    brightness = colors.max(axis=-1)
+    wanted = np.array(color_of(person_id))
+    shade = colors / np.maximum(brightness, 1e-9)[..., None]
+    near = np.abs(shade - wanted / wanted.max()).max(axis=-1) < HUE_TOLERANCE
+    rows, columns = np.nonzero(near & (brightness > 0.5))
+    return np.stack([columns, rows], axis=-1)
+
+
+def both_people(picture):
+    """Return where both people are in the space, or None as long as they are not."""
+    found = [pixels_of(picture[SPACE], person_id) for person_id in (1, 2)]
+    return found if min(len(pixels) for pixels in found) > 100 else None
+
+
+def test_skeletons_stand_in_the_space_where_they_are(tmp_path):
+    with pose_node(KnownPeople(LEFT_MM, RIGHT_MM)) as (_, robot):
+        scene = Scene([''], is_live=True)
+        address = scene.serve(*free_ports(2))
+        view = ViewNode(scene, [''], compressed=False)
+        executor = SingleThreadedExecutor()
+        executor.add_node(view)
+        spinning = threading.Thread(target=executor.spin)
+        spinning.start()
+        going_on = threading.Event()
+        sending = threading.Thread(target=send_until, args=(robot, going_on))
+        sending.start()
+        try:
+            with page_at(address) as page:
+                left, right = wait_for_picture(page, both_people, tmp_path / 'page.png')
+        finally:
+            going_on.set()
+            sending.join()
+            executor.shutdown()
+            spinning.join()
+            view.destroy_node()
+    # As the camera sees them: one beside the other, each taller than wide.
+    assert np.median(left[:, 0]) < np.median(right[:, 0]) - 30
+    assert abs(np.median(left[:, 1]) - np.median(right[:, 1])) < 40
+    for pixels in (left, right):
+        width, height = np.ptp(np.percentile(pixels, (5, 95), axis=0), axis=0)
+        assert height > width
+
+
+def send_until(robot, event):
+    """Send images until an event."""
+    while not event.wait(0.2):
+        robot.send(GREY)
+
+
+def test_a_taken_port_says_so():
+    with socket.socket() as taken:
+        taken.bind(('0.0.0.0', 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f'port {port} is taken'):
+            Scene(['']).serve(port, free_ports(1)[0])
+
+
+def test_the_process_says_its_address_and_ends_at_once():
+    web, data = free_ports(2)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, '-m', 'metrabs_ros.cli', 'view', '--camera', '/front'),
+            *('--web-port', str(web), '--data-port', str(data)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    line = next(line for line in process.stdout if 'view: open' in line)
+    assert f':{web}/?url=' in line
+    assert '/front/image_raw' in line
+    time.sleep(0.5)
+    process.send_signal(2)
+    rest, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert 'Traceback' not in rest
