@@ -25,7 +25,6 @@ from metrabs_ros.footage import default_footage
 from metrabs_ros.recordings.annotate import Wanted, annotate
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test' / 'recordings'))
 
 from known_people import KnownPeople
 from recorded_bags import write_bag

@@ -1,4 +1,4 @@
-"""The command line: metrabs_ros demo | view | annotate | fetch | build-engine."""
+"""The command line: metrabs_ros demo | view | annotate | report | fetch | build-engine."""
 
 from __future__ import annotations
 
@@ -89,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
         '--ray', metavar='ADDRESS', help='work on a Ray cluster, or with "local" on one made here'
     )
     work.set_defaults(run=_annotate)
+
+    report = commands.add_parser(
+        'report', help='write a page about the people in results of annotate, or in a recording'
+    )
+    report.add_argument('results', type=pathlib.Path, help="a bag with the node's skeletons")
+    report.add_argument('-o', '--output', type=pathlib.Path, help='the file of the page')
+    report.set_defaults(run=_report)
     return parser
 
 
@@ -219,6 +226,19 @@ def _annotate(chosen: argparse.Namespace) -> int:
         if outcome.summary is None or not outcome.summary.worked_on:
             status = 1
     return status
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    _need('rosbags', 'report', 'recordings')
+    _need('matplotlib', 'report', 'recordings')
+    from metrabs_ros.report.page import write_report
+
+    results: pathlib.Path = chosen.results
+    beside = results / 'report.html' if results.is_dir() else results.with_suffix('.html')
+    output = chosen.output or beside
+    write_report(results, output, print)
+    print(f'the report is in {output}')
+    return 0
 
 
 def _need(package: str, command: str, extra: str) -> None:

@@ -108,6 +108,7 @@ class Environment:
             self.install('the view in a browser, 200 MB', 'view_requirements', [HERE / 'view.txt'])
         if with_tests:
             self.install('what the tests need', 'test_requirements', [HERE / 'test.txt'])
+            install_browser()
 
         self.step(
             'mended',
@@ -273,6 +274,22 @@ def check_tools() -> None:
         fail(
             "Python's venv is missing: install it, for example with: sudo apt install python3-venv"
         )
+
+
+def install_browser() -> None:
+    """Install Chromium for the test of the view where that can be done; else it is skipped."""
+    is_there = shutil.which('chromium') or shutil.which('chromium-browser')
+    if is_there or os.geteuid() != 0 or not shutil.which('apt-get'):
+        return
+    say('installing Chromium for the test of the view ...')
+    environ = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
+    install = ['apt-get', 'install', '--yes', '--quiet', '--no-install-recommends', 'chromium']
+    for command in (install, ['apt-get', 'update', '--quiet'], install):
+        quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
+        result = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, **quiet)
+        if command is install and result.returncode == 0:
+            return
+    say('    that did not work; its test will be skipped')
 
 
 def fingerprint(things: Iterable[object]) -> str:

@@ -1,0 +1,204 @@
+"""Pictures of who was where when."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.drawing import color_of
+from metrabs_ros.report.sightings import Sightings
+
+mpl.use('agg')
+
+DPI = 130
+INK, FAINT, ACCENT, WARNING = '#22272e', '#c9d1d9', '#2563eb', '#c2410c'
+STYLE: dict[str, Any] = {
+    'font.size': 9,
+    'axes.edgecolor': FAINT,
+    'axes.labelcolor': INK,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.color': '#eaeef2',
+    'axes.axisbelow': True,
+    'xtick.color': INK,
+    'ytick.color': INK,
+    'text.color': INK,
+}
+LABELLED_PEOPLE = 12
+"""So many people, those longest in view, are told apart by a legend."""
+BREAK_STEPS = 5
+"""Somebody who was away for so many frames leaves a gap in a line."""
+RATE_BINS = 60
+HEAT_CELLS = 60
+JOINTS_SHOWN = 40
+
+
+def people_over_time(sightings: Sightings) -> bytes:
+    """Draw how many people there were, and who when."""
+    figure, (count, who) = _figure(2, 4.6, height_ratios=[1, 2], sharex=True)
+    times_s = sightings.times_s
+    count.step(times_s, sightings.people, where='post', color=ACCENT, linewidth=1.2)
+    count.fill_between(times_s, sightings.people, step='post', color=ACCENT, alpha=0.15)
+    count.set_ylabel('people')
+    count.set_ylim(bottom=0)
+    count.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ids = np.unique(sightings.ids)
+    for row, person_id in enumerate(ids):
+        own = sightings.of_person(person_id)
+        x_s = times_s[sightings.frames[own]]
+        who.scatter(x_s, np.full(len(own), row), s=5, marker='s', color=_color(person_id))
+    step = max(1, len(ids) // 15)
+    who.set_yticks(range(0, len(ids), step), [str(person_id) for person_id in ids[::step]])
+    who.set_ylabel('id')
+    who.set_xlabel('seconds since the first frame')
+    return _png(figure)
+
+
+def distances_over_time(sightings: Sightings) -> bytes:
+    """Draw how far everybody was."""
+    figure, (axes,) = _figure(1, 3.4)
+    _draw_lines(axes, sightings, sightings.distances_m)
+    axes.set_ylabel('distance in m')
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel('seconds since the first frame')
+    return _png(figure)
+
+
+def from_above(sightings: Sightings) -> bytes:
+    """Draw where people were for how long, and along which paths."""
+    figure = Figure(figsize=(9.0, 4.6), layout='constrained')
+    with mpl.rc_context(STYLE):
+        heat, paths = figure.subplots(1, 2, sharex=True, sharey=True)
+        right, forward = sightings.ground_axes
+        places_m = sightings.places_m[:, (right, forward)]
+        corners = np.concatenate([places_m, np.zeros((1, 2))])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        margin_m = max(0.5, 0.06 * float((high - low).max()))
+        low, high = low - margin_m, high + margin_m
+        step_s = float(np.median(sightings.steps_s)) if len(sightings.steps_s) else 1.0
+        cells = np.maximum(np.ceil(HEAT_CELLS * (high - low) / (high - low).max()), 4).astype(int)
+        seconds, x_edges, y_edges = np.histogram2d(
+            places_m[:, 0],
+            places_m[:, 1],
+            bins=cells.tolist(),
+            range=np.stack([low, high], axis=1).tolist(),
+        )
+        shown = np.where(seconds.T > 0, seconds.T * step_s, np.nan)
+        mesh = heat.pcolormesh(x_edges, y_edges, shown, cmap='viridis')
+        figure.colorbar(mesh, ax=heat, label='seconds', shrink=0.8)
+        for person_id in np.unique(sightings.ids):
+            for piece in _pieces(sightings, sightings.of_person(person_id)):
+                line = places_m[piece]
+                paths.plot(*line.T, color=_color(person_id), linewidth=1.1)
+                paths.plot(*line[-1], 'o', color=_color(person_id), markersize=3)
+        for axes, title in ((heat, 'where people were'), (paths, 'their paths')):
+            axes.plot(0, 0, '^', color=INK, markersize=9)
+            axes.set_aspect('equal')
+            axes.set_xlim(low[0], high[0])
+            axes.set_ylim(low[1], high[1])
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel('xyz'[right] + ' in m')
+        heat.set_ylabel('xyz'[forward] + ' in m')
+    return _png(figure)
+
+
+def rates(sightings: Sightings) -> bytes:
+    """Draw how many frames came a second, and where some were missing."""
+    figure, (axes,) = _figure(1, 2.6)
+    times_s = sightings.times_s
+    length_s = max(float(np.ptp(times_s)) if len(times_s) else 0.0, 1e-3)
+    bins = int(np.clip(np.ceil(length_s), 1, RATE_BINS))
+    counts, edges = np.histogram(times_s, bins=bins, range=(0, length_s))
+    axes.stairs(counts / np.diff(edges), edges, color=ACCENT, fill=True, alpha=0.3)
+    axes.stairs(counts / np.diff(edges), edges, color=ACCENT)
+    for start_s, gap_s in sightings.gaps():
+        axes.axvspan(start_s, start_s + gap_s, color=WARNING, alpha=0.35, linewidth=0)
+    axes.set_ylabel('frames a second')
+    axes.set_xlabel('seconds since the first frame (gaps are marked)')
+    return _png(figure)
+
+
+def latencies(sightings: Sightings) -> bytes:
+    """Draw how long after it was taken each frame was recorded."""
+    figure, (axes,) = _figure(1, 2.6)
+    latencies_ms = 1000 * sightings.latencies_s()
+    axes.hist(latencies_ms, bins=40, color=ACCENT, alpha=0.7)
+    for share, name in ((50, 'median'), (95, '95 %')):
+        value_ms = float(np.percentile(latencies_ms, share))
+        axes.axvline(value_ms, color=INK, linewidth=1, linestyle='--')
+        top = axes.get_ylim()[1]
+        axes.text(value_ms, top, f' {name} {value_ms:.0f} ms', va='top', fontsize=8)
+    axes.set_xlabel('ms from stamp to recording')
+    axes.set_ylabel('frames')
+    return _png(figure)
+
+
+def confidences(sightings: Sightings) -> bytes:
+    """Draw how sure the network was of people, and how far off each joint may be."""
+    figure = Figure(figsize=(9.0, 3.6), layout='constrained')
+    with mpl.rc_context(STYLE):
+        people, joints = figure.subplots(1, 2, width_ratios=[1, 1.6])
+        people.hist(sightings.confidence, bins=np.linspace(0, 1, 21), color=ACCENT, alpha=0.7)
+        people.set_xlabel('confidence')
+        people.set_ylabel('sightings')
+        names = sightings.joint_names[:JOINTS_SHOWN]
+        joints.bar(range(len(names)), 1000 * sightings.deviations_m[: len(names)], color=ACCENT)
+        joints.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+        joints.set_ylabel('standard deviation in mm')
+        joints.grid(visible=False, axis='x')
+    return _png(figure)
+
+
+def _figure(rows: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.0, height), layout='constrained')
+        axes = figure.subplots(rows, 1, squeeze=False, **options)
+    return figure, list(axes[:, 0])
+
+
+def _draw_lines(axes: Axes, sightings: Sightings, values: FloatArray) -> None:
+    """Draw a line a person over time, the longest with a legend."""
+    ids, counts = np.unique(sightings.ids, return_counts=True)
+    labelled = set(ids[np.argsort(-counts, kind='stable')[:LABELLED_PEOPLE]].tolist())
+    times_s = sightings.times_s
+    for person_id in ids.tolist():
+        label = str(person_id) if person_id in labelled else None
+        for piece in _pieces(sightings, sightings.of_person(person_id)):
+            x_s = times_s[sightings.frames[piece]]
+            axes.plot(x_s, values[piece], color=_color(person_id), linewidth=1.1, label=label)
+            label = None
+    if labelled:
+        axes.legend(
+            title='id',
+            ncols=2,
+            fontsize=7,
+            loc='upper left',
+            bbox_to_anchor=(1, 1),
+            frameon=False,
+        )
+
+
+def _pieces(sightings: Sightings, own: Any) -> list[Any]:
+    """Return a person's sightings in runs without a gap."""
+    breaks = np.flatnonzero(np.diff(sightings.frames[own]) > BREAK_STEPS) + 1
+    return [piece for piece in np.split(own, breaks) if len(piece)]
+
+
+def _color(person_id: int) -> tuple[float, float, float]:
+    # Somewhat darker than on images, as the page is white.
+    red, green, blue = (0.8 * part for part in color_of(int(person_id)))
+    return red, green, blue
+
+
+def _png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format='png', dpi=DPI)
+    return data.getvalue()

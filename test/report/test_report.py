@@ -1,0 +1,138 @@
+"""A report says of a recording what was in it, on a page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import cv2
+import numpy as np
+import pytest
+from known_people import KnownPeople
+from recorded_bags import (
+    CAMERA,
+    CAMERA_INFO,
+    IMAGE,
+    START_NS,
+    STEP_NS,
+    RecordedTopic,
+    messages_in,
+    write_bag,
+)
+
+from metrabs_ros import cli
+from metrabs_ros.estimator import Poses
+from metrabs_ros.recordings.annotate import Wanted, annotate
+from metrabs_ros.report.page import write_report
+from metrabs_ros.report.sightings import read_sightings
+
+STEP_MM = 100.0
+FRAMES = 20
+
+
+class Approaching(KnownPeople):
+    """One who comes nearer, and from the tenth frame on one who stays, beside."""
+
+    def find_people(self, image, camera, options):
+        i = len(self.seen)
+        self.places_mm = [(0, 0, 6000 - STEP_MM * i), (2000, 0, 3000)]
+        poses = super().find_people(image, camera, options)
+        return poses if i >= 10 else Poses(*(array[:1] for array in vars(poses).values()))
+
+
+@pytest.fixture
+def images():
+    return [np.full((120, 160, 3), 90, np.uint8)] * FRAMES
+
+
+def results_of(tmp_path, images, topics=CAMERA):
+    bag = write_bag(tmp_path / 'bag', images, topics)
+    annotate(bag, tmp_path / 'results', Wanted(batch=1), Approaching(), lambda sentence: None)
+    return tmp_path / 'results'
+
+
+def test_sightings_are_what_was_there(tmp_path, images):
+    (sightings,) = read_sightings(results_of(tmp_path, images), print)
+    assert sightings.topic == '/camera/pose/skeletons'
+    assert sightings.people.tolist() == [1] * 10 + [2] * 10
+    np.testing.assert_allclose(sightings.times_s, 0.1 * np.arange(FRAMES), atol=1e-6)
+    first = sightings.of_person(1)
+    np.testing.assert_allclose(
+        sightings.distances_m[first], 6 - STEP_MM / 1000 * np.arange(FRAMES), atol=1e-3
+    )
+    assert sightings.ground_axes == (0, 2)
+    assert sightings.gaps() == []
+    assert sightings.speeds_m_s[first[-1]] == pytest.approx(1.0, abs=0.2)
+
+
+def test_missing_frames_are_gaps(tmp_path, images):
+    later = write_bag(tmp_path / 'later', images)
+    kinds = {'/camera/image_raw': IMAGE, '/camera/camera_info': CAMERA_INFO}
+    extra = [
+        (name, kinds[name], time_ns, data)
+        for name, time_ns, data in messages_in(later, *kinds)
+        if time_ns >= START_NS + 12 * STEP_NS
+    ]
+    both = write_bag(tmp_path / 'both', images[:5], extra=extra)
+    annotate(both, tmp_path / 'results', Wanted(), Approaching(), lambda sentence: None)
+    (sightings,) = read_sightings(tmp_path / 'results', print)
+    ((start_s, length_s),) = sightings.gaps()
+    assert (start_s, length_s) == (pytest.approx(0.4, abs=1e-6), pytest.approx(0.8, abs=1e-6))
+
+
+def test_the_page_is_whole_and_says_who_came_nearest(tmp_path, images, capsys):
+    results = results_of(tmp_path, images)
+    assert cli.main(['report', str(results)]) == 0
+    page = (results / 'report.html').read_text()
+    assert not re.search(r'(src|href)="(?!data:)|@import|url\(', page)
+    assert '<td>1</td><td>4.10 m</td><td>1.9 s</td><td>1.' in page
+    assert '<td>2</td><td>3.61 m</td>' in page
+    pictures = re.findall(r'data:image/png;base64,([A-Za-z0-9+/=]+)', page)
+    assert len(pictures) == 5
+    for picture in pictures:
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(picture), np.uint8), cv2.IMREAD_COLOR)
+        assert image.std() > 5
+    assert 'report.html' in capsys.readouterr().out
+
+
+def test_each_camera_has_its_part(tmp_path, images):
+    topics = [
+        RecordedTopic(f'/{side}/image_raw', f'{side}_frame', f'/{side}/camera_info')
+        for side in ('left', 'right')
+    ]
+    results = results_of(tmp_path, images, topics)
+    write_report(results, tmp_path / 'page.html', print)
+    page = (tmp_path / 'page.html').read_text()
+    assert '/left/pose/skeletons' in page
+    assert '/right/pose/skeletons' in page
+
+
+def test_nobody_and_nothing_have_a_page_too(tmp_path, images):
+    bag = write_bag(tmp_path / 'bag', images)
+
+    class Nobody(KnownPeople):
+        def find_people(self, image, camera, options):
+            poses = super().find_people(image, camera, options)
+            return poses.select(np.zeros(0, int))
+
+    annotate(bag, tmp_path / 'nobody', Wanted(), Nobody((0, 0, 3000)), lambda sentence: None)
+    write_report(tmp_path / 'nobody', tmp_path / 'nobody.html', print)
+    assert '<b>0</b>different people' in (tmp_path / 'nobody.html').read_text()
+    empty = write_bag(tmp_path / 'empty', [])
+    wanted = Wanted(fov_degrees=60.0)
+    annotate(empty, tmp_path / 'nothing', wanted, Nobody(), lambda sentence: None)
+    write_report(tmp_path / 'nothing', tmp_path / 'nothing.html', print)
+    assert 'There were no frames' in (tmp_path / 'nothing.html').read_text()
+
+
+def test_what_was_wrong_with_the_recording_stands_on_the_page(tmp_path, images):
+    topics = [RecordedTopic(), RecordedTopic('/other/image_raw', 'other', info=None)]
+    results = results_of(tmp_path, images, topics)
+    write_report(results, tmp_path / 'page.html', print)
+    assert 'no CameraInfo for /other/image_raw' in (tmp_path / 'page.html').read_text()
+
+
+def test_a_bag_without_people_says_how_to_find_them(tmp_path, images, capsys):
+    bag = write_bag(tmp_path / 'bag', images)
+    assert cli.main(['report', str(bag)]) == 1
+    assert 'metrabs_ros annotate' in capsys.readouterr().err
