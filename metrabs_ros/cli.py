@@ -164,19 +164,19 @@ def _demo(chosen: argparse.Namespace) -> int:
         options += ['--calibration', chosen.calibration]
     print(f'playing {source} ...', flush=True)
     if chosen.view:
-        _need('rerun', 'view', 'view')
+        _need('rerun', 'view', 'rerun-sdk')
     return demo.run(source, chosen.output, options, chosen.rate or 10.0, chosen.view)
 
 
 def _view(chosen: argparse.Namespace) -> int:
-    _need('rerun', 'view', 'view')
+    _need('rerun', 'view', 'rerun-sdk')
     ports = ('--web-port', str(chosen.web_port), '--data-port', str(chosen.data_port))
     if chosen.results is None:
         options = [*ports, *(['--compressed'] if chosen.compressed else [])]
         options += ['--memory', chosen.memory] if chosen.memory else []
         options += ['--cameras', *chosen.cameras] if chosen.cameras else []
         return demo.view(options, chosen.camera, chosen.ros_args)
-    _need('rosbags', 'view of results', 'recordings')
+    _need('rosbags', 'view of results', 'rosbags', 'mcap')
     from metrabs_ros.view.recorded import Results
     from metrabs_ros.view.scene import Scene
 
@@ -193,7 +193,7 @@ def _view(chosen: argparse.Namespace) -> int:
 
 
 def _annotate(chosen: argparse.Namespace) -> int:
-    _need('rosbags', 'annotate', 'recordings')
+    _need('rosbags', 'annotate', 'rosbags', 'mcap')
     from metrabs_ros.recordings import many
     from metrabs_ros.recordings.annotate import Wanted, results_of
 
@@ -229,8 +229,8 @@ def _annotate(chosen: argparse.Namespace) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    _need('rosbags', 'report', 'recordings')
-    _need('matplotlib', 'report', 'recordings')
+    _need('rosbags', 'report', 'rosbags', 'mcap')
+    _need('matplotlib', 'report', 'matplotlib')
     from metrabs_ros.report.page import write_report
 
     results: pathlib.Path = chosen.results
@@ -241,11 +241,10 @@ def _report(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _need(package: str, command: str, extra: str) -> None:
+def _need(package: str, command: str, *names: str) -> None:
     """Say what to install if a package is missing."""
     if importlib.util.find_spec(package) is None:
-        name = {'rerun': 'rerun-sdk'}.get(package, package)
-        raise ImportError(f"{command} needs {name}: pip install 'metrabs_ros[{extra}]', or {name}")
+        raise ImportError(f'{command} needs {" and ".join(names)}: pip install {" ".join(names)}')
 
 
 if __name__ == '__main__':

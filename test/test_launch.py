@@ -34,6 +34,14 @@ def started(**arguments):
     return module.start(context)
 
 
+def remappings_of(node):
+    """Return a node's remappings, from and to."""
+    return {
+        tuple(''.join(part.text for part in side) for side in pair)
+        for pair in node._Node__remappings
+    }
+
+
 @pytest.mark.parametrize('name', ['pose.launch.py', 'demo.launch.py'])
 def test_every_argument_is_described(name):
     description = module_of(name).generate_launch_description()
@@ -48,6 +56,13 @@ def test_the_node_is_started_and_rviz_only_if_wanted():
     assert [node.node_executable for node in with_rviz] == ['pose_node', 'rviz2']
 
 
+def test_the_view_is_started_if_wanted_and_hears_what_the_node_hears():
+    pose, view = started(view='true', camera='/front', image_transport='compressed')
+    assert view.node_executable == 'view_node'
+    for kind in ('image', 'image/compressed', 'camera_info'):
+        assert dict(remappings_of(view))[kind] == dict(remappings_of(pose))[kind]
+
+
 def test_parameters_that_launch_offers_are_the_nodes():
     from metrabs_ros.node.settings import Settings
 
@@ -57,9 +72,6 @@ def test_parameters_that_launch_offers_are_the_nodes():
 
 def test_several_cameras_have_a_namespace_each():
     (node,) = started(cameras='front, /rear/left')
-    remappings = {
-        tuple(''.join(part.text for part in side) for side in pair)
-        for pair in node._Node__remappings
-    }
+    remappings = remappings_of(node)
     assert ('rear/left/image', 'rear/left/image_raw') in remappings
     assert ('front/image/compressed', 'front/image_raw/compressed') in remappings

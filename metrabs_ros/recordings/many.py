@@ -69,7 +69,7 @@ def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
     try:
         import ray
     except ImportError as error:
-        raise ImportError("--ray needs Ray: pip install 'metrabs_ros[ray]', or ray") from error
+        raise ImportError('--ray needs Ray: pip install ray') from error
     # Its tables of who runs where and of memory belong to a dashboard.
     ray.init(
         address=address,

@@ -216,9 +216,7 @@ class ParquetTable:
             import pyarrow
             from pyarrow import parquet
         except ImportError as error:
-            raise ImportError(
-                "--parquet needs pyarrow: pip install 'metrabs_ros[parquet]', or pyarrow"
-            ) from error
+            raise ImportError('--parquet needs pyarrow: pip install pyarrow') from error
         self._pyarrow = pyarrow
         text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
         kinds = [pyarrow.float64(), pyarrow.int64(), text, *[pyarrow.float64()] * 4]

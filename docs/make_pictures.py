@@ -1,0 +1,108 @@
+"""
+Makes the pictures of the README: the demo's footage with people in it, and how depth comes about.
+
+    python docs/make_pictures.py
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import pathlib
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+
+import metrabs_ros
+from metrabs_ros import drawing
+from metrabs_ros.camera import Camera
+from metrabs_ros.estimator import Options
+from metrabs_ros.footage import default_footage
+from metrabs_ros.tracking.stream import PeopleStream, finder_for
+
+HERE = pathlib.Path(__file__).parent
+FRAMES = 200
+RATE_HZ = 10.0
+FOV_DEGREES = 55.0
+JPEG_QUALITY = 82
+INK, BLUE, ORANGE, GREY = '#22272e', '#2563eb', '#c2410c', '#8b949e'
+
+
+def draw_demo(file: pathlib.Path) -> None:
+    """Draw a frame of the demo's footage, and where everybody walked until then from above."""
+    model = metrabs_ros.load_model('blazepose')
+    stream = PeopleStream(finder_for(model, Options()), metrabs_ros.Tracker())
+    video = cv2.VideoCapture(str(default_footage()))
+    paths_mm = collections.defaultdict(list)
+    for i in range(FRAMES):
+        _, picture = video.read()
+        camera = Camera.from_fov(FOV_DEGREES, picture.shape)
+        people = stream(picture[..., ::-1], camera, i / RATE_HZ)
+        for person_id, place_mm in zip(people.ids.tolist(), people.positions_mm):
+            paths_mm[person_id].append(place_mm)
+    drawing.draw_people(picture, people)
+    lasting = {key: path for key, path in paths_mm.items() if len(path) > 2 * RATE_HZ}
+    plan = drawing.draw_from_above(lasting, picture.shape[0])
+    both = np.concatenate([picture, plan], axis=1)
+    cv2.imwrite(str(file), both, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+
+
+def draw_depth(file: pathlib.Path) -> None:
+    """Draw why the same picture means another distance where the focal length is another."""
+    with mpl.rc_context({'font.size': 10, 'text.color': INK}):
+        figure = Figure(figsize=(9.0, 2.5), layout='constrained')
+        for axes, (focal_px, color) in zip(figure.subplots(1, 2), ((600, BLUE), (900, ORANGE))):
+            _draw_camera(axes, focal_px, color)
+        figure.savefig(file, dpi=110)
+
+
+def _draw_camera(axes, focal_px: float, color: str) -> None:
+    height_px, height_m = 300.0, 1.7
+    plane_m = focal_px / 600
+    image_m = plane_m * height_px / focal_px
+    distance_m = focal_px * height_m / height_px
+    feet = -0.85
+    axes.add_patch(Polygon([(-0.45, -0.2), (-0.45, 0.2), (0, 0)], color=INK))
+    for end in (feet, feet + height_m):
+        axes.plot((0, distance_m), (0, end), color=GREY, linewidth=1)
+    axes.plot((plane_m, plane_m), (-0.75, 0.75), color=INK, linewidth=1)
+    axes.plot((plane_m,) * 2, (-image_m / 2, image_m / 2), color=color, linewidth=4)
+    axes.text(plane_m + 0.06, 0.62, f'{height_px:.0f} px', color=color)
+    _draw_person(axes, distance_m, feet, height_m, color)
+    axes.text(distance_m + 0.3, 0, f'{height_m} m', va='center', color=color)
+    arrow = {'arrowstyle': '<->', 'color': INK}
+    for end, y, text in (
+        (plane_m, -1.0, f'f = {focal_px} px'),
+        (
+            distance_m,
+            -1.35,
+            f'Z = {focal_px} · {height_m} m / {height_px:.0f} = {distance_m:.1f} m',
+        ),
+    ):
+        axes.annotate('', (0, y), (end, y), arrowprops=arrow)
+        axes.text(end / 2, y - 0.06, text, ha='center', va='top', fontsize=9)
+    axes.set_xlim(-0.6, 6.1)
+    axes.set_ylim(-1.75, 1.1)
+    axes.set_aspect('equal')
+    axes.axis('off')
+
+
+def _draw_person(axes, x: float, feet: float, height_m: float, color: str) -> None:
+    hip, neck, head = (feet + share * height_m for share in (0.52, 0.83, 0.93))
+    limbs = [
+        [(x, hip), (x, neck)],
+        [(x - 0.16, feet), (x, hip), (x + 0.16, feet)],
+        [(x - 0.24, hip + 0.1), (x, neck - 0.05), (x + 0.24, hip + 0.1)],
+    ]
+    for limb in limbs:
+        for (x0, y0), (x1, y1) in itertools.pairwise(limb):
+            axes.plot((x0, x1), (y0, y1), color=color, linewidth=3, solid_capstyle='round')
+    axes.plot(x, head, 'o', color=color, markersize=8)
+
+
+if __name__ == '__main__':
+    draw_demo(HERE / 'demo.jpg')
+    draw_depth(HERE / 'depth.png')

@@ -1,0 +1,43 @@
+"""
+Writes the page of the node's parameters from node/settings.py.
+
+    python docs/make_tables.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from metrabs_ros.node.settings import Settings
+
+PAGE = pathlib.Path(__file__).parent / 'parameters.md'
+HEAD = """# The parameters of the node `pose`
+
+They stand with their defaults in [config/pose.yaml](../config/pose.yaml), too. Those marked
+*start* are fixed once the node runs; all others can be changed at any time with `ros2 param set`.
+Back to the [README](../README.md).
+
+| parameter | default | range | |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """Return the text of the page."""
+    return HEAD + ''.join(f'{_row(field)}\n' for field in dataclasses.fields(Settings))
+
+
+def _row(field: dataclasses.Field) -> str:
+    about = field.metadata
+    span = ', '.join(f'`{choice}`' for choice in about['choices'])
+    if about['low'] is not None:
+        span = f'{about["low"]:g} to {about["high"]:g}'
+    start = '*start*: ' if about['fixed'] else ''
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    text = about['description'].replace('|', '\\|')
+    return f'| `{field.name}` | `{default!r}` | {span} | {start}{text} |'
+
+
+if __name__ == '__main__':
+    PAGE.write_text(page(), encoding='utf-8')
