@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 END_PATIENCE_S = 10.0
 POLL_PERIOD_S = 0.1
@@ -54,6 +55,7 @@ def run(
     -------
     The exit status: 0 if anybody was seen.
     """
+    signal.signal(signal.SIGTERM, _end_as_by_keyboard)
     viewer = _start('viewer', '--output', str(output), '--rate', str(rate_hz), *REMAPPINGS)
     pose = _start('pose')
     shown = [_start('view')] if with_view else []
@@ -73,6 +75,10 @@ def run(
         failed = [_end(process) for process in (camera, pose, *shown)]
         status = _end(viewer)
     return status or max(failed)
+
+
+def _end_as_by_keyboard(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def view(options: Sequence[str], camera: str, ros_arguments: Sequence[str]) -> int:
@@ -96,6 +102,7 @@ def view(options: Sequence[str], camera: str, ros_arguments: Sequence[str]) -> i
     }
     pairs = [f'{name}:={topic}' for name, topic in remappings.items()] if base else []
     named = [argument for pair in pairs for argument in ('-r', pair)]
+    signal.signal(signal.SIGTERM, _end_as_by_keyboard)
     process = _start('view', *options, '--ros-args', *named, *ros_arguments)
     with contextlib.suppress(KeyboardInterrupt):
         return process.wait()

@@ -7,7 +7,7 @@ import collections
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import rclpy
@@ -228,7 +228,7 @@ def _stamp_s(message: Any) -> float:
     return seconds
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(arguments: list[str] | None = None) -> int:
     """Show until told to end; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--web-port', type=int, default=9090, help='of the page')
@@ -253,5 +253,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def main() -> NoReturn:
+    """Show, and end the process with it."""
+    lifetime.leave(run())
+
+
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

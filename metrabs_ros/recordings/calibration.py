@@ -12,6 +12,8 @@ import yaml
 
 from metrabs_ros.camera import Camera
 
+BROKEN = (yaml.YAMLError, StopIteration)
+
 
 class UnusableCalibration(ValueError):  # noqa: N818
     """A file holds no calibration; the message says why."""
@@ -68,7 +70,7 @@ def read_calibration(file: pathlib.Path) -> Calibration:
         return _of_printed(values) if 'k' in values else _of_calibrator(values)
     except OSError as error:
         raise UnusableCalibration(f'the calibration {file} cannot be read: {error}') from error
-    except (yaml.YAMLError, StopIteration, KeyError, TypeError, ValueError) as error:
+    except (*BROKEN, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise UnusableCalibration(
             f'{file} is no ROS calibration (image_width, image_height, camera_matrix, '
             f'distortion_coefficients) and no CameraInfo as ros2 topic echo prints it: {error!r}'

@@ -14,15 +14,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-import yaml
 from conftest import DATA
-
-from metrabs_ros.node.demo_camera import (
-    Source,
-    UnusableSource,
-    guess_calibration,
-    read_calibration,
-)
 
 PROJECT = pathlib.Path(__file__).parents[2]
 
@@ -85,7 +77,8 @@ def test_sources_that_cannot_be_read_are_one_clear_line(name, says, tmp_path):
     assert 'Traceback' not in result.stderr
 
 
-def test_interrupting_it_still_gives_the_summary(tmp_path):
+@pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_it_still_gives_the_summary(tmp_path, sent):
     process = subprocess.Popen(
         [
             *(sys.executable, '-u', '-m', 'metrabs_ros.cli', 'demo', '--rate', '5'),
@@ -102,61 +95,7 @@ def test_interrupting_it_still_gives_the_summary(tmp_path):
         lines.append(line)
         if 'the first frame is there' in line:
             time.sleep(1)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
     assert process.wait(20) == 0, lines
     assert lines[-1].startswith('demo: '), lines
     assert not any('Traceback' in line for line in lines), lines
-
-
-def test_a_folder_is_played_in_order_and_odd_files_are_left_out(tmp_path, capsys):
-    for i, value in enumerate((10, 20, 30)):
-        cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((4, 6, 3), value, np.uint8))
-    (tmp_path / '3.png').write_bytes(b'no picture')
-    cv2.imwrite(str(tmp_path / '4.png'), np.zeros((5, 5, 3), np.uint8))
-    (tmp_path / 'notes.txt').touch()
-    assert [image[0, 0, 0] for image in Source(str(tmp_path))] == [10, 20, 30]
-    assert 'another size' in capsys.readouterr().err
-
-
-def test_an_empty_folder_is_no_source(tmp_path):
-    with pytest.raises(UnusableSource, match='holds no pictures'):
-        Source(str(tmp_path))
-
-
-def test_a_ros_calibration_is_read(tmp_path):
-    file = tmp_path / 'camera.yaml'
-    file.write_text(
-        yaml.safe_dump(
-            {
-                'image_width': 640,
-                'image_height': 480,
-                'camera_name': 'front',
-                'camera_matrix': {
-                    'rows': 3,
-                    'cols': 3,
-                    'data': [500, 0, 320, 0, 500, 240, 0, 0, 1],
-                },
-                'distortion_model': 'plumb_bob',
-                'distortion_coefficients': {'rows': 1, 'cols': 5, 'data': [0.1, 0, 0, 0, 0]},
-            }
-        )
-    )
-    info = read_calibration(str(file))
-    assert (info.width, info.height, info.distortion_model) == (640, 480, 'plumb_bob')
-    assert list(info.k)[:3] == [500, 0, 320]
-    assert list(info.d) == [0.1, 0, 0, 0, 0]
-
-
-@pytest.mark.parametrize('content', ['', 'a: [', 'image_width: 640', 'camera_matrix: 7'])
-def test_what_is_no_calibration_is_refused(tmp_path, content):
-    file = tmp_path / 'camera.yaml'
-    file.write_text(content)
-    with pytest.raises(UnusableSource, match='is no ROS calibration'):
-        read_calibration(str(file))
-    with pytest.raises(UnusableSource, match='cannot be read'):
-        read_calibration(str(tmp_path / 'missing.yaml'))
-
-
-def test_a_guessed_calibration_spans_the_field_of_view():
-    info = guess_calibration(90, (480, 640, 3))
-    assert list(info.k) == pytest.approx([320, 0, 320, 0, 320, 240, 0, 0, 1])

@@ -1,0 +1,24 @@
+"""Folders of pictures are played in order."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from metrabs_ros.recordings.pictures import Source, UnusableSource
+
+
+def test_a_folder_is_played_in_order_and_odd_files_are_left_out(tmp_path, capsys):
+    for i, value in enumerate((10, 20, 30)):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((4, 6, 3), value, np.uint8))
+    (tmp_path / '3.png').write_bytes(b'no picture')
+    cv2.imwrite(str(tmp_path / '4.png'), np.zeros((5, 5, 3), np.uint8))
+    (tmp_path / 'notes.txt').touch()
+    assert [image[0, 0, 0] for image in Source(str(tmp_path))] == [10, 20, 30]
+    assert 'another size' in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_no_source(tmp_path):
+    with pytest.raises(UnusableSource, match='holds no pictures'):
+        Source(str(tmp_path))
