@@ -9,10 +9,17 @@ import logging
 import pathlib
 import signal
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from metrabs_ros import demo
 from metrabs_ros.footage import FootageError, default_footage
 from metrabs_ros.models import load, store
+
+if TYPE_CHECKING:
+    from metrabs_ros.recordings.many import Outcome
 
 COMPLAINTS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
 INTERRUPTED = 130
@@ -111,7 +118,7 @@ def _add_what_is_wanted(parser: argparse.ArgumentParser) -> None:
     add('--skeleton', default='', help='the convention of the joints; default: all joints')
     add('--num-aug', type=int, default=1, help='crops of each person to average over')
     add('--detector-threshold', type=float, help='the lowest score of a detection, from 0 to 1')
-    add('--batch', type=int, default=8, help='frames that go through the network together')
+    add('--batch', type=int, default=0, help='frames a run of the network; 0: as suits it')
     add(
         '--follow',
         action='store_true',
@@ -212,20 +219,33 @@ def _annotate(chosen: argparse.Namespace) -> int:
         for source, output in zip(inputs, outputs)
     ]
     if chosen.ray is not None:
-        outcomes = many.on_ray(tasks, chosen.ray)
+        outcomes = _with_progress(many.on_ray(tasks, chosen.ray), len(tasks))
     elif chosen.workers > 1:
-        outcomes = many.in_processes(tasks, chosen.workers)
+        outcomes = _with_progress(many.in_processes(tasks, chosen.workers), len(tasks))
     else:
         outcomes = (many.work_on(task, show_progress=True) for task in tasks)
     status = 0
-    for outcome in outcomes:
-        if outcome.summary is None:
-            print(f'metrabs_ros: {outcome.complaint}', file=sys.stderr)
-        else:
-            print('\n'.join(outcome.summary.lines()), flush=True)
-        if outcome.summary is None or not outcome.summary.worked_on:
-            status = 1
+    try:
+        for outcome in outcomes:
+            status |= _tell_of(outcome)
+    except KeyboardInterrupt:
+        print('interrupted; the same command goes on where this one stopped', file=sys.stderr)
+        return INTERRUPTED
     return status
+
+
+def _with_progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
+    """Show how many recordings are done, and how long the others may take."""
+    return iter(tqdm(outcomes, total=total, unit='recording'))
+
+
+def _tell_of(outcome: Outcome) -> int:
+    """Say what came of a recording; return the exit status."""
+    if outcome.summary is None:
+        tqdm.write(f'metrabs_ros: {outcome.complaint}', file=sys.stderr)
+        return 1
+    tqdm.write('\n'.join(outcome.summary.lines()))
+    return 0 if outcome.summary.worked_on else 1
 
 
 def _report(chosen: argparse.Namespace) -> int:

@@ -93,6 +93,11 @@ def messages_of(images, topics):
         yield '/chatter', 'std_msgs/msg/String', time_ns + 2000, text
 
 
+def described(definition):
+    """Return the arguments for a definition of a type that is not the usual one."""
+    return {} if definition is None else {'msgdef': definition, 'rihs01': f'RIHS01_{"1" * 64}'}
+
+
 def write_bag(
     folder,
     images,
@@ -116,12 +121,14 @@ def write_bag(
                         name,
                         msgtype,
                         typestore=store,
-                        msgdef=own,
-                        rihs01=f'RIHS01_{"1" * 64}' if own is not None else None,
+                        **described(own),
                     )
         for name, msgtype, time_ns, message in (*messages_of(images, topics), *extra):
             if name not in connections:
-                connections[name] = writer.add_connection(name, msgtype, typestore=store)
+                own = (definitions or {}).get(msgtype)
+                connections[name] = writer.add_connection(
+                    name, msgtype, typestore=store, **described(own)
+                )
             data = message if isinstance(message, bytes) else store.serialize_cdr(message, msgtype)
             writer.write(connections[name], time_ns, data)
     return folder

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 import metrabs_ros
 from metrabs_ros.estimator import DEFAULT_FOV_DEGREES, Options, PoseEstimator, View
+from metrabs_ros.estimators.blazepose import BlazePoseEstimator
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.recordings.bag_recording import BagRecording
@@ -40,6 +41,7 @@ Tell = Callable[[str], None]
 
 UNFINISHED = '.unfinished'
 READ_AHEAD = 16
+USUAL_BATCH = 8
 MIN_HITS = 1
 """What is found in a recording is written from the first frame on."""
 
@@ -60,7 +62,7 @@ class Wanted:
     detector_threshold
         The lowest score of a detection; None for what suits the detector.
     batch
-        How many frames go through the network together.
+        How many frames go through the network together; 0 for what suits the model.
     follow
         Look for new people only now and then, and for known ones where they are expected, as the
         node does: several times as fast, but each frame is found by what was before.
@@ -89,7 +91,7 @@ class Wanted:
     skeleton: str = ''
     num_aug: int = 1
     detector_threshold: float | None = None
-    batch: int = 8
+    batch: int = 0
     follow: bool = False
     smoothing: float = 0.0
     max_lost: float = 1.0
@@ -262,7 +264,9 @@ class _Run:
         self._finders = [finder_for(model, self._options) for _ in recording.cameras]
         # Who is followed is known by all joints of the network.
         self._skeleton = model.skeleton if wanted.follow else convention.skeleton
-        self._batch = 1 if wanted.follow else wanted.batch
+        # BlazePose has its own batches of one image's tiles and people.
+        usual = 1 if isinstance(model, BlazePoseEstimator) else USUAL_BATCH
+        self._batch = 1 if wanted.follow else wanted.batch or usual
         self._ids: list[set[int]] = [set() for _ in recording.cameras]
         self._unusable: collections.Counter[str] = collections.Counter()
         self._examples: dict[str, str] = {}

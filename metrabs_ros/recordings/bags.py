@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from rosbags import rosbag1, rosbag2
 from rosbags.convert.converter import STATIC_MSGTYPE_RENAMES, generate_message_converter
+from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from metrabs_ros.recordings import salvage
@@ -165,6 +166,15 @@ def _files_in(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(files, key=number)
 
 
+def _counts(connections: Sequence[Connection], topics: dict[int, Topic]) -> dict[Topic, int]:
+    """Return how many messages each topic has on all its connections."""
+    counts: dict[Topic, int] = {}
+    for connection in connections:
+        topic = topics[connection.id]
+        counts[topic] = counts.get(topic, 0) + connection.msgcount
+    return counts
+
+
 class _Ros2Storage:
     """A ROS 2 bag, or one of its files, that is whole."""
 
@@ -181,10 +191,7 @@ class _Ros2Storage:
             )
             for connection in self._reader.connections
         }
-        self.counts: dict[Topic, int] = {}
-        for connection in self._reader.connections:
-            topic = self._topics[connection.id]
-            self.counts[topic] = self.counts.get(topic, 0) + connection.msgcount
+        self.counts = _counts(self._reader.connections, self._topics)
 
     def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
         """Return the messages of topics; see `Storage`."""
@@ -210,10 +217,7 @@ class _Ros1Storage:
             )
             for connection in self._reader.connections
         }
-        self.counts: dict[Topic, int] = {}
-        for connection in self._reader.connections:
-            topic = self._topics[connection.id]
-            self.counts[topic] = self.counts.get(topic, 0) + connection.msgcount
+        self.counts = _counts(self._reader.connections, self._topics)
 
     def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
         """Return the messages of topics; see `Storage`."""

@@ -9,7 +9,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from rosbags.interfaces.typing import Typesdict
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.messages.markers import MarkerWriter
@@ -18,6 +20,9 @@ from metrabs_ros.messages.transforms import to_transforms
 from metrabs_ros.people import People
 from metrabs_ros.recordings.beside import WriteBehind
 from metrabs_ros.recordings.message_types import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
     MARKERS,
     SKELETONS,
     TRANSFORMS,
@@ -29,7 +34,7 @@ from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 
 NANOSECONDS = 1_000_000_000
-NO_DIGEST = f'RIHS01_{"0" * 64}'
+READ_TYPES = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TRANSFORMS)
 ROWS_IN_MEMORY = 10_000
 WAITING_MESSAGES = 16
 COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
@@ -62,8 +67,7 @@ class ResultBag:
             key: self._writer.add_connection(
                 topic.name,
                 topic.msgtype,
-                msgdef=topic.definition or _definition(topic.msgtype),
-                rihs01=topic.digest or _digest(topic.msgtype),
+                **_described(topic),
                 offered_qos_profiles=topic.qos,
             )
             for key, topic in sorted(by_name.items())
@@ -135,16 +139,42 @@ class ResultBag:
         self._behind.put(functools.partial(self._writer.write, connection, time_ns, data))
 
 
-def _definition(msgtype: str) -> str:
-    """Return the usual definition of a type whose own the recording lacks, if there is one."""
-    if msgtype not in typestore().fielddefs:
-        return ''
-    return typestore().generate_msgdef(msgtype, ros_version=2)[0]
+def _described(topic: Topic) -> dict[str, Any]:
+    """
+    Return the definition of a topic's messages and its hash, which go together.
+
+    Those that are read here are as ROS defines them; so are those of which the recording has no
+    definition, or one that makes no sense.
+    """
+    own = None if topic.msgtype in READ_TYPES else _types_of(topic)
+    store = typestore()
+    if own is None and topic.msgtype not in store.fielddefs:
+        # Nothing is known of it: readers refuse a hash that is not that of the definition.
+        own = get_types_from_msg('', topic.msgtype)
+    if own is not None:
+        store = get_typestore(Stores.EMPTY)
+        store.register(own)
+    text, _ = store.generate_msgdef(topic.msgtype, ros_version=2)
+    return {'msgdef': text, 'rihs01': store.hash_rihs01(topic.msgtype)}
 
 
-def _digest(msgtype: str) -> str:
-    known = msgtype in typestore().fielddefs
-    return typestore().hash_rihs01(msgtype) if known else NO_DIGEST
+def _types_of(topic: Topic) -> Typesdict | None:
+    """Return what a recording says that messages are made of, if it says so and makes sense."""
+    separator = f'{"=" * 80}\n'
+    try:
+        if not topic.definition.startswith(f'{separator}IDL: '):
+            types = get_types_from_msg(topic.definition, topic.msgtype)
+        else:
+            parts = topic.definition.split(separator)[1:]
+            types = {}
+            for part in parts:
+                types.update(get_types_from_idl(part.partition('\n')[2]))
+        store = get_typestore(Stores.EMPTY)
+        store.register(types)
+        store.hash_rihs01(topic.msgtype)
+    except Exception:  # Whatever a text that is no definition makes the parser stumble over.
+        return None
+    return types if topic.definition else None
 
 
 class JointTable(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import pathlib
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from known_people import KnownPeople
+from mcap.reader import make_reader
 from recorded_bags import (
     FOCAL_PX,
     SQLITE,
@@ -26,6 +28,7 @@ from recorded_bags import (
     write_split_bag,
 )
 from rosbags import rosbag1
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionMode
 
 import metrabs_ros
@@ -96,6 +99,30 @@ def test_every_kind_of_bag_comes_back_frame_for_frame(tmp_path, images, model, k
         np.testing.assert_allclose(people.positions_mm, model.places_mm, atol=1e-3)
     assert set(messages_in(source)) <= set(messages_in(output))
     assert len(messages_in(output, '/chatter')) == FRAMES
+    with AnyReader([output]) as reader:
+        for connection, _, data in reader.messages():
+            reader.deserialize(data, connection.msgtype)
+
+
+def test_others_read_the_results_by_the_definitions_in_them(tmp_path, images, model):
+    extra = [('/odd', 'odd_msgs/msg/Odd', START_NS, b'\x00\x01\x00\x00\x07\x00\x00\x00')]
+    for name, definition in (('known', 'int32 number\n'), ('unknown', ''), ('nonsense', '?! 7')):
+        source = write_bag(
+            tmp_path / name, images, extra=extra, definitions={'odd_msgs/msg/Odd': definition}
+        )
+        _, output = run(source, model, tmp_path / f'{name}_people')
+        with AnyReader([output]) as reader:
+            counts = collections.Counter()
+            for connection, _, data in reader.messages():
+                counts[connection.topic] += 1
+                if connection.topic != '/odd' or name == 'known':
+                    message = reader.deserialize(data, connection.msgtype)
+        assert counts['/odd'] == 1
+        assert counts['/camera/pose/skeletons'] == counts['/camera/image_raw'] == FRAMES
+        with open(output / f'{output.name}.mcap', 'rb') as file:
+            summary = make_reader(file).get_summary()
+        assert summary.statistics.message_count == sum(counts.values())
+        assert message is not None
 
 
 def test_the_results_are_in_mcap_with_their_definitions(tmp_path, images, model):

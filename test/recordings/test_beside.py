@@ -1,0 +1,59 @@
+"""Reading ahead and writing behind keep the order, and raise what goes wrong."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from metrabs_ros.recordings.beside import ReadAhead, WriteBehind
+
+
+def test_items_come_in_their_order():
+    assert list(ReadAhead(range(100), 3)) == list(range(100))
+
+
+def test_what_reading_raises_comes_after_what_was_read():
+    def items():
+        yield from (1, 2)
+        raise OSError('the disk is gone')
+
+    ahead = iter(ReadAhead(items(), 1))
+    assert [next(ahead), next(ahead)] == [1, 2]
+    with pytest.raises(OSError, match='the disk is gone'):
+        next(ahead)
+
+
+def test_whoever_stops_early_leaves_no_thread_behind():
+    threads = threading.active_count()
+    for item in ReadAhead(range(1000), 2):
+        if item == 3:
+            break
+    assert threading.active_count() == threads
+
+
+def test_things_are_done_in_their_order():
+    done = []
+    behind = WriteBehind(2)
+    for i in range(50):
+        behind.put(lambda i=i: done.append(i))
+    behind.finish()
+    assert done == list(range(50))
+
+
+def test_what_writing_raises_is_raised_and_the_rest_is_left_out():
+    done = []
+    behind = WriteBehind(1)
+
+    def fail():
+        raise OSError('the disk is full')
+
+    def put_all():
+        for i in range(10):
+            behind.put(fail if i == 1 else lambda i=i: done.append(i))
+        behind.finish()
+
+    with pytest.raises(OSError, match='the disk is full'):
+        put_all()
+    behind.finish()
+    assert done == [0]

@@ -1,0 +1,63 @@
+"""Whatever happened to a file, what is left of it is read, or it is said why not."""
+
+from __future__ import annotations
+
+import shutil
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from known_people import KnownPeople
+from recorded_bags import SQLITE, write_bag, write_ros1_bag
+from rosbags.rosbag2 import CompressionMode
+
+from metrabs_ros.recordings.annotate import Wanted, annotate
+from metrabs_ros.recordings.bags import UnreadableRecording
+
+WRITERS = {
+    'mcap': lambda path, images: write_bag(path, images),
+    'mcap in compressed chunks': lambda path, images: write_bag(
+        path, images, compression=CompressionMode.STORAGE
+    ),
+    'sqlite3': lambda path, images: write_bag(path, images, plugin=SQLITE),
+    'ROS 1': lambda path, images: write_ros1_bag(path.with_suffix('.bag'), images),
+}
+FRAMES = 5
+
+
+@pytest.fixture(scope='module', params=list(WRITERS))
+def bag(request, tmp_path_factory):
+    """Return a bag, and the file with its messages."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (60, 80, 3), np.uint8) for _ in range(FRAMES)]
+    path = WRITERS[request.param](tmp_path_factory.mktemp('whole') / 'bag', images)
+    return path, path if path.is_file() else next(f for f in path.iterdir() if 'bag' in f.name)
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(
+    share=st.floats(0, 1),
+    flips=st.lists(st.tuples(st.floats(0, 0.9999), st.integers(0, 255)), max_size=6),
+)
+def test_bytes_that_are_lost_or_wrong_do_no_more_harm(bag, tmp_path_factory, share, flips):
+    path, file = bag
+    folder = tmp_path_factory.mktemp('damaged')
+    damaged = folder / path.name
+    if path.is_dir():
+        shutil.copytree(path, damaged)
+        file = damaged / file.name
+    else:
+        file = shutil.copy(path, damaged)
+    data = bytearray(file.read_bytes())
+    for place, value in flips:
+        data[int(place * len(data))] = value
+    file.write_bytes(data[: round((0.2 + 0.8 * share) * len(data))])
+    wanted, model = Wanted(fov_degrees=60.0), KnownPeople((0, 0, 3000))
+    try:
+        summary = annotate(damaged, folder / 'people', wanted, model, lambda sentence: None)
+    except UnreadableRecording:
+        return
+    finally:
+        shutil.rmtree(folder)
+    assert summary.worked_on <= summary.frames <= FRAMES
