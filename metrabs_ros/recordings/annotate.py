@@ -401,7 +401,7 @@ class _Run:
             table.put(frame.stamp_ns, camera.source, people)
         self._summary.worked_on += 1
         self._summary.sightings += len(people)
-        self._ids[frame.camera].update(people.ids.tolist())
+        self._ids[frame.camera].update(people.ids[people.ids != UNKNOWN_ID].tolist())
 
 
 def _with_identities(found: People, tracker: Tracker, stamp_ns: int, view: View) -> People:
@@ -465,7 +465,6 @@ def _unfinished(output: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _identity(source: pathlib.Path, wanted: Wanted) -> dict[str, object]:
     """Return all that what is found depends on."""
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
     about = {
         name: value
         for name, value in dataclasses.asdict(wanted).items()
@@ -478,6 +477,13 @@ def _identity(source: pathlib.Path, wanted: Wanted) -> dict[str, object]:
     about['topics'] = list(wanted.topics)
     return {
         'version': metrabs_ros.__version__,
-        'source': [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files],
+        'source': _files_of(source),
+        'weights': _files_of(pathlib.Path(wanted.model)),
         **about,
     }
+
+
+def _files_of(path: pathlib.Path) -> list[tuple[str, int, int]]:
+    """Return the files of a folder, or a file: name, size, and when it was changed."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
-import dataclasses
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -40,16 +39,26 @@ VARIANT = re.compile(r'(.*/)image(_raw|_rect|_color|_mono|_rect_color|_rect_raw|
 """What image_pipeline calls the stages of one camera's image."""
 
 
-@dataclasses.dataclass
 class _ImageStream:
-    """A topic of images, and what calibrates them."""
+    """
+    A topic of images, and what calibrates them.
 
-    topic: Topic
-    namespace: str
-    info_topic: Topic | None = None
-    infos: dict[int, Any] = dataclasses.field(default_factory=dict)
-    """By their stamps, the last ones."""
-    first_info: Any = None
+    Parameters
+    ----------
+    topic
+        The topic.
+    namespace
+        Under which its people are written.
+    """
+
+    def __init__(self, topic: Topic, namespace: str) -> None:
+        self.topic = topic
+        self.namespace = namespace
+        self.info_topic: Topic | None = None
+        self.first_info: Any = None
+        self._infos: dict[int, Any] = {}
+        # They are put in where the bag is read, and looked up beside the network.
+        self._lock = threading.Lock()
 
     @property
     def base(self) -> str:
@@ -57,18 +66,17 @@ class _ImageStream:
         return self.topic.name.removesuffix('/compressed')
 
     def put_info(self, info: Any) -> None:
-        """Keep a calibration that came."""
-        self.infos[stamp_ns_of(info.header)] = info
-        if len(self.infos) > KEPT_INFOS:
-            del self.infos[next(iter(self.infos))]
+        """Keep a calibration that came; of many the last ones."""
+        with self._lock:
+            self._infos[stamp_ns_of(info.header)] = info
+            if len(self._infos) > KEPT_INFOS:
+                del self._infos[next(iter(self._infos))]
 
     def info_at(self, stamp_ns: int) -> Any:
         """Return an image's own calibration, else the last before it, else the first of all."""
-        if stamp_ns in self.infos:
-            return self.infos[stamp_ns]
-        stamps = sorted(self.infos)
-        before = bisect.bisect(stamps, stamp_ns)
-        return self.infos[stamps[before - 1]] if before else self.first_info
+        with self._lock:
+            before = [own for own in self._infos if own <= stamp_ns]
+            return self._infos[max(before)] if before else self.first_info
 
 
 class BagRecording:
