@@ -207,8 +207,9 @@ class Environment:
                 file.write_text(after)
 
     def pip(self, *arguments: str) -> None:
-        """Install with pip."""
-        self.run(str(self.python), '-m', 'pip', 'install', '--quiet', *arguments)
+        """Install with pip; modules are compiled when they are first imported, most never are."""
+        quickly = ('--quiet', '--no-compile')
+        self.run(str(self.python), '-m', 'pip', 'install', *quickly, *arguments)
 
     def step(self, name: str, saying: str, state: str, do: Callable[[], None]) -> None:
         """Do one step unless it was done in the present state of things."""
