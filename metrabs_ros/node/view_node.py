@@ -23,12 +23,13 @@ from tf2_ros import Buffer, TransformException, TransformListener
 
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.images import to_rgb
-from metrabs_ros.messages.people import to_people
+from metrabs_ros.messages.people import MM_PER_M, to_people
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.frames import rotation_matrix
+from metrabs_ros.people import People
 from metrabs_ros.view.scene import MEMORY_LIMIT, Placed, Scene
 
 KEPT_IMAGES = 20
@@ -41,6 +42,7 @@ RATE_WINDOW_S = 2.0
 FRAMES_PERIOD_S = 0.2
 CHECK_PERIOD_S = 0.5
 LONGEST_LATENCY_S = 60.0
+LOG_PERIOD_S = 10.0
 LEVELS = {
     DiagnosticStatus.OK: 'OK',
     DiagnosticStatus.WARN: 'warning',
@@ -77,7 +79,7 @@ class _CameraView:
         images = node.create_subscription(kind, prefix + topic, self._keep_image, sensor)
         node.create_subscription(CameraInfo, f'{prefix}camera_info', self._keep_info, sensor)
         skeletons = node.create_subscription(
-            SkeletonArray, f'{prefix}pose/skeletons', self._show_people, 10
+            SkeletonArray, f'{prefix}pose/skeletons', self._take_people, 10
         )
         self.topics = f'{images.topic_name} and {skeletons.topic_name}'
 
@@ -99,35 +101,50 @@ class _CameraView:
         while len(self._images) > KEPT_IMAGES:
             self._images.popitem(last=False)
 
-    def _show_people(self, message: SkeletonArray) -> None:
-        now_s = time.monotonic()
+    def _take_people(self, message: SkeletonArray) -> None:
+        try:
+            people = to_people(message)
+        # Who sends arrays of other lengths than it has joints is not the pose node.
+        except (ValueError, IndexError) as error:
+            self._node.warn(f'the skeletons on {self.topics} make no sense: {error}')
+            return
+        self._show_people(message, people.select(people.finite()))
+
+    def _show_people(self, message: SkeletonArray, people: People) -> None:
+        now_s, stamp_s = time.monotonic(), _stamp_s(message)
         image = self._images.get(_key(message))
-        if image is None and now_s - self._image_shown_s > UNPAIRED_S and self._images:
-            image = next(reversed(self._images.values()))
-        # People in another frame than their images were moved to one of the robot's, with z up.
         newest = next(reversed(self._images.values()), None)
+        if image is None and now_s - self._image_shown_s > UNPAIRED_S:
+            image = newest
+        # People in another frame than their images were moved to one of the robot's, with z up.
         frame_id = message.header.frame_id
-        z_up = newest is not None and newest.header.frame_id != frame_id
-        self._node.set_root(frame_id, z_up, _stamp_s(message))
+        self._node.set_root(frame_id, newest is not None and newest.header.frame_id != frame_id)
         if image is not None and now_s - self._image_shown_s > SHORTEST_STEP_S:
             self._show_image(image)
-        stamp_s = _stamp_s(message)
-        people = to_people(message)
-        people = people.select(people.finite())
+        place = self._node.pose_of(frame_id)
+        if place is None:
+            self._node.warn(f'people in {frame_id} are not shown: TF does not say where that is')
+            people = people.select(np.zeros(0, int))
+        else:
+            people = people.moved(place.rotation, MM_PER_M * place.translation_m)
         self._node.scene.show_people(stamp_s, self._name, people)
+        self._node.stamp_s = stamp_s
         self._people_shown_s = now_s
+        self._plot(message, len(people), now_s)
+
+    def _plot(self, message: SkeletonArray, count: int, now_s: float) -> None:
         self._times_s.append(now_s)
         while self._times_s[0] < now_s - RATE_WINDOW_S:
             self._times_s.popleft()
         of_camera = f' of {self._name}' if self._name else ''
         values = {
-            f'people/people{of_camera}': float(len(people)),
+            f'people/people{of_camera}': float(count),
             f'rate/frames a second{of_camera}': len(self._times_s) / RATE_WINDOW_S,
         }
         latency_s = age_s(message.header, self._node.get_clock().now())
         if 0 <= latency_s < LONGEST_LATENCY_S:
             values[f'latency/image to here{of_camera}'] = 1000 * latency_s
-        self._node.scene.plot(stamp_s, values)
+        self._node.scene.plot(_stamp_s(message), values)
 
     def _show_image(self, message: Any) -> None:
         scene, stamp_s = self._node.scene, _stamp_s(message)
@@ -145,7 +162,7 @@ class _CameraView:
                 pose = self._node.pose_of(message.header.frame_id)
                 scene.show_camera(stamp_s, self._name, to_camera(self._info, shape), shape, pose)
         except UnusableInput as unusable:
-            self._node.get_logger().warning(str(unusable), throttle_duration_sec=10.0)
+            self._node.warn(str(unusable))
 
 
 class ViewNode(Node):
@@ -165,7 +182,9 @@ class ViewNode(Node):
     def __init__(self, scene: Scene, cameras: Sequence[str], compressed: bool) -> None:
         super().__init__('view')
         self.scene = scene
-        self._root, self._stamp_s = '', 0.0
+        self._root = ''
+        self.stamp_s = 0.0
+        """Of the people shown last."""
         self._buffer = Buffer()
         self._listener = TransformListener(self._buffer, self)
         self._views = [_CameraView(self, name, compressed) for name in cameras]
@@ -179,10 +198,15 @@ class ViewNode(Node):
         """What is shown, in words."""
         return '; '.join(view.topics for view in self._views)
 
-    def set_root(self, frame_id: str, z_up: bool, stamp_s: float) -> None:
-        """Take up in which frame people are: that is the scene's; and when they were seen."""
-        self._root, self._stamp_s = frame_id, stamp_s
-        self.scene.turn_up(z_up)
+    def warn(self, text: str) -> None:
+        """Say what is wrong, once in a while."""
+        self.get_logger().warning(text, throttle_duration_sec=LOG_PERIOD_S)
+
+    def set_root(self, frame_id: str, z_up: bool) -> None:
+        """Take up in which frame people are: a single camera's, or else the first one's."""
+        if not self._root or len(self._views) == 1:
+            self._root = frame_id
+            self.scene.turn_up(z_up)
 
     def pose_of(self, frame_id: str) -> Placed | None:
         """Return where a frame is in the scene, if that is known."""
@@ -202,7 +226,7 @@ class ViewNode(Node):
         tree = yaml.safe_load(self._buffer.all_frames_as_yaml()) or {}
         names = {self._root, *tree, *(about['parent'] for about in tree.values())} - {''}
         placed = [pose for name in sorted(names) if (pose := self.pose_of(name)) is not None]
-        self.scene.show_frames(self._stamp_s, placed)
+        self.scene.show_frames(self.stamp_s, placed)
 
     def _check(self) -> None:
         missing = [said for view in self._views if (said := view.check())]

@@ -10,12 +10,18 @@ import time
 
 import numpy as np
 import pytest
+import rclpy
 from browser import page_at, wait_for_picture
 from known_people import KnownPeople
 from rclpy.executors import SingleThreadedExecutor
-from robots import pose_node
+from robots import pose_node, transform
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from test_people import people_at
 
 from metrabs_ros.drawing import color_of
+from metrabs_ros.messages.people import to_message
+from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.node.view_node import ViewNode
 from metrabs_ros.view.scene import Scene
 
@@ -81,6 +87,90 @@ def test_skeletons_stand_in_the_space_where_they_are(tmp_path):
     for pixels in (left, right):
         width, height = np.ptp(np.percentile(pixels, (5, 95), axis=0), axis=0)
         assert height > width
+
+
+class Shown:
+    """A scene that only notes what is shown."""
+
+    def __init__(self):
+        self.people = {}
+        self.z_up = []
+        self.said = []
+
+    def turn_up(self, z_up):
+        self.z_up.append(z_up)
+
+    def show_people(self, stamp_s, name, people):
+        self.people[name] = people
+
+    def say(self, text):
+        self.said.append(text)
+
+    def show_image(self, *arguments):
+        pass
+
+    show_camera = show_frames = plot = show_image
+
+
+@pytest.fixture
+def view():
+    """Return a function that makes the node, with a scene that only notes."""
+    rclpy.init()
+    nodes = []
+
+    def make(*cameras):
+        nodes.append(ViewNode(Shown(), cameras, compressed=False))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown()
+
+
+def skeletons_in(frame_id):
+    return to_message(people_at((0, 0, 3000)), Header(frame_id=frame_id), TYPES)
+
+
+def test_the_people_of_several_cameras_are_shown_in_the_frame_of_the_first(view):
+    node = view('front', 'rear')
+    behind = transform('front_frame', 'rear_frame', (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, -1.0))
+    node._buffer.set_transform_static(behind, 'test')
+    front, rear = node._views
+    front._take_people(skeletons_in('front_frame'))
+    rear._take_people(skeletons_in('rear_frame'))
+    shown = node.scene.people
+    np.testing.assert_allclose(shown['front'].positions_mm, [[0, 0, 3000]], atol=1e-3)
+    np.testing.assert_allclose(shown['rear'].positions_mm, [[0, 0, -4000]], atol=1e-3)
+    rear._take_people(skeletons_in('nobody_knows'))
+    assert len(node.scene.people['rear']) == 0
+
+
+def test_people_in_another_frame_than_the_images_have_z_up(view):
+    node = view('')
+    image = Image()
+    image.header.frame_id = 'camera'
+    node._views[0]._keep_image(image)
+    node._views[0]._take_people(skeletons_in('camera'))
+    node._views[0]._take_people(skeletons_in('map'))
+    assert node.scene.z_up == [False, True]
+
+
+def test_skeletons_that_make_no_sense_do_no_harm(view):
+    node = view('')
+    message = skeletons_in('camera')
+    message.skeletons[0].positions = message.skeletons[0].positions[:5]
+    node._views[0]._take_people(message)
+    assert node.scene.people == {}
+
+
+def test_it_says_what_does_not_come_in(view):
+    node = view('')
+    node._check()
+    assert node.scene.said[-1].startswith('nothing comes in on /image and /pose/skeletons')
+    node._views[0]._keep_image(Image())
+    node._check()
+    assert node.scene.said[-1].startswith('images come in, but no skeletons')
 
 
 def send_until(robot, event):
