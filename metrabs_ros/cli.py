@@ -19,7 +19,7 @@ from metrabs_ros.footage import FootageError, default_footage
 from metrabs_ros.models import load, store
 
 if TYPE_CHECKING:
-    from metrabs_ros.recordings.many import Outcome
+    from metrabs_ros.recordings.many import Outcome, Task
 
 COMPLAINTS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
 INTERRUPTED = 130
@@ -86,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         'annotate',
         help='find the people in recordings: bags of ROS 1 and 2, videos, folders of pictures',
     )
-    work.add_argument('input', nargs='+', type=pathlib.Path, help='recordings')
+    work.add_argument(
+        'input', nargs='+', type=pathlib.Path, help='recordings, or folders with bags in them'
+    )
     work.add_argument(
         '-o', '--output', type=pathlib.Path, help='the folder of the results; of several, above it'
     )
@@ -203,8 +205,9 @@ def _annotate(chosen: argparse.Namespace) -> int:
     _need('rosbags', 'annotate', 'rosbags', 'mcap')
     from metrabs_ros.recordings import many
     from metrabs_ros.recordings.annotate import Wanted, results_of
+    from metrabs_ros.recordings.bags import bags_in
 
-    inputs: list[pathlib.Path] = chosen.input
+    inputs = [recording for path in chosen.input for recording in bags_in(path)]
     fields = [field.name for field in dataclasses.fields(Wanted)]
     wanted = Wanted(**{name: getattr(chosen, name) for name in fields})
     wanted = dataclasses.replace(wanted, topics=tuple(wanted.topics))
@@ -218,6 +221,8 @@ def _annotate(chosen: argparse.Namespace) -> int:
         many.Task(source.resolve(), output.resolve(), wanted)
         for source, output in zip(inputs, outputs)
     ]
+    if len(tasks) > 1 and not wanted.overwrite:
+        tasks = _not_done(tasks)
     if chosen.ray is not None:
         outcomes = _with_progress(many.on_ray(tasks, chosen.ray), len(tasks))
     elif chosen.workers > 1:
@@ -232,6 +237,14 @@ def _annotate(chosen: argparse.Namespace) -> int:
         print('interrupted; the same command goes on where this one stopped', file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+def _not_done(tasks: list[Task]) -> list[Task]:
+    """Leave out the recordings whose results an earlier run has written."""
+    for task in tasks:
+        if task.output.exists():
+            print(f'{task.output} is there already, left alone; --overwrite replaces it')
+    return [task for task in tasks if not task.output.exists()]
 
 
 def _with_progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:

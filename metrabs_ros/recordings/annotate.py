@@ -29,6 +29,7 @@ from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.journal import Journal, Key, from_numbers, to_numbers
 from metrabs_ros.recordings.picture_recording import PictureRecording
 from metrabs_ros.recordings.pictures import Source
+from metrabs_ros.recordings.recorded import RESULTS_SUFFIX
 from metrabs_ros.recordings.recording import Frame, Recording
 from metrabs_ros.recordings.results import CsvTable, JointTable, ParquetTable, ResultBag
 from metrabs_ros.skeleton import Convention
@@ -170,7 +171,7 @@ class Summary:
 def results_of(source: pathlib.Path) -> pathlib.Path:
     """Return where the results of a recording are written by default."""
     stem = source.name if source.is_dir() else source.stem
-    return source.resolve().parent / f'{stem}_people'
+    return source.resolve().parent / f'{stem}{RESULTS_SUFFIX}'
 
 
 def annotate(

@@ -199,13 +199,11 @@ class BagRecording:
 
     def _shows_colours(self, topic: Topic) -> bool:
         """Tell whether images are such as people can be seen in, by the first of them."""
-        if 'compressedDepth' in topic.name:
-            self._tell(f'{topic.name} holds depths, which are not worked on')
-            return False
         first = next(self._bag.messages([topic]), None)
         image = None if first is None else self._read(first)
-        if topic.msgtype == IMAGE and image is not None and image.encoding in DEPTH_ENCODINGS:
-            self._tell(f'{topic.name} holds depths ({image.encoding}), which are not worked on')
+        kind = getattr(image, 'encoding', getattr(image, 'format', ''))
+        if kind in DEPTH_ENCODINGS or 'compressedDepth' in f'{topic.name} {kind}':
+            self._tell(f'{topic.name} holds depths ({kind}), which are not worked on')
             return False
         return True
 

@@ -15,8 +15,10 @@ from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from metrabs_ros.recordings import salvage
-from metrabs_ros.recordings.recorded import Recorded, Topic
+from metrabs_ros.recordings.recorded import RESULTS_SUFFIX, Recorded, Topic
 
+NUMBER = re.compile(r'_(\d+)(?=\.\w+$)')
+"""Of a file of a split bag."""
 BAG_SUFFIXES = ('.bag', '.mcap', '.db3', '.active')
 
 
@@ -102,9 +104,21 @@ class Bag:
 
 def is_bag(path: pathlib.Path) -> bool:
     """Tell whether a path looks like a bag."""
-    if path.is_dir():
-        return (path / 'metadata.yaml').exists() or bool(_files_in(path))
-    return path.suffix in BAG_SUFFIXES
+    if not path.is_dir():
+        return path.suffix in BAG_SUFFIXES
+    if (path / 'metadata.yaml').exists():
+        return True
+    # What a recorder leaves that was killed: one file, or several with a number each.
+    names = {NUMBER.sub('', file.name) for file in _files_in(path)}
+    return len(names) == 1
+
+
+def bags_in(path: pathlib.Path) -> list[pathlib.Path]:
+    """Return the bags in a folder that is none itself and has some, without results; else it."""
+    if not path.is_dir() or is_bag(path):
+        return [path]
+    children = sorted(child for child in path.iterdir() if is_bag(child))
+    return [child for child in children if not child.name.endswith(RESULTS_SUFFIX)] or [path]
 
 
 def _open(path: pathlib.Path, tell: Callable[[str], None]) -> list[Storage]:
@@ -159,7 +173,7 @@ def _files_in(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return a bag's files in the order in which they were written."""
 
     def number(file: pathlib.Path) -> tuple[int, str]:
-        found = re.search(r'_(\d+)\.', file.name)
+        found = NUMBER.search(file.name)
         return (int(found[1]) if found else 0, file.name)
 
     files = [file for file in folder.iterdir() if file.suffix in ('.mcap', '.db3')]

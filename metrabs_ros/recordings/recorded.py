@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+RESULTS_SUFFIX = '_people'
+"""What the name of results ends in, after that of the recording."""
+
 
 class Topic(NamedTuple):
     """

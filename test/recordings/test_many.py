@@ -9,6 +9,7 @@ from recorded_bags import people_in, write_bag
 from metrabs_ros import cli
 from metrabs_ros.recordings import many
 from metrabs_ros.recordings.annotate import Wanted
+from metrabs_ros.recordings.bags import bags_in
 
 
 @pytest.fixture
@@ -56,6 +57,11 @@ def test_the_command_line_says_what_came_of_each(bags, tmp_path, capfd):
     assert 'broken.mcap cannot be read as a bag' in said.err
     assert (tmp_path / 'out' / 'first_people' / 'joints.csv').exists()
     assert (tmp_path / 'out' / 'second_people' / 'metadata.yaml').exists()
+    # Again, only what is not there is done.
+    assert cli.main([*arguments, '--csv']) == 1
+    again = capfd.readouterr()
+    assert 'first_people is there already, left alone' in again.out
+    assert 'frames' not in again.out
 
 
 def test_a_single_bag_goes_where_it_is_told(bags, tmp_path, capfd):
@@ -63,6 +69,26 @@ def test_a_single_bag_goes_where_it_is_told(bags, tmp_path, capfd):
     assert len(people_in(tmp_path / 'one')) == 1
     assert cli.main(['annotate', str(bags[0]), '-o', str(tmp_path / 'one')]) == 1
     assert '--overwrite replaces it' in capfd.readouterr().err
+
+
+def test_a_folder_of_bags_stands_for_them(tmp_path, street):
+    folder = tmp_path / 'week'
+    bags = [write_bag(folder / name, [street]) for name in ('monday', 'tuesday')]
+    (folder / 'notes.txt').touch()
+    assert bags_in(folder) == bags
+    assert bags_in(bags[0]) == [bags[0]]
+    (folder / 'monday_people').mkdir()
+    (folder / 'monday_people' / 'metadata.yaml').touch()
+    assert bags_in(folder) == bags
+    # What is left of a recorder that was killed is one bag, whatever it is split into.
+    (bags[0] / 'metadata.yaml').unlink()
+    (bags[0] / 'monday.mcap').rename(bags[0] / 'monday_0.mcap')
+    (bags[0] / 'monday_1.mcap').write_bytes((bags[0] / 'monday_0.mcap').read_bytes())
+    assert bags_in(bags[0]) == [bags[0]]
+    # Others without a number are bags of their own.
+    (bags[1] / 'metadata.yaml').unlink()
+    (bags[1] / 'evening.mcap').write_bytes((bags[1] / 'tuesday.mcap').read_bytes())
+    assert [bag.name for bag in bags_in(bags[1])] == ['evening.mcap', 'tuesday.mcap']
 
 
 def test_a_wrong_skeleton_lists_the_known_ones(bags, capfd):
