@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import random
+import signal
 from collections.abc import Callable
 
 # Before anything of ROS is imported: a domain that nobody else is on, on this machine only.
@@ -21,6 +22,9 @@ import metrabs_ros
 from metrabs_ros import demo
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.estimator import PoseEstimator
+
+# What is started in the background ignores it, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for variable in demo.PROFILES_VARIABLES:
     os.environ[variable] = str(demo.LARGE_IMAGES)
