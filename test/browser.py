@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import time
 
 import cv2
@@ -16,6 +17,17 @@ ARGUMENTS = (
 )
 PATIENCE_S = 90.0
 PERIOD_S = 2.0
+
+
+def free_ports(count):
+    """Return ports that nobody listens on."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(('', 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+from browser import free_ports
 from recorded_bags import people_in, write_bag, write_ros1_bag
 
 PROJECT = pathlib.Path(__file__).parents[1]
@@ -166,16 +167,20 @@ def test_recordings_are_annotated_reported_and_shown(tmp_path, street):
     assert (tmp_path / 'a_people' / 'joints.csv').exists()
     assert metrabs_ros('report', 'people/', cwd=tmp_path).returncode == 0
     assert (tmp_path / 'people' / 'report.html').exists()
+    web, data = free_ports(2)
     view = subprocess.Popen(
         [
             *(sys.executable, '-m', 'metrabs_ros.cli', 'view', 'people/'),
-            *('--web-port', '9391', '--data-port', '9392'),
+            *('--web-port', str(web), '--data-port', str(data)),
         ],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert 'view: open http://' in view.stdout.readline()
-    view.send_signal(signal.SIGINT)
-    assert view.wait(20) in (0, 130)
+    try:
+        assert 'view: open http://' in view.stdout.readline()
+        view.send_signal(signal.SIGINT)
+        assert view.wait(20) == 130
+    finally:
+        view.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import rclpy
-from browser import page_at, wait_for_picture
+from browser import free_ports, page_at, wait_for_picture
 from known_people import KnownPeople
 from rclpy.executors import SingleThreadedExecutor
 from robots import pose_node, transform
@@ -30,17 +31,6 @@ GREY = np.full((240, 320, 3), 128, np.uint8)
 SPACE = (slice(80, 640), slice(0, 950))
 """Where on the page the space with the people is."""
 HUE_TOLERANCE = 0.05
-
-
-def free_ports(count):
-    """Return ports that nobody listens on."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(('', 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def pixels_of(picture, person_id):
@@ -199,11 +189,14 @@ def test_the_process_says_its_address_and_ends_at_once():
         stderr=subprocess.STDOUT,
         text=True,
     )
-    line = next(line for line in process.stdout if 'view: open' in line)
-    assert f':{web}/?url=' in line
-    assert '/front/image_raw' in line
-    time.sleep(0.5)
-    process.send_signal(2)
-    rest, _ = process.communicate(timeout=20)
+    try:
+        line = next(line for line in process.stdout if 'view: open' in line)
+        assert f':{web}/?url=' in line
+        assert '/front/image_raw' in line
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert process.returncode == 0
     assert 'Traceback' not in rest
