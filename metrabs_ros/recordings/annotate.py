@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -18,13 +19,14 @@ import numpy as np
 from tqdm import tqdm
 
 import metrabs_ros
+from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import DEFAULT_FOV_DEGREES, Options, PoseEstimator, View
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, is_bag
-from metrabs_ros.recordings.beside import ReadAhead
+from metrabs_ros.recordings.beside import ReadAhead, WriteBehind
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.journal import Journal, Key, from_numbers, to_numbers
 from metrabs_ros.recordings.picture_recording import PictureRecording
@@ -41,7 +43,8 @@ from metrabs_ros.tracking.tracker import Tracker
 Tell = Callable[[str], None]
 
 UNFINISHED = '.unfinished'
-READ_AHEAD = 16
+READ_AHEAD = WRITE_BEHIND = 16
+"""So many messages wait between the threads."""
 USUAL_BATCH = 8
 MIN_HITS = 1
 """What is found in a recording is written from the first frame on."""
@@ -278,6 +281,7 @@ class _Run:
         shutil.rmtree(folder, ignore_errors=True)
         cameras, kept = self._recording.cameras, self._recording.kept
         self._bag = ResultBag(folder, cameras, kept)
+        self._behind = WriteBehind(WRITE_BEHIND)
         try:
             self._tables = self._open_tables(folder)
             total = sum(camera.frames for camera in cameras)
@@ -285,9 +289,12 @@ class _Run:
                 for batch in self._batches():
                     self._work_on(batch)
                     progress.update(len(batch))
+            self._behind.finish()
             for table in self._tables:
                 table.close()
         except BaseException:
+            with contextlib.suppress(Exception):  # There is another reason to stop already.
+                self._behind.finish()
             self._bag.abort()
             raise
         summary = self._summary
@@ -328,7 +335,7 @@ class _Run:
                 if len(waiting) >= self._batch + lookahead:
                     yield [waiting.popleft() for _ in range(self._batch)]
             else:
-                self._bag.keep(item)
+                self._behind.put(functools.partial(self._bag.keep, item))
         while waiting:
             yield [waiting.popleft() for _ in range(min(self._batch, len(waiting)))]
 
@@ -396,13 +403,19 @@ class _Run:
         if self._wanted.follow:
             self._finders[frame.camera].recognise(tracker.ids_of_found)
             people = people.in_convention(self._convention)
-        camera = self._recording.cameras[frame.camera]
-        self._bag.put(frame, people, view.camera, camera.prefix)
-        for table in self._tables:
-            table.put(frame.stamp_ns, camera.source, people)
+        # The image itself need not wait.
+        about = frame._replace(content=None)
+        self._behind.put(functools.partial(self._write_out, about, people, view.camera))
         self._summary.worked_on += 1
         self._summary.sightings += len(people)
         self._ids[frame.camera].update(people.ids[people.ids != UNKNOWN_ID].tolist())
+
+    def _write_out(self, frame: Frame, people: People, taken_by: Camera) -> None:
+        """Write the people of a frame, beside the network."""
+        camera = self._recording.cameras[frame.camera]
+        self._bag.put(frame, people, taken_by, camera.prefix)
+        for table in self._tables:
+            table.put(frame.stamp_ns, camera.source, people)
 
 
 def _with_identities(found: People, tracker: Tracker, stamp_ns: int, view: View) -> People:

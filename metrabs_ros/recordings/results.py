@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -18,7 +16,6 @@ from metrabs_ros.messages.markers import MarkerWriter
 from metrabs_ros.messages.people import to_message, to_metres
 from metrabs_ros.messages.transforms import to_transforms
 from metrabs_ros.people import People
-from metrabs_ros.recordings.beside import WriteBehind
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -36,7 +33,6 @@ from metrabs_ros.recordings.recording import Frame, RecordedCamera
 NANOSECONDS = 1_000_000_000
 READ_TYPES = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TRANSFORMS)
 ROWS_IN_MEMORY = 10_000
-WAITING_MESSAGES = 16
 COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
 
 
@@ -59,7 +55,6 @@ class ResultBag:
     ) -> None:
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
-        self._behind = WriteBehind(WAITING_MESSAGES)
         self._types = message_types()
         # Several publishers of a topic, with profiles of their own, become one.
         by_name = {(topic.name, topic.msgtype): topic for topic in reversed(kept)}
@@ -89,7 +84,7 @@ class ResultBag:
     def keep(self, message: Recorded) -> None:
         """Write a message as it was recorded."""
         connection = self._connections[message.topic.name, message.topic.msgtype]
-        self._write(connection, message.time_ns, message.data)
+        self._writer.write(connection, message.time_ns, message.data)
 
     def put(self, frame: Frame, people: People, camera: Camera, prefix: str) -> None:
         """
@@ -121,22 +116,16 @@ class ResultBag:
 
     def close(self, about: str) -> None:
         """Finish the bag, with a text about how it came to be."""
-        self._behind.finish()
         self._writer.set_custom_data('metrabs_ros', about)
         self._writer.close()
 
     def abort(self) -> None:
         """Leave it unfinished."""
-        with contextlib.suppress(Exception):  # There is another reason to stop already.
-            self._behind.finish()
         self._writer.abort()
 
     def _write_message(self, connection: Any, frame: Frame, message: Any, msgtype: str) -> None:
         data = typestore().serialize_cdr(message, msgtype)
-        self._write(connection, frame.time_ns, data)
-
-    def _write(self, connection: Any, time_ns: int, data: bytes | memoryview) -> None:
-        self._behind.put(functools.partial(self._writer.write, connection, time_ns, data))
+        self._writer.write(connection, frame.time_ns, data)
 
 
 def _described(topic: Topic) -> dict[str, Any]:
