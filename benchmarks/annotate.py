@@ -22,7 +22,8 @@ import psutil
 
 import metrabs_ros
 from metrabs_ros.footage import default_footage
-from metrabs_ros.recordings.annotate import Wanted, annotate
+from metrabs_ros.recordings.annotate import annotate
+from metrabs_ros.recordings.wanted import Wanted
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
 

@@ -204,8 +204,9 @@ def _view(chosen: argparse.Namespace) -> int:
 def _annotate(chosen: argparse.Namespace) -> int:
     _need('rosbags', 'annotate', 'rosbags', 'mcap')
     from metrabs_ros.recordings import many
-    from metrabs_ros.recordings.annotate import Wanted, results_of
+    from metrabs_ros.recordings.annotate import results_of
     from metrabs_ros.recordings.bags import bags_in
+    from metrabs_ros.recordings.wanted import Wanted
 
     inputs = [recording for path in chosen.input for recording in bags_in(path)]
     fields = [field.name for field in dataclasses.fields(Wanted)]

@@ -33,7 +33,9 @@ from metrabs_ros.recordings.picture_recording import PictureRecording
 from metrabs_ros.recordings.pictures import Source
 from metrabs_ros.recordings.recorded import RESULTS_SUFFIX
 from metrabs_ros.recordings.recording import Frame, Recording
-from metrabs_ros.recordings.results import CsvTable, JointTable, ParquetTable, ResultBag
+from metrabs_ros.recordings.results import ResultBag
+from metrabs_ros.recordings.tables import CsvTable, JointTable, ParquetTable
+from metrabs_ros.recordings.wanted import Summary, Wanted
 from metrabs_ros.skeleton import Convention
 from metrabs_ros.tracking.by_boxes import as_people
 from metrabs_ros.tracking.shot import Shot
@@ -48,127 +50,6 @@ READ_AHEAD = WRITE_BEHIND = 16
 USUAL_BATCH = 8
 MIN_HITS = 1
 """What is found in a recording is written from the first frame on."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """
-    What is wanted of a recording.
-
-    Parameters
-    ----------
-    model, engine, precision, device, detector, threads
-        As `metrabs_ros.load_model` takes them.
-    skeleton
-        The convention of the joints; empty for all joints of the model.
-    num_aug
-        How many crops of each person are looked at.
-    detector_threshold
-        The lowest score of a detection; None for what suits the detector.
-    batch
-        How many frames go through the network together; 0 for what suits the model.
-    follow
-        Look for new people only now and then, and for known ones where they are expected, as the
-        node does: several times as fast, but each frame is found by what was before.
-    smoothing, max_lost
-        As `Tracker` takes them.
-    camera_info
-        A file with the calibration of the cameras; None for what the recording has.
-    fov_degrees
-        The field of view of cameras without calibration; 0 refuses them.
-    topics
-        The image topics to work on; by default one a camera.
-    only_results
-        Leave out what the recording has.
-    csv, parquet
-        Where a table of joints is written; None for none, empty for beside the results' bag.
-    overwrite
-        Replace results that are there.
-    """
-
-    model: str = 'blazepose'
-    engine: str = 'auto'
-    precision: str = 'auto'
-    device: str = 'auto'
-    detector: str = 'auto'
-    threads: int = 0
-    skeleton: str = ''
-    num_aug: int = 1
-    detector_threshold: float | None = None
-    batch: int = 0
-    follow: bool = False
-    smoothing: float = 0.0
-    max_lost: float = 1.0
-    camera_info: pathlib.Path | None = None
-    fov_degrees: float = 0.0
-    topics: tuple[str, ...] = ()
-    only_results: bool = False
-    csv: str | None = None
-    parquet: str | None = None
-    overwrite: bool = False
-
-    def load_model(self) -> PoseEstimator:
-        """Load the model."""
-        return metrabs_ros.load_model(
-            self.model, self.engine, self.precision, self.device, self.detector, self.threads
-        )
-
-
-@dataclasses.dataclass
-class Summary:
-    """
-    What came of a recording.
-
-    Parameters
-    ----------
-    source, output
-        The recording and the results.
-    frames
-        How many images there were.
-    worked_on
-        How many of them could be worked on.
-    resumed
-        How many of these an interrupted run had done before.
-    sightings
-        How many people were found, summed over the frames.
-    people
-        How many different ones.
-    unusable
-        Why frames could not be worked on: how many, and an example.
-    remarks
-        What was not as it should be.
-    estimator_s, total_s
-        How long the networks took, and everything.
-    """
-
-    source: str
-    output: str
-    frames: int = 0
-    worked_on: int = 0
-    resumed: int = 0
-    sightings: int = 0
-    people: int = 0
-    unusable: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
-    remarks: list[str] = dataclasses.field(default_factory=list)
-    estimator_s: float = 0.0
-    total_s: float = 0.0
-
-    def lines(self) -> list[str]:
-        """Say in a few sentences what came of it."""
-        said = [
-            f'{self.source}: {self.worked_on} of {self.frames} frames, '
-            f'{self.sightings / max(self.worked_on, 1):.1f} people a frame, {self.people} in all, '
-            f'{self.total_s:.0f} s; results in {self.output}'
-        ]
-        if self.resumed:
-            said.append(f'{self.resumed} frames had been worked on before the interruption')
-        said += [
-            f'{count} frames were not worked on, {cause}: {example}'
-            for cause, (count, example) in self.unusable.items()
-        ]
-        if not self.frames:
-            said.append('there were no images in it')
-        return said
 
 
 def results_of(source: pathlib.Path) -> pathlib.Path:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from metrabs_ros.estimator import PoseEstimator
-from metrabs_ros.recordings.annotate import Summary, Wanted, annotate
+from metrabs_ros.recordings.annotate import annotate
+from metrabs_ros.recordings.wanted import Summary, Wanted
 
 
 class Task(NamedTuple):

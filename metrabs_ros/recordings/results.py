@@ -1,11 +1,10 @@
-"""What is written of the people in a recording: a bag, and tables of joints."""
+"""The bag that is written of the people in a recording."""
 
 from __future__ import annotations
 
-import csv
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rosbags.interfaces.typing import Typesdict
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -32,8 +31,6 @@ from metrabs_ros.recordings.recording import Frame, RecordedCamera
 
 NANOSECONDS = 1_000_000_000
 READ_TYPES = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TRANSFORMS)
-ROWS_IN_MEMORY = 10_000
-COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
 
 
 class ResultBag:
@@ -164,117 +161,3 @@ def _types_of(topic: Topic) -> Typesdict | None:
     except Exception:  # Whatever a text that is no definition makes the parser stumble over.
         return None
     return types if topic.definition else None
-
-
-class JointTable(Protocol):
-    """A table with a row for each joint of each person in each frame."""
-
-    def put(self, stamp_ns: int, camera: str, people: People) -> None:
-        """Write the rows of a frame, in metres."""
-        ...
-
-    def close(self) -> None:
-        """Finish the table."""
-        ...
-
-
-class CsvTable:
-    """
-    A table of joints as text.
-
-    Parameters
-    ----------
-    file
-        Is written.
-    with_camera
-        Whether a last column says which camera it was.
-    """
-
-    def __init__(self, file: pathlib.Path, with_camera: bool) -> None:
-        self._with_camera = with_camera
-        self._file = file.open('w', newline='', encoding='utf-8')
-        self._writer = csv.writer(self._file, lineterminator='\n')
-        self._writer.writerow((*COLUMNS, 'camera') if with_camera else COLUMNS)
-
-    def put(self, stamp_ns: int, camera: str, people: People) -> None:
-        """Write the rows of a frame; see `JointTable`."""
-        sec, nanosec = divmod(stamp_ns, NANOSECONDS)
-        stamp = f'{sec}.{nanosec:09d}'
-        last = (camera,) if self._with_camera else ()
-        names = people.skeleton.joint_names
-        for person_id, places, deviations in _rows_of(people):
-            self._writer.writerows(
-                (stamp, person_id, name, f'{x:.6f}', f'{y:.6f}', f'{z:.6f}', f'{std:.6f}', *last)
-                for name, (x, y, z), std in zip(names, places, deviations)
-            )
-
-    def close(self) -> None:
-        """Finish the table."""
-        self._file.close()
-
-
-class ParquetTable:
-    """
-    A table of joints in Parquet.
-
-    Parameters
-    ----------
-    file
-        Is written.
-    with_camera
-        Whether a last column says which camera it was.
-
-    Raises
-    ------
-    ImportError
-        If pyarrow is not installed.
-    """
-
-    def __init__(self, file: pathlib.Path, with_camera: bool) -> None:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise ImportError('--parquet needs pyarrow: pip install pyarrow') from error
-        self._pyarrow = pyarrow
-        text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-        kinds = [pyarrow.float64(), pyarrow.int64(), text, *[pyarrow.float64()] * 4]
-        fields = list(zip(COLUMNS, kinds))
-        self._schema = pyarrow.schema([*fields, ('camera', text)] if with_camera else fields)
-        self._writer = parquet.ParquetWriter(file, self._schema)
-        self._columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
-
-    def put(self, stamp_ns: int, camera: str, people: People) -> None:
-        """Write the rows of a frame; see `JointTable`."""
-        names = people.skeleton.joint_names
-        for person_id, places, deviations in _rows_of(people):
-            values: dict[str, list[Any]] = {
-                'stamp': [stamp_ns / NANOSECONDS] * len(names),
-                'id': [person_id] * len(names),
-                'joint': list(names),
-                'x': [place[0] for place in places],
-                'y': [place[1] for place in places],
-                'z': [place[2] for place in places],
-                'deviation': deviations,
-                'camera': [camera] * len(names),
-            }
-            for name, column in self._columns.items():
-                column.extend(values[name])
-        if len(self._columns['id']) >= ROWS_IN_MEMORY:
-            self._flush()
-
-    def close(self) -> None:
-        """Finish the table."""
-        self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
-        self._writer.write_table(self._pyarrow.table(self._columns, schema=self._schema))
-        for column in self._columns.values():
-            column.clear()
-
-
-def _rows_of(people: People) -> list[tuple[int, list[Any], list[float]]]:
-    """Return each person's id, joints and their deviations, in metres."""
-    places_m, deviations_m = to_metres(people.poses3d_mm), to_metres(people.joint_std_mm)
-    return list(zip(people.ids.tolist(), places_m.tolist(), deviations_m.tolist()))

@@ -27,8 +27,9 @@ import metrabs_ros
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.images import to_rgb
 from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.recordings.annotate import Wanted, annotate
+from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import TRANSFORMS
+from metrabs_ros.recordings.wanted import Wanted
 
 FRAMES = 4
 KINDS = {

@@ -32,7 +32,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionMode
 
 import metrabs_ros
-from metrabs_ros.recordings.annotate import UNFINISHED, Wanted, annotate
+from metrabs_ros.recordings.annotate import UNFINISHED, annotate
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.message_types import (
     COMPRESSED_IMAGE,
@@ -43,6 +43,7 @@ from metrabs_ros.recordings.message_types import (
     maker,
     typestore,
 )
+from metrabs_ros.recordings.wanted import Wanted
 
 FORMATS = {
     'mcap': lambda path, images: write_bag(path, images),

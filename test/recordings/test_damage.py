@@ -12,8 +12,9 @@ from known_people import KnownPeople
 from recorded_bags import SQLITE, write_bag, write_ros1_bag
 from rosbags.rosbag2 import CompressionMode
 
-from metrabs_ros.recordings.annotate import Wanted, annotate
+from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bags import UnreadableRecording
+from metrabs_ros.recordings.wanted import Wanted
 
 WRITERS = {
     'mcap': lambda path, images: write_bag(path, images),

@@ -8,8 +8,8 @@ from recorded_bags import people_in, write_bag
 
 from metrabs_ros import cli
 from metrabs_ros.recordings import many
-from metrabs_ros.recordings.annotate import Wanted
 from metrabs_ros.recordings.bags import bags_in
+from metrabs_ros.recordings.wanted import Wanted
 
 
 @pytest.fixture

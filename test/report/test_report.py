@@ -22,7 +22,8 @@ from recorded_bags import (
 
 from metrabs_ros import cli
 from metrabs_ros.estimator import Poses
-from metrabs_ros.recordings.annotate import Wanted, annotate
+from metrabs_ros.recordings.annotate import annotate
+from metrabs_ros.recordings.wanted import Wanted
 from metrabs_ros.report.page import write_report
 from metrabs_ros.report.sightings import read_sightings
 

@@ -12,8 +12,9 @@ import pytest
 from known_people import KnownPeople
 from recorded_bags import RecordedTopic, write_bag
 
-from metrabs_ros.recordings.annotate import Wanted, annotate
+from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bags import UnreadableRecording
+from metrabs_ros.recordings.wanted import Wanted
 from metrabs_ros.view.recorded import Results
 from metrabs_ros.view.scene import Scene
 
