@@ -30,10 +30,10 @@ setup(
     extras_require={
         'tensorrt': ['torch-tensorrt'],
         'ultralytics': ['ultralytics'],
-        'recordings': ['rosbags', 'mcap', 'matplotlib'],
+        'recordings': ['rosbags>=0.11', 'mcap', 'matplotlib'],
         'parquet': ['pyarrow'],
         'ray': ['ray'],
-        'view': ['rerun-sdk'],
+        'view': ['rerun-sdk>=0.39'],
     },
     entry_points={'console_scripts': ['metrabs_ros = metrabs_ros.cli:main']},
 )

@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import rerun as rr
-import rerun.blueprint as rrb
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
@@ -19,6 +17,14 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.drawing import color_of
 from metrabs_ros.messages.people import to_metres
 from metrabs_ros.people import People
+
+try:
+    import rerun as rr
+    import rerun.blueprint as rrb
+except ImportError as error:
+    raise ImportError(
+        'the view in a browser needs rerun-sdk 0.39 or later: pip install rerun-sdk'
+    ) from error
 
 JPEG_QUALITY = 80
 PNG_START = b'\x89PNG'
