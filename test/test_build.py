@@ -63,6 +63,18 @@ def test_node_and_messages_come_from_the_overlay(overlay):
     assert all(file.startswith(str(overlay)) for file in files), files
 
 
+def test_recordings_have_the_definitions_of_the_messages(overlay):
+    script = (
+        'from metrabs_ros.recordings import message_types as types;'
+        'print(types.__file__, types.typestore().fielddefs[types.SKELETONS][1][0][0])'
+    )
+    result = in_overlay(overlay, f'python -c "{script}"')
+    assert result.returncode == 0, result.stderr
+    file, first_field = result.stdout.split()
+    assert file.startswith(str(overlay))
+    assert first_field == 'header'
+
+
 def test_the_executable_is_where_ros2_run_looks(overlay):
     prefix = overlay / 'metrabs_ros'
     executable = prefix / 'lib' / 'metrabs_ros' / 'pose_node'
