@@ -77,6 +77,12 @@ def start(context):
     names = [name.strip('/ ') for name in given['cameras'].split(',') if name.strip('/ ')]
     if names:
         parameters['cameras'] = names
+    heard = [
+        ('image', image),
+        ('image/compressed', f'{image}/compressed'),
+        ('camera_info', camera_info),
+        *(pair for name in names for pair in of_camera(name)),
+    ]
     nodes = [
         Node(
             package='metrabs_ros',
@@ -84,13 +90,7 @@ def start(context):
             name='pose',
             namespace=given['namespace'],
             parameters=[given['params_file'], parameters],
-            remappings=[
-                ('image', image),
-                ('image/compressed', f'{image}/compressed'),
-                ('camera_info', camera_info),
-                ('detections', given['detections']),
-                *(pair for name in names for pair in of_camera(name)),
-            ],
+            remappings=[*heard, ('detections', given['detections'])],
             arguments=['--ros-args', '--log-level', given['log_level']],
             output='screen',
         )
@@ -125,12 +125,7 @@ def start(context):
                     *(['--cameras', *names] if names else []),
                 ],
                 parameters=[{'use_sim_time': parameters.get('use_sim_time', False)}],
-                remappings=[
-                    ('image', image),
-                    ('image/compressed', f'{image}/compressed'),
-                    ('camera_info', camera_info),
-                    *(pair for name in names for pair in of_camera(name)),
-                ],
+                remappings=heard,
                 output='screen',
             )
         )

@@ -9,18 +9,17 @@ import sys
 import time
 
 import rclpy
-from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from std_msgs.msg import Header
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
+from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.pictures import Source, UnusableSource
-
-Key = tuple[int, int]
 
 FRAME_ID = 'camera_optical_frame'
 IN_FLIGHT = 2
@@ -32,15 +31,7 @@ UNANSWERED = 10
 
 def to_message(calibration: Calibration) -> CameraInfo:
     """Return the message that says what a calibration says."""
-    info = CameraInfo()
-    info.width, info.height = calibration.width, calibration.height
-    info.distortion_model = calibration.distortion_model
-    for name in ('k', 'd', 'r', 'p'):
-        setattr(info, name, [float(value) for value in getattr(calibration, name)])
-    info.binning_x, info.binning_y = calibration.binning_x, calibration.binning_y
-    for name, value in vars(calibration.roi).items():
-        setattr(info.roi, name, value)
-    return info
+    return calibration.to_message(CameraInfo, RegionOfInterest, Header())
 
 
 class CameraNode(Node):
@@ -112,10 +103,10 @@ class CameraNode(Node):
         self._info.header = message.header
         self._images.publish(message)
         self._infos.publish(self._info)
-        return _key(message.header.stamp)
+        return key_of(message.header.stamp)
 
     def _take_answer(self, message: SkeletonArray) -> None:
-        self._answered.add(_key(message.header.stamp))
+        self._answered.add(key_of(message.header.stamp))
 
     def _wait_for(self, readers: int) -> None:
         deadline_s = time.monotonic() + READER_PATIENCE_S
@@ -156,10 +147,6 @@ class CameraNode(Node):
     def _spin_until(self, moment_s: float) -> None:
         while (left_s := moment_s - time.monotonic()) > 0:
             rclpy.spin_once(self, timeout_sec=left_s)
-
-
-def _key(stamp: Time) -> Key:
-    return stamp.sec, stamp.nanosec
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from builtin_interfaces.msg import Time
 KEPT_MESSAGES = 60
 
 Message = TypeVar('Message')
+Key = tuple[int, int]
 
 
 class Stamped(Generic[Message]):
@@ -18,13 +19,13 @@ class Stamped(Generic[Message]):
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._by_stamp: OrderedDict[tuple[int, int], Message] = OrderedDict()
+        self._by_stamp: OrderedDict[Key, Message] = OrderedDict()
         self.newest: Message | None = None
 
     def put(self, message: Any) -> None:
         """Keep a message that came in."""
         with self._changed:
-            self._by_stamp[_key(message.header.stamp)] = message
+            self._by_stamp[key_of(message.header.stamp)] = message
             while len(self._by_stamp) > KEPT_MESSAGES:
                 self._by_stamp.popitem(last=False)
             self.newest = message
@@ -37,11 +38,12 @@ class Stamped(Generic[Message]):
 
     def wait_for(self, stamp: Time, patience_s: float) -> Message | None:
         """Return the message of a stamp as soon as it is there; None when patience ends."""
-        key = _key(stamp)
+        key = key_of(stamp)
         with self._changed:
             self._changed.wait_for(lambda: key in self._by_stamp, patience_s)
             return self._by_stamp.get(key)
 
 
-def _key(stamp: Time) -> tuple[int, int]:
+def key_of(stamp: Time) -> Key:
+    """Return what can be looked up of a stamp, which itself cannot."""
     return stamp.sec, stamp.nanosec

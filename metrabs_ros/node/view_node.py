@@ -29,6 +29,7 @@ from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.frames import rotation_matrix
+from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.people import People
 from metrabs_ros.view.scene import MEMORY_LIMIT, Placed, Scene
 
@@ -48,8 +49,6 @@ LEVELS = {
     DiagnosticStatus.WARN: 'warning',
     DiagnosticStatus.ERROR: 'error',
 }
-
-Key = tuple[int, int]
 
 
 class _CameraView:
@@ -97,7 +96,7 @@ class _CameraView:
         self._info = info
 
     def _keep_image(self, image: Any) -> None:
-        self._images[_key(image)] = image
+        self._images[key_of(image.header.stamp)] = image
         while len(self._images) > KEPT_IMAGES:
             self._images.popitem(last=False)
 
@@ -112,7 +111,7 @@ class _CameraView:
 
     def _show_people(self, message: SkeletonArray, people: People) -> None:
         now_s, stamp_s = time.monotonic(), _stamp_s(message)
-        image = self._images.get(_key(message))
+        image = self._images.get(key_of(message.header.stamp))
         newest = next(reversed(self._images.values()), None)
         if image is None and now_s - self._image_shown_s > UNPAIRED_S:
             image = newest
@@ -241,10 +240,6 @@ class ViewNode(Node):
                 self._status = '\n'.join(
                     [f'**{level}: {status.message}**', '', '| | |', '|---|---|', *rows]
                 )
-
-
-def _key(message: Any) -> Key:
-    return message.header.stamp.sec, message.header.stamp.nanosec
 
 
 def _stamp_s(message: Any) -> float:

@@ -153,8 +153,6 @@ class _Run:
         usual = 1 if isinstance(model, BlazePoseEstimator) else USUAL_BATCH
         self._batch = 1 if wanted.follow else wanted.batch or usual
         self._ids: list[set[int]] = [set() for _ in recording.cameras]
-        self._unusable: collections.Counter[str] = collections.Counter()
-        self._examples: dict[str, str] = {}
         self._tables: list[JointTable] = []
 
     def work(self, folder: pathlib.Path, show_progress: bool) -> None:
@@ -181,9 +179,6 @@ class _Run:
         summary = self._summary
         summary.people = sum(len(ids) for ids in self._ids)
         summary.resumed = self._journal.replayed
-        summary.unusable = {
-            cause: (count, self._examples[cause]) for cause, count in self._unusable.items()
-        }
 
     def finish(self, folder: pathlib.Path, output: pathlib.Path) -> None:
         """Put whole results where they belong."""
@@ -226,8 +221,7 @@ class _Run:
             try:
                 usable.append((frame, self._recording.view(frame)))
             except UnusableInput as unusable:
-                self._unusable[unusable.cause] += 1
-                self._examples.setdefault(unusable.cause, str(unusable))
+                self._summary.leave_out(unusable.cause, str(unusable))
         for (frame, view), found in zip(usable, self._found(usable)):
             if found is not None:
                 self._write(frame, view, found)
@@ -258,9 +252,7 @@ class _Run:
         except Exception as error:  # Whatever it is, the other frames shall not suffer.
             if len(frames) > 1:
                 return [people for frame in frames for people in self._people([frame])]
-            cause = f'failed: {type(error).__name__}'
-            self._unusable[cause] += 1
-            self._examples.setdefault(cause, str(error))
+            self._summary.leave_out(f'failed: {type(error).__name__}', str(error))
             return [None]
         everybody = [
             as_people(own, self._model.skeleton, view.image.shape)

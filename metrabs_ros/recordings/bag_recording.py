@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from rosbags.typesys import TypesysError, get_types_from_msg
-
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import View
 from metrabs_ros.messages.cameras import to_camera
@@ -20,17 +18,18 @@ from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
+    IDL_START,
     IMAGE,
     TRANSFORMS,
     maker,
+    types_of,
     typestore,
 )
 from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
+from metrabs_ros.recordings.stamps import stamp_ns_of
 
-NANOSECONDS = 1_000_000_000
 KEPT_INFOS = 200
-IDL_START = '=' * 80
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
 OWN_OUTPUTS = re.compile(r'.*/pose/(skeletons|markers|image_annotated)')
 """What the node publishes, and what is written here."""
@@ -323,21 +322,12 @@ class BagRecording:
             yield message._replace(data=typestore().serialize_cdr(rest, TRANSFORMS))
 
 
-def stamp_ns_of(header: Any) -> int:
-    """Return a header's stamp."""
-    return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
-
-
 def _is_as_usual(topic: Topic) -> bool:
     """Tell whether a bag has the usual definition of a type, or none."""
     if not topic.definition or topic.definition.startswith(IDL_START):
         return True
-    try:
-        types = get_types_from_msg(topic.definition, topic.msgtype)
-    except TypesysError:
-        return False
-    _, fields = types[topic.msgtype]
-    return fields == typestore().fielddefs[topic.msgtype][1]
+    types = types_of(topic)
+    return types is not None and types[topic.msgtype][1] == typestore().fielddefs[topic.msgtype][1]
 
 
 def _namespace(name: str) -> str:

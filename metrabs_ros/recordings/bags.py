@@ -6,6 +6,7 @@ import contextlib
 import io
 import pathlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from metrabs_ros.recordings import salvage
+from metrabs_ros.recordings.message_types import SKELETONS
 from metrabs_ros.recordings.recorded import RESULTS_SUFFIX, Recorded, Topic
 
 NUMBER = re.compile(r'_(\d+)(?=\.\w+$)')
@@ -36,7 +38,7 @@ class Storage(Protocol):
         The topics, and how many messages each has.
     """
 
-    counts: dict[Topic, int]
+    counts: Counter[Topic]
 
     def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
         """Return the messages of topics in the order in which they were recorded."""
@@ -68,14 +70,31 @@ class Bag:
         self.path = path
         self._tell = tell
         self._storages = _open(path, tell)
-        self.counts: dict[Topic, int] = {}
+        self.counts: Counter[Topic] = Counter()
         for storage in self._storages:
-            for topic, count in storage.counts.items():
-                self.counts[topic] = self.counts.get(topic, 0) + count
+            # Not by adding, which would leave out topics without messages.
+            self.counts.update(storage.counts)
 
     def topics_by_name(self) -> list[Topic]:
         """Return all topics, sorted."""
         return sorted(self.counts, key=lambda topic: topic.name)
+
+    def skeleton_topics(self) -> list[Topic]:
+        """
+        Return the topics with people in them, sorted.
+
+        Raises
+        ------
+        UnreadableRecording
+            If there are none.
+        """
+        topics = [topic for topic in self.topics_by_name() if topic.msgtype == SKELETONS]
+        if not topics:
+            raise UnreadableRecording(
+                f'{self.path} has no skeletons in it; metrabs_ros annotate {self.path} finds '
+                'people first'
+            )
+        return topics
 
     def messages(self, topics: Sequence[Topic] = ()) -> Iterator[Recorded]:
         """Return the messages of topics, by default of all; where data is damaged, they end."""
@@ -180,12 +199,11 @@ def _files_in(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(files, key=number)
 
 
-def _counts(connections: Sequence[Connection], topics: dict[int, Topic]) -> dict[Topic, int]:
+def _counts(connections: Sequence[Connection], topics: dict[int, Topic]) -> Counter[Topic]:
     """Return how many messages each topic has on all its connections."""
-    counts: dict[Topic, int] = {}
+    counts: Counter[Topic] = Counter()
     for connection in connections:
-        topic = topics[connection.id]
-        counts[topic] = counts.get(topic, 0) + connection.msgcount
+        counts[topics[connection.id]] += connection.msgcount
     return counts
 
 
@@ -255,9 +273,7 @@ class _Scanned:
     ) -> None:
         self._file = file
         self._scan = scan
-        self.counts: dict[Topic, int] = {}
-        for topic, _, _ in scan(file):
-            self.counts[topic] = self.counts.get(topic, 0) + 1
+        self.counts = Counter(topic for topic, _, _ in scan(file))
 
     def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
         """Return the messages of topics; see `Storage`."""

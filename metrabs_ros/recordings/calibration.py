@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.messages.types import Make
 
 BROKEN = (yaml.YAMLError, StopIteration)
 
@@ -52,6 +53,10 @@ class Calibration:
         height, width = image_shape[:2]
         projection = np.hstack([matrix, np.zeros((3, 1))])
         return cls(width, height, matrix.reshape(-1).tolist(), p=projection.reshape(-1).tolist())
+
+    def to_message(self, camera_info: Make, region: Make, header: Any) -> Any:
+        """Return the CameraInfo that says this, by what makes it and its region of interest."""
+        return camera_info(**vars(self) | {'roi': region(**vars(self.roi)), 'header': header})
 
 
 def read_calibration(file: pathlib.Path) -> Calibration:

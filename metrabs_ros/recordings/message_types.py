@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Nodetype
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.interfaces.typing import Typesdict
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from metrabs_ros.messages.types import Make, MessageTypes
+from metrabs_ros.recordings.recorded import Topic
 
 DEFINITIONS = pathlib.Path(__file__).parent / 'msg'
 SKELETONS, MARKERS = 'metrabs_ros/msg/SkeletonArray', 'visualization_msgs/msg/MarkerArray'
 TRANSFORMS, CAMERA_INFO = 'tf2_msgs/msg/TFMessage', 'sensor_msgs/msg/CameraInfo'
+IDL_SEPARATOR = f'{"=" * 80}\n'
+IDL_START = f'{IDL_SEPARATOR}IDL: '
+"""What the text of a definition begins with that is not in the language of .msg files."""
 IMAGE, COMPRESSED_IMAGE = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 
 
@@ -96,3 +101,21 @@ def _zero(description: Any) -> Any:
     if dtype is not None:
         return np.zeros(length, dtype)
     return [_zero(detail[0]) for _ in range(length)]
+
+
+def types_of(topic: Topic) -> Typesdict | None:
+    """Return what a recording says that messages are made of, if it says so and makes sense."""
+    try:
+        if not topic.definition.startswith(IDL_START):
+            types = get_types_from_msg(topic.definition, topic.msgtype)
+        else:
+            parts = topic.definition.split(IDL_SEPARATOR)[1:]
+            types = {}
+            for part in parts:
+                types.update(get_types_from_idl(part.partition('\n')[2]))
+        store = get_typestore(Stores.EMPTY)
+        store.register(types)
+        store.hash_rihs01(topic.msgtype)
+    except Exception:  # Whatever a text that is no definition makes the parser stumble over.
+        return None
+    return types if topic.definition else None

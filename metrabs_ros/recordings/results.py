@@ -6,9 +6,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rosbags.interfaces.typing import Typesdict
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.messages.markers import MarkerWriter
@@ -24,12 +23,13 @@ from metrabs_ros.recordings.message_types import (
     TRANSFORMS,
     maker,
     message_types,
+    types_of,
     typestore,
 )
 from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
+from metrabs_ros.recordings.stamps import header_at
 
-NANOSECONDS = 1_000_000_000
 READ_TYPES = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TRANSFORMS)
 
 
@@ -98,9 +98,7 @@ class ResultBag:
         prefix
             Comes before the names of people's frames.
         """
-        sec, nanosec = divmod(frame.stamp_ns, NANOSECONDS)
-        stamp = maker('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
-        header = self._types.Header(stamp=stamp, frame_id=frame.frame_id)
+        header = header_at(frame.stamp_ns, frame.frame_id)
         message = to_message(people, header, self._types)
         distances_m = to_metres(people.distances_mm).tolist()
         markers = self._write_markers[frame.camera](message, distances_m, camera.up)
@@ -132,7 +130,7 @@ def _described(topic: Topic) -> dict[str, Any]:
     Those that are read here are as ROS defines them; so are those of which the recording has no
     definition, or one that makes no sense.
     """
-    own = None if topic.msgtype in READ_TYPES else _types_of(topic)
+    own = None if topic.msgtype in READ_TYPES else types_of(topic)
     store = typestore()
     if own is None and topic.msgtype not in store.fielddefs:
         # Nothing is known of it: readers refuse a hash that is not that of the definition.
@@ -142,22 +140,3 @@ def _described(topic: Topic) -> dict[str, Any]:
         store.register(own)
     text, _ = store.generate_msgdef(topic.msgtype, ros_version=2)
     return {'msgdef': text, 'rihs01': store.hash_rihs01(topic.msgtype)}
-
-
-def _types_of(topic: Topic) -> Typesdict | None:
-    """Return what a recording says that messages are made of, if it says so and makes sense."""
-    separator = f'{"=" * 80}\n'
-    try:
-        if not topic.definition.startswith(f'{separator}IDL: '):
-            types = get_types_from_msg(topic.definition, topic.msgtype)
-        else:
-            parts = topic.definition.split(separator)[1:]
-            types = {}
-            for part in parts:
-                types.update(get_types_from_idl(part.partition('\n')[2]))
-        store = get_typestore(Stores.EMPTY)
-        store.register(types)
-        store.hash_rihs01(topic.msgtype)
-    except Exception:  # Whatever a text that is no definition makes the parser stumble over.
-        return None
-    return types if topic.definition else None

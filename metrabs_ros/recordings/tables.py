@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from metrabs_ros.messages.people import to_metres
 from metrabs_ros.people import People
+from metrabs_ros.recordings.stamps import NANOSECONDS
 
-NANOSECONDS = 1_000_000_000
 ROWS_IN_MEMORY = 10_000
 COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
 

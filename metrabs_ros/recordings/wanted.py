@@ -112,6 +112,11 @@ class Summary:
     estimator_s: float = 0.0
     total_s: float = 0.0
 
+    def leave_out(self, cause: str, why: str) -> None:
+        """Count a frame that could not be worked on."""
+        count, example = self.unusable.get(cause, (0, why))
+        self.unusable[cause] = count + 1, example
+
     def lines(self) -> list[str]:
         """Say in a few sentences what came of it."""
         said = [

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.messages.people import to_metres, to_people
-from metrabs_ros.recordings.bag_recording import NANOSECONDS, stamp_ns_of
-from metrabs_ros.recordings.bags import Bag, UnreadableRecording
+from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.message_types import SKELETONS, typestore
 from metrabs_ros.recordings.recorded import Topic
+from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 
 GAP_STEPS = 2.5
 """A gap is a step between frames that is longer than the usual one by this factor."""
@@ -129,11 +129,7 @@ def read_sightings(path: pathlib.Path, tell: Callable[[str], None]) -> list[Sigh
     """
     bag = Bag(path, tell)
     try:
-        topics = [topic for topic in bag.topics_by_name() if topic.msgtype == SKELETONS]
-        if not topics:
-            raise UnreadableRecording(
-                f'{path} has no skeletons in it; metrabs_ros annotate {path} finds people first'
-            )
+        topics = bag.skeleton_topics()
         remarks = _remarks(path)
         return [_read(bag, topic, remarks) for topic in topics]
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import heapq
 import pathlib
 from collections.abc import Callable, Iterator
@@ -15,16 +14,27 @@ from tqdm import tqdm
 from metrabs_ros.estimator import DEFAULT_FOV_DEGREES
 from metrabs_ros.messages.people import to_people
 from metrabs_ros.messages.unusable import UnusableInput
-from metrabs_ros.recordings.bag_recording import NANOSECONDS, BagRecording, stamp_ns_of
+from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.message_types import COMPRESSED_IMAGE, SKELETONS, typestore
 from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame
+from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.view.scene import Placed, Scene
 
 SUFFIX = '/pose/skeletons'
 RATE_FRAMES = 20
 AT_CAMERA = Placed('', np.eye(3), np.zeros(3))
+
+
+def _images_in(path: pathlib.Path) -> BagRecording | None:
+    """Return the images in a bag; whoever asked for results only has none."""
+    bag = Bag(path, lambda sentence: None)
+    try:
+        return BagRecording(bag, None, DEFAULT_FOV_DEGREES, (), False, lambda sentence: None)
+    except UnreadableRecording:
+        bag.close()
+    return None
 
 
 class Results:
@@ -46,23 +56,13 @@ class Results:
 
     def __init__(self, path: pathlib.Path, tell: Callable[[str], None]) -> None:
         self._bag = Bag(path, tell)
-        self._names = {
-            topic: topic.name.removesuffix(SUFFIX).strip('/')
-            for topic in self._bag.topics_by_name()
-            if topic.msgtype == SKELETONS
-        }
-        if not self._names:
+        try:
+            topics = self._bag.skeleton_topics()
+        except UnreadableRecording:
             self._bag.close()
-            raise UnreadableRecording(
-                f'{path} has no skeletons in it; metrabs_ros annotate {path} finds people first'
-            )
-        self._images: BagRecording | None = None
-        # Whoever asked for results only has no images.
-        with contextlib.suppress(UnreadableRecording):
-            pictures = Bag(path, lambda sentence: None)
-            self._images = BagRecording(
-                pictures, None, DEFAULT_FOV_DEGREES, (), False, lambda sentence: None
-            )
+            raise
+        self._names = {topic: topic.name.removesuffix(SUFFIX).strip('/') for topic in topics}
+        self._images = _images_in(path)
 
     @property
     def cameras(self) -> list[str]:

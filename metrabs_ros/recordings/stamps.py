@@ -1,0 +1,21 @@
+"""The stamps of recorded messages, in nanoseconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metrabs_ros.recordings.message_types import maker
+
+NANOSECONDS = 1_000_000_000
+
+
+def stamp_ns_of(header: Any) -> int:
+    """Return a header's stamp."""
+    return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
+
+
+def header_at(stamp_ns: int, frame_id: str) -> Any:
+    """Return the std_msgs/Header of a stamp and a frame."""
+    sec, nanosec = divmod(stamp_ns, NANOSECONDS)
+    stamp = maker('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
+    return maker('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)
