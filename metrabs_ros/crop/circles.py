@@ -30,6 +30,11 @@ class Circles:
     centre_px: FloatArray
     rim_px: FloatArray
 
+    @classmethod
+    def none(cls) -> Circles:
+        """Return no circles."""
+        return cls(np.zeros((0, 2)), np.zeros((0, 2)))
+
     def __len__(self) -> int:
         """Return the number of circles."""
         return len(self.centre_px)

@@ -12,7 +12,6 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 
 GAMMA = 2.2
 PYRAMID_LEVELS = 3
-FARTHEST_PX = 1e9
 THREADS = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'crops')
 """For work on one person each, most of it in libraries that let other threads run."""
 
@@ -28,25 +27,6 @@ def corner_aligned_scaling(factor: float) -> FloatArray:
 def pyramid_level(scale: FloatArray) -> NDArray[np.int64]:
     """Return from which level to sample, [N], for so many crop pixels to an image pixel, [N]."""
     return np.clip(np.floor(-np.log2(scale)), 0, PYRAMID_LEVELS - 1).astype(np.int64)
-
-
-def decoded_region(
-    image: ImageArray, touched_px: FloatArray, level: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """
-    Gamma-decode the part of the image that a crop touches, at a level of the pyramid.
-
-    Returns
-    -------
-    The part's upper left pixel [2] at that level, and the part [h, w, 3] in linear light.
-    """
-    limit = np.array(image.shape[1::-1]) // 2**level
-    touched_px = np.clip(np.nan_to_num(touched_px), -FARTHEST_PX, FARTHEST_PX)
-    low = np.clip(np.floor(touched_px.min(axis=0)).astype(np.int64) - 1, 0, limit)
-    high = np.clip(np.ceil(touched_px.max(axis=0)).astype(np.int64) + 2, 0, limit)
-    if (high <= low).any():
-        return low, np.zeros((0, 0, 3), np.float32)
-    return low, decoded(image, low, high, level)
 
 
 def decoded(

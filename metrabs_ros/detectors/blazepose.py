@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.crop.circles import Circles
+from metrabs_ros.crop.light import corner_aligned_scaling
+from metrabs_ros.crop.sampling import halved_part
 from metrabs_ros.engines.openvino import OpenVinoEngine
 from metrabs_ros.models.blazepose import sigmoid
 
@@ -255,20 +257,18 @@ def _starts(length_px: int, side_px: int) -> list[int]:
 
 
 def _network_input(image: ImageArray, tile: Tile) -> NDArray[np.float32]:
-    """Scale a tile to the network's input [224, 224, 3], from -1 to 1."""
-    left, top = max(tile.left_px, 0), max(tile.top_px, 0)
-    part = image[top : tile.top_px + tile.side_px, left : tile.left_px + tile.side_px]
-    height, width = part.shape[:2]
-    if (height, width) != (tile.side_px, tile.side_px):
-        before_y, before_x = top - tile.top_px, left - tile.left_px
-        after_y, after_x = tile.side_px - height - before_y, tile.side_px - width - before_x
-        part = np.pad(part, ((before_y, after_y), (before_x, after_x), (0, 0)))
-    shrinks = tile.side_px > INPUT_PX
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    # A view of a message may have its channels in any order.
-    part = np.ascontiguousarray(part)
-    resized = cv2.resize(part, (INPUT_PX, INPUT_PX), interpolation=interpolation)
-    return resized.astype(np.float32) / 127.5 - 1
+    """Scale a tile to the network's input [224, 224, 3], from -1 to 1, black beyond the image."""
+    factor = tile.side_px / INPUT_PX
+    level = max(0, int(np.log2(factor)))
+    ends_px = np.array([[tile.left_px, tile.top_px]]) + np.array([[0], [tile.side_px - 1]])
+    low_px, part = halved_part(image, ends_px, level)
+    to_image = corner_aligned_scaling(factor)
+    to_image[:2, 2] += tile.left_px, tile.top_px
+    to_part = corner_aligned_scaling(0.5**level) @ to_image
+    to_part[:2, 2] -= low_px
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    resized = cv2.warpAffine(part, to_part[:2], (INPUT_PX, INPUT_PX), flags=flags)
+    return np.asarray(resized, np.float32) / 127.5 - 1
 
 
-_NOTHING = Detections(Circles(np.zeros((0, 2)), np.zeros((0, 2))), np.zeros(0))
+_NOTHING = Detections(Circles.none(), np.zeros(0))

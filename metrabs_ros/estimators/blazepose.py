@@ -26,7 +26,7 @@ from metrabs_ros.engines.choice import Choice
 from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.models.blazepose import BlazePoseLandmarks
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
-from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence
+from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence, shadows
 from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
 
 DETECTOR_THRESHOLD = 0.4
@@ -81,7 +81,8 @@ class Sighting:
         """Return those who are people, each of them once, with a pose that a body can take."""
         people, tilt_degrees = self.people, self.circles.tilt_degrees(camera)
         believed = self.select(convincing(people, tilt_degrees) & believable(people))
-        return believed.select(distinct(believed.people, believed.people.confidence))
+        once = believed.select(distinct(believed.people, believed.people.confidence))
+        return once.select(~shadows(once.people, once.people.confidence))
 
 
 class BlazePoseEstimator(PoseEstimator):
@@ -261,6 +262,8 @@ class BlazePoseEstimator(PoseEstimator):
         N people in the camera's frame, in the network's own skeleton, the improbable ones
         included.
         """
+        if not len(circles):
+            return Sighting(People.nobody(self.skeleton), circles)
         starts = range(internal_batch_size, len(circles), internal_batch_size)
         batches = np.array_split(np.arange(len(circles)), starts)
         return Sighting.concatenate(

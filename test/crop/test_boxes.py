@@ -24,8 +24,9 @@ def test_the_boxs_centre_is_the_crops_and_it_fills_the_crop(camera, corner, size
     rays = camera.unproject(boxes[:, :2] + offsets * boxes[:, 2:])
     seen = rays @ virtual.rotation[0].T @ virtual.intrinsic_matrix[0].T
     centre, top, bottom, left, right = seen[:, :2] / seen[:, 2:]
-    # Five fixed-point steps leave strong lenses a little distorted.
-    np.testing.assert_allclose(centre, (128, 128), atol=1.5)
+    # Five fixed-point steps leave strong lenses a little distorted: a fifth of an image pixel,
+    # which small boxes show enlarged.
+    np.testing.assert_allclose(centre, (128, 128), atol=1 + 0.2 * 256 / max(size))
     sides = np.linalg.norm(top - bottom), np.linalg.norm(left - right)
     np.testing.assert_allclose(max(sides), 256, rtol=0.02)
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from strategies import IMAGE_SHAPE
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import IMAGE_SHAPE, cameras
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
-from metrabs_ros.crop.sampling import sample_crops
+from metrabs_ros.crop.sampling import between_blocks, sample_crops, source_of_blocks
 
+FISHEYE = Camera(
+    np.array([[600.0, 0, 960], [0, 600, 540], [0, 0, 1]]),
+    np.array([-0.02, 0.005, -0.002, 0.0003]),
+    fisheye=True,
+)
 K = np.array([[800.0, 0, 320], [0, 800, 240], [0, 0, 1]])
 
 
@@ -22,14 +29,31 @@ def test_crop_without_turn_or_zoom_is_a_part_of_the_image(street):
     np.testing.assert_allclose(crop, expected, atol=0.005)
 
 
-def test_light_is_averaged_not_code_values():
+def test_what_is_finer_than_the_crop_is_averaged():
     image = np.zeros((1024, 1024, 3), np.uint8)
     image[(np.indices((1024, 1024)).sum(axis=0) % 2) == 0] = 255
     camera = Camera.from_fov(55, image.shape)
     circle = Circles(np.array([[512.0, 512]]), np.array([[512.0, 512 - 400]]))
     virtual = virtual_cameras_on_circles(circle, camera, side_px=128, margin=1.25)
     crop = sample_crops(image, camera, virtual)[0]
-    np.testing.assert_allclose(crop[20:-20, 20:-20], 0.5 ** (1 / 2.2), atol=0.02)
+    np.testing.assert_allclose(crop[20:-20, 20:-20], 0.5, atol=0.005)
+
+
+@given(
+    st.one_of(cameras(), st.just(FISHEYE)),
+    st.tuples(st.floats(300, 1600), st.floats(200, 900)),
+    st.floats(30, 400),
+)
+def test_between_the_middles_of_blocks_hardly_anything_bends(camera, centre_px, radius_px):
+    circle = Circles(np.array([centre_px]), np.array([centre_px]) - (0, radius_px))
+    virtual = virtual_cameras_on_circles(circle, camera, side_px=256, margin=1.25)
+    middles_px = source_of_blocks(camera, virtual, 256)[0]
+    source_px = between_blocks(middles_px.astype(np.float32), 256)
+    pixels = np.stack(np.meshgrid(np.arange(256.0), np.arange(256.0)), axis=-1)
+    exact_px = virtual.to_image(pixels.reshape(1, -1, 2), camera).reshape(256, 256, 2)
+    seen = np.all((exact_px > 0) & (exact_px < IMAGE_SHAPE[::-1]), axis=-1)
+    in_crop_px = virtual.scale[0] * np.abs(source_px - exact_px)[seen]
+    assert in_crop_px.max(initial=0) < 0.1
 
 
 def test_antialiasing_keeps_the_picture_and_takes_the_noise(street):
