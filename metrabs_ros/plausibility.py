@@ -20,6 +20,9 @@ FRAGMENT_INSIDE = 0.8
 FRAGMENT_SIZE = 0.6
 """A pose so much inside of another's box and so much smaller than it is seen as a part of it."""
 
+SHADOW_INSIDE = 0.6
+"""Who is so much inside of somebody's box may be the same, looked at askew."""
+
 BONES_MM = {
     frozenset({'hip', 'kne'}): 430.0,
     frozenset({'kne', 'ank'}): 420.0,
@@ -120,17 +123,31 @@ def distinct(people: People, priority: FloatArray) -> BoolArray:
     kept = np.zeros(len(people), bool)
     for i in np.argsort(-priority, kind='stable'):
         kept[i] = not (same[i] & kept).any()
-    return kept & ~(_fragments(people.boxes_px) & kept).any(axis=1)
+    area_px2 = people.boxes_px[:, 2:4].prod(axis=-1)
+    smaller = area_px2[:, None] < FRAGMENT_SIZE * area_px2
+    fragment = (_inside(people.boxes_px) > FRAGMENT_INSIDE) & smaller
+    return kept & ~(fragment & kept).any(axis=1)
 
 
-def _fragments(boxes_px: FloatArray) -> BoolArray:
-    """Tell of each box whether it is a fragment of each other one, [N, N]."""
+def shadows(people: People, priority: FloatArray) -> BoolArray:
+    """
+    Tell who may be but somebody else, looked at askew, [N].
+
+    That is who is mostly inside of the box of somebody with a larger priority [N], unless the
+    networks are sure.
+    """
+    unsure = people.confidence < CONVINCING_UNUSUAL
+    behind = (_inside(people.boxes_px) > SHADOW_INSIDE) & (priority[:, None] < priority)
+    return unsure & behind.any(axis=1)
+
+
+def _inside(boxes_px: FloatArray) -> FloatArray:
+    """Return how much of each box is within each other one, [N, N], from 0 to 1."""
     low, high = boxes_px[:, :2], boxes_px[:, :2] + boxes_px[:, 2:4]
     overlap = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
     shared_px2 = np.clip(overlap, 0, None).prod(axis=-1)
     area_px2 = np.maximum(boxes_px[:, 2:4].prod(axis=-1), 1e-9)
-    inside = shared_px2 > FRAGMENT_INSIDE * area_px2[:, None]
-    return inside & (area_px2[:, None] < FRAGMENT_SIZE * area_px2[None])
+    return shared_px2 / area_px2[:, None]
 
 
 def plausible_poses(poses: Poses, skeleton: Skeleton) -> NDArray[np.intp]:

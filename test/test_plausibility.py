@@ -22,6 +22,7 @@ from metrabs_ros.plausibility import (
     plausible_poses,
     pose_similarity,
     scale_aligned,
+    shadows,
 )
 from metrabs_ros.skeleton import BLAZEPOSE_33, Skeleton
 
@@ -89,10 +90,18 @@ def test_a_fragment_within_a_person_is_dropped():
     assert distinct(people, np.array([0.5, 0.9])).tolist() == [True, False]
 
 
+def test_who_is_within_somebody_elses_box_must_be_sure():
+    people = people_at((0, 0, 3000), (150, 100, 3300))
+    for confidence, seen in ((0.5, [False, True]), (0.9, [False, False])):
+        both = changed(people, confidence=np.array([0.95, confidence]))
+        assert shadows(both, both.confidence).tolist() == seen
+
+
 def test_nobody_is_no_trouble():
     nobody = People.nobody(BLAZEPOSE_33)
     assert believable(nobody).shape == distinct(nobody, nobody.confidence).shape == (0,)
     assert convincing(nobody, np.zeros(0)).shape == (0,)
+    assert shadows(nobody, nobody.confidence).shape == (0,)
 
 
 def poses_of(people, augmentations=1):

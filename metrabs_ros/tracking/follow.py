@@ -9,28 +9,28 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.crop.circles import Circles
 from metrabs_ros.detectors.blazepose import (
     SMALLEST_TILE_PX,
     Detections,
     Tile,
-    all_tiles,
     guess_neighbours,
     square_iou,
 )
 from metrabs_ros.estimator import Options, View
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator, Sighting
 from metrabs_ros.people import UNKNOWN_ID, People
-from metrabs_ros.plausibility import believable, convincing, distinct
-from metrabs_ros.tracking.changes import Changes
+from metrabs_ros.plausibility import believable, convincing, distinct, shadows
+from metrabs_ros.tracking.search import Allowance, TileSearch
 from metrabs_ros.tracking.shot import Shot
 
 LEAST_PRESENCE = 0.5
 KNOWN_IOU = 0.6
-FRAMES_PER_GUESS = 2
 CANDIDATES_PER_FRAME = 3
-TILES_PER_FRAME, TILES_WHEN_ALL_CHANGES = 2, 4
+TURN_S = 0.1
+"""Frames share what is searched in a turn if there are several in so long; none has more."""
+GUESSES_PER_TURN = 0.5
 LOOKS_AT_LOST = 2
 LOST_TILE = 3.0
 """How many times the radius of a lost person's circle the tile is that is searched for them."""
@@ -52,8 +52,8 @@ class PeopleFollower:
     Finds people in a stream of images, on a budget.
 
     Known people are looked at where they are expected.  New ones are searched for in a few tiles
-    of each frame: where somebody was lost, where a still camera's image has changed, and in turn
-    everywhere.
+    ten times a second, or in each frame where frames are rarer: where somebody was lost, where a
+    still camera's image has changed, and in turn everywhere.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class PeopleFollower:
     options
         How to search for new ones; may be replaced from one image to the next.
     detect_interval
-        In how many frames to search everywhere; 0 for two tiles a frame, four where everything
+        In how many frames to search everywhere; 0 for 20 tiles a second, 40 where everything
         changes.
     """
 
@@ -82,10 +82,8 @@ class PeopleFollower:
         """Search everywhere in the next image."""
         self._known: dict[int, Known] = {}
         self._found: Sighting | None = None
-        self._changes = Changes()
-        self._tiles: list[Tile] = []
-        self._turn = 0
-        self._frames = 0
+        self._guesses_due, self._guesses_made = Allowance(), 0
+        self._stamp_s = -np.inf
         self._image_shape: tuple[int, ...] = ()
 
     def __call__(self, shot: Shot, expected: People | None) -> People:
@@ -95,21 +93,27 @@ class PeopleFollower:
             self.forget()
             self._image_shape = image.shape
             expected = None
-            self._tiles = spread_out(all_tiles(image.shape))
+            self._tiles = TileSearch(image.shape)
         ids, circles = self._expected_circles(expected)
+        turns = self._turns_until(shot.stamp_s)
         # The two networks run side by side.
         detections = self._search.submit(
-            self._estimator.detect, image, self._tiles_of_this_turn(shot, expected), self.options
+            self._estimator.detect,
+            image,
+            self._tiles_to_search(image, expected, turns),
+            self.options,
         )
         followed = self._follow(shot.view, ids, circles)
-        candidates = Detections.concatenate([detections.result(), self._beside(followed)])
+        candidates = Detections.concatenate([detections.result(), self._beside(followed, turns)])
         found = self._meet(shot.view, candidates, followed)
         together = Sighting.concatenate([followed, found])
         # Who is known already stays; of two known ones the longer known.
         known_since = -followed.people.ids.astype(np.float64)
         newcomers = found.people.confidence + known_since.min(initial=0) - 2
         seniority = np.concatenate([known_since, newcomers])
-        self._found = together.select(distinct(together.people, seniority))
+        kept = distinct(together.people, seniority)
+        is_new = np.arange(len(seniority)) >= len(known_since)
+        self._found = together.select(kept & ~(is_new & shadows(together.people, seniority)))
         return self._found.people
 
     def recognise(self, ids: NDArray[np.int64]) -> None:
@@ -131,7 +135,7 @@ class PeopleFollower:
         """Return whom to look at, and where."""
         if expected is None:
             self._known = {}
-            return np.zeros(0, np.int64), Circles(np.zeros((0, 2)), np.zeros((0, 2)))
+            return np.zeros(0, np.int64), Circles.none()
         ids = expected.ids.tolist()
         # Others have been lost for too long.
         self._known = {who: self._known[who] for who in ids if who in self._known}
@@ -176,40 +180,39 @@ class PeopleFollower:
             candidates = candidates.select(surest)
         return self._estimator.believe(view.image, view.camera, candidates)
 
-    def _beside(self, followed: Sighting) -> Detections:
+    def _turns_until(self, stamp_s: float) -> float:
+        """Return how much of a turn it is since the last frame, from 0 to 1."""
+        step_s, self._stamp_s = stamp_s - self._stamp_s, stamp_s
+        # Stamps that stand still tell nothing.
+        return min(step_s / TURN_S, 1.0) if step_s > 0 else 1.0
+
+    def _beside(self, followed: Sighting, turns: float) -> Detections:
         """Guess that somebody is beside one of the followed, each time beside another one."""
-        self._frames += 1
-        turn, rest = divmod(self._frames, FRAMES_PER_GUESS)
-        count = len(followed.people) if rest == 0 else 0
-        who = np.array([turn // 2 % count] if count else [], int)
-        return guess_neighbours(followed.circles.select(who), side=(-1) ** turn)
+        count = len(followed.people)
+        guesses = min(self._guesses_due.take(GUESSES_PER_TURN * turns), count)
+        self._guesses_made += guesses
+        # To one side of everybody, then to the other.
+        past, who = divmod(self._guesses_made, max(count, 1))
+        return guess_neighbours(
+            followed.circles.select(np.array([who] * guesses, int)), (-1) ** past
+        )
 
-    def _tiles_of_this_turn(self, shot: Shot, expected: People | None) -> list[Tile]:
-        boxes_px = np.zeros((0, 4)) if expected is None else expected.boxes_px
-        changed = self._changes(shot.view.image, boxes_px)
+    def _tiles_to_search(
+        self, image: ImageArray, expected: People | None, turns: float
+    ) -> list[Tile]:
         if expected is None:
-            return self._tiles
+            return self._tiles.everywhere(image)
         if self.detect_interval:
-            return self._next_tiles(-(-len(self._tiles) // self.detect_interval))
-        if changed is None:
-            return self._next_tiles(TILES_WHEN_ALL_CHANGES)
-        chosen = self._tiles_of_lost(expected)[:1]
-        # One after the other: the largest may be a tree in the wind.
-        chosen += changed[self._frames % min(len(changed), 3) :][:1] if changed else []
-        return chosen + self._next_tiles(max(1, TILES_PER_FRAME - len(chosen)))
-
-    def _next_tiles(self, count: int) -> list[Tile]:
-        count = min(count, len(self._tiles))
-        turn = [self._tiles[(self._turn + i) % len(self._tiles)] for i in range(count)]
-        self._turn = (self._turn + count) % len(self._tiles)
-        return turn
+            return self._tiles.share(image, self.detect_interval)
+        return self._tiles.promising(
+            image, expected.boxes_px, self._tiles_of_lost(expected), turns
+        )
 
     def _tiles_of_lost(self, expected: People) -> list[Tile]:
-        """Return a tile around each of those whom the last frame missed, one after the other."""
+        """Return a tile around each of those whom the last frame missed."""
         lost = ~expected.seen & expected.in_view.any(axis=1)
         which = [i for i in np.flatnonzero(lost).tolist() if int(expected.ids[i]) in self._known]
-        turn = np.roll(np.array(which, np.intp), -self._frames)
-        circles = self._moved_circles(expected, turn.tolist())
+        circles = self._moved_circles(expected, which)
         limit_px = np.array(self._image_shape[1::-1])
         # Of somebody at the edge a part is in view, though the middle may not be.
         centre_px = np.clip(circles.centre_px, 0, limit_px - 1)
@@ -219,10 +222,3 @@ class PeopleFollower:
             Tile(round(left), round(top), round(side))
             for (left, top), side in zip(corner_px.tolist(), side_px.tolist())
         ]
-
-
-def spread_out(tiles: list[Tile]) -> list[Tile]:
-    """Order tiles so that those in a row lie far apart and each size has its turn early."""
-    # The golden ratio's multiples, modulo 1, fill an interval evenly at every length.
-    turns = np.argsort((np.arange(len(tiles)) * 0.6180339887498949) % 1, kind='stable')
-    return [tiles[i] for i in turns]

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.detectors.blazepose import all_tiles
 from metrabs_ros.estimator import Options
-from metrabs_ros.tracking.follow import PeopleFollower, spread_out
+from metrabs_ros.tracking.follow import PeopleFollower
 from metrabs_ros.tracking.stream import PeopleStream
 from metrabs_ros.tracking.tracker import Tracker
 
@@ -25,13 +24,14 @@ def panned(street, shift_px):
 class Stream:
     """Images at a steady rate."""
 
-    def __init__(self, model, detect_interval=0):
+    def __init__(self, model, detect_interval=0, rate_hz=RATE_HZ):
         self.people = PeopleStream(PeopleFollower(model, Options(), detect_interval), Tracker())
         self.frames = 0
+        self.rate_hz = rate_hz
 
     def __call__(self, image, camera=CAMERA):
         self.frames += 1
-        return self.people(image, camera, self.frames / RATE_HZ)
+        return self.people(image, camera, self.frames / self.rate_hz)
 
 
 def test_ids_stay_with_the_people_while_the_camera_pans(model, street):
@@ -85,31 +85,58 @@ def test_another_image_size_starts_anew(model, street, player):
     assert len(follow(player, Camera.from_fov(55, player.shape))) == 1
 
 
-def test_tiles_in_a_row_lie_far_apart():
-    tiles = all_tiles((576, 768))
-    order = spread_out(tiles)
-    assert sorted(order, key=tiles.index) == tiles
-    sizes = [tile.side_px for tile in order[:12]]
-    assert len(set(sizes)) >= 2
-    places = np.array([(tile.left_px, tile.top_px) for tile in order])
-    assert np.linalg.norm(np.diff(places, axis=0), axis=-1).mean() > 150
-
-
+@pytest.mark.parametrize('rate_hz', [10.0, 30.0])
 @pytest.mark.parametrize(
     'box_px', [(331, 218, 38, 87), (623, 125, 21, 68), (41, 177, 20, 70), (536, 251, 46, 96)]
 )
-def test_who_comes_into_view_is_discovered_within_half_a_second(model, street, box_px):
+def test_who_comes_into_view_is_discovered_within_half_a_second(model, street, box_px, rate_hz):
     left, top, width, height = box_px
     somewhere = (slice(top - 5, top + height + 5), slice(left - 5, left + width + 5))
     empty = street.copy()
     empty[somewhere] = np.median(street[somewhere], axis=(0, 1))
-    follow = Stream(model)
+    follow = Stream(model, rate_hz=rate_hz)
     for _ in range(12):
         assert not sees(follow(empty), box_px)
     frame = 1
     while not sees(follow(street), box_px):
         frame += 1
-        assert frame / RATE_HZ <= 0.5
+        assert frame / rate_hz <= 0.5
+
+
+@pytest.fixture
+def searched(model, monkeypatch):
+    """Give the tiles searched so far."""
+    tiles = []
+    detect = model.detect
+
+    def note(image, chosen, options):
+        tiles.extend(chosen)
+        return detect(image, chosen, options)
+
+    monkeypatch.setattr(model, 'detect', note)
+    return tiles
+
+
+@pytest.mark.parametrize('rate_hz', [10.0, 12.5, 30.0])
+def test_a_quick_camera_is_not_searched_more_than_one_with_10_frames_a_second(
+    model, searched, rate_hz
+):
+    follow, nobody = Stream(model, rate_hz=rate_hz), np.full((480, 640, 3), 90, np.uint8)
+    follow(nobody)
+    searched.clear()
+    for _ in range(round(rate_hz)):
+        follow(nobody)
+    assert len(searched) == pytest.approx(20, abs=1)
+    assert len(set(searched)) == len(searched)
+
+
+def test_where_stamps_stand_still_each_frame_is_searched(model, searched):
+    follow, nobody = Stream(model, rate_hz=np.inf), np.full((480, 640, 3), 90, np.uint8)
+    follow(nobody)
+    searched.clear()
+    for _ in range(5):
+        follow(nobody)
+    assert len(searched) == 10
 
 
 def test_who_is_lost_at_the_edge_or_next_to_the_camera_is_searched_for(model, player):
