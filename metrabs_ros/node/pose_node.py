@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -47,6 +48,12 @@ PUBLISHING_S = 0.2
 WARM_UP_SHAPE = (240, 320, 3)
 IN_VAIN = (WeightsError, ValueError, ImportError, OSError)
 """What loading a model may end with."""
+SWITCH_INTERVAL_S = 0.0005
+"""
+How long the thread that receives may keep the one that works waiting for the interpreter.
+
+That one asks for it a hundred times a frame, between calls that need none.
+"""
 
 
 class PoseNode(LifecycleNode):
@@ -354,6 +361,7 @@ def _options(current: Settings) -> Options:
 
 def run() -> int:
     """Run the node until it is told to end; return the exit status."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with lifetime.ros():
         # Before all else: an executor cannot be made once a signal has come.
         executor = SingleThreadedExecutor()
