@@ -29,6 +29,20 @@ def pyramid_level(scale: FloatArray) -> NDArray[np.int64]:
     return np.clip(np.floor(-np.log2(scale)), 0, PYRAMID_LEVELS - 1).astype(np.int64)
 
 
+def cut_out(
+    image: ImageArray, low: NDArray[np.int64], high: NDArray[np.int64], level: int
+) -> ImageArray:
+    """Return a part of an image, [h, w, 3], uint8, given as for `decoded`."""
+    (left, top), (right, bottom) = (low << level).tolist(), (high << level).tolist()
+    part = image[top:bottom, left:right]
+    if part.strides[2] < 0:
+        import cv2
+
+        # A message's channels in reverse: a copy of such a view takes several times as long.
+        return np.asarray(cv2.cvtColor(part[..., ::-1], cv2.COLOR_BGR2RGB), np.uint8)
+    return np.ascontiguousarray(part)
+
+
 def decoded(
     image: ImageArray, low: NDArray[np.int64], high: NDArray[np.int64], level: int
 ) -> NDArray[np.float32]:
@@ -50,8 +64,7 @@ def decoded(
     """
     import cv2
 
-    (left, top), (right, bottom) = (low << level).tolist(), (high << level).tolist()
-    light = cv2.LUT(np.ascontiguousarray(image[top:bottom, left:right]), _DECODED)
+    light = cv2.LUT(cut_out(image, low, high, level), _DECODED)
     for _ in range(level):
         half = (light.shape[1] // 2, light.shape[0] // 2)
         light = cv2.resize(light, half, interpolation=cv2.INTER_AREA)

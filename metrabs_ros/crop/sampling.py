@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.light import THREADS, corner_aligned_scaling, pyramid_level
+from metrabs_ros.crop.light import THREADS, corner_aligned_scaling, cut_out, pyramid_level
 from metrabs_ros.crop.virtual import VirtualCameras
 
 BLOCK_PX = 8
@@ -123,9 +123,7 @@ def halved_part(
     low_px, high_px = np.clip(low_px, 0, limit_px), np.clip(high_px, 0, limit_px)
     if (high_px <= low_px).any():
         return low_px, _BLACK
-    (left, top), (right, bottom) = (low_px << level).tolist(), (high_px << level).tolist()
-    # A view of a message may have its channels in any order.
-    part = np.ascontiguousarray(image[top:bottom, left:right])
+    part = cut_out(image, low_px, high_px, level)
     for _ in range(level):
         half = (part.shape[1] // 2, part.shape[0] // 2)
         part = np.asarray(cv2.resize(part, half, interpolation=cv2.INTER_AREA), np.uint8)

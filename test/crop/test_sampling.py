@@ -92,6 +92,18 @@ def test_crop_beyond_the_image_is_black():
     assert not sample_crops(image, camera, virtual).any()
 
 
+def test_a_view_of_an_image_is_sampled_like_the_image(street):
+    camera = Camera.from_fov(55, street.shape)
+    circles = Circles(np.array([[384.0, 288], [10, 300]]), np.array([[400.0, 188], [10, 0]]))
+    virtual = virtual_cameras_on_circles(circles, camera, side_px=128, margin=1.25)
+    views = [np.ascontiguousarray(street[..., ::-1])[..., ::-1], street[::-1].copy()[::-1]]
+    wide = np.dstack([street, street[..., :1]])[..., :3]
+    for view in (*views, wide):
+        np.testing.assert_array_equal(
+            sample_crops(view, camera, virtual), sample_crops(street, camera, virtual)
+        )
+
+
 def test_mirrored_crop_is_the_mirror_image(street):
     camera = Camera.from_fov(55, street.shape)
     circle = Circles(np.array([[384.0, 288]]), np.array([[400.0, 188]]))
