@@ -22,6 +22,7 @@ FRAGMENT_SIZE = 0.6
 
 SHADOW_INSIDE = 0.6
 """Who is so much inside of somebody's box may be the same, looked at askew."""
+AS_CONVINCING = 0.75
 
 BONES_MM = {
     frozenset({'hip', 'kne'}): 430.0,
@@ -106,7 +107,7 @@ def distinct(people: People, priority: FloatArray) -> BoolArray:
     Tell who is left when everybody is kept only once, [N].
 
     Two poses are one person's if they nearly coincide in the image, or if one is a small fragment
-    within the other's box.
+    within the other's box, and that one is convincing.
 
     Parameters
     ----------
@@ -126,19 +127,31 @@ def distinct(people: People, priority: FloatArray) -> BoolArray:
     area_px2 = people.boxes_px[:, 2:4].prod(axis=-1)
     smaller = area_px2[:, None] < FRAGMENT_SIZE * area_px2
     fragment = (_inside(people.boxes_px) > FRAGMENT_INSIDE) & smaller
-    return kept & ~(fragment & kept).any(axis=1)
+    # Who is nobody has no parts.
+    whole = kept & (people.confidence > CONVINCING_USUAL)
+    return kept & ~(fragment & whole).any(axis=1)
 
 
-def shadows(people: People, priority: FloatArray) -> BoolArray:
+def shadows(people: People, parts: BoolArray, priority: FloatArray) -> BoolArray:
     """
-    Tell who may be but somebody else, looked at askew, [N].
+    Tell who may be but somebody else, looked at askew or in part, [N].
 
-    That is who is mostly inside of the box of somebody with a larger priority [N], unless the
-    networks are sure.
+    That is who is mostly inside of the box of somebody with a larger priority, or small where
+    somebody's body reaches who is about as convincing, unless the networks are sure.
+
+    Parameters
+    ----------
+    people
+        N people.
+    parts
+        [N, N], whose circle is that of a part of whose body, by `Circles.parts`.
+    priority
+        [N].
     """
-    unsure = people.confidence < CONVINCING_UNUSUAL
-    behind = (_inside(people.boxes_px) > SHADOW_INSIDE) & (priority[:, None] < priority)
-    return unsure & behind.any(axis=1)
+    confidence = people.confidence
+    part = parts & (confidence > AS_CONVINCING * confidence[:, None])
+    askew = (_inside(people.boxes_px) > SHADOW_INSIDE) & (priority[:, None] < priority)
+    return (confidence < CONVINCING_UNUSUAL) & (part | askew).any(axis=1)
 
 
 def _inside(boxes_px: FloatArray) -> FloatArray:

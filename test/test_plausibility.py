@@ -26,6 +26,8 @@ from metrabs_ros.plausibility import (
 )
 from metrabs_ros.skeleton import BLAZEPOSE_33, Skeleton
 
+NO_PARTS = np.zeros((2, 2), bool)
+
 
 def changed(people, **arrays):
     return dataclasses.replace(people, **arrays)
@@ -90,18 +92,31 @@ def test_a_fragment_within_a_person_is_dropped():
     assert distinct(people, np.array([0.5, 0.9])).tolist() == [True, False]
 
 
+def test_who_is_hardly_there_swallows_nobody():
+    people = changed(people_at((0, 0, 3000), (0, -300, 9000)), confidence=np.array([0.06, 0.9]))
+    assert distinct(people, people.confidence)[1]
+
+
 def test_who_is_within_somebody_elses_box_must_be_sure():
     people = people_at((0, 0, 3000), (150, 100, 3300))
     for confidence, seen in ((0.5, [False, True]), (0.9, [False, False])):
         both = changed(people, confidence=np.array([0.95, confidence]))
-        assert shadows(both, both.confidence).tolist() == seen
+        assert shadows(both, NO_PARTS, both.confidence).tolist() == seen
+
+
+def test_who_is_small_where_somebody_elses_body_reaches_must_be_sure():
+    people = people_at((0, 0, 3000), (900, 0, 3000))
+    second_of_first = np.array([[False, False], [True, False]])
+    for confidence, seen in ((0.5, [False, True]), (0.9, [False, False])):
+        both = changed(people, confidence=np.array([0.95, confidence]))
+        assert shadows(both, second_of_first, both.confidence).tolist() == seen
 
 
 def test_nobody_is_no_trouble():
     nobody = People.nobody(BLAZEPOSE_33)
     assert believable(nobody).shape == distinct(nobody, nobody.confidence).shape == (0,)
     assert convincing(nobody, np.zeros(0)).shape == (0,)
-    assert shadows(nobody, nobody.confidence).shape == (0,)
+    assert shadows(nobody, np.zeros((0, 0), bool), nobody.confidence).shape == (0,)
 
 
 def poses_of(people, augmentations=1):

@@ -13,6 +13,8 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.virtual import VirtualCameras, look_at, project_rays
 
+PART_SIZE = 0.55
+
 
 @dataclasses.dataclass(frozen=True)
 class Circles:
@@ -80,6 +82,13 @@ class Circles:
         centre_px = boxes[:, :2] + boxes[:, 2:4] / 2
         radius_px = boxes[:, 2:4].max(axis=1, keepdims=True) / 2
         return cls(centre_px, centre_px + radius_px * up_in_image(centre_px, camera))
+
+    def parts(self) -> NDArray[np.bool_]:
+        """Tell of each circle if it lies within each other one and is much smaller, [N, N]."""
+        radius_px = self.radius_px
+        apart_px = np.linalg.norm(self.centre_px[:, None] - self.centre_px[None], axis=-1)
+        within = apart_px + radius_px[:, None] / 2 < radius_px
+        return within & (radius_px[:, None] < PART_SIZE * radius_px)
 
     def in_image(self, virtual: VirtualCameras, camera: Camera) -> Circles:
         """Take circles in the pixels of crops, one a crop, to the real camera's image."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.absolute import absolute_points, full_perspective
-from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
 from metrabs_ros.crop.sampling import sample_crops
@@ -82,7 +82,11 @@ class Sighting:
         people, tilt_degrees = self.people, self.circles.tilt_degrees(camera)
         believed = self.select(convincing(people, tilt_degrees) & believable(people))
         once = believed.select(distinct(believed.people, believed.people.confidence))
-        return once.select(~shadows(once.people, once.people.confidence))
+        return once.select(~once.shadows(once.people.confidence))
+
+    def shadows(self, priority: FloatArray) -> BoolArray:
+        """Tell who may be but somebody else of a larger priority [N]; see `plausibility`."""
+        return shadows(self.people, self.circles.parts(), priority)
 
 
 class BlazePoseEstimator(PoseEstimator):

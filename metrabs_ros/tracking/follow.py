@@ -21,7 +21,7 @@ from metrabs_ros.detectors.blazepose import (
 from metrabs_ros.estimator import Options, View
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator, Sighting
 from metrabs_ros.people import UNKNOWN_ID, People
-from metrabs_ros.plausibility import believable, convincing, distinct, shadows
+from metrabs_ros.plausibility import believable, convincing, distinct
 from metrabs_ros.tracking.search import Allowance, TileSearch
 from metrabs_ros.tracking.shot import Shot
 
@@ -113,7 +113,7 @@ class PeopleFollower:
         seniority = np.concatenate([known_since, newcomers])
         kept = distinct(together.people, seniority)
         is_new = np.arange(len(seniority)) >= len(known_since)
-        self._found = together.select(kept & ~(is_new & shadows(together.people, seniority)))
+        self._found = together.select(kept & ~(is_new & together.shadows(seniority)))
         return self._found.people
 
     def recognise(self, ids: NDArray[np.int64]) -> None:

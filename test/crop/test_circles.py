@@ -55,3 +55,12 @@ def test_up_in_the_image_is_up_where_the_camera_looks_along_it():
         world_up_vector=np.array([0, 0, -1.0]),
     )
     np.testing.assert_allclose(up_in_image(np.array([[320.0, 240]]), camera), [[0, -1]])
+
+
+def test_a_part_is_much_smaller_and_within():
+    centre_px = np.array([[300.0, 300], [320, 450], [320, 700], [310, 310]])
+    circles = Circles(centre_px, centre_px - np.array([[0, 200.0], [0, 60], [0, 60], [0, 190]]))
+    expected = np.zeros((4, 4), bool)
+    expected[1, (0, 3)] = True
+    np.testing.assert_array_equal(circles.parts(), expected)
+    assert Circles.none().parts().shape == (0, 0)

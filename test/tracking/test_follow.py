@@ -158,6 +158,12 @@ def test_who_is_lost_at_the_edge_or_next_to_the_camera_is_searched_for(model, pl
         moving(np.full_like(player, 90), camera)
 
 
+def test_of_two_men_neither_ones_trousers_are_a_third(model, office):
+    follow, camera = Stream(model), Camera.from_fov(55, office.shape)
+    for _ in range(40):
+        assert len(follow(office, camera)) == 2
+
+
 def sees(people, box_px):
     """Tell whether somebody is in the middle of a box."""
     centres_px = people.boxes_px[:, :2] + people.boxes_px[:, 2:] / 2
