@@ -23,6 +23,7 @@ FRAGMENT_SIZE = 0.6
 SHADOW_INSIDE = 0.6
 """Who is so much inside of somebody's box may be the same, looked at askew."""
 AS_CONVINCING = 0.75
+"""Whose confidence is more than this share of a part's is taken for the whole."""
 
 BONES_MM = {
     frozenset({'hip', 'kne'}): 430.0,

@@ -9,11 +9,10 @@ from torch.nn import functional
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera, distort_xy, equidistant_radius
-from metrabs_ros.crop.light import GAMMA, corner_aligned_scaling, pyramid_level
+from metrabs_ros.crop.light import FAR_OUTSIDE_PX, GAMMA, corner_aligned_scaling, pyramid_level
 from metrabs_ros.crop.picture import Picture, PixelArray, uploaded
 from metrabs_ros.crop.virtual import VirtualCameras
 
-FAR_OUTSIDE_PX = 1e6
 PIXELS_AT_ONCE = 1 << 24
 LOOKS_AT_A_SIDE = 17
 """Of so many places along each side of a crop it is found out beforehand what they show."""

@@ -12,6 +12,8 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 
 GAMMA = 2.2
 PYRAMID_LEVELS = 3
+FAR_OUTSIDE_PX = 1e6
+"""Nothing is looked at farther from the image than this."""
 THREADS = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), 'crops')
 """For work on one person each, most of it in libraries that let other threads run."""
 

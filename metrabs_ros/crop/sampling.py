@@ -8,12 +8,17 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.light import THREADS, corner_aligned_scaling, cut_out, pyramid_level
+from metrabs_ros.crop.light import (
+    FAR_OUTSIDE_PX,
+    THREADS,
+    corner_aligned_scaling,
+    cut_out,
+    pyramid_level,
+)
 from metrabs_ros.crop.virtual import VirtualCameras
 
 BLOCK_PX = 8
 """It is computed once in so many pixels of a crop, each way, what they show."""
-FARTHEST_PX = 1e6
 _NO_MAP = np.zeros(0, np.float32)
 _BLACK = np.zeros((1, 1, 3), np.uint8)
 
@@ -86,7 +91,7 @@ def source_of_blocks(camera: Camera, virtual: VirtualCameras, side_px: int) -> F
     to_sampled = corner_aligned_scaling(side_px / virtual.side_px)
     to_ray = np.linalg.inv(to_sampled @ virtual.intrinsic_matrix @ virtual.rotation)
     rays = points @ to_ray[:, None].swapaxes(-1, -2)
-    return np.clip(camera.project(1000 * rays), -FARTHEST_PX, FARTHEST_PX)
+    return np.clip(camera.project(1000 * rays), -FAR_OUTSIDE_PX, FAR_OUTSIDE_PX)
 
 
 def between_blocks(middles: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
