@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera, undistort_by_fixed_point
 from metrabs_ros.crop.virtual import VirtualCameras, look_at, project_rays
-
-SMALLEST_SCALE = 1e-12
-"""Boxes that need less are beyond all sense, and soon beyond all numbers."""
 
 
 def virtual_cameras_on_boxes(boxes_px: FloatArray, camera: Camera, side_px: int) -> VirtualCameras:
@@ -27,9 +24,9 @@ def virtual_cameras_on_boxes(boxes_px: FloatArray, camera: Camera, side_px: int)
 
     Returns
     -------
-    N virtual cameras, some of them not finite where a box lies beyond what the lens sees.
+    N virtual cameras, some of them not `usable` where a box lies beyond what the lens sees.
     """
-    # What overflows here is found by `can_look_at`.
+    # What overflows here is not usable.
     with np.errstate(all='ignore'):
         rays = _box_rays(boxes_px, camera)
         rotation = look_at(rays[:, 0], camera.up)
@@ -42,13 +39,6 @@ def virtual_cameras_on_boxes(boxes_px: FloatArray, camera: Camera, side_px: int)
         intrinsics[:, :2, :2] = camera.intrinsic_matrix[:2, :2] * scale[:, None, None]
     intrinsics[:, :2, 2] = side_px / 2
     return VirtualCameras(rotation, intrinsics, side_px, scale)
-
-
-def can_look_at(boxes_px: FloatArray, camera: Camera) -> BoolArray:
-    """Tell at which boxes [N, 4] a virtual camera can look, [N]."""
-    virtual = virtual_cameras_on_boxes(boxes_px, camera, side_px=1)
-    in_reach = (virtual.scale > SMALLEST_SCALE) & np.isfinite(virtual.scale)
-    return in_reach & np.isfinite(virtual.rotation).all(axis=(1, 2))
 
 
 def _box_rays(boxes_px: FloatArray, camera: Camera) -> FloatArray:

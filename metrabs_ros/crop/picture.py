@@ -122,7 +122,10 @@ class DevicePicture(Picture):
             image = image[..., ::-1]
         if min(image.strides) < 0:
             image = np.ascontiguousarray(image)
-        self._pixels = uploaded(image, device)
+        with warnings.catch_warnings():
+            # A message's memory is not to be written to, and nobody does.
+            warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
+            self._pixels = uploaded(image, device)
 
     def linear_light(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
         """Return parts of the image; see `Picture`."""
@@ -150,10 +153,7 @@ class DevicePicture(Picture):
 
 def uploaded(array: NDArray[Any], device: torch.device) -> Tensor:
     """Bring an array to a device; on a GPU, without waiting for what that does at the moment."""
-    with warnings.catch_warnings():
-        # A message's memory is not to be written to, and nobody does.
-        warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
-        tensor = torch.from_numpy(array)
+    tensor = torch.from_numpy(array)
     if device.type == 'cuda':
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.camera import Camera
+
+SMALLEST_SCALE = 1e-12
+"""What needs less, for a crop of one pixel, is beyond all sense, and soon beyond all numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,13 @@ class VirtualCameras:
         """Return the number of cameras."""
         return len(self.scale)
 
-    def select(self, which: slice) -> VirtualCameras:
+    @property
+    def usable(self) -> BoolArray:
+        """Which of them can look at anything, [N]."""
+        in_reach = (self.scale > self.side_px * SMALLEST_SCALE) & np.isfinite(self.scale)
+        return in_reach & np.isfinite(self.rotation).all(axis=(1, 2))
+
+    def select(self, which: slice | BoolArray) -> VirtualCameras:
         """Return some of the cameras."""
         return VirtualCameras(
             self.rotation[which], self.intrinsic_matrix[which], self.side_px, self.scale[which]
@@ -66,7 +74,7 @@ class VirtualCameras:
         """Rotate points [N, J, 3] of the virtual camera's frame to the real camera's."""
         return points @ self.rotation
 
-    def inside(self, points_px: FloatArray) -> NDArray[np.bool_]:
+    def inside(self, points_px: FloatArray) -> BoolArray:
         """Tell which crop pixels [N, J, 2] lie within the crop, [N, J]."""
         return np.all((points_px >= 0) & (points_px <= self.side_px - 1), axis=-1)
 

@@ -15,7 +15,7 @@ from metrabs_ros.absolute import absolute_points, full_perspective, weak_perspec
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.augmentation import Augmentations
-from metrabs_ros.crop.boxes import can_look_at, virtual_cameras_on_boxes
+from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
 from metrabs_ros.crop.exact_sampling import sample_crops
 from metrabs_ros.crop.picture import picture_on
 from metrabs_ros.crop.virtual import VirtualCameras
@@ -77,11 +77,13 @@ class MetrabsEstimator(PoseEstimator):
 
     def find_people_in(self, views: Sequence[View], options: Options) -> list[Poses]:
         """Find the people in several images, with one run of the network for all."""
-        found = []
-        for image, camera in views:
-            boxes = self._detector(image, camera, options)
-            found.append(boxes.select(can_look_at(boxes.boxes_px, camera)))
-        poses = self._poses(views, [boxes.boxes_px for boxes in found], options)
+        found, cameras = [], []
+        for view in views:
+            boxes = self._detector(view.image, view.camera, options)
+            virtual = self._virtual_cameras(boxes.boxes_px, view)
+            found.append(boxes.select(virtual.usable))
+            cameras.append(virtual.select(virtual.usable))
+        poses = self._poses(views, [boxes.boxes_px for boxes in found], cameras, options)
         poses = [dataclasses.replace(own, scores=boxes.scores) for own, boxes in zip(poses, found)]
         if options.suppress_implausible_poses:
             poses = [own.select(plausible_poses(own, self.skeleton)) for own in poses]
@@ -91,24 +93,28 @@ class MetrabsEstimator(PoseEstimator):
         self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
     ) -> list[Poses]:
         """Find the poses in boxes of several images, with one run of the network for all."""
-        for (_, camera), own in zip(views, boxes_px):
-            for box_px in own[~can_look_at(own, camera)]:
+        cameras = [self._virtual_cameras(own, view) for view, own in zip(views, boxes_px)]
+        for (_, camera), own, virtual in zip(views, boxes_px, cameras):
+            for box_px in own[~virtual.usable]:
                 raise ValueError(
                     f'boxes holds {box_px.tolist()}, to which no ray leads with intrinsic_matrix '
                     f'{camera.intrinsic_matrix.tolist()} and distortion_coeffs '
                     f'{camera.distortion_coeffs.tolist()}'
                 )
-        return self._poses(views, boxes_px, options)
+        return self._poses(views, boxes_px, cameras, options)
+
+    def _virtual_cameras(self, boxes_px: FloatArray, view: View) -> VirtualCameras:
+        return virtual_cameras_on_boxes(boxes_px, view.camera, self._config.side_px)
 
     def _poses(
-        self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
+        self,
+        views: Sequence[View],
+        boxes_px: Sequence[FloatArray],
+        cameras: Sequence[VirtualCameras],
+        options: Options,
     ) -> list[Poses]:
-        """Return the poses of the people in boxes [N, 4] of each view."""
+        """Return the poses of the people in boxes [N, 4] of each view, at which cameras look."""
         augmentations = Augmentations.spread(options.num_aug)
-        cameras = [
-            virtual_cameras_on_boxes(own, view.camera, self._config.side_px)
-            for view, own in zip(views, boxes_px)
-        ]
         virtual = [augmentations.of(own) for own in cameras]
         image_points_px, metric_points_mm = self._points(views, virtual, augmentations, options)
         joints_mm = self._absolute_joints(
