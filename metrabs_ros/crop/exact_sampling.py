@@ -18,6 +18,7 @@ LOOKS_AT_A_SIDE = 17
 """Of so many places along each side of a crop it is found out beforehand what they show."""
 
 
+@torch.inference_mode()
 def sample_crops(
     picture: Picture,
     camera: Camera,
@@ -78,6 +79,8 @@ def _sample_people(
     levels = pyramid_level(virtual.scale * antialias_factor)
     exponents = uploaded(np.resize(gamma / GAMMA, len(crops)).astype(np.float32), crops.device)
 
+    # Each thread has a mode of its own.
+    @torch.inference_mode()
     def sample(batch: PixelArray, level: int) -> None:
         rows = _as_slice(batch.reshape(-1))
         there = rows if isinstance(rows, slice) else uploaded(rows, crops.device)

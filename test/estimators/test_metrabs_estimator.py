@@ -77,6 +77,14 @@ def test_a_persons_pose_is_the_same_to_the_bit_whoever_else_is_there(metrabs_mod
     assert np.array_equal(before['poses2d'][1], after['poses2d'][1])
 
 
+@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
+def test_a_caller_may_have_turned_gradients_off(metrabs_model, mode):
+    expected = run(metrabs_model, CASES[0])
+    with mode():
+        found = run(metrabs_model, CASES[0])
+    assert np.array_equal(found['poses3d'], expected['poses3d'])
+
+
 @pytest.mark.parametrize('batch_size', [1, 2, 3, 64])
 def test_a_persons_pose_hardly_depends_on_the_size_of_the_batch(metrabs_model, batch_size):
     case = {**CASES[0], 'num_aug': 2}
