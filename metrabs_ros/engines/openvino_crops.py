@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import pathlib
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import metrabs_ros
@@ -25,7 +28,9 @@ class OpenVinoCropEngine:
     """
     Runs the network with OpenVINO.
 
-    The backbone is OpenVINO's; the heads are torch's, in fp32 whatever the precision.
+    The backbone is OpenVINO's; the heads are torch's, in fp32 whatever the precision.  Crops run
+    side by side, each on a thread or few, which is a tenth quicker than all threads on each in
+    turn; what is left over, and a single crop, has all threads.
 
     Parameters
     ----------
@@ -57,10 +62,7 @@ class OpenVinoCropEngine:
         import openvino
 
         self._heads = model.heatmap_heads.eval()
-        options: dict[str, Any] = {
-            'PERFORMANCE_HINT': 'LATENCY',
-            'INFERENCE_PRECISION_HINT': TYPES[precision],
-        }
+        options: dict[str, Any] = {'INFERENCE_PRECISION_HINT': TYPES[precision]}
         if threads:
             options['INFERENCE_NUM_THREADS'] = threads
 
@@ -68,25 +70,54 @@ class OpenVinoCropEngine:
             # Read whole: mapped files would have to stay where they are.
             core = openvino.Core()
             core.set_property({'ENABLE_MMAP': False})
-            return core.compile_model(core.read_model(folder / NETWORK_FILE), 'CPU', options)
+            return core.read_model(folder / NETWORK_FILE)
 
         key = cache_key(model, config)
-        compiled = cache.load(key, lambda folder: _convert(model, config, folder), read)
-        self._request = compiled.create_infer_request()
-        for size in BATCH_SIZES:
+        network = cache.load(key, lambda folder: _convert(model, config, folder), read)
+
+        def compiled(hint: str) -> Any:
+            return openvino.Core().compile_model(
+                network, 'CPU', {'PERFORMANCE_HINT': hint, **options}
+            )
+
+        with concurrent.futures.ThreadPoolExecutor() as both:
+            single, several = both.map(compiled, ('LATENCY', 'THROUGHPUT'))
+        self._single = single.create_infer_request()
+        self._side_by_side = openvino.AsyncInferQueue(several)
+        self._side_by_side.set_callback(self._keep)
+        _, *feature_shape = single.output(0).partial_shape
+        self._feature_shape = tuple(size.get_length() for size in feature_shape)
+        streams = len(self._side_by_side)
+        for size in (*(size for size in BATCH_SIZES if size < streams), streams):
             self(torch.zeros(size, 3, config.side_px, config.side_px))
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Find the points in crops; see `CropEngine`."""
-        parts = []
-        for rows, _ in in_batches(len(crops), BATCH_SIZES):
-            self._request.infer({0: crops[rows].contiguous().numpy()}, share_inputs=True)
-            # The tensor is OpenVINO's own, and is overwritten by the next batch.
-            features = torch.from_numpy(self._request.get_output_tensor(0).data)
-            with torch.inference_mode():
-                parts.append(self._heads(features))
+        features = torch.from_numpy(self._features(crops.contiguous().numpy()))
+        with torch.inference_mode():
+            # Heatmaps of all crops at once would only take memory.
+            parts = [
+                self._heads(features[rows]) for rows, _ in in_batches(len(crops), BATCH_SIZES)
+            ]
         image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
         return image_points_px, metric_points_mm
+
+    def _features(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        features = np.empty((len(crops), *self._feature_shape), np.float32)
+        left_over = len(crops) % len(self._side_by_side)
+        for row in range(len(crops) - left_over):
+            own = slice(row, row + 1)
+            self._side_by_side.start_async({0: crops[own]}, features[own], share_inputs=True)
+        self._side_by_side.wait_all()
+        rest = slice(len(crops) - left_over, None)
+        for rows, _ in in_batches(left_over, BATCH_SIZES):
+            self._single.infer({0: crops[rest][rows]}, share_inputs=True)
+            self._keep(self._single, features[rest][rows])
+        return features
+
+    @staticmethod
+    def _keep(request: Any, features: NDArray[np.float32]) -> None:
+        features[:] = request.get_output_tensor(0).data
 
 
 def _convert(model: CropModel, config: MetrabsConfig, folder: pathlib.Path) -> None:

@@ -1,0 +1,27 @@
+"""OpenVINO gives the network's own points, however many crops come at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from metrabs_ros.engines.cache import EngineCache
+from metrabs_ros.engines.openvino_crops import OpenVinoCropEngine
+from metrabs_ros.models.checkpoint import read_checkpoint
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+def test_any_number_of_crops_gives_the_networks_points_of_each(
+    checkpoint_folder, tmp_path, threads
+):
+    checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
+    crops = torch.from_numpy(np.random.default_rng(0).random((5, 3, 256, 256), np.float32))
+    with torch.inference_mode():
+        expected = checkpoint.crop_model.eval()(crops)
+    run = OpenVinoCropEngine(
+        checkpoint.crop_model, checkpoint.config, 'fp32', EngineCache(tmp_path), threads
+    )
+    for count in (1, 2, 3, 5):
+        for points, right in zip(run(crops[:count]), expected):
+            np.testing.assert_allclose(points, right[:count], atol=0.05)
