@@ -18,6 +18,7 @@ import pathlib
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 
 import machine
 import numpy as np
@@ -56,13 +57,10 @@ def measure(
         def call(image=image, boxes=boxes, coeffs=coeffs, num_aug=num_aug) -> object:
             return model.estimate_poses(image, boxes, distortion_coeffs=coeffs, num_aug=num_aug)
 
-        plain_s = []
         found = stages.measure(call, calls)
+        # In turn, as the machine's speed changes from minute to minute.
         with torch.inference_mode():
-            for _ in range(calls):
-                start_s = time.perf_counter()
-                plain(crops)
-                plain_s.append(time.perf_counter() - start_s)
+            in_turn_s = np.array([(clocked(call), clocked(plain, crops)) for _ in range(calls)])
         row = {
             'engine': engine,
             'precision': precision,
@@ -71,13 +69,20 @@ def measure(
             'num_aug': num_aug,
             'lens': f'{len(coeffs)} coefficients',
             **found,
-            'plain_torch_network_ms': 1e3 * float(np.median(plain_s)),
+            'plain_torch_network_ms': 1e3 * float(np.median(in_turn_s[:, 1])),
         }
         factor = OFFICIAL_OVER_NETWORK.get((people, num_aug))
         if factor and not coeffs and size == '1080p':
-            row['over_official'] = row['median_ms'] / (factor * row['plain_torch_network_ms'])
+            row['over_official'] = float(np.median(in_turn_s[:, 0] / in_turn_s[:, 1])) / factor
         rows.append(row)
         print(as_text(row), flush=True)
+
+
+def clocked(function: Callable[..., object], *arguments: object) -> float:
+    """Return how many seconds a call takes."""
+    start_s = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start_s
 
 
 def measure_memory(folder: str, engine: str, precision: str, results: object) -> None:
