@@ -31,10 +31,10 @@ def virtual_cameras_on_boxes(boxes_px: FloatArray, camera: Camera, side_px: int)
         rays = _box_rays(boxes_px, camera)
         rotation = look_at(rays[:, 0], camera.up)
         turned = camera.intrinsic_matrix @ rotation
-        top, right, bottom, left = (project_rays(turned, rays[:, i]) for i in range(1, 5))
-        vertical_px = np.linalg.norm(top - bottom, axis=-1)
-        horizontal_px = np.linalg.norm(left - right, axis=-1)
-        scale = side_px / np.maximum(vertical_px, horizontal_px)
+        # Top less bottom, and right less left.
+        sides_px = project_rays(turned, rays[:, 1:])
+        extent_px = np.linalg.norm(sides_px[:, :2] - sides_px[:, 2:], axis=-1)
+        scale = side_px / extent_px.max(axis=1)
         intrinsics = np.tile(np.eye(3), (len(scale), 1, 1))
         intrinsics[:, :2, :2] = camera.intrinsic_matrix[:2, :2] * scale[:, None, None]
     intrinsics[:, :2, 2] = side_px / 2

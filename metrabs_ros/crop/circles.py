@@ -136,12 +136,9 @@ def virtual_cameras_on_circles(
     margin
         How many times its diameter is visible around a circle.
     """
-    centre_ray = camera.unproject(circles.centre_px)
-    rim_ray = camera.unproject(circles.rim_px)
-    rotation = look_at(centre_ray, rim_ray - centre_ray)
-    turned = camera.intrinsic_matrix @ rotation
-    centre_px = project_rays(turned, centre_ray)
-    rim_px = project_rays(turned, rim_ray)
+    rays = camera.unproject(np.stack([circles.centre_px, circles.rim_px], axis=1))
+    rotation = look_at(rays[:, 0], rays[:, 1] - rays[:, 0])
+    centre_px, rim_px = project_rays(camera.intrinsic_matrix @ rotation, rays).swapaxes(0, 1)
     diameter_px = 2 * np.linalg.norm(rim_px - centre_px, axis=-1)
     scale = side_px / np.maximum(margin * diameter_px, 1e-6)
     intrinsics = np.tile(np.eye(3), (len(circles), 1, 1))

@@ -75,21 +75,22 @@ def _sample_people(
         corner_aligned_scaling(antialias_factor) @ virtual.intrinsic_matrix @ virtual.rotation
     )
     bounds_px = _bounds(camera, to_ray, large_px)
-    source = torch.stack(source_pixels(camera, to_ray, large_px, large_px, picture.device), dim=-1)
+    source = source_pixels(camera, to_ray, large_px, large_px, picture.device)
     levels = pyramid_level(virtual.scale * antialias_factor)
-    exponents = uploaded(np.resize(gamma / GAMMA, len(crops)).astype(np.float32), crops.device)
+    exponents = np.resize(gamma / GAMMA, (len(crops), 1, 1, 1)).astype(np.float32)
+    exponents_there = uploaded(exponents, crops.device)
 
     # Each thread has a mode of its own.
     @torch.inference_mode()
     def sample(batch: PixelArray, level: int) -> None:
         rows = _as_slice(batch.reshape(-1))
         there = rows if isinstance(rows, slice) else uploaded(rows, crops.device)
-        by_person = source[there].view(*batch.shape, large_px, large_px, 2)
+        by_person = source[there].view(*batch.shape, 2, large_px, large_px)
         light = _sample_level(picture, by_person, bounds_px[batch], level)
         if antialias_factor > 1:
             light = functional.avg_pool2d(light, antialias_factor)
         # Half as long as a power takes; 0 becomes minus infinity, and 0 again.
-        powers = light.clamp_(min=0).log_().mul_(exponents[there][:, None, None, None])
+        powers = light.clamp_(min=0).log_().mul_(exponents_there[there])
         encoded = powers.exp_()
         wanted = levels[rows] == level
         if wanted.all():
@@ -116,7 +117,7 @@ def _sample_level(picture: Picture, source: Tensor, bounds_px: FloatArray, level
     picture
         The image.
     source
-        [P, A, S, S, 2], which pixels of it.
+        [P, A, 2, S, S], which pixels of it.
     bounds_px
         [P, A, 2, 2], between which pixels they are.
     level
@@ -126,7 +127,7 @@ def _sample_level(picture: Picture, source: Tensor, bounds_px: FloatArray, level
     -------
     [P x A, 3, S, S], in linear light.
     """
-    people, each, side_px = source.shape[:3]
+    people, each, _, side_px, _ = source.shape
     to_level = corner_aligned_scaling(0.5**level)
     factor, shift_px = to_level[0, 0], to_level[0, 2]
     at_level_px = factor * bounds_px + shift_px
@@ -149,7 +150,7 @@ def _sample_level(picture: Picture, source: Tensor, bounds_px: FloatArray, level
         uploaded(values.astype(np.float32), source.device)
         for values in ((shift_px - low_px) * scale - 1, factor * scale)
     )
-    places = source.reshape(people, each * side_px, side_px, 2)
+    places = source.permute(0, 1, 3, 4, 2).reshape(people, each * side_px, side_px, 2)
     grid = torch.addcmul(offset[:, None, None], places, slope)
     sampled = functional.grid_sample(light, grid, padding_mode='zeros', align_corners=True)
     by_crop = sampled.view(people, 3, each, side_px, side_px).transpose(1, 2)
@@ -163,17 +164,17 @@ def _bounds(camera: Camera, to_ray: FloatArray, side_px: int) -> FloatArray:
     Between the places that are looked at, nothing can be farther out than what is seen bends.
     """
     looks = source_pixels(camera, to_ray, side_px, LOOKS_AT_A_SIDE, torch.device('cpu'))
-    points = torch.stack(looks, dim=-1).double().numpy()
+    points = looks.double().numpy()
     bend_px = np.max(
-        [np.abs(np.diff(points, n=2, axis=axis)).max(axis=(1, 2)) for axis in (1, 2)], axis=0
+        [np.abs(np.diff(points, n=2, axis=axis)).max(axis=(2, 3)) for axis in (2, 3)], axis=0
     )
-    low_px, high_px = points.min(axis=(1, 2)) - bend_px, points.max(axis=(1, 2)) + bend_px
+    low_px, high_px = points.min(axis=(2, 3)) - bend_px, points.max(axis=(2, 3)) + bend_px
     return np.clip(np.stack([low_px, high_px], axis=1), -FAR_OUTSIDE_PX, FAR_OUTSIDE_PX)
 
 
 def source_pixels(
     camera: Camera, to_ray: FloatArray, side_px: int, count: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """
     Return which pixels of the real camera's image are shown by crops.
 
@@ -193,38 +194,34 @@ def source_pixels(
 
     Returns
     -------
-    x and y, [N, count, count] each, float32; far outside of any image where rays point backwards.
+    [N, 2, count, count], x and y, float32; far outside of any image where rays point backwards.
     """
     distorted = len(camera.distortion_coeffs) > 0
     # Without a lens model the way from pixel to pixel is one homography.
     matrix = to_ray if distorted else camera.intrinsic_matrix @ to_ray
-    m = uploaded(matrix.astype(np.float32), device)[..., None, None]
-    places = torch.arange(count, dtype=torch.float32, device=device) * (
-        (side_px - 1) / max(count - 1, 1)
-    )
-    u, v = places[None, None, :], places[None, :, None]
-    x, y, z = ((m[:, i, 0] * u + m[:, i, 2]) + m[:, i, 1] * v for i in range(3))
+    along_u, along_v, constant = uploaded(
+        matrix.astype(np.float32)[..., None, None], device
+    ).unbind(dim=2)
+    places = torch.linspace(0, side_px - 1, count, device=device)
+    rays = (along_u * places + constant) + along_v * places[:, None]
     if camera.fisheye:
         # It sees what is beside and behind it, too.
-        across = torch.sqrt(x * x + y * y).clamp_(min=1e-9)
-        bend = equidistant_radius(torch.atan2(across, z), camera.distortion_coeffs) / across
-        x, y = x * bend, y * bend
+        across = torch.linalg.vector_norm(rays[:, :2], dim=1, keepdim=True).clamp_(min=1e-9)
+        angle = torch.atan2(across, rays[:, 2:])
+        points = rays[:, :2] * (equidistant_radius(angle, camera.distortion_coeffs) / across)
     else:
-        x, y = x / z, y / z
+        points = rays[:, :2] / rays[:, 2:]
         if distorted:
-            x, y = distort_xy(x, y, camera.distortion_coeffs)
+            xy = distort_xy(points[:, 0], points[:, 1], camera.distortion_coeffs)
+            points = torch.stack(xy, dim=1)
     if distorted:
         ((fx, skew, cx), (_, fy, cy), _) = camera.intrinsic_matrix.tolist()
-        x, y = fx * x + skew * y + cx, fy * y + cy
+        x, y = points.unbind(dim=1)
+        points = torch.stack([fx * x + skew * y + cx, fy * y + cy], dim=1)
     # The depth is linear across a crop, so that its corners tell whether it is 0 anywhere.
     corners = np.array([[u, v, 1] for u in (0, side_px - 1) for v in (0, side_px - 1)])
     in_front = bool((to_ray[:, 2] @ corners.T > 0).all())
     if in_front and not distorted:
-        return x, y
-    behind = torch.zeros_like(z, dtype=torch.bool) if camera.fisheye else z <= 0
-    return _outside_where(behind, x), _outside_where(behind, y)
-
-
-def _outside_where(behind: Tensor, pixels: Tensor) -> Tensor:
-    finite = torch.nan_to_num(pixels, nan=-FAR_OUTSIDE_PX)
-    return finite.clamp_(-FAR_OUTSIDE_PX, FAR_OUTSIDE_PX).masked_fill_(behind, -FAR_OUTSIDE_PX)
+        return points
+    finite = points.nan_to_num_(nan=-FAR_OUTSIDE_PX).clamp_(-FAR_OUTSIDE_PX, FAR_OUTSIDE_PX)
+    return finite if camera.fisheye else finite.masked_fill_(rays[:, 2:] <= 0, -FAR_OUTSIDE_PX)
