@@ -42,7 +42,7 @@ def cut_out(
 
         # A message's channels in reverse: a copy of such a view takes several times as long.
         return np.asarray(cv2.cvtColor(part[..., ::-1], cv2.COLOR_BGR2RGB), np.uint8)
-    return np.ascontiguousarray(part)
+    return part
 
 
 def decoded(
