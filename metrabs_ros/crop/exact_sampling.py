@@ -14,6 +14,7 @@ from metrabs_ros.crop.picture import Picture, PixelArray, uploaded
 from metrabs_ros.crop.virtual import VirtualCameras
 
 PIXELS_AT_ONCE = 1 << 24
+DARKEST = torch.finfo(torch.float32).tiny
 LOOKS_AT_A_SIDE = 17
 """Of so many places along each side of a crop it is found out beforehand what they show."""
 
@@ -89,8 +90,8 @@ def _sample_people(
         light = _sample_level(picture, by_person, bounds_px[batch], level)
         if antialias_factor > 1:
             light = functional.avg_pool2d(light, antialias_factor)
-        # Half as long as a power takes; 0 becomes minus infinity, and 0 again.
-        powers = light.clamp_(min=0).log_().mul_(exponents_there[there])
+        # A tenth of what a power takes, and a hundredth of a logarithm of 0.
+        powers = light.clamp_(min=DARKEST).log_().mul_(exponents_there[there])
         encoded = powers.exp_()
         wanted = levels[rows] == level
         if wanted.all():
