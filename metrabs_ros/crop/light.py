@@ -69,5 +69,6 @@ def decoded(
     light = cv2.LUT(cut_out(image, low, high, level), _DECODED)
     for _ in range(level):
         half = (light.shape[1] // 2, light.shape[0] // 2)
-        light = cv2.resize(light, half, interpolation=cv2.INTER_AREA)
+        # Of just half the size, that is the mean of four, and quicker than INTER_AREA.
+        light = cv2.resize(light, half, interpolation=cv2.INTER_LINEAR)
     return np.asarray(light, np.float32)
