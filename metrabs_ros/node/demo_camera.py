@@ -23,6 +23,7 @@ from metrabs_ros.recordings.pictures import Source, UnusableSource
 
 FRAME_ID = 'camera_optical_frame'
 IN_FLIGHT = 2
+HEAD_START_S = 0.05
 READER_PATIENCE_S = 60.0
 SETTLING_S = 0.5
 ANSWER_PATIENCE_S = 2.0
@@ -81,7 +82,10 @@ class CameraNode(Node):
             elif self._rate_hz:
                 self._spin_until(start_s + count / self._rate_hz)
             else:
-                # The first alone: of two that come at once only the newest is worked on.
+                # The first alone, and none close behind another: of two that come at once only
+                # the newest is worked on.
+                if len(self._in_flight) == 1:
+                    self._spin_until(time.monotonic() + HEAD_START_S)
                 self._await_answers(IN_FLIGHT - 1 if count > 1 else 0)
         self._await_answers(0)
         if self._lost and not self._rate_hz:
