@@ -27,6 +27,7 @@ HEAD_START_S = 0.05
 READER_PATIENCE_S = 60.0
 SETTLING_S = 0.5
 ANSWER_PATIENCE_S = 2.0
+FIRST_ANSWER_PATIENCE_S = 10.0
 UNANSWERED = 10
 
 
@@ -86,7 +87,9 @@ class CameraNode(Node):
                 # the newest is worked on.
                 if len(self._in_flight) == 1:
                     self._spin_until(time.monotonic() + HEAD_START_S)
-                self._await_answers(IN_FLIGHT - 1 if count > 1 else 0)
+                if count == 1:
+                    self._await_answers(0, FIRST_ANSWER_PATIENCE_S)
+                self._await_answers(IN_FLIGHT - 1)
         self._await_answers(0)
         if self._lost and not self._rate_hz:
             print(f'camera: {self._lost} of {count} images got no answer', file=sys.stderr)
@@ -126,9 +129,9 @@ class CameraNode(Node):
         # What this node has discovered, the others may not have discovered of each other yet.
         self._spin_until(time.monotonic() + SETTLING_S)
 
-    def _await_answers(self, at_most: int) -> None:
+    def _await_answers(self, at_most: int, patience_s: float = ANSWER_PATIENCE_S) -> None:
         """Wait until few images are without an answer; after a while, take them for lost."""
-        deadline_s = time.monotonic() + ANSWER_PATIENCE_S
+        deadline_s = time.monotonic() + patience_s
         while len(self._in_flight) > at_most:
             rclpy.spin_once(self, timeout_sec=0.02)
             self._settle_accounts()
