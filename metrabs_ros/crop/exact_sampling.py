@@ -90,9 +90,10 @@ def _sample_people(
         light = _sample_level(picture, by_person, bounds_px[batch], level)
         if antialias_factor > 1:
             light = functional.avg_pool2d(light, antialias_factor)
-        # A tenth of what a power takes, and a hundredth of a logarithm of 0.
+        lit = light > 0
+        # A tenth of what a power takes; of 0, a logarithm takes twenty times as long.
         powers = light.clamp_(min=DARKEST).log_().mul_(exponents_there[there])
-        encoded = powers.exp_()
+        encoded = powers.exp_().mul_(lit)
         wanted = levels[rows] == level
         if wanted.all():
             crops[there] = encoded

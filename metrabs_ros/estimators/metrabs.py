@@ -81,8 +81,9 @@ class MetrabsEstimator(PoseEstimator):
         for view in views:
             boxes = self._detector(view.image, view.camera, options)
             virtual = self._virtual_cameras(boxes.boxes_px, view)
-            found.append(boxes.select(virtual.usable))
-            cameras.append(virtual.select(virtual.usable))
+            usable = virtual.usable
+            found.append(boxes.select(usable))
+            cameras.append(virtual.select(usable))
         poses = self._poses(views, [boxes.boxes_px for boxes in found], cameras, options)
         poses = [dataclasses.replace(own, scores=boxes.scores) for own, boxes in zip(poses, found)]
         if options.suppress_implausible_poses:

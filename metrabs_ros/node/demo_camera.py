@@ -85,10 +85,10 @@ class CameraNode(Node):
             else:
                 # The first alone, and none close behind another: of two that come at once only
                 # the newest is worked on.
-                if len(self._in_flight) == 1:
-                    self._spin_until(time.monotonic() + HEAD_START_S)
                 if count == 1:
                     self._await_answers(0, FIRST_ANSWER_PATIENCE_S)
+                elif len(self._in_flight) == 1:
+                    self._spin_until(time.monotonic() + HEAD_START_S)
                 self._await_answers(IN_FLIGHT - 1)
         self._await_answers(0)
         if self._lost and not self._rate_hz:
