@@ -16,6 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from visualization_msgs.msg import MarkerArray
 
@@ -91,16 +92,20 @@ def running(*nodes):
     executors = [SingleThreadedExecutor() for _ in nodes]
     for executor, node in zip(executors, nodes):
         executor.add_node(node)
-    threads = [threading.Thread(target=executor.spin) for executor in executors]
+    done = Future()
+    threads = [
+        threading.Thread(target=e.spin_until_future_complete, args=(done,)) for e in executors
+    ]
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
-        for executor in executors:
-            executor.shutdown()
-        for thread in threads:
+        # rclpy's executors must not be shut down while they still spin.
+        done.set_result(None)
+        for executor, thread in zip(executors, threads):
             thread.join()
+            executor.shutdown()
 
 
 @contextlib.contextmanager
