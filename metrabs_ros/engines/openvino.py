@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -49,20 +50,10 @@ class OpenVinoEngine:
             raise ImportError(
                 'the package openvino is needed to run this model on the CPU: pip install openvino'
             ) from error
-        core = openvino.Core()
-        whole = core.read_model(model_file)
+        whole = openvino.Core().read_model(model_file)
         wanted = [whole.output(name).get_node().input_value(0) for name in output_names]
         network = openvino.Model(wanted, whole.get_parameters(), whole.get_friendly_name())
-        options: dict[str, Any] = {'INFERENCE_PRECISION_HINT': TYPES[precision]}
-        if threads:
-            options['INFERENCE_NUM_THREADS'] = threads
-        # One item is fastest with all threads on it, several are fastest side by side.
-        single = core.compile_model(network, 'CPU', {'PERFORMANCE_HINT': 'LATENCY', **options})
-        several = core.compile_model(network, 'CPU', {'PERFORMANCE_HINT': 'THROUGHPUT', **options})
-        self._single = single.create_infer_request()
-        self._several = openvino.AsyncInferQueue(several)
-        self._several.set_callback(self._keep)
-        self._output_shapes = [tuple(output.shape[1:]) for output in single.outputs]
+        self._network = CompiledNetwork(network, precision, threads)
 
     def __call__(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """
@@ -77,19 +68,78 @@ class OpenVinoEngine:
         -------
         One array [N, ...] for each of the output names.
         """
-        results = [np.empty((len(batch), *shape), np.float32) for shape in self._output_shapes]
+        results = self._network.room_for(len(batch))
         # These networks have their batch size of 1 built in.
         if len(batch) == 1:
-            self._single.infer({0: batch}, share_inputs=True)
-            self._keep(self._single, (results, 0))
-            return results
-        for i in range(len(batch)):
-            self._several.start_async({0: batch[i : i + 1]}, (results, i), share_inputs=True)
-        self._several.wait_all()
+            self._network.run_together(batch, results)
+        else:
+            self._network.run_side_by_side(batch, results)
         return results
 
-    @staticmethod
-    def _keep(request: Any, where: tuple[list[NDArray[np.float32]], int]) -> None:
-        results, row = where
-        for index, result in enumerate(results):
-            result[row] = request.get_output_tensor(index).data[0]
+
+class CompiledNetwork:
+    """
+    A network that is ready to run in two ways.
+
+    One item is fastest with all threads on it, several are fastest side by side.
+
+    Parameters
+    ----------
+    network
+        An ``openvino.Model`` with one input.
+    precision, threads
+        As `OpenVinoEngine` takes them.
+    """
+
+    def __init__(self, network: Any, precision: str, threads: int) -> None:
+        import openvino
+
+        options: dict[str, Any] = {'INFERENCE_PRECISION_HINT': TYPES[precision]}
+        if threads:
+            options['INFERENCE_NUM_THREADS'] = threads
+
+        def compiled(hint: str) -> Any:
+            return openvino.Core().compile_model(
+                network, 'CPU', {'PERFORMANCE_HINT': hint, **options}
+            )
+
+        with concurrent.futures.ThreadPoolExecutor() as both:
+            together, side_by_side = both.map(compiled, ('LATENCY', 'THROUGHPUT'))
+        self._together = together.create_infer_request()
+        self._side_by_side = openvino.AsyncInferQueue(side_by_side)
+        self._side_by_side.set_callback(_keep)
+        self._item_shapes = [
+            tuple(size.get_length() for size in list(output.partial_shape)[1:])
+            for output in together.outputs
+        ]
+
+    @property
+    def width(self) -> int:
+        """How many items run side by side."""
+        return len(self._side_by_side)
+
+    def room_for(self, count: int) -> list[NDArray[np.float32]]:
+        """Return an array [count, ...] for each output."""
+        return [np.empty((count, *shape), np.float32) for shape in self._item_shapes]
+
+    def run_together(
+        self, batch: NDArray[np.float32], results: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Run a batch [N, ...] with all threads; results are filled in place."""
+        self._together.infer({0: batch}, share_inputs=True)
+        _keep(self._together, results)
+
+    def run_side_by_side(
+        self, batch: NDArray[np.float32], results: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Run each item of a batch [N, ...] on its own; results are filled in place."""
+        for row in range(len(batch)):
+            own = slice(row, row + 1)
+            where = [result[own] for result in results]
+            self._side_by_side.start_async({0: batch[own]}, where, share_inputs=True)
+        self._side_by_side.wait_all()
+
+
+def _keep(request: Any, results: Sequence[NDArray[np.float32]]) -> None:
+    for index, result in enumerate(results):
+        result[:] = request.get_output_tensor(index).data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import pathlib
 import warnings
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 import metrabs_ros
 from metrabs_ros.engines.cache import EngineCache
 from metrabs_ros.engines.crops import in_batches, weights_hash
-from metrabs_ros.engines.openvino import TYPES
+from metrabs_ros.engines.openvino import CompiledNetwork
 from metrabs_ros.engines.torch import fuse_norms
 from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
 
@@ -62,9 +61,6 @@ class OpenVinoCropEngine:
         import openvino
 
         self._heads = model.heatmap_heads.eval()
-        options: dict[str, Any] = {'INFERENCE_PRECISION_HINT': TYPES[precision]}
-        if threads:
-            options['INFERENCE_NUM_THREADS'] = threads
 
         def read(folder: pathlib.Path) -> Any:
             # Read whole: mapped files would have to stay where they are.
@@ -75,20 +71,9 @@ class OpenVinoCropEngine:
         key = cache_key(model, config)
         network = cache.load(key, lambda folder: _convert(model, config, folder), read)
 
-        def compiled(hint: str) -> Any:
-            return openvino.Core().compile_model(
-                network, 'CPU', {'PERFORMANCE_HINT': hint, **options}
-            )
-
-        with concurrent.futures.ThreadPoolExecutor() as both:
-            single, several = both.map(compiled, ('LATENCY', 'THROUGHPUT'))
-        self._single = single.create_infer_request()
-        self._side_by_side = openvino.AsyncInferQueue(several)
-        self._side_by_side.set_callback(self._keep)
-        _, *feature_shape = single.output(0).partial_shape
-        self._feature_shape = tuple(size.get_length() for size in feature_shape)
-        streams = len(self._side_by_side)
-        for size in (*(size for size in BATCH_SIZES if size < streams), streams):
+        self._backbone = CompiledNetwork(network, precision, threads)
+        width = self._backbone.width
+        for size in (*(size for size in BATCH_SIZES if size < width), width):
             self(torch.zeros(size, 3, config.side_px, config.side_px))
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,21 +88,14 @@ class OpenVinoCropEngine:
         return image_points_px, metric_points_mm
 
     def _features(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        features = np.empty((len(crops), *self._feature_shape), np.float32)
-        left_over = len(crops) % len(self._side_by_side)
-        for row in range(len(crops) - left_over):
-            own = slice(row, row + 1)
-            self._side_by_side.start_async({0: crops[own]}, features[own], share_inputs=True)
-        self._side_by_side.wait_all()
-        rest = slice(len(crops) - left_over, None)
-        for rows, _ in in_batches(left_over, BATCH_SIZES):
-            self._single.infer({0: crops[rest][rows]}, share_inputs=True)
-            self._keep(self._single, features[rest][rows])
+        (features,) = self._backbone.room_for(len(crops))
+        whole_rounds = len(crops) - len(crops) % self._backbone.width
+        side_by_side = slice(0, whole_rounds)
+        self._backbone.run_side_by_side(crops[side_by_side], [features[side_by_side]])
+        left_over = slice(whole_rounds, None)
+        for rows, _ in in_batches(len(crops) - whole_rounds, BATCH_SIZES):
+            self._backbone.run_together(crops[left_over][rows], [features[left_over][rows]])
         return features
-
-    @staticmethod
-    def _keep(request: Any, features: NDArray[np.float32]) -> None:
-        features[:] = request.get_output_tensor(0).data
 
 
 def _convert(model: CropModel, config: MetrabsConfig, folder: pathlib.Path) -> None:
