@@ -7,6 +7,7 @@ import array
 import pathlib
 import sys
 import time
+from collections import deque
 
 import rclpy
 from rclpy.node import Node
@@ -22,13 +23,12 @@ from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.pictures import Source, UnusableSource
 
 FRAME_ID = 'camera_optical_frame'
-IN_FLIGHT = 2
+VIDEO_FRAMES_AT_ONCE = 2
 HEAD_START_S = 0.05
 READER_PATIENCE_S = 60.0
 SETTLING_S = 0.5
-ANSWER_PATIENCE_S = 2.0
-FIRST_ANSWER_PATIENCE_S = 10.0
-UNANSWERED = 10
+ANSWER_PATIENCE_S = 10.0
+UNANSWERED = 2
 
 
 def to_message(calibration: Calibration) -> CameraInfo:
@@ -62,13 +62,17 @@ class CameraNode(Node):
         )
         self._fov_degrees = fov_degrees
         self._rate_hz = rate_hz
-        self._answered: set[Key] = set()
-        self._in_flight: list[Key] = []
-        self._lost = 0
-        self._lost_in_a_row = 0
+        # Of a video, the next frame is on its way while the node works on one.  Pictures may be
+        # few, so that each counts: they come one at a time, lest one gives way to a newer one.
+        self._sent: deque[Key] = deque(maxlen=VIDEO_FRAMES_AT_ONCE if source.is_video else 1)
+        self._newest_answered: Key = (0, 0)
+        self._answers = 0
+        self._unanswered_in_a_row = 0
         self._images = self.create_publisher(Image, 'image', QoSProfile(depth=5))
         self._infos = self.create_publisher(CameraInfo, 'camera_info', QoSProfile(depth=5))
-        self._answers = self.create_subscription(SkeletonArray, 'skeletons', self._take_answer, 10)
+        self._skeletons = self.create_subscription(
+            SkeletonArray, 'skeletons', self._take_answer, 10
+        )
 
     def play(self, readers: int) -> int:
         """Publish everything once there are readers; return how many images that were."""
@@ -76,28 +80,37 @@ class CameraNode(Node):
         start_s = time.monotonic()
         count = 0
         for count, image in enumerate(self._source, start=1):
-            self._in_flight.append(self._publish(image))
-            self._settle_accounts()
             if self._source.is_live:
                 rclpy.spin_once(self, timeout_sec=0)
+                self._publish(image)
             elif self._rate_hz:
-                self._spin_until(start_s + count / self._rate_hz)
+                self._spin_until(start_s + (count - 1) / self._rate_hz)
+                self._publish(image)
             else:
-                # The first alone, and none close behind another: of two that come at once only
-                # the newest is worked on.
-                if count == 1:
-                    self._await_answers(0, FIRST_ANSWER_PATIENCE_S)
-                elif len(self._in_flight) == 1:
-                    self._spin_until(time.monotonic() + HEAD_START_S)
-                self._await_answers(IN_FLIGHT - 1)
-        self._await_answers(0)
-        if self._lost and not self._rate_hz:
-            print(f'camera: {self._lost} of {count} images got no answer', file=sys.stderr)
+                self._publish_when_there_is_room(image)
+        if self._sent:
+            self._await_answer_to(self._sent[-1], ANSWER_PATIENCE_S)
+        if self._answers < count and not self._rate_hz:
+            lost = count - self._answers
+            print(f'camera: {lost} of {count} images got no answer', file=sys.stderr)
         # What was sent lives in this process's memory until the last reader has taken it.
         self._spin_until(time.monotonic() + SETTLING_S)
         return count
 
-    def _publish(self, image: ImageArray) -> Key:
+    def _publish_when_there_is_room(self, image: ImageArray) -> None:
+        """Publish an image; one that is never answered does not hold up the others for long."""
+        if self._sent and not self._await_answer_to(self._sent[0], ANSWER_PATIENCE_S):
+            self._unanswered_in_a_row += 1
+            if self._unanswered_in_a_row == UNANSWERED:
+                raise UnusableSource('the pose node does not answer; the log above says why')
+        else:
+            self._unanswered_in_a_row = 0
+        is_alone = not self._sent or self._newest_answered >= self._sent[-1]
+        self._publish(image)
+        if is_alone:
+            self._await_answer_to(self._sent[-1], HEAD_START_S)
+
+    def _publish(self, image: ImageArray) -> None:
         if self._info is None:
             self._info = to_message(Calibration.guessed(self._fov_degrees, image.shape))
         message = Image()
@@ -110,17 +123,18 @@ class CameraNode(Node):
         self._info.header = message.header
         self._images.publish(message)
         self._infos.publish(self._info)
-        return key_of(message.header.stamp)
+        self._sent.append(key_of(message.header.stamp))
 
     def _take_answer(self, message: SkeletonArray) -> None:
-        self._answered.add(key_of(message.header.stamp))
+        self._newest_answered = key_of(message.header.stamp)
+        self._answers += 1
 
     def _wait_for(self, readers: int) -> None:
         deadline_s = time.monotonic() + READER_PATIENCE_S
         # The answers' readers are counted, too, lest the first answers find nobody listening.
         while (
             self._images.get_subscription_count() < readers
-            or self.count_subscribers(self._answers.topic_name) < readers
+            or self.count_subscribers(self._skeletons.topic_name) < readers
             or not self._infos.get_subscription_count()
         ):
             if time.monotonic() > deadline_s:
@@ -129,27 +143,12 @@ class CameraNode(Node):
         # What this node has discovered, the others may not have discovered of each other yet.
         self._spin_until(time.monotonic() + SETTLING_S)
 
-    def _await_answers(self, at_most: int, patience_s: float = ANSWER_PATIENCE_S) -> None:
-        """Wait until few images are without an answer; after a while, take them for lost."""
+    def _await_answer_to(self, key: Key, patience_s: float) -> bool:
+        """Wait for the answer to an image or to a later one; tell whether it came."""
         deadline_s = time.monotonic() + patience_s
-        while len(self._in_flight) > at_most:
-            rclpy.spin_once(self, timeout_sec=0.02)
-            self._settle_accounts()
-            if time.monotonic() > deadline_s:
-                self._lost += len(self._in_flight)
-                self._lost_in_a_row += 1
-                self._in_flight.clear()
-        if self._lost_in_a_row == UNANSWERED:
-            raise UnusableSource('the pose node does not answer; the log above says why')
-
-    def _settle_accounts(self) -> None:
-        """Strike out what was answered, and what came before it: answers come in order."""
-        answered = [i for i, key in enumerate(self._in_flight) if key in self._answered]
-        if answered:
-            self._lost += answered[-1] + 1 - len(answered)
-            self._lost_in_a_row = 0
-            del self._in_flight[: answered[-1] + 1]
-        self._answered.clear()
+        while self._newest_answered < key and (left_s := deadline_s - time.monotonic()) > 0:
+            rclpy.spin_once(self, timeout_sec=left_s)
+        return self._newest_answered >= key
 
     def _spin_until(self, moment_s: float) -> None:
         while (left_s := moment_s - time.monotonic()) > 0:

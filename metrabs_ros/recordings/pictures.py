@@ -76,6 +76,11 @@ class Source:
                 yield np.asarray(picture, np.uint8)
 
     @property
+    def is_video(self) -> bool:
+        """Whether the images follow each other as they were filmed."""
+        return self._video is not None
+
+    @property
     def expected_frames(self) -> int:
         """How many images there are as far as that is known beforehand, else 0."""
         if self._video is None:

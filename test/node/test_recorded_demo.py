@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import rclpy
@@ -24,6 +21,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 import metrabs_ros
+from metrabs_ros.demo import run as run_demo
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.images import to_rgb
 from metrabs_ros.msg import SkeletonArray
@@ -67,12 +65,8 @@ def test_a_recording_of_the_demo_has_the_poses_of_the_front_door(tmp_path, stree
         with Writer(tmp_path / 'bag', version=9, storage_plugin=MCAP) as writer:
             recorder = Recorder(writer)
             with running(recorder):
-                arguments = ['demo', '--input', pictures, '--output', tmp_path / 'out']
-                subprocess.run(
-                    [sys.executable, '-m', 'metrabs_ros.cli', *map(str, arguments)],
-                    check=True,
-                    timeout=100,
-                )
+                # The recorder is one of three readers to be waited for.
+                run_demo(pictures, tmp_path / 'out', ['--readers', '3'], rate_hz=10.0)
                 wait_for(lambda: recorder.counts['/image'] == FRAMES)
             recorder.destroy_node()
     finally:
