@@ -9,25 +9,20 @@ much of it passes before even a subscriber that does nothing has the image.
 
 from __future__ import annotations
 
-import array
-import multiprocessing
-import os
 import sys
 import time
 
-os.environ.setdefault('ROS_DOMAIN_ID', '97')
-os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-
+import camera
 import machine
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.time import Time as RclpyTime
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from metrabs_ros import demo
+from metrabs_ros.arrays import ImageArray
 from metrabs_ros.node.camera_stream import Frame, Look
 from metrabs_ros.node.pose_node import PoseNode
 from metrabs_ros.node.settings import Settings
@@ -40,22 +35,9 @@ SHAPE = (1080, 1920, 3)
 PEOPLE = 5
 
 
-def play(rate_hz: float) -> None:
-    """Publish images until the process is ended."""
-    rclpy.init()
-    node = rclpy.create_node('camera')
-    images = node.create_publisher(Image, 'image', 5)
-    infos = node.create_publisher(CameraInfo, 'camera_info', 5)
-    image = Image(height=SHAPE[0], width=SHAPE[1], step=3 * SHAPE[1], encoding='rgb8')
-    image.data = array.array('B', bytes(SHAPE[0] * SHAPE[1] * 3))
-    image.header.frame_id = 'camera'
-    info = CameraInfo(height=SHAPE[0], width=SHAPE[1], distortion_model='plumb_bob')
-    info.k = [1500.0, 0.0, 960.0, 0.0, 1500.0, 540.0, 0.0, 0.0, 1.0]
-    while True:
-        image.header.stamp = info.header.stamp = node.get_clock().now().to_msg()
-        images.publish(image)
-        infos.publish(info)
-        time.sleep(1 / rate_hz)
+def black() -> list[ImageArray]:
+    """Return the only picture that the camera shows."""
+    return [np.zeros(SHAPE, np.uint8)]
 
 
 class TimedNode(PoseNode):
@@ -114,20 +96,16 @@ def bare_subscriber_ages_ms() -> np.ndarray:
 
 def main() -> None:
     """Measure and print."""
-    for variable in demo.PROFILES_VARIABLES:
-        os.environ.setdefault(variable, str(demo.LARGE_IMAGES))
-    camera = multiprocessing.get_context('spawn').Process(target=play, args=(30.0,), daemon=True)
-    camera.start()
     rclpy.init()
-    bare_ms = bare_subscriber_ages_ms()
-    node = TimedNode()
-    node.trigger_configure()
-    node.trigger_activate()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    while len(node.overhead_ms) < WARM_UP + FRAMES:
-        executor.spin_once(timeout_sec=0.1)
-    camera.terminate()
+    with camera.playing(black, [0]):
+        bare_ms = bare_subscriber_ages_ms()
+        node = TimedNode()
+        node.trigger_configure()
+        node.trigger_activate()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while len(node.overhead_ms) < WARM_UP + FRAMES:
+            executor.spin_once(timeout_sec=0.1)
     overhead_ms = np.array(node.overhead_ms[WARM_UP:])
     print(machine.describe())
     print(
