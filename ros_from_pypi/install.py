@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument('--distro', default='jazzy', help=f'one of {", ".join(DISTROS)}')
     parser.add_argument('--venv', type=pathlib.Path, default=PROJECT / '.venv')
+    parser.add_argument('--with-torch', action='store_true', help="also MeTRAbs's networks")
     parser.add_argument('--with-view', action='store_true', help='also the view in a browser')
     parser.add_argument('--with-tests', action='store_true', help='also what the tests need')
     arguments = parser.parse_args()
@@ -67,7 +68,10 @@ def main() -> None:
         except OSError:
             say(f'waiting for another set-up of {venv.name} to end ...')
             fcntl.flock(lock, fcntl.LOCK_EX)
-        Environment(venv, arguments.distro).set_up(arguments.with_tests, arguments.with_view)
+        environment = Environment(venv, arguments.distro)
+        # The tests run MeTRAbs's networks, too.
+        with_torch = arguments.with_torch or arguments.with_tests
+        environment.set_up(with_torch, arguments.with_tests, arguments.with_view)
 
 
 class Environment:
@@ -92,7 +96,7 @@ class Environment:
         self.environ['PATH'] = f'{venv / "bin"}{os.pathsep}{self.environ.get("PATH", "")}'
         self.environ['PIP_DISABLE_PIP_VERSION_CHECK'] = '1'
 
-    def set_up(self, with_tests: bool, with_view: bool) -> None:
+    def set_up(self, with_torch: bool, with_tests: bool, with_view: bool) -> None:
         """Do all steps that have not been done with what there is now."""
         identity = fingerprint([BASE_PYTHON, sys.version, self.venv, self.distro])
         if not self.is_done('venv', identity) or self.is_half_done():
@@ -103,7 +107,10 @@ class Environment:
             self.done('venv', identity)
 
         requirements = [HERE / f'{self.distro}.txt', HERE / 'python.txt']
-        self.install('ROS 2, OpenVINO and torch, about 450 MB', 'requirements', requirements)
+        self.install('ROS 2 and OpenVINO, about 200 MB', 'requirements', requirements)
+        if with_torch:
+            what = 'torch, 2.6 GB where it comes with CUDA'
+            self.install(what, 'torch_requirements', [HERE / 'torch.txt'])
         if with_view:
             self.install('the view in a browser, 200 MB', 'view_requirements', [HERE / 'view.txt'])
         if with_tests:
@@ -232,8 +239,7 @@ class Environment:
 
     def is_half_done(self) -> bool:
         """Tell whether packages may be installed in part, which pip does not notice."""
-        names = ('requirements', 'test_requirements', 'view_requirements')
-        return any((self.stamps / f'{name}.started').exists() for name in names)
+        return any(self.stamps.glob('*requirements.started'))
 
     def done(self, name: str, state: str) -> None:
         """Record that a step was done."""

@@ -70,6 +70,25 @@ for name in {sorted(names)!r}:
     subprocess.run([sys.executable, '-c', script], check=True, cwd=PROJECT)
 
 
+def test_the_demo_does_without_torch():
+    script = """
+import sys
+sys.modules['torch'] = None
+import numpy as np
+import metrabs_ros
+from metrabs_ros.cli import main
+from metrabs_ros.node import demo_camera, demo_viewer, pose_node
+metrabs_ros.load_model('blazepose').detect_poses(np.zeros((240, 320, 3), np.uint8))
+try:
+    metrabs_ros.load_model('metrabs_s')
+except ImportError as error:
+    assert 'pip install torch' in str(error), error
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, '-c', script], check=True, cwd=PROJECT)
+
+
 def test_all_versions_agree():
     manifest = ElementTree.parse(PROJECT / 'package.xml').getroot()
     assert manifest.findtext('version') == metrabs_ros.__version__
