@@ -128,4 +128,7 @@ def _end(process: subprocess.Popen[bytes]) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    return 0 if process.returncode in (0, -signal.SIGTERM) else 1
+    status = process.returncode
+    if status < 0 and status != -signal.SIGTERM:
+        print(f'demo: {process.args!r} ended by {signal.Signals(-status).name}', file=sys.stderr)
+    return 0 if status in (0, -signal.SIGTERM) else 1
