@@ -129,6 +129,8 @@ def _end(process: subprocess.Popen[bytes]) -> int:
             process.kill()
             process.wait()
     status = process.returncode
-    if status < 0 and status != -signal.SIGTERM:
+    if status in (0, -signal.SIGTERM):
+        return 0
+    if status < 0:
         print(f'demo: {process.args!r} ended by {signal.Signals(-status).name}', file=sys.stderr)
-    return 0 if status in (0, -signal.SIGTERM) else 1
+    return 1

@@ -98,10 +98,10 @@ class CompiledNetwork:
         if threads:
             options['INFERENCE_NUM_THREADS'] = threads
 
+        core = openvino.Core()
+
         def compiled(hint: str) -> Any:
-            return openvino.Core().compile_model(
-                network, 'CPU', {'PERFORMANCE_HINT': hint, **options}
-            )
+            return core.compile_model(network, 'CPU', {'PERFORMANCE_HINT': hint, **options})
 
         with concurrent.futures.ThreadPoolExecutor() as both:
             together, side_by_side = both.map(compiled, ('LATENCY', 'THROUGHPUT'))

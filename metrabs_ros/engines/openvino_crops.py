@@ -89,12 +89,11 @@ class OpenVinoCropEngine:
 
     def _features(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         (features,) = self._backbone.room_for(len(crops))
-        whole_rounds = len(crops) - len(crops) % self._backbone.width
-        side_by_side = slice(0, whole_rounds)
-        self._backbone.run_side_by_side(crops[side_by_side], [features[side_by_side]])
-        left_over = slice(whole_rounds, None)
-        for rows, _ in in_batches(len(crops) - whole_rounds, BATCH_SIZES):
-            self._backbone.run_together(crops[left_over][rows], [features[left_over][rows]])
+        left_over = len(crops) % self._backbone.width
+        start = len(crops) - left_over
+        self._backbone.run_side_by_side(crops[:start], [features[:start]])
+        for rows, _ in in_batches(left_over, BATCH_SIZES):
+            self._backbone.run_together(crops[start:][rows], [features[start:][rows]])
         return features
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import rclpy
@@ -21,7 +24,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 import metrabs_ros
-from metrabs_ros.demo import run as run_demo
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.images import to_rgb
 from metrabs_ros.msg import SkeletonArray
@@ -30,6 +32,12 @@ from metrabs_ros.recordings.message_types import TRANSFORMS
 from metrabs_ros.recordings.wanted import Wanted
 
 FRAMES = 4
+DEMO = """
+import pathlib, sys
+from metrabs_ros import demo
+# The recorder is one of three readers to be waited for.
+sys.exit(demo.run(*map(pathlib.Path, sys.argv[1:]), ['--readers', '3'], rate_hz=10.0))
+"""
 KINDS = {
     '/image': (IMAGE, Image),
     '/camera_info': (CAMERA_INFO, CameraInfo),
@@ -65,8 +73,8 @@ def test_a_recording_of_the_demo_has_the_poses_of_the_front_door(tmp_path, stree
         with Writer(tmp_path / 'bag', version=9, storage_plugin=MCAP) as writer:
             recorder = Recorder(writer)
             with running(recorder):
-                # The recorder is one of three readers to be waited for.
-                run_demo(pictures, tmp_path / 'out', ['--readers', '3'], rate_hz=10.0)
+                arguments = [sys.executable, '-c', DEMO, pictures, tmp_path / 'out']
+                subprocess.run(arguments, check=True, timeout=100)
                 wait_for(lambda: recorder.counts['/image'] == FRAMES)
             recorder.destroy_node()
     finally:
