@@ -136,9 +136,13 @@ class CameraNode(Node):
             self._images.get_subscription_count() < readers
             or self.count_subscribers(self._skeletons.topic_name) < readers
             or not self._infos.get_subscription_count()
+            or not (self._rate_hz or self._skeletons.get_publisher_count())
         ):
             if time.monotonic() > deadline_s:
-                raise UnusableSource(f'nobody subscribed to the images in {READER_PATIENCE_S} s')
+                raise UnusableSource(
+                    f'in {READER_PATIENCE_S:.0f} s there came no {readers} subscribers of the '
+                    'images, one of them a pose node that answers'
+                )
             rclpy.spin_once(self, timeout_sec=0.02)
         # What this node has discovered, the others may not have discovered of each other yet.
         self._spin_until(time.monotonic() + SETTLING_S)

@@ -25,6 +25,7 @@ from metrabs_ros.node import lifetime
 
 QUEUE_SIZE = 30
 REPORT_PERIOD_S = 1.0
+POLL_PERIOD_S = 0.02
 
 
 class ViewerNode(Node):
@@ -49,10 +50,18 @@ class ViewerNode(Node):
         self._frames = 0
         self._sightings = 0
         self._first_s = self._last_s = self._reported_s = 0.0
-        image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))
+
+    def view(self) -> None:
+        """Show what comes until told to end."""
         skeletons = Subscriber(self, SkeletonArray, 'skeletons', qos_profile=QUEUE_SIZE)
-        self._pairs = TimeSynchronizer([image, skeletons], QUEUE_SIZE)
-        self._pairs.registerCallback(self._show)
+        # The camera begins when its images are subscribed to.  The pose node may be discovered
+        # seconds later than the camera, and until then all that it says would be lost.
+        while not skeletons.sub.get_publisher_count():
+            rclpy.spin_once(self, timeout_sec=POLL_PERIOD_S)
+        image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))
+        pairs = TimeSynchronizer([image, skeletons], QUEUE_SIZE)
+        pairs.registerCallback(self._show)
+        rclpy.spin(self)
 
     def finish(self) -> int:
         """Write what is left to write, print the summary, and return the exit status."""
@@ -113,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     with lifetime.ros():
         viewer = ViewerNode(chosen.output, chosen.rate)
         try:
-            rclpy.spin(viewer)
+            viewer.view()
         finally:
             status = viewer.finish()
     return status

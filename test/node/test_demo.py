@@ -14,7 +14,17 @@ import time
 import cv2
 import numpy as np
 import pytest
+import rclpy
 from conftest import DATA
+from rclpy.node import Node
+from robots import wait_for
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from test_people import people_at
+
+from metrabs_ros.messages.people import to_message
+from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node.message_types import TYPES
 
 PROJECT = pathlib.Path(__file__).parents[2]
 
@@ -99,3 +109,30 @@ def test_interrupting_it_still_gives_the_summary(tmp_path, sent):
     assert process.wait(20) == 0, lines
     assert lines[-1].startswith('demo: '), lines
     assert not any('Traceback' in line for line in lines), lines
+
+
+def test_the_viewer_takes_images_only_once_it_hears_the_pose_node(tmp_path):
+    rclpy.init()
+    camera = Node('camera')
+    images = camera.create_publisher(Image, 'image', 10)
+    module = [sys.executable, '-m', 'metrabs_ros.node.demo_viewer']
+    viewer = subprocess.Popen([*module, '--output', tmp_path], stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: camera.count_subscribers('skeletons'))
+        time.sleep(1)
+        assert images.get_subscription_count() == 0
+        skeletons = camera.create_publisher(SkeletonArray, 'skeletons', 10)
+        wait_for(images.get_subscription_count)
+        wait_for(skeletons.get_subscription_count)
+        header = Header(frame_id='camera')
+        images.publish(
+            Image(height=2, width=2, step=6, encoding='bgr8', data=12 * b'0', header=header)
+        )
+        skeletons.publish(to_message(people_at((0, 0, 3000)), header, TYPES))
+        assert 'the first frame' in viewer.stdout.readline()
+        viewer.terminate()
+        assert 'demo: 1 frames' in viewer.communicate(timeout=20)[0]
+    finally:
+        viewer.kill()
+        camera.destroy_node()
+        rclpy.shutdown()
