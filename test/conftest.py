@@ -37,6 +37,12 @@ if importlib.util.find_spec('rosbags') is None:
 if importlib.util.find_spec('rerun') is None:
     collect_ignore_glob += ['view/*', 'node/test_view_node.py']
 
+# OpenVINO emulates bfloat16, but needs the instructions for that.
+CAN_CALCULATE_IN_BF16 = any(
+    f' {flag} ' in pathlib.Path('/proc/cpuinfo').read_text()
+    for flag in ('avx512bw', 'avx_ne_convert')
+)
+
 DATA = pathlib.Path(__file__).parent / 'data'
 
 _spec = importlib.util.spec_from_file_location(

@@ -35,6 +35,8 @@ class OpenVinoEngine:
     ------
     ImportError
         If the package openvino is not installed.
+    ValueError
+        If the processor cannot calculate in that precision.
     """
 
     def __init__(
@@ -89,6 +91,11 @@ class CompiledNetwork:
         An ``openvino.Model`` with one input.
     precision, threads
         As `OpenVinoEngine` takes them.
+
+    Raises
+    ------
+    ValueError
+        If the processor cannot calculate in that precision.
     """
 
     def __init__(self, network: Any, precision: str, threads: int) -> None:
@@ -105,6 +112,13 @@ class CompiledNetwork:
 
         with concurrent.futures.ThreadPoolExecutor() as both:
             together, side_by_side = both.map(compiled, ('LATENCY', 'THROUGHPUT'))
+        # OpenVINO emulates bfloat16 where there is AVX-512, and elsewhere ignores the wish.
+        taken = together.get_property('INFERENCE_PRECISION_HINT')
+        if taken != getattr(openvino.Type, TYPES[precision]):
+            raise ValueError(
+                f'precision {precision!r} cannot be had from OpenVINO on this processor, which '
+                f'would calculate in {taken.to_string()}; choose fp32 or auto'
+            )
         self._together = together.create_infer_request()
         self._side_by_side = openvino.AsyncInferQueue(side_by_side)
         self._side_by_side.set_callback(_keep)

@@ -48,6 +48,8 @@ class OpenVinoCropEngine:
     ------
     ImportError
         If the package openvino is not installed.
+    ValueError
+        If the processor cannot calculate in that precision.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, photo
+from conftest import CAN_CALCULATE_IN_BF16, DATA, photo
 
 import metrabs_ros
 
@@ -61,6 +61,7 @@ def test_poses_are_those_of_the_official_implementation(model_of, index, engine)
     np.testing.assert_allclose(found['poses2d'], golden[f'{index:02}/poses2d'], atol=0.1)
 
 
+@pytest.mark.skipif(not CAN_CALCULATE_IN_BF16, reason='this processor has no bfloat16')
 def test_half_the_bits_cost_less_than_a_hundredth_of_the_distance(model_of):
     official_mm = np.load(GOLDEN / 'cases.npz')['00/poses3d']
     found = run(model_of(CASES[0]['variant'], 'openvino', 'bf16'), CASES[0])
