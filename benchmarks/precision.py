@@ -71,8 +71,14 @@ def main() -> None:
                     folders[variant] = pathlib.Path(folder) / variant
                     folders[variant].mkdir()
                     subjects.write_checkpoint(folders[variant], variant)
-                model = metrabs_ros.load_model(folders[variant], engine, precision, 'cpu')
+                try:
+                    model = metrabs_ros.load_model(folders[variant], engine, precision, 'cpu')
+                except ValueError as error:
+                    print(f'{engine} {precision}: {error}')
+                    break
                 found.append(errors(model, case, official[f'{i:02}/poses3d']))
+            if not found:
+                continue
             row = {
                 'engine': engine,
                 'precision': precision,

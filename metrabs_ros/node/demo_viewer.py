@@ -61,7 +61,7 @@ class ViewerNode(Node):
         image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))
         pairs = TimeSynchronizer([image, skeletons], QUEUE_SIZE)
         pairs.registerCallback(self._show)
-        rclpy.spin(self)
+        lifetime.spin(self)
 
     def finish(self) -> int:
         """Write what is left to write, print the summary, and return the exit status."""

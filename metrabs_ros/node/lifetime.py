@@ -10,6 +10,9 @@ from typing import NoReturn
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+
+LONGEST_WAIT_S = 0.2
 
 
 @contextlib.contextmanager
@@ -30,6 +33,17 @@ def ros() -> Iterator[None]:
             raise
     finally:
         rclpy.try_shutdown()
+
+
+def spin(node: Node) -> None:
+    """
+    Spin a node until the process is told to end.
+
+    At a signal, rclpy wakes those who wait an instant before it shuts down.  Who looks in between
+    finds everything in order and waits again, so nobody may wait for long.
+    """
+    while rclpy.ok():
+        rclpy.spin_once(node, timeout_sec=LONGEST_WAIT_S)
 
 
 def leave(status: int) -> NoReturn:
