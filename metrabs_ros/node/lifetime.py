@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 LONGEST_WAIT_S = 0.2
@@ -42,8 +42,10 @@ def spin(node: Node) -> None:
     At a signal, rclpy wakes those who wait an instant before it shuts down.  Who looks in between
     finds everything in order and waits again, so nobody may wait for long.
     """
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
     while rclpy.ok():
-        rclpy.spin_once(node, timeout_sec=LONGEST_WAIT_S)
+        executor.spin_once(timeout_sec=LONGEST_WAIT_S)
 
 
 def leave(status: int) -> NoReturn:
