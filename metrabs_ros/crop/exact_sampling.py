@@ -14,7 +14,6 @@ from metrabs_ros.crop.picture import Picture, PixelArray, uploaded
 from metrabs_ros.crop.virtual import VirtualCameras
 
 PIXELS_AT_ONCE = 1 << 24
-DARKEST = torch.finfo(torch.float32).tiny
 LOOKS_AT_A_SIDE = 17
 """Of so many places along each side of a crop it is found out beforehand what they show."""
 
@@ -78,8 +77,7 @@ def _sample_people(
     bounds_px = _bounds(camera, to_ray, large_px)
     source = source_pixels(camera, to_ray, large_px, large_px, picture.device)
     levels = pyramid_level(virtual.scale * antialias_factor)
-    exponents = np.resize(gamma / GAMMA, (len(crops), 1, 1, 1)).astype(np.float32)
-    exponents_there = uploaded(exponents, crops.device)
+    exponents = np.resize(gamma / GAMMA, len(crops))
 
     # Each thread has a mode of its own.
     @torch.inference_mode()
@@ -90,10 +88,7 @@ def _sample_people(
         light = _sample_level(picture, by_person, bounds_px[batch], level)
         if antialias_factor > 1:
             light = functional.avg_pool2d(light, antialias_factor)
-        lit = light > 0
-        # A tenth of what a power takes; of 0, a logarithm takes twenty times as long.
-        powers = light.clamp_(min=DARKEST).log_().mul_(exponents_there[there])
-        encoded = powers.exp_().mul_(lit)
+        encoded = picture.encoded(light, exponents[rows])
         wanted = levels[rows] == level
         if wanted.all():
             crops[there] = encoded

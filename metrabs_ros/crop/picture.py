@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from metrabs_ros.arrays import ImageArray
+from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.crop.light import GAMMA, THREADS, decoded
 
 PixelArray = NDArray[np.int64]
@@ -55,6 +55,23 @@ class Picture(abc.ABC):
         """
 
     @abc.abstractmethod
+    def encoded(self, light: Tensor, exponents: FloatArray) -> Tensor:
+        """
+        Return light to powers, as code values are of it.
+
+        Parameters
+        ----------
+        light
+            [N, 3, h, w], float32, not negative; it may be overwritten.
+        exponents
+            [N].
+
+        Returns
+        -------
+        [N, 3, h, w], float32.
+        """
+
+    @abc.abstractmethod
     def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
         """
         Sample several people's crops, in the batches that suit the device.
@@ -89,6 +106,16 @@ class HostPicture(Picture):
         return torch.from_numpy(np.stack(parts) if len(parts) > 1 else parts[0][None]).permute(
             0, 3, 1, 2
         )
+
+    def encoded(self, light: Tensor, exponents: FloatArray) -> Tensor:
+        """Return light to powers; see `Picture`."""
+        import cv2
+
+        code_values = light.contiguous()
+        # In half the time that torch takes.
+        for rows, exponent in zip(code_values.flatten(1, 2).numpy(), exponents.tolist()):
+            cv2.pow(rows, exponent, dst=rows)
+        return code_values
 
     def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
         """Sample one person after the other, each from a part of its own size."""
@@ -142,6 +169,10 @@ class DevicePicture(Picture):
         for _ in range(level):
             light = functional.avg_pool2d(light, 2)
         return light
+
+    def encoded(self, light: Tensor, exponents: FloatArray) -> Tensor:
+        """Return light to powers; see `Picture`."""
+        return light.pow_(uploaded(exponents.astype(np.float32)[:, None, None, None], self.device))
 
     def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
         """Sample all people of a level at once."""
