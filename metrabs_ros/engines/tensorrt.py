@@ -23,6 +23,7 @@ from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
 USUAL_BATCH = 4
 """What an engine is to be quickest at."""
 ENGINE_FILE = 'engine.ep'
+TIMINGS_FILE = 'timings.bin'
 
 
 class TensorRtEngine:
@@ -93,6 +94,10 @@ class TensorRtEngine:
             ],
             device=self._device,
             require_full_compilation=True,
+            # Else what is in fp32, the heads above all, is rounded to fp16's ten bits.
+            disable_tf32=True,
+            # Else it is where all users of the machine write to.
+            timing_cache_path=str(folder / TIMINGS_FILE),
         )
         torch_tensorrt.save(
             compiled,

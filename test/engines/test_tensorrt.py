@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import importlib.machinery
 import inspect
+import pathlib
 import subprocess
 import sys
 import types
@@ -34,6 +35,7 @@ SOURCES = {
     'save': 'torch_tensorrt/_compile.py',
     'load': 'torch_tensorrt/_compile.py',
 }
+DEFAULTS = 'torch_tensorrt/dynamo/_defaults.py'
 INPUT_SOURCE = 'torch_tensorrt/_Input.py'
 
 
@@ -147,6 +149,16 @@ def test_it_is_built_once_as_the_real_package_wants_and_gives_the_networks_point
     assert compiled['require_full_compilation'] is True
     (shapes,) = compiled['arg_inputs']
     assert (shapes.min_shape[0], shapes.max_shape[0]) == (1, 64)
+    assert compiled['disable_tf32'] is True
+
+
+def test_nothing_is_read_or_written_where_all_users_write(torch_tensorrt, checkpoint, tmp_path):
+    engine(checkpoint, tmp_path)
+    (_, compiled), *_ = torch_tensorrt.calls
+    assert tmp_path in pathlib.Path(compiled['timing_cache_path']).parents
+    for default in ('cache_built_engines', 'reuse_cached_engines'):
+        assert default not in compiled
+        assert f'{default.upper()} = False' in torch_tensorrt.wheel.read(DEFAULTS).decode()
 
 
 def test_batches_are_as_large_as_the_engine_takes(torch_tensorrt, checkpoint):
