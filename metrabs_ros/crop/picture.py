@@ -57,7 +57,7 @@ class Picture(abc.ABC):
     @abc.abstractmethod
     def encoded(self, light: Tensor, exponents: FloatArray) -> Tensor:
         """
-        Return light to powers, as code values are of it.
+        Gamma-encode crops, each to a power of its own.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class HostPicture(Picture):
         )
 
     def encoded(self, light: Tensor, exponents: FloatArray) -> Tensor:
-        """Return light to powers; see `Picture`."""
+        """Gamma-encode crops; see `Picture`."""
         import cv2
 
         code_values = light.contiguous()
@@ -171,7 +171,7 @@ class DevicePicture(Picture):
         return light
 
     def encoded(self, light: Tensor, exponents: FloatArray) -> Tensor:
-        """Return light to powers; see `Picture`."""
+        """Gamma-encode crops; see `Picture`."""
         return light.pow_(uploaded(exponents.astype(np.float32)[:, None, None, None], self.device))
 
     def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
