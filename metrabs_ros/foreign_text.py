@@ -1,0 +1,37 @@
+"""Make text from messages, files and parameters safe to show."""
+
+from __future__ import annotations
+
+ELLIPSIS = '...'
+
+
+def printable(text: object, max_chars: int = 80) -> str:
+    r"""
+    Return text on one line, without control characters and of bounded length.
+
+    Newlines, control characters, bidirectional overrides, lone surrogates and other characters
+    that do not print are written as escapes (``\n``, ``\x1b``, ``\u202e``).
+
+    Parameters
+    ----------
+    text
+        Text of unknown origin, or an object whose `str` is to be shown.
+    max_chars
+        Maximum length of the result; longer text ends in ``...``.
+
+    Returns
+    -------
+    str
+        At most `max_chars` printable characters.
+    """
+    # One character more than fits, so that the loop below is bounded but still sees the excess.
+    start = str(text)[: max_chars + 1]
+    escaped = ''.join(
+        character
+        if character.isprintable()
+        else character.encode('unicode_escape', 'backslashreplace').decode('ascii')
+        for character in start
+    )
+    if len(escaped) <= max_chars:
+        return escaped
+    return escaped[: max_chars - len(ELLIPSIS)] + ELLIPSIS
