@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.foreign_text import printable
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,19 @@ DISTORTION_LENGTHS = (0, 4, 5, 8, 12)
 DEFAULT_UP = (0.0, -1.0, 0.0)
 FISHEYE_LENGTHS = (0, 4)
 NEAREST_DEPTH_MM = 1.0
+
+# Far outside of what real cameras have, and such that nothing computed from it overflows: the
+# rational lens model takes the sixth power of image coordinates, and its derivative the twelfth.
+MIN_FOCAL_PX, MAX_FOCAL_PX = 1e-3, 1e7
+MAX_FOCAL_RATIO = 1e3
+MAX_PRINCIPAL_POINT_PX = 1e7
+MAX_DISTORTION_COEFF = 1e12
+MAX_ROTATION_ENTRY = 1e6
+MAX_TRANSLATION_MM = 1e13
+MIN_DETERMINANT = 1e-9
+SMALL_DENOMINATOR = 1e-12
+SHOWN_CHARS = 200
+SHOWN_NUMBERS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +66,8 @@ class Camera:
     Raises
     ------
     ValueError
-        If an argument has the wrong shape, holds a value that is not finite, or cannot be a
-        camera (no focal length, a matrix without inverse).
+        If an argument has the wrong shape, holds a value that is not finite, or does not describe
+        a camera (focal length out of range, a matrix without inverse).
     """
 
     intrinsic_matrix: FloatArray
@@ -62,40 +77,12 @@ class Camera:
     fisheye: bool = False
 
     def __post_init__(self) -> None:
-        """Bring the arguments to float64 arrays and refuse what cannot be a camera."""
-        intrinsics = _as_finite('intrinsic_matrix', self.intrinsic_matrix, (3, 3))
-        if min(intrinsics[0, 0], intrinsics[1, 1]) <= 0:
-            raise ValueError(
-                f'intrinsic_matrix has focal lengths {intrinsics[0, 0]:g} and '
-                f'{intrinsics[1, 1]:g}; both must be greater than 0'
-            )
-        if not np.array_equal(intrinsics[2], (0, 0, 1)):
-            raise ValueError(f'intrinsic_matrix ends in {intrinsics[2]}, not in 0, 0, 1')
-        if abs(np.linalg.det(intrinsics)) < 1e-9:
-            raise ValueError(f'intrinsic_matrix cannot be inverted: {intrinsics.tolist()}')
-        coeffs: FloatArray = as_numbers('distortion_coeffs', self.distortion_coeffs).reshape(-1)
-        lengths = FISHEYE_LENGTHS if self.fisheye else DISTORTION_LENGTHS
-        if len(coeffs) not in lengths:
-            raise ValueError(
-                f'distortion_coeffs has {len(coeffs)} values: {coeffs.tolist()}; a lens model has '
-                f'one of {lengths}'
-            )
-        if self.fisheye:
-            coeffs = np.pad(coeffs, (0, 4 - len(coeffs)))
-        elif not coeffs.any():
-            coeffs = np.zeros(0)
-        up = _as_finite('world_up_vector', self.world_up_vector, (3,))
-        if np.linalg.norm(up) < 1e-9:
-            raise ValueError(f'world_up_vector has no direction: {up.tolist()}')
-        extrinsics = _as_finite('extrinsic_matrix', self.extrinsic_matrix, (4, 4))
-        if abs(np.linalg.det(extrinsics)) < 1e-9:
-            raise ValueError(f'extrinsic_matrix cannot be inverted: {extrinsics.tolist()}')
-        object.__setattr__(self, 'intrinsic_matrix', intrinsics)
-        object.__setattr__(
-            self, 'distortion_coeffs', _as_finite('distortion_coeffs', coeffs, coeffs.shape)
-        )
-        object.__setattr__(self, 'extrinsic_matrix', extrinsics)
-        object.__setattr__(self, 'world_up_vector', up / np.linalg.norm(up))
+        """Convert the arguments to float64 arrays and check them."""
+        coeffs = _checked_coeffs(self.distortion_coeffs, self.fisheye)
+        object.__setattr__(self, 'intrinsic_matrix', _checked_intrinsics(self.intrinsic_matrix))
+        object.__setattr__(self, 'distortion_coeffs', coeffs)
+        object.__setattr__(self, 'extrinsic_matrix', _checked_extrinsics(self.extrinsic_matrix))
+        object.__setattr__(self, 'world_up_vector', _unit_up(self.world_up_vector))
 
     @classmethod
     def from_fov(cls, fov_degrees: float, image_shape: tuple[int, ...], **kwargs: Any) -> Camera:
@@ -173,7 +160,9 @@ def intrinsics_from_fov(fov_degrees: float, image_shape: tuple[int, ...]) -> Flo
             'than 180 degrees'
         )
     height, width = image_shape[:2]
-    focal_px = max(height, width) / (2 * np.tan(np.radians(fov_degrees) / 2))
+    # The smallest positive angles underflow to 0.
+    tangent = math.tan(math.radians(fov_degrees) / 2) or 1e-300
+    focal_px = max(height, width) / (2 * tangent)
     return np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
 
 
@@ -215,11 +204,16 @@ def _radial_and_shift(
     shift_y = 2 * p2 * xy + p1 * (r2 + 2 * yy)
     # Most lenses lack these, and whole crops go through here.
     if k4 or k5 or k6:
-        radial = radial / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+        radial = radial / _without_zeros(1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
     if s1 or s2 or s3 or s4:
         shift_x = shift_x + r2 * (s1 + s2 * r2)
         shift_y = shift_y + r2 * (s3 + s4 * r2)
     return radial, shift_x, shift_y
+
+
+def _without_zeros(denominator: Coordinate) -> Coordinate:
+    """Replace zeros, where a rational lens model has a pole, by a small number."""
+    return denominator + (denominator == 0) * SMALL_DENOMINATOR
 
 
 def _all_coeffs(coeffs: FloatArray) -> list[float]:
@@ -359,7 +353,7 @@ def _distortion_jacobian(points: FloatArray, coeffs: FloatArray) -> FloatArray:
     x, y = points[..., 0], points[..., 1]
     r2 = x * x + y * y
     above = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-    below = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+    below = _without_zeros(1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
     radial = above / below
     slope = (
         (k1 + r2 * (2 * k2 + r2 * 3 * k3)) * below - above * (k4 + r2 * (2 * k5 + r2 * 3 * k6))
@@ -383,6 +377,97 @@ def _regularised(matrices: FloatArray) -> FloatArray:
     return np.where(usable[..., None, None], matrices, np.eye(2))
 
 
+def _checked_intrinsics(value: ArrayLike) -> FloatArray:
+    """Return an intrinsic matrix [3, 3]; see `Camera` for what it raises."""
+    matrix = _as_finite('intrinsic_matrix', value, (3, 3))
+    ((fx, skew, cx), (below, fy, cy), last) = matrix.tolist()
+    if min(fx, fy) <= 0:
+        raise ValueError(
+            f'intrinsic_matrix has focal lengths {fx:g} and {fy:g}; both must be greater than 0'
+        )
+    if min(fx, fy) < MIN_FOCAL_PX or max(fx, fy) > MAX_FOCAL_PX:
+        raise ValueError(
+            f'intrinsic_matrix has focal lengths {fx:g} and {fy:g}; both must be from '
+            f'{MIN_FOCAL_PX:g} to {MAX_FOCAL_PX:g} pixels'
+        )
+    if max(fx, fy) > MAX_FOCAL_RATIO * min(fx, fy):
+        raise ValueError(
+            f'intrinsic_matrix has focal lengths {fx:g} and {fy:g}; one must not exceed '
+            f'{MAX_FOCAL_RATIO:g} times the other'
+        )
+    if last != [0, 0, 1]:
+        raise ValueError(f'intrinsic_matrix ends in {last}, not in 0, 0, 1')
+    if abs(fx * fy - skew * below) < MIN_DETERMINANT * fx * fy:
+        raise ValueError(f'intrinsic_matrix cannot be inverted: {_shown(matrix)}')
+    # Rounding errors of a matrix product are tolerated.
+    if abs(below) > 1e-9 * fy:
+        raise ValueError(
+            f'intrinsic_matrix has {below:g} in row 1, column 0; it must be 0, as there is no '
+            'such term in the pinhole camera model'
+        )
+    if abs(skew) > fx:
+        raise ValueError(
+            f'intrinsic_matrix has skew {skew:g} (row 0, column 1), which must not exceed the '
+            f'focal length {fx:g}'
+        )
+    if max(abs(cx), abs(cy)) > MAX_PRINCIPAL_POINT_PX:
+        raise ValueError(
+            f'intrinsic_matrix has its principal point at {cx:g}, {cy:g}; it must be within '
+            f'{MAX_PRINCIPAL_POINT_PX:g} pixels'
+        )
+    return matrix
+
+
+def _checked_coeffs(value: ArrayLike, fisheye: bool) -> FloatArray:
+    """Return distortion coefficients, none if all are 0; see `Camera` for what it raises."""
+    coeffs: FloatArray = as_numbers('distortion_coeffs', value).reshape(-1)
+    lengths = FISHEYE_LENGTHS if fisheye else DISTORTION_LENGTHS
+    if len(coeffs) not in lengths:
+        raise ValueError(
+            f'distortion_coeffs has {len(coeffs)} values: {_shown(coeffs)}; a lens model has '
+            f'one of {lengths}'
+        )
+    coeffs = _as_finite('distortion_coeffs', coeffs, coeffs.shape)
+    largest = np.abs(coeffs).max(initial=0)
+    if largest > MAX_DISTORTION_COEFF:
+        raise ValueError(
+            f'distortion_coeffs holds a value of magnitude {largest:g}; coefficients of a lens '
+            f'are below {MAX_DISTORTION_COEFF:g}'
+        )
+    if fisheye:
+        return np.pad(coeffs, (0, 4 - len(coeffs)))
+    return coeffs if coeffs.any() else np.zeros(0)
+
+
+def _checked_extrinsics(value: ArrayLike) -> FloatArray:
+    """Return an extrinsic matrix [4, 4]; see `Camera` for what it raises."""
+    matrix = _as_finite('extrinsic_matrix', value, (4, 4))
+    largest = np.abs(matrix[:, :3]).max()
+    farthest_mm = np.abs(matrix[:, 3]).max()
+    # Compared before the determinant is calculated, which could overflow.
+    if largest > MAX_ROTATION_ENTRY or farthest_mm > MAX_TRANSLATION_MM:
+        raise ValueError(
+            f'extrinsic_matrix is out of range: {_shown(matrix)}; rotations have entries up to 1, '
+            f'translations up to {MAX_TRANSLATION_MM:g} mm'
+        )
+    is_invertible = abs(np.linalg.det(matrix)) >= MIN_DETERMINANT
+    # `Camera.up` and `Camera.from_world` use the upper left part alone.
+    if not is_invertible or abs(np.linalg.det(matrix[:3, :3])) < MIN_DETERMINANT:
+        raise ValueError(f'extrinsic_matrix cannot be inverted: {_shown(matrix)}')
+    return matrix
+
+
+def _unit_up(value: ArrayLike) -> FloatArray:
+    """Return an up direction [3] of unit length; see `Camera` for what it raises."""
+    up = _as_finite('world_up_vector', value, (3,))
+    largest = np.abs(up).max()
+    if largest < 1e-9:
+        raise ValueError(f'world_up_vector has no direction: {up.tolist()}')
+    # Squares of large numbers overflow.
+    up = up / largest
+    return up / np.linalg.norm(up)
+
+
 def as_numbers(name: str, value: ArrayLike) -> FloatArray:
     """
     Return an argument as an array.
@@ -390,20 +475,32 @@ def as_numbers(name: str, value: ArrayLike) -> FloatArray:
     Raises
     ------
     ValueError
-        If it holds anything but numbers; the message names it.
+        If it holds anything but real numbers; the message names it.
     """
     try:
-        return np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f'{name} is not an array of numbers: {value!r}') from error
+        array = np.asarray(value)
+        if np.iscomplexobj(array):
+            raise ValueError('complex numbers')
+        return np.asarray(array, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f'{name} is not an array of numbers: {printable(repr(value), SHOWN_CHARS)}'
+        ) from error
 
 
 def _as_finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     array = as_numbers(name, value)
     if array.shape != shape:
         raise ValueError(
-            f'{name} has shape {array.shape}, expected {shape}; it is {array.tolist()}'
+            f'{name} has shape {array.shape}, expected {shape}; it is {_shown(array)}'
         )
     if not np.isfinite(array).all():
-        raise ValueError(f'{name} holds a value that is not finite: {array.tolist()}')
+        raise ValueError(f'{name} holds a value that is not finite: {_shown(array)}')
     return array
+
+
+def _shown(array: FloatArray) -> str:
+    """Return the first numbers of an array of any size, for error messages."""
+    if array.size <= SHOWN_NUMBERS:
+        return printable(array.tolist(), SHOWN_CHARS)
+    return printable(array.reshape(-1)[:SHOWN_NUMBERS].tolist(), SHOWN_CHARS) + '...'

@@ -5,11 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import IMAGE_SHAPE, cameras
+from strategies import IMAGE_SHAPE, LENSES, cameras
 
 from metrabs_ros.camera import Camera, distort, undistort
+from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
+from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
+from metrabs_ros.crop.virtual import VirtualCameras
 
 K = np.array([[900.0, 0, 384], [0, 910.0, 288], [0, 0, 1]])
 
@@ -80,11 +83,108 @@ def test_to_world_undoes_the_extrinsic_matrix():
         ({'distortion_coeffs': [np.inf, 0, 0, 0]}, 'distortion_coeffs holds a value'),
         ({'world_up_vector': np.zeros(3)}, 'world_up_vector has no direction'),
         ({'extrinsic_matrix': np.zeros((4, 4))}, 'extrinsic_matrix cannot be inverted'),
+        ({'intrinsic_matrix': [[1e300, 0, 0], [0, 1e-300, 0], [0, 0, 1]]}, 'focal lengths 1e'),
+        ({'intrinsic_matrix': [[5e-324, 0, 0], [0, 1, 0], [0, 0, 1]]}, 'from 0.001 to 1e'),
+        ({'intrinsic_matrix': [[500, 0, 0], [0, 1e-2, 0], [0, 0, 1]]}, '1000 times the other'),
+        ({'intrinsic_matrix': [[9, 9, 1], [9, 9, 1], [0, 0, 1]]}, 'cannot be inverted'),
+        ({'intrinsic_matrix': [[500, 1e308, 0], [1e308, 500, 0], [0, 0, 1]]}, 'row 1, column 0'),
+        ({'intrinsic_matrix': [[500, 501, 0], [0, 500, 0], [0, 0, 1]]}, 'skew 501'),
+        ({'intrinsic_matrix': [[500, 0, 1e8], [0, 500, 0], [0, 0, 1]]}, 'point at 1e'),
+        ({'intrinsic_matrix': np.eye(3) * 1j}, 'intrinsic_matrix is not an array of numbers'),
+        ({'distortion_coeffs': [1e308, 0, 0, 0]}, 'value of magnitude 1e'),
+        ({'extrinsic_matrix': np.diag([1, 1, 1e300, 1])}, 'extrinsic_matrix is out of range'),
+        ({'extrinsic_matrix': np.diag([1, 1, 1, 1e-12])}, 'extrinsic_matrix cannot be inverted'),
+        ({'world_up_vector': [5e-324, 0, 0]}, 'world_up_vector has no direction'),
     ],
 )
 def test_what_cannot_be_a_camera_is_refused_by_name(arguments, says):
     with pytest.raises(ValueError, match=says):
         Camera(**{'intrinsic_matrix': K, **arguments})
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        {'distortion_coeffs': [0.1] * 100_000},
+        {'intrinsic_matrix': np.ones((1000, 1000))},
+        {'intrinsic_matrix': 'x' * 100_000},
+    ],
+)
+def test_messages_about_large_arguments_are_short(arguments):
+    with pytest.raises(ValueError, match=r'_matrix|_coeffs') as caught:
+        Camera(**{'intrinsic_matrix': K, **arguments})
+    assert len(str(caught.value)) < 500
+
+
+def test_a_large_up_vector_has_a_direction():
+    camera = Camera(K, world_up_vector=np.array([0, -1e300, 0]))
+    np.testing.assert_array_equal(camera.world_up_vector, (0, -1, 0))
+
+
+wild = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from([0.0, 1.0, -1.0, 5e-324, 1e-310, 1e-300, 1e300, 1e-154, 1e154, 1e-9, 1e9]),
+    st.floats(-1000, 1000),
+)
+
+
+@st.composite
+def arguments_with_wild_numbers(draw):
+    """Return arguments of a camera of which a few numbers are out of the ordinary."""
+    extrinsics = np.eye(4)
+    extrinsics[:3, 3] = (100, 200, 300)
+    lens = draw(st.sampled_from([*LENSES, [-0.01, 0.02, -0.005, 0.001]]))
+    flat = {
+        'intrinsic_matrix': K.copy().reshape(-1),
+        'distortion_coeffs': np.array(lens, float),
+        'extrinsic_matrix': extrinsics.reshape(-1),
+        'world_up_vector': np.array([0.0, -1.0, 0.0]),
+    }
+    for array in flat.values():
+        for index in draw(st.sets(st.integers(0, max(0, len(array) - 1)), max_size=3)):
+            if index < len(array):
+                array[index] = draw(wild)
+    shapes = {'intrinsic_matrix': (3, 3), 'extrinsic_matrix': (4, 4)}
+    arrays = {name: array.reshape(shapes.get(name, -1)) for name, array in flat.items()}
+    return {**arrays, 'fisheye': len(lens) == 4 and draw(st.booleans())}
+
+
+@pytest.mark.filterwarnings('error')
+@settings(max_examples=1000)
+@given(arguments=arguments_with_wild_numbers())
+def test_any_numbers_give_a_camera_that_computes_with_finite_ones_or_an_error(arguments):
+    try:
+        camera = Camera(**arguments)
+    except ValueError:
+        return
+    pixels_px = np.array([[0.0, 0.0], [1919.0, 1079.0], [960.0, 540.0]])
+    points_mm = np.array([[0.0, 0, 3000], [1e5, -1e5, 1.0], [-500, 20, -3000], [0, 0, 0]])
+    boxes_px = np.array([[0.0, 0, 1920, 1080], [900, 500, 60, 160]])
+    circles = Circles(pixels_px, pixels_px - (0, 50))
+    for result in (
+        camera.up,
+        camera.unproject(pixels_px),
+        camera.project(points_mm),
+        camera.to_world(points_mm),
+        camera.from_world(points_mm),
+    ):
+        assert np.isfinite(result).all()
+    on_boxes = virtual_cameras_on_boxes(boxes_px, camera, 256)
+    on_circles = virtual_cameras_on_circles(circles, camera, 256, 1.25)
+    for virtual in (on_boxes.select(on_boxes.usable), on_circles.select(on_circles.usable)):
+        assert np.isfinite(inverse_of(virtual)).all()
+
+
+def inverse_of(virtual: VirtualCameras):
+    """Invert what samples the crops of virtual cameras; a degenerate camera has no inverse."""
+    return np.linalg.inv(virtual.intrinsic_matrix @ virtual.rotation)
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('fov_degrees', [5e-324, 1e-300, 179.9999999999])
+def test_a_field_of_view_too_extreme_for_a_camera_is_refused(fov_degrees):
+    with pytest.raises(ValueError, match='focal lengths'):
+        Camera.from_fov(fov_degrees, (480, 640))
 
 
 @pytest.mark.parametrize('fov_degrees', [0, -10, 180, float('nan')])

@@ -1,7 +1,8 @@
-"""From CameraInfo messages to cameras."""
+"""Convert CameraInfo messages to cameras."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,26 @@ import numpy as np
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.light import corner_aligned_scaling
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.unusable import UnusableInput
 
 PINHOLE_LENSES = ('', 'plumb_bob', 'rational_polynomial', 'none')
 FISHEYE_LENSES = ('equidistant', 'fisheye')
 TILTED_LENGTH = 14
+MAX_UPSCALING = 4
+"""An image may be this many times as wide and as high as its camera_info says: it was resized."""
+MIN_FOCAL_SHARE, MAX_FOCAL_SHARE = 0.003, 1e4
+"""Range of the focal length relative to the image's longer side: fields of view of 179.3 degrees
+and of 0.006 degrees."""
+MAX_CENTRE_SHARE = 1000
+"""Maximum distance of the principal point from the image, relative to the longer side.  It lies
+outside of the image where that is a small region of interest."""
+GRID = 9
+MIN_REACHED_SHARE = 0.1
+"""Minimum share of the image whose pixels have a viewing ray.  Of a circular fisheye image in a
+wide frame, less than half has."""
+MAX_REPROJECTION_SHARE = 1e-3
+KEPT_CAMERAS = 32
 
 
 def to_camera(info: Any, image_shape: tuple[int, ...], rectified: bool = False) -> Camera:
@@ -35,8 +51,11 @@ def to_camera(info: Any, image_shape: tuple[int, ...], rectified: bool = False) 
     Raises
     ------
     UnusableInput
-        If the camera is not calibrated, or not for such images, or its lens model is not known.
+        If the camera is not calibrated, or not for such images, or its lens model is unknown, or
+        the values cannot be those of a camera.
     """
+    height, width = image_shape[:2]
+    check_size(info, height, width)
     matrix = np.array(info.p if rectified else info.k, np.float64).reshape(3, -1)[:, :3]
     if not matrix.any():
         raise UnusableInput(
@@ -49,50 +68,126 @@ def to_camera(info: Any, image_shape: tuple[int, ...], rectified: bool = False) 
     if not (rectified or fisheye or info.distortion_model in PINHOLE_LENSES):
         raise UnusableInput(
             'lens model',
-            f'the camera_info has lens model {info.distortion_model!r}; known are plumb_bob, '
-            'rational_polynomial and equidistant',
+            f"the camera_info has lens model '{printable(info.distortion_model)}'; known are "
+            'plumb_bob, rational_polynomial and equidistant',
         )
-    coeffs = np.zeros(0) if rectified else np.array(info.d, np.float64)
-    if len(coeffs) == TILTED_LENGTH:
-        if coeffs[12:].any():
-            raise UnusableInput(
-                'lens model',
-                f'the camera_info has a tilted sensor (D ends in {coeffs[12:].tolist()}), which '
-                'is not known here; calibrate without it',
-            )
-        coeffs = coeffs[:12]
-    with np.errstate(invalid='ignore'):
-        intrinsics = _to_image(info, image_shape) @ matrix
+    coeffs = np.zeros(0) if rectified else _coeffs(info)
+    # Values out of range overflow; the camera's constructor rejects what comes of that.
+    with np.errstate(all='ignore'):
+        intrinsics = _to_image(info, height, width) @ matrix
     try:
-        return Camera(intrinsics, coeffs, fisheye=fisheye)
+        return _checked_camera(intrinsics.tobytes(), coeffs.tobytes(), fisheye, height, width)
     except ValueError as error:
         raise UnusableInput(
-            'camera_info', f'the camera_info cannot be a camera: {error}'
+            'camera_info', f'the camera_info does not describe a camera: {error}'
         ) from error
 
 
-def _to_image(info: Any, image_shape: tuple[int, ...]) -> FloatArray:
-    """Return what takes pixels of the whole sensor to those of the image, [3, 3]."""
-    height, width = image_shape[:2]
-    binning = np.maximum((info.binning_x, info.binning_y), 1)
-    roi = info.roi
-    has_roi = roi.width > 0 and roi.height > 0
-    # A region of interest may cover the sensor and yet start at 0, 0.
-    size = (roi.width, roi.height) if has_roi else (info.width, info.height)
-    shift = np.eye(3)
-    if has_roi:
-        shift[:2, 2] = -roi.x_offset, -roi.y_offset
-    expected_px = np.array(size) / binning
+def check_size(info: Any, height: int, width: int) -> None:
+    """
+    Check that an image of some size can come from the camera that a message describes.
+
+    This needs no pixels, so that it can precede the decoding of the image.
+
+    Raises
+    ------
+    UnusableInput
+        If the image has another aspect, or is much larger.
+    """
+    size = _region_px(info)
     if not all(size):
-        return scaling_about_corner(1 / binning) @ shift
-    # Of the same aspect up to a rounded pixel.
-    if abs(width * expected_px[1] - height * expected_px[0]) > 1.01 * max(expected_px):
+        return
+    expected_px = np.array(size) / _binning(info)
+    # The same aspect up to a rounded pixel.
+    is_same_aspect = abs(width * expected_px[1] - height * expected_px[0]) <= 1.01 * max(
+        expected_px
+    )
+    if is_same_aspect and width <= MAX_UPSCALING * np.ceil(expected_px[0]):
+        return
+    raise UnusableInput(
+        'camera_info size',
+        f'the image is {width} x {height} pixels, but its camera_info is for '
+        f'{expected_px[0]:g} x {expected_px[1]:g}; they must come from the same stage of the '
+        'camera driver',
+    )
+
+
+def _coeffs(info: Any) -> FloatArray:
+    coeffs = np.array(info.d, np.float64)
+    if len(coeffs) != TILTED_LENGTH:
+        return coeffs
+    if coeffs[12:].any():
         raise UnusableInput(
-            'camera_info size',
-            f'the image is {width} x {height} pixels, but its camera_info is for '
-            f'{expected_px[0]:g} x {expected_px[1]:g}; they must come from the same stage of the '
-            'camera driver',
+            'lens model',
+            f'the camera_info has a tilted sensor (D ends in {coeffs[12:].tolist()}), which is '
+            'not supported; calibrate without it',
         )
+    return coeffs[:12]
+
+
+@functools.lru_cache(KEPT_CAMERAS)
+def _checked_camera(
+    intrinsics: bytes, coeffs: bytes, fisheye: bool, height: int, width: int
+) -> Camera:
+    """
+    Return a camera for images of some size; messages of one camera are mostly the same.
+
+    Raises
+    ------
+    ValueError
+        If its values cannot be those of a camera with such images.
+    """
+    # Copies, as what is read from bytes is not writable, which torch warns of.
+    matrix = np.frombuffer(intrinsics, np.float64).reshape(3, 3).copy()
+    camera = Camera(matrix, np.frombuffer(coeffs, np.float64).copy(), fisheye=fisheye)
+    ((fx, _, cx), (_, fy, cy), _) = camera.intrinsic_matrix.tolist()
+    side_px = max(height, width)
+    if min(fx, fy) < MIN_FOCAL_SHARE * side_px or max(fx, fy) > MAX_FOCAL_SHARE * side_px:
+        raise ValueError(
+            f'its focal lengths are {fx:g} and {fy:g} pixels in an image of {width} x {height}'
+        )
+    if max(abs(cx), abs(cy)) > MAX_CENTRE_SHARE * side_px:
+        raise ValueError(
+            f'its principal point is {cx:g}, {cy:g} in an image of {width} x {height} pixels'
+        )
+    reached = _reached_share(camera, height, width)
+    if reached < MIN_REACHED_SHARE:
+        raise ValueError(
+            f'its distortion coefficients {camera.distortion_coeffs.tolist()} cannot be inverted '
+            f'in {1 - reached:.0%} of the image'
+        )
+    return camera
+
+
+def _reached_share(camera: Camera, height: int, width: int) -> float:
+    """Return for which share of an image's pixels there is a viewing ray, from 0 to 1."""
+    x, y = np.meshgrid(np.linspace(0, width - 1, GRID), np.linspace(0, height - 1, GRID))
+    points_px = np.stack([x, y], axis=-1).reshape(-1, 2)
+    error_px = np.abs(camera.project(1000 * camera.unproject(points_px)) - points_px).max(axis=1)
+    return float(np.mean(error_px <= 0.01 + MAX_REPROJECTION_SHARE * max(height, width)))
+
+
+def _region_px(info: Any) -> tuple[int, int]:
+    """Return width and height of the region that is read out; 0, 0 if this is unknown."""
+    roi = info.roi
+    # A region of interest may cover the sensor and yet start at 0, 0.
+    if roi.width > 0 and roi.height > 0:
+        return roi.width, roi.height
+    return info.width, info.height
+
+
+def _binning(info: Any) -> FloatArray:
+    return np.maximum((info.binning_x, info.binning_y), 1).astype(np.float64)
+
+
+def _to_image(info: Any, height: int, width: int) -> FloatArray:
+    """Return the transform from pixels of the whole sensor to those of the image, [3, 3]."""
+    size = _region_px(info)
+    shift = np.eye(3)
+    if info.roi.width > 0 and info.roi.height > 0:
+        shift[:2, 2] = -float(info.roi.x_offset), -float(info.roi.y_offset)
+    if not all(size):
+        return scaling_about_corner(1 / _binning(info)) @ shift
     return scaling_about_corner(np.array([width, height]) / np.array(size)) @ shift
 
 

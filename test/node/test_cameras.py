@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.estimator import Options
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node.calibrations import Calibrations
@@ -62,23 +64,90 @@ def test_a_camera_info_without_size_is_for_any_image():
     assert to_camera(info(width=0, height=0), SHAPE)
 
 
-anything = st.floats(allow_nan=True, allow_infinity=True)
+# Which camera_infos made NumPy raise "Singular matrix" before.
+SINGULAR = {
+    'fy': [500.0, 0, 320, 0, 1e-9, 240, 0, 0, 1],
+    'large and small': [1e200, 0, 320, 0, 1e-200, 240, 0, 0, 1],
+    'skew': [500.0, 1e308, 320, 0, 510, 240, 0, 0, 1],
+    'below the diagonal': [500.0, 0, 320, 1e154, 510, 240, 0, 0, 1],
+}
 
 
-@given(
-    k=st.lists(anything, min_size=9, max_size=9),
-    d=st.lists(anything, max_size=15),
-    width=st.integers(0, 2**32 - 1),
-    model=st.sampled_from(['plumb_bob', 'rational_polynomial', '', 'fisheye']),
+@pytest.mark.parametrize(
+    ('fields', 'says'),
+    [
+        *(({'k': k}, 'intrinsic_matrix') for k in SINGULAR.values()),
+        ({'k': [1.0, 0, 320, 0, 1, 240, 0, 0, 1]}, 'focal lengths are 1 and 1 pixels in an image'),
+        ({'k': [500.0, 0, 1e6, 0, 500, 0, 0, 0, 1]}, r'principal point is 1e\+06, 0'),
+        ({'d': [-50.0, 0, 0, 0]}, 'cannot be inverted in'),
+        ({'d': [np.nan] * 5}, 'not finite'),
+        ({'d': [1e308] * 5}, 'magnitude'),
+        ({'roi': RegionOfInterest(x_offset=2**32 - 1, width=640, height=480)}, 'principal point'),
+    ],
 )
-def test_any_camera_info_gives_a_camera_or_a_reason(k, d, width, model):
-    message = CameraInfo(width=width, height=480, k=k, d=d, distortion_model=model)
+def test_degenerate_camera_infos_are_refused(fields, says):
+    with pytest.raises(UnusableInput, match=says) as caught:
+        to_camera(info(**fields), SHAPE)
+    assert caught.value.cause == 'camera_info'
+
+
+def test_messages_about_long_camera_infos_are_short():
+    for fields in ({'d': [0.1] * 50_000}, {'distortion_model': 'x\n' * 5000}):
+        with pytest.raises(UnusableInput) as caught:
+            to_camera(info(**fields), SHAPE)
+        assert len(str(caught.value)) < 500
+        assert str(caught.value).isprintable()
+
+
+anything = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from([0.0, 1.0, -1.0, 5e-324, 1e-310, 1e-300, 1e300, 1e-154, 1e154, 1e-9, 1e9]),
+    st.floats(-1000, 1000),
+)
+size_numbers = st.sampled_from([0, 1, 2, 240, 480, 640, 2**32 - 1])
+models = st.sampled_from(['plumb_bob', 'rational_polynomial', '', 'fisheye', 'equidistant'])
+
+
+@st.composite
+def camera_infos(draw):
+    """Return a camera_info of which a few numbers are out of the ordinary."""
+    message = info(
+        p=[500.0, 0, 320, 0, 0, 510, 240, 0, 0, 0, 1, 0],
+        d=draw(st.lists(st.floats(-1, 1), max_size=15)),
+        distortion_model=draw(models),
+    )
+    for array in (message.k, message.p, message.r, message.d):
+        for index in draw(st.sets(st.integers(0, 11), max_size=2)):
+            if index < len(array):
+                array[index] = draw(anything)
+    if draw(st.booleans()):
+        message.width, message.height = draw(size_numbers), draw(size_numbers)
+        message.binning_x, message.binning_y = draw(size_numbers), draw(size_numbers)
+        roi = message.roi
+        roi.x_offset, roi.y_offset = draw(size_numbers), draw(size_numbers)
+        roi.width, roi.height = draw(size_numbers), draw(size_numbers)
+    return message
+
+
+@pytest.mark.filterwarnings('error')
+@settings(max_examples=1000)
+@given(message=camera_infos(), rectified=st.booleans())
+def test_any_camera_info_gives_a_camera_or_a_reason(message, rectified):
     try:
-        camera = to_camera(message, (480, width or 1, 3))
+        camera = to_camera(message, SHAPE, rectified)
     except UnusableInput:
         return
     assert isinstance(camera, Camera)
-    assert np.isfinite(camera.intrinsic_matrix).all()
+    corners_px = np.array([[0.0, 0], [639, 479], [639, 0], [0, 479], [320, 240]])
+    assert np.isfinite(camera.unproject(corners_px)).all()
+    assert np.isfinite(camera.project(np.array([[1e4, -1e4, 10.0], [0, 0, 3000]]))).all()
+
+
+@pytest.mark.parametrize('k', SINGULAR.values(), ids=SINGULAR)
+def test_people_are_found_or_a_degenerate_camera_is_refused(model, street, k):
+    view = cv2.resize(street, SHAPE[1::-1])
+    with pytest.raises(UnusableInput):
+        model.find_people(view, to_camera(info(k=k), SHAPE), Options())
 
 
 POINT_MM = np.array([300.0, -200, 2000])
