@@ -1,8 +1,10 @@
-"""From sensor_msgs/Image and CompressedImage to arrays."""
+"""Convert sensor_msgs/Image and CompressedImage messages to arrays."""
 
 from __future__ import annotations
 
+import struct
 import sys
+import zlib
 from typing import Any
 
 import cv2
@@ -10,9 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import ImageArray
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.image_header import JPEG_START, PNG_SIGNATURE, check_image_size, image_size
 from metrabs_ros.messages.unusable import UnusableInput
 
 LARGEST_SIDE_PX = 16384
+MAX_PIXELS = 50_000_000
+"""Default limit: three times a 16-megapixel camera.  It takes 150 MB as RGB."""
+JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
+PNG_END = b'IEND'
+MAX_PNG_CHUNKS = 10_000
+MAX_JPEG_SCANS = 64
+"""A progressive JPEG has about ten scans.  Each takes a pass over the whole image, however few
+bytes it has, so that thousands of them keep the decoder busy for minutes."""
+ROWS_AT_ONCE = 64
+"""Rows converted with floating-point intermediates, which are ten times as large as the image."""
 
 # What drivers call by its type only is in OpenCV's order.
 _MEANT_BY = {'8UC1': 'mono8', '8UC3': 'bgr8', '8UC4': 'bgra8', '16UC1': 'mono16'}
@@ -45,14 +59,56 @@ _CONVERTED: dict[str, tuple[type, int, int]] = {
 """Of what OpenCV converts: the type of its numbers, how many make a pixel, and how."""
 
 
-def to_rgb(message: Any) -> ImageArray:
+def declared_shape(message: Any, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """
+    Return height and width that a sensor_msgs/Image declares.
+
+    Raises
+    ------
+    UnusableInput
+        If such an image is too large or has no pixels.
+    """
+    _check_size(message.height, message.width, max_pixels)
+    return message.height, message.width
+
+
+def compressed_shape(message: Any, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """
+    Return height and width that the header of a CompressedImage's data declares.
+
+    Nothing is decoded, and no memory is allocated for pixels: a file of 1 kB can declare gigabytes.
+
+    Raises
+    ------
+    UnusableInput
+        If the data is not JPEG or PNG, or the image is too large or has no pixels.
+    """
+    data = bytes(message.data)
+    # OpenCV decodes further formats, but compressed_image_transport does not send them.
+    is_known = data.startswith((JPEG_START, PNG_SIGNATURE))
+    size = image_size(data) if is_known else None
+    if size is None:
+        raise _not_decodable(message)
+    width, height = size
+    _check_size(height, width, max_pixels)
+    if data.startswith(JPEG_START) and data.count(JPEG_SCAN) > MAX_JPEG_SCANS:
+        raise UnusableInput(
+            'compressed image',
+            f'the JPEG image has {data.count(JPEG_SCAN)} scans; up to {MAX_JPEG_SCANS} are decoded',
+        )
+    return height, width
+
+
+def to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """
     Return a message's image as RGB.
 
     Parameters
     ----------
     message
-        In any encoding that has colours or grey.
+        A sensor_msgs/Image in a color or grayscale encoding.
+    max_pixels
+        Larger images are refused.
 
     Returns
     -------
@@ -61,10 +117,10 @@ def to_rgb(message: Any) -> ImageArray:
     Raises
     ------
     UnusableInput
-        If the message does not hold what it says, or its encoding is not known.
+        If the message is inconsistent, its encoding is unknown or the image is too large.
     """
-    height, width, step = message.height, message.width, message.step
-    _refuse_odd_sizes(height, width)
+    height, _ = declared_shape(message, max_pixels)
+    step = message.step
     encoding = _MEANT_BY.get(message.encoding, message.encoding)
     rows = _ROWS.get(encoding, 1.0) * height
     if len(message.data) < rows * step:
@@ -80,44 +136,81 @@ def to_rgb(message: Any) -> ImageArray:
     if encoding in _CONVERTED:
         return _converted(message, encoding)
     raise UnusableInput(
-        f'image encoding {message.encoding[:32]}',
-        f'an image in encoding {message.encoding[:32]!r} cannot be turned into rgb8; known are '
-        f'{", ".join([*_CHANNELS, *_ROWS, *_CONVERTED])}',
+        'image encoding',
+        f"an image in encoding '{printable(message.encoding, 32)}' cannot be converted to rgb8; "
+        f'known are {", ".join([*_CHANNELS, *_ROWS, *_CONVERTED])}',
     )
 
 
-def decompressed(message: Any) -> ImageArray:
+def decompressed(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """
-    Return a jpeg's or png's image as RGB, [H, W, 3], uint8.
+    Return the image of a CompressedImage as RGB, [H, W, 3], uint8.
 
     Raises
     ------
     UnusableInput
-        If the data is no picture.
+        If the data is not a valid JPEG or PNG image, or the image is too large.
     """
-    # A calibration is of the pixels as they were taken, whatever the file says of their turn.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    data = np.frombuffer(message.data, np.uint8)
-    try:
-        image = cv2.imdecode(data, flags) if len(data) else None
-    except cv2.error:
-        image = None
-    if image is None:
+    shape = compressed_shape(message, max_pixels)
+    # The libraries that decode write a line to stderr for every damaged image, and fill what is
+    # missing with gray.
+    if not _is_complete(bytes(message.data)):
         raise UnusableInput(
             'compressed image',
-            f'{len(data)} bytes of format {message.format[:32]!r} are no jpeg and no png picture',
+            f'the compressed image of {len(message.data)} bytes is truncated or damaged',
         )
-    _refuse_odd_sizes(*image.shape[:2])
+    # The calibration holds for pixels as they were taken, so that an orientation in the file's
+    # metadata must not rotate them.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(message.data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None or image.shape[:2] != shape:
+        raise _not_decodable(message)
     return np.asarray(image[..., ::-1], np.uint8)
 
 
-def _refuse_odd_sizes(height: int, width: int) -> None:
+def _is_complete(data: bytes) -> bool:
+    """Tell whether a JPEG image has its end, and a PNG image all its chunks as they were written."""
+    if data.startswith(JPEG_START):
+        return data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
+    position = len(PNG_SIGNATURE)
+    for _ in range(MAX_PNG_CHUNKS):
+        if position + 12 > len(data):
+            return False
+        (length,) = struct.unpack_from('>I', data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            return False
+        checked = memoryview(data)[position + 4 : end]
+        if zlib.crc32(checked) != struct.unpack_from('>I', data, end)[0]:
+            return False
+        if checked[:4] == PNG_END:
+            return True
+        position = end + 4
+    return False
+
+
+def _check_size(height: int, width: int, max_pixels: int) -> None:
     if not 0 < height <= LARGEST_SIDE_PX or not 0 < width <= LARGEST_SIDE_PX:
         raise UnusableInput(
             'image size',
-            f'the image is {width} x {height} pixels; from 1 to {LARGEST_SIDE_PX} a side can be '
-            'worked on',
+            f'the image is {width} x {height} pixels; each side must be from 1 to '
+            f'{LARGEST_SIDE_PX} pixels',
         )
+    try:
+        check_image_size(width, height, max_pixels)
+    except ValueError as error:
+        raise UnusableInput('image size', f'{error} (parameter max_image_pixels of the node)') from error
+
+
+def _not_decodable(message: Any) -> UnusableInput:
+    return UnusableInput(
+        'compressed image',
+        f"{len(message.data)} bytes of format '{printable(message.format, 32)}' are not a valid "
+        'JPEG or PNG image',
+    )
 
 
 def _view(message: Any, channels: int, blue_first: bool) -> ImageArray:
@@ -147,6 +240,17 @@ def _from_semi_planar(message: Any, encoding: str) -> ImageArray:
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(planes), cv2.COLOR_YUV2RGB_NV21))
     brightness = data[: height * step].reshape(height, step)[:, :width]
     colours = data[height * step : 3 * height * step].reshape(height, 2 * step)[:, : 2 * width]
+    rgb = np.empty((height, width, 3), np.uint8)
+    for row in range(0, height, ROWS_AT_ONCE):
+        rows = slice(row, row + ROWS_AT_ONCE)
+        rgb[rows] = _from_luma_and_chroma(brightness[rows], colours[rows])
+    return rgb
+
+
+def _from_luma_and_chroma(
+    brightness: NDArray[np.uint8], colours: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Convert Y [H, W] and interleaved U and V [H, 2 W] to RGB [H, W, 3]."""
     u, v = colours[:, 0::2].astype(np.int32) - 128, colours[:, 1::2].astype(np.int32) - 128
     # BT.601 with a limited range, as OpenCV converts the packed and subsampled formats.
     level = 1.164 * (np.maximum(brightness.astype(np.int32), 16) - 16)
