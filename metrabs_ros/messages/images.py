@@ -76,7 +76,7 @@ def compressed_shape(message: Any, max_pixels: int = MAX_PIXELS) -> tuple[int, i
     """
     Return height and width that the header of a CompressedImage's data declares.
 
-    Nothing is decoded, and no memory is allocated for pixels: a file of 1 kB can declare gigabytes.
+    Nothing is decoded and no memory allocated for pixels: a file of 1 kB can declare gigabytes.
 
     Raises
     ------
@@ -91,10 +91,11 @@ def compressed_shape(message: Any, max_pixels: int = MAX_PIXELS) -> tuple[int, i
         raise _not_decodable(message)
     width, height = size
     _check_size(height, width, max_pixels)
-    if data.startswith(JPEG_START) and data.count(JPEG_SCAN) > MAX_JPEG_SCANS:
+    scans = data.count(JPEG_SCAN) if data.startswith(JPEG_START) else 0
+    if scans > MAX_JPEG_SCANS:
         raise UnusableInput(
             'compressed image',
-            f'the JPEG image has {data.count(JPEG_SCAN)} scans; up to {MAX_JPEG_SCANS} are decoded',
+            f'the JPEG image has {scans} scans; up to {MAX_JPEG_SCANS} are decoded',
         )
     return height, width
 
@@ -172,7 +173,7 @@ def decompressed(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
 
 
 def _is_complete(data: bytes) -> bool:
-    """Tell whether a JPEG image has its end, and a PNG image all its chunks as they were written."""
+    """Tell whether a JPEG image has its end, and a PNG image all its chunks, undamaged."""
     if data.startswith(JPEG_START):
         return data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
     position = len(PNG_SIGNATURE)
@@ -202,7 +203,8 @@ def _check_size(height: int, width: int, max_pixels: int) -> None:
     try:
         check_image_size(width, height, max_pixels)
     except ValueError as error:
-        raise UnusableInput('image size', f'{error} (parameter max_image_pixels of the node)') from error
+        explanation = f'{error} (parameter max_image_pixels of the node)'
+        raise UnusableInput('image size', explanation) from error
 
 
 def _not_decodable(message: Any) -> UnusableInput:

@@ -1,32 +1,41 @@
-"""One of the node's cameras: what comes from it, whom it has seen, and where that is published."""
+"""One of the node's cameras: its topics, the people seen by it, and what is published of them."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import message_filters
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import View
-from metrabs_ros.messages.cameras import to_camera
-from metrabs_ros.messages.images import decompressed, to_rgb
+from metrabs_ros.messages.cameras import check_size, to_camera
+from metrabs_ros.messages.images import (
+    compressed_shape,
+    declared_shape,
+    decompressed,
+    to_rgb,
+)
 from metrabs_ros.messages.unusable import UnusableInput
-from metrabs_ros.node import diagnostics
-from metrabs_ros.node.calibrations import Calibrations
-from metrabs_ros.node.detections import DetectionBook, to_boxes
+from metrabs_ros.node.detections import to_boxes
 from metrabs_ros.node.diagnostics import Record
+from metrabs_ros.node.drops import DISABLED, UNCALIBRATED
 from metrabs_ros.node.frames import WORLD_UP, Frames, Motion
 from metrabs_ros.node.outputs import Outputs
 from metrabs_ros.node.settings import Settings
+from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import Convention
 from metrabs_ros.tracking.shot import Shot
@@ -35,22 +44,37 @@ from metrabs_ros.tracking.tracker import JUMP_BACK_S
 
 TOPIC_DETECTOR = 'topic'
 LONGEST_LATENCY_S = 1.0
-"""Nobody knows where people are after more than that."""
+"""Maximum time over which people's motion is extrapolated."""
+KEPT_INFO_ID = 'latched'
+"""Tells the QoS overrides of the two subscriptions to camera_info apart."""
 
 STILL = Motion(np.eye(3), np.zeros(3))
 
 
 class Frame(NamedTuple):
-    """An image as it came, from which camera, and when."""
+    """
+    An image with all that belongs to it, and its camera.
+
+    Parameters
+    ----------
+    stream
+        The camera.
+    synchronised
+        The messages.
+    """
 
     stream: CameraStream
-    image: Image | CompressedImage
-    received_s: float
+    synchronised: SynchronisedImage
+
+    @property
+    def image(self) -> Any:
+        """The image's message."""
+        return self.synchronised.image
 
 
 class Look(NamedTuple):
     """
-    All that is known of a frame before people are looked for.
+    A frame that is prepared for detection and pose estimation.
 
     Parameters
     ----------
@@ -59,11 +83,11 @@ class Look(NamedTuple):
     header
         Of the image.
     shot
-        The image, its camera, when it was taken, and where people are if somebody else says so.
+        The image, its camera, its stamp, and the person boxes if they come from a topic.
     motion
-        From the camera's frame to that of what is published.
+        From the camera's frame to the frame of what is published.
     frame_id
-        The name of that.
+        The name of the latter.
     """
 
     stream: CameraStream
@@ -80,15 +104,15 @@ class CameraStream:
     Parameters
     ----------
     node
-        Which subscribes and publishes.
+        The node that subscribes and publishes.
     name
-        Of the camera, under which its topics are; empty if it is the only one.
+        The camera's name, under which its topics are; empty if it is the only one.
     people
-        Knows who was seen by this camera.
+        Detects and tracks the people seen by this camera.
     frames
-        What TF knows.
+        What is known from TF.
     record
-        Where fallbacks and latencies are noted.
+        Counts frames and measures latencies.
     """
 
     def __init__(
@@ -100,82 +124,114 @@ class CameraStream:
         self._node = node
         self._frames = frames
         self._record = record
+        self._synchroniser: Synchroniser | None = None
+        self._subscribers: list[message_filters.Subscriber] = []
         self._last_stamp_s = -np.inf
         self._is_to_forget = False
         self._world = ''
         self._extrinsics: FloatArray | None = None
+        record.tally.add_cameras([name])
 
-    def subscribe(self, receive: Callable[[Frame], None], current: Settings) -> str:
-        """Subscribe; return the names of the topics, in words."""
-        self._calibrations = Calibrations()
-        self._detections = DetectionBook()
-        self._subscriptions: list[Any] = []
+    def subscribe(
+        self,
+        receive: Callable[[Frame], None],
+        is_enabled: Callable[[], bool],
+        settings: Callable[[], Settings],
+    ) -> str:
+        """
+        Subscribe to the camera's topics.
+
+        Parameters
+        ----------
+        receive
+            Called with every frame that is complete.
+        is_enabled
+            Tells whether frames are to be processed at present.
+        settings
+            Returns the present settings.
+
+        Returns
+        -------
+        The names of the topics, in words.
+        """
+        current = settings()
+        synchroniser = Synchroniser(
+            self._node, lambda synchronised: receive(Frame(self, synchronised)), self._drop
+        )
+        self._synchroniser = synchroniser
+        self._frames.add_callback(synchroniser.check)
         self._asked_for_kept_infos = False
         compressed = current.image_transport == 'compressed'
-        image_topic = self._subscribe(
-            CompressedImage if compressed else Image,
-            'image/compressed' if compressed else 'image',
-            lambda image: receive(Frame(self, image, time.perf_counter())),
-        )
-        self._info_topic = self._subscribe(CameraInfo, 'camera_info', self._calibrations.put)
-        if current.detector == TOPIC_DETECTOR:
-            from vision_msgs.msg import Detection2DArray
+        try:
+            image_topic = self._subscribe(
+                CompressedImage if compressed else Image,
+                'image/compressed' if compressed else 'image',
+                functools.partial(self._take_image, synchroniser, is_enabled, settings),
+            )
+            self._info_topic = self._subscribe(CameraInfo, 'camera_info', synchroniser.add_info)
+            if current.detector == TOPIC_DETECTOR:
+                from vision_msgs.msg import Detection2DArray
 
-            self._subscribe(Detection2DArray, 'detections', self._detections.put)
+                self._subscribe(Detection2DArray, 'detections', synchroniser.add_detections)
+        except Exception:
+            # For example if a QoS override has a value that does not exist.
+            self.unsubscribe()
+            raise
         self._is_rectified_topic = 'image_rect' in image_topic
         return f'{image_topic} and {self._info_topic}'
 
     def unsubscribe(self) -> None:
-        """Unsubscribe, and take the markers away."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        """Unsubscribe, drop the images that wait, and delete the markers."""
+        for subscriber in self._subscribers:
+            self._node.destroy_subscription(subscriber.sub)
+        self._subscribers = []
+        if self._synchroniser is not None:
+            self._frames.remove_callback(self._synchroniser.check)
+            self._synchroniser.close()
+            self._synchroniser = None
         self.outputs.clear_markers()
 
     def ask_for_kept_infos(self) -> None:
-        """Have a calibration sent that was sent once and for all, before this node was there."""
-        if self._asked_for_kept_infos or not self._calibrations.is_empty():
+        """Ask for a camera_info that was published once and latched, before this node came up."""
+        synchroniser = self._synchroniser
+        if synchroniser is None or synchroniser.has_info or self._asked_for_kept_infos:
             return
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         publishers = self._node.get_publishers_info_by_topic(self._info_topic)
-        # Who keeps none would only complain that this asks for it.
+        # Other publishers would warn of an incompatible subscription.
         if any(p.qos_profile.durability == latched.durability for p in publishers):
-            self._subscribe(CameraInfo, 'camera_info', self._calibrations.put, latched)
+            self._subscribe(
+                CameraInfo, 'camera_info', synchroniser.add_info, latched, KEPT_INFO_ID
+            )
             self._asked_for_kept_infos = True
 
     def forget(self) -> None:
-        """Forget everybody with the next frame."""
+        """Delete all tracks with the next frame."""
         self._is_to_forget = True
 
     def prepare(self, frame: Frame, current: Settings) -> Look:
         """
-        Find out all that there is to know of a frame before people are looked for.
+        Decode a frame's image and gather what is known about it.
 
         Raises
         ------
         UnusableInput
-            If it cannot be worked on.
+            If it cannot be processed.
         """
-        header = frame.image.header
-        if header.stamp.sec < 0:
-            raise UnusableInput(
-                'image stamp',
-                f'the image has the stamp {header.stamp.sec} s, before all time; does the camera '
-                'driver set it?',
-            )
+        synchronised = frame.synchronised
+        header = synchronised.image.header
         latencies = self._record.latencies
-        latencies.add('wait', time.perf_counter() - frame.received_s)
+        latencies.add('synchronise', synchronised.completed_s - synchronised.received_s)
+        latencies.add('wait', time.monotonic() - synchronised.completed_s)
+        info = self._usable_info(synchronised.info, current)
         with latencies.of('decode'):
-            is_raw = isinstance(frame.image, Image)
-            image = to_rgb(frame.image) if is_raw else decompressed(frame.image)
+            image = _decoded(synchronised.image, info, current.max_image_pixels)
         with latencies.of('camera'):
-            camera = self._camera(header, image.shape, current)
+            camera = self._in_world(self._camera(info, image.shape, current), header, current)
             motion, frame_id = self._motion(header, current)
         boxes = None
         if current.detector == TOPIC_DETECTOR:
-            with latencies.of('wait for detections'):
-                detections = self._detections.wait_for(header.stamp)
-            boxes = to_boxes(detections, current.detection_class, image.shape)
+            boxes = to_boxes(synchronised.detections, current.detection_class, image.shape)
         stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
         self._watch_time(stamp_s)
         if self._is_to_forget:
@@ -204,50 +260,103 @@ class CameraStream:
         topic: str,
         callback: Callable[[Any], None],
         qos: QoSProfile = qos_profile_sensor_data,
+        override_id: str | None = None,
     ) -> str:
-        full = f'{self.name}/{topic}' if self.name else topic
-        subscription = self._node.create_subscription(kind, full, callback, qos)
-        self._subscriptions.append(subscription)
-        name: str = subscription.topic_name
+        subscriber = message_filters.Subscriber(
+            self._node,
+            kind,
+            f'{self.name}/{topic}' if self.name else topic,
+            # A copy, as overrides are written into it.
+            qos_profile=copy.copy(qos),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(
+                entity_id=override_id
+            ),
+        )
+        subscriber.registerCallback(callback)
+        self._subscribers.append(subscriber)
+        name: str = subscriber.sub.topic_name
         return name
 
-    def _camera(self, header: Header, image_shape: tuple[int, ...], current: Settings) -> Camera:
-        info = self._calibrations.wait_for(header.stamp)
-        fov_degrees = current.default_fov_degrees
-        if fov_degrees and (info is None or not any(info.k)):
-            self._record.fallbacks.explain(
-                diagnostics.UNCALIBRATED,
-                f'there is no calibration; distances are a guess from a field of view of '
-                f'{fov_degrees} degrees',
+    def _take_image(
+        self,
+        synchroniser: Synchroniser,
+        is_enabled: Callable[[], bool],
+        settings: Callable[[], Settings],
+        image: Image | CompressedImage,
+    ) -> None:
+        self._record.tally.count_image(self.name)
+        sec = image.header.stamp.sec
+        if not is_enabled():
+            self._drop(DISABLED, None)
+        elif sec < 0:
+            self._drop(
+                'image stamp',
+                f'the image has the stamp {sec} s, which is before 1970; does the camera driver '
+                'set it?',
             )
-            camera = Camera.from_fov(fov_degrees, image_shape)
-        elif info is None:
+        else:
+            synchroniser.add_image(image, self._requirements(image.header, settings()))
+
+    def _requirements(self, header: Header, current: Settings) -> Requirements:
+        """Return what an image has to wait for."""
+        source = header.frame_id
+        pairs = [(source, current.world_frame), (current.target_frame, source)]
+        return Requirements(
+            current.detector == TOPIC_DETECTOR,
+            [
+                functools.partial(self._frames.can_transform, to, of, header.stamp)
+                for to, of in pairs
+                if to and of and to != of
+            ],
+            current.tf_timeout,
+        )
+
+    def _drop(self, cause: str, explanation: str | None) -> None:
+        if explanation is None:
+            self._record.drops.count(cause, self.name)
+        else:
+            self._record.drops.explain(cause, explanation, self.name)
+
+    def _usable_info(self, info: CameraInfo | None, current: Settings) -> CameraInfo | None:
+        """Return a calibration, or None if a field of view is to be taken in its place."""
+        if current.default_fov_degrees and (info is None or not any(info.k)):
+            return None
+        if info is None:
             raise UnusableInput(
                 'no camera_info',
                 'there is no camera_info with the images; is it remapped to where the driver '
                 'publishes it? (default_fov_degrees allows going on without)',
             )
-        else:
-            rectified = current.rectified == 'true' or (
-                current.rectified == 'auto' and self._is_rectified_topic and any(info.p)
+        return info
+
+    def _camera(
+        self, info: CameraInfo | None, image_shape: tuple[int, ...], current: Settings
+    ) -> Camera:
+        if info is None:
+            fov_degrees = current.default_fov_degrees
+            self._fell_back(
+                UNCALIBRATED,
+                'there is no calibration; distances are a guess from a field of view of '
+                f'{fov_degrees} degrees',
             )
-            camera = to_camera(info, image_shape, rectified)
-        return self._in_world(camera, header, current)
+            return Camera.from_fov(fov_degrees, image_shape)
+        rectified = current.rectified == 'true' or (
+            current.rectified == 'auto' and self._is_rectified_topic and any(info.p)
+        )
+        return to_camera(info, image_shape, rectified)
 
     def _in_world(self, camera: Camera, header: Header, current: Settings) -> Camera:
-        """Return the camera with its pose in the world frame, if there is to be one."""
+        """Return the camera with its pose in the world frame, if one is set."""
         if current.world_frame != self._world:
             self._move_world(None)
             self._world = current.world_frame
         if current.world_frame:
             try:
-                motion = self._frames.motion(
-                    header.frame_id, current.world_frame, header.stamp, current.tf_timeout
-                )
+                motion = self._frames.motion(header.frame_id, current.world_frame, header.stamp)
                 self._move_world(motion.matrix)
             except UnusableInput as unusable:
                 self._fall_back(unusable, current)
-        # Where the camera was last is nearer to the truth than somewhere else.
+        # The last known pose is a better guess than none.
         if self._extrinsics is None:
             return camera
         return dataclasses.replace(
@@ -255,25 +364,23 @@ class CameraStream:
         )
 
     def _move_world(self, extrinsics: FloatArray | None) -> None:
-        """Take up where the camera is; who is known in another frame is known no more."""
+        """Set the camera's pose; tracks in another frame are deleted."""
         if (extrinsics is None) != (self._extrinsics is None):
             self._is_to_forget = True
         self._extrinsics = extrinsics
 
     def _motion(self, header: Header, current: Settings) -> tuple[Motion, str]:
-        """Return what takes points of the camera's frame to that of what is published."""
+        """Return the motion from the camera's frame to the frame of what is published."""
         if not header.frame_id:
-            self._record.fallbacks.explain(
+            self._fell_back(
                 'image without frame_id',
-                "the images' headers have no frame_id, so nothing can be placed in TF or RViz; "
-                'does the camera driver set it?',
+                "the images' headers have no frame_id, so that nothing can be placed in TF or "
+                'RViz; does the camera driver set it?',
             )
         if current.target_frame in ('', header.frame_id):
             return STILL, header.frame_id
         try:
-            motion = self._frames.motion(
-                current.target_frame, header.frame_id, header.stamp, current.tf_timeout
-            )
+            motion = self._frames.motion(current.target_frame, header.frame_id, header.stamp)
         except UnusableInput as unusable:
             self._fall_back(unusable, current)
             return STILL, header.frame_id
@@ -282,22 +389,43 @@ class CameraStream:
     def _fall_back(self, unusable: UnusableInput, current: Settings) -> None:
         if current.tf_fallback == 'drop':
             raise unusable
-        self._record.fallbacks.explain(unusable.cause, str(unusable))
+        self._fell_back(unusable.cause, str(unusable))
+
+    def _fell_back(self, cause: str, explanation: str) -> None:
+        self._record.fallbacks.explain(cause, explanation, self.name)
 
     def _watch_time(self, stamp_s: float) -> None:
-        """Forget everybody where time went back since the last image."""
+        """Delete all tracks where time went back since the last image."""
         back_s = self._last_stamp_s - stamp_s
         self._last_stamp_s = stamp_s
         if back_s > JUMP_BACK_S:
             self._is_to_forget = True
-            self._record.fallbacks.explain(
+            self._fell_back(
                 'time went back',
                 f"the images' stamps went back by {back_s:.1f} s, as when a recording begins "
-                'again; everybody is forgotten',
+                'again; all tracks are deleted',
             )
 
 
+def _decoded(
+    image: Image | CompressedImage, info: CameraInfo | None, max_pixels: int
+) -> ImageArray:
+    """
+    Return an image as RGB, [H, W, 3], uint8, unless its size is not that of its camera_info.
+
+    Raises
+    ------
+    UnusableInput
+        If it cannot be decoded or has another size.
+    """
+    is_raw = isinstance(image, Image)
+    shape = declared_shape(image, max_pixels) if is_raw else compressed_shape(image, max_pixels)
+    if info is not None:
+        check_size(info, *shape)
+    return to_rgb(image, max_pixels) if is_raw else decompressed(image, max_pixels)
+
+
 def age_s(header: Header, now: Time) -> float:
-    """Return how long ago something was stamped."""
+    """Return the age of a stamp, in seconds."""
     age: float = (now - Time.from_msg(header.stamp)).nanoseconds * 1e-9
     return age

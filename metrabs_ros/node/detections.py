@@ -1,49 +1,27 @@
-"""Boxes that somebody else finds, from detection messages."""
+"""Person boxes from detection messages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from builtin_interfaces.msg import Time
 
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.messages.unusable import UnusableInput
-from metrabs_ros.node.stamped import Stamped
 
 if TYPE_CHECKING:
     from vision_msgs.msg import Detection2DArray
 
-PATIENCE_S = 0.5
+MAX_DETECTIONS = 1000
+MAX_HYPOTHESES = 10_000
+"""Of all detections in a message."""
 
 
-class DetectionBook:
-    """The detections that came, to be had for images by their stamps."""
-
-    def __init__(self) -> None:
-        self._messages: Stamped[Detection2DArray] = Stamped()
-
-    def put(self, message: Detection2DArray) -> None:
-        """Keep a message that came in."""
-        self._messages.put(message)
-
-    def wait_for(self, stamp: Time, patience_s: float = PATIENCE_S) -> Detection2DArray:
-        """
-        Return the detections in the image of a stamp.
-
-        Raises
-        ------
-        UnusableInput
-            If none come in time.
-        """
-        message = self._messages.wait_for(stamp, patience_s)
-        if message is None:
-            raise UnusableInput(
-                'no detections',
-                f'no detections of the stamp {stamp.sec}.{stamp.nanosec:09} came within '
-                f"{patience_s} s of the image; does your detector keep the image's stamp?",
-            )
-        return message
+def is_too_large(message: Any) -> bool:
+    """Tell whether a Detection2DArray has more detections or hypotheses than are processed."""
+    if len(message.detections) > MAX_DETECTIONS:
+        return True
+    return sum(len(detection.results) for detection in message.detections) > MAX_HYPOTHESES
 
 
 def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[int, ...]) -> Boxes:
@@ -55,10 +33,21 @@ def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[in
     message
         The detections.
     wanted_class
-        Only those whose surest class_id is this; '' for all.
+        Only those whose hypothesis of the highest score has this class_id; '' for all.
     image_shape
         Height and width, further entries are ignored.
+
+    Raises
+    ------
+    UnusableInput
+        If there are too many.
     """
+    if is_too_large(message):
+        raise UnusableInput(
+            'detections',
+            f'a message has {len(message.detections)} detections; up to {MAX_DETECTIONS} with '
+            f'{MAX_HYPOTHESES} hypotheses are processed',
+        )
     rows, scores = [], []
     for detection in message.detections:
         best = max((r.hypothesis for r in detection.results), key=lambda h: h.score, default=None)
@@ -71,4 +60,6 @@ def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[in
     usable = np.all(np.isfinite(boxes.boxes_px), axis=1)
     usable &= np.all(boxes.boxes_px[:, 2:] > 0, axis=1)
     scored = Boxes(boxes.boxes_px, np.clip(np.nan_to_num(boxes.scores, nan=0.0), 0, 1))
-    return scored.select(usable).within(image_shape)
+    # The sum of two large finite numbers is infinite, and cut off at the image's edge.
+    with np.errstate(over='ignore'):
+        return scored.select(usable).within(image_shape)

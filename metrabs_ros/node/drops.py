@@ -1,18 +1,35 @@
-"""Counting what could not be worked on, and saying why."""
+"""Count frames that are dropped, or processed with a fallback, by cause."""
 
 from __future__ import annotations
 
 import collections
 import threading
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from metrabs_ros.foreign_text import printable
 
 LOG_PERIOD_S = 10.0
+MAX_CAUSES = 32
+"""More than the node has.  Each is a key of the diagnostics and a log line per LOG_PERIOD_S."""
+MAX_CAUSE_CHARS = 60
+MAX_EXPLANATION_CHARS = 600
+OTHER = 'other'
+
+NEWER_FRAME = 'newer frame'
+DISABLED = 'disabled'
+DEACTIVATED = 'deactivated'
+FAILED = 'failed'
+NO_TRANSFORM = 'no transform'
+UNCALIBRATED = 'camera not calibrated'
 
 
-class Drops:
+class CauseCounter:
     """
-    Counts dropped frames by cause, and logs each cause at most once in a while.
+    Counts frames by cause, and logs each cause at most once in `LOG_PERIOD_S`.
+
+    Whatever it is given, the number of causes and the length of texts are bounded.
 
     Parameters
     ----------
@@ -20,32 +37,81 @@ class Drops:
         Where explanations go.
     """
 
+    ONE_FRAME: ClassVar[str]
+    SEVERAL_FRAMES: ClassVar[str]
+
     def __init__(self, logger: Any) -> None:
         self._logger = logger
         self._lock = threading.Lock()
-        self._counts: collections.Counter[str] = collections.Counter()
+        self._counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._causes: set[str] = set()
+        self._explanations: dict[str, str] = {}
         self._logged_s: dict[str, float] = {}
         self._since_logged: collections.Counter[str] = collections.Counter()
 
-    def count(self, cause: str) -> None:
-        """Count a frame that was dropped in the ordinary course of things."""
+    def count(self, cause: str, camera: str = '') -> None:
+        """Count a frame of a camera without explanation, as it is part of normal operation."""
         with self._lock:
-            self._counts[cause] += 1
+            self._add(cause, camera)
 
-    def explain(self, cause: str, explanation: str) -> None:
-        """Count a dropped frame and say why, unless that was said a moment ago."""
+    def explain(self, cause: str, explanation: str, camera: str = '') -> None:
+        """Count a frame of a camera, and log why unless this cause was logged a moment ago."""
+        explanation = printable(explanation, MAX_EXPLANATION_CHARS)
         now_s = time.monotonic()
         with self._lock:
-            self._counts[cause] += 1
+            cause = self._add(cause, camera)
+            self._explanations[cause] = explanation
             self._since_logged[cause] += 1
             if now_s - self._logged_s.get(cause, -LOG_PERIOD_S) < LOG_PERIOD_S:
                 return
             frames = self._since_logged.pop(cause)
             self._logged_s[cause] = now_s
-        dropped = 'a frame was dropped' if frames == 1 else f'{frames} frames were dropped'
-        self._logger.warning(f'{dropped}: {explanation}')
+        what = self.ONE_FRAME if frames == 1 else self.SEVERAL_FRAMES.format(frames)
+        source = f' (camera {camera})' if camera else ''
+        self._logger.warning(f'{what}{source}: {explanation}')
 
     def counts(self) -> dict[str, int]:
-        """Return how many frames were dropped so far, by cause."""
+        """Return how many frames were counted so far, by cause."""
+        return summed((cause, count) for (cause, _), count in self.counts_of_cameras().items())
+
+    def counts_of_cameras(self) -> dict[tuple[str, str], int]:
+        """Return how many frames were counted so far, by cause and camera."""
         with self._lock:
             return dict(self._counts)
+
+    def explanations(self) -> dict[str, str]:
+        """Return the latest explanation of each cause that has one."""
+        with self._lock:
+            return dict(self._explanations)
+
+    def _add(self, cause: str, camera: str) -> str:
+        """Count a frame, and return the cause that it was counted by."""
+        cause = printable(cause, MAX_CAUSE_CHARS)
+        # One place is kept for the causes that exceed the maximum.
+        if cause not in self._causes and len(self._causes) >= MAX_CAUSES - 1:
+            cause = OTHER
+        self._causes.add(cause)
+        self._counts[cause, camera] += 1
+        return cause
+
+
+class Drops(CauseCounter):
+    """Counts frames that were dropped."""
+
+    ONE_FRAME = 'a frame was dropped'
+    SEVERAL_FRAMES = '{} frames were dropped'
+
+
+class Fallbacks(CauseCounter):
+    """Counts frames that were processed without something that was asked for."""
+
+    ONE_FRAME = 'a frame was processed with a fallback'
+    SEVERAL_FRAMES = '{} frames were processed with a fallback'
+
+
+def summed(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Add up counts of the same name."""
+    sums: dict[str, int] = {}
+    for name, count in counts:
+        sums[name] = sums.get(name, 0) + count
+    return sums

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time as RclpyTime
 from tf2_ros import Buffer, TransformException, TransformListener
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import MM_PER_M
 from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.node.drops import NO_TRANSFORM
 
 WORLD_UP = np.array([0.0, 0.0, 1.0])
 """Of all world frames, by REP 103."""
+MAX_TRANSLATION_M = 1e9
+LOOKUP_ERRORS = (TransformException, ValueError, TypeError, OverflowError)
+"""What the buffers of various distributions raise for odd names and stamps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,23 +51,26 @@ class Motion:
 
 class Frames:
     """
-    What TF knows.
+    What is known from TF.
+
+    Lookups do not wait: `add_callback` tells when there is something new.
 
     Parameters
     ----------
     node
-        Which subscribes to TF; somebody else must spin it while this waits.
+        The node that subscribes to TF.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._buffer = Buffer()
         self._listener: TransformListener | None = None
+        self._callbacks: list[Callable[[], None]] = []
 
     def listen(self) -> None:
-        """Subscribe, if this has not been done."""
+        """Subscribe, unless this has been done."""
         if self._listener is None:
-            self._listener = TransformListener(self._buffer, self._node)
+            self._listener = _NotifyingListener(self._buffer, self._node, self._notify)
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -70,29 +79,80 @@ class Frames:
             self._listener = None
             self._buffer = Buffer()
 
-    def motion(self, target: str, source: str, stamp: Time, timeout_s: float) -> Motion:
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        """Have a function called after each message with transforms."""
+        self._callbacks.append(callback)
+
+    def remove_callback(self, callback: Callable[[], None]) -> None:
+        """Undo `add_callback`."""
+        self._callbacks.remove(callback)
+
+    def can_transform(self, target: str, source: str, stamp: Time) -> bool:
+        """Tell whether `motion` would succeed now."""
+        try:
+            found = self._buffer.can_transform(target, source, RclpyTime.from_msg(stamp))
+        except LOOKUP_ERRORS:
+            return False
+        return bool(found)
+
+    def motion(self, target: str, source: str, stamp: Time) -> Motion:
         """
-        Return what takes points of the source frame to the target frame.
+        Return the motion that takes points of the source frame to the target frame.
 
         Raises
         ------
         UnusableInput
-            If TF does not know.
+            If TF has no such transform, or one with values that are out of range.
         """
         try:
-            found = self._buffer.lookup_transform(
-                target, source, RclpyTime.from_msg(stamp), Duration(seconds=timeout_s)
-            )
-        # Odd names and stamps make the buffers of various distributions raise various errors.
-        except (TransformException, ValueError, TypeError, OverflowError) as error:
+            found = self._buffer.lookup_transform(target, source, RclpyTime.from_msg(stamp))
+        except LOOKUP_ERRORS as error:
             raise UnusableInput(
-                f'no transform to {target}',
-                f'there is no transform from {source!r} to {target!r} at the time of the image '
-                f'({error}); is what publishes it running, and with the right stamps?',
+                NO_TRANSFORM,
+                f"there is no transform from '{printable(source)}' to '{printable(target)}' at "
+                f'the time of the image ({printable(error, 200)}); is what publishes it running, '
+                'and with the right stamps?',
             ) from error
         turn, move = found.transform.rotation, found.transform.translation
-        rotation = rotation_matrix(turn.x, turn.y, turn.z, turn.w)
-        return Motion(rotation, MM_PER_M * np.array([move.x, move.y, move.z]))
+        with np.errstate(all='ignore'):
+            rotation = rotation_matrix(turn.x, turn.y, turn.z, turn.w)
+            translation_m = np.array([move.x, move.y, move.z])
+            is_in_range = np.all(np.abs(translation_m) <= MAX_TRANSLATION_M)
+        if not is_in_range or not np.isfinite(rotation).all():
+            raise UnusableInput(
+                'transform',
+                f"the transform from '{printable(source)}' to '{printable(target)}' has values "
+                f'that are not finite or out of range: translation {translation_m.tolist()} m, '
+                f'quaternion {[turn.x, turn.y, turn.z, turn.w]}',
+            )
+        return Motion(rotation, MM_PER_M * translation_m)
+
+    def _notify(self) -> None:
+        for callback in list(self._callbacks):
+            callback()
+
+
+class _NotifyingListener(TransformListener):
+    """
+    Fills a buffer from TF, and calls a function after each message.
+
+    `Buffer.wait_for_transform_async` would look up every transform that is waited for once per
+    transform that comes in, of which a robot may send thousands a second.
+    """
+
+    def __init__(self, buffer: Buffer, node: Node, notify: Callable[[], None]) -> None:
+        self._notify = notify
+        super().__init__(buffer, node)
+
+    def callback(self, data: Any) -> None:
+        """Take transforms of moving frames."""
+        super().callback(data)
+        self._notify()
+
+    def static_callback(self, data: Any) -> None:
+        """Take transforms of fixed frames."""
+        super().static_callback(data)
+        self._notify()
 
 
 def rotation_matrix(x: float, y: float, z: float, w: float) -> FloatArray:

@@ -7,7 +7,7 @@ import gc
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,6 +27,7 @@ from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.models.store import WeightsError
 from metrabs_ros.node import diagnostics, lifetime, settings
 from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look, age_s
+from metrabs_ros.node.drops import DEACTIVATED, DISABLED, FAILED, NEWER_FRAME
 from metrabs_ros.node.frames import Frames
 from metrabs_ros.node.logs import NodeLog
 from metrabs_ros.node.settings import Settings
@@ -117,10 +118,12 @@ class PoseNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe, and start to work."""
-        self._worker = Worker(self._work)
+        self._worker = Worker(self._work, self._discard)
         self._listen_for_frames(self.settings)
-        self.record.tally.of_camera = dict.fromkeys(self.settings.cameras, 0)
-        topics = [stream.subscribe(self._receive, self.settings) for stream in self._streams]
+        topics = [
+            stream.subscribe(self._receive, lambda: self._enabled, lambda: self.settings)
+            for stream in self._streams
+        ]
         self.get_logger().info(f'{self.settings.model} is ready; waiting for {"; ".join(topics)}')
         return super().on_activate(state)
 
@@ -178,13 +181,18 @@ class PoseNode(LifecycleNode):
     # What comes in.
 
     def _receive(self, frame: Frame) -> None:
-        tally = self.record.tally
-        tally.images += 1
-        tally.of_camera[frame.stream.name] += 1
+        name = frame.stream.name
         if not self._enabled:
-            self.record.drops.count('disabled')
-        elif self._worker is not None and self._worker.put(frame.stream.name, frame):
-            self.record.drops.count('newer frame')
+            self.record.drops.count(DISABLED, name)
+        elif self._worker is None:
+            self.record.drops.count(DEACTIVATED, name)
+        elif self._worker.put(name, frame) is not None:
+            self.record.drops.count(NEWER_FRAME if self._worker.is_wanted else DEACTIVATED, name)
+
+    def _discard(self, frames: Sequence[Frame | Look]) -> None:
+        """Count frames whose people are not wanted any more."""
+        for frame in frames:
+            self.record.drops.count(DEACTIVATED, frame.stream.name)
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
@@ -219,13 +227,16 @@ class PoseNode(LifecycleNode):
         with self._working:
             current, model = self.settings, self._model
             looks = [look for frame in frames for look in self._prepared(frame, current, worker)]
+            if model is None:
+                self._discard(looks)
             if model is None or not looks:
                 return
             try:
                 with self.record.latencies.of('find people'):
                     everybody = self._people(looks, current)
             except Exception as error:
-                self._explain_failure(error, worker, len(looks))
+                for look in looks:
+                    self._explain_failure(error, worker, look.stream.name)
                 return
             if worker.is_wanted:
                 worker.keep_next()
@@ -235,13 +246,14 @@ class PoseNode(LifecycleNode):
     def _prepared(self, frame: Frame, current: Settings, worker: Worker[Frame]) -> list[Look]:
         """Return what is known of a frame, or nothing if it cannot be worked on."""
         if not worker.is_wanted:
+            self._discard([frame])
             return []
         try:
             return [frame.stream.prepare(frame, current)]
         except UnusableInput as unusable:
-            self.record.drops.explain(unusable.cause, str(unusable))
+            self.record.drops.explain(unusable.cause, str(unusable), frame.stream.name)
         except Exception as error:
-            self._explain_failure(error, worker, 1)
+            self._explain_failure(error, worker, frame.stream.name)
         return []
 
     def _people(self, looks: list[Look], current: Settings) -> list[People]:
@@ -260,31 +272,33 @@ class PoseNode(LifecycleNode):
         worker: Worker[Frame],
     ) -> None:
         if not worker.is_wanted:
+            self._discard([look])
             return
         try:
-            people = self._finite(people)
+            people = self._finite(people, look.stream.name)
             with self.record.latencies.of('publish'):
                 convention = model.convention(current.skeleton)
                 look.stream.publish(look, people, convention, current)
             self._tell_age(look.header)
-            self.record.tally.worked_on += 1
-            self.record.tally.people[look.stream.name] = len(people)
         except Exception as error:
-            self._explain_failure(error, worker, 1)
+            self._explain_failure(error, worker, look.stream.name)
+        else:
+            self.record.tally.count_worked_on(look.stream.name, len(people))
 
-    def _explain_failure(self, error: Exception, worker: Worker[Frame], frames: int) -> None:
+    def _explain_failure(self, error: Exception, worker: Worker[Frame], camera: str) -> None:
         # When the node ends, whatever was being done may fail.
         if worker.is_wanted and rclpy.ok():
-            kind = type(error).__name__
-            for _ in range(frames):
-                self.record.drops.explain(f'{diagnostics.FAILED}{kind}', f'{kind}: {error}')
+            self.record.drops.explain(FAILED, f'{type(error).__name__}: {error}', camera)
+        else:
+            self.record.drops.count(DEACTIVATED, camera)
 
-    def _finite(self, people: People) -> People:
+    def _finite(self, people: People, camera: str) -> People:
         finite = people.finite()
         if not finite.all():
             self.record.fallbacks.explain(
                 'pose not finite',
                 f'{np.count_nonzero(~finite)} people are left out, whose poses are not finite',
+                camera,
             )
         return people.select(finite)
 

@@ -12,6 +12,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from metrabs_ros.messages.images import MAX_PIXELS
+
 
 def setting(
     default: Any,
@@ -135,6 +137,12 @@ class Settings:
         'raw for sensor_msgs/Image on image, compressed for CompressedImage on image/compressed.',
         fixed=True,
         choices=('raw', 'compressed'),
+    )
+    max_image_pixels: int = setting(
+        MAX_PIXELS,
+        'Images with more pixels are dropped before they are decoded.',
+        low=1,
+        high=200_000_000,
     )
     rectified: str = setting(
         'auto',

@@ -1,4 +1,4 @@
-"""The thread that works on frames, so that all else is answered meanwhile."""
+"""The thread that processes frames, so that the node stays responsive meanwhile."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from metrabs_ros.node.newest import Frame, NewestFrames
 
 class Worker(Generic[Frame]):
     """
-    Works on each camera's newest frame; those that come meanwhile give way to newer ones.
+    Processes each camera's newest frame; a frame that waits is replaced by a newer one.
+
+    Every frame that is put is processed, returned by `put`, or discarded after `stop`.
 
     Parameters
     ----------
     work
-        What to do with the frames that are there; it must not raise.  It is given the worker, too.
+        Processes frames, at most one per camera; it must not raise.  It is given the worker, too.
+    discard
+        Takes the frames that still waited when the worker was stopped, in the worker's thread.
     """
 
-    def __init__(self, work: Callable[[list[Frame], Worker[Frame]], None]) -> None:
+    def __init__(
+        self,
+        work: Callable[[list[Frame], Worker[Frame]], None],
+        discard: Callable[[list[Frame]], None],
+    ) -> None:
         self._work = work
+        self._discard = discard
         self._newest: NewestFrames[Frame] = NewestFrames()
         self._next: list[Frame] = []
         self._wanted = True
@@ -29,28 +38,36 @@ class Worker(Generic[Frame]):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether what comes of the present frames is still wanted."""
+        """Whether results of the present frames are still wanted."""
         return self._wanted
 
-    def put(self, camera: str, frame: Frame) -> bool:
-        """Leave a camera's frame; tell whether an older one gave way to it."""
+    def put(self, camera: str, frame: Frame) -> Frame | None:
+        """
+        Leave a camera's frame.
+
+        Returns
+        -------
+        The frame that will not be processed because of that, if any: the one that was replaced,
+        or this frame itself after `stop`.
+        """
         return self._newest.put(camera, frame)
 
     def keep_next(self) -> None:
         """
-        Work next on the frames that wait now, whatever comes until then.
+        Process next the frames that wait now, even if newer ones arrive until then.
 
-        Who sends a frame for each answer would otherwise have the one that waits give way to it.
+        A sender that waits for each result before it sends the next frame would otherwise have
+        its waiting frame replaced.
         """
         self._next = self._newest.take_waiting()
 
     def stop(self) -> None:
-        """Want nothing more; frames that are being worked on come to nothing."""
+        """End after the present frames, whose results are no longer wanted."""
         self._wanted = False
         self._newest.close()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end of what was being worked on; tell whether it has ended."""
+        """Wait for the thread to end; tell whether it has."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -58,3 +75,4 @@ class Worker(Generic[Frame]):
         while self._wanted and (frames := self._next or self._newest.take()) is not None:
             self._next = []
             self._work(frames, self)
+        self._discard(self._next + self._newest.take_waiting())

