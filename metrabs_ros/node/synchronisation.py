@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -80,7 +80,8 @@ class SynchronisedImage:
     completed_s: float
 
 
-@dataclasses.dataclass
+# Compared by identity: two images can be equal, and comparing pixels takes long.
+@dataclasses.dataclass(eq=False)
 class _PendingImage:
     image: Any
     stamp: Key
@@ -237,7 +238,13 @@ class Synchroniser:
             self._deliver(self._completed(newest_complete, now_s))
         self._drop_overdue(now_s)
         if self._pending:
-            remaining_s = min(self._deadline_s(p, now_s) for p in self._pending) - now_s
+            # Those that passed did not complete an image, which lacks something else, too.
+            remaining_s = min(
+                deadline_s - now_s
+                for pending in self._pending
+                for deadline_s in self._deadlines_s(pending)
+                if deadline_s > now_s
+            )
             self._timer.timer_period_ns = max(1, round(1e9 * remaining_s))
             self._timer.reset()
         else:
@@ -289,14 +296,14 @@ class Synchroniser:
             return self._first_received_s + FIRST_INFO_TIMEOUT_S
         return pending.received_s + (INFO_TIMEOUT_S if self._images_have_infos else 0.0)
 
-    def _deadline_s(self, pending: _PendingImage, now_s: float) -> float:
-        """Return when a time limit of an image passes next."""
-        deadlines_s = [
-            self._info_deadline_s(pending),
-            _detections_deadline_s(pending),
-            _transforms_deadline_s(pending),
-        ]
-        return min(deadline_s for deadline_s in deadlines_s if deadline_s > now_s)
+    def _deadlines_s(self, pending: _PendingImage) -> Iterator[float]:
+        """Return the time limits of what an image lacks."""
+        if pending.info is None:
+            yield self._info_deadline_s(pending)
+        if pending.requirements.detections and pending.detections is None:
+            yield _detections_deadline_s(pending)
+        if pending.missing_transforms:
+            yield _transforms_deadline_s(pending)
 
 
 def _detections_deadline_s(pending: _PendingImage) -> float:

@@ -1,0 +1,387 @@
+"""Images get what belongs to them, or are dropped in time; none waits for another camera."""
+
+from __future__ import annotations
+
+import array
+import functools
+import time
+
+import pytest
+import rclpy
+from builtin_interfaces.msg import Time
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rclpy.parameter import Parameter
+from robots import running, wait_for
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from metrabs_ros.node import synchronisation
+from metrabs_ros.node.detections import MAX_DETECTIONS
+from metrabs_ros.node.synchronisation import (
+    DETECTIONS_TIMEOUT_S,
+    FIRST_INFO_TIMEOUT_S,
+    INFO_TIMEOUT_S,
+    MAX_PENDING,
+    MAX_PENDING_BYTES,
+    Requirements,
+    Synchroniser,
+)
+
+WITH_DETECTIONS = Requirements(detections=True)
+PERIOD_MS = 33
+
+
+def stamped(kind, milliseconds, **fields):
+    stamp = Time(sec=milliseconds // 1000, nanosec=milliseconds % 1000 * 1_000_000)
+    return kind(header=Header(stamp=stamp), **fields)
+
+
+@functools.lru_cache(1)
+def zeros(size):
+    return array.array('B', bytes(size))
+
+
+def milliseconds_of(message):
+    return message.header.stamp.sec * 1000 + message.header.stamp.nanosec // 1_000_000
+
+
+class Rig:
+    """A synchroniser, and what comes out of it."""
+
+    def __init__(self, node):
+        self.delivered, self.drops, self.images = [], [], 0
+        self.node = node
+        self.synchroniser = Synchroniser(
+            node, self.delivered.append, lambda cause, explanation: self.drops.append(cause)
+        )
+
+    def image(self, milliseconds, requirements=Requirements(), size=10):
+        self.images += 1
+        image = stamped(Image, milliseconds)
+        image.data = zeros(size)
+        self.synchroniser.add_image(image, requirements)
+
+    def info(self, milliseconds, **fields):
+        self.synchroniser.add_info(stamped(CameraInfo, milliseconds, **fields))
+
+    def detections(self, milliseconds):
+        self.synchroniser.add_detections(stamped(Detection2DArray, milliseconds))
+
+    @property
+    def stamps(self):
+        """The delivered images' stamps in milliseconds."""
+        return [milliseconds_of(found.image) for found in self.delivered]
+
+    @property
+    def settled(self):
+        return len(self.delivered) + len(self.drops)
+
+
+@pytest.fixture(scope='module')
+def node():
+    rclpy.init()
+    node = rclpy.create_node('synchroniser')
+    yield node
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def rig(node):
+    rig = Rig(node)
+    yield rig
+    rig.synchroniser.close()
+    assert rig.settled == rig.images
+
+
+@pytest.fixture
+def spun(node, rig):
+    with running(node):
+        yield rig
+
+
+class Clock:
+    """A clock that passes when it is told to."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def monotonic(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(synchronisation, 'time', clock)
+    return clock
+
+
+def pass_time(clock, rig, seconds):
+    clock.now_s += seconds
+    rig.synchroniser.check()
+
+
+def test_the_message_that_comes_last_completes_an_image_at_once(rig):
+    rig.image(1)
+    assert rig.stamps == []
+    rig.info(1)
+    rig.info(2)
+    rig.image(2)
+    assert rig.stamps == [1, 2]
+    assert [milliseconds_of(found.info) for found in rig.delivered] == [1, 2]
+    # No timer runs while nothing waits.
+    assert rig.synchroniser._timer.is_canceled()
+
+
+def test_without_any_camera_info_images_wait_only_once(spun):
+    spun.image(0)
+    start_s = time.monotonic()
+    wait_for(lambda: spun.delivered)
+    waited_s = time.monotonic() - start_s
+    assert FIRST_INFO_TIMEOUT_S - 0.05 < waited_s < FIRST_INFO_TIMEOUT_S + 0.3
+    for milliseconds in range(1, 50):
+        spun.image(milliseconds)
+    assert spun.stamps == list(range(50))
+    assert all(found.info is None for found in spun.delivered)
+    # One that comes later is used.
+    spun.info(7)
+    spun.image(51)
+    wait_for(lambda: len(spun.delivered) == 51)
+    assert milliseconds_of(spun.delivered[-1].info) == 7
+
+
+def test_the_first_wait_is_counted_from_the_first_image(rig, clock):
+    for milliseconds in range(0, 600, PERIOD_MS):
+        rig.image(milliseconds)
+        pass_time(clock, rig, PERIOD_MS / 1000)
+    # The newest of those that waited, and then every image.
+    assert rig.stamps == [495, 528, 561, 594]
+    assert set(rig.drops) == {'newer frame'}
+
+
+def test_a_camera_info_that_comes_rarely_is_waited_for_once(rig, clock):
+    rig.info(0)
+    rig.image(1)
+    pass_time(clock, rig, INFO_TIMEOUT_S - 0.001)
+    assert rig.stamps == []
+    pass_time(clock, rig, 0.002)
+    assert rig.stamps == [1]
+    for milliseconds in range(2, 20):
+        rig.image(milliseconds)
+    assert rig.stamps == list(range(1, 20))
+    assert {milliseconds_of(found.info) for found in rig.delivered} == {0}
+
+
+def test_after_a_lost_camera_info_images_wait_for_their_own_again(rig, clock):
+    rig.info(1)
+    rig.image(1)
+    rig.image(2)
+    pass_time(clock, rig, INFO_TIMEOUT_S)
+    rig.image(3)
+    assert rig.stamps == [1, 2, 3]
+    # The one of image 3 is late; those to come are waited for.
+    rig.info(3)
+    rig.image(4)
+    assert rig.stamps == [1, 2, 3]
+    rig.info(4)
+    assert [milliseconds_of(found.info) for found in rig.delivered] == [1, 1, 1, 4]
+
+
+def test_a_complete_image_is_not_held_up_by_an_older_one(rig):
+    rig.image(1)
+    rig.image(2)
+    rig.info(2)
+    assert (rig.stamps, rig.drops) == ([2], ['newer frame'])
+
+
+def test_detections_200_ms_late_complete_every_image(rig, clock):
+    late = 200
+    for milliseconds in range(0, 3000, PERIOD_MS):
+        rig.info(milliseconds)
+        rig.image(milliseconds, WITH_DETECTIONS)
+        if milliseconds >= late:
+            rig.detections((milliseconds - late) // PERIOD_MS * PERIOD_MS)
+        pass_time(clock, rig, PERIOD_MS / 1000)
+    assert rig.drops == []
+    assert len(rig.delivered) > 80
+    assert rig.stamps == sorted(rig.stamps)
+    assert all(
+        milliseconds_of(f.detections) == milliseconds_of(f.image) == milliseconds_of(f.info)
+        for f in rig.delivered
+    )
+
+
+@pytest.mark.parametrize('size', [10, 6_000_000, 40_000_000])
+def test_detections_later_than_images_can_wait_still_complete_some(rig, clock, size):
+    late = 450
+    rig.info(0)
+    rig.image(0)
+    for milliseconds in range(PERIOD_MS, 3000, PERIOD_MS):
+        rig.image(milliseconds, WITH_DETECTIONS, size)
+        answered = (milliseconds - late) // PERIOD_MS * PERIOD_MS
+        if answered > 0:
+            rig.detections(answered)
+        pass_time(clock, rig, PERIOD_MS / 1000)
+    assert len(rig.delivered) > 5
+
+
+def test_detections_may_come_before_the_image(rig):
+    rig.detections(5)
+    rig.info(5)
+    rig.image(5, WITH_DETECTIONS)
+    assert rig.stamps == [5]
+
+
+def test_a_detector_that_answers_some_images_leaves_the_others_behind(rig, clock):
+    for number in range(30):
+        milliseconds = number * PERIOD_MS
+        rig.info(milliseconds)
+        rig.image(milliseconds, WITH_DETECTIONS)
+        if number % 5 == 4:
+            rig.detections(milliseconds - 2 * PERIOD_MS)
+        pass_time(clock, rig, PERIOD_MS / 1000)
+    assert rig.stamps == [PERIOD_MS * number for number in range(2, 30, 5)]
+    assert set(rig.drops) == {'newer frame'}
+
+
+def test_a_silent_detector_costs_each_image_its_time_limit(spun):
+    spun.info(1)
+    spun.image(1, WITH_DETECTIONS)
+    start_s = time.monotonic()
+    wait_for(lambda: spun.drops)
+    assert spun.drops == ['no detections']
+    assert DETECTIONS_TIMEOUT_S - 0.05 < time.monotonic() - start_s < DETECTIONS_TIMEOUT_S + 0.3
+    wait_for(spun.synchroniser._timer.is_canceled)
+
+
+@pytest.mark.parametrize(
+    ('size', 'most'), [(10, MAX_PENDING), (10_000_000, 6), (MAX_PENDING_BYTES, 2)]
+)
+def test_few_images_wait_and_the_oldest_and_newest_are_among_them(rig, clock, size, most):
+    for milliseconds in range(100):
+        rig.image(milliseconds, WITH_DETECTIONS, size)
+    pending = [milliseconds_of(p.image) for p in rig.synchroniser._pending]
+    assert len(pending) == most
+    assert (pending[0], pending[-1]) == (0, 99)
+    assert rig.drops == ['newer frame'] * (100 - most)
+
+
+def test_little_is_kept_of_what_comes_without_images(rig):
+    for milliseconds in range(1000):
+        rig.info(milliseconds)
+        rig.detections(milliseconds)
+    for kept in (rig.synchroniser._infos, rig.synchroniser._detections):
+        assert len(kept._by_stamp) == 60
+    rig.info(1001, d=[0.1] * 1_000_000)
+    too_many = stamped(Detection2DArray, 1001, detections=[Detection2D()] * (MAX_DETECTIONS + 1))
+    rig.synchroniser.add_detections(too_many)
+    assert rig.synchroniser._infos.get((1, 1_000_000)) is None
+    assert rig.synchroniser._detections.get((1, 1_000_000)) is None
+    # The image that waits for them is given them, and refuses them by name.
+    rig.info(1002)
+    rig.image(1002, WITH_DETECTIONS)
+    too_many.header.stamp.nanosec = 2_000_000
+    rig.synchroniser.add_detections(too_many)
+    assert rig.delivered[-1].detections is too_many
+
+
+def test_stamps_that_jump_back_or_repeat_hold_nothing_up(rig):
+    for milliseconds in (*range(50_000, 50_100), *range(100), 5, 5, 5):
+        rig.image(milliseconds, WITH_DETECTIONS)
+        rig.info(milliseconds)
+        rig.detections(milliseconds)
+    assert rig.stamps == [*range(50_000, 50_100), *range(100), 5, 5, 5]
+    assert rig.drops == []
+
+
+def test_stamps_before_1970_and_too_many_nanoseconds_are_stamps(rig):
+    for stamp in (Time(sec=-5, nanosec=3), Time(sec=2**31 - 1, nanosec=2**32 - 1)):
+        header = Header(stamp=stamp)
+        rig.synchroniser.add_info(CameraInfo(header=header))
+        rig.images += 1
+        rig.synchroniser.add_image(Image(header=header), Requirements())
+    assert len(rig.delivered) == 2
+
+
+def test_an_image_waits_for_its_transforms_and_for_a_limited_time(rig, clock):
+    known = set()
+    wanted = [lambda: 'world' in known, lambda: 'target' in known]
+    requirements = Requirements(False, wanted, transforms_timeout_s=0.2)
+    rig.info(1)
+    rig.image(1, requirements)
+    known.add('world')
+    pass_time(clock, rig, 0.1)
+    assert rig.stamps == []
+    known.add('target')
+    rig.synchroniser.check()
+    assert rig.stamps == [1]
+    known.clear()
+    rig.info(2)
+    rig.image(2, requirements)
+    pass_time(clock, rig, 0.19)
+    assert rig.stamps == [1]
+    pass_time(clock, rig, 0.02)
+    assert rig.stamps == [1, 2]
+
+
+def test_time_limits_pass_while_simulated_time_stands_still(node, spun):
+    node.set_parameters([Parameter('use_sim_time', value=True)])
+    try:
+        spun.info(1)
+        spun.image(1, WITH_DETECTIONS)
+        wait_for(lambda: spun.drops)
+    finally:
+        node.set_parameters([Parameter('use_sim_time', value=False)])
+
+
+def test_what_still_waits_at_the_end_is_counted(node):
+    rig = Rig(node)
+    rig.image(1)
+    rig.image(2)
+    rig.synchroniser.close()
+    rig.image(3)
+    rig.info(1)
+    rig.synchroniser.check()
+    assert (rig.stamps, rig.drops) == ([], ['deactivated'] * 3)
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(['image', 'info', 'detections', 'transform', 'pass']),
+        st.integers(0, 12),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=events, detections=st.booleans(), transforms=st.booleans())
+def test_whatever_comes_in_any_order_each_image_is_delivered_or_dropped_once(
+    node, monkeypatch, events, detections, transforms
+):
+    clock = Clock()
+    monkeypatch.setattr(synchronisation, 'time', clock)
+    rig, known = Rig(node), []
+    wanted = [lambda: bool(known)] if transforms else []
+    requirements = Requirements(detections, wanted, transforms_timeout_s=0.1)
+    for kind, number in events:
+        if kind == 'image':
+            rig.image(number, requirements)
+        elif kind == 'info':
+            rig.info(number)
+        elif kind == 'detections':
+            rig.detections(number)
+        elif kind == 'transform':
+            known.append(number)
+            rig.synchroniser.check()
+        else:
+            pass_time(clock, rig, number * 0.05)
+        assert rig.images - rig.settled == len(rig.synchroniser._pending) <= MAX_PENDING
+        # Who waits will be looked at again.
+        assert rig.synchroniser._timer.is_canceled() == (not rig.synchroniser._pending)
+    pass_time(clock, rig, 1.0)
+    assert rig.settled == rig.images
+    rig.synchroniser.close()
