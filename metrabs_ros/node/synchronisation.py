@@ -226,29 +226,32 @@ class Synchroniser:
         """Deliver or drop images, and set the timer for those that go on waiting."""
         if not self._pending:
             return
-        newest_complete = next(
-            (p for p in reversed(self._pending) if self._is_complete(p, now_s)), None
-        )
-        if newest_complete is not None:
-            index = self._pending.index(newest_complete)
-            del self._pending[index]
-            for _ in range(index):
-                del self._pending[0]
+        # Again, as an image without its own camera_info ends the wait of the others for theirs.
+        while (complete := self._newest_complete(now_s)) is not None:
+            index = self._pending.index(complete)
+            for _ in self._pending[:index]:
                 self._drop(NEWER_FRAME, None)
-            self._deliver(self._completed(newest_complete, now_s))
+            del self._pending[: index + 1]
+            self._deliver(self._completed(complete, now_s))
         self._drop_overdue(now_s)
         if self._pending:
-            # Those that passed did not complete an image, which lacks something else, too.
+            # Limits that passed did not complete an image, which lacks something else, too.
             remaining_s = min(
-                deadline_s - now_s
-                for pending in self._pending
-                for deadline_s in self._deadlines_s(pending)
-                if deadline_s > now_s
+                (
+                    deadline_s - now_s
+                    for pending in self._pending
+                    for deadline_s in self._deadlines_s(pending)
+                    if deadline_s > now_s
+                ),
+                default=INFO_TIMEOUT_S,
             )
             self._timer.timer_period_ns = max(1, round(1e9 * remaining_s))
             self._timer.reset()
         else:
             self._timer.cancel()
+
+    def _newest_complete(self, now_s: float) -> _PendingImage | None:
+        return next((p for p in reversed(self._pending) if self._is_complete(p, now_s)), None)
 
     def _completed(self, pending: _PendingImage, now_s: float) -> SynchronisedImage:
         if pending.info is None and self._latest_info is not None:

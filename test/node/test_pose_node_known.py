@@ -13,7 +13,12 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_profile_sensor_data,
+)
 from robots import BLACK, pose_node, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -226,6 +231,87 @@ def test_images_without_any_camera_info_are_told_of():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         robot.images.publish(image_message(robot.get_clock().now().to_msg()))
         wait_for(lambda: node.record.drops.counts().get('no camera_info'))
+
+
+def test_without_calibration_a_field_of_view_is_taken_at_the_full_rate():
+    with pose_node(KnownPeople(ONE), default_fov_degrees=60.0) as (node, robot):
+        robot.destroy_publisher(robot.infos)
+        start_s = time.monotonic()
+        for number in range(60):
+            robot.images.publish(image_message(Time(sec=10 + number)))
+            time.sleep(1 / 30)
+        # Of the images, those of the first half second wait for a camera_info.
+        wait_for(lambda: len(robot.skeletons) > 30)
+        assert time.monotonic() - start_s < 5
+        assert robot.skeletons[-1].header.frame_id == ''
+        assert node.record.fallbacks.counts()['camera not calibrated'] > 30
+
+
+def test_a_calibration_that_comes_late_is_taken_from_then_on():
+    model = KnownPeople(ONE)
+    with pose_node(model, default_fov_degrees=60.0) as (_, robot):
+        robot.images.publish(image_message(Time(sec=5)))
+        robot.answer_to(Time(sec=5))
+        robot.answer_to(robot.send(BLACK))
+        robot.answer_to(robot.send(BLACK))
+        assert model.seen[-1][1].intrinsic_matrix[0, 0] == 900
+
+
+def test_fallbacks_are_not_logged_as_drops(capfd):
+    with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=0.01) as (node, robot):
+        robot.answer_to(robot.send(BLACK))
+        assert node.record.drops.counts() == {}
+    log = capfd.readouterr().err
+    assert 'a frame was processed with a fallback: there is no transform' in log
+    assert 'dropped' not in log
+
+
+def test_every_number_in_the_diagnostics_has_a_key_of_its_own():
+    with pose_node(KnownPeople(ONE)) as (_, robot):
+        robot.answer_to(robot.send(BLACK))
+        robot.send(BLACK, encoding='nonsense')
+        _, values = status(robot)
+        texts = {'model', 'engine', 'precision', 'device', 'reason'}
+        numbers = {key: float(value) for key, value in values.items() if key not in texts}
+        assert {'decode p50 ms', 'decode p95 ms', 'images', 'in_flight'} <= set(numbers)
+        assert np.isfinite(list(numbers.values())).all()
+
+
+def test_all_subscriptions_offer_qos_overrides_of_their_own():
+    overrides = {
+        'qos_overrides./image.subscription.depth': 7,
+        'qos_overrides./detections.subscription.reliability': 'reliable',
+    }
+    with pose_node(KnownPeople(ONE), detector='topic', **overrides) as (node, robot):
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        robot.create_publisher(CameraInfo, 'camera_info', kept)
+        name = 'qos_overrides./camera_info.subscription_latched.depth'
+        wait_for(lambda: node.has_parameter(name))
+
+        def value(topic, policy):
+            return node.get_parameter(f'qos_overrides.{topic}.subscription.{policy}').value
+
+        assert [value('/image', policy) for policy in ('depth', 'reliability')] == [
+            *(7, 'best_effort')
+        ]
+        assert [value('/camera_info', policy) for policy in ('depth', 'reliability')] == [
+            *(5, 'best_effort')
+        ]
+        assert [value('/detections', policy) for policy in ('depth', 'reliability')] == [
+            *(5, 'reliable')
+        ]
+        assert node.get_parameter(name).value == 1
+        profiles = [
+            endpoint.qos_profile.reliability
+            for endpoint in robot.get_subscriptions_info_by_topic('/detections')
+        ]
+        assert profiles == [ReliabilityPolicy.RELIABLE]
+        # The overrides do not leak into the profile that rclpy shares.
+        assert qos_profile_sensor_data.depth == 5
+        assert qos_profile_sensor_data.reliability == ReliabilityPolicy.BEST_EFFORT
+        node.trigger_deactivate()
+        node.trigger_activate()
+        wait_for(robot.images.get_subscription_count)
 
 
 def test_rectified_images_are_taken_by_p():

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from rclpy.parameter import Parameter
-from robots import BLACK, pose_node, wait_for
+from robots import BLACK, pose_node, transform, wait_for
+from std_msgs.msg import Header
+from tf2_ros import StaticTransformBroadcaster
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 CAMERAS = ['front', 'rear/left']
 
@@ -108,6 +113,91 @@ def test_a_camera_that_falls_silent_is_named():
             ]
 
         wait_for(is_told)
+
+
+def detections_of(stamp):
+    """Return a person's box for an image."""
+    message = Detection2DArray(header=Header(stamp=stamp))
+    detection = Detection2D()
+    detection.bbox.center.position.x = detection.bbox.center.position.y = 60.0
+    detection.bbox.size_x = detection.bbox.size_y = 80.0
+    message.detections = [detection]
+    return message
+
+
+def answer_times_s(front, left, answer):
+    """Return how long answers for one camera take while another one sends, too, in seconds."""
+    passed_s = []
+    for _ in range(20):
+        left.send(BLACK)
+        start_s = time.monotonic()
+        stamp = front.send(metres(2))
+        answer(stamp)
+        front.answer_to(stamp)
+        passed_s.append(time.monotonic() - start_s)
+    return passed_s
+
+
+def test_a_silent_detector_of_one_camera_does_not_delay_the_others():
+    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS, detector='topic') as (
+        node,
+        front,
+        left,
+    ):
+        detections = front.create_publisher(Detection2DArray, 'detections', 5)
+        wait_for(detections.get_subscription_count)
+        passed_s = answer_times_s(
+            front, left, lambda stamp: detections.publish(detections_of(stamp))
+        )
+        # One wait for the detections of the other camera takes 0.5 s.
+        assert np.median(passed_s) < 0.2
+        drops = wait_for(
+            lambda: sum(node.record.drops.counts().values()) == 20 and node.record.drops
+        )
+        assert drops.counts()['no detections'] > 0
+        assert {camera for _, camera in drops.counts_of_cameras()} == {'rear/left'}
+        assert not left.skeletons
+
+
+def test_a_missing_transform_of_one_camera_does_not_delay_the_others():
+    parameters = {'target_frame': 'map', 'tf_timeout': 1.0}
+    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS, **parameters) as (_, front, left):
+        broadcaster = StaticTransformBroadcaster(front)
+        broadcaster.sendTransform(transform('map', 'front_frame'))
+
+        def send(stamp_s):
+            return front.send(
+                metres(2), header=Header(stamp=Time(sec=stamp_s), frame_id='front_frame')
+            )
+
+        assert front.answer_to(send(1000)).header.frame_id == 'map'
+        passed_s = []
+        for stamp_s in range(1001, 1011):
+            left.send(BLACK)
+            start_s = time.monotonic()
+            assert front.answer_to(send(stamp_s)).header.frame_id == 'map'
+            passed_s.append(time.monotonic() - start_s)
+        assert np.median(passed_s) < 0.3
+
+
+def test_counts_of_each_camera_add_up():
+    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (_, front, left):
+        for _ in range(4):
+            front.answer_to(front.send(metres(2)))
+            left.send(BLACK, encoding='nonsense')
+
+        def settled():
+            values = {v.key: v.value for v in front.diagnostics[-1].status[0].values}
+            return values if values['images'] == '8' and values['in_flight'] == '0' else None
+
+        wait_for(lambda: front.diagnostics)
+        values = wait_for(settled)
+        assert [values[f'{key} of front'] for key in ('images', 'worked_on', 'dropped')] == [
+            *('4', '4', '0')
+        ]
+        assert [values[f'{key} of rear/left'] for key in ('images', 'worked_on', 'dropped')] == [
+            *('4', '0', '4')
+        ]
 
 
 def test_a_single_unnamed_camera_is_the_usual_case():

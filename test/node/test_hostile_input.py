@@ -1,0 +1,220 @@
+"""Whatever comes in, the numbers add up, and diagnostics and log stay short."""
+
+from __future__ import annotations
+
+import array
+import random
+import resource
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from known_people import KnownPeople
+from rclpy.qos import qos_profile_sensor_data
+from robots import BLACK, pose_node, transform, wait_for
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from tf2_ros import TransformBroadcaster
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+ONE = (500.0, 0.0, 4000.0)
+LONGEST_LINE = 800
+HOSTILE = '\x1b[2J\n%s {} \u202e' + 5000 * 'x'
+
+
+def values_of(robot):
+    return {v.key: v.value for v in robot.diagnostics[-1].status[0].values}
+
+
+def in_flight(values):
+    dropped = sum(int(n) for key, n in values.items() if key.startswith('dropped: '))
+    return int(values['images']) - int(values['worked_on']) - dropped
+
+
+def flood(robot, field, number):
+    text = f'{number}{HOSTILE}'
+    if field == 'frame_id':
+        header = Header(stamp=Time(sec=number + 1), frame_id=text)
+        return robot.send(BLACK, header=header)
+    return robot.send(BLACK, **{field: text})
+
+
+@pytest.mark.parametrize(
+    ('field', 'parameters'),
+    [
+        ('encoding', {}),
+        ('distortion_model', {}),
+        ('frame_id', {'target_frame': 'map', 'tf_timeout': 0.0, 'tf_fallback': 'drop'}),
+        ('frame_id', {'world_frame': 'map', 'tf_timeout': 0.0}),
+    ],
+)
+def test_many_different_texts_make_few_entries_and_short_lines(capfd, field, parameters):
+    with pose_node(KnownPeople(ONE), **parameters) as (node, robot):
+        for number in range(200):
+            flood(robot, field, number)
+            wait_for(lambda number=number: node.record.tally.images == number + 1)
+        wait_for(lambda: node.record.report().in_flight == 0)
+        robot.diagnostics.clear()
+        values = wait_for(lambda: robot.diagnostics and values_of(robot))
+        status = robot.diagnostics[-1].status[0]
+    assert len(values) < 50
+    assert all(len(key) < 100 and key.isprintable() for key in values)
+    assert all(len(value) < 1000 and value.isprintable() for value in values.values())
+    assert status.message.isprintable()
+    assert len(status.message) < 300
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) < 20
+    assert all(len(line) < LONGEST_LINE and line.isprintable() for line in lines)
+
+
+class Failing(KnownPeople):
+    """Fails with errors of ever new types and long messages."""
+
+    def find_people(self, image, camera, options):
+        self.failures = getattr(self, 'failures', 0) + 1
+        kind = type(f'Error{self.failures}{HOSTILE}', (Exception,), {})
+        raise kind(HOSTILE)
+
+
+def test_failures_of_many_types_are_one_cause(capfd):
+    with pose_node(Failing(ONE)) as (node, robot):
+        for number in range(100):
+            robot.send(BLACK)
+            wait_for(lambda number=number: node.record.tally.images == number + 1)
+        wait_for(lambda: node.record.report().in_flight == 0)
+        assert set(node.record.drops.counts()) <= {'failed', 'newer frame'}
+        robot.diagnostics.clear()
+        robot.send(BLACK)
+        status = wait_for(
+            lambda: [d.status[0] for d in robot.diagnostics if d.status[0].level == b'\x02']
+        )[0]
+    assert status.message.startswith('frames fail: Error')
+    assert len(status.message) <= 200
+    lines = capfd.readouterr().err.splitlines()
+    assert all(len(line) < LONGEST_LINE and line.isprintable() for line in lines)
+
+
+def test_a_small_file_that_claims_a_huge_image_takes_no_memory():
+    data = cv2.imencode('.jpg', BLACK)[1].tobytes()
+    sof = data.index(b'\xff\xc0')
+    size = (30000).to_bytes(2, 'big')
+    with pose_node(KnownPeople(ONE), image_transport='compressed') as (node, robot):
+        images = robot.create_publisher(
+            CompressedImage, 'image/compressed', qos_profile_sensor_data
+        )
+        wait_for(images.get_subscription_count)
+        before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for sec, info_px, claimed in (
+            (1, 0, 2 * size),
+            (2, 30000, 2 * size),
+            # Within the limit of pixels, but not of the camera's size.
+            (3, 160, (6000).to_bytes(2, 'big') + (8000).to_bytes(2, 'big')),
+        ):
+            message, info = CompressedImage(format='jpeg'), CameraInfo()
+            message.data = array.array('B', data[: sof + 5] + claimed + data[sof + 9 :])
+            message.header.stamp.sec = info.header.stamp.sec = sec
+            info.k = [100.0, 0, 80, 0, 100, 60, 0, 0, 1]
+            info.width, info.height = info_px, info_px * 3 // 4 if sec == 3 else info_px
+            robot.infos.publish(info)
+            images.publish(message)
+            wait_for(lambda sec=sec: sum(node.record.drops.counts().values()) == sec)
+        assert node.record.drops.counts() == {'image size': 2, 'camera_info size': 1}
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
+
+
+def test_an_image_of_more_than_the_set_number_of_pixels_is_dropped():
+    with pose_node(KnownPeople(ONE), max_image_pixels=100 * 160) as (node, robot):
+        robot.send(BLACK)
+        wait_for(lambda: node.record.drops.counts() == {'image size': 1})
+        robot.answer_to(robot.send(BLACK[:100]))
+
+
+class Slow(KnownPeople):
+    """Takes a while, and fails now and then."""
+
+    def find_people(self, image, camera, options):
+        time.sleep(0.02)
+        if random.random() < 0.1:
+            raise RuntimeError('no luck')
+        return super().find_people(image, camera, options)
+
+
+CAMERAS = ['front', 'rear']
+
+
+def test_under_a_mixed_load_every_frame_is_accounted_for():
+    rng = random.Random(0)
+    parameters = {
+        'cameras': CAMERAS,
+        'robots': CAMERAS,
+        'detector': 'topic',
+        'target_frame': 'map',
+        'tf_timeout': 0.05,
+        'tf_fallback': 'drop',
+    }
+    with pose_node(Slow(ONE), **parameters) as (node, front, rear):
+        detections = {
+            robot: robot.create_publisher(Detection2DArray, 'detections', 5)
+            for robot in (front, rear)
+        }
+        for publisher in detections.values():
+            wait_for(publisher.get_subscription_count)
+        broadcaster = TransformBroadcaster(front)
+        stop = threading.Event()
+
+        def load():
+            for number in range(400):
+                robot = rng.choice((front, rear))
+                robot.sent = rng.choice((robot.sent, robot.sent, robot.sent, 5 * number))
+                changes = rng.choice(
+                    [{}, {}, {}, {}, {'encoding': 'odd'}, {'k': [0.0] * 9}, {'height': 0}]
+                )
+                if rng.random() < 0.7:
+                    moving = transform('map', 'camera_optical_frame')
+                    moving.header.stamp.sec = robot.sent + 1
+                    broadcaster.sendTransform(moving)
+                stamp = robot.send(BLACK, **changes)
+                if rng.random() < 0.1:
+                    header = Header(stamp=Time(sec=rng.choice((-7, 0, 2**31 - 1))))
+                    robot.images.publish(Image(header=header))
+                if rng.random() < 0.8:
+                    box = Detection2D()
+                    box.bbox.size_x = box.bbox.size_y = rng.choice((80.0, np.nan, 1e308))
+                    message = Detection2DArray(header=Header(stamp=stamp), detections=[box])
+                    detections[robot].publish(message)
+                if number % 100 == 50:
+                    node._enabled = not node._enabled
+                time.sleep(0.005)
+            stop.set()
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        while not stop.wait(0.02):
+            # At most 16 wait for other messages, and 3 for the worker or in it, per camera.
+            assert 0 <= node.record.report().in_flight <= 2 * 19
+        thread.join()
+        node._enabled = True
+        # And what waits when the node is deactivated.
+        for robot in (front, rear):
+            for _ in range(5):
+                robot.send(BLACK)
+        wait_for(lambda: node.record.report().in_flight > 0)
+        node.trigger_deactivate()
+        wait_for(lambda: node.record.report().in_flight == 0)
+        front.diagnostics.clear()
+        values = wait_for(lambda: front.diagnostics and values_of(front))
+        assert in_flight(values) == int(values['in_flight']) == 0
+        for camera in CAMERAS:
+            images, worked_on, dropped = (
+                int(values[f'{key} of {camera}']) for key in ('images', 'worked_on', 'dropped')
+            )
+            assert images == worked_on + dropped
+            assert worked_on > 10
+        causes = set(node.record.drops.counts())
+        assert {
+            *('newer frame', 'disabled', 'deactivated', 'failed', 'image encoding'),
+            *('no detections', 'image stamp', 'image size', 'camera not calibrated'),
+        } <= causes
