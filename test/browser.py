@@ -15,7 +15,7 @@ ARGUMENTS = (
     *('--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader'),
     '--ignore-gpu-blocklist',
 )
-PATIENCE_S = 90.0
+PATIENCE_S = 600.0
 PERIOD_S = 2.0
 
 
@@ -42,6 +42,7 @@ def page_at(address, size=(1600, 900)):
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         try:
             page = browser.new_page(viewport={'width': size[0], 'height': size[1]})
+            page.set_default_timeout(1000 * PATIENCE_S)
             page.goto(address)
             yield page
         finally:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import rclpy
 from conftest import DATA
+from progress import end_of, output_while_it_progresses, run_while_it_progresses
 from rclpy.node import Node
 from robots import wait_for
 from sensor_msgs.msg import Image
@@ -29,14 +30,9 @@ from metrabs_ros.node.message_types import TYPES
 PROJECT = pathlib.Path(__file__).parents[2]
 
 
-def demo(*arguments, timeout_s=90):
-    return subprocess.run(
-        [sys.executable, '-m', 'metrabs_ros.cli', 'demo', *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        timeout=timeout_s,
-    )
+def demo(*arguments):
+    command = [sys.executable, '-m', 'metrabs_ros.cli', 'demo', *arguments]
+    return run_while_it_progresses(command, cwd=PROJECT)
 
 
 @pytest.fixture
@@ -104,9 +100,8 @@ def test_interrupting_it_still_gives_the_summary(tmp_path, sent):
     for line in process.stdout:
         lines.append(line)
         if 'the first frame is there' in line:
-            time.sleep(1)
             process.send_signal(sent)
-    assert process.wait(20) == 0, lines
+    assert end_of(process) == 0, lines
     assert lines[-1].startswith('demo: '), lines
     assert not any('Traceback' in line for line in lines), lines
 
@@ -131,7 +126,7 @@ def test_the_viewer_takes_images_only_once_it_hears_the_pose_node(tmp_path):
         skeletons.publish(to_message(people_at((0, 0, 3000)), header, TYPES))
         assert 'the first frame' in viewer.stdout.readline()
         viewer.terminate()
-        assert 'demo: 1 frames' in viewer.communicate(timeout=20)[0]
+        assert 'demo: 1 frames' in output_while_it_progresses(viewer)[0]
     finally:
         viewer.kill()
         camera.destroy_node()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from known_people import KnownPeople
 from rclpy.parameter import Parameter
-from robots import BLACK, pose_node, wait_for
+from robots import BLACK, PATIENCE_S, pose_node, wait_for
 
 CAMERAS = ['front', 'rear/left']
 
@@ -64,7 +64,7 @@ def test_frames_that_wait_go_through_the_network_together():
     with pose_node(model, cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
         model.may_go_on.clear()
         first = front.send(metres(3))
-        assert model.begun.acquire(timeout=5)
+        assert model.begun.acquire(timeout=PATIENCE_S)
         stamps = [(robot, robot.send(metres(4))) for robot in (left, front)]
         wait_for(lambda: node.record.tally.images == 3)
         model.may_go_on.set()

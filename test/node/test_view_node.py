@@ -7,13 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
 import rclpy
 from browser import free_ports, page_at, wait_for_picture
 from known_people import KnownPeople
+from progress import output_while_it_progresses
 from rclpy.executors import SingleThreadedExecutor
 from robots import pose_node, transform
 from sensor_msgs.msg import Image
@@ -193,9 +193,8 @@ def test_the_process_says_its_address_and_ends_at_once():
         line = next(line for line in process.stdout if 'view: open' in line)
         assert f':{web}/?url=' in line
         assert '/front/image_raw' in line
-        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = output_while_it_progresses(process)
     finally:
         process.kill()
     assert process.returncode == 0
