@@ -7,7 +7,7 @@ import os
 import re
 import threading
 
-_AMOUNT = re.compile(r'(\d+(?:\.\d+)?)\s*(%|[kKMGT]?i?B)')
+_AMOUNT = re.compile(r'(\d+(?:\.\d+)?) ?(%|[kKMGT]?i?B)')
 _POWERS = {'': 0, 'k': 1, 'm': 2, 'g': 3, 't': 4}
 SMALLEST_LIMIT_BYTES = 1 << 20
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
+
+import numpy as np
 
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.messages.people import to_people
-from metrabs_ros.people import People
+from metrabs_ros.people import BEYOND_ALL_PLACES, People
 
 MOST_JOINTS = 1000
 MOST_BONES = 10_000
@@ -22,11 +25,13 @@ def checked_people(message: Any) -> People:
     """
     Return the people in a SkeletonArray whose joints have possible positions.
 
+    Velocities that are not finite are replaced by 0.
+
     Raises
     ------
     ValueError
-        If its arrays have other lengths than it has joints, its bones have no such joints, or
-        there are too many of anything.
+        If its arrays have other lengths than it has joints, its bones have no such joints,
+        there are too many of anything, or its stamp is negative.
     """
     joints = len(message.joint_names)
     if joints > MOST_JOINTS or len(message.joint_edges) > 2 * MOST_BONES:
@@ -37,8 +42,14 @@ def checked_people(message: Any) -> People:
         raise ValueError(f'{len(message.skeletons)} people are too many')
     if any(not 0 <= joint < joints for joint in message.joint_edges):
         raise ValueError(f'joint_edges has an index outside of 0 to {joints - 1}')
-    people = to_people(message)
-    return people.select(people.finite())
+    if message.header.stamp.sec < 0:
+        raise ValueError(f'the stamp {message.header.stamp.sec} s is negative')
+    with np.errstate(over='ignore', invalid='ignore'):
+        people = to_people(message)
+    people = people.select(people.finite())
+    velocities = people.velocities_mm_s
+    is_possible = np.abs(velocities) < BEYOND_ALL_PLACES
+    return dataclasses.replace(people, velocities_mm_s=np.where(is_possible, velocities, 0.0))
 
 
 def checked_file(message: Any) -> tuple[bytes, tuple[int, int]]:

@@ -305,7 +305,6 @@ class Scene:
         up = np.array((0.0, 0.0, 1.0) if self._z_up else (0.0, -1.0, 0.0))
         tops = np.array([pose[np.argmax(pose @ up)] for pose in poses_m]).reshape(-1, 3)
         velocities = to_metres(people.velocities_mm_s.mean(axis=1))
-        velocities = np.where(np.abs(velocities) < BEYOND_ALL_PLACES, velocities, 0.0)
         speeds = np.linalg.norm(velocities, axis=-1)
         distances_m = to_metres(people.distances_mm)
         self._stream.log(

@@ -38,6 +38,7 @@ STALL_S = 60.0
 WAIT_S = 1.0
 PIECE_BYTES = 1 << 18
 LONGEST_BODY_BYTES = 1 << 16
+LAST_PORT = 65535
 SCENE_FILE = 'scene.rrd'
 TOKEN_BYTES = 16
 CONTENT_TYPES = {
@@ -375,16 +376,15 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 def _listening(host: str, port: int, handler: type[_Handler], view: ViewServer) -> _Listener:
     """Return what listens on a port, or raise an error with a sentence."""
+    if not 0 <= port <= LAST_PORT:
+        raise OSError(f'port {port} is not in 0 to {LAST_PORT}')
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, _, _, _, address = found[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise OSError(f'host {printable(host)!r} is no address or name of this machine') from error
+    family, _, _, _, address = found[0]
+    try:
         return _Listener(family, address, handler, view)
-    except socket.gaierror as error:
-        raise OSError(
-            f'host {printable(host)!r} is no address or name of this machine: {error.strerror}'
-        ) from error
-    except OverflowError as error:
-        raise OSError(f'port {port} is not in 0 to 65535') from error
     except OSError as error:
         raise OSError(_why_not(host, port, error)) from error
 
