@@ -119,7 +119,7 @@ class _CameraView:
         try:
             people = checked_people(message)
         # Such a message does not come from the pose node.
-        except (ValueError, IndexError, OverflowError) as error:
+        except ValueError as error:
             self._node.warn(
                 f'the skeletons on {self.topics} are malformed: {printable(error, 200)}'
             )

@@ -15,6 +15,8 @@ from metrabs_ros.people import BEYOND_ALL_PLACES, People
 MOST_JOINTS = 1000
 MOST_BONES = 10_000
 MOST_SKELETONS = 1000
+ONE_EACH = ('positions', 'image_points', 'confidences', 'in_view')
+"""Fields of a Skeleton with an entry for each joint; others may be empty."""
 MOST_PIXELS = 50_000_000
 """Of an image that is shown; a browser decodes it, too."""
 PNG_START = b'\x89PNG'
@@ -42,6 +44,11 @@ def checked_people(message: Any) -> People:
         raise ValueError(f'{len(message.skeletons)} people are too many')
     if any(not 0 <= joint < joints for joint in message.joint_edges):
         raise ValueError(f'joint_edges has an index outside of 0 to {joints - 1}')
+    for skeleton in message.skeletons:
+        for field in ONE_EACH:
+            count = len(getattr(skeleton, field))
+            if count != joints:
+                raise ValueError(f'{field} has {count} entries, but there are {joints} joints')
     if message.header.stamp.sec < 0:
         raise ValueError(f'the stamp {message.header.stamp.sec} s is negative')
     with np.errstate(over='ignore', invalid='ignore'):
