@@ -15,6 +15,10 @@ ARGUMENTS = {
     'model': ('blazepose', 'The pose network.'),
     'rviz': ('true', 'Whether to start RViz.'),
     'view': ('false', 'Whether to show it in a browser, too.'),
+    'view_host': (
+        '127.0.0.1',
+        'The address on which the view listens; 0.0.0.0 lets other machines see the images.',
+    ),
 }
 
 
@@ -43,6 +47,7 @@ def generate_launch_description() -> LaunchDescription:
             'model': LaunchConfiguration('model'),
             'rviz': LaunchConfiguration('rviz'),
             'view': LaunchConfiguration('view'),
+            'view_host': LaunchConfiguration('view_host'),
         }.items(),
     )
     return LaunchDescription([*declared, camera, pose])

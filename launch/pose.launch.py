@@ -29,6 +29,10 @@ ARGUMENTS = {
     'params_file': (PathJoinSubstitution([SHARE, 'config', 'pose.yaml']), 'The parameters.'),
     'rviz': ('false', 'Whether to start RViz.'),
     'view': ('false', 'Whether to show it in a browser, too; the log says under which address.'),
+    'view_host': (
+        '127.0.0.1',
+        'The address on which the view listens; 0.0.0.0 lets other machines see the cameras.',
+    ),
     'log_level': ('info', 'debug, info, warn, error or fatal.'),
 }
 PARAMETERS = {
@@ -121,6 +125,7 @@ def start(context):
                 name='view',
                 namespace=given['namespace'],
                 arguments=[
+                    *('--host', given['view_host']),
                     *(['--compressed'] if compressed else []),
                     *(['--cameras', *names] if names else []),
                 ],

@@ -64,15 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument('--fov', type=float, default=55.0, help='degrees, without calibration')
     play.add_argument('--rate', type=float, default=0.0, help='images a second; 0: all, no drops')
     play.add_argument('--output', type=pathlib.Path, default=pathlib.Path('demo_output'))
-    play.add_argument('--view', action='store_true', help='show it in a browser, too')
+    play.add_argument('--view', action='store_true', help='show it in a browser of this machine')
     play.set_defaults(run=_demo)
 
     view = commands.add_parser(
         'view', help='show in a browser what the pose node publishes, or results of annotate'
     )
     view.add_argument('results', nargs='?', type=pathlib.Path, help='default: what is published')
+    view.add_argument(
+        '--host',
+        default='127.0.0.1',
+        help='address to listen on; 0.0.0.0 lets other machines see the camera',
+    )
     view.add_argument('--web-port', type=int, default=9090, help='of the page')
-    view.add_argument('--data-port', type=int, default=9876, help='of what it shows')
+    view.add_argument('--data-port', type=int, default=9876, help='of the data that it shows')
     view.add_argument('--memory', help='kept for browsers; default 256MiB, of results 2GiB')
     view.add_argument('--cameras', nargs='*', default=[], help='live, several, by namespaces')
     view.add_argument('--compressed', action='store_true', help='live, take image/compressed')
@@ -179,20 +184,26 @@ def _demo(chosen: argparse.Namespace) -> int:
 
 def _view(chosen: argparse.Namespace) -> int:
     _need('rerun', 'view', 'rerun-sdk')
-    ports = ('--web-port', str(chosen.web_port), '--data-port', str(chosen.data_port))
     if chosen.results is None:
-        options = [*ports, *(['--compressed'] if chosen.compressed else [])]
+        options = ['--host', chosen.host]
+        options += ['--web-port', str(chosen.web_port), '--data-port', str(chosen.data_port)]
+        options += ['--compressed'] if chosen.compressed else []
         options += ['--memory', chosen.memory] if chosen.memory else []
         options += ['--cameras', *chosen.cameras] if chosen.cameras else []
         return demo.view(options, chosen.camera, chosen.ros_args)
     _need('rosbags', 'view of results', 'rosbags', 'mcap')
     from metrabs_ros.view.recorded import Results
     from metrabs_ros.view.scene import Scene
+    from metrabs_ros.view.server import exposure_warning
 
     results = Results(chosen.results, print)
     try:
         scene = Scene(results.cameras)
-        address = scene.serve(chosen.web_port, chosen.data_port, chosen.memory or '2GiB')
+        address = scene.serve(
+            chosen.web_port, chosen.data_port, chosen.memory or '2GiB', chosen.host
+        )
+        if warning := exposure_warning(chosen.host):
+            print(f'view: {warning}', file=sys.stderr, flush=True)
         print(f'view: open {address} in a browser; Ctrl-C ends it', flush=True)
         results.show_in(scene)
         signal.pause()

@@ -6,17 +6,21 @@ import contextlib
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any
 
-END_PATIENCE_S = 10.0
+from metrabs_ros.child_process import ChildProcess
+
 POLL_PERIOD_S = 0.1
+SIGNALLED = 128
+"""Shells add the number of a signal to this for the exit status."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 LARGE_IMAGES = pathlib.Path(__file__).parent / 'node' / 'fastdds.xml'
-# Its name before and since version 3 of Fast DDS, Jazzy's and Kilted's.
+# Its name up to version 2 of Fast DDS (Jazzy) and since version 3 (Kilted).
 PROFILES_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 PROCESSES = {
@@ -26,6 +30,45 @@ PROCESSES = {
     'view': 'metrabs_ros.node.view_node',
 }
 REMAPPINGS = ('--ros-args', '-r', 'skeletons:=pose/skeletons')
+
+
+class Stop:
+    """The requests to end, by Ctrl-C, SIGTERM or SIGHUP, that have come so far."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether there was one."""
+        return self._count > 0
+
+    def is_urgent(self) -> bool:
+        """Tell whether there was another one since."""
+        return self._count > 1
+
+    def request(self, signum: int, frame: FrameType | None) -> None:
+        """Take note of a signal."""
+        self._count += 1
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[Stop]:
+    """
+    Note signals instead of ending, so that each process that was started is ended, too.
+
+    Signals that are ignored, for example after nohup, are left so.
+    """
+    stop = Stop()
+    replaced: dict[signal.Signals, Any] = {}
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            replaced[number] = signal.signal(number, stop.request)
+    try:
+        yield stop
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
 
 
 def run(
@@ -53,32 +96,73 @@ def run(
 
     Returns
     -------
-    The exit status: 0 if anybody was seen.
+    The exit status: 0 if people were detected.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written to the output folder.
     """
-    signal.signal(signal.SIGTERM, _end_as_by_keyboard)
-    viewer = _start('viewer', '--output', str(output), '--rate', str(rate_hz), *REMAPPINGS)
-    pose = _start('pose')
-    shown = [_start('view')] if with_view else []
-    readers = str(2 + len(shown))
-    camera = _start(
-        'camera', '--input', str(source), '--readers', readers, *camera_options, *REMAPPINGS
-    )
+    _make_writable(output)
+    readers = 3 if with_view else 2
+    commands = {
+        'viewer': ['--output', str(output), '--rate', str(rate_hz), *REMAPPINGS],
+        'pose': [],
+        **({'view': []} if with_view else {}),
+        'camera': [
+            *('--input', str(source), '--readers', str(readers)),
+            *(*camera_options, *REMAPPINGS),
+        ],
+    }
+    started: dict[str, ChildProcess] = {}
+    with stopped_by_signals() as stop:
+        try:
+            for name, arguments in commands.items():
+                if not stop.is_requested:
+                    started[name] = _start(name, *arguments)
+            while not stop.is_requested and _all_run(started):
+                time.sleep(POLL_PERIOD_S)
+            if stop.is_requested:
+                print('demo: ending ...', flush=True)
+            return _status(started, stop)
+        finally:
+            for process in started.values():
+                process.end(lambda: True)
+
+
+def _all_run(processes: dict[str, ChildProcess]) -> bool:
+    return all(process.status is None for process in processes.values())
+
+
+def _status(processes: dict[str, ChildProcess], stop: Stop) -> int:
+    """End the processes, report those that failed, and return the exit status of the demo."""
+    failed = False
+    for name in ('camera', 'pose', 'view', 'viewer'):  # the viewer sums up what the others did
+        process = processes.get(name)
+        if process is None:
+            continue
+        ended_by_itself = process.status is not None
+        status = process.end(stop.is_urgent)
+        if name == 'viewer' and not ended_by_itself and status in (0, 1):
+            failed |= status != 0
+        elif name == 'camera' and status == 1:
+            failed = True  # it has said why
+        elif status not in (0, -signal.SIGTERM) or (ended_by_itself and name != 'camera'):
+            print(f'demo: {process.ending}', file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+def _make_writable(folder: pathlib.Path) -> None:
+    """Make the output folder, before anything is started."""
     try:
-        while camera.poll() is None:
-            if pose.poll() is not None or viewer.poll() is not None:
-                break
-            time.sleep(POLL_PERIOD_S)
-    except KeyboardInterrupt:
-        print('demo: ending ...', flush=True)
-    finally:
-        # The viewer last: it sums up what the others did.
-        failed = [_end(process) for process in (camera, pose, *shown)]
-        status = _end(viewer)
-    return status or max(failed)
-
-
-def _end_as_by_keyboard(signum: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OSError(f'output {folder} is not a folder') from error
+    except OSError as error:
+        raise OSError(f'output {folder} cannot be made: {error.strerror}') from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(f'output {folder} cannot be written to')
 
 
 def view(options: Sequence[str], camera: str, ros_arguments: Sequence[str]) -> int:
@@ -88,7 +172,7 @@ def view(options: Sequence[str], camera: str, ros_arguments: Sequence[str]) -> i
     Parameters
     ----------
     options
-        Of the node that does so.
+        Arguments of the view node.
     camera
         The namespace of a camera with ``image_raw`` below it; empty for ``image``.
     ros_arguments
@@ -102,35 +186,20 @@ def view(options: Sequence[str], camera: str, ros_arguments: Sequence[str]) -> i
     }
     pairs = [f'{name}:={topic}' for name, topic in remappings.items()] if base else []
     named = [argument for pair in pairs for argument in ('-r', pair)]
-    signal.signal(signal.SIGTERM, _end_as_by_keyboard)
-    process = _start('view', *options, '--ros-args', *named, *ros_arguments)
-    with contextlib.suppress(KeyboardInterrupt):
-        return process.wait()
-    return _end(process)
+    with stopped_by_signals() as stop:
+        process = _start('view', *options, '--ros-args', *named, *ros_arguments)
+        while not stop.is_requested and process.status is None:
+            time.sleep(POLL_PERIOD_S)
+        ended_by_itself = process.status is not None
+        status = process.end(stop.is_urgent)
+    if ended_by_itself and status < 0:
+        print(f'metrabs_ros: {process.ending}', file=sys.stderr)
+    if ended_by_itself:
+        return SIGNALLED - status if status < 0 else status
+    return 0 if status == -signal.SIGTERM else status
 
 
-def _start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-    # In sessions of their own, so that Ctrl-C reaches them in the right order.
-    return subprocess.Popen(
-        [sys.executable, '-m', PROCESSES[name], *arguments],
-        env={**dict.fromkeys(PROFILES_VARIABLES, str(LARGE_IMAGES)), **os.environ},
-        start_new_session=True,
-    )
-
-
-def _end(process: subprocess.Popen[bytes]) -> int:
-    """Ask a process to end, then see to it; return 0 if it ended well."""
-    if process.poll() is None:
-        # Not SIGINT, at which a process that is still importing would print a traceback.
-        process.terminate()
-        try:
-            process.wait(END_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    status = process.returncode
-    if status in (0, -signal.SIGTERM):
-        return 0
-    if status < 0:
-        print(f'demo: {process.args!r} ended by {signal.Signals(-status).name}', file=sys.stderr)
-    return 1
+def _start(name: str, *arguments: str) -> ChildProcess:
+    environ = {**dict.fromkeys(PROFILES_VARIABLES, str(LARGE_IMAGES)), **os.environ}
+    command = [sys.executable, '-m', PROCESSES[name], *arguments]
+    return ChildProcess(f'the {name} process', command, environ)

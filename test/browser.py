@@ -15,7 +15,7 @@ ARGUMENTS = (
     *('--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader'),
     '--ignore-gpu-blocklist',
 )
-PATIENCE_S = 90.0
+PATIENCE_S = 600.0
 PERIOD_S = 2.0
 
 
@@ -31,17 +31,20 @@ def free_ports(count):
 
 
 @contextlib.contextmanager
-def page_at(address, size=(1600, 900)):
-    """Open a page in Chromium; skip the test where there is none."""
+def page_at(address, size=(1600, 900), arguments=()):
+    """Open a page in Chromium with arguments; skip the test where there is none."""
     chromium = shutil.which('chromium') or shutil.which('chromium-browser')
     if chromium is None:
         pytest.skip('there is no Chromium here (apt-get install chromium)')
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=[*ARGUMENTS, *arguments]
+        )
         try:
             page = browser.new_page(viewport={'width': size[0], 'height': size[1]})
+            page.set_default_timeout(1000 * PATIENCE_S)
             page.goto(address)
             yield page
         finally:

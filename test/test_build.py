@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
 import pytest
+from progress import output_while_it_progresses, run_while_it_progresses
 
 PROJECT = pathlib.Path(__file__).parents[1]
 PREFIX = pathlib.Path(sys.prefix)
@@ -38,16 +40,17 @@ def overlay(tmp_path_factory):
     return workspace / 'install'
 
 
-def in_overlay(overlay, command, timeout_s=60):
-    """Run a shell command with the overlay sourced, away from the source tree."""
-    return subprocess.run(
-        ['bash', '-c', f'source {overlay}/setup.bash && {command}'],
-        cwd=overlay,
-        env={**os.environ, 'PATH': f'{PREFIX / "bin"}:{os.environ["PATH"]}'},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-    )
+def sourced(overlay, command):
+    """Return how to run a shell command with the overlay sourced, away from the source tree."""
+    environ = {**os.environ, 'PATH': f'{PREFIX / "bin"}:{os.environ["PATH"]}'}
+    arguments = ['bash', '-c', f'source {overlay}/setup.bash && {command}']
+    return arguments, {'cwd': overlay, 'env': environ}
+
+
+def in_overlay(overlay, command):
+    """Run a shell command with the overlay sourced."""
+    arguments, options = sourced(overlay, command)
+    return run_while_it_progresses(arguments, **options)
 
 
 def test_node_and_messages_come_from_the_overlay(overlay):
@@ -80,9 +83,24 @@ def test_the_executable_is_where_ros2_run_looks(overlay):
     executable = prefix / 'lib' / 'metrabs_ros' / 'pose_node'
     assert os.access(executable, os.X_OK)
     assert (prefix / 'share/ament_index/resource_index/packages/metrabs_ros').exists()
-    result = in_overlay(overlay, f'timeout --signal=INT 6 {executable}')
-    assert 'blazepose is ready' in result.stdout + result.stderr
-    assert 'Traceback' not in result.stderr
+    arguments, options = sourced(overlay, f'exec {executable}')
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if 'blazepose is ready' in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest, _ = output_while_it_progresses(process)
+    finally:
+        process.kill()
+    output = ''.join(lines) + rest
+    assert process.returncode == 0, output
+    assert 'blazepose is ready' in output, output
+    assert 'Traceback' not in output, output
 
 
 @pytest.mark.parametrize('folder', ['launch', 'config'])

@@ -63,6 +63,20 @@ def test_the_view_is_started_if_wanted_and_hears_what_the_node_hears():
         assert dict(remappings_of(view))[kind] == dict(remappings_of(pose))[kind]
 
 
+def arguments_of(node):
+    """Return the words of a node's command."""
+    return [''.join(getattr(part, 'text', '') for part in word) for word in node.cmd]
+
+
+def test_the_view_listens_on_the_loopback_interface_unless_told_otherwise():
+    for arguments, host in (({}, '127.0.0.1'), ({'view_host': '0.0.0.0'}, '0.0.0.0')):
+        _, view = started(view='true', **arguments)
+        words = arguments_of(view)
+        assert words[words.index('--host') + 1] == host
+    demo = module_of('demo.launch.py')
+    assert demo.ARGUMENTS['view_host'][0] == '127.0.0.1'
+
+
 def test_parameters_that_launch_offers_are_the_nodes():
     from metrabs_ros.node.settings import Settings
 

@@ -13,6 +13,7 @@ import sys
 
 import pytest
 from browser import free_ports
+from progress import end_of, run_while_it_progresses
 from recorded_bags import people_in, write_bag, write_ros1_bag
 
 PROJECT = pathlib.Path(__file__).parents[1]
@@ -121,13 +122,8 @@ def pictures(tmp_path):
 @pytest.mark.skipif(not (VENV / '.done').exists(), reason='make sets up an environment of its own')
 def test_make_demo_plays_pictures(pictures):
     environ = {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKELEVEL')}
-    result = subprocess.run(
-        ['make', 'demo', f'INPUT={pictures}', f'VENV={VENV}'],
-        cwd=PROJECT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
+    result = run_while_it_progresses(
+        ['make', 'demo', f'INPUT={pictures}', f'VENV={VENV}'], cwd=PROJECT, env=environ
     )
     assert 'demo: 3 frames' in result.stdout, result.stdout + result.stderr
 
@@ -146,12 +142,8 @@ def test_the_demo_takes_a_calibration(pictures, tmp_path):
 
 def metrabs_ros(*arguments, **options):
     """Run the command line."""
-    return subprocess.run(
-        [sys.executable, '-m', 'metrabs_ros.cli', *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
+    return run_while_it_progresses(
+        [sys.executable, '-m', 'metrabs_ros.cli', *arguments], **options
     )
 
 
@@ -181,6 +173,6 @@ def test_recordings_are_annotated_reported_and_shown(tmp_path, street):
     try:
         assert 'view: open http://' in view.stdout.readline()
         view.send_signal(signal.SIGINT)
-        assert view.wait(20) == 130
+        assert end_of(view) == 130
     finally:
         view.kill()

@@ -16,8 +16,10 @@ from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from metrabs_ros.arrays import ImageArray
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
+from metrabs_ros.node.heartbeat import Heartbeat
 from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.pictures import Source, UnusableSource
@@ -25,9 +27,17 @@ from metrabs_ros.recordings.pictures import Source, UnusableSource
 FRAME_ID = 'camera_optical_frame'
 VIDEO_FRAMES_AT_ONCE = 2
 HEAD_START_S = 0.05
-READER_PATIENCE_S = 60.0
+READER_PATIENCE_S = 600.0
+ANSWER_PATIENCE_S = 600.0
+"""As long as the pose node's diagnostics come."""
+SILENCE_PATIENCE_S = 60.0
+IDLE_BEATS = 3
+"""After so many diagnostics that tell of no image in work, an answer does not come any more."""
+STARTING_BEATS = 30
+"""By then a pose node that can be configured has its publishers."""
+WAITING_PERIOD_S = 10.0
+LONGEST_WAIT_S = 0.5
 SETTLING_S = 0.5
-ANSWER_PATIENCE_S = 10.0
 UNANSWERED = 2
 
 
@@ -73,6 +83,7 @@ class CameraNode(Node):
         self._skeletons = self.create_subscription(
             SkeletonArray, 'skeletons', self._take_answer, 10
         )
+        self._pose_node = Heartbeat(self)
 
     def play(self, readers: int) -> int:
         """Publish everything once there are readers; return how many images that were."""
@@ -89,26 +100,37 @@ class CameraNode(Node):
             else:
                 self._publish_when_there_is_room(image)
         if self._sent:
-            self._await_answer_to(self._sent[-1], ANSWER_PATIENCE_S)
+            self._await_answer_to(self._sent[-1])
         if self._answers < count and not self._rate_hz:
             lost = count - self._answers
             print(f'camera: {lost} of {count} images got no answer', file=sys.stderr)
-        # What was sent lives in this process's memory until the last reader has taken it.
+        # The last image is in shared memory of this process until all readers have taken it.
         self._spin_until(time.monotonic() + SETTLING_S)
         return count
 
     def _publish_when_there_is_room(self, image: ImageArray) -> None:
-        """Publish an image; one that is never answered does not hold up the others for long."""
-        if self._sent and not self._await_answer_to(self._sent[0], ANSWER_PATIENCE_S):
+        """Publish an image once the one before it is answered, or the pose node has none left."""
+        if self._sent and not self._await_answer_to(self._sent[0]):
             self._unanswered_in_a_row += 1
             if self._unanswered_in_a_row == UNANSWERED:
-                raise UnusableSource('the pose node does not answer; the log above says why')
+                raise UnusableSource(self._why_unanswered())
         else:
             self._unanswered_in_a_row = 0
         is_alone = not self._sent or self._newest_answered >= self._sent[-1]
         self._publish(image)
         if is_alone:
             self._await_answer_to(self._sent[-1], HEAD_START_S)
+
+    def _why_unanswered(self) -> str:
+        cause = self._pose_node.newest_drop()
+        if cause:
+            return f'the pose node does not answer: it drops images ({printable(cause)})'
+        if self._pose_node.silent_s > SILENCE_PATIENCE_S:
+            return (
+                f'the pose node does not answer, and its diagnostics have not come for '
+                f'{self._pose_node.silent_s:.0f} s'
+            )
+        return 'the pose node does not answer; the log above says why'
 
     def _publish(self, image: ImageArray) -> None:
         if self._info is None:
@@ -124,34 +146,47 @@ class CameraNode(Node):
         self._images.publish(message)
         self._infos.publish(self._info)
         self._sent.append(key_of(message.header.stamp))
+        self._pose_node.restart()
 
     def _take_answer(self, message: SkeletonArray) -> None:
         self._newest_answered = key_of(message.header.stamp)
         self._answers += 1
 
     def _wait_for(self, readers: int) -> None:
-        deadline_s = time.monotonic() + READER_PATIENCE_S
-        # The answers' readers are counted, too, lest the first answers find nobody listening.
+        start_s = said_s = time.monotonic()
+        # The answers' readers are counted, too, lest the first answers are lost to them.
         while (
             self._images.get_subscription_count() < readers
             or self.count_subscribers(self._skeletons.topic_name) < readers
             or not self._infos.get_subscription_count()
             or not (self._rate_hz or self._skeletons.get_publisher_count())
         ):
-            if time.monotonic() > deadline_s:
+            now_s = time.monotonic()
+            if (
+                self._pose_node.count > STARTING_BEATS
+                and not self._skeletons.get_publisher_count()
+            ):
+                raise UnusableSource('the pose node runs but is not configured; its log says why')
+            if now_s - start_s > READER_PATIENCE_S:
                 raise UnusableSource(
-                    f'in {READER_PATIENCE_S:.0f} s there came no {readers} subscribers of the '
+                    f'after {READER_PATIENCE_S:.0f} s there are no {readers} subscribers of the '
                     'images, one of them a pose node that answers'
                 )
+            if now_s - said_s > WAITING_PERIOD_S:
+                said_s = now_s
+                print('camera: waiting for the nodes that read the images ...', flush=True)
             rclpy.spin_once(self, timeout_sec=0.02)
         # What this node has discovered, the others may not have discovered of each other yet.
         self._spin_until(time.monotonic() + SETTLING_S)
 
-    def _await_answer_to(self, key: Key, patience_s: float) -> bool:
-        """Wait for the answer to an image or to a later one; tell whether it came."""
+    def _await_answer_to(self, key: Key, patience_s: float = ANSWER_PATIENCE_S) -> bool:
+        """Wait for the answer to an image or a later one while it may come; tell if it came."""
         deadline_s = time.monotonic() + patience_s
         while self._newest_answered < key and (left_s := deadline_s - time.monotonic()) > 0:
-            rclpy.spin_once(self, timeout_sec=left_s)
+            pose_node = self._pose_node
+            if pose_node.idle_beats >= IDLE_BEATS or pose_node.silent_s > SILENCE_PATIENCE_S:
+                break
+            rclpy.spin_once(self, timeout_sec=min(left_s, LONGEST_WAIT_S))
         return self._newest_answered >= key
 
     def _spin_until(self, moment_s: float) -> None:
@@ -172,15 +207,16 @@ def main(arguments: list[str] | None = None) -> int:
         '--readers', type=int, default=1, help='how many subscribers of the images to wait for'
     )
     chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
-    with lifetime.ros():
-        try:
-            source = Source(chosen.input)
+    try:
+        # Before ROS is there, which would delay a signal until the source is opened.
+        source = Source(chosen.input)
+        with lifetime.ros():
             camera = CameraNode(source, chosen.calibration, chosen.fov, chosen.rate)
             if not camera.play(chosen.readers):
                 raise UnusableSource(f'{chosen.input} holds no images that can be read')
-        except ValueError as error:
-            print(f'camera: {error}', file=sys.stderr)
-            return 1
+    except (ValueError, OSError) as error:
+        print(f'camera: {error}', file=sys.stderr)
+        return 1
     return 0
 
 

@@ -6,12 +6,12 @@ import argparse
 import pathlib
 import sys
 import time
-from collections import defaultdict
+from collections import OrderedDict, deque
 
 import cv2
 import numpy as np
 import rclpy
-from cv_bridge import CvBridge
+from cv_bridge import CvBridge, CvBridgeError
 from message_filters import Subscriber, TimeSynchronizer
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -19,13 +19,19 @@ from sensor_msgs.msg import Image
 
 from metrabs_ros import drawing
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.image_header import check_image_size
 from metrabs_ros.messages.people import to_people
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
 
 QUEUE_SIZE = 30
 REPORT_PERIOD_S = 1.0
+LOG_PERIOD_S = 10.0
 POLL_PERIOD_S = 0.02
+MOST_PIXELS = 50_000_000
+MOST_PATHS, LONGEST_PATH = 1000, 10_000
+"""Of people from above; the oldest are forgotten."""
 
 
 class ViewerNode(Node):
@@ -46,16 +52,17 @@ class ViewerNode(Node):
         self._rate_hz = rate_hz
         self._bridge = CvBridge()
         self._video: cv2.VideoWriter | None = None
-        self._paths_mm: dict[int, list[FloatArray]] = defaultdict(list)
+        self._paths_mm: OrderedDict[int, deque[FloatArray]] = OrderedDict()
         self._frames = 0
+        self._malformed = 0
         self._sightings = 0
         self._first_s = self._last_s = self._reported_s = 0.0
 
     def view(self) -> None:
-        """Show what comes until told to end."""
+        """Show what is published until a signal comes."""
         skeletons = Subscriber(self, SkeletonArray, 'skeletons', qos_profile=QUEUE_SIZE)
         # The camera begins when its images are subscribed to.  The pose node may be discovered
-        # seconds later than the camera, and until then all that it says would be lost.
+        # seconds later than the camera, and until then its skeletons would be lost.
         while not skeletons.sub.get_publisher_count():
             rclpy.spin_once(self, timeout_sec=POLL_PERIOD_S)
         image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))
@@ -64,11 +71,15 @@ class ViewerNode(Node):
         lifetime.spin(self)
 
     def finish(self) -> int:
-        """Write what is left to write, print the summary, and return the exit status."""
+        """Complete the files, print the summary, and return the exit status."""
         if self._video is not None:
             self._video.release()
-            plot = drawing.draw_from_above(self._paths_mm)
+            plot = drawing.draw_from_above(
+                {person_id: list(path) for person_id, path in self._paths_mm.items()}
+            )
             cv2.imwrite(str(self._folder / 'birds_eye.png'), plot)
+        if self._malformed:
+            print(f'viewer: {self._malformed} pairs of messages were malformed', file=sys.stderr)
         mean = self._sightings / max(self._frames, 1)
         rate_hz = (self._frames - 1) / max(self._last_s - self._first_s, 1e-9)
         print(
@@ -81,8 +92,20 @@ class ViewerNode(Node):
         return 0 if self._sightings else 1
 
     def _show(self, image: Image, message: SkeletonArray) -> None:
+        try:
+            people = to_people(message)
+            people = people.select(people.finite())
+            check_image_size(image.width, image.height, MOST_PIXELS)
+            picture = np.array(self._bridge.imgmsg_to_cv2(image, 'bgr8'))
+            drawing.draw_people(picture, people)
+        except (ValueError, IndexError, TypeError, CvBridgeError, cv2.error) as error:
+            self._malformed += 1
+            self.get_logger().warning(
+                f'an image or its skeletons are malformed: {printable(error, 200)}',
+                throttle_duration_sec=LOG_PERIOD_S,
+            )
+            return
         now_s = time.monotonic()
-        people = to_people(message)
         if not self._frames:
             self._first_s = now_s
             print('viewer: the first frame is there', flush=True)
@@ -90,13 +113,14 @@ class ViewerNode(Node):
         self._last_s = now_s
         self._sightings += len(people)
         for person_id, position_mm in zip(people.ids.tolist(), people.positions_mm):
-            self._paths_mm[person_id].append(position_mm)
+            path = self._paths_mm.setdefault(person_id, deque(maxlen=LONGEST_PATH))
+            path.append(position_mm)
+        while len(self._paths_mm) > MOST_PATHS:
+            self._paths_mm.popitem(last=False)
         if now_s - self._reported_s >= REPORT_PERIOD_S:
             self._reported_s = now_s
             who = [drawing.describe(people, i) for i in range(len(people))]
             print(f'viewer: {"; ".join(who) or "nobody"}', flush=True)
-        picture = np.array(self._bridge.imgmsg_to_cv2(image, 'bgr8'))
-        drawing.draw_people(picture, people)
         self._write(picture)
 
     def _write(self, picture: ImageArray) -> None:
@@ -109,11 +133,13 @@ class ViewerNode(Node):
                 self._rate_hz,
                 (width, height),
             )
+            if not self._video.isOpened():
+                self.get_logger().error(f'{self._folder}/annotated.mp4 cannot be written')
         self._video.write(picture)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """View until told to end; return the exit status."""
+    """View until a signal comes; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--output', type=pathlib.Path, required=True, help='folder')
     parser.add_argument('--rate', type=float, default=10.0, help="the video's frame rate")

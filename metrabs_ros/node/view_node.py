@@ -6,39 +6,47 @@ import argparse
 import collections
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 import rclpy
 import rclpy.utilities
-import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from tf2_ros import Buffer, TransformException, TransformListener
+from tf2_ros import TransformListener
 
+from metrabs_ros.arrays import ImageArray
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.image_header import check_image_size
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.images import to_rgb
-from metrabs_ros.messages.people import MM_PER_M, to_people
-from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.messages.people import MM_PER_M
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
 from metrabs_ros.node.camera_stream import age_s
-from metrabs_ros.node.frames import rotation_matrix
+from metrabs_ros.node.recent_frames import RecentFrames
 from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.people import People
+from metrabs_ros.view.access import DEFAULT_HOST
+from metrabs_ros.view.checked import MOST_PIXELS, checked_file, checked_people
+from metrabs_ros.view.markdown import escaped
 from metrabs_ros.view.scene import MEMORY_LIMIT, Placed, Scene
+from metrabs_ros.view.server import exposure_warning
 
 KEPT_IMAGES = 20
+KEPT_IMAGE_BYTES = 256 << 20
 SHORTEST_STEP_S = 0.08
-"""Images faster than this are a burden, and nobody sees the difference."""
+"""A faster sequence of images costs bandwidth and looks the same."""
 UNPAIRED_S = 0.5
 """After so long without an image that has skeletons, any is shown."""
 SILENCE_S = 2.0
+LONGEST_TOPICS = 500
+MOST_ROWS = 80
+"""Of diagnostics."""
 RATE_WINDOW_S = 2.0
 FRAMES_PERIOD_S = 0.2
 CHECK_PERIOD_S = 0.5
@@ -75,10 +83,12 @@ class _CameraView:
         prefix = f'{name}/' if name else ''
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
         sensor = qos_profile_sensor_data
-        images = node.create_subscription(kind, prefix + topic, self._keep_image, sensor)
+        images = node.create_subscription(
+            kind, prefix + topic, node.guarded(self._keep_image), sensor
+        )
         node.create_subscription(CameraInfo, f'{prefix}camera_info', self._keep_info, sensor)
         skeletons = node.create_subscription(
-            SkeletonArray, f'{prefix}pose/skeletons', self._take_people, 10
+            SkeletonArray, f'{prefix}pose/skeletons', node.guarded(self._take_people), 10
         )
         self.topics = f'{images.topic_name} and {skeletons.topic_name}'
 
@@ -88,26 +98,33 @@ class _CameraView:
         if now_s - self._people_shown_s < SILENCE_S:
             return ''
         if not self._images:
-            return f'nothing comes in on {self.topics}'
+            return f'nothing comes in on {escaped(self.topics, LONGEST_TOPICS)}'
         self._show_image(next(reversed(self._images.values())))
-        return f'images come in, but no skeletons: {self.topics}'
+        return f'images come in, but no skeletons: {escaped(self.topics, LONGEST_TOPICS)}'
 
     def _keep_info(self, info: CameraInfo) -> None:
         self._info = info
 
     def _keep_image(self, image: Any) -> None:
         self._images[key_of(image.header.stamp)] = image
-        while len(self._images) > KEPT_IMAGES:
+        while len(self._images) > KEPT_IMAGES or (
+            len(self._images) > 1 and self._kept_bytes() > KEPT_IMAGE_BYTES
+        ):
             self._images.popitem(last=False)
+
+    def _kept_bytes(self) -> int:
+        return sum(len(image.data) for image in self._images.values())
 
     def _take_people(self, message: SkeletonArray) -> None:
         try:
-            people = to_people(message)
-        # Who sends arrays of other lengths than it has joints is not the pose node.
-        except (ValueError, IndexError) as error:
-            self._node.warn(f'the skeletons on {self.topics} make no sense: {error}')
+            people = checked_people(message)
+        # Such a message does not come from the pose node.
+        except ValueError as error:
+            self._node.warn(
+                f'the skeletons on {self.topics} are malformed: {printable(error, 200)}'
+            )
             return
-        self._show_people(message, people.select(people.finite()))
+        self._show_people(message, people)
 
     def _show_people(self, message: SkeletonArray, people: People) -> None:
         now_s, stamp_s = time.monotonic(), _stamp_s(message)
@@ -115,14 +132,17 @@ class _CameraView:
         newest = next(reversed(self._images.values()), None)
         if image is None and now_s - self._image_shown_s > UNPAIRED_S:
             image = newest
-        # People in another frame than their images were moved to one of the robot's, with z up.
+        # People in another frame than their images are in a frame of the robot, with z up.
         frame_id = message.header.frame_id
         self._node.set_root(frame_id, newest is not None and newest.header.frame_id != frame_id)
         if image is not None and now_s - self._image_shown_s > SHORTEST_STEP_S:
             self._show_image(image)
         place = self._node.pose_of(frame_id)
         if place is None:
-            self._node.warn(f'people in {frame_id} are not shown: TF does not say where that is')
+            self._node.warn(
+                f'people in frame {printable(frame_id)!r} are not shown: there is no transform '
+                'from it to the frame of the view'
+            )
             people = people.select(np.zeros(0, int))
         else:
             people = people.moved(place.rotation, MM_PER_M * place.translation_m)
@@ -147,21 +167,22 @@ class _CameraView:
 
     def _show_image(self, message: Any) -> None:
         scene, stamp_s = self._node.scene, _stamp_s(message)
-        shape: tuple[int, ...] | None
+        image: ImageArray | bytes
+        shape: tuple[int, ...]
         self._image_shown_s = time.monotonic()
         try:
             if isinstance(message, CompressedImage):
-                scene.show_image(stamp_s, self._name, bytes(message.data))
-                shape = (self._info.height, self._info.width) if self._info else None
+                image, shape = checked_file(message)
             else:
-                image = to_rgb(message)
-                scene.show_image(stamp_s, self._name, image)
-                shape = image.shape[:2]
-            if self._info is not None and shape is not None:
+                check_image_size(message.width, message.height, MOST_PIXELS)
+                pixels = to_rgb(message)
+                image, shape = pixels, pixels.shape[:2]
+            scene.show_image(stamp_s, self._name, image)
+            if self._info is not None:
                 pose = self._node.pose_of(message.header.frame_id)
                 scene.show_camera(stamp_s, self._name, to_camera(self._info, shape), shape, pose)
-        except UnusableInput as unusable:
-            self._node.warn(str(unusable))
+        except ValueError as error:
+            self._node.warn(f'an image or its camera_info is not shown: {printable(error, 300)}')
 
 
 class ViewNode(Node):
@@ -184,13 +205,15 @@ class ViewNode(Node):
         self._root = ''
         self.stamp_s = 0.0
         """Of the people shown last."""
-        self._buffer = Buffer()
+        self._buffer = RecentFrames()
         self._listener = TransformListener(self._buffer, self)
         self._views = [_CameraView(self, name, compressed) for name in cameras]
         self._status = ''
-        self.create_subscription(DiagnosticArray, '/diagnostics', self._show_diagnostics, 10)
-        self.create_timer(FRAMES_PERIOD_S, self._show_frames)
-        self.create_timer(CHECK_PERIOD_S, self._check)
+        self.create_subscription(
+            DiagnosticArray, '/diagnostics', self.guarded(self._show_diagnostics), 10
+        )
+        self.create_timer(FRAMES_PERIOD_S, self.guarded(self._show_frames))
+        self.create_timer(CHECK_PERIOD_S, self.guarded(self._check))
 
     @property
     def topics(self) -> str:
@@ -198,32 +221,46 @@ class ViewNode(Node):
         return '; '.join(view.topics for view in self._views)
 
     def warn(self, text: str) -> None:
-        """Say what is wrong, once in a while."""
+        """Log what is wrong, at most once in a while."""
         self.get_logger().warning(text, throttle_duration_sec=LOG_PERIOD_S)
 
+    def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """
+        Return a callback that logs its exceptions.
+
+        Whatever is published, a viewer must go on: an exception would end the executor.
+        """
+
+        def call(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception as error:
+                if not rclpy.ok():
+                    raise
+                self.get_logger().error(
+                    f'something is not shown: {type(error).__name__}: {printable(error, 300)}',
+                    throttle_duration_sec=LOG_PERIOD_S,
+                )
+
+        return call
+
     def set_root(self, frame_id: str, z_up: bool) -> None:
-        """Take up in which frame people are: a single camera's, or else the first one's."""
+        """Set the frame of the people: a single camera's, or else that of the first message."""
         if not self._root or len(self._views) == 1:
             self._root = frame_id
             self.scene.turn_up(z_up)
 
     def pose_of(self, frame_id: str) -> Placed | None:
-        """Return where a frame is in the scene, if that is known."""
+        """Return the pose of a frame in the scene, or None if it is not known."""
         if not self._root or frame_id == self._root:
             return Placed(frame_id, np.eye(3), np.zeros(3))
-        try:
-            found = self._buffer.lookup_transform(self._root, frame_id, Time())
-        except (TransformException, ValueError, TypeError):
-            return None
-        turn, move = found.transform.rotation, found.transform.translation
-        rotation = rotation_matrix(turn.x, turn.y, turn.z, turn.w)
-        return Placed(frame_id, rotation, np.array([move.x, move.y, move.z]))
+        pose = self._buffer.pose(frame_id, self._root)
+        return None if pose is None else Placed(frame_id, pose.rotation, pose.translation_m)
 
     def _show_frames(self) -> None:
         if not self._root:
             return
-        tree = yaml.safe_load(self._buffer.all_frames_as_yaml()) or {}
-        names = {self._root, *tree, *(about['parent'] for about in tree.values())} - {''}
+        names = {self._root, *self._buffer.names()} - {''}
         placed = [pose for name in sorted(names) if (pose := self.pose_of(name)) is not None]
         self.scene.show_frames(self.stamp_s, placed)
 
@@ -236,9 +273,21 @@ class ViewNode(Node):
         for status in message.status:
             if status.name.endswith(': frames'):
                 level = LEVELS.get(status.level, 'stale')
-                rows = [f'| {value.key} | {value.value} |' for value in status.values]
+                rows = [
+                    f'| {escaped(value.key)} | {escaped(value.value)} |'
+                    for value in status.values[:MOST_ROWS]
+                ]
+                left_out = len(status.values) - len(rows)
+                if left_out:
+                    rows.append(f'| and {left_out} more | |')
                 self._status = '\n'.join(
-                    [f'**{level}: {status.message}**', '', '| | |', '|---|---|', *rows]
+                    [
+                        f'**{level}: {escaped(status.message, 200)}**',
+                        '',
+                        '| | |',
+                        '|---|---|',
+                        *rows,
+                    ]
                 )
 
 
@@ -248,11 +297,18 @@ def _stamp_s(message: Any) -> float:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Show until told to end; return the exit status."""
+    """Show what is published until a signal comes; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--host',
+        default=DEFAULT_HOST,
+        help='address to listen on; 0.0.0.0 lets other machines see the camera',
+    )
     parser.add_argument('--web-port', type=int, default=9090, help='of the page')
-    parser.add_argument('--data-port', type=int, default=9876, help='of what it shows')
-    parser.add_argument('--memory', default=MEMORY_LIMIT, help='kept for browsers that come later')
+    parser.add_argument('--data-port', type=int, default=9876, help='of the data that it shows')
+    parser.add_argument(
+        '--memory', default=MEMORY_LIMIT, help='limit of the data kept for later browsers'
+    )
     parser.add_argument('--cameras', nargs='*', default=[], help='by their namespaces')
     parser.add_argument('--compressed', action='store_true', help='take image/compressed')
     chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
@@ -261,10 +317,13 @@ def run(arguments: list[str] | None = None) -> int:
         executor = SingleThreadedExecutor()
         try:
             scene = Scene(cameras, is_live=True)
-            address = scene.serve(chosen.web_port, chosen.data_port, chosen.memory)
-        except OSError as error:
+            address = scene.serve(chosen.web_port, chosen.data_port, chosen.memory, chosen.host)
+        except (OSError, ValueError) as error:
             print(f'view: {error}', file=sys.stderr)
             return 1
+        warning = exposure_warning(chosen.host)
+        if warning:
+            print(f'view: {warning}', file=sys.stderr, flush=True)
         node = ViewNode(scene, cameras, chosen.compressed)
         print(f'view: open {address} in a browser (waiting for {node.topics})', flush=True)
         executor.add_node(node)

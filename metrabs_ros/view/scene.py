@@ -1,10 +1,12 @@
-"""What a browser shows of cameras and people, by the Rerun viewer."""
+"""Logs cameras and people to the Rerun viewer."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import socket
+import threading
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,8 +17,15 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.drawing import color_of
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import to_metres
-from metrabs_ros.people import People
+from metrabs_ros.people import BEYOND_ALL_PLACES, People
+from metrabs_ros.view.access import DEFAULT_HOST
+from metrabs_ros.view.backlog import Backlog, memory_limit_bytes
+from metrabs_ros.view.checked import PNG_START
+from metrabs_ros.view.entities import entity_paths
+from metrabs_ros.view.server import ViewServer
+from metrabs_ros.view.viewer_files import viewer_files
 
 try:
     import rerun as rr
@@ -26,19 +35,26 @@ except ImportError as error:
         'the view in a browser needs rerun-sdk 0.39 or later: pip install rerun-sdk'
     ) from error
 
+APPLICATION = 'metrabs_ros'
 JPEG_QUALITY = 80
-PNG_START = b'\x89PNG'
 MEMORY_LIMIT = '256MiB'
-"""Of what is kept for browsers that come later."""
+"""Of the data that is kept for browsers that are opened later."""
+TRANSFER_PERIOD_S = 0.05
 TRAIL_LENGTH = 60
 FORGOTTEN_S = 5.0
-"""Whose trail has not grown for so long has left."""
+"""A trail that has not grown for so long is removed."""
+MOST_PEOPLE = 100
+"""Shown at the same time, and trails."""
+MOST_PLOTS = 100
+LONGEST_TEXT = 200_000
+SHORTEST_BLUEPRINT_PERIOD_S = 5.0
 JOINT_RADIUS_M, BONE_RADIUS_M = 0.035, 0.02
 TRAIL_RADIUS_M, ARROW_RADIUS_M, AXIS_RADIUS_M = 0.01, 0.015, 0.008
 LABEL_ABOVE_M = 0.3
 AXIS_LENGTH_M = 0.3
 FRUSTUM_M = 1.0
-MOST_NAMES = 12
+MOST_LABELS = 12
+"""Of frames of TF; more of them are shown only where the mouse points."""
 SLOWEST_ARROW_M_S = 0.2
 CARRIED_OPACITY = 90
 AXIS_COLORS = ((230, 60, 60), (60, 200, 60), (80, 120, 255))
@@ -59,7 +75,7 @@ class Placed(NamedTuple):
 
 @dataclasses.dataclass
 class _Trail:
-    """Where somebody was, and when last."""
+    """The last positions of a person, and the time of the newest."""
 
     places_m: collections.deque[list[float]]
     last_s: float
@@ -72,40 +88,56 @@ class Scene:
     Parameters
     ----------
     cameras
-        Their names; a single one may have none.
+        Their names; a single one may have an empty name.
     is_live
-        Whether to show what happens now, by this machine's time, which never goes back; otherwise
-        what was recorded, by the images' stamps.
+        Whether to show the present, on this machine's time, which never goes back; otherwise
+        a recording, on the time of the images' stamps.
     """
 
     def __init__(self, cameras: Sequence[str], is_live: bool = False) -> None:
-        self._stream = rr.RecordingStream('metrabs_ros')
-        self._roots = {name: f'world/{name}'.rstrip('/') for name in cameras}
+        self._recording_id = str(uuid.uuid4())
+        self._stream = rr.RecordingStream(APPLICATION, recording_id=self._recording_id)
+        self._roots = {
+            name: f'world/{path}'.rstrip('/') for name, path in entity_paths(cameras).items()
+        }
         self._trails: dict[str, dict[int, _Trail]] = {name: {} for name in cameras}
-        self._plots: set[str] = set()
+        self._plots: dict[str, str] = {}
         self._z_up = False
         self._is_live = is_live
         self._timeline = 'log_time' if is_live else 'stamp'
+        self._backlog: Backlog | None = None
+        self._blueprint_sent_s = -np.inf
         self._stream.log('world', rr.ViewCoordinates.RDF, static=True)
 
     def turn_up(self, z_up: bool) -> None:
-        """Show a frame with z up, as the world's, or a camera's, which has y down."""
+        """Show a frame with z up, such as a world frame, or with y down, such as a camera's."""
         if z_up != self._z_up:
             self._z_up = z_up
-            axes = rr.ViewCoordinates.RIGHT_HAND_Z_UP if z_up else rr.ViewCoordinates.RDF
-            self._stream.log('world', axes, static=True)
-            self._stream.send_blueprint(self._blueprint())
+            self._stream.log('world', self._up_axes(), static=True)
+            # Each blueprint takes memory in the browser, and frames may change with each message.
+            now_s = time.monotonic()
+            if now_s - self._blueprint_sent_s > SHORTEST_BLUEPRINT_PERIOD_S:
+                self._blueprint_sent_s = now_s
+                self._stream.send_blueprint(self._blueprint())
 
-    def serve(self, web_port: int, data_port: int, memory_limit: str = MEMORY_LIMIT) -> str:
+    def serve(
+        self,
+        web_port: int,
+        data_port: int,
+        memory_limit: str = MEMORY_LIMIT,
+        host: str = DEFAULT_HOST,
+    ) -> str:
         """
-        Show the scene to browsers.
+        Serve the scene to browsers.
 
         Parameters
         ----------
         web_port, data_port
-            Where the page and what it shows are to be had.
+            The ports of the page and of the data that it shows.
         memory_limit
-            Of what is kept for browsers that come later.
+            Of the data that is kept for browsers that are opened later.
+        host
+            The address or name to listen on; by default the loopback interface.
 
         Returns
         -------
@@ -114,32 +146,28 @@ class Scene:
         Raises
         ------
         OSError
-            If one of the ports is taken.
+            If the server cannot listen there, for example because a port is taken.
+        ValueError
+            If the memory limit is not an amount of memory.
         """
-        for port in (web_port, data_port):
-            _refuse_taken(port)
-        rr.serve_grpc(
-            grpc_port=data_port,
-            default_blueprint=self._blueprint(),
-            recording=self._stream,
-            server_memory_limit=memory_limit,
-            cors_allow_origin=['*'],
+        self._backlog = Backlog(memory_limit_bytes(memory_limit))
+        server = ViewServer(host, web_port, data_port, viewer_files, self._preamble, self._backlog)
+        transfer = threading.Thread(
+            target=_transfer, args=(rr.binary_stream(self._stream), self._backlog), daemon=True
         )
-        rr.serve_web_viewer(web_port=web_port, open_browser=False)
-        host = own_address()
-        source = f'rerun%2Bhttp://{host}:{data_port}/proxy'
-        return f'http://{host}:{web_port}/?url={source}&renderer=webgl'
+        transfer.start()
+        return server.address
 
     def save(self, file: str) -> None:
         """Write all that is shown from now on to a file that the Rerun viewer opens."""
         self._stream.save(file, default_blueprint=self._blueprint())
 
     def flush(self) -> None:
-        """Wait until what was to be shown is on its way."""
+        """Wait until everything that was logged has been encoded."""
         self._stream.flush()
 
     def show_image(self, stamp_s: float, name: str, image: ImageArray | bytes) -> None:
-        """Show a camera's image: [H, W, 3], uint8, RGB, or a jpeg's or png's bytes."""
+        """Show a camera's image: [H, W, 3], uint8, RGB, or the bytes of a JPEG or PNG file."""
         self._set_time(stamp_s)
         if not isinstance(image, bytes):
             flags = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
@@ -177,8 +205,10 @@ class Scene:
         )
 
     def show_people(self, stamp_s: float, name: str, people: People) -> None:
-        """Show people, in the frame of the scene."""
+        """Show people, in the frame of the scene; of very many the first ones."""
         self._set_time(stamp_s)
+        people = people.select(people.finite())
+        people = people.select(np.arange(min(len(people), MOST_PEOPLE)))
         colors = np.array([_rgba(people, i) for i in range(len(people))], np.uint8).reshape(-1, 4)
         self._show_skeletons(self._roots[name], people, colors)
         self._show_trails(self._roots[name], self._trails[name], people, stamp_s)
@@ -186,6 +216,7 @@ class Scene:
 
     def show_frames(self, stamp_s: float, frames: Sequence[Placed]) -> None:
         """Show frames of TF by their axes."""
+        frames = [frame for frame in frames if _is_finite(frame)]
         self._set_time(stamp_s)
         origins = np.array([frame.translation_m for frame in frames]).reshape(-1, 3)
         axes = np.array([frame.rotation.T for frame in frames]).reshape(-1, 3)
@@ -198,33 +229,63 @@ class Scene:
                 radii=AXIS_RADIUS_M,
             ),
         )
-        # People have their ids already.
+        # People are labelled with their ids already.
         named = [frame for frame in frames if 'person_' not in frame.name]
         self._stream.log(
             'world/tf/names',
             rr.Points3D(
                 [frame.translation_m for frame in named],
                 radii=AXIS_RADIUS_M,
-                labels=[frame.name for frame in named],
-                show_labels=len(named) <= MOST_NAMES,
+                labels=[printable(frame.name) for frame in named],
+                show_labels=len(named) <= MOST_LABELS,
                 colors=(180, 180, 180),
             ),
         )
 
     def plot(self, stamp_s: float, values: Mapping[str, float]) -> None:
-        """Add to plots, by their names: ``rate/frames a second``, for example."""
+        """Add values to plots, by names such as ``rate/frames a second``."""
         self._set_time(stamp_s)
         for name, value in values.items():
-            path = f'plots/{name.replace(" ", "_")}'
             if name not in self._plots:
-                self._plots.add(name)
-                last = name.rpartition('/')[2]
-                self._stream.log(path, rr.SeriesLines(names=last, widths=2), static=True)
-            self._stream.log(path, rr.Scalars(value))
+                if len(self._plots) >= MOST_PLOTS:
+                    continue
+                kind, _, label = name.partition('/')
+                (path,) = entity_paths([f'{kind}/{label.replace("/", "_")}']).values()
+                if path in self._plots.values():
+                    path = f'{path}_{len(self._plots)}'
+                self._plots[name] = path
+                self._log_series(self._stream, name)
+            self._stream.log(f'plots/{self._plots[name]}', rr.Scalars(value))
 
     def say(self, text: str) -> None:
-        """Show a text, in Markdown, instead of the one before."""
-        self._stream.log('status', rr.TextDocument(text, media_type=rr.MediaType.MARKDOWN))
+        """
+        Show a text, in Markdown, instead of the one before.
+
+        Text that comes from elsewhere must be escaped; see `markdown.escaped`.
+        """
+        self._stream.log(
+            'status', rr.TextDocument(text[:LONGEST_TEXT], media_type=rr.MediaType.MARKDOWN)
+        )
+
+    def _up_axes(self) -> rr.components.ViewCoordinates:
+        return rr.ViewCoordinates.RIGHT_HAND_Z_UP if self._z_up else rr.ViewCoordinates.RDF
+
+    def _log_series(self, stream: rr.RecordingStream, name: str) -> None:
+        label = printable(name.partition('/')[2])
+        path = f'plots/{self._plots[name]}'
+        stream.log(path, rr.SeriesLines(names=label, widths=2), static=True)
+
+    def _preamble(self) -> bytes:
+        """Return the encoded data that has no time, which each browser needs first."""
+        stream = rr.RecordingStream(
+            APPLICATION, recording_id=self._recording_id, send_properties=False
+        )
+        encoded = rr.binary_stream(stream)
+        stream.log('world', self._up_axes(), static=True)
+        for name in list(self._plots):
+            self._log_series(stream, name)
+        stream.send_blueprint(self._blueprint())
+        return encoded.read() or b''
 
     def _show_skeletons(self, root: str, people: People, colors: NDArray[np.uint8]) -> None:
         poses_m = to_metres(people.poses3d_mm)
@@ -281,9 +342,11 @@ class Scene:
             trail.places_m.append(place_m)
             trail.last_s = stamp_s
         for person_id in list(trails):
-            # Also those of a time that is yet to come, where a recording begins again.
+            # A time in the future is from before a recording was started again.
             if abs(stamp_s - trails[person_id].last_s) > FORGOTTEN_S:
                 del trails[person_id]
+        for person_id in list(trails)[:-MOST_PEOPLE]:
+            del trails[person_id]
         shown = {key: trail for key, trail in trails.items() if len(trail.places_m) > 1}
         self._stream.log(
             f'{root}/people/trails',
@@ -296,7 +359,7 @@ class Scene:
 
     def _show_on_image(self, root: str, people: People, colors: NDArray[np.uint8]) -> None:
         edges = np.array(people.skeleton.edges, int).reshape(-1, 2)
-        # Where both ends of a bone are in view; others may be anywhere.
+        # Only bones with both ends in view: other points may be anywhere.
         visible = people.in_view[:, edges].all(axis=-1)
         bones = people.poses2d_px[:, edges][visible]
         self._stream.log(
@@ -327,7 +390,7 @@ class Scene:
             self._stream.set_time('stamp', timestamp=stamp_s)
 
     def _blueprint(self) -> rrb.Blueprint:
-        """Say what is where on the page."""
+        """Return the layout of the page."""
         eye = None
         if not self._z_up:
             position, target, up = BEHIND_CAMERA_M
@@ -336,7 +399,7 @@ class Scene:
             name='People', origin='world', eye_controls=eye, background=(18, 20, 24, 255)
         )
         images = [
-            rrb.Spatial2DView(name=name or 'Camera', origin=f'{root}/camera/image')
+            rrb.Spatial2DView(name=printable(name) or 'Camera', origin=f'{root}/camera/image')
             for name, root in self._roots.items()
         ]
         last = rrb.VisibleTimeRange(
@@ -373,27 +436,18 @@ class Scene:
         )
 
 
-def own_address() -> str:
-    """Return the address of this machine in its network, or that which only it knows."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # Nothing is sent: this asks which way a packet would go out.
-            probe.connect(('192.0.2.1', 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return '127.0.0.1'
+def _transfer(encoded: rr.BinaryStream, backlog: Backlog) -> None:
+    """Move encoded data to the backlog, as long as the process runs."""
+    while True:
+        block = encoded.read()
+        if block:
+            backlog.append(block)
+        time.sleep(TRANSFER_PERIOD_S)
 
 
-def _refuse_taken(port: int) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(('0.0.0.0', port))
-        except OSError as error:
-            raise OSError(
-                f'port {port} is taken, perhaps by another view; --web-port and --data-port take '
-                'others'
-            ) from error
+def _is_finite(frame: Placed) -> bool:
+    numbers = np.concatenate([frame.rotation.ravel(), frame.translation_m])
+    return bool((np.abs(numbers) < BEYOND_ALL_PLACES).all())
 
 
 def _rgba(people: People, index: int) -> tuple[int, int, int, int]:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cv2
@@ -16,27 +17,32 @@ import numpy as np
 import pytest
 import rclpy
 from conftest import DATA
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from progress import (
+    end_of,
+    output_while_it_progresses,
+    processes_below,
+    run_while_it_progresses,
+)
 from rclpy.node import Node
-from robots import wait_for
-from sensor_msgs.msg import Image
+from robots import running, wait_for
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from test_people import people_at
 
+from metrabs_ros.demo import STOP_SIGNALS, stopped_by_signals
 from metrabs_ros.messages.people import to_message
 from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node import demo_camera
 from metrabs_ros.node.message_types import TYPES
+from metrabs_ros.recordings.pictures import Source, UnusableSource
 
 PROJECT = pathlib.Path(__file__).parents[2]
 
 
-def demo(*arguments, timeout_s=90):
-    return subprocess.run(
-        [sys.executable, '-m', 'metrabs_ros.cli', 'demo', *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        timeout=timeout_s,
-    )
+def demo(*arguments):
+    command = [sys.executable, '-m', 'metrabs_ros.cli', 'demo', *arguments]
+    return run_while_it_progresses(command, cwd=PROJECT)
 
 
 @pytest.fixture
@@ -104,9 +110,8 @@ def test_interrupting_it_still_gives_the_summary(tmp_path, sent):
     for line in process.stdout:
         lines.append(line)
         if 'the first frame is there' in line:
-            time.sleep(1)
             process.send_signal(sent)
-    assert process.wait(20) == 0, lines
+    assert end_of(process) == 0, lines
     assert lines[-1].startswith('demo: '), lines
     assert not any('Traceback' in line for line in lines), lines
 
@@ -131,8 +136,196 @@ def test_the_viewer_takes_images_only_once_it_hears_the_pose_node(tmp_path):
         skeletons.publish(to_message(people_at((0, 0, 3000)), header, TYPES))
         assert 'the first frame' in viewer.stdout.readline()
         viewer.terminate()
-        assert 'demo: 1 frames' in viewer.communicate(timeout=20)[0]
+        assert 'demo: 1 frames' in output_while_it_progresses(viewer)[0]
     finally:
         viewer.kill()
         camera.destroy_node()
         rclpy.shutdown()
+
+
+def start_demo(tmp_path, *options):
+    """Start a demo that goes on for ten seconds at least."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, '-u', '-m', 'metrabs_ros.cli', 'demo', '--rate', '5', *options),
+            *('--input', str(DATA / 'street.png'), '--output', str(tmp_path / 'out')),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=PROJECT,
+    )
+
+
+def commands_below(process):
+    """Return the commands of a process's children, their children and so on, by their ids."""
+    found = {}
+    for pid in processes_below(process.pid):
+        try:
+            text = pathlib.Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ').decode()
+        except OSError:
+            continue
+        if text:
+            found[pid] = text
+    return found
+
+
+def is_gone(pid):
+    try:
+        state = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
+    except OSError:
+        return True
+    return state in 'ZX'
+
+
+@pytest.mark.parametrize(
+    ('sent', 'moment'),
+    [
+        *((sent, 'node.pose_node') for sent in (signal.SIGINT, signal.SIGTERM)),
+        *((sent, 'node.demo_camera') for sent in (*STOP_SIGNALS, signal.SIGKILL)),
+        # A process of the view's own, for a moment.
+        (signal.SIGKILL, 'rerun.*--bind'),
+    ],
+)
+def test_however_it_ends_no_process_is_left(tmp_path, sent, moment):
+    if 'rerun' in moment:
+        rerun = pytest.importorskip('rerun')
+        if (pathlib.Path(rerun.__file__).parent / 'web_viewer.zip').exists():
+            pytest.skip('this release of rerun-sdk has the viewer in an archive')
+    process = start_demo(tmp_path, *(['--view'] if 'rerun' in moment else []))
+    try:
+        wait_for(lambda: any(re.search(moment, text) for text in commands_below(process).values()))
+        below = list(commands_below(process))
+        process.send_signal(sent)
+        output, _ = output_while_it_progresses(process)
+        wait_for(lambda: all(is_gone(pid) for pid in below))
+    finally:
+        process.kill()
+    assert 'Traceback' not in output
+
+
+@pytest.mark.parametrize('name', ['pose', 'demo_camera', 'demo_viewer'])
+def test_a_process_that_crashes_is_named_and_ends_the_demo(tmp_path, name):
+    process = start_demo(tmp_path)
+    try:
+        line = next(line for line in process.stdout if 'the first frame is there' in line)
+        (pid,) = (pid for pid, text in commands_below(process).items() if f'.{name}' in text)
+        os.kill(pid, signal.SIGSEGV)
+        output, _ = output_while_it_progresses(process)
+    finally:
+        process.kill()
+    assert process.returncode == 1, line + output
+    assert f'the {name.removeprefix("demo_")} process was ended by SIGSEGV' in output
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopped_by_signals() as stop:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.is_requested
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.is_requested
+            assert not stop.is_urgent()
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.is_urgent()
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_an_output_that_cannot_be_written_says_so_before_anything_starts(footage, tmp_path):
+    (tmp_path / 'file').write_text('')
+    for output in (tmp_path / 'file', tmp_path / 'file' / 'below', '/proc/nowhere'):
+        result = demo('--input', footage, '--output', output)
+        assert result.returncode == 1
+        assert len(result.stderr.splitlines()) == 1
+        assert f'output {output} ' in result.stderr
+
+
+class StandIn(Node):
+    """Answers images and publishes diagnostics as a test wants."""
+
+    def __init__(self):
+        super().__init__('stand_in')
+        self.images, self.dropped = [], 0
+        self.answers = self.create_publisher(SkeletonArray, 'skeletons', 10)
+        self.diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self.create_subscription(Image, 'image', self.images.append, 10)
+        self.create_subscription(CameraInfo, 'camera_info', lambda info: None, 10)
+        self.create_subscription(SkeletonArray, 'skeletons', lambda answer: None, 10)
+        self.beating = self.create_timer(0.1, self.beat)
+
+    def beat(self):
+        values = {'images': len(self.images), 'worked_on': 0, 'dropped: odd': self.dropped}
+        status = DiagnosticStatus(name='pose: frames')
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        self.diagnostics.publish(DiagnosticArray(status=[status]))
+
+    def answer(self):
+        self.answers.publish(SkeletonArray(header=self.images[-1].header))
+
+
+@pytest.fixture
+def camera_and_stand_in(footage, monkeypatch):
+    monkeypatch.setattr(demo_camera, 'SILENCE_PATIENCE_S', 1.5)
+    rclpy.init()
+    camera = demo_camera.CameraNode(Source(str(footage)), None, 55.0, 0.0)
+    stand_in = StandIn()
+    with running(stand_in):
+        yield camera, stand_in
+    camera.destroy_node()
+    stand_in.destroy_node()
+    rclpy.shutdown()
+
+
+def played_in_a_thread(camera):
+    """Play, and return what gives the error of it, or the number of images."""
+    result = []
+
+    def play():
+        try:
+            result.append(camera.play(1))
+        except UnusableSource as error:
+            result.append(error)
+
+    threading.Thread(target=play, daemon=True).start()
+    return lambda: result and result[0]
+
+
+def test_a_slow_pose_node_is_waited_for_as_long_as_it_tells_of_work(camera_and_stand_in):
+    camera, stand_in = camera_and_stand_in
+    result = played_in_a_thread(camera)
+    wait_for(lambda: stand_in.images)
+    # Longer than without diagnostics, and than for images that are finished.
+    time.sleep(3 * demo_camera.SILENCE_PATIENCE_S)
+    assert len(stand_in.images) == 1
+    for count in range(1, 7):
+        wait_for(lambda count=count: len(stand_in.images) == count)
+        stand_in.answer()
+    assert wait_for(result) == 6
+
+
+def test_a_pose_node_that_is_silent_is_given_up(camera_and_stand_in):
+    camera, stand_in = camera_and_stand_in
+    result = played_in_a_thread(camera)
+    wait_for(lambda: stand_in.images)
+    stand_in.destroy_timer(stand_in.beating)
+    assert 'diagnostics have not come' in str(wait_for(result))
+
+
+def test_a_pose_node_that_drops_images_is_given_up_with_the_cause(camera_and_stand_in):
+    camera, stand_in = camera_and_stand_in
+    result = played_in_a_thread(camera)
+
+    def dropping():
+        stand_in.dropped = len(stand_in.images)
+        return result()
+
+    assert 'it drops images (odd)' in str(wait_for(dropping))
+
+
+def test_a_pose_node_that_is_not_configured_is_told_of(camera_and_stand_in, monkeypatch):
+    camera, stand_in = camera_and_stand_in
+    stand_in.destroy_publisher(stand_in.answers)
+    assert 'not configured' in str(wait_for(played_in_a_thread(camera)))

@@ -27,7 +27,7 @@ def test_a_node_ends_though_it_was_woken_before_the_shutdown():
         time.sleep(0.5)
         # As at a signal, without the wake that comes before.
         rclpy.get_default_context().handle.shutdown()
-        spinning.join(5)
+        spinning.join(120)
         assert not spinning.is_alive()
     finally:
         node.destroy_node()

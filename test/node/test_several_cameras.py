@@ -10,7 +10,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from rclpy.parameter import Parameter
-from robots import BLACK, pose_node, transform, wait_for
+from robots import BLACK, PATIENCE_S, pose_node, transform, wait_for
 from std_msgs.msg import Header
 from tf2_ros import StaticTransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray
@@ -69,7 +69,7 @@ def test_frames_that_wait_go_through_the_network_together():
     with pose_node(model, cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
         model.may_go_on.clear()
         first = front.send(metres(3))
-        assert model.begun.acquire(timeout=5)
+        assert model.begun.acquire(timeout=PATIENCE_S)
         stamps = [(robot, robot.send(metres(4))) for robot in (left, front)]
         wait_for(lambda: node.record.tally.images == 3)
         model.may_go_on.set()

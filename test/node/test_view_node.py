@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import html
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
+import warnings
 
+import cv2
 import numpy as np
 import pytest
 import rclpy
 from browser import free_ports, page_at, wait_for_picture
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Point, Vector3
 from known_people import KnownPeople
+from progress import output_while_it_progresses, processes_below
 from rclpy.executors import SingleThreadedExecutor
-from robots import pose_node, transform
-from sensor_msgs.msg import Image
+from rclpy.node import Node
+from robots import pose_node, running, transform, wait_for
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sockets import listening_addresses
 from std_msgs.msg import Header
 from test_people import people_at
+from tf2_msgs.msg import TFMessage
 
 from metrabs_ros.drawing import color_of
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import to_message
+from metrabs_ros.msg import ImagePoint, SkeletonArray
+from metrabs_ros.node import view_node
 from metrabs_ros.node.message_types import TYPES
-from metrabs_ros.node.view_node import ViewNode
+from metrabs_ros.node.recent_frames import MOST_FRAMES
+from metrabs_ros.node.view_node import MOST_ROWS, ViewNode
 from metrabs_ros.view.scene import Scene
 
 LEFT_MM, RIGHT_MM = (-1000, 0, 5000), (1000, 0, 5000)
@@ -163,6 +176,202 @@ def test_it_says_what_does_not_come_in(view):
     assert node.scene.said[-1].startswith('images come in, but no skeletons')
 
 
+def statuses(*values, name='pose: frames', message='', level=DiagnosticStatus.OK):
+    pairs = [KeyValue(key=key, value=value) for key, value in values]
+    status = DiagnosticStatus(name=name, message=message, level=level, values=pairs)
+    return DiagnosticArray(status=[status])
+
+
+MARKUP = ['![](http://evil/x.png)', '[x](http://evil)', '<img src=x>', 'a | b\nc', '`x` **y** # z']
+
+
+@pytest.mark.parametrize('text', MARKUP)
+def test_diagnostics_are_shown_as_they_are(view, text):
+    node = view('')
+    node._show_diagnostics(statuses((text, text), message=text))
+    node._check()
+    shown = node.scene.said[-1]
+    table = shown[shown.index('| | |') :].splitlines()
+    assert len(table) == 3
+    assert table[2].count('|') == 3
+    for markup in ('](', '![', '<', '`', '# '):
+        assert markup not in shown
+    key, value = table[2].strip('| ').split(' | ')
+    assert html.unescape(key) == html.unescape(value) == printable(text)
+
+
+def test_diagnostics_are_bounded(view):
+    node = view('')
+    node._show_diagnostics(
+        statuses(*((f'{i}' * 10_000, 'x' * 10_000) for i in range(5000)), message='y' * 100_000)
+    )
+    node._check()
+    assert len(node.scene.said[-1]) < 20_000
+    assert f'and {5000 - MOST_ROWS} more' in node.scene.said[-1]
+
+
+def malformed_skeletons():
+    """Give messages that a pose node does not send, with what is wrong with them."""
+    nan, inf = float('nan'), float('inf')
+
+    def changed(**changes):
+        message = skeletons_in('camera')
+        for name, value in changes.items():
+            setattr(message if hasattr(message, name) else message.skeletons[0], name, value)
+        return message
+
+    count = len(skeletons_in('camera').joint_names)
+    yield 'no joints', changed(joint_names=[])
+    yield 'bones of joints that are not there', changed(joint_edges=[0, 60000])
+    yield 'half a bone', changed(joint_edges=[0, 1, 2])
+    yield 'many joints', changed(joint_names=['x'] * 5000)
+    for field in ('positions', 'velocities', 'image_points', 'confidences', 'in_view'):
+        yield (
+            f'too few {field}',
+            changed(**{field: getattr(skeletons_in('').skeletons[0], field)[:3]}),
+        )
+        yield f'no {field}', changed(**{field: []})
+    for number in (nan, inf, -inf, 1e308):
+        yield f'positions {number}', changed(positions=[Point(x=number)] * count)
+        yield f'velocities {number}', changed(velocities=[Vector3(x=number)] * count)
+        small = number if abs(number) != 1e308 else 3e38
+        yield f'image points {number}', changed(image_points=[ImagePoint(x=small)] * count)
+        yield f'box {number}', changed(box_left=small, box_width=small)
+        yield f'age {number}', changed(age=small, confidence=small)
+    yield 'a stamp before all time', changed(header=Header(stamp=Time(sec=-(2**31))))
+    yield 'odd nanoseconds', changed(header=Header(stamp=Time(nanosec=2**32 - 1)))
+    yield 'an odd frame', changed(header=Header(frame_id='/../\x1b[31m' + 'x' * 100_000))
+    many = skeletons_in('camera')
+    many.skeletons = [many.skeletons[0]] * 2000
+    yield 'many people', many
+
+
+def odd_images():
+    yield 'empty', Image()
+    yield 'no data', Image(height=100, width=100, step=300, encoding='rgb8')
+    yield 'huge', Image(height=16000, width=16000, step=16000, encoding='mono8')
+    yield 'odd encoding', Image(height=1, width=1, step=1, encoding='\x1b' * 10_000, data=[0])
+    yield 'overflow', Image(height=2**32 - 1, width=2**32 - 1, step=2**32 - 1, encoding='rgb8')
+
+
+def odd_infos():
+    nan = float('nan')
+    yield 'empty', CameraInfo()
+    yield 'not a number', CameraInfo(k=[nan] * 9, width=64, height=48)
+    yield 'singular', CameraInfo(k=[1e300, 0, 0, 0, 1e-300, 0, 0, 0, 1.0], width=64, height=48)
+    yield 'odd model', CameraInfo(k=[1.0] * 9, distortion_model='x' * 100_000)
+    yield 'long', CameraInfo(k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1], d=[0.1] * 10_000)
+
+
+def test_malformed_messages_of_all_kinds_do_not_end_it(tmp_path):
+    """Send them over DDS, and then something that is shown."""
+    rclpy.init()
+    scene = Scene([''], is_live=True)
+    scene.save(str(tmp_path / 'scene.rrd'))
+    view = ViewNode(scene, [''], compressed=False)
+    sender = Node('sender')
+    try:
+        with running(view, sender):
+            publish = {
+                kind: sender.create_publisher(kind, topic, 100)
+                for kind, topic in (
+                    (Image, 'image'),
+                    (CameraInfo, 'camera_info'),
+                    (SkeletonArray, 'pose/skeletons'),
+                    (DiagnosticArray, '/diagnostics'),
+                    (TFMessage, '/tf'),
+                )
+            }
+            for publisher in publish.values():
+                wait_for(publisher.get_subscription_count)
+            grey = Image(height=2, width=2, step=6, encoding='rgb8', data=bytes(12))
+            for _, info in odd_infos():
+                publish[CameraInfo].publish(info)
+                publish[Image].publish(grey)
+                publish[SkeletonArray].publish(skeletons_in('camera'))
+            for _, image in odd_images():
+                publish[Image].publish(image)
+                publish[SkeletonArray].publish(skeletons_in('camera'))
+            for _, message in malformed_skeletons():
+                publish[SkeletonArray].publish(message)
+            publish[DiagnosticArray].publish(statuses(('\x1b', '|'), level=b'\xff'))
+            for i in range(50):
+                links = [transform(f'p{i}_{j}', f'c{i}_{j}') for j in range(100)]
+                publish[TFMessage].publish(TFMessage(transforms=links))
+            # What comes last is shown.
+            last = statuses(message='the last one')
+            wait_for(lambda: publish[DiagnosticArray].publish(last) or 'last one' in view._status)
+            shown_s = view._views[0]._people_shown_s
+            wait_for(
+                lambda: (
+                    publish[SkeletonArray].publish(skeletons_in('camera'))
+                    or view._views[0]._people_shown_s > shown_s
+                )
+            )
+            assert len(view._buffer.names()) <= 2 * MOST_FRAMES
+    finally:
+        view._listener.unregister()
+        view.destroy_node()
+        sender.destroy_node()
+        rclpy.shutdown()
+
+
+@pytest.mark.parametrize(
+    'message', [pytest.param(m, id=kind.replace(' ', '_')) for kind, m in malformed_skeletons()]
+)
+def test_malformed_skeletons_do_no_harm(view, message):
+    node = view('')
+    node.scene = Scene([''], is_live=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        node._views[0]._take_people(message)
+    node._views[0]._take_people(skeletons_in('camera'))
+    assert np.isfinite(node._views[0]._people_shown_s)
+
+
+def jpeg(width, height, data=b''):
+    """Return a JPEG image whose header claims a size."""
+    frame = b'\xff\xc0\x00\x11\x08' + height.to_bytes(2, 'big') + width.to_bytes(2, 'big')
+    return b'\xff\xd8' + frame + bytes(10) + data
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        jpeg(30000, 30000),
+        jpeg(0, 0),
+        b'',
+        b'\xff\xd8\xff',
+        b'GIF89a' + bytes(100),
+        b'\x89PNG\r\n\x1a\n' + bytes(8) + b'\xff' * 8,
+        b'BM' + bytes(100),
+    ],
+)
+def test_files_that_no_browser_should_decode_are_not_shown(view, data):
+    node = view('')
+    shown = []
+    node.scene.show_image = lambda *arguments: shown.append(arguments)
+    camera = node._views[0]
+    camera._keep_info(CameraInfo(width=64, height=48, k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1]))
+    camera._show_image(CompressedImage(format='jpeg', data=data))
+    assert shown == []
+    _, whole = cv2.imencode('.jpg', GREY)
+    camera._show_image(CompressedImage(format='jpeg', data=whole.tobytes()))
+    assert shown[0][2] == whole.tobytes()
+
+
+def test_images_that_wait_for_their_people_are_bounded_in_memory(view, monkeypatch):
+    monkeypatch.setattr(view_node, 'KEPT_IMAGE_BYTES', 1000)
+    camera = view('')._views[0]
+    for i in range(100):
+        image = Image(data=bytes(400))
+        image.header.stamp.sec = i
+        camera._keep_image(image)
+    assert [image.header.stamp.sec for image in camera._images.values()] == [98, 99]
+    camera._keep_image(Image(data=bytes(5000)))
+    assert len(camera._images) == 1
+
+
 def send_until(robot, event):
     """Send images until an event."""
     while not event.wait(0.2):
@@ -191,11 +400,14 @@ def test_the_process_says_its_address_and_ends_at_once():
     )
     try:
         line = next(line for line in process.stdout if 'view: open' in line)
-        assert f':{web}/?url=' in line
+        assert f'http://127.0.0.1:{web}/?url=' in line
+        pids = [process.pid, *processes_below(process.pid)]
+        found = listening_addresses(pids)
+        assert {port for _, port in found} == {web, data}
+        assert all(address.is_loopback for address, _ in found), found
         assert '/front/image_raw' in line
-        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = output_while_it_progresses(process)
     finally:
         process.kill()
     assert process.returncode == 0

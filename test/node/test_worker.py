@@ -6,7 +6,7 @@ import threading
 
 from metrabs_ros.node.worker import Worker
 
-PATIENCE_S = 5.0
+PATIENCE_S = 120.0
 
 
 def test_frames_that_wait_give_way_to_newer_ones_unless_they_are_kept():

@@ -10,12 +10,20 @@ import sys
 import numpy as np
 import pytest
 from known_people import KnownPeople
-from recorded_bags import RecordedTopic, write_bag
+from recorded_bags import START_NS, RecordedTopic, header, write_bag
+from test_people import people_at
 
+from metrabs_ros.messages.people import to_message
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bags import UnreadableRecording
+from metrabs_ros.recordings.message_types import (
+    COMPRESSED_IMAGE,
+    SKELETONS,
+    maker,
+    message_types,
+)
 from metrabs_ros.recordings.wanted import Wanted
-from metrabs_ros.view.recorded import Results
+from metrabs_ros.view.recorded import MOST_CAMERAS, Results
 from metrabs_ros.view.scene import Scene
 
 FRAMES = 4
@@ -91,3 +99,73 @@ def test_people_are_shown_without_images_too(tmp_path, images):
 def test_a_bag_without_people_says_how_to_find_them(tmp_path, images):
     with pytest.raises(UnreadableRecording, match='metrabs_ros annotate'):
         Results(write_bag(tmp_path / 'bag', images), print)
+
+
+def skeletons_message(i, **changes):
+    """Return a SkeletonArray of one person, with changes to it or to the person."""
+    message = to_message(people_at((0, 0, 3000)), header(i), message_types())
+    for name, value in changes.items():
+        setattr(message if hasattr(message, name) else message.skeletons[0], name, value)
+    return message
+
+
+def test_malformed_messages_are_left_out_and_counted(tmp_path, images, capsys):
+    nan = float('nan')
+    point = message_types().Point
+    whole = skeletons_message(0)
+    joints = len(whole.joint_names)
+    malformed = [
+        b'\x00\x01\x00\x00' + b'\xff' * 100,
+        b'',
+        skeletons_message(1, positions=[]),
+        skeletons_message(2, positions=whole.skeletons[0].positions[:5]),
+        skeletons_message(3, joint_edges=np.array([0, 60000], np.uint16)),
+        skeletons_message(4, joint_names=[]),
+    ]
+    # These hold nobody at a possible place, which is no error.
+    empty = [
+        skeletons_message(5, positions=[point(x=nan, y=nan, z=nan)] * joints),
+        skeletons_message(6, positions=[point(x=1e308, y=0.0, z=0.0)] * joints),
+    ]
+    topic = '/camera/pose/skeletons'
+    extra = [
+        (topic, SKELETONS, START_NS + i, message)
+        for i, message in enumerate([*malformed, *empty, whole])
+    ]
+    rows, _ = shown(write_bag(tmp_path / 'bag', images, extra=extra), tmp_path)
+    assert rows['/world/camera/people/joints'] == len(empty) + 1
+    assert rows['/world/camera/camera/image'] == 2 * FRAMES
+    said = capsys.readouterr().out
+    assert f'{len(malformed)} messages with people are malformed and not shown' in said
+    assert len(said) < 2000
+
+
+def test_names_of_topics_are_escaped_and_bounded(tmp_path, images):
+    odd = ['../../x', '<b>', '[a](b)', 'tf', '\x1b[31m', 'x' * 1000, 'a|b\n', 'plots']
+    names = [*odd, *(f'camera_{i}' for i in range(100))]
+    extra = [
+        (f'/{name}/pose/skeletons', SKELETONS, START_NS + i, skeletons_message(i))
+        for i, name in enumerate(names)
+    ]
+    bag = write_bag(tmp_path / '![x](y) <b>', images, extra=extra)
+    rows, text = shown(bag, tmp_path)
+    people = [entity for entity in rows if entity.endswith('/people/joints')]
+    assert len(people) == MOST_CAMERAS
+    assert all(re.fullmatch(r'[\w/]{1,120}', entity) for entity in people)
+    assert '/world/tf/people/joints' not in people
+    assert '![x]' not in text
+    assert '&#33;&#91;x&#93;(y)' in text
+
+
+def test_an_image_that_claims_to_be_huge_is_not_shown(tmp_path, images):
+    claims = b'\xff\xd8\xff\xc0\x00\x11\x08' + b'\x75\x30\x75\x30' + bytes(20)
+    bomb = maker(COMPRESSED_IMAGE)(
+        header=header(1), format='jpeg', data=np.frombuffer(claims, np.uint8)
+    )
+    topic = RecordedTopic('/camera/image_raw/compressed', quality='.jpg')
+    extra = [
+        (topic.name, COMPRESSED_IMAGE, START_NS + 1, bomb),
+        ('/camera/pose/skeletons', SKELETONS, START_NS, skeletons_message(0)),
+    ]
+    rows, _ = shown(write_bag(tmp_path / 'bag', images, [topic], extra=extra), tmp_path)
+    assert rows['/world/camera/camera/image'] == 2 * FRAMES

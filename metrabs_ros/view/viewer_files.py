@@ -1,0 +1,123 @@
+"""The files of Rerun's viewer for browsers, as they come with rerun-sdk."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import socket
+import subprocess
+import time
+import urllib.request
+import zipfile
+
+from metrabs_ros.child_process import end_with_parent
+
+PAGE = 'index.html'
+NEEDED = (PAGE, 're_viewer.js', 're_viewer_bg.wasm')
+OPTIONAL = ('favicon.ico', 'apple-touch-icon.png')
+LARGEST_FILE_BYTES = 256 << 20
+START_PATIENCE_S = 120.0
+POLL_PERIOD_S = 0.02
+
+
+class NoViewer(OSError):  # noqa: N818
+    """The viewer's files are not available; the message says why."""
+
+
+def viewer_files() -> dict[str, bytes]:
+    """
+    Return the files by their names.
+
+    Some releases of rerun-sdk have an archive of them, in others they are part of its
+    executable.  The executable serves them for a moment on the loopback interface; it could also
+    serve what is logged, but not refuse requests of foreign web pages.
+
+    Raises
+    ------
+    NoViewer
+        If the installed rerun-sdk has none.
+    """
+    archive = _file_in('rerun', 'web_viewer.zip')
+    if archive is not None:
+        return _from_archive(archive)
+    executable = _file_in('rerun_cli', 'rerun')
+    if executable is None:
+        raise NoViewer('the installed rerun-sdk has no viewer for browsers: pip install rerun-sdk')
+    return _from_executable(executable)
+
+
+def _file_in(package: str, name: str) -> pathlib.Path | None:
+    spec = importlib.util.find_spec(package)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        if (pathlib.Path(folder) / name).is_file():
+            return pathlib.Path(folder) / name
+    return None
+
+
+def _from_archive(archive: pathlib.Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as opened:
+        known = {pathlib.PurePosixPath(name).name: name for name in opened.namelist()}
+        missing = [name for name in NEEDED if name not in known]
+        if missing:
+            raise NoViewer(f'{archive} lacks {", ".join(missing)}')
+        return {name: opened.read(known[name]) for name in (*NEEDED, *OPTIONAL) if name in known}
+
+
+def _from_executable(executable: pathlib.Path) -> dict[str, bytes]:
+    page_port, data_port = _free_loopback_ports(2)
+    process = subprocess.Popen(
+        [
+            *(str(executable), '--serve-web', '--bind', '127.0.0.1'),
+            *('--web-viewer-port', str(page_port), '--port', str(data_port)),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )
+    try:
+        _wait_until_it_answers(process, page_port)
+        found = {
+            name: _fetched(f'http://127.0.0.1:{page_port}/{name}') for name in (*NEEDED, *OPTIONAL)
+        }
+    finally:
+        process.kill()
+        process.wait()
+    missing = [name for name in NEEDED if found[name] is None]
+    if missing:
+        raise NoViewer(f'{executable} does not serve {", ".join(missing)}')
+    return {name: content for name, content in found.items() if content is not None}
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline_s = time.monotonic() + START_PATIENCE_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        if _fetched(f'http://127.0.0.1:{port}/{PAGE}') is not None:
+            return
+        time.sleep(POLL_PERIOD_S)
+    status = process.poll()
+    how = 'does not answer' if status is None else f'ended with exit status {status}'
+    raise NoViewer(f'the viewer of rerun-sdk, {process.args[0]!r}, {how}')  # type: ignore[index]
+
+
+def _fetched(address: str) -> bytes | None:
+    # Proxies of the environment are for other machines.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(address, timeout=START_PATIENCE_S) as response:
+            content: bytes = response.read(LARGEST_FILE_BYTES)
+            return content
+    except OSError:
+        return None
+
+
+def _free_loopback_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(('127.0.0.1', 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

@@ -1,0 +1,87 @@
+"""Of TF, the latest transforms are kept, of a limited number of frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from robots import transform
+
+from metrabs_ros.node import recent_frames
+from metrabs_ros.node.recent_frames import MOST_FRAMES, RecentFrames
+
+HALF_TURN = (0.0, 0.0, 1.0, 0.0)
+
+
+@pytest.fixture
+def frames():
+    return RecentFrames()
+
+
+def test_poses_follow_the_tree_in_both_directions(frames):
+    frames.set_transform_static(transform('map', 'odom', place=(1.0, 0.0, 0.0)), 'test')
+    frames.set_transform(transform('odom', 'base', HALF_TURN, (0.0, 2.0, 0.0)), 'test')
+    frames.set_transform(transform('base', 'camera', place=(0.5, 0.0, 0.0)), 'test')
+    frames.set_transform(transform('map', 'other', HALF_TURN), 'test')
+    np.testing.assert_allclose(frames.pose('camera', 'map').translation_m, (0.5, 2, 0), atol=1e-9)
+    np.testing.assert_allclose(frames.pose('map', 'camera').translation_m, (0.5, 2, 0), atol=1e-9)
+    np.testing.assert_allclose(frames.pose('base', 'other').rotation, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(frames.pose('/camera', '/base').translation_m, (0.5, 0, 0))
+    assert frames.names() == {'map', 'odom', 'base', 'camera', 'other'}
+    assert frames.pose('nowhere', 'map') is None
+
+
+def test_the_last_transform_holds_and_may_have_another_parent(frames):
+    frames.set_transform(transform('a', 'c', place=(1.0, 0.0, 0.0)), 'test')
+    frames.set_transform(transform('b', 'c', place=(2.0, 0.0, 0.0)), 'test')
+    assert frames.pose('c', 'a') is None
+    np.testing.assert_allclose(frames.pose('c', 'b').translation_m, (2, 0, 0))
+
+
+def test_thousands_of_frames_take_no_more_memory_than_the_limit(frames):
+    frames.set_transform_static(transform('base', 'camera'), 'test')
+    for i in range(10_000):
+        frames.set_transform(transform(f'parent_{i}', f'child_{i}'), 'test')
+    assert len(frames.names()) <= 2 * MOST_FRAMES
+    assert frames.pose('child_9999', 'parent_9999') is not None
+    assert frames.pose('child_0', 'parent_0') is None
+    # Fixed frames come once, so that they are kept.
+    assert frames.pose('camera', 'base') is not None
+    for i in range(10_000):
+        frames.set_transform_static(transform('base', f'fixed_{i}'), 'test')
+    assert len(frames.names()) <= 2 * MOST_FRAMES
+    assert frames.pose('camera', 'base') is not None
+
+
+def test_frames_that_are_no_longer_published_are_no_longer_listed(frames, monkeypatch):
+    frames.set_transform(transform('map', 'person_1'), 'test')
+    monkeypatch.setattr(recent_frames, 'FORGOTTEN_S', 0.0)
+    assert frames.names() == set()
+
+
+def test_a_loop_does_no_harm(frames):
+    for parent, child in ('ab', 'bc', 'ca'):
+        frames.set_transform(transform(parent, child), 'test')
+    assert frames.pose('a', 'elsewhere') is None
+    frames.pose('a', 'b')
+
+
+@pytest.mark.parametrize(
+    ('parent', 'child', 'rotation', 'place'),
+    [
+        ('', 'c', (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+        ('a', '', (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+        ('a', 'a', (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+        ('a', '/a', (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+        ('a', 'c', (0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        ('a', 'c', (float('nan'), 0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+        ('a', 'c', (1e300, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+        ('a', 'c', (0.0, 0.0, 0.0, 1.0), (float('nan'), 0.0, 0.0)),
+        ('a', 'c', (0.0, 0.0, 0.0, 1.0), (0.0, float('inf'), 0.0)),
+        ('a', 'c', (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 1e308)),
+        ('a', 'c' * 100_000, (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+    ],
+)
+def test_malformed_transforms_are_ignored(frames, parent, child, rotation, place):
+    frames.set_transform(transform(parent, child, rotation, place), 'test')
+    frames.set_transform_static(transform(parent, child, rotation, place), 'test')
+    assert frames.names() == set()
