@@ -12,13 +12,18 @@ import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from hypothesis import given
+from hypothesis import strategies as st
 from known_people import KnownPeople
 from rclpy.qos import qos_profile_sensor_data
 from robots import BLACK, pose_node, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
-from tf2_ros import TransformBroadcaster
-from vision_msgs.msg import Detection2D, Detection2DArray
+from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.node.detections import MAX_DETECTIONS, to_boxes
 
 ONE = (500.0, 0.0, 4000.0)
 LONGEST_LINE = 800
@@ -137,6 +142,69 @@ def test_an_image_of_more_than_the_set_number_of_pixels_is_dropped():
         robot.send(BLACK)
         wait_for(lambda: node.record.drops.counts() == {'image size': 1})
         robot.answer_to(robot.send(BLACK[:100]))
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('field', ['target_frame', 'world_frame'])
+@pytest.mark.parametrize(
+    'values', [{'place': (1e308, 0.0, 0.0)}, {'rotation': (1e200, 0.0, 1e200, 1e-300)}]
+)
+def test_a_transform_out_of_range_is_not_used(field, values):
+    with pose_node(KnownPeople(ONE), **{field: 'map', 'tf_timeout': 1.0}) as (node, robot):
+        broadcaster = StaticTransformBroadcaster(robot)
+        broadcaster.sendTransform(transform('map', 'camera_optical_frame', **values))
+        answer = robot.answer_to(robot.send(BLACK))
+        assert answer.header.frame_id == 'camera_optical_frame'
+        (skeleton,) = answer.skeletons
+        places_m = np.array([(p.x, p.y, p.z) for p in skeleton.positions])
+        assert np.isfinite(places_m).all()
+        assert np.abs(places_m).max() < 10
+        # TF itself refuses some of them.
+        assert set(node.record.fallbacks.counts()) <= {'transform', 'no transform'}
+        assert node.record.drops.counts() == {}
+
+
+def box_message(*boxes, results=0):
+    message = Detection2DArray()
+    for x, y, width, height in boxes:
+        detection = Detection2D()
+        detection.bbox.center.position.x, detection.bbox.center.position.y = x, y
+        detection.bbox.size_x, detection.bbox.size_y = width, height
+        hypothesis = ObjectHypothesisWithPose()
+        hypothesis.hypothesis.score = float('nan')
+        detection.results = [hypothesis] * results
+        message.detections.append(detection)
+    return message
+
+
+numbers = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from([0.0, -1.0, 1e308, -1e308, 5e-324, 80.0, 160.0]),
+)
+
+
+@pytest.mark.filterwarnings('error')
+@given(boxes=st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=8))
+def test_any_detections_give_boxes_in_the_image(boxes):
+    found = to_boxes(box_message(*boxes, results=1), '', (120, 160, 3))
+    left_top, size = found.boxes_px[:, :2], found.boxes_px[:, 2:]
+    assert np.isfinite(found.boxes_px).all()
+    assert (left_top >= 0).all()
+    assert (left_top + size <= (160, 120)).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    'message',
+    [
+        box_message(*[(80.0, 60.0, 40.0, 40.0)] * (MAX_DETECTIONS + 1)),
+        box_message(*[(80.0, 60.0, 40.0, 40.0)] * 2, results=6000),
+    ],
+)
+def test_very_many_detections_are_refused(message):
+    with pytest.raises(UnusableInput, match='detections; up to 1000') as caught:
+        to_boxes(message, '', (120, 160, 3))
+    assert caught.value.cause == 'detections'
 
 
 class Slow(KnownPeople):
