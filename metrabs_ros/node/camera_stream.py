@@ -400,6 +400,8 @@ class CameraStream:
         self._last_stamp_s = stamp_s
         if back_s > JUMP_BACK_S:
             self._is_to_forget = True
+            # Buffers of tf2 refuse what is older than their newest transforms.
+            self._frames.clear()
             self._fell_back(
                 'time went back',
                 f"the images' stamps went back by {back_s:.1f} s, as when a recording begins "

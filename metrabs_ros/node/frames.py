@@ -17,6 +17,7 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import MM_PER_M
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node.drops import NO_TRANSFORM
+from metrabs_ros.node.transform_filter import TransformFilter
 
 WORLD_UP = np.array([0.0, 0.0, 1.0])
 """Of all world frames, by REP 103."""
@@ -65,12 +66,20 @@ class Frames:
         self._node = node
         self._buffer = Buffer()
         self._listener: TransformListener | None = None
+        self._filter = TransformFilter(self._buffer)
         self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def refused(self) -> int:
+        """How many transforms were not stored, as they are malformed or too old."""
+        return self._filter.refused
 
     def listen(self) -> None:
         """Subscribe, unless this has been done."""
         if self._listener is None:
-            self._listener = _NotifyingListener(self._buffer, self._node, self._notify)
+            self._listener = _FilteringListener(
+                self._buffer, self._node, self._filter, self._notify
+            )
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -78,6 +87,11 @@ class Frames:
             self._listener.unregister()
             self._listener = None
             self._buffer = Buffer()
+            self._filter = TransformFilter(self._buffer, self._filter.refused)
+
+    def clear(self) -> None:
+        """Forget all transforms but static ones: time went back."""
+        self._filter.clear()
 
     def add_callback(self, callback: Callable[[], None]) -> None:
         """Have a function called after each message with transforms."""
@@ -132,25 +146,34 @@ class Frames:
             callback()
 
 
-class _NotifyingListener(TransformListener):
+class _FilteringListener(TransformListener):
     """
-    Fills a buffer from TF, and calls a function after each message.
+    Fills a buffer with usable transforms from TF, and calls a function after each message.
 
     `Buffer.wait_for_transform_async` would look up every transform that is waited for once per
-    transform that comes in, of which a robot may send thousands a second.
+    transform that comes in, of which a robot may send thousands per second.
     """
 
-    def __init__(self, buffer: Buffer, node: Node, notify: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        buffer: Buffer,
+        node: Node,
+        transform_filter: TransformFilter,
+        notify: Callable[[], None],
+    ) -> None:
+        self._filter = transform_filter
         self._notify = notify
         super().__init__(buffer, node)
 
     def callback(self, data: Any) -> None:
         """Take transforms of moving frames."""
+        data.transforms = [t for t in data.transforms if self._filter.accepts(t)]
         super().callback(data)
         self._notify()
 
     def static_callback(self, data: Any) -> None:
         """Take transforms of fixed frames."""
+        data.transforms = [t for t in data.transforms if self._filter.accepts_static(t)]
         super().static_callback(data)
         self._notify()
 

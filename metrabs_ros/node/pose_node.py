@@ -322,6 +322,7 @@ class PoseNode(LifecycleNode):
             'model': self.settings.model,
             **self._about_engine(),
             **self.record.latencies.percentiles(),
+            'refused transforms': str(self._frames.refused),
         }
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(

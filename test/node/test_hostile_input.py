@@ -164,6 +164,34 @@ def test_a_transform_out_of_range_is_not_used(field, values):
         assert node.record.drops.counts() == {}
 
 
+def test_many_malformed_transforms_write_no_log(capfd):
+    with pose_node(KnownPeople(ONE), target_frame='map') as (node, robot):
+        broadcaster = TransformBroadcaster(robot)
+        for number in range(300):
+            odd = transform('map', f'{number}{HOSTILE}', place=(np.nan, 0.0, 0.0))
+            broadcaster.sendTransform([odd, transform('map', 'map')])
+            wait_for(lambda number=number: node._frames.refused >= 2 * number)
+        robot.diagnostics.clear()
+        values = wait_for(lambda: robot.diagnostics and values_of(robot))
+        assert int(values['refused transforms']) >= 598
+    # The robot's own buffer logs, too, by another name.
+    lines = capfd.readouterr().err.splitlines()
+    assert sum('[tf2]' in line for line in lines) <= 600
+
+
+def test_after_a_jump_back_in_time_new_transforms_are_used():
+    with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=1.0) as (_, robot):
+        broadcaster = TransformBroadcaster(robot)
+        for first in (5000, 100):
+            for number in range(3):
+                robot.sent = first + number
+                moving = transform('map', 'camera_optical_frame')
+                moving.header.stamp.sec = robot.sent + 1
+                broadcaster.sendTransform(moving)
+                answer = robot.answer_to(robot.send(BLACK))
+        assert answer.header.frame_id == 'map'
+
+
 def box_message(*boxes, results=0):
     message = Detection2DArray()
     for x, y, width, height in boxes:
