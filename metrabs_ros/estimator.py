@@ -86,12 +86,15 @@ class Poses:
         [N, A, J, 3], camera frame.
     poses2d_px
         [N, A, J, 2], image pixels.
+    joint_confidence
+        [N, J], from 0 to 1: that the joint is visible; None if the network does not estimate it.
     """
 
     boxes_px: FloatArray
     scores: FloatArray
     poses3d_mm: FloatArray
     poses2d_px: FloatArray
+    joint_confidence: FloatArray | None = None
 
     def select(self, which: NDArray[Any]) -> Poses:
         """Return the people at an index array or mask."""
@@ -100,6 +103,7 @@ class Poses:
             self.scores[which],
             self.poses3d_mm[which],
             self.poses2d_px[which],
+            None if self.joint_confidence is None else self.joint_confidence[which],
         )
 
 

@@ -380,4 +380,5 @@ def _as_poses(people: People) -> Poses:
         people.confidence,
         people.poses3d_mm[:, None],
         people.poses2d_px[:, None],
+        people.joint_confidence,
     )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import json
 import os
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,13 +26,28 @@ from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, is_bag
 from metrabs_ros.recordings.beside import ReadAhead, WriteBehind
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
-from metrabs_ros.recordings.journal import Journal, Key, from_numbers, to_numbers
+from metrabs_ros.recordings.input_files import check_input, is_folder, shown
+from metrabs_ros.recordings.journal import Entry, Journal, Key, from_numbers, to_numbers
+from metrabs_ros.recordings.metadata import NAME as METADATA
+from metrabs_ros.recordings.output_files import (
+    UNFINISHED,
+    Pair,
+    UnfinishedFolder,
+    UnusableOutput,
+    absolute,
+    check_apart,
+    check_output,
+    publish,
+    unfinished,
+    writing,
+)
 from metrabs_ros.recordings.picture_recording import PictureRecording
 from metrabs_ros.recordings.pictures import Source
+from metrabs_ros.recordings.progress import Progress, no_progress, progress_bar
 from metrabs_ros.recordings.recorded import RESULTS_SUFFIX
-from metrabs_ros.recordings.recording import Frame, Recording
+from metrabs_ros.recordings.recording import Frame, Recording, size_of
 from metrabs_ros.recordings.results import ResultBag
-from metrabs_ros.recordings.tables import CsvTable, JointTable, ParquetTable
+from metrabs_ros.recordings.tables import JointTable, TableFile
 from metrabs_ros.recordings.wanted import Summary, Wanted
 from metrabs_ros.skeleton import Convention
 from metrabs_ros.tracking.by_boxes import as_people
@@ -42,20 +55,26 @@ from metrabs_ros.tracking.shot import Shot
 from metrabs_ros.tracking.stream import finder_for
 from metrabs_ros.tracking.tracker import Tracker
 
+__all__ = ['UNFINISHED', 'annotate', 'results_of']
+
 Tell = Callable[[str], None]
 
-UNFINISHED = '.unfinished'
 READ_AHEAD = WRITE_BEHIND = 16
 """So many messages wait between the threads."""
 USUAL_BATCH = 8
+BATCH_PIXELS = 64_000_000
+"""Fewer images than a batch has are held in memory at once if they have more pixels."""
 MIN_HITS = 1
 """What is found in a recording is written from the first frame on."""
+OF_BATCHES_AND_OUTPUTS = ('batch', 'only_results', 'csv', 'parquet', 'overwrite', 'threads')
+OF_TRACKING = ('smoothing', 'max_lost')
 
 
 def results_of(source: pathlib.Path) -> pathlib.Path:
     """Return where the results of a recording are written by default."""
-    stem = source.name if source.is_dir() else source.stem
-    return source.resolve().parent / f'{stem}{RESULTS_SUFFIX}'
+    whole = pathlib.Path(os.path.abspath(source))
+    stem = whole.name if is_folder(whole) else whole.stem
+    return absolute(whole.parent) / f'{stem}{RESULTS_SUFFIX}'
 
 
 def annotate(
@@ -69,8 +88,8 @@ def annotate(
     """
     Find the people in every frame of a recording.
 
-    Results appear when they are whole.  A run that was interrupted goes on where it stopped when
-    it is started again.
+    Results appear when they are complete.  A run that was interrupted continues where it stopped
+    when it is started again.
 
     Parameters
     ----------
@@ -90,39 +109,45 @@ def annotate(
     Raises
     ------
     ValueError
-        If nothing can be worked on; the message says why.
+        If nothing can be worked on or written; the message says why.
     FileExistsError
         If there are results already.
     """
-    if output.exists() and not wanted.overwrite:
-        raise FileExistsError(f'{output} is there already; --overwrite replaces it')
+    check_input(source)
+    output = absolute(output)
+    for complaint in check_apart([Pair(source, output)]):
+        if complaint:
+            raise UnusableOutput(complaint)
+    tables = _table_files(source, output, wanted)
+    names = [METADATA, *(table.file.name for table in tables if table.is_in_results)]
+    check_output(output, wanted.overwrite, [*names, f'{output.name}.mcap'])
     convention = model.convention(wanted.skeleton)
-    summary = Summary(str(source), str(output))
+    summary = Summary(shown(source), shown(output))
 
     def remark(sentence: str) -> None:
-        if sentence not in summary.remarks:
-            summary.remarks.append(sentence)
-            tell(sentence)
+        if said := summary.remark(sentence):
+            tell(said)
 
     start_s = time.perf_counter()
-    recording = _open(source, wanted, remark)
+    progress = progress_bar if show_progress else no_progress
+    recording = _open(source, wanted, remark, progress)
     try:
-        with _unfinished(output) as folder:
-            journal = Journal(folder / 'journal', _identity(source, wanted))
+        with writing(output), unfinished(output) as folder:
+            journal = Journal(folder.journal, _identity(source, wanted))
             try:
                 run = _Run(recording, journal, model, convention, wanted, summary)
-                run.work(folder / output.name, show_progress)
+                run.work(folder, tables, show_progress)
             finally:
                 journal.close()
             summary.total_s = time.perf_counter() - start_s
-            run.finish(folder / output.name, output)
+            run.finish(folder, output)
     finally:
         recording.close()
     return summary
 
 
 class _Run:
-    """A recording on its way."""
+    """A recording that is being worked on."""
 
     def __init__(
         self,
@@ -147,103 +172,116 @@ class _Run:
             Tracker(wanted.max_lost, MIN_HITS, wanted.smoothing) for _ in recording.cameras
         ]
         self._finders = [finder_for(model, self._options) for _ in recording.cameras]
-        # Who is followed is known by all joints of the network.
+        # Known people are recognised by all joints of the network.
         self._skeleton = model.skeleton if wanted.follow else convention.skeleton
         # BlazePose has its own batches of one image's tiles and people.
         usual = 1 if isinstance(model, BlazePoseEstimator) else USUAL_BATCH
         self._batch = 1 if wanted.follow else wanted.batch or usual
         self._ids: list[set[int]] = [set() for _ in recording.cameras]
+        self._table_files: list[TableFile] = []
         self._tables: list[JointTable] = []
 
-    def work(self, folder: pathlib.Path, show_progress: bool) -> None:
+    def work(
+        self, folder: UnfinishedFolder, tables: Sequence[TableFile], show_progress: bool
+    ) -> None:
         """Work on all frames, and write the results into a folder."""
-        shutil.rmtree(folder, ignore_errors=True)
         cameras, kept = self._recording.cameras, self._recording.kept
-        self._bag = ResultBag(folder, cameras, kept)
+        self._bag = ResultBag(folder.results, cameras, kept)
         self._behind = WriteBehind(WRITE_BEHIND)
         try:
-            self._tables = self._open_tables(folder)
+            self._table_files = list(tables)
+            for table in tables:
+                self._tables.append(table.open(folder, with_camera=len(cameras) > 1))
             total = sum(camera.frames for camera in cameras)
             with tqdm(total=total or None, unit='frame', disable=not show_progress) as progress:
                 for batch in self._batches():
                     self._work_on(batch)
                     progress.update(len(batch))
             self._behind.finish()
-            for table in self._tables:
-                table.close()
+            for opened in self._tables:
+                opened.close()
         except BaseException:
             with contextlib.suppress(Exception):  # There is another reason to stop already.
                 self._behind.finish()
-            self._bag.abort()
+            for opened in self._tables:
+                with contextlib.suppress(Exception):
+                    opened.close()
+            with contextlib.suppress(Exception):
+                self._bag.abort()
             raise
         summary = self._summary
         summary.people = sum(len(ids) for ids in self._ids)
         summary.resumed = self._journal.replayed
 
-    def finish(self, folder: pathlib.Path, output: pathlib.Path) -> None:
-        """Put whole results where they belong."""
+    def finish(self, folder: UnfinishedFolder, output: pathlib.Path) -> None:
+        """Put complete results where they belong."""
         self._bag.close(json.dumps(dataclasses.asdict(self._summary)))
-        if output.exists():
-            shutil.rmtree(output)
-        os.replace(folder, output)
-
-    def _open_tables(self, folder: pathlib.Path) -> list[JointTable]:
-        several = len(self._recording.cameras) > 1
-        tables: list[JointTable] = []
-        if self._wanted.csv is not None:
-            tables.append(
-                CsvTable(pathlib.Path(self._wanted.csv or folder / 'joints.csv'), several)
-            )
-        if self._wanted.parquet is not None:
-            file = pathlib.Path(self._wanted.parquet or folder / 'joints.parquet')
-            tables.append(ParquetTable(file, several))
-        return tables
+        publish(folder.results, output)
+        for table in self._table_files:
+            table.publish(folder)
 
     def _batches(self) -> Iterator[list[Frame]]:
         """Return frames in batches, and keep the messages between them."""
         waiting: collections.deque[Frame] = collections.deque()
         # A camera's calibration may come just after its image: one frame waits longer.
         lookahead = len(self._recording.cameras)
-        for item in ReadAhead(self._recording, READ_AHEAD):
+        for item in ReadAhead(self._recording, READ_AHEAD, size_of):
             if isinstance(item, Frame):
                 self._summary.frames += 1
                 waiting.append(item)
                 if len(waiting) >= self._batch + lookahead:
                     yield [waiting.popleft() for _ in range(self._batch)]
             else:
-                self._behind.put(functools.partial(self._bag.keep, item))
+                self._behind.put(functools.partial(self._bag.keep, item), len(item.data))
         while waiting:
             yield [waiting.popleft() for _ in range(min(self._batch, len(waiting)))]
 
     def _work_on(self, frames: Sequence[Frame]) -> None:
-        usable = []
+        usable: list[tuple[Frame, View]] = []
+        pixels = 0
         for frame in frames:
             try:
                 usable.append((frame, self._recording.view(frame)))
             except UnusableInput as unusable:
                 self._summary.leave_out(unusable.cause, str(unusable))
-        for (frame, view), found in zip(usable, self._found(usable)):
-            if found is not None:
-                self._write(frame, view, found)
+                continue
+            height, width = usable[-1][1].image.shape[:2]
+            pixels += height * width
+            if pixels > BATCH_PIXELS:
+                self._find_and_write(usable)
+                usable, pixels = [], 0
+        self._find_and_write(usable)
 
-    def _found(self, frames: Sequence[tuple[Frame, View]]) -> Iterator[People | None]:
-        """Return whom each frame shows: as an earlier run found them, or as they are found now."""
+    def _find_and_write(self, frames: Sequence[tuple[Frame, View]]) -> None:
+        for (frame, view), entry in zip(frames, self._found(frames)):
+            if entry is not None:
+                self._write(frame, view, entry)
+
+    def _found(self, frames: Sequence[tuple[Frame, View]]) -> Iterator[Entry | None]:
+        """
+        Return what each frame shows: as an earlier run found it, or as it is found now.
+
+        Frames that are followed have to be written before the next one is asked for.
+        """
         new = []
         for i, (frame, view) in enumerate(frames):
             known = self._journal.take(Key(frame.camera, frame.stamp_ns))
             if known is None:
                 new = list(frames[i:])
                 break
-            yield from_numbers(known, self._skeleton, view.image.shape)
+            if self._wanted.follow:
+                self._recall(frame, view, known)
+            yield known
+        if not new:
+            return
         start_s = time.perf_counter()
-        found = self._people(new) if new else []
+        found = self._entries(new)
         self._summary.estimator_s += time.perf_counter() - start_s
-        for (frame, _), people in zip(new, found):
-            if people is not None:
-                self._journal.put(Key(frame.camera, frame.stamp_ns), to_numbers(people))
-            yield people
+        keys = [Key(frame.camera, frame.stamp_ns) for frame, _ in new]
+        self._journal.put([(key, entry) for key, entry in zip(keys, found) if entry is not None])
+        yield from found
 
-    def _people(self, frames: Sequence[tuple[Frame, View]]) -> list[People | None]:
+    def _entries(self, frames: Sequence[tuple[Frame, View]]) -> list[Entry | None]:
         """Find the people in frames; None where the network fails."""
         try:
             if self._wanted.follow:
@@ -251,7 +289,7 @@ class _Run:
             poses = self._model.find_people_in([view for _, view in frames], self._options)
         except Exception as error:  # Whatever it is, the other frames shall not suffer.
             if len(frames) > 1:
-                return [people for frame in frames for people in self._people([frame])]
+                return [entry for frame in frames for entry in self._entries([frame])]
             self._summary.leave_out(f'failed: {type(error).__name__}', str(error))
             return [None]
         everybody = [
@@ -259,23 +297,40 @@ class _Run:
             for own, (_, view) in zip(poses, frames)
         ]
         return [
-            people.select(people.finite()).in_convention(self._convention) for people in everybody
+            Entry(
+                to_numbers(people.select(people.finite()).in_convention(self._convention)),
+                np.zeros(0),
+            )
+            for people in everybody
         ]
 
-    def _followed(self, frame: Frame, view: View) -> People:
+    def _followed(self, frame: Frame, view: View) -> Entry:
         """Find people where they are expected."""
+        shot, expected = self._expected(frame, view)
+        finder = self._finders[frame.camera]
+        found = finder(shot, expected)
+        return Entry(to_numbers(found), finder.memory())
+
+    def _recall(self, frame: Frame, view: View, known: Entry) -> None:
+        """Let the finder continue from what an earlier run found."""
+        shot, expected = self._expected(frame, view)
+        found = from_numbers(known.people, self._skeleton, view.image.shape)
+        self._finders[frame.camera].recall(shot, expected, found, known.memory)
+
+    def _expected(self, frame: Frame, view: View) -> tuple[Shot, People | None]:
         stamp_s = frame.stamp_ns * 1e-9
         image, camera = view
         expected = self._trackers[frame.camera].expect(stamp_s, camera, image.shape)
-        found = self._finders[frame.camera](Shot(view, stamp_s), expected)
-        return found.select(found.finite())
+        return Shot(view, stamp_s), expected
 
-    def _write(self, frame: Frame, view: View, found: People) -> None:
+    def _write(self, frame: Frame, view: View, entry: Entry) -> None:
         tracker = self._trackers[frame.camera]
+        # Also if it was found just now: a later run must not get other numbers from the journal.
+        found = from_numbers(entry.people, self._skeleton, view.image.shape)
         people = _with_identities(found, tracker, frame.stamp_ns, view)
         if self._wanted.follow:
             self._finders[frame.camera].recognise(tracker.ids_of_found)
-            people = people.in_convention(self._convention)
+            people = people.select(people.finite()).in_convention(self._convention)
         # The image itself need not wait.
         about = frame._replace(content=None)
         self._behind.put(functools.partial(self._write_out, about, people, view.camera))
@@ -291,12 +346,34 @@ class _Run:
             table.put(frame.stamp_ns, camera.source, people)
 
 
+def _table_files(source: pathlib.Path, output: pathlib.Path, wanted: Wanted) -> list[TableFile]:
+    """Return the tables that are wanted; raises an UnusableOutput where one cannot be written."""
+    inputs = [source, *_other_inputs(wanted)]
+    tables = [
+        TableFile.of(kind, target, output, inputs, wanted.overwrite)
+        for kind, target in (('csv', wanted.csv), ('parquet', wanted.parquet))
+        if target is not None
+    ]
+    files = [absolute(table.file) for table in tables]
+    if len(set(files)) < len(files):
+        raise UnusableOutput(f'--csv and --parquet name the same file {shown(tables[0].file)}')
+    return tables
+
+
+def _other_inputs(wanted: Wanted) -> list[pathlib.Path]:
+    """Return the files and folders that are read besides the recording."""
+    paths = [pathlib.Path(wanted.model), pathlib.Path(wanted.detector.partition(':')[2] or '-')]
+    if wanted.camera_info is not None:
+        paths.append(wanted.camera_info)
+    return [path for path in paths if os.path.exists(path)]
+
+
 def _with_identities(found: People, tracker: Tracker, stamp_ns: int, view: View) -> People:
     """
     Return all people found in a frame with what only their past tells.
 
-    Nobody who was not found is made up, and nobody who was found is left out: whom the tracker
-    takes for somebody else's second pose has the id UNKNOWN_ID.
+    These are exactly the people found, in their order.  A detection that the tracker takes for a
+    duplicate of another one has the id UNKNOWN_ID.
     """
     image, camera = view
     tracked = tracker.update(found, stamp_ns * 1e-9, camera, image.shape)
@@ -312,51 +389,34 @@ def _with_identities(found: People, tracker: Tracker, stamp_ns: int, view: View)
     return dataclasses.replace(found, **arrays)
 
 
-def _open(source: pathlib.Path, wanted: Wanted, tell: Tell) -> Recording:
+def _open(source: pathlib.Path, wanted: Wanted, tell: Tell, progress: Progress) -> Recording:
     calibration: Calibration | None = None
     if wanted.camera_info is not None:
         calibration = read_calibration(wanted.camera_info)
     keep = not wanted.only_results
     if is_bag(source):
-        bag = Bag(source, tell)
+        bag = Bag(source, tell, progress)
         try:
             return BagRecording(bag, calibration, wanted.fov_degrees, wanted.topics, keep, tell)
-        except ValueError:
+        except BaseException:
             bag.close()
             raise
     pictures = Source(str(source), still_frames=1)
     if calibration is None and not wanted.fov_degrees:
         tell(
-            f'{source} has no calibration: a field of view of {DEFAULT_FOV_DEGREES:g} degrees is '
-            'guessed, and distances are only as true as that; --camera-info FILE or --fov DEGREES '
-            'says better'
+            f'{shown(source)} has no calibration: a field of view of {DEFAULT_FOV_DEGREES:g} '
+            'degrees is guessed, and distances are only as true as that; --camera-info FILE or '
+            '--fov DEGREES says better'
         )
     fov_degrees = wanted.fov_degrees or DEFAULT_FOV_DEGREES
     return PictureRecording(pictures, calibration, fov_degrees, keep)
 
 
-@contextlib.contextmanager
-def _unfinished(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Give a folder for what is on its way to the results; it stays if it does not get there."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = output.parent / f'{output.name}{UNFINISHED}'
-    folder.mkdir(exist_ok=True)
-    with open(folder / 'lock', 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f'another run is writing {output}') from error
-        yield folder
-        shutil.rmtree(folder)
-
-
 def _identity(source: pathlib.Path, wanted: Wanted) -> dict[str, object]:
     """Return all that what is found depends on."""
+    left_out = {*OF_BATCHES_AND_OUTPUTS, *(() if wanted.follow else OF_TRACKING)}
     about = {
-        name: value
-        for name, value in dataclasses.asdict(wanted).items()
-        if name not in ('batch', 'smoothing', 'max_lost', 'only_results', 'csv', 'parquet')
-        and name not in ('overwrite', 'threads')
+        name: value for name, value in dataclasses.asdict(wanted).items() if name not in left_out
     }
     about['camera_info'] = (
         wanted.camera_info.read_text(encoding='utf-8') if wanted.camera_info else ''
@@ -365,12 +425,20 @@ def _identity(source: pathlib.Path, wanted: Wanted) -> dict[str, object]:
     return {
         'version': metrabs_ros.__version__,
         'source': _files_of(source),
-        'weights': _files_of(pathlib.Path(wanted.model)),
+        'weights': [_files_of(path) for path in _other_inputs(wanted)],
         **about,
     }
 
 
 def _files_of(path: pathlib.Path) -> list[tuple[str, int, int]]:
     """Return the files of a folder, or a file: name, size, and when it was changed."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [_about_file(file) for file in files]
+
+
+def _about_file(file: pathlib.Path) -> tuple[str, int, int]:
+    try:
+        status = file.stat()
+    except OSError:  # For example a link to a file that does not exist.
+        return file.name, 0, 0
+    return file.name, status.st_size, status.st_mtime_ns

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import View
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.images import decompressed, to_rgb
 from metrabs_ros.messages.transforms import frame_name
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.calibration import Calibration
+from metrabs_ros.recordings.input_files import listed, shown
+from metrabs_ros.recordings.limits import MAX_NAME_CHARS
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -25,6 +31,7 @@ from metrabs_ros.recordings.message_types import (
     types_of,
     typestore,
 )
+from metrabs_ros.recordings.pictures import MAX_PIXELS
 from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import stamp_ns_of
@@ -116,13 +123,14 @@ class BagRecording:
         self._calibration = calibration
         self._fov_degrees = fov_degrees
         self._tell = tell
+        self._first: dict[Topic, Any] = {}
         self._streams = self._calibrated(self._chosen(topics))
         for stream in self._streams:
             for topic in (stream.topic, stream.info_topic):
                 if topic is not None and not _is_as_usual(topic):
                     tell(
-                        f'the definition of {topic.msgtype} in {bag.path} is not that of ROS; '
-                        f'{topic.name} is read by that of ROS'
+                        f'the definition of {printable(topic.msgtype)} in {shown(bag.path)} is '
+                        f'not that of ROS; {printable(topic.name)} is read by that of ROS'
                     )
         several = len(self._streams) > 1
         self.cameras = [
@@ -136,8 +144,11 @@ class BagRecording:
         ]
         results = [topic for topic in bag.counts if OWN_OUTPUTS.fullmatch(topic.name)]
         if results and keep:
-            names = ', '.join(sorted(topic.name for topic in results))
-            tell(f'{bag.path} has people in it already ({names}); they give way to the new ones')
+            names = listed(sorted(topic.name for topic in results))
+            tell(
+                f'{shown(bag.path)} has people in it already ({names}); they are replaced by the '
+                'new ones'
+            )
         self.kept = [topic for topic in bag.counts if keep and topic not in results]
 
     def __iter__(self) -> Iterator[Frame | Recorded]:
@@ -147,9 +158,10 @@ class BagRecording:
         for stream in self._streams:
             if stream.info_topic is not None:
                 calibrating.setdefault(stream.info_topic, []).append(stream)
-        needed = {*self.kept, *cameras, *calibrating}
+        kept = set(self.kept)
+        needed = {*kept, *cameras, *calibrating}
         for message in self._bag.messages([t for t in self._bag.counts if t in needed]):
-            if message.topic in self.kept:
+            if message.topic in kept:
                 yield from self._without_people(message)
             for stream in calibrating.get(message.topic, ()):
                 info = self._read(message)
@@ -163,12 +175,15 @@ class BagRecording:
         stream = self._streams[frame.camera]
         if isinstance(frame.content, UnusableInput):
             raise frame.content
-        is_raw = stream.topic.msgtype == IMAGE
-        image = to_rgb(frame.content) if is_raw else decompressed(frame.content)
+        if stream.topic.msgtype == IMAGE:
+            image = to_rgb(frame.content)
+        else:
+            _check_size(frame.content)
+            image = decompressed(frame.content)
         return View(image, self._camera(stream, frame.stamp_ns, image.shape))
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._bag.close()
 
     def _chosen(self, names: Sequence[str]) -> list[_ImageStream]:
@@ -183,26 +198,39 @@ class BagRecording:
             missing = [name for name in names if name not in known]
             if missing:
                 raise UnreadableRecording(
-                    f'{self._bag.path} has no images on {", ".join(missing)}; it has them on '
-                    f'{", ".join(known) or "no topic"}'
+                    f'{shown(self._bag.path)} has no images on {listed(missing)}; it has them on '
+                    f'{listed(known) or "no topic"}'
                 )
             return _with_namespaces([known[name] for name in names])
         if not found:
-            topics = ', '.join(f'{t.name} ({t.msgtype})' for t in self._bag.topics_by_name())
+            topics = listed([f'{t.name} ({t.msgtype})' for t in self._bag.topics_by_name()])
             raise UnreadableRecording(
-                f'{self._bag.path} has no topic of sensor_msgs/Image or CompressedImage; it has '
-                f'{topics or "no topics at all"}'
+                f'{shown(self._bag.path)} has no topic of sensor_msgs/Image or CompressedImage; '
+                f'it has {topics or "no topics at all"}'
             )
+        self._first |= self._first_of(found)
         pictures = [topic for topic in found if self._shows_colours(topic)]
         return _with_namespaces(self._one_a_camera(pictures))
 
+    def _first_of(self, topics: Sequence[Topic]) -> dict[Topic, Any]:
+        """Return the first message of each topic that has a readable one, without its data."""
+        first = {}
+        for topic, recorded in self._bag.first_messages(topics).items():
+            message = self._read(recorded)
+            if message is not None:
+                is_image = topic.msgtype in (IMAGE, COMPRESSED_IMAGE)
+                first[topic] = dataclasses.replace(message, data=()) if is_image else message
+        return first
+
     def _shows_colours(self, topic: Topic) -> bool:
         """Tell whether images are such as people can be seen in, by the first of them."""
-        first = next(self._bag.messages([topic]), None)
-        image = None if first is None else self._read(first)
-        kind = getattr(image, 'encoding', getattr(image, 'format', ''))
+        image = self._first.get(topic)
+        kind = str(getattr(image, 'encoding', getattr(image, 'format', '')))
         if kind in DEPTH_ENCODINGS or 'compressedDepth' in f'{topic.name} {kind}':
-            self._tell(f'{topic.name} holds depths ({kind}), which are not worked on')
+            self._tell(
+                f'{printable(topic.name)} holds depths ({printable(kind)}), which are not worked '
+                'on'
+            )
             return False
         return True
 
@@ -219,8 +247,8 @@ class BagRecording:
             chosen.append(same[0])
             for other in same[1:]:
                 self._tell(
-                    f'{other.name} is of the same camera as {same[0].name} and left alone; '
-                    f'--topics {other.name} takes it instead'
+                    f'{printable(other.name)} is of the same camera as {printable(same[0].name)} '
+                    f'and left alone; --topics {printable(other.name)} takes it instead'
                 )
         return chosen
 
@@ -232,11 +260,22 @@ class BagRecording:
     def _calibrated(self, streams: Sequence[_ImageStream]) -> list[_ImageStream]:
         """Return those whose calibration is there, or is not needed."""
         infos = [topic for topic in self._bag.topics_by_name() if topic.msgtype == CAMERA_INFO]
+        missing = [s.topic for s in streams if s.topic not in self._first]
+        self._first |= self._first_of([*infos, *missing])
+        by_name = {topic.name: topic for topic in infos}
+        by_frame: dict[str, Topic] = {}
+        for topic in infos:
+            by_frame.setdefault(self._first_frame_id(topic), topic)
+        only = infos[0] if len(infos) == len(streams) == 1 else None
         for stream in streams:
-            stream.info_topic = self._info_topic(stream, infos, len(streams))
+            beside = (f'{_namespace(stream.base)}/camera_info', f'{stream.base}/camera_info')
+            frame_id = self._first_frame_id(stream.topic)
+            # Next to the image, of its frame, or the only one there is.
+            stream.info_topic = next((by_name[n] for n in beside if n in by_name), None) or (
+                by_frame.get(frame_id, only) if frame_id else only
+            )
             if stream.info_topic is not None and self._calibration is None:
-                first = next(self._bag.messages([stream.info_topic]), None)
-                stream.first_info = None if first is None else self._read(first)
+                stream.first_info = self._first.get(stream.info_topic)
         usable = [
             stream
             for stream in streams
@@ -245,35 +284,20 @@ class BagRecording:
         for stream in streams:
             if stream not in usable:
                 self._tell(
-                    f'there is no CameraInfo for {stream.topic.name} (looked for '
-                    f'{_namespace(stream.base)}/camera_info); it is left out. --camera-info FILE '
-                    'takes a calibration, --fov DEGREES a guess'
+                    f'there is no CameraInfo for {printable(stream.topic.name)} (looked for '
+                    f'{printable(_namespace(stream.base))}/camera_info); it is left out. '
+                    '--camera-info FILE takes a calibration, --fov DEGREES a guess'
                 )
         if not usable:
             raise UnreadableRecording(
-                f'{self._bag.path} has no images with a CameraInfo; give a calibration with '
-                '--camera-info FILE, or with --fov DEGREES a field of view to guess from '
+                f'{shown(self._bag.path)} has no images with a CameraInfo; give a calibration '
+                'with --camera-info FILE, or with --fov DEGREES a field of view to guess from '
                 '(distances are then only as true as the guess)'
             )
         return usable
 
-    def _info_topic(
-        self, stream: _ImageStream, infos: Sequence[Topic], cameras: int
-    ) -> Topic | None:
-        """Return the calibration next to an image, of its frame, or the only one there is."""
-        beside = (f'{_namespace(stream.base)}/camera_info', f'{stream.base}/camera_info')
-        for topic in infos:
-            if topic.name in beside:
-                return topic
-        image_frame = self._first_frame_id(stream.topic)
-        of_frame = [topic for topic in infos if self._first_frame_id(topic) == image_frame]
-        if image_frame and of_frame:
-            return of_frame[0]
-        return infos[0] if len(infos) == cameras == 1 else None
-
     def _first_frame_id(self, topic: Topic) -> str:
-        first = next(self._bag.messages([topic]), None)
-        message = None if first is None else self._read(first)
+        message = self._first.get(topic)
         return '' if message is None else str(message.header.frame_id)
 
     def _camera(self, stream: _ImageStream, stamp_ns: int, image_shape: tuple[int, ...]) -> Camera:
@@ -288,14 +312,15 @@ class BagRecording:
         if image is None:
             broken = UnusableInput(
                 'image message',
-                f'a message on {message.topic.name} is no {message.topic.msgtype}',
+                f'a message on {printable(message.topic.name)} is no '
+                f'{printable(message.topic.msgtype)}',
             )
             return Frame(camera, message.time_ns, message.time_ns, '', broken)
         if image.header.stamp.sec < 0:
             before = UnusableInput(
                 'image stamp',
-                f'an image on {message.topic.name} has the stamp {image.header.stamp.sec} s, '
-                'before all time',
+                f'an image on {printable(message.topic.name)} has the stamp '
+                f'{image.header.stamp.sec} s, which is negative',
             )
             return Frame(camera, message.time_ns, message.time_ns, '', before)
         return Frame(
@@ -314,7 +339,7 @@ class BagRecording:
         """Return a message, but of transforms without the people who were known before."""
         tree = self._read(message) if message.topic.msgtype == TRANSFORMS else None
         transforms = [] if tree is None else tree.transforms
-        others = [t for t in transforms if not PEOPLE_FRAMES.fullmatch(t.child_frame_id)]
+        others = [t for t in transforms if not _is_person(t.child_frame_id)]
         if len(others) == len(transforms):
             yield message
         elif others:
@@ -330,6 +355,22 @@ def _is_as_usual(topic: Topic) -> bool:
     return types is not None and types[topic.msgtype][1] == typestore().fielddefs[topic.msgtype][1]
 
 
+def _check_size(message: Any) -> None:
+    """Refuse a compressed image whose header claims more pixels than are decoded."""
+    size = image_size(bytes(message.data))
+    if size is None:
+        return
+    try:
+        check_image_size(*size, MAX_PIXELS)
+    except ValueError as error:
+        raise UnusableInput('image size', str(error)) from error
+
+
+def _is_person(frame_id: str) -> bool:
+    """Tell whether a frame is one that is published of a person."""
+    return len(frame_id) <= MAX_NAME_CHARS and PEOPLE_FRAMES.fullmatch(frame_id) is not None
+
+
 def _namespace(name: str) -> str:
     return name.rpartition('/')[0]
 
@@ -338,7 +379,8 @@ def _with_namespaces(topics: Sequence[Topic]) -> list[_ImageStream]:
     """Give each topic a namespace of its own: that which it is in, or else its name."""
     bases = [topic.name.removesuffix('/compressed') for topic in topics]
     spaces = [_namespace(base) for base in bases]
+    counts = Counter(spaces)
     return [
-        _ImageStream(topic, space if spaces.count(space) == 1 else topic.name)
+        _ImageStream(topic, space if counts[space] == 1 else topic.name)
         for topic, space in zip(topics, spaces)
     ]

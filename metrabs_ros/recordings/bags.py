@@ -3,49 +3,86 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import os
 import pathlib
 import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from rosbags import rosbag1, rosbag2
-from rosbags.convert.converter import STATIC_MSGTYPE_RENAMES, generate_message_converter
-from rosbags.interfaces import Connection
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-
-from metrabs_ros.recordings import salvage
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.recordings.decompression import copy_unpacked, unpacked_message
+from metrabs_ros.recordings.input_files import (
+    UnusableFile,
+    check_input,
+    files_in,
+    is_folder,
+    open_input,
+    reason,
+    shown,
+)
+from metrabs_ros.recordings.limits import (
+    CHUNK_BYTES_OF_ANY_RATIO,
+    FILE_BYTES_OF_ANY_RATIO,
+    MAX_MESSAGE_BYTES,
+    MAX_RATIO,
+    MAX_TOPICS,
+    MIB,
+    DamagedFile,
+    DefinitionBudget,
+    ReadBudget,
+)
+from metrabs_ros.recordings.mcap_file import McapFile
 from metrabs_ros.recordings.message_types import SKELETONS
+from metrabs_ros.recordings.metadata import NAME, UnusableMetadata, read_metadata
+from metrabs_ros.recordings.progress import Advance, Progress, no_progress
 from metrabs_ros.recordings.recorded import RESULTS_SUFFIX, Recorded, Topic
+from metrabs_ros.recordings.ros1_file import Ros1File
+from metrabs_ros.recordings.sqlite_file import SqliteFile
 
-NUMBER = re.compile(r'_(\d+)(?=\.\w+$)')
+NUMBER = re.compile(r'_(\d{1,18})(?=\.\w+$)')
 """Of a file of a split bag."""
-BAG_SUFFIXES = ('.bag', '.mcap', '.db3', '.active')
+ROS2_SUFFIXES = ('.mcap', '.db3')
+PACKED_SUFFIX = '.zstd'
+BAG_SUFFIXES = ('.bag', '.active', *ROS2_SUFFIXES, PACKED_SUFFIX)
+FREE_BYTES = 256 * MIB
+"""Are left on the disk on which files are decompressed."""
+FILES_OPEN = 100
+"""If a bag has more files, they are closed while they are not read."""
+MAX_FILES = 10_000
+LISTED = 5
+"""So many files are listed in messages."""
+MAX_PASSES = 50
+"""Over a bag, to find the first message of each topic."""
 
 
 class UnreadableRecording(ValueError):  # noqa: N818
-    """Nothing can be had from a recording; the message says why."""
+    """Nothing can be read of a recording; the message says why."""
 
 
 class Storage(Protocol):
     """
-    Where messages lie.
+    A file with messages.
 
     Parameters
     ----------
     counts
         The topics, and how many messages each has.
+    damage
+        Why it cannot be read as a whole; empty if it can.
     """
 
     counts: Counter[Topic]
+    damage: str
 
     def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
         """Return the messages of topics in the order in which they were recorded."""
         ...
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the file until it is read again."""
         ...
 
 
@@ -59,25 +96,37 @@ class Bag:
         A ROS 2 bag's folder, with or without its metadata.yaml, one of its files, or a ROS 1 bag.
     tell
         Is told in a sentence of everything that is not as it should be.
+    progress
+        Shows how far files have been read that have no usable index.
 
     Raises
     ------
+    UnusableFile
+        If it does not exist, or is neither a file nor a folder.
     UnreadableRecording
-        If there is nothing to be had from it.
+        If nothing can be read of it.
     """
 
-    def __init__(self, path: pathlib.Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: pathlib.Path, tell: Callable[[str], None], progress: Progress = no_progress
+    ) -> None:
         self.path = path
         self._tell = tell
-        self._storages = _open(path, tell)
+        self._storages: list[Storage] = []
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._close_files)
+            self._open(progress, stack)
+            self._topics = _merged_topics(path, self._storages)
+            self._stack = stack.pop_all()
         self.counts: Counter[Topic] = Counter()
         for storage in self._storages:
-            # Not by adding, which would leave out topics without messages.
-            self.counts.update(storage.counts)
+            for topic, count in storage.counts.items():
+                # Topics without messages are in there, too.
+                self.counts[self._topics[topic]] += count
 
     def topics_by_name(self) -> list[Topic]:
         """Return all topics, sorted."""
-        return sorted(self.counts, key=lambda topic: topic.name)
+        return sorted(self.counts, key=lambda topic: (topic.name, topic.msgtype))
 
     def skeleton_topics(self) -> list[Topic]:
         """
@@ -91,20 +140,44 @@ class Bag:
         topics = [topic for topic in self.topics_by_name() if topic.msgtype == SKELETONS]
         if not topics:
             raise UnreadableRecording(
-                f'{self.path} has no skeletons in it; metrabs_ros annotate {self.path} finds '
-                'people first'
+                f'{shown(self.path)} has no skeletons in it; metrabs_ros annotate '
+                f'{shown(self.path)} finds people first'
             )
         return topics
 
     def messages(self, topics: Sequence[Topic] = ()) -> Iterator[Recorded]:
         """Return the messages of topics, by default of all; where data is damaged, they end."""
+        wanted = set(topics or self.counts)
         for storage in self._storages:
-            own = [topic for topic in topics or self.counts if topic in storage.counts]
+            own = [topic for topic in storage.counts if self._topics[topic] in wanted]
             if own:
                 yield from self._until_damage(storage.messages(own))
+                if len(self._storages) > FILES_OPEN:
+                    storage.close()
+
+    def first_messages(self, topics: Sequence[Topic]) -> dict[Topic, Recorded]:
+        """Return the first message of each topic that has any."""
+        first: dict[Topic, Recorded] = {}
+        for turn in range(MAX_PASSES):
+            missing = [topic for topic in topics if self.counts[topic] and topic not in first]
+            before = len(first)
+            for message in self.messages(missing) if missing else ():
+                first.setdefault(message.topic, message)
+                # Parts of the bag without the remaining topics are skipped by beginning again,
+                # but not for any number of topics.
+                if len(first) > before and turn < MAX_PASSES - 1:
+                    break
+                if len(first) == before + len(missing):
+                    break
+            if len(first) == before:
+                break
+        return first
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
+        self._stack.close()
+
+    def _close_files(self) -> None:
         for storage in self._storages:
             storage.close()
 
@@ -113,230 +186,192 @@ class Bag:
         try:
             for message in messages:
                 count += 1
-                yield message
-        except Exception as error:  # Broken data makes readers stumble in many ways.
+                yield message._replace(topic=self._topics[message.topic])
+        except Exception as error:  # Damaged data makes readers fail in many ways.
             self._tell(
-                f'{self.path} is damaged after {count} messages ({error}); what comes before is '
-                'used'
+                f'{shown(self.path)} is damaged after {count} messages '
+                f'({printable(error, 300) or type(error).__name__}); what comes before is used'
             )
+
+    def _open(self, progress: Progress, stack: contextlib.ExitStack) -> None:
+        """Open each of the bag's files as far as that goes."""
+        check_input(self.path)
+        files, compression, problem = _files_of(self.path)
+        lost: list[str] = []
+        for file in files:
+            try:
+                storage = _opened(file, progress, stack)
+            except (UnusableFile, DamagedFile, OSError) as error:
+                lost.append(f'{printable(file.name)}: {printable(error, 300)}')
+                continue
+            if compression == 'message':
+                storage = _Unpacking(storage, file.stat().st_size)
+            self._storages.append(storage)
+            if storage.damage:
+                problem = problem or f'{printable(file.name)}: {storage.damage}'
+            if len(files) > FILES_OPEN:
+                storage.close()
+        found = sum(sum(storage.counts.values()) for storage in self._storages)
+        if not (problem or lost) and self._storages:
+            return
+        if not found:
+            reasons = '; '.join(filter(None, [problem, *lost[:LISTED]])) or 'it has no files'
+            raise UnreadableRecording(f'{shown(self.path)} cannot be read as a bag: {reasons}')
+        problem = problem or f'{len(lost)} of its {len(files)} files cannot be read'
+        self._tell(f'{shown(self.path)} is not whole: {problem}; {found} messages can be read')
+        for loss in lost[:LISTED]:
+            self._tell(f'nothing can be read of {loss}')
+
+
+class _Unpacking:
+    """
+    A file whose messages are compressed with zstd one by one.
+
+    Parameters
+    ----------
+    storage
+        The file.
+    file_bytes
+        Its size.
+    """
+
+    def __init__(self, storage: Storage, file_bytes: int) -> None:
+        self._storage = storage
+        self._file_bytes = file_bytes
+        self.counts, self.damage = storage.counts, storage.damage
+
+    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
+        """Return the messages of topics; see `Storage`."""
+        budget = ReadBudget(self._file_bytes)
+        for message in self._storage.messages(topics):
+            limit = max(CHUNK_BYTES_OF_ANY_RATIO, MAX_RATIO * len(message.data))
+            data = unpacked_message(message.data, min(limit, MAX_MESSAGE_BYTES))
+            budget.take_bytes(len(data))
+            yield message._replace(data=data)
+
+    def close(self) -> None:
+        """Close the file until it is read again."""
+        self._storage.close()
 
 
 def is_bag(path: pathlib.Path) -> bool:
-    """Tell whether a path looks like a bag."""
-    if not path.is_dir():
+    """
+    Tell whether a path looks like a bag.
+
+    Raises
+    ------
+    UnusableFile
+        If it is a folder that cannot be read.
+    """
+    if not is_folder(path):
         return path.suffix in BAG_SUFFIXES
-    if (path / 'metadata.yaml').exists():
+    if os.path.lexists(path / NAME):
         return True
     # What a recorder leaves that was killed: one file, or several with a number each.
-    names = {NUMBER.sub('', file.name) for file in _files_in(path)}
+    names = {NUMBER.sub('', file.name) for file in _ros2_files_in(path)}
     return len(names) == 1
 
 
 def bags_in(path: pathlib.Path) -> list[pathlib.Path]:
-    """Return the bags in a folder that is none itself and has some, without results; else it."""
-    if not path.is_dir() or is_bag(path):
+    """
+    Return the bags in a folder that is none itself and has some, without results; else it.
+
+    Raises
+    ------
+    UnusableFile
+        If it is a folder that cannot be read.
+    """
+    if not is_folder(path) or is_bag(path):
         return [path]
-    children = sorted(child for child in path.iterdir() if is_bag(child))
-    return [child for child in children if not child.name.endswith(RESULTS_SUFFIX)] or [path]
+    children = [child for child in files_in(path) if not child.name.endswith(RESULTS_SUFFIX)]
+    return [child for child in children if _looks_like_bag(child)] or [path]
 
 
-def _open(path: pathlib.Path, tell: Callable[[str], None]) -> list[Storage]:
-    """Open a bag as a whole, or else each of its files as far as that goes."""
-    if not path.exists():
-        raise UnreadableRecording(f'there is no bag {path}')
+def _looks_like_bag(path: pathlib.Path) -> bool:
     try:
-        return [_open_whole(path)]
-    except Exception as error:  # As above.
-        why = str(error) or type(error).__name__
-    files = _files_in(path) if path.is_dir() else [path]
-    storages: list[Storage] = []
-    lost = []
-    for file in files:
-        try:
-            storages.append(_open_if_whole(file) or _salvage(file))
-        except ValueError as error:
-            lost.append(f'{file.name}: {error}')
-    found = sum(sum(storage.counts.values()) for storage in storages)
-    if not found:
-        details = f' ({"; ".join(lost)})' if lost else ''
-        raise UnreadableRecording(f'{path} cannot be read as a bag: {why}{details}')
-    tell(f'{path} is not whole: {why.rstrip(".")}; {found} messages can be read')
-    for loss in lost:
-        tell(f'nothing can be read of {loss}')
-    return storages
+        return is_bag(path)
+    except UnusableFile:
+        return False
 
 
-def _open_if_whole(file: pathlib.Path) -> Storage | None:
-    with contextlib.suppress(Exception):  # As above.
-        return _open_whole(file)
-    return None
+def _files_of(path: pathlib.Path) -> tuple[list[pathlib.Path], str, str]:
+    """Return a bag's files, how they are compressed, and what is wrong with its metadata."""
+    if not is_folder(path):
+        return [path], '', ''
+    if not os.path.lexists(path / NAME):
+        return _ros2_files_in(path), '', f'it has no {NAME}'
+    try:
+        metadata = read_metadata(path)
+    except UnusableMetadata as error:
+        return _ros2_files_in(path), '', printable(error, 300)
+    return [path / name for name in metadata.files], metadata.compression, ''
 
 
-def _open_whole(path: pathlib.Path) -> Storage:
-    if path.is_dir() or path.suffix in ('.mcap', '.db3'):
-        return _Ros2Storage(path)
-    return _Ros1Storage(path)
-
-
-def _salvage(file: pathlib.Path) -> Storage:
-    if file.suffix == '.mcap':
-        return _Scanned(file, salvage.scan_mcap)
-    if file.suffix == '.db3':
-        return _Scanned(file, salvage.scan_sqlite)
-    if file.suffix in ('.bag', '.active'):
-        return _Ros1Scanned(file)
-    raise UnreadableRecording(f'files ending in {file.suffix!r} are not known')
-
-
-def _files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+def _ros2_files_in(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return a bag's files in the order in which they were written."""
 
     def number(file: pathlib.Path) -> tuple[int, str]:
         found = NUMBER.search(file.name)
         return (int(found[1]) if found else 0, file.name)
 
-    files = [file for file in folder.iterdir() if file.suffix in ('.mcap', '.db3')]
+    files = [file for file in files_in(folder) if file.suffix in ROS2_SUFFIXES]
+    if len(files) > MAX_FILES:
+        raise UnusableFile(f'{shown(folder)} has {len(files)} files; at most {MAX_FILES} are read')
     return sorted(files, key=number)
 
 
-def _counts(connections: Sequence[Connection], topics: dict[int, Topic]) -> Counter[Topic]:
-    """Return how many messages each topic has on all its connections."""
-    counts: Counter[Topic] = Counter()
-    for connection in connections:
-        counts[topics[connection.id]] += connection.msgcount
-    return counts
+def _opened(file: pathlib.Path, progress: Progress, stack: contextlib.ExitStack) -> Storage:
+    """Open a file by its suffix, decompressed if need be."""
+    name = printable(file.name)
+    if file.suffix == PACKED_SUFFIX:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        with progress(f'decompressing {name}', None, 'B') as advance:
+            file = _decompressed(file, folder, advance)
+    if file.suffix == '.db3':
+        with progress(f'counting the messages of {name}', None, ' messages') as advance:
+            return SqliteFile(file, advance)
+    if file.suffix not in BAG_SUFFIXES:
+        raise DamagedFile(f'files ending in {printable(file.suffix)!r} are not known')
+    reader = McapFile if file.suffix == '.mcap' else Ros1File
+    size = os.stat(file).st_size
+    with progress(f'scanning {name}', size, 'B') as advance:
+        return reader(file, advance)
 
 
-class _Ros2Storage:
-    """A ROS 2 bag, or one of its files, that is whole."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self._reader = rosbag2.Reader(path)
-        self._reader.open()
-        self._topics = {
-            connection.id: Topic(
-                connection.topic,
-                connection.msgtype,
-                connection.msgdef.data,
-                connection.digest,
-                tuple(getattr(connection.ext, 'offered_qos_profiles', ())),
-            )
-            for connection in self._reader.connections
-        }
-        self.counts = _counts(self._reader.connections, self._topics)
-
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
-        """Return the messages of topics; see `Storage`."""
-        wanted = [c for c in self._reader.connections if self._topics[c.id] in topics]
-        for connection, time_ns, data in self._reader.messages(wanted):
-            yield Recorded(self._topics[connection.id], time_ns, data)
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._reader.close()
+def _decompressed(file: pathlib.Path, folder: pathlib.Path, advance: Advance) -> pathlib.Path:
+    target = folder / file.stem
+    with open_input(file) as source, target.open('wb') as unpacked_file:
+        size = os.fstat(source.fileno()).st_size
+        room = shutil.disk_usage(folder).free - FREE_BYTES
+        limit = min(FILE_BYTES_OF_ANY_RATIO + MAX_RATIO * size, room)
+        try:
+            copy_unpacked(source, unpacked_file, limit, advance)
+        except OSError as error:
+            raise DamagedFile(f'it cannot be decompressed: {reason(error)}') from error
+    return target
 
 
-class _Ros1Storage:
-    """A ROS 1 bag that is whole."""
+def _merged_topics(path: pathlib.Path, storages: Sequence[Storage]) -> dict[Topic, Topic]:
+    """
+    Return for each topic of each file the topic of the whole bag.
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self._reader = rosbag1.Reader(path)
-        self._reader.open()
-        self._convert = _FromRos1()
-        self._topics = {
-            connection.id: self._convert.topic(
-                connection.topic, connection.msgtype, connection.msgdef.data
-            )
-            for connection in self._reader.connections
-        }
-        self.counts = _counts(self._reader.connections, self._topics)
-
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
-        """Return the messages of topics; see `Storage`."""
-        wanted = [c for c in self._reader.connections if self._topics[c.id] in topics]
-        for connection, time_ns, data in self._reader.messages(wanted):
-            topic = self._topics[connection.id]
-            yield Recorded(topic, time_ns, self._convert.data(topic, data))
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._reader.close()
-
-
-class _Scanned:
-    """A file of a ROS 2 bag that is read from its start, as its index is lost."""
-
-    def __init__(
-        self,
-        file: pathlib.Path,
-        scan: Callable[[pathlib.Path], Iterator[tuple[Topic, int, bytes]]],
-    ) -> None:
-        self._file = file
-        self._scan = scan
-        self.counts = Counter(topic for topic, _, _ in scan(file))
-
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
-        """Return the messages of topics; see `Storage`."""
-        for topic, time_ns, data in self._scan(self._file):
-            if topic in topics:
-                yield Recorded(topic, time_ns, data)
-
-    def close(self) -> None:
-        """Have nothing to let go of."""
-
-
-class _Ros1Scanned(_Scanned):
-    """A ROS 1 bag that is read from its start, as its index is lost."""
-
-    def __init__(self, file: pathlib.Path) -> None:
-        convert = _FromRos1()
-
-        def scan(file: pathlib.Path) -> Iterator[tuple[Topic, int, bytes]]:
-            for topic, time_ns, data in salvage.scan_ros1(file):
-                converted = convert.topic(topic.name, topic.msgtype, topic.definition)
-                yield converted, time_ns, bytes(convert.data(converted, data))
-
-        super().__init__(file, scan)
-
-
-class _FromRos1:
-    """Turns ROS 1's serialised messages into ROS 2's."""
-
-    def __init__(self) -> None:
-        self._source = get_typestore(Stores.EMPTY)
-        self._target = get_typestore(Stores.ROS2_JAZZY)
-        self._converters: dict[str, Callable[[Any], Any]] = {}
-        self._topics: dict[tuple[str, str], Topic] = {}
-        self._cache: dict[str, object] = {}
-
-    def topic(self, name: str, msgtype: str, definition: str) -> Topic:
-        """Return a topic with its definition as ROS 2 has it."""
-        if (name, msgtype) not in self._topics:
-            self._topics[name, msgtype] = self._take_in(name, msgtype, definition)
-        return self._topics[name, msgtype]
-
-    def data(self, topic: Topic, data: bytes | memoryview) -> bytes | memoryview:
-        """Return a message's data as ROS 2 has it."""
-        converted: memoryview = self._converters[topic.msgtype](data)
-        return converted
-
-    def _take_in(self, name: str, msgtype: str, definition: str) -> Topic:
-        types = get_types_from_msg(definition, msgtype)
-        self._source.register({k: v for k, v in types.items() if k not in self._source.fielddefs})
-        renamed = STATIC_MSGTYPE_RENAMES.get(msgtype, msgtype)
-        new = {k: v for k, v in types.items() if k not in self._target.fielddefs}
-        new.pop('std_msgs/msg/Header', None)
-        self._target.register(new)
-        # It says on the standard output what it does.
-        with contextlib.redirect_stdout(io.StringIO()):
-            self._converters[renamed] = generate_message_converter(
-                self._source,
-                self._target,
-                msgtype,
-                renamed,
-                self._cache,
-                src_is2=False,
-                dst_is2=True,
-            )
-        text, _ = self._target.generate_msgdef(renamed, ros_version=2)
-        return Topic(name, renamed, text, self._target.hash_rihs01(renamed))
+    Files, and publishers within a file, may differ in profiles and definitions; the first
+    definition that is not too long to be parsed counts.
+    """
+    definitions = DefinitionBudget()
+    by_name: dict[tuple[str, str], list[Topic]] = {}
+    for storage in storages:
+        for topic in storage.counts:
+            by_name.setdefault((topic.name, topic.msgtype), []).append(topic)
+    if len(by_name) > MAX_TOPICS:
+        raise UnreadableRecording(
+            f'{shown(path)} has {len(by_name)} topics; at most {MAX_TOPICS} are read'
+        )
+    merged = {}
+    for same in by_name.values():
+        texts = [topic.definition for topic in same if topic.definition]
+        accepted = next((text for text in texts if definitions.accepts(text)), '')
+        profiles = dict.fromkeys(profile for topic in same for profile in topic.qos)
+        whole = same[0]._replace(definition=accepted, qos=tuple(profiles))
+        merged.update(dict.fromkeys(same, whole))
+    return merged

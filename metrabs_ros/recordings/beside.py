@@ -2,15 +2,78 @@
 
 from __future__ import annotations
 
-import queue
+import collections
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
 
-_END = object()
-PATIENCE_S = 0.1
+LIMIT_BYTES = 256 * 2**20
+
+
+def no_bytes(item: object) -> int:
+    """Return the size of items whose size does not matter."""
+    return 0
+
+
+class _Line(Generic[Item]):
+    """
+    Items on their way from one thread to another, limited in number and size.
+
+    Parameters
+    ----------
+    depth
+        How many items wait at most.
+    limit_bytes
+        How large those that wait are at most; a single item may be larger.
+    """
+
+    def __init__(self, depth: int, limit_bytes: int) -> None:
+        self._depth, self._limit_bytes = depth, limit_bytes
+        self._waiting: collections.deque[tuple[Item, int]] = collections.deque()
+        self._bytes = 0
+        self._is_ended = self._is_given_up = False
+        self._changed = threading.Condition()
+
+    def put(self, item: Item, size_bytes: int) -> bool:
+        """Wait for room and append an item; False if nobody takes items any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_given_up or self._has_room(size_bytes))
+            if self._is_given_up:
+                return False
+            self._waiting.append((item, size_bytes))
+            self._bytes += size_bytes
+            self._changed.notify_all()
+            return True
+
+    def end(self) -> None:
+        """Tell the other thread that no more items come."""
+        with self._changed:
+            self._is_ended = True
+            self._changed.notify_all()
+
+    def give_up(self) -> None:
+        """Tell the other thread that no more items are taken."""
+        with self._changed:
+            self._is_given_up = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Item]:
+        """Wait for items and return them until the end."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._is_ended)
+                if not self._waiting:
+                    return
+                item, size_bytes = self._waiting.popleft()
+                self._bytes -= size_bytes
+                self._changed.notify_all()
+            yield item
+
+    def _has_room(self, size_bytes: int) -> bool:
+        is_short = len(self._waiting) < self._depth
+        return not self._waiting or (is_short and self._bytes + size_bytes <= self._limit_bytes)
 
 
 class ReadAhead(Generic[Item]):
@@ -25,12 +88,22 @@ class ReadAhead(Generic[Item]):
         What to iterate over.
     depth
         How many items at most wait to be taken.
+    size_of
+        Returns how many bytes of memory an item takes.
+    limit_bytes
+        How many bytes the waiting items take at most.
     """
 
-    def __init__(self, items: Iterable[Item], depth: int) -> None:
+    def __init__(
+        self,
+        items: Iterable[Item],
+        depth: int,
+        size_of: Callable[[Item], int] = no_bytes,
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
         self._items = items
-        self._waiting: queue.Queue[Any] = queue.Queue(depth)
-        self._is_wanted = True
+        self._size_of = size_of
+        self._line: _Line[Item] = _Line(depth, limit_bytes)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
 
@@ -38,31 +111,21 @@ class ReadAhead(Generic[Item]):
         """Return the items, once."""
         self._thread.start()
         try:
-            while (item := self._waiting.get()) is not _END:
-                yield item
+            yield from self._line
             if self._error is not None:
                 raise self._error
         finally:
-            self._is_wanted = False
+            self._line.give_up()
             self._thread.join()
 
     def _read(self) -> None:
         try:
             for item in self._items:
-                if not self._put(item):
+                if not self._line.put(item, self._size_of(item)):
                     return
         except BaseException as error:
             self._error = error
-        self._put(_END)
-
-    def _put(self, item: Any) -> bool:
-        while self._is_wanted:
-            try:
-                self._waiting.put(item, timeout=PATIENCE_S)
-            except queue.Full:
-                continue
-            return True
-        return False
+        self._line.end()
 
 
 class WriteBehind:
@@ -75,24 +138,25 @@ class WriteBehind:
     ----------
     depth
         How many things at most wait to be done.
+    limit_bytes
+        How many bytes the things that wait take at most.
     """
 
-    def __init__(self, depth: int) -> None:
-        self._waiting: queue.Queue[Any] = queue.Queue(depth)
+    def __init__(self, depth: int, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._line: _Line[Callable[[], None]] = _Line(depth, limit_bytes)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def put(self, do: Callable[[], None]) -> None:
-        """Have something done, after all that was put before."""
+    def put(self, do: Callable[[], None], size_bytes: int = 0) -> None:
+        """Have something done, which takes so much memory, after all that was put before."""
         self._raise()
-        self._waiting.put(do)
+        self._line.put(do, size_bytes)
 
     def finish(self) -> None:
         """Wait until everything is done."""
-        if self._thread.is_alive():
-            self._waiting.put(_END)
-            self._thread.join()
+        self._line.end()
+        self._thread.join()
         self._raise()
 
     def _raise(self) -> None:
@@ -102,7 +166,7 @@ class WriteBehind:
 
     def _work(self) -> None:
         failed = False
-        while (do := self._waiting.get()) is not _END:
+        for do in self._line:
             if failed:
                 continue
             try:

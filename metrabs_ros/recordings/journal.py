@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import stat
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import People, in_view
 from metrabs_ros.skeleton import Skeleton
 
 HEAD = struct.Struct('<qqqI')
-"""Of a frame: its camera, its stamp, how many people, and a checksum of what follows."""
-UNUSABLE = -1
-"""Instead of the number of people: that a frame could not be worked on."""
+"""Of a frame: its camera, its stamp, how many bytes follow, and their checksum."""
+FLOAT_BYTES = 8
+MAX_ENTRY_BYTES = 256 * 2**20
 
 
 class Key(NamedTuple):
@@ -28,11 +31,27 @@ class Key(NamedTuple):
     stamp_ns: int
 
 
+class Entry(NamedTuple):
+    """
+    What was found in a frame.
+
+    Parameters
+    ----------
+    people
+        The people, by `to_numbers`.
+    memory
+        What the finder needs besides to go on with the next frame, by `PeopleFinder.memory`.
+    """
+
+    people: FloatArray
+    memory: FloatArray
+
+
 class Journal:
     """
     The people found in one frame after the other, in a file that only grows.
 
-    What a killed run left half-written is cut off.
+    An entry that a killed run left incomplete is cut off.
 
     Parameters
     ----------
@@ -44,41 +63,69 @@ class Journal:
 
     def __init__(self, file: pathlib.Path, identity: Mapping[str, object]) -> None:
         first_line = (json.dumps(identity, sort_keys=True) + '\n').encode()
-        self._file: BinaryIO = open(file, 'a+b')  # noqa: SIM115, closed by close()
-        self._file.seek(0)
-        self._is_replaying = self._file.readline() == first_line
+        # Not through a link: what it leads to would be overwritten.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(file, flags, 0o644)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ValueError(f'{printable(file, 300)} is no file; move it away')
+        self._file: BinaryIO = os.fdopen(descriptor, 'r+b')
+        self._is_replaying = self._file.readline(len(first_line)) == first_line
         if not self._is_replaying:
+            self._file.seek(0)
             self._file.truncate(0)
             self._file.write(first_line)
         self.replayed = 0
         """How many frames were found in it."""
 
-    def take(self, key: Key) -> FloatArray | None:
+    def take(self, key: Key) -> Entry | None:
         """Return what is known of a frame, or None; frames must be asked for in their order."""
         if not self._is_replaying:
             return None
         start = self._file.tell()
-        head = self._file.read(HEAD.size)
-        if len(head) == HEAD.size:
-            camera, stamp_ns, size, checksum = HEAD.unpack(head)
-            data = self._file.read(max(size, 0))
-            if (camera, stamp_ns) == key and zlib.crc32(data) == checksum:
-                self.replayed += 1
-                return np.frombuffer(data)
-        self._file.truncate(start)
-        self._file.seek(start)
-        self._is_replaying = False
-        return None
+        entry = self._read(key)
+        if entry is None:
+            self._file.seek(start)
+            self._file.truncate(start)
+            self._is_replaying = False
+        else:
+            self.replayed += 1
+        return entry
 
-    def put(self, key: Key, found: FloatArray) -> None:
-        """Note what was found in the next frame."""
-        data = np.ascontiguousarray(found, np.float64).tobytes()
-        self._file.write(HEAD.pack(*key, len(data), zlib.crc32(data)) + data)
+    def put(self, entries: Sequence[tuple[Key, Entry]]) -> None:
+        """
+        Note what was found in the next frames.
+
+        Frames that went through the network together are to be put together: a part of them
+        would later go through it alone, with results that differ in the last digits.
+        """
+        data = b''.join(_packed(key, entry) for key, entry in entries)
+        self._file.write(data)
         self._file.flush()
 
+    def _read(self, key: Key) -> Entry | None:
+        head = self._file.read(HEAD.size)
+        if len(head) < HEAD.size:
+            return None
+        camera, stamp_ns, size, checksum = HEAD.unpack(head)
+        if (camera, stamp_ns) != key or not FLOAT_BYTES <= size <= MAX_ENTRY_BYTES:
+            return None
+        data = self._file.read(size)
+        if len(data) != size or zlib.crc32(data) != checksum:
+            return None
+        numbers = np.frombuffer(data)
+        count = int(numbers[0])
+        return Entry(numbers[1 + count :], numbers[1 : 1 + count])
+
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
+
+
+def _packed(key: Key, entry: Entry) -> bytes:
+    memory = np.asarray(entry.memory, np.float64)
+    data = np.concatenate([[len(memory)], memory, entry.people]).astype(np.float64).tobytes()
+    return HEAD.pack(*key, len(data), zlib.crc32(data)) + data
 
 
 def to_numbers(people: People) -> FloatArray:
@@ -99,7 +146,13 @@ def from_numbers(numbers: FloatArray, skeleton: Skeleton, image_shape: tuple[int
     boxes_px, confidence, rest = rows[:, :4], rows[:, 4], rows[:, 5:]
     ends = np.cumsum([3 * joints, 2 * joints, joints])
     poses3d, poses2d, joint_confidence, joint_std_mm = np.split(rest, ends, axis=1)
-    poses3d_mm, poses2d_px = poses3d.reshape(-1, joints, 3), poses2d.reshape(-1, joints, 2)
+    # In arrays of their own, in which sums add up as in those that were written.
+    boxes_px, confidence, joint_confidence, joint_std_mm = (
+        np.ascontiguousarray(array)
+        for array in (boxes_px, confidence, joint_confidence, joint_std_mm)
+    )
+    poses3d_mm = np.ascontiguousarray(poses3d).reshape(-1, joints, 3)
+    poses2d_px = np.ascontiguousarray(poses2d).reshape(-1, joints, 2)
     return People(
         skeleton=skeleton,
         boxes_px=boxes_px,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ TRANSFORMS, CAMERA_INFO = 'tf2_msgs/msg/TFMessage', 'sensor_msgs/msg/CameraInfo'
 IDL_SEPARATOR = f'{"=" * 80}\n'
 IDL_START = f'{IDL_SEPARATOR}IDL: '
 """What the text of a definition begins with that is not in the language of .msg files."""
+# What is not closed extends to the end: looking for it again and again would take long.
+_IDL_TEXT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
+_IDL_ANNOTATION = re.compile(r'@\w+\s*\([^()]*\)')
 IMAGE, COMPRESSED_IMAGE = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 
 
@@ -108,6 +112,8 @@ def types_of(topic: Topic) -> Typesdict | None:
     try:
         if not topic.definition.startswith(IDL_START):
             types = get_types_from_msg(topic.definition, topic.msgtype)
+        elif _has_expressions(topic.definition):
+            return None
         else:
             parts = topic.definition.split(IDL_SEPARATOR)[1:]
             types = {}
@@ -119,3 +125,14 @@ def types_of(topic: Topic) -> Typesdict | None:
     except Exception:  # Whatever a text that is no definition makes the parser stumble over.
         return None
     return types if topic.definition else None
+
+
+def _has_expressions(definition: str) -> bool:
+    """
+    Tell whether a definition in IDL has expressions in parentheses or shifts.
+
+    ROS writes none, and the parser takes exponentially long for each pair of parentheses, and as
+    much memory as a shift asks for.
+    """
+    code = _IDL_ANNOTATION.sub('', _IDL_TEXT.sub('', definition))
+    return '(' in code or '<<' in code

@@ -9,14 +9,16 @@ import cv2
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.estimator import View
 from metrabs_ros.messages.cameras import to_camera
+from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.recordings.calibration import Calibration
+from metrabs_ros.recordings.input_files import shown
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     maker,
     typestore,
 )
-from metrabs_ros.recordings.pictures import Source
+from metrabs_ros.recordings.pictures import Source, UnusablePicture
 from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import header_at
@@ -50,24 +52,29 @@ class PictureRecording:
         self._source = source
         self._calibration = calibration
         self._fov_degrees = fov_degrees
-        self.cameras = [RecordedCamera(NAMESPACE, '', str(source.path), source.expected_frames)]
+        self.cameras = [RecordedCamera(NAMESPACE, '', shown(source.path), source.expected_frames)]
         self.kept: Sequence[Topic] = [IMAGES, INFOS] if keep else []
 
     def __iter__(self) -> Iterator[Frame | Recorded]:
         """Return frames and messages; see `Recording`."""
-        for i, image in enumerate(self._source):
+        for i, image in enumerate(self._source.pictures()):
             time_ns = round(i * 1e9 / self._source.rate_hz)
+            if isinstance(image, UnusablePicture):
+                yield Frame(0, time_ns, time_ns, FRAME_ID, UnusableInput('picture', str(image)))
+                continue
             if self.kept:
                 yield from self._messages(image, time_ns)
             yield Frame(0, time_ns, time_ns, FRAME_ID, image)
 
     def view(self, frame: Frame) -> View:
         """Return the image of a frame and its camera; see `Recording`."""
+        if isinstance(frame.content, UnusableInput):
+            raise frame.content
         image = frame.content[..., ::-1]
         return View(image, to_camera(self._calibration_for(image.shape), image.shape))
 
     def close(self) -> None:
-        """Have nothing to let go of."""
+        """Do nothing: the pictures are closed where they end."""
 
     def _messages(self, image: ImageArray, time_ns: int) -> Iterator[Recorded]:
         """Return what a camera would have published of an image, BGR."""

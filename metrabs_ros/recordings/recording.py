@@ -89,3 +89,11 @@ class Recording(Protocol):
     def close(self) -> None:
         """Let go of the files."""
         ...
+
+
+def size_of(item: Frame | Recorded) -> int:
+    """Return about how many bytes of memory a frame or a message takes."""
+    if isinstance(item, Recorded):
+        return len(item.data)
+    content = item.content
+    return int(getattr(content, 'nbytes', 0) or len(getattr(content, 'data', ())))

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import csv
+import os
 import pathlib
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import to_metres
 from metrabs_ros.people import People
+from metrabs_ros.recordings.input_files import read_start, shown
+from metrabs_ros.recordings.output_files import (
+    UnfinishedFolder,
+    UnusableOutput,
+    absolute,
+    check_file_output,
+    check_stream,
+    is_stream,
+    move_file,
+    writing,
+)
 from metrabs_ros.recordings.stamps import NANOSECONDS
 
 ROWS_IN_MEMORY = 10_000
+CAMERA_CHARS = 300
 COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
 
 
@@ -24,6 +39,96 @@ class JointTable(Protocol):
     def close(self) -> None:
         """Finish the table."""
         ...
+
+
+class TableFile(NamedTuple):
+    """
+    Where a table is written.
+
+    Parameters
+    ----------
+    kind
+        csv or parquet.
+    file
+        The file.
+    is_in_results
+        Whether it is one of the files of the results.
+    """
+
+    kind: str
+    file: pathlib.Path
+    is_in_results: bool
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        target: str,
+        output: pathlib.Path,
+        inputs: Sequence[pathlib.Path],
+        overwrite: bool,
+    ) -> TableFile:
+        """
+        Return where a table is to be written.
+
+        Parameters
+        ----------
+        kind
+            csv or parquet.
+        target
+            What the user named; empty for a file of the results.
+        output
+            The folder of the results.
+        inputs
+            Files and folders that are read.
+        overwrite
+            Whether an earlier table is replaced.
+
+        Raises
+        ------
+        UnusableOutput
+            If the file cannot be written, or is something else than a table.
+        FileExistsError
+            If there is a table already, and it is not to be replaced.
+        """
+        usual = output / f'joints.{kind}'
+        if not target or absolute(pathlib.Path(target)) == usual:
+            return cls(kind, usual, True)
+        table = cls(kind, pathlib.Path(target), False)
+        if is_stream(table.file):
+            with writing(table.file):
+                check_stream(table.file)
+            return table
+        check_file_output(table.file, output, inputs)
+        if os.path.lexists(table.file):
+            start = f'{",".join(COLUMNS)}'.encode() if kind == 'csv' else b'PAR1'
+            if read_start(table.file, len(start)) != start:
+                raise UnusableOutput(
+                    f'{shown(table.file)} is no table of joints and is not replaced; give '
+                    f'--{kind} another name'
+                )
+            if not overwrite:
+                raise FileExistsError(
+                    f'{shown(table.file)} is there already; --overwrite replaces it'
+                )
+        return table
+
+    def open(self, folder: UnfinishedFolder, with_camera: bool) -> JointTable:
+        """Begin the table, where it is not yet in the way of anything."""
+        kind = CsvTable if self.kind == 'csv' else ParquetTable
+        return kind(self._place(folder), with_camera)
+
+    def publish(self, folder: UnfinishedFolder) -> None:
+        """Put the complete table where it belongs."""
+        place = self._place(folder)
+        if place.parent == folder.tables:
+            with writing(self.file):
+                move_file(place, absolute(self.file))
+
+    def _place(self, folder: UnfinishedFolder) -> pathlib.Path:
+        if self.is_in_results:
+            return folder.results / self.file.name
+        return self.file if is_stream(self.file) else folder.tables / f'joints.{self.kind}'
 
 
 class CsvTable:
@@ -48,7 +153,7 @@ class CsvTable:
         """Write the rows of a frame; see `JointTable`."""
         sec, nanosec = divmod(stamp_ns, NANOSECONDS)
         stamp = f'{sec}.{nanosec:09d}'
-        last = (camera,) if self._with_camera else ()
+        last = (printable(camera, CAMERA_CHARS),) if self._with_camera else ()
         names = people.skeleton.joint_names
         for person_id, places, deviations in _rows_of(people):
             self._writer.writerows(
@@ -104,7 +209,7 @@ class ParquetTable:
                 'y': [place[1] for place in places],
                 'z': [place[2] for place in places],
                 'deviation': deviations,
-                'camera': [camera] * len(names),
+                'camera': [printable(camera, CAMERA_CHARS)] * len(names),
             }
             for name, column in self._columns.items():
                 column.extend(values[name])

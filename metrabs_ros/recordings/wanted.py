@@ -7,6 +7,13 @@ import pathlib
 
 import metrabs_ros
 from metrabs_ros.estimator import PoseEstimator
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.recordings.input_files import shown
+
+MAX_CAUSES, MAX_REMARKS = 20, 50
+OTHER_CAUSES = 'other causes'
+REMARK_CHARS = 1500
+CAUSE_CHARS, EXAMPLE_CHARS = 80, 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,16 +120,35 @@ class Summary:
     total_s: float = 0.0
 
     def leave_out(self, cause: str, why: str) -> None:
-        """Count a frame that could not be worked on."""
-        count, example = self.unusable.get(cause, (0, why))
+        """Count a frame that could not be worked on; both texts may come from anywhere."""
+        cause = printable(cause, CAUSE_CHARS)
+        if cause not in self.unusable and len(self.unusable) >= MAX_CAUSES:
+            cause = OTHER_CAUSES
+        count, example = self.unusable.get(cause, (0, printable(why, EXAMPLE_CHARS)))
         self.unusable[cause] = count + 1, example
+
+    def remark(self, sentence: str) -> str:
+        """
+        Take note of a sentence about what was not as it should be.
+
+        Returns
+        -------
+        What is to be said: nothing if it is known already, or there are too many.
+        """
+        sentence = printable(sentence, REMARK_CHARS)
+        if sentence in self.remarks or len(self.remarks) > MAX_REMARKS:
+            return ''
+        if len(self.remarks) == MAX_REMARKS:
+            sentence = 'there were more remarks, which are left out'
+        self.remarks.append(sentence)
+        return sentence
 
     def lines(self) -> list[str]:
         """Say in a few sentences what came of it."""
         said = [
-            f'{self.source}: {self.worked_on} of {self.frames} frames, '
+            f'{shown(self.source)}: {self.worked_on} of {self.frames} frames, '
             f'{self.sightings / max(self.worked_on, 1):.1f} people a frame, {self.people} in all, '
-            f'{self.total_s:.0f} s; results in {self.output}'
+            f'{self.total_s:.0f} s; results in {shown(self.output)}'
         ]
         if self.resumed:
             said.append(f'{self.resumed} frames had been worked on before the interruption')

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.people import People
@@ -61,6 +62,16 @@ class BoxFinder:
 
     def recognise(self, ids: NDArray[np.int64]) -> None:
         """Take no note of who was found; see `PeopleFinder`."""
+
+    def memory(self) -> FloatArray:
+        """Return nothing: the state follows from the stamps alone; see `PeopleFinder`."""
+        return np.zeros(0)
+
+    def recall(
+        self, shot: Shot, expected: People | None, found: People, memory: FloatArray
+    ) -> None:
+        """Update when the detector ran last; see `PeopleFinder`."""
+        self.boxes(shot, expected)
 
     def boxes(self, shot: Shot, expected: People | None) -> Boxes | None:
         """Return where to look in the next image; None if the detector is to say so."""
@@ -126,11 +137,23 @@ def people_by_boxes(
 
 
 def as_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) -> People:
-    """Return the people that poses are of, by the mean and the scatter of their augmentations."""
+    """
+    Return the people of poses, averaged over their augmentations.
+
+    The joint confidences are those of the network, or the person's score where the network does
+    not estimate them.  The standard deviations are the scatter of the augmentations, or follow
+    from the joint confidences where there is only one augmentation.
+    """
     poses3d_mm, poses2d_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
-    several = poses.poses3d_mm.shape[1] > 1
-    scatter_mm = np.sqrt(poses.poses3d_mm.var(axis=1).sum(axis=-1))
     people = People.as_found(
         skeleton, poses.boxes_px, poses.scores, poses3d_mm, poses2d_px, image_shape
     )
-    return dataclasses.replace(people, joint_std_mm=scatter_mm) if several else people
+    if poses.joint_confidence is not None:
+        # The empty array makes People derive the deviations from the new confidences.
+        people = dataclasses.replace(
+            people, joint_confidence=poses.joint_confidence, joint_std_mm=np.zeros(0)
+        )
+    if poses.poses3d_mm.shape[1] == 1:
+        return people
+    scatter_mm = np.sqrt(poses.poses3d_mm.var(axis=1).sum(axis=-1))
+    return dataclasses.replace(people, joint_std_mm=scatter_mm)

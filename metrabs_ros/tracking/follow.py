@@ -82,6 +82,7 @@ class PeopleFollower:
         """Search everywhere in the next image."""
         self._known: dict[int, Known] = {}
         self._found: Sighting | None = None
+        self._followed_count = 0
         self._guesses_due, self._guesses_made = Allowance(), 0
         self._stamp_s = -np.inf
         self._image_shape: tuple[int, ...] = ()
@@ -89,11 +90,7 @@ class PeopleFollower:
     def __call__(self, shot: Shot, expected: People | None) -> People:
         """Find the people in the next image; see `PeopleFinder`."""
         image = shot.view.image
-        if image.shape != self._image_shape:
-            self.forget()
-            self._image_shape = image.shape
-            expected = None
-            self._tiles = TileSearch(image.shape)
+        expected = self._unless_resized(image, expected)
         ids, circles = self._expected_circles(expected)
         turns = self._turns_until(shot.stamp_s)
         # The two networks run side by side.
@@ -104,6 +101,7 @@ class PeopleFollower:
             self.options,
         )
         followed = self._follow(shot.view, ids, circles)
+        self._followed_count = len(followed.people)
         candidates = Detections.concatenate([detections.result(), self._beside(followed, turns)])
         found = self._meet(shot.view, candidates, followed)
         together = Sighting.concatenate([followed, found])
@@ -130,6 +128,36 @@ class PeopleFollower:
                 self._known[who] = Known(
                     circles.centre_px[i], circles.rim_px[i], places_px[i], float(depths_mm[i]), 0
                 )
+
+    def memory(self) -> FloatArray:
+        """Return how many people were followed, and the circles of those found, [1 + 4 N]."""
+        assert self._found is not None, 'there is no image yet'
+        circles = self._found.circles
+        numbers = np.concatenate([circles.centre_px, circles.rim_px], axis=1)
+        return np.concatenate([[self._followed_count], numbers.reshape(-1)])
+
+    def recall(
+        self, shot: Shot, expected: People | None, found: People, memory: FloatArray
+    ) -> None:
+        """Update the search and the known people; see `PeopleFinder`."""
+        image = shot.view.image
+        expected = self._unless_resized(image, expected)
+        self._expected_circles(expected)
+        turns = self._turns_until(shot.stamp_s)
+        self._tiles_to_search(image, expected, turns)
+        self._followed_count = int(memory[0])
+        self._guess(self._followed_count, turns)
+        numbers = memory[1:].reshape(-1, 4)
+        self._found = Sighting(found, Circles(numbers[:, :2], numbers[:, 2:]))
+
+    def _unless_resized(self, image: ImageArray, expected: People | None) -> People | None:
+        """Return the expected people; start anew and return None at an image of another size."""
+        if image.shape == self._image_shape:
+            return expected
+        self.forget()
+        self._image_shape = image.shape
+        self._tiles = TileSearch(image.shape)
+        return None
 
     def _expected_circles(self, expected: People | None) -> tuple[NDArray[np.int64], Circles]:
         """Return whom to look at, and where."""
@@ -189,13 +217,18 @@ class PeopleFollower:
     def _beside(self, followed: Sighting, turns: float) -> Detections:
         """Guess that somebody is beside one of the followed, each time beside another one."""
         count = len(followed.people)
-        guesses = min(self._guesses_due.take(GUESSES_PER_TURN * turns), count)
-        self._guesses_made += guesses
+        guesses = self._guess(count, turns)
         # To one side of everybody, then to the other.
         past, who = divmod(self._guesses_made, max(count, 1))
         return guess_neighbours(
             followed.circles.select(np.array([who] * guesses, int)), (-1) ** past
         )
+
+    def _guess(self, count: int, turns: float) -> int:
+        """Return how many guesses are due beside so many followed people, and count them."""
+        guesses = min(self._guesses_due.take(GUESSES_PER_TURN * turns), count)
+        self._guesses_made += guesses
+        return guesses
 
     def _tiles_to_search(
         self, image: ImageArray, expected: People | None, turns: float

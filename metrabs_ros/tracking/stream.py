@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import ImageArray
+from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import Options, PoseEstimator, View
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator
@@ -49,6 +49,30 @@ class PeopleFinder(Protocol):
 
     def recognise(self, ids: NDArray[np.int64]) -> None:
         """Take note of who those just found are, [N], an id or UNKNOWN_ID."""
+        ...
+
+    def memory(self) -> FloatArray:
+        """Return the numbers that `recall` needs besides the people just found, [M]."""
+        ...
+
+    def recall(
+        self, shot: Shot, expected: People | None, found: People, memory: FloatArray
+    ) -> None:
+        """
+        Update the state by a result of an interrupted run, without running the networks.
+
+        The finder then finds the same people in the following images as if it had not been
+        interrupted.
+
+        Parameters
+        ----------
+        shot, expected
+            As `__call__` took them.
+        found
+            What `__call__` returned.
+        memory
+            What `memory` returned after that.
+        """
         ...
 
     def forget(self) -> None:
