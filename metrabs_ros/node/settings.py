@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.messages.images import MAX_PIXELS
 
 LONGEST_REASON = 300
 """Characters of a value, or of the reason why it is not allowed, in an error message."""
@@ -28,8 +29,6 @@ TYPE_NAMES = {
 NAMESPACE = r'/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*'
 LONGEST_TOPIC = 'pose/image_annotated'
 """The longest of the topics below a camera's namespace."""
-
-from metrabs_ros.messages.images import MAX_PIXELS
 
 
 def setting(
