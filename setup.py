@@ -35,5 +35,5 @@ setup(
         'ray': ['ray'],
         'view': ['rerun-sdk>=0.39'],
     },
-    entry_points={'console_scripts': ['metrabs_ros = metrabs_ros.cli:main']},
+    entry_points={'console_scripts': ['metrabs_ros = metrabs_ros.__main__:main']},
 )

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-import os
+import importlib
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # The messages, generated at build time, and the hand-written modules share this package's name
 # but not always a folder.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-from metrabs_ros.camera import Camera
-from metrabs_ros.people import People
-from metrabs_ros.tracking.tracker import Tracker
-
 if TYPE_CHECKING:
+    import os
+
+    from metrabs_ros.camera import Camera
     from metrabs_ros.estimator import PoseEstimator
+    from metrabs_ros.people import People
+    from metrabs_ros.tracking.tracker import Tracker
 
 __all__ = ['Camera', 'People', 'Tracker', 'load_model']
 __version__ = '0.1.0'
+
+_MODULES = {
+    'Camera': 'metrabs_ros.camera',
+    'People': 'metrabs_ros.people',
+    'Tracker': 'metrabs_ros.tracking.tracker',
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at the first use: programs of this package must first be ready for signals, and
+    # importing NumPy takes long enough to be interrupted.
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load_model(

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from metrabs_ros import startup_signals
+
+if __name__ == '__main__':
+    # Before the imports below, which take long enough to be interrupted.
+    startup_signals.exit_on_signals(startup_signals.COMMAND_STATUSES)
+
 import argparse
 import dataclasses
 import importlib.util
@@ -28,8 +34,11 @@ INTERRUPTED = 130
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; return the exit status."""
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)
+    # No report with the bare format of a message when stdout was closed, as by `| head`.
+    logging.raiseExceptions = False
     chosen = _parser().parse_args(arguments)
     try:
+        startup_signals.restore_defaults()
         status: int = chosen.run(chosen)
     except COMPLAINTS as error:
         print(f'metrabs_ros: {error}', file=sys.stderr)

@@ -14,7 +14,7 @@ from metrabs_ros.skeleton import Convention, Skeleton
 
 UNKNOWN_ID = -1
 BEYOND_ALL_PLACES = 1e9
-"""Millimetres or pixels; not even the sum of a thousand such places overflows in a message."""
+"""Millimetres, millimetres per second or pixels; sums of a thousand such values fit a float32."""
 
 SURE_STD_MM = 30.0
 DOUBT_STD_MM = 270.0
@@ -196,13 +196,13 @@ class People:
         return dataclasses.replace(self, poses3d_mm=poses3d_mm)
 
     def finite(self) -> BoolArray:
-        """Tell who has only places that can be, [N]."""
+        """Return which people have only finite values, each below `BEYOND_ALL_PLACES`, [N]."""
         of_people = (
-            *(self.poses3d_mm, self.poses2d_px, self.boxes_px),
-            *(self.joint_std_mm, self.joint_confidence),
+            *(self.poses3d_mm, self.poses2d_px, self.boxes_px, self.velocities_mm_s),
+            *(self.joint_std_mm, self.joint_confidence, self.confidence, self.ages_s),
         )
         finite = np.ones(len(self), bool)
-        # As a rule all are, which is quicker to find out for all at once.
+        # Usually all of them, which is faster to find out for all people at once.
         if all(np.abs(values).max(initial=0) < BEYOND_ALL_PLACES for values in of_people):
             return finite
         for values in of_people:

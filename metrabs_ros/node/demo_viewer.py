@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from metrabs_ros import startup_signals
+
+if __name__ == '__main__':
+    # Before the imports below, which take seconds.
+    startup_signals.exit_on_signals(startup_signals.NODE_STATUSES)
+
 import argparse
 import pathlib
 import sys

@@ -21,9 +21,14 @@ from metrabs_ros.node.transform_filter import TransformFilter
 
 WORLD_UP = np.array([0.0, 0.0, 1.0])
 """Of all world frames, by REP 103."""
-MAX_TRANSLATION_M = 1e9
-LOOKUP_ERRORS = (TransformException, ValueError, TypeError, OverflowError)
-"""What the buffers of various distributions raise for odd names and stamps."""
+INVALID_TRANSFORM = 'transform'
+"""The cause that frames with such a transform are counted by."""
+MAX_TRANSLATION_M = 1e6
+"""Positions of people could not be told apart beyond that."""
+QUATERNION_TOLERANCE = 0.1
+"""How much the length of a rotation's quaternion may differ from 1."""
+LOOKUP_ERRORS = (TransformException, ValueError, TypeError, ArithmeticError)
+"""What the buffers of various distributions raise for odd names, stamps and values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +121,7 @@ class Frames:
         Raises
         ------
         UnusableInput
-            If TF has no such transform, or one with values that are out of range.
+            If TF has no such transform, or one that is not finite, too large or not a rotation.
         """
         try:
             found = self._buffer.lookup_transform(target, source, RclpyTime.from_msg(stamp))
@@ -128,18 +133,11 @@ class Frames:
                 'and with the right stamps?',
             ) from error
         turn, move = found.transform.rotation, found.transform.translation
-        with np.errstate(all='ignore'):
-            rotation = rotation_matrix(turn.x, turn.y, turn.z, turn.w)
-            translation_m = np.array([move.x, move.y, move.z])
-            is_in_range = np.all(np.abs(translation_m) <= MAX_TRANSLATION_M)
-        if not is_in_range or not np.isfinite(rotation).all():
-            raise UnusableInput(
-                'transform',
-                f"the transform from '{printable(source)}' to '{printable(target)}' has values "
-                f'that are not finite or out of range: translation {translation_m.tolist()} m, '
-                f'quaternion {[turn.x, turn.y, turn.z, turn.w]}',
-            )
-        return Motion(rotation, MM_PER_M * translation_m)
+        return to_motion(
+            np.array([move.x, move.y, move.z]),
+            np.array([turn.x, turn.y, turn.z, turn.w]),
+            f"from '{printable(source)}' to '{printable(target)}'",
+        )
 
     def _notify(self) -> None:
         for callback in list(self._callbacks):
@@ -176,6 +174,42 @@ class _FilteringListener(TransformListener):
         data.transforms = [t for t in data.transforms if self._filter.accepts_static(t)]
         super().static_callback(data)
         self._notify()
+
+
+def to_motion(translation_m: FloatArray, quaternion: FloatArray, which: str) -> Motion:
+    """
+    Return the motion of a transform.
+
+    Parameters
+    ----------
+    translation_m
+        [3].
+    quaternion
+        [4], x, y, z, w.
+    which
+        Names the transform in error messages.
+
+    Raises
+    ------
+    UnusableInput
+        If a value is not finite or too large, or the quaternion is not of length 1.
+    """
+    # Infinite and NaN values fail both comparisons.
+    if not np.abs(translation_m).max() <= MAX_TRANSLATION_M:
+        raise UnusableInput(
+            INVALID_TRANSFORM,
+            f'the transform {which} has the translation {translation_m.tolist()} m; at most '
+            f'{MAX_TRANSLATION_M:g} m are allowed',
+        )
+    with np.errstate(over='ignore'):
+        length = np.linalg.norm(quaternion)
+    if not abs(length - 1) <= QUATERNION_TOLERANCE:
+        raise UnusableInput(
+            INVALID_TRANSFORM,
+            f'the transform {which} has the rotation {quaternion.tolist()}, which is not a '
+            'quaternion of length 1',
+        )
+    return Motion(rotation_matrix(*quaternion.tolist()), MM_PER_M * translation_m)
 
 
 def rotation_matrix(x: float, y: float, z: float, w: float) -> FloatArray:

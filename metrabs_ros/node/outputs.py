@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import array
+import contextlib
+from typing import Any
 
 import numpy as np
-from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
@@ -18,6 +19,7 @@ from metrabs_ros.messages.people import to_message, to_metres
 from metrabs_ros.messages.transforms import frame_name, to_transforms
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.frames import Motion
+from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.people import People
@@ -38,29 +40,34 @@ class Outputs:
         The name of a camera, under which its topics are; empty if it is the only one.
     """
 
-    def __init__(self, node: Node, camera: str = '') -> None:
+    def __init__(self, node: ManagedNode, camera: str = '') -> None:
         self._node = node
+        self._write_markers = MarkerWriter(TYPES)
         # As from a node of its own in the camera's namespace.
         topics = f'{camera}/{node.get_name()}' if camera else '~'
-        self._skeletons = node.create_publisher(SkeletonArray, f'{topics}/skeletons', DEPTH)
-        self._markers = node.create_publisher(MarkerArray, f'{topics}/markers', DEPTH)
-        self._annotated = node.create_publisher(Image, f'{topics}/image_annotated', DEPTH)
-        self._transforms = TransformBroadcaster(node)
-        self._write_markers = MarkerWriter(TYPES)
+        with contextlib.ExitStack() as undo:
+
+            def offer(kind: type, name: str) -> Any:
+                publisher = node.create_lifecycle_publisher(kind, f'{topics}/{name}', DEPTH)
+                undo.callback(node.destroy_lifecycle_publisher, publisher)
+                return publisher
+
+            self._skeletons = offer(SkeletonArray, 'skeletons')
+            self._markers = offer(MarkerArray, 'markers')
+            self._annotated = offer(Image, 'image_annotated')
+            self._transforms = TransformBroadcaster(node)
+            undo.callback(node.destroy_publisher, self._transforms.pub_tf)
+            self._withdraw = undo.pop_all()
         # Two cameras on one robot have different namespaces, and all frames are in one tree.
         namespace = frame_name(f'{node.get_namespace()}/{camera}'.strip('/'))
         self._namespace_prefix = f'{namespace}_' if namespace else ''
 
     def close(self) -> None:
-        """Take the topics back."""
-        for publisher in (
-            *(self._skeletons, self._markers, self._annotated),
-            self._transforms.pub_tf,
-        ):
-            self._node.destroy_publisher(publisher)
+        """Destroy the publishers."""
+        self._withdraw.close()
 
     def clear_markers(self) -> None:
-        """Take all markers away."""
+        """Delete all markers."""
         self._markers.publish(self._write_markers.clear())
 
     def publish(

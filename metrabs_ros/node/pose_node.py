@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from metrabs_ros import startup_signals
+
+if __name__ == '__main__':
+    # Before the imports below, which take seconds.
+    startup_signals.exit_on_signals(startup_signals.NODE_STATUSES)
+
+import contextlib
 import dataclasses
+import functools
 import gc
-import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -14,8 +21,8 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -23,16 +30,18 @@ from std_srvs.srv import SetBool, Trigger
 import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import Options, PoseEstimator
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.messages.people import MM_PER_M
 from metrabs_ros.messages.unusable import UnusableInput
-from metrabs_ros.models.store import WeightsError
-from metrabs_ros.node import diagnostics, lifetime, settings
+from metrabs_ros.node import diagnostics, lifetime, logs, settings
+from metrabs_ros.node.callback_failures import LONGEST_REASON, GuardedExecutor, described
 from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look, age_s
 from metrabs_ros.node.drops import DEACTIVATED, DISABLED, FAILED, NEWER_FRAME
 from metrabs_ros.node.frames import Frames
-from metrabs_ros.node.logs import NodeLog
+from metrabs_ros.node.managed_node import ManagedNode, reported
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.worker import Worker
-from metrabs_ros.people import People
+from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.tracking.by_boxes import BoxFinder
 from metrabs_ros.tracking.stream import (
     PeopleFinder,
@@ -47,8 +56,7 @@ DIAGNOSTICS_DEPTH = 10
 PUBLISHING_S = 0.2
 """Longer than it takes to publish a frame's people."""
 WARM_UP_SHAPE = (240, 320, 3)
-IN_VAIN = (WeightsError, ValueError, ImportError, OSError)
-"""What loading a model may end with."""
+FAILURE, ERROR = TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR
 SWITCH_INTERVAL_S = 0.0005
 """
 How long the thread that receives may keep the one that works waiting for the interpreter.
@@ -57,7 +65,7 @@ That one asks for it a hundred times a frame, between calls that need none.
 """
 
 
-class PoseNode(LifecycleNode):
+class PoseNode(ManagedNode):
     """
     Publishes the people in one or several cameras' images.
 
@@ -72,7 +80,7 @@ class PoseNode(LifecycleNode):
     Raises
     ------
     ValueError
-        If a parameter was given a value that it cannot have.
+        If a parameter has a value that is not allowed.
     """
 
     def __init__(
@@ -89,63 +97,81 @@ class PoseNode(LifecycleNode):
         self._frames = Frames(self)
         self._working = threading.Lock()
         self._told = diagnostics.Report()
-        self.add_on_set_parameters_callback(self._change_settings)
+        self.add_on_set_parameters_callback(self._check_settings)
+        # Not in Humble, where parameters are applied as soon as this node accepts them.
+        self._is_told_of_set_parameters = hasattr(self, 'add_post_set_parameters_callback')
+        if self._is_told_of_set_parameters:
+            self.add_post_set_parameters_callback(self._apply_settings)
         self.create_service(SetBool, '~/enable', self._enable)
         self.create_service(Trigger, '~/reset', self._reset)
         self._diagnostics = self.create_publisher(
             DiagnosticArray, '/diagnostics', DIAGNOSTICS_DEPTH
         )
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose)
+        self.answer_all_requests()
 
     # The transitions of a managed node.
 
+    @reported('cannot be configured', FAILURE)
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and offer the topics."""
         try:
-            model = self._load_model(self.settings)
-            model.convention(self.settings.skeleton)
-            finders = {name: _finder(model, self.settings) for name in self.settings.cameras}
-            streams = {name: PeopleStream(find, Tracker()) for name, find in finders.items()}
-        except IN_VAIN as error:
-            self.get_logger().error(f'cannot be configured: {error}')
-            return TransitionCallbackReturn.FAILURE
-        self._model = model
-        self._streams = [
-            CameraStream(self, name, stream, self._frames, self.record)
-            for name, stream in streams.items()
-        ]
-        return TransitionCallbackReturn.SUCCESS
+            self._load()
+        except Exception:
+            self._undo(self._release)
+            raise
+        return super().on_configure(state)
 
+    @reported('cannot be activated', FAILURE)
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe, and start to work."""
-        self._worker = Worker(self._work, self._discard)
-        self._listen_for_frames(self.settings)
-        topics = [
-            stream.subscribe(self._receive, lambda: self._enabled, lambda: self.settings)
-            for stream in self._streams
-        ]
+        try:
+            outcome = super().on_activate(state)
+            self._worker = Worker(self._work, self._discard)
+            self._listen_for_frames(self.settings)
+            topics = [
+                stream.subscribe(self._receive, lambda: self._enabled, lambda: self.settings)
+                for stream in self._streams
+            ]
+        except Exception:
+            self._undo(self._unsubscribe, functools.partial(super().on_deactivate, state))
+            raise
         self.get_logger().info(f'{self.settings.model} is ready; waiting for {"; ".join(topics)}')
-        return super().on_activate(state)
+        return outcome
 
+    @reported('cannot be deactivated', ERROR)
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop working, and unsubscribe."""
+        # Before the publishers stop: the markers are deleted last.
         self._unsubscribe()
         return super().on_deactivate(state)
 
+    @reported('cannot be cleaned up', ERROR)
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Give the model's memory back."""
+        """Free the model's memory."""
         self._release()
-        return TransitionCallbackReturn.SUCCESS
+        return super().on_cleanup(state)
 
+    @reported('cannot be shut down', ERROR)
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End whatever there is."""
-        self._unsubscribe()
-        self._release()
-        return TransitionCallbackReturn.SUCCESS
+        """Unsubscribe and free the memory, as far as there is something."""
+        with contextlib.ExitStack() as steps:
+            steps.callback(self._release)
+            self._unsubscribe()
+        return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Go back to where nothing was configured."""
-        return self.on_shutdown(state)
+        """Go back to the unconfigured state after an exception."""
+        self._undo(self._unsubscribe, self._release)
+        return TransitionCallbackReturn.SUCCESS
+
+    def _undo(self, *steps: Callable[[], object]) -> None:
+        """Do all steps, and log the exceptions of those that fail."""
+        for step in steps:
+            try:
+                step()
+            except Exception as error:
+                self.explain('not everything could be released', error)
 
     def is_configured(self) -> bool:
         """Tell whether there is a model to work with."""
@@ -158,25 +184,36 @@ class PoseNode(LifecycleNode):
             self._worker.join(PUBLISHING_S)
 
     def _listen_for_frames(self, current: Settings) -> None:
-        # All of a robot's transforms are a stream of their own; who needs none is spared it.
+        # Subscribe to all of a robot's transforms only if a frame is configured.
         if current.world_frame or current.target_frame:
             self._frames.listen()
+
+    def _load(self) -> None:
+        model = self._load_model(self.settings)
+        model.convention(self.settings.skeleton)
+        finders = {name: _finder(model, self.settings) for name in self.settings.cameras}
+        for name, finder in finders.items():
+            people = PeopleStream(finder, Tracker())
+            self._streams.append(CameraStream(self, name, people, self._frames, self.record))
+        self._model = model
 
     def _unsubscribe(self) -> None:
         if self._worker is None:
             return
-        for stream in self._streams:
-            stream.unsubscribe()
-        self._frames.close()
-        self._worker.stop()
-        self._worker = None
+        worker, self._worker = self._worker, None
+        # All steps are done, even if one of them raises an exception.
+        with contextlib.ExitStack() as steps:
+            steps.callback(worker.stop)
+            steps.callback(self._frames.close)
+            for stream in self._streams:
+                steps.callback(stream.unsubscribe)
 
     def _release(self) -> None:
-        for stream in self._streams:
-            stream.outputs.close()
-        self._streams = []
-        self._model = None
-        gc.collect()
+        streams, self._streams, self._model = self._streams, [], None
+        with contextlib.ExitStack() as steps:
+            steps.callback(gc.collect)
+            for stream in streams:
+                steps.callback(stream.outputs.close)
 
     # What comes in.
 
@@ -208,7 +245,15 @@ class PoseNode(LifecycleNode):
         response.message = 'everybody is forgotten with the next frame'
         return response
 
-    def _change_settings(self, parameters: list[Parameter]) -> SetParametersResult:
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters all at once, with integers for floating-point ones, too."""
+        return super().set_parameters_atomically(settings.as_declared(parameter_list))
+
+    def set_parameters(self, parameter_list: list[Parameter]) -> list[SetParametersResult]:
+        """Set parameters one after another, with integers for floating-point ones, too."""
+        return super().set_parameters(settings.as_declared(parameter_list))
+
+    def _check_settings(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
             wanted = settings.changed(self.settings, parameters)
             if self._model is not None:
@@ -216,32 +261,47 @@ class PoseNode(LifecycleNode):
                 self._model.check(_options(wanted))
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        if not self._is_told_of_set_parameters:
+            self._apply_settings(parameters)
+        return SetParametersResult(successful=True)
+
+    def _apply_settings(self, parameters: list[Parameter]) -> None:
+        wanted = settings.changed(self.settings, parameters)
+        # Subscribing declares parameters for its QoS, and with them comes back to here.
+        if wanted == self.settings:
+            return
         self.settings = wanted
         if self._worker is not None:
             self._listen_for_frames(wanted)
-        return SetParametersResult(successful=True)
 
     # What happens to frames, in the worker's thread.
 
     def _work(self, frames: list[Frame], worker: Worker[Frame]) -> None:
-        with self._working:
-            current, model = self.settings, self._model
-            looks = [look for frame in frames for look in self._prepared(frame, current, worker)]
-            if model is None:
-                self._discard(looks)
-            if model is None or not looks:
-                return
-            try:
-                with self.record.latencies.of('find people'):
-                    everybody = self._people(looks, current)
-            except Exception as error:
-                for look in looks:
-                    self._explain_failure(error, worker, look.stream.name)
-                return
-            if worker.is_wanted:
-                worker.keep_next()
-            for look, people in zip(looks, everybody):
-                self._publish(look, people, model, current, worker)
+        try:
+            with self._working:
+                self._process(frames, worker)
+        except Exception as error:
+            # Otherwise the worker's thread would end, and with it all processing.
+            self.failures.report('the worker', error)
+
+    def _process(self, frames: list[Frame], worker: Worker[Frame]) -> None:
+        current, model = self.settings, self._model
+        looks = [look for frame in frames for look in self._prepared(frame, current, worker)]
+        if model is None:
+            self._discard(looks)
+        if model is None or not looks:
+            return
+        try:
+            with self.record.latencies.of('find people'):
+                everybody = self._people(looks, current)
+        except Exception as error:
+            for look in looks:
+                self._explain_failure(error, worker, look.stream.name)
+            return
+        if worker.is_wanted:
+            worker.keep_next()
+        for look, people in zip(looks, everybody):
+            self._publish(look, people, model, current, worker)
 
     def _prepared(self, frame: Frame, current: Settings, worker: Worker[Frame]) -> list[Look]:
         """Return what is known of a frame, or nothing if it cannot be worked on."""
@@ -275,7 +335,7 @@ class PoseNode(LifecycleNode):
             self._discard([look])
             return
         try:
-            people = self._finite(people, look.stream.name)
+            people = self._finite(people, look)
             with self.record.latencies.of('publish'):
                 convention = model.convention(current.skeleton)
                 look.stream.publish(look, people, convention, current)
@@ -292,15 +352,22 @@ class PoseNode(LifecycleNode):
         else:
             self.record.drops.count(DEACTIVATED, camera)
 
-    def _finite(self, people: People, camera: str) -> People:
+    def _finite(self, people: People, look: Look) -> People:
+        """Leave out the people who are not finite in the camera's or in the published frame."""
         finite = people.finite()
-        if not finite.all():
+        # Not only what is finite now: infinite ones would warn on the way to the other frame.
+        people = people.select(finite)
+        motion = look.motion
+        published = people.moved(motion.rotation, motion.translation_mm).finite()
+        left_out = np.count_nonzero(~finite) + np.count_nonzero(~published)
+        if left_out:
             self.record.fallbacks.explain(
                 'pose not finite',
-                f'{np.count_nonzero(~finite)} people are left out, whose poses are not finite',
-                camera,
+                f'{left_out} people are left out, whose positions, velocities or standard '
+                f'deviations are not finite or above {BEYOND_ALL_PLACES / MM_PER_M:g} m',
+                look.stream.name,
             )
-        return people.select(finite)
+        return people.select(published)
 
     def _tell_age(self, header: Header) -> None:
         passed_s = age_s(header, self.get_clock().now())
@@ -323,6 +390,7 @@ class PoseNode(LifecycleNode):
             **self._about_engine(),
             **self.record.latencies.percentiles(),
             'refused transforms': str(self._frames.refused),
+            'failed callbacks': str(self.failures.count),
         }
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(
@@ -374,30 +442,33 @@ def _options(current: Settings) -> Options:
     )
 
 
+def _sentence(error: Exception) -> str:
+    """Return the message of an exception on one line, or what else there is to say of it."""
+    return printable(' '.join(str(error).split()), LONGEST_REASON) or described(error)
+
+
 def run() -> int:
     """Run the node until it is told to end; return the exit status."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with lifetime.ros():
         # Before all else: an executor cannot be made once a signal has come.
-        executor = SingleThreadedExecutor()
+        executor = GuardedExecutor()
         try:
             node = PoseNode()
-        except ValueError as error:
-            rclpy.logging.get_logger('pose').fatal(str(error))
+        except Exception as error:
+            if not rclpy.ok():
+                raise
+            get_logger('pose').fatal(f'the node cannot start: {_sentence(error)}')
             return 1
-        package_log = logging.getLogger(metrabs_ros.__name__)
-        package_log.setLevel(logging.INFO)
-        package_log.addHandler(NodeLog(node.get_logger()))
-        try:
+        with contextlib.ExitStack() as steps:
+            steps.callback(node.destroy_node)
+            steps.callback(node.stop)
+            steps.enter_context(logs.package_records(node.get_logger()))
             if node.settings.autostart:
                 node.trigger_configure()
                 if node.is_configured():
                     node.trigger_activate()
-            executor.add_node(node)
-            executor.spin()
-        finally:
-            node.stop()
-            node.destroy_node()
+            lifetime.spin(node, executor)
     return 0
 
 

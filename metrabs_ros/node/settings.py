@@ -9,10 +9,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_full_topic_name import validate_full_topic_name
 
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.images import MAX_PIXELS
+
+LONGEST_REASON = 300
+"""Characters of a value, or of the reason why it is not allowed, in an error message."""
+TYPE_NAMES = {
+    bool: 'true or false',
+    int: 'an integer',
+    float: 'a number',
+    str: 'a string',
+    list: 'a list of strings',
+}
+NAMESPACE = r'/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*'
+LONGEST_TOPIC = 'pose/image_annotated'
+"""The longest of the topics below a camera's namespace."""
 
 
 def setting(
@@ -186,17 +202,70 @@ def declare(node: Node) -> Settings:
     Raises
     ------
     ValueError
-        If a value that was given cannot be.
+        If a given value is not allowed.
     """
     values = {}
     for field in dataclasses.fields(Settings):
         try:
-            default = list(field.default) if isinstance(field.default, tuple) else field.default
-            parameter = node.declare_parameter(field.name, default, _descriptor(field))
+            values[field.name] = _checked(field, _declared(node, field))
         except Exception as error:
-            raise ValueError(f'parameter {field.name}: {error}') from error
-        values[field.name] = _checked(field, parameter.value)
-    return Settings(**values)
+            raise ValueError(f'wrong parameter: {printable(error, LONGEST_REASON)}') from error
+    found = Settings(**values)
+    _check_topics(node, found.cameras)
+    return found
+
+
+def _declared(node: Node, field: dataclasses.Field[Any]) -> Any:
+    """Declare a parameter, and return its value."""
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    try:
+        return node.declare_parameter(field.name, default, _descriptor(field)).value
+    except InvalidParameterTypeException as error:
+        given = _override(node, field.name)
+        value = _of_declared_type(field, given)
+        if value is given:
+            raise ValueError(
+                f'{field.name} is {_shown(given)}; it must be {TYPE_NAMES[type(default)]}, for '
+                f'example {default!r}'
+            ) from error
+        parameter = node.declare_parameter(
+            field.name, value, _descriptor(field), ignore_override=True
+        )
+        return parameter.value
+
+
+def _override(node: Node, name: str) -> Any:
+    """Return the value that a parameter was given at the start, of whatever type."""
+    any_type = ParameterDescriptor(dynamic_typing=True)
+    value = node.declare_parameter(name, None, any_type).value
+    node.undeclare_parameter(name)
+    return value
+
+
+def as_declared(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """
+    Return parameters with values of the types that they are declared with.
+
+    Integers become floating-point numbers (``ros2 param set`` makes an integer of 2), and booleans
+    the words true and false, where such a parameter is declared.  Others stay as they are.
+    """
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    return [
+        Parameter(p.name, value=_of_declared_type(fields[p.name], p.value))
+        if p.name in fields and p.type_ in (Parameter.Type.INTEGER, Parameter.Type.BOOL)
+        else p
+        for p in parameters
+    ]
+
+
+def _of_declared_type(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return a value as the declared type if nothing is lost by that, or else the value itself."""
+    if isinstance(field.default, float) and type(value) is int:
+        return float(value)
+    # YAML takes the words true and false for booleans.
+    if isinstance(value, bool) and str(value).lower() in field.metadata['choices']:
+        return str(value).lower()
+    return value
 
 
 def changed(settings: Settings, parameters: list[Parameter]) -> Settings:
@@ -206,9 +275,12 @@ def changed(settings: Settings, parameters: list[Parameter]) -> Settings:
     Raises
     ------
     ValueError
-        If a value cannot be.
+        If a value is not allowed.
     """
     fields = {field.name: field for field in dataclasses.fields(Settings)}
+    # rclpy takes the empty name for a declared one.
+    if not all(p.name for p in parameters):
+        raise ValueError('a parameter without a name cannot be set')
     ours = {p.name: p.value for p in parameters if p.name in fields}
     ours = {name: _checked(fields[name], value) for name, value in ours.items()}
     return dataclasses.replace(settings, **ours)
@@ -217,9 +289,6 @@ def changed(settings: Settings, parameters: list[Parameter]) -> Settings:
 def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     about = field.metadata
     descriptor = ParameterDescriptor(description=about['description'], read_only=about['fixed'])
-    if 'true' in about['choices']:
-        # YAML takes the word for a value of another type.
-        descriptor.dynamic_typing = True
     if about['choices']:
         descriptor.additional_constraints = f'one of {", ".join(about["choices"])}'
     if about['low'] is not None:
@@ -232,11 +301,10 @@ def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
 
 
 def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
-    about = field.metadata
-    if 'true' in about['choices'] and isinstance(value, bool):
-        value = str(value).lower()
-    if about['choices'] and value not in about['choices']:
-        raise ValueError(f'{field.name} is {value!r}; it must be one of {about["choices"]}')
+    value = _of_declared_type(field, value)
+    choices = field.metadata['choices']
+    if choices and value not in choices:
+        raise ValueError(f'{field.name} is {_shown(value)}; it must be one of {choices}')
     if isinstance(field.default, tuple):
         value = _checked_names(field.name, value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -246,11 +314,39 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
 
 def _checked_names(parameter: str, names: Sequence[str]) -> tuple[str, ...]:
     if len(set(names)) != len(names) or not names:
-        raise ValueError(f'{parameter} is {list(names)}; it must name each camera once')
+        raise ValueError(f'{parameter} is {_shown(list(names))}; it must name each camera once')
     for name in names:
-        if not re.fullmatch(r'[A-Za-z_/][A-Za-z0-9_/]*', name) and list(names) != ['']:
+        if list(names) != [''] and not re.fullmatch(NAMESPACE, name):
             raise ValueError(
-                f'{parameter} has {name!r}; a namespace has letters, digits, _ and /, and begins '
-                'with no digit'
+                f'{parameter} has {_shown(name)}; a namespace consists of letters, digits, _ and '
+                'single /, does not end with /, and none of its parts begins with a digit'
             )
     return tuple(names)
+
+
+def _check_topics(node: Node, cameras: Sequence[str]) -> None:
+    """
+    Raise an error unless cameras have topics of their own.
+
+    Raises
+    ------
+    ValueError
+        If topics of two cameras have the same name, or a name is too long.
+    """
+    topics = [f'{name}/{LONGEST_TOPIC}'.removeprefix('' if name else '/') for name in cameras]
+    names = [node.resolve_topic_name(topic, only_expand=True) for topic in topics]
+    if len(set(names)) != len(names):
+        raise ValueError(
+            f'wrong parameter: cameras is {_shown(list(cameras))}, which names a camera twice in '
+            f'the namespace {node.get_namespace()}'
+        )
+    for name in names:
+        try:
+            validate_full_topic_name(name)
+        except InvalidTopicNameException as error:
+            reason = printable(' '.join(str(error).split()), LONGEST_REASON)
+            raise ValueError(f'wrong parameter: cameras: {reason}') from error
+
+
+def _shown(value: Any) -> str:
+    return printable(repr(value), LONGEST_REASON)

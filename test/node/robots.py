@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import threading
 import time
 
@@ -12,15 +13,15 @@ import rclpy
 import tf2_ros
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
-from rclpy.executors import SingleThreadedExecutor
+from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from visualization_msgs.msg import MarkerArray
 
 from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.pose_node import PoseNode
 
 PATIENCE_S = 120.0
@@ -44,6 +45,7 @@ class Robot(Node):
         self.transforms = tf2_ros.Buffer()
         self.listener = tf2_ros.TransformListener(self.transforms, self)
         self.sent = 0
+        self.asked = {}
 
     def send(self, image, **changes):
         """Publish an image and its camera_info; return the stamp."""
@@ -88,24 +90,49 @@ def wait_for(condition):
     return result
 
 
+def ask(robot, kind, service, **request):
+    """Call a service; return its answer and how long that took, in seconds."""
+    # Kept: discovering a client anew for each request takes longer than the requests.
+    if service not in robot.asked:
+        robot.asked[service] = robot.create_client(kind, service)
+    client = robot.asked[service]
+    wait_for(client.service_is_ready)
+    start_s = time.monotonic()
+    future = client.call_async(kind.Request(**request))
+    wait_for(future.done)
+    return future.result(), time.monotonic() - start_s
+
+
+def set_parameters(robot, **values):
+    parameters = [
+        Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+    ]
+    answer, _ = ask(robot, SetParameters, 'pose/set_parameters', parameters=parameters)
+    return answer.results
+
+
 @contextlib.contextmanager
 def running(*nodes):
-    """Spin each node in a thread of its own."""
-    executors = [SingleThreadedExecutor() for _ in nodes]
+    """Spin each node in a thread of its own, as the pose node's process does."""
+    executors = [GuardedExecutor() for _ in nodes]
     for executor, node in zip(executors, nodes):
         executor.add_node(node)
-    done = Future()
-    threads = [
-        threading.Thread(target=e.spin_until_future_complete, args=(done,)) for e in executors
-    ]
+    done = threading.Event()
+
+    def spin(executor):
+        while not done.is_set():
+            executor.spin_once(timeout_sec=0.1)
+
+    threads = [threading.Thread(target=spin, args=(executor,)) for executor in executors]
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
         # rclpy's executors must not be shut down while they still spin.
-        done.set_result(None)
+        done.set()
         for executor, thread in zip(executors, threads):
+            executor.wake()
             thread.join()
             executor.shutdown()
 
@@ -117,6 +144,8 @@ def pose_node(model=None, active=True, namespace='', robots=None, **parameters):
 
     Several robots have a namespace each.
     """
+    # A lifecycle node's services go with the last reference to it, and answer nobody until then.
+    gc.collect()
     rclpy.init()
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
     load = None if model is None else (lambda settings: model)

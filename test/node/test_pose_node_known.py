@@ -11,15 +11,14 @@ from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import GetParameters, SetParameters
-from rclpy.parameter import Parameter
+from rcl_interfaces.srv import GetParameters
 from rclpy.qos import (
     DurabilityPolicy,
     QoSProfile,
     ReliabilityPolicy,
     qos_profile_sensor_data,
 )
-from robots import BLACK, pose_node, transform, wait_for
+from robots import BLACK, ask, pose_node, set_parameters, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -36,26 +35,6 @@ QUARTER_TURN = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
 def hips(skeleton):
     left, right = skeleton.positions[23], skeleton.positions[24]
     return np.mean([(p.x, p.y, p.z) for p in (left, right)], axis=0)
-
-
-def ask(robot, kind, service, **request):
-    """Call a service; return its answer and how long that took, in seconds."""
-    client = robot.create_client(kind, service)
-    assert client.wait_for_service(5)
-    start_s = time.monotonic()
-    future = client.call_async(kind.Request(**request))
-    wait_for(future.done)
-    passed_s = time.monotonic() - start_s
-    robot.destroy_client(client)
-    return future.result(), passed_s
-
-
-def set_parameters(robot, **values):
-    parameters = [
-        Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
-    ]
-    answer, _ = ask(robot, SetParameters, 'pose/set_parameters', parameters=parameters)
-    return answer.results
 
 
 def status(robot):
@@ -169,9 +148,10 @@ def test_people_are_published_in_the_target_frame():
 
 def test_transforms_are_listened_to_once_a_frame_is_asked_for():
     with pose_node(KnownPeople(ONE)) as (node, robot):
-        before = node.count_subscribers('/tf')
+        # The robot's own subscription.
+        wait_for(lambda: node.count_subscribers('/tf') == 1)
         set_parameters(robot, target_frame='map', tf_timeout=5.0)
-        assert wait_for(lambda: node.count_subscribers('/tf') == before + 1)
+        wait_for(lambda: node.count_subscribers('/tf') == 2)
         StaticTransformBroadcaster(robot).sendTransform(transform('map', 'camera_optical_frame'))
         assert robot.answer_to(robot.send(BLACK)).header.frame_id == 'map'
 

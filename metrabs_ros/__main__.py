@@ -1,0 +1,20 @@
+"""Entry point of the command line, and of ``python -m metrabs_ros``."""
+
+from __future__ import annotations
+
+import sys
+
+from metrabs_ros import startup_signals
+
+
+def main() -> int:
+    """Run a command; return the exit status."""
+    # Before the imports of the command line, which take long enough to be interrupted.
+    startup_signals.exit_on_signals(startup_signals.COMMAND_STATUSES)
+    from metrabs_ros import cli
+
+    return cli.main()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

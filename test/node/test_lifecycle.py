@@ -1,0 +1,246 @@
+"""Transitions succeed, fail with a message, or are refused; none ends the node or is silent."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import rclpy
+from known_people import KnownPeople
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetAvailableStates, GetAvailableTransitions, GetState
+from rclpy.node import Node
+from robots import BLACK, ask, pose_node, wait_for
+
+from metrabs_ros.node import outputs
+from metrabs_ros.node.camera_stream import CameraStream
+
+ONE = (500.0, 0.0, 4000.0)
+PATIENCE_S = 60.0
+FAILURES = [
+    RuntimeError('cannot be saved'),
+    MemoryError(),
+    AssertionError(),
+    RecursionError('too deep'),
+    KeyError('a'),
+    OSError(28, 'No space left on device'),
+    UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'invalid start byte'),
+    StopIteration(),
+    Exception('two\nlines with \x1b and \udc80'),
+]
+by_type = pytest.mark.parametrize('error', FAILURES, ids=lambda error: type(error).__name__)
+
+
+def change(robot, **transition):
+    """Ask for a transition; return whether it succeeded and the state afterwards."""
+    answer, _ = ask(robot, ChangeState, 'pose/change_state', transition=Transition(**transition))
+    return answer.success, state_of(robot)
+
+
+def state_of(robot):
+    return ask(robot, GetState, 'pose/get_state')[0].current_state.label
+
+
+def raising(error):
+    def fail(*arguments, **options):
+        # A new one: the traceback of the last would keep the node of its test.
+        raise type(error)(*error.args)
+
+    return fail
+
+
+def test_requests_that_are_not_possible_are_refused_and_the_node_goes_on():
+    reachable = {
+        'unconfigured': ((), {1: 'configure', 5: 'shutdown'}),
+        'inactive': ((1,), {2: 'cleanup', 3: 'activate', 6: 'shutdown'}),
+        'active': ((3,), {4: 'deactivate', 7: 'shutdown'}),
+        'finalized': ((7,), {}),
+    }
+    labels = ('configure', 'cleanup', 'activate', 'deactivate', 'shutdown')
+    others = ('', 'no such', 'destroy', 'create', 'transition_success', 'x' * 10_000, 'ä\x1b%s')
+    with pose_node(KnownPeople(ONE), active=False) as (_, robot):
+        for state, (path, possible) in reachable.items():
+            for transition_id in path:
+                assert change(robot, id=transition_id)[0]
+            for transition_id in {*range(12), 60, 61, 62, 97, 98, 99, 255} - set(possible):
+                assert change(robot, id=transition_id) == (False, state), transition_id
+            for label in {*labels, *others} - set(possible.values()):
+                # Where there is a label, it counts.
+                wanted = {'label': label, 'id': next(iter(possible), 1)} if label else {}
+                assert change(robot, **wanted) == (False, state), label
+            answer, _ = ask(robot, GetAvailableTransitions, 'pose/get_available_transitions')
+            found = {t.transition.id: t.transition.label for t in answer.available_transitions}
+            assert found == possible
+        states, _ = ask(robot, GetAvailableStates, 'pose/get_available_states')
+        assert State.PRIMARY_STATE_ACTIVE in {found.id for found in states.available_states}
+
+
+def test_transitions_are_taken_by_label_by_id_and_by_both():
+    with pose_node(KnownPeople(ONE), active=False) as (_, robot):
+        for transition, state in (
+            ({'id': Transition.TRANSITION_CONFIGURE}, 'inactive'),
+            ({'label': 'activate'}, 'active'),
+            ({'id': Transition.TRANSITION_DEACTIVATE, 'label': 'deactivate'}, 'inactive'),
+            # As ros2 lifecycle set, whose label counts.
+            ({'id': Transition.TRANSITION_CLEANUP, 'label': 'activate'}, 'active'),
+            ({'label': 'shutdown'}, 'finalized'),
+        ):
+            assert change(robot, **transition) == (True, state)
+
+
+def test_of_two_clients_that_ask_at_once_one_is_refused():
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def load_slowly(settings):
+        begun.set()
+        assert may_go_on.wait(10)
+        return KnownPeople(ONE)
+
+    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+        node._load_model = load_slowly
+        client = robot.create_client(ChangeState, 'pose/change_state')
+        assert client.wait_for_service(5)
+        request = ChangeState.Request(transition=Transition(id=1))
+        first = client.call_async(request)
+        assert begun.wait(5)
+        second = client.call_async(request)
+        may_go_on.set()
+        wait_for(lambda: first.done() and second.done())
+        assert (first.result().success, second.result().success) == (True, False)
+        assert state_of(robot) == 'inactive'
+
+
+@by_type
+def test_whatever_fails_in_configure_is_logged_and_leaves_nothing(error, capfd, monkeypatch):
+    with pose_node(KnownPeople(ONE), active=False, cameras=['a', 'b']) as (node, robot):
+        load, before = node._load_model, len(list(node.publishers))
+        # Before anything is created, and with half of it there.
+        node._load_model = raising(error)
+        assert change(robot, label='configure') == (False, 'unconfigured')
+        node._load_model = load
+        broadcaster = outputs.TransformBroadcaster
+        count = []
+
+        def second_fails(node):
+            count.append(1)
+            return raising(error)() if len(count) == 2 else broadcaster(node)
+
+        monkeypatch.setattr(outputs, 'TransformBroadcaster', second_fails)
+        assert change(robot, label='configure') == (False, 'unconfigured')
+        assert len(list(node.publishers)) == before
+        lines = [line for line in capfd.readouterr().err.splitlines() if 'ERROR' in line]
+        assert len(lines) == 2
+        for line in lines:
+            assert f'cannot be configured: {type(error).__name__}: ' in line
+        assert change(robot, label='configure') == (True, 'inactive')
+        assert change(robot, label='activate') == (True, 'active')
+
+
+@by_type
+def test_whatever_fails_in_activate_is_logged_and_leaves_nothing(error, capfd, monkeypatch):
+    with pose_node(KnownPeople(ONE), active=False, cameras=['a', 'b']) as (node, robot):
+        assert change(robot, label='configure') == (True, 'inactive')
+        before, threads = len(list(node.subscriptions)), threading.active_count()
+        subscribe, count = CameraStream.subscribe, []
+
+        def second_fails(stream, *arguments):
+            count.append(1)
+            topics = subscribe(stream, *arguments)
+            return raising(error)() if len(count) == 2 else topics
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CameraStream, 'subscribe', second_fails)
+            assert change(robot, label='activate') == (False, 'inactive')
+        assert len(list(node.subscriptions)) == before
+        wait_for(lambda: threading.active_count() == threads)
+        line = [line for line in capfd.readouterr().err.splitlines() if 'ERROR' in line][-1]
+        assert f'cannot be activated: {type(error).__name__}: ' in line
+        assert change(robot, label='activate') == (True, 'active')
+        assert change(robot, label='deactivate') == (True, 'inactive')
+
+
+@pytest.mark.parametrize(
+    ('before', 'transition', 'says'),
+    [
+        (('configure', 'activate'), 'deactivate', 'cannot be deactivated: '),
+        (('configure',), 'cleanup', 'cannot be cleaned up: '),
+        (('configure', 'activate'), 'shutdown', 'cannot be shut down: '),
+        (('configure',), 'shutdown', 'cannot be shut down: '),
+    ],
+)
+def test_what_fails_on_the_way_back_is_logged_and_can_be_configured_again(
+    before, transition, says, capfd, monkeypatch
+):
+    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+        entities = len(list(node.publishers)), len(list(node.subscriptions))
+        for label in before:
+            assert change(robot, label=label)[0]
+        with monkeypatch.context() as patch:
+            for name in ('close', 'clear_markers'):
+                patch.setattr(outputs.Outputs, name, raising(RuntimeError('no more')))
+            assert change(robot, label=transition) == (False, 'unconfigured')
+        assert f'{says}RuntimeError: no more' in capfd.readouterr().err
+        assert not node.is_configured()
+        assert len(list(node.subscriptions)) == entities[1]
+        for label, state in (('configure', 'inactive'), ('activate', 'active')):
+            assert change(robot, label=label) == (True, state)
+        robot.wait_for_the_node()
+        assert robot.answer_to(robot.send(BLACK)).skeletons
+
+
+def test_an_inactive_node_publishes_nothing_and_takes_its_markers_away():
+    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+        assert change(robot, label='configure')[0]
+        stream = node._streams[0]
+        wait_for(lambda: stream.outputs._markers.get_subscription_count())
+        stream.outputs.clear_markers()
+        assert change(robot, label='activate')[0]
+        robot.wait_for_the_node()
+        assert robot.answer_to(robot.send(BLACK)).skeletons
+        assert change(robot, label='deactivate')[0]
+        stream.outputs.clear_markers()
+        wait_for(lambda: robot.markers and robot.markers[-1].markers[0].action == 3)
+        ask(robot, GetState, 'pose/get_state')
+        # One frame's, and those that are deleted at the end.
+        assert len(robot.markers) == 2
+
+
+START = """
+from metrabs_ros.node import pose_node
+
+def load(settings):
+    raise RuntimeError('Can\\'t open file to write')
+
+pose_node._load_model = load
+pose_node.main()
+"""
+
+
+def test_the_process_survives_a_failed_start_and_wrong_requests():
+    process = subprocess.Popen([sys.executable, '-c', START], stderr=subprocess.PIPE, text=True)
+    gc.collect()
+    rclpy.init()
+    client = Node('client')
+    try:
+        service = client.create_client(ChangeState, '/pose/change_state')
+        line = process.stderr.readline()
+        assert "cannot be configured: RuntimeError: Can't open file to write" in line
+        assert service.wait_for_service(PATIENCE_S)
+        for transition_id in (99, 3, 1, 0):
+            request = ChangeState.Request(transition=Transition(id=transition_id))
+            future = service.call_async(request)
+            rclpy.spin_until_future_complete(client, future, timeout_sec=PATIENCE_S)
+            assert future.result().success is False
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 0
+        assert 'Traceback' not in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+        client.destroy_node()
+        rclpy.shutdown()
