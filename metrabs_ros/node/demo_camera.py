@@ -37,8 +37,6 @@ READER_PATIENCE_S = 600.0
 ANSWER_PATIENCE_S = 600.0
 """As long as the pose node's diagnostics come."""
 SILENCE_PATIENCE_S = 60.0
-IDLE_BEATS = 3
-"""After so many diagnostics that tell of no image in work, an answer does not come any more."""
 STARTING_BEATS = 30
 """By then a pose node that can be configured has its publishers."""
 WAITING_PERIOD_S = 10.0
@@ -152,7 +150,7 @@ class CameraNode(Node):
         self._images.publish(message)
         self._infos.publish(self._info)
         self._sent.append(key_of(message.header.stamp))
-        self._pose_node.restart()
+        self._pose_node.expect_image()
 
     def _take_answer(self, message: SkeletonArray) -> None:
         self._newest_answered = key_of(message.header.stamp)
@@ -190,7 +188,8 @@ class CameraNode(Node):
         deadline_s = time.monotonic() + patience_s
         while self._newest_answered < key and (left_s := deadline_s - time.monotonic()) > 0:
             pose_node = self._pose_node
-            if pose_node.idle_beats >= IDLE_BEATS or pose_node.silent_s > SILENCE_PATIENCE_S:
+            if pose_node.has_finished() or pose_node.silent_s > SILENCE_PATIENCE_S:
+                pose_node.expect_no_more()
                 break
             rclpy.spin_once(self, timeout_sec=min(left_s, LONGEST_WAIT_S))
         return self._newest_answered >= key

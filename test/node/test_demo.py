@@ -34,6 +34,7 @@ from metrabs_ros.demo import STOP_SIGNALS, stopped_by_signals
 from metrabs_ros.messages.people import to_message
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import demo_camera
+from metrabs_ros.node.heartbeat import LOST_BEATS
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.recordings.pictures import Source, UnusableSource
 
@@ -267,8 +268,7 @@ class StandIn(Node):
 
 
 @pytest.fixture
-def camera_and_stand_in(footage, monkeypatch):
-    monkeypatch.setattr(demo_camera, 'SILENCE_PATIENCE_S', 1.5)
+def camera_and_stand_in(footage):
     rclpy.init()
     camera = demo_camera.CameraNode(Source(str(footage)), None, 55.0, 0.0)
     stand_in = StandIn()
@@ -297,8 +297,9 @@ def test_a_slow_pose_node_is_waited_for_as_long_as_it_tells_of_work(camera_and_s
     camera, stand_in = camera_and_stand_in
     result = played_in_a_thread(camera)
     wait_for(lambda: stand_in.images)
-    # Longer than without diagnostics, and than for images that are finished.
-    time.sleep(3 * demo_camera.SILENCE_PATIENCE_S)
+    # Longer than for images that are lost or finished.
+    beats = camera._pose_node.count
+    wait_for(lambda: camera._pose_node.count > beats + 3 * LOST_BEATS)
     assert len(stand_in.images) == 1
     for count in range(1, 7):
         wait_for(lambda count=count: len(stand_in.images) == count)
@@ -306,7 +307,8 @@ def test_a_slow_pose_node_is_waited_for_as_long_as_it_tells_of_work(camera_and_s
     assert wait_for(result) == 6
 
 
-def test_a_pose_node_that_is_silent_is_given_up(camera_and_stand_in):
+def test_a_pose_node_that_is_silent_is_given_up(camera_and_stand_in, monkeypatch):
+    monkeypatch.setattr(demo_camera, 'SILENCE_PATIENCE_S', 1.5)
     camera, stand_in = camera_and_stand_in
     result = played_in_a_thread(camera)
     wait_for(lambda: stand_in.images)
@@ -325,7 +327,7 @@ def test_a_pose_node_that_drops_images_is_given_up_with_the_cause(camera_and_sta
     assert 'it drops images (odd)' in str(wait_for(dropping))
 
 
-def test_a_pose_node_that_is_not_configured_is_told_of(camera_and_stand_in, monkeypatch):
+def test_a_pose_node_that_is_not_configured_is_told_of(camera_and_stand_in):
     camera, stand_in = camera_and_stand_in
     stand_in.destroy_publisher(stand_in.answers)
     assert 'not configured' in str(wait_for(played_in_a_thread(camera)))
