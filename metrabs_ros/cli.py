@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import importlib.util
 import logging
+import os
 import pathlib
 import signal
 import sys
@@ -22,11 +23,13 @@ from tqdm import tqdm
 
 from metrabs_ros import demo
 from metrabs_ros.footage import FootageError, default_footage
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.models import load, store
 
 if TYPE_CHECKING:
     from metrabs_ros.recordings.many import Outcome, Task
 
+ERROR_CHARS, PATH_CHARS = 3000, 300
 COMPLAINTS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
 INTERRUPTED = 130
 
@@ -225,32 +228,41 @@ def _annotate(chosen: argparse.Namespace) -> int:
     _need('rosbags', 'annotate', 'rosbags', 'mcap')
     from metrabs_ros.recordings import many
     from metrabs_ros.recordings.annotate import results_of
-    from metrabs_ros.recordings.bags import bags_in
+    from metrabs_ros.recordings.output_files import Pair, absolute, check_apart
     from metrabs_ros.recordings.wanted import Wanted
 
-    inputs = [recording for path in chosen.input for recording in bags_in(path)]
     fields = [field.name for field in dataclasses.fields(Wanted)]
     wanted = Wanted(**{name: getattr(chosen, name) for name in fields})
     wanted = dataclasses.replace(wanted, topics=tuple(wanted.topics))
+    if chosen.workers < 1:
+        raise ValueError(f'--workers is {chosen.workers}; it must be at least 1')
+    inputs = [found for path in chosen.input for found in _recordings_in(path)]
     if len(inputs) > 1 and (wanted.csv or wanted.parquet):
         raise ValueError('of several recordings each has its own table: give --csv no file')
-    outputs = [results_of(source) for source in inputs]
+    outputs = [results_of(source) for source, _ in inputs]
     if chosen.output is not None:
         alone = len(inputs) == 1
         outputs = [chosen.output if alone else chosen.output / path.name for path in outputs]
-    tasks = [
-        many.Task(source.resolve(), output.resolve(), wanted)
-        for source, output in zip(inputs, outputs)
-    ]
+    pairs = [Pair(source, output) for (source, _), output in zip(inputs, outputs)]
+    status = 0
+    tasks = []
+    for pair, (_, complaint), overlap in zip(pairs, inputs, check_apart(pairs)):
+        if complaint or overlap:
+            status = _complain(complaint or overlap)
+            continue
+        # With its links: the name that is given tells what it is.
+        source = pathlib.Path(os.path.abspath(pair.source))
+        tasks.append(many.Task(source, absolute(pair.output), wanted))
     if len(tasks) > 1 and not wanted.overwrite:
         tasks = _not_done(tasks)
+    if not tasks:
+        return status
     if chosen.ray is not None:
         outcomes = _with_progress(many.on_ray(tasks, chosen.ray), len(tasks))
     elif chosen.workers > 1:
         outcomes = _with_progress(many.in_processes(tasks, chosen.workers), len(tasks))
     else:
         outcomes = (many.work_on(task, show_progress=True) for task in tasks)
-    status = 0
     try:
         for outcome in outcomes:
             status |= _tell_of(outcome)
@@ -260,11 +272,30 @@ def _annotate(chosen: argparse.Namespace) -> int:
     return status
 
 
+def _recordings_in(path: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
+    """Return the recordings at a path, or the path and why it cannot be read."""
+    from metrabs_ros.recordings.bags import bags_in
+    from metrabs_ros.recordings.input_files import check_input
+
+    try:
+        check_input(path)
+        return [(recording, '') for recording in bags_in(path)]
+    except (ValueError, OSError) as error:
+        return [(path, str(error))]
+
+
+def _complain(complaint: str) -> int:
+    """Print an error message; return the exit status."""
+    tqdm.write(f'metrabs_ros: {printable(complaint, ERROR_CHARS)}', file=sys.stderr)
+    return 1
+
+
 def _not_done(tasks: list[Task]) -> list[Task]:
     """Leave out the recordings whose results an earlier run has written."""
     for task in tasks:
         if task.output.exists():
-            print(f'{task.output} is there already, left alone; --overwrite replaces it')
+            output = printable(task.output, PATH_CHARS)
+            print(f'{output} is there already, left alone; --overwrite replaces it')
     return [task for task in tasks if not task.output.exists()]
 
 
@@ -276,8 +307,7 @@ def _with_progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]
 def _tell_of(outcome: Outcome) -> int:
     """Say what came of a recording; return the exit status."""
     if outcome.summary is None:
-        tqdm.write(f'metrabs_ros: {outcome.complaint}', file=sys.stderr)
-        return 1
+        return _complain(outcome.complaint)
     tqdm.write('\n'.join(outcome.summary.lines()))
     return 0 if outcome.summary.worked_on else 1
 
@@ -288,10 +318,14 @@ def _report(chosen: argparse.Namespace) -> int:
     from metrabs_ros.report.page import write_report
 
     results: pathlib.Path = chosen.results
-    beside = results / 'report.html' if results.is_dir() else results.with_suffix('.html')
-    output = chosen.output or beside
-    write_report(results, output, print)
-    print(f'the report is in {output}')
+    is_folder = os.path.isdir(results)
+    beside = results / 'report.html' if is_folder else results.with_suffix('.html')
+    output: pathlib.Path = chosen.output or beside
+    try:
+        write_report(results, output, print)
+    except (ValueError, OSError) as error:
+        return _complain(str(error))
+    print(f'the report is in {printable(output, PATH_CHARS)}')
     return 0
 
 

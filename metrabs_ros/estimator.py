@@ -87,14 +87,14 @@ class Poses:
     poses2d_px
         [N, A, J, 2], image pixels.
     joint_confidence
-        [N, J], from 0 to 1: that the joint is visible; None if the network does not estimate it.
+        [N, J], from 0 to 1: that the joint is visible; empty if the network does not estimate it.
     """
 
     boxes_px: FloatArray
     scores: FloatArray
     poses3d_mm: FloatArray
     poses2d_px: FloatArray
-    joint_confidence: FloatArray | None = None
+    joint_confidence: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     def select(self, which: NDArray[Any]) -> Poses:
         """Return the people at an index array or mask."""
@@ -103,7 +103,7 @@ class Poses:
             self.scores[which],
             self.poses3d_mm[which],
             self.poses2d_px[which],
-            None if self.joint_confidence is None else self.joint_confidence[which],
+            self.joint_confidence[which] if len(self.joint_confidence) else self.joint_confidence,
         )
 
 

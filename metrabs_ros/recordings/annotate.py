@@ -42,7 +42,7 @@ from metrabs_ros.recordings.output_files import (
     writing,
 )
 from metrabs_ros.recordings.picture_recording import PictureRecording
-from metrabs_ros.recordings.pictures import Source
+from metrabs_ros.recordings.pictures import Source, UnusableSource
 from metrabs_ros.recordings.progress import Progress, no_progress, progress_bar
 from metrabs_ros.recordings.recorded import RESULTS_SUFFIX
 from metrabs_ros.recordings.recording import Frame, Recording, size_of
@@ -140,9 +140,16 @@ def annotate(
             finally:
                 journal.close()
             summary.total_s = time.perf_counter() - start_s
-            run.finish(folder, output)
+            # Of a bag, the other messages are kept; of pictures nothing would be left.
+            is_empty = not summary.worked_on and isinstance(recording, PictureRecording)
+            if is_empty:
+                run.discard()
+            else:
+                run.finish(folder, output)
     finally:
         recording.close()
+    if is_empty:
+        raise UnusableSource(_why_nothing_was_found(summary))
     return summary
 
 
@@ -213,6 +220,10 @@ class _Run:
         summary.people = sum(len(ids) for ids in self._ids)
         summary.resumed = self._journal.replayed
 
+    def discard(self) -> None:
+        """Close unfinished results."""
+        self._bag.abort()
+
     def finish(self, folder: UnfinishedFolder, output: pathlib.Path) -> None:
         """Put complete results where they belong."""
         self._bag.close(json.dumps(dataclasses.asdict(self._summary)))
@@ -265,10 +276,11 @@ class _Run:
         """
         new = []
         for i, (frame, view) in enumerate(frames):
-            known = self._journal.take(Key(frame.camera, frame.stamp_ns))
-            if known is None:
+            numbers = self._journal.take(Key(frame.camera, frame.stamp_ns))
+            if numbers is None:
                 new = list(frames[i:])
                 break
+            known = Entry.from_numbers(numbers)
             if self._wanted.follow:
                 self._recall(frame, view, known)
             yield known
@@ -277,8 +289,13 @@ class _Run:
         start_s = time.perf_counter()
         found = self._entries(new)
         self._summary.estimator_s += time.perf_counter() - start_s
-        keys = [Key(frame.camera, frame.stamp_ns) for frame, _ in new]
-        self._journal.put([(key, entry) for key, entry in zip(keys, found) if entry is not None])
+        self._journal.put_together(
+            [
+                (Key(frame.camera, frame.stamp_ns), entry.to_numbers())
+                for (frame, _), entry in zip(new, found)
+                if entry is not None
+            ]
+        )
         yield from found
 
     def _entries(self, frames: Sequence[tuple[Frame, View]]) -> list[Entry | None]:
@@ -344,6 +361,13 @@ class _Run:
         self._bag.put(frame, people, taken_by, camera.prefix)
         for table in self._tables:
             table.put(frame.stamp_ns, camera.source, people)
+
+
+def _why_nothing_was_found(summary: Summary) -> str:
+    examples = [example for _, example in summary.unusable.values()]
+    if not examples:
+        return f'{summary.source} has no images'
+    return f'{summary.source} has no image that can be worked on: {examples[0]}'
 
 
 def _table_files(source: pathlib.Path, output: pathlib.Path, wanted: Wanted) -> list[TableFile]:

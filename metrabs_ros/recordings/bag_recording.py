@@ -34,9 +34,10 @@ from metrabs_ros.recordings.message_types import (
 from metrabs_ros.recordings.pictures import MAX_PIXELS
 from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
-from metrabs_ros.recordings.stamps import stamp_ns_of
+from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 
 KEPT_INFOS = 200
+VALID_TYPE = re.compile(r'[A-Za-z]\w*/(msg|srv|action)/[A-Za-z]\w*', re.ASCII)
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
 OWN_OUTPUTS = re.compile(r'.*/pose/(skeletons|markers|image_annotated)')
 """What the node publishes, and what is written here."""
@@ -149,7 +150,14 @@ class BagRecording:
                 f'{shown(bag.path)} has people in it already ({names}); they are replaced by the '
                 'new ones'
             )
-        self.kept = [topic for topic in bag.counts if keep and topic not in results]
+        others = [topic for topic in bag.counts if keep and topic not in set(results)]
+        self.kept = [topic for topic in others if _can_be_written(topic)]
+        lost = [topic.name for topic in others if not _can_be_written(topic)]
+        if lost:
+            tell(
+                f'the topics {listed(lost)} are left out of the results: their names or types '
+                'are not valid in ROS 2'
+            )
 
     def __iter__(self) -> Iterator[Frame | Recorded]:
         """Return frames and messages; see `Recording`."""
@@ -316,13 +324,9 @@ class BagRecording:
                 f'{printable(message.topic.msgtype)}',
             )
             return Frame(camera, message.time_ns, message.time_ns, '', broken)
-        if image.header.stamp.sec < 0:
-            before = UnusableInput(
-                'image stamp',
-                f'an image on {printable(message.topic.name)} has the stamp '
-                f'{image.header.stamp.sec} s, which is negative',
-            )
-            return Frame(camera, message.time_ns, message.time_ns, '', before)
+        problem = _problem_of(image.header, message.topic)
+        if problem is not None:
+            return Frame(camera, message.time_ns, message.time_ns, '', problem)
         return Frame(
             camera, message.time_ns, stamp_ns_of(image.header), image.header.frame_id, image
         )
@@ -355,6 +359,24 @@ def _is_as_usual(topic: Topic) -> bool:
     return types is not None and types[topic.msgtype][1] == typestore().fielddefs[topic.msgtype][1]
 
 
+def _problem_of(header: Any, topic: Topic) -> UnusableInput | None:
+    """Return what is wrong with an image's header."""
+    sec, nanosec = int(header.stamp.sec), int(header.stamp.nanosec)
+    if sec < 0 or nanosec >= NANOSECONDS:
+        return UnusableInput(
+            'image stamp',
+            f'an image on {printable(topic.name)} has the stamp {sec} s and {nanosec} ns; neither '
+            f'can be negative, and the latter must be less than {NANOSECONDS}',
+        )
+    if len(header.frame_id) > MAX_NAME_CHARS:
+        return UnusableInput(
+            'image frame_id',
+            f'an image on {printable(topic.name)} has a frame_id of {len(header.frame_id)} '
+            f'characters; at most {MAX_NAME_CHARS} are used',
+        )
+    return None
+
+
 def _check_size(message: Any) -> None:
     """Refuse a compressed image whose header claims more pixels than are decoded."""
     size = image_size(bytes(message.data))
@@ -380,7 +402,18 @@ def _with_namespaces(topics: Sequence[Topic]) -> list[_ImageStream]:
     bases = [topic.name.removesuffix('/compressed') for topic in topics]
     spaces = [_namespace(base) for base in bases]
     counts = Counter(spaces)
-    return [
-        _ImageStream(topic, space if counts[space] == 1 else topic.name)
-        for topic, space in zip(topics, spaces)
-    ]
+    streams = []
+    taken: set[str] = set()
+    for topic, space in zip(topics, spaces):
+        namespace = space if counts[space] == 1 else topic.name
+        while namespace in taken:
+            namespace = f'{namespace}_'
+        taken.add(namespace)
+        streams.append(_ImageStream(topic, namespace))
+    return streams
+
+
+def _can_be_written(topic: Topic) -> bool:
+    """Tell whether a bag can have a topic."""
+    is_named = bool(topic.name) and topic.name.isprintable()
+    return is_named and VALID_TYPE.fullmatch(topic.msgtype) is not None

@@ -20,7 +20,6 @@ from metrabs_ros.skeleton import Skeleton
 
 HEAD = struct.Struct('<qqqI')
 """Of a frame: its camera, its stamp, how many bytes follow, and their checksum."""
-FLOAT_BYTES = 8
 MAX_ENTRY_BYTES = 256 * 2**20
 
 
@@ -45,6 +44,16 @@ class Entry(NamedTuple):
 
     people: FloatArray
     memory: FloatArray
+
+    def to_numbers(self) -> FloatArray:
+        """Return all of this as a row of numbers."""
+        return np.concatenate([[len(self.memory)], self.memory, self.people])
+
+    @classmethod
+    def from_numbers(cls, numbers: FloatArray) -> Entry:
+        """Return what `to_numbers` made numbers of."""
+        count = int(numbers[0])
+        return cls(numbers[1 + count :], numbers[1 : 1 + count])
 
 
 class Journal:
@@ -78,53 +87,53 @@ class Journal:
         self.replayed = 0
         """How many frames were found in it."""
 
-    def take(self, key: Key) -> Entry | None:
+    def take(self, key: Key) -> FloatArray | None:
         """Return what is known of a frame, or None; frames must be asked for in their order."""
         if not self._is_replaying:
             return None
         start = self._file.tell()
-        entry = self._read(key)
-        if entry is None:
+        numbers = self._read(key)
+        if numbers is None:
             self._file.seek(start)
             self._file.truncate(start)
             self._is_replaying = False
         else:
             self.replayed += 1
-        return entry
+        return numbers
 
-    def put(self, entries: Sequence[tuple[Key, Entry]]) -> None:
-        """
-        Note what was found in the next frames.
+    def put(self, key: Key, found: FloatArray) -> None:
+        """Note what was found in the next frame."""
+        self.put_together([(key, found)])
 
-        Frames that went through the network together are to be put together: a part of them
-        would later go through it alone, with results that differ in the last digits.
+    def put_together(self, found: Sequence[tuple[Key, FloatArray]]) -> None:
         """
-        data = b''.join(_packed(key, entry) for key, entry in entries)
-        self._file.write(data)
+        Note what was found in frames that went through the network together.
+
+        They are written at once: if only a part of them were known, the others would later go
+        through the network in another batch, with results that differ in the last digits.
+        """
+        self._file.write(b''.join(_packed(key, numbers) for key, numbers in found))
         self._file.flush()
 
-    def _read(self, key: Key) -> Entry | None:
+    def _read(self, key: Key) -> FloatArray | None:
         head = self._file.read(HEAD.size)
         if len(head) < HEAD.size:
             return None
         camera, stamp_ns, size, checksum = HEAD.unpack(head)
-        if (camera, stamp_ns) != key or not FLOAT_BYTES <= size <= MAX_ENTRY_BYTES:
+        if (camera, stamp_ns) != key or not 0 <= size <= MAX_ENTRY_BYTES:
             return None
         data = self._file.read(size)
         if len(data) != size or zlib.crc32(data) != checksum:
             return None
-        numbers = np.frombuffer(data)
-        count = int(numbers[0])
-        return Entry(numbers[1 + count :], numbers[1 : 1 + count])
+        return np.frombuffer(data)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _packed(key: Key, entry: Entry) -> bytes:
-    memory = np.asarray(entry.memory, np.float64)
-    data = np.concatenate([[len(memory)], memory, entry.people]).astype(np.float64).tobytes()
+def _packed(key: Key, found: FloatArray) -> bytes:
+    data = np.ascontiguousarray(found, np.float64).tobytes()
     return HEAD.pack(*key, len(data), zlib.crc32(data)) + data
 
 

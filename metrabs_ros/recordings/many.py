@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import concurrent.futures
+import concurrent.futures.process
 import functools
+import logging
 import multiprocessing
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from metrabs_ros.estimator import PoseEstimator
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.annotate import annotate
+from metrabs_ros.recordings.input_files import shown
 from metrabs_ros.recordings.wanted import Summary, Wanted
+
+_LOG = logging.getLogger(__name__)
+
+COMPLAINT_CHARS = 3000
 
 
 class Task(NamedTuple):
@@ -31,24 +39,52 @@ class Outcome(NamedTuple):
 
 
 def work_on(task: Task, show_progress: bool = False) -> Outcome:
-    """Annotate a recording in this process; what cannot be worked on is said, not raised."""
+    """Annotate a recording in this process; what goes wrong is returned, not raised."""
     remarks: list[str] = []
     tell = print if show_progress else remarks.append
     try:
         model = _model(task.wanted)
         return Outcome(task, annotate(*task, model, tell, show_progress))
     except (ValueError, RuntimeError, ImportError, OSError) as error:
-        return Outcome(task, None, ' '.join([*remarks, str(error)]))
+        complaint = str(error) or type(error).__name__
+    except Exception as error:  # Whatever it is, the other recordings are worked on.
+        _LOG.debug('annotating %s failed', task.source, exc_info=True)
+        complaint = f'{shown(task.source)} failed: {type(error).__name__}: {error}'
+    return Outcome(task, None, printable(' '.join([*remarks, complaint]), COMPLAINT_CHARS))
 
 
 def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
-    """Annotate recordings in so many processes, and return what comes of them as it comes."""
+    """
+    Annotate recordings in so many processes, and return what comes of them as it comes.
+
+    Where a process is killed, for example as it takes too much memory, nobody can tell by which
+    recording: those that were not done are repeated one at a time.
+    """
+    undone = []
+    with _pool(min(workers, max(len(tasks), 1))) as pool:
+        futures = {pool.submit(work_on, task): task for task in tasks}
+        for future in concurrent.futures.as_completed(futures):
+            try:
+                yield future.result()
+            except concurrent.futures.process.BrokenProcessPool:
+                undone.append(futures[future])
+    for task in undone:
+        with _pool(1) as pool:
+            try:
+                yield pool.submit(work_on, task).result()
+            except concurrent.futures.process.BrokenProcessPool:
+                yield Outcome(
+                    task,
+                    None,
+                    f'{shown(task.source)} failed: its process was killed, which happens for '
+                    'example if there is not enough memory',
+                )
+
+
+def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
     # A network's threads do not survive a fork.
     context = multiprocessing.get_context('spawn')
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-        futures = [pool.submit(work_on, task) for task in tasks]
-        for future in concurrent.futures.as_completed(futures):
-            yield future.result()
+    return concurrent.futures.ProcessPoolExecutor(workers, context)
 
 
 def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:

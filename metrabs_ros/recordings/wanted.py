@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 
 import metrabs_ros
@@ -10,6 +11,15 @@ from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.input_files import shown
 
+RANGES = (
+    ('threads', 0, math.inf),
+    ('num_aug', 1, math.inf),
+    ('detector_threshold', 0, 1),
+    ('batch', 0, 10_000),
+    ('smoothing', 0, 1),
+    ('max_lost', 0, 1e6),
+    ('fov_degrees', 0, 179),
+)
 MAX_CAUSES, MAX_REMARKS = 20, 50
 OTHER_CAUSES = 'other causes'
 REMARK_CHARS = 1500
@@ -72,6 +82,22 @@ class Wanted:
     csv: str | None = None
     parquet: str | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """
+        Check the numbers.
+
+        Raises
+        ------
+        ValueError
+            If one is out of range; the message names it.
+        """
+        for name, low, high in RANGES:
+            value = getattr(self, name)
+            # Also not a number is not in a range.
+            if value is not None and not low <= value <= high:
+                at_most = f' to {high:g}' if high < math.inf else ''
+                raise ValueError(f'{name} is {value}; it must be from {low:g}{at_most}')
 
     def load_model(self) -> PoseEstimator:
         """Load the model."""

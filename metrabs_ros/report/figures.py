@@ -10,12 +10,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.drawing import color_of
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.report.sightings import Sightings
 
 mpl.use('agg')
+# Names of joints come from anywhere, and are no formulas.
+mpl.rcParams['text.parse_math'] = False
 
 DPI = 130
 INK, FAINT, ACCENT, WARNING = '#22272e', '#c9d1d9', '#2563eb', '#c2410c'
@@ -36,9 +40,13 @@ LABELLED_PEOPLE = 12
 """So many people, those longest in view, are told apart by a legend."""
 BREAK_STEPS = 5
 """Somebody who was away for so many frames leaves a gap in a line."""
+GAPS_DRAWN = 200
 RATE_BINS = 60
 HEAT_CELLS = 60
 JOINTS_SHOWN = 40
+JOINT_CHARS = 30
+PEOPLE_DRAWN = 200
+"""So many people, those longest in view, are drawn; each takes time."""
 
 
 def people_over_time(sightings: Sightings) -> bytes:
@@ -50,7 +58,7 @@ def people_over_time(sightings: Sightings) -> bytes:
     count.set_ylabel('people')
     count.set_ylim(bottom=0)
     count.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ids = np.unique(sightings.ids)
+    ids = drawn_ids(sightings)
     for row, person_id in enumerate(ids):
         own = sightings.of_person(person_id)
         x_s = times_s[sightings.frames[own]]
@@ -94,11 +102,13 @@ def from_above(sightings: Sightings) -> bytes:
         shown = np.where(seconds.T > 0, seconds.T * step_s, np.nan)
         mesh = heat.pcolormesh(x_edges, y_edges, shown, cmap='viridis')
         figure.colorbar(mesh, ax=heat, label='seconds', shrink=0.8)
-        for person_id in np.unique(sightings.ids):
-            for piece in _pieces(sightings, sightings.of_person(person_id)):
-                line = places_m[piece]
-                paths.plot(*line.T, color=_color(person_id), linewidth=1.1)
-                paths.plot(*line[-1], 'o', color=_color(person_id), markersize=3)
+        for person_id in drawn_ids(sightings):
+            own = sightings.of_person(person_id)
+            breaks = _breaks(sightings, own)
+            line = np.insert(places_m[own], breaks, np.nan, axis=0)
+            ends = places_m[own[np.append(breaks, len(own)) - 1]]
+            paths.plot(*line.T, color=_color(person_id), linewidth=1.1)
+            paths.plot(*ends.T, 'o', color=_color(person_id), markersize=3)
         for axes, title in ((heat, 'where people were'), (paths, 'their paths')):
             axes.plot(0, 0, '^', color=INK, markersize=9)
             axes.set_aspect('equal')
@@ -119,7 +129,8 @@ def rates(sightings: Sightings) -> bytes:
     counts, edges = np.histogram(times_s, bins=bins, range=(0, length_s))
     axes.stairs(counts / np.diff(edges), edges, color=ACCENT, fill=True, alpha=0.3)
     axes.stairs(counts / np.diff(edges), edges, color=ACCENT)
-    for start_s, gap_s in sightings.gaps():
+    longest = sorted(sightings.gaps(), key=lambda gap: -gap[1])[:GAPS_DRAWN]
+    for start_s, gap_s in longest:
         axes.axvspan(start_s, start_s + gap_s, color=WARNING, alpha=0.35, linewidth=0)
     axes.set_ylabel('frames a second')
     axes.set_xlabel('seconds since the first frame (gaps are marked)')
@@ -149,12 +160,22 @@ def confidences(sightings: Sightings) -> bytes:
         people.hist(sightings.confidence, bins=np.linspace(0, 1, 21), color=ACCENT, alpha=0.7)
         people.set_xlabel('confidence')
         people.set_ylabel('sightings')
-        names = sightings.joint_names[:JOINTS_SHOWN]
+        names = [printable(name, JOINT_CHARS) for name in sightings.joint_names[:JOINTS_SHOWN]]
         joints.bar(range(len(names)), 1000 * sightings.deviations_m[: len(names)], color=ACCENT)
         joints.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         joints.set_ylabel('standard deviation in mm')
         joints.grid(visible=False, axis='x')
     return _png(figure)
+
+
+def drawn_ids(sightings: Sightings) -> NDArray[np.int64]:
+    """Return the ids of the people who are drawn, sorted."""
+    return np.sort(_longest_in_view(sightings, PEOPLE_DRAWN))
+
+
+def _longest_in_view(sightings: Sightings, count: int) -> NDArray[np.int64]:
+    ids, counts = np.unique(sightings.ids, return_counts=True)
+    return np.asarray(ids[np.argsort(-counts, kind='stable')[:count]])
 
 
 def _figure(rows: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
@@ -166,15 +187,15 @@ def _figure(rows: int, height: float, **options: Any) -> tuple[Figure, list[Axes
 
 def _draw_lines(axes: Axes, sightings: Sightings, values: FloatArray) -> None:
     """Draw a line a person over time, the longest with a legend."""
-    ids, counts = np.unique(sightings.ids, return_counts=True)
-    labelled = set(ids[np.argsort(-counts, kind='stable')[:LABELLED_PEOPLE]].tolist())
+    labelled = set(_longest_in_view(sightings, LABELLED_PEOPLE).tolist())
     times_s = sightings.times_s
-    for person_id in ids.tolist():
+    for person_id in drawn_ids(sightings).tolist():
         label = str(person_id) if person_id in labelled else None
-        for piece in _pieces(sightings, sightings.of_person(person_id)):
-            x_s = times_s[sightings.frames[piece]]
-            axes.plot(x_s, values[piece], color=_color(person_id), linewidth=1.1, label=label)
-            label = None
+        own = sightings.of_person(person_id)
+        breaks = _breaks(sightings, own)
+        x_s = np.insert(times_s[sightings.frames[own]], breaks, np.nan)
+        y = np.insert(values[own], breaks, np.nan)
+        axes.plot(x_s, y, color=_color(person_id), linewidth=1.1, label=label)
     if labelled:
         axes.legend(
             title='id',
@@ -186,10 +207,9 @@ def _draw_lines(axes: Axes, sightings: Sightings, values: FloatArray) -> None:
         )
 
 
-def _pieces(sightings: Sightings, own: Any) -> list[Any]:
-    """Return a person's sightings in runs without a gap."""
-    breaks = np.flatnonzero(np.diff(sightings.frames[own]) > BREAK_STEPS) + 1
-    return [piece for piece in np.split(own, breaks) if len(piece)]
+def _breaks(sightings: Sightings, own: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return before which of a person's sightings there is a gap."""
+    return np.flatnonzero(np.diff(sightings.frames[own]) > BREAK_STEPS) + 1
 
 
 def _color(person_id: int) -> tuple[float, float, float]:

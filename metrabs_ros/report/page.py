@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.recordings.input_files import read_start, shown
+from metrabs_ros.recordings.output_files import (
+    UNFINISHED,
+    UnusableOutput,
+    absolute,
+    check_stream,
+    is_stream,
+    writing,
+)
 from metrabs_ros.report import figures
 from metrabs_ros.report.sightings import Sightings, read_sightings
 
@@ -16,6 +28,12 @@ CLOSEST_SHOWN = 12
 FEWEST_SIGHTINGS = 3
 """Who is there for less may be a mistake of the network's."""
 GAPS_SHOWN = 12
+OLD_START = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+START = (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="generator" content="metrabs_ros report">'
+)
+"""What a report begins with, and no other file."""
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #22272e; background: #f6f8fa; margin: 0; }
@@ -50,40 +68,97 @@ def write_report(path: pathlib.Path, output: pathlib.Path, tell: Callable[[str],
 
     Raises
     ------
+    UnusableFile
+        If there is no bag.
     UnreadableRecording
         If there are no skeletons in it.
+    UnusableOutput
+        If the file cannot be written, or is something else than an earlier report.
     """
+    _check_output(path, output)
     everything = read_sightings(path, tell)
     parts = [_header(path, everything)]
     parts += [section for sightings in everything for section in _camera(sightings)]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    title = html.escape(path.resolve().name)
+    title = html.escape(_name_of(path))
     body = '\n'.join(parts)
-    output.write_text(
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    _write(
+        output,
+        f'{START}<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{title}: people</title><style>{STYLE}</style></head>\n'
         f'<body><main>\n{body}\n</main></body></html>\n',
-        encoding='utf-8',
     )
+
+
+def _check_output(path: pathlib.Path, output: pathlib.Path) -> None:
+    """Refuse to write where there is something else than an earlier report."""
+    if is_stream(output):
+        with writing(output):
+            check_stream(output)
+        return
+    if os.path.isdir(output):
+        raise UnusableOutput(f'{shown(output)} is a folder; name a file with -o')
+    if absolute(output) == absolute(path):
+        raise UnusableOutput(f'{shown(output)} is the bag itself; name another file with -o')
+    if os.path.exists(output) and not _is_report(output):
+        raise UnusableOutput(
+            f'{shown(output)} is there already, and is no report; name another file with -o'
+        )
+
+
+def _is_report(file: pathlib.Path) -> bool:
+    start = read_start(file, len(START.encode()))
+    # Reports of version 0.1 did not say who wrote them.
+    return start == START.encode() or start.startswith(OLD_START.encode())
+
+
+def _write(output: pathlib.Path, text: str) -> None:
+    """Write a page, as a whole or not at all."""
+    if is_stream(output):
+        with writing(output):
+            output.write_text(text, encoding='utf-8')
+        return
+    target = absolute(output)
+    with writing(output):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(UNFINISHED, f'.{target.stem[:50]}', target.parent)
+        try:
+            with open(descriptor, 'w', encoding='utf-8') as file:
+                file.write(text)
+                # Otherwise only its owner may read it.
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+
+def _umask() -> int:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask
+
+
+def _name_of(path: pathlib.Path) -> str:
+    return shown(absolute(path).name)
 
 
 def _header(path: pathlib.Path, everything: Sequence[Sightings]) -> str:
     remarks = dict.fromkeys(remark for sightings in everything for remark in sightings.remarks)
     said = ''.join(f'<p class="warning">{html.escape(remark)}</p>' for remark in remarks)
-    return f'<h1>{html.escape(path.resolve().name)}</h1>{said}'
+    return f'<h1>{html.escape(_name_of(path))}</h1>{said}'
 
 
 def _camera(sightings: Sightings) -> list[str]:
     """Return the sections about a camera."""
-    sections = [_section(sightings.topic, _facts(sightings))]
+    sections = [_section(printable(sightings.topic), _facts(sightings))]
     if not len(sightings.stamps_s):
         return [*sections, _section('Nothing to see', '<p>There were no frames.</p>')]
     if len(sightings.ids):
         sections += [
             _section(
                 'People over time',
-                _picture('People over time', figures.people_over_time(sightings)),
+                _picture('People over time', figures.people_over_time(sightings))
+                + _undrawn(sightings),
             ),
             _section('Distances', _picture('Distances', figures.distances_over_time(sightings))),
             _section(
@@ -128,7 +203,7 @@ def _facts(sightings: Sightings) -> str:
         facts['nearest'] = f'{sightings.distances_m.min():.2f} m'
         facts['median confidence'] = f'{np.median(sightings.confidence):.2f}'
     items = ''.join(f'<div><b>{value}</b>{name}</div>' for name, value in facts.items())
-    frame = html.escape(sightings.frame_id or 'no frame')
+    frame = html.escape(printable(sightings.frame_id) or 'no frame')
     return f'<div class="facts">{items}</div>' + _note(f'Positions are in {frame}, in metres.')
 
 
@@ -143,19 +218,21 @@ def _plan(sightings: Sightings) -> str:
 def _closest(sightings: Sightings) -> str:
     """Return a table of how near each person came, the nearest first."""
     rows = []
-    for person_id in np.unique(sightings.ids).tolist():
-        own = sightings.of_person(person_id)
+    distances_m, times_s = sightings.distances_m, sightings.times_s
+    by_id = np.argsort(sightings.ids, kind='stable')
+    starts = np.flatnonzero(np.diff(sightings.ids[by_id])) + 1
+    for own in np.split(by_id, starts):
         if len(own) < FEWEST_SIGHTINGS:
             continue
-        nearest = own[np.argmin(sightings.distances_m[own])]
-        times_s = sightings.times_s[sightings.frames[own]]
+        nearest = own[np.argmin(distances_m[own])]
+        first, last = sightings.frames[own[0]], sightings.frames[own[-1]]
         rows.append(
             (
-                float(sightings.distances_m[nearest]),
-                f'<td>{person_id}</td><td>{sightings.distances_m[nearest]:.2f} m</td>'
-                f'<td>{sightings.times_s[sightings.frames[nearest]]:.1f} s</td>'
+                float(distances_m[nearest]),
+                f'<td>{sightings.ids[nearest]}</td><td>{distances_m[nearest]:.2f} m</td>'
+                f'<td>{times_s[sightings.frames[nearest]]:.1f} s</td>'
                 f'<td>{sightings.speeds_m_s[nearest]:.1f} m/s</td>'
-                f'<td>{times_s[0]:.1f} to {times_s[-1]:.1f} s</td>',
+                f'<td>{times_s[first]:.1f} to {times_s[last]:.1f} s</td>',
             )
         )
     rows.sort(key=lambda row: row[0])
@@ -184,6 +261,12 @@ def _section(title: str, content: str) -> str:
 
 def _note(text: str) -> str:
     return f'<p class="note">{text}</p>'
+
+
+def _undrawn(sightings: Sightings) -> str:
+    """Return a note about people who are not drawn."""
+    more = len(np.unique(sightings.ids)) - len(figures.drawn_ids(sightings))
+    return _note(f'{more} more people, in view for less time, are not drawn.') if more > 0 else ''
 
 
 def _picture(title: str, png: bytes) -> str:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import to_metres, to_people
+from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.recordings.bags import Bag
+from metrabs_ros.recordings.input_files import shown
 from metrabs_ros.recordings.message_types import SKELETONS, typestore
-from metrabs_ros.recordings.recorded import Topic
+from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
+from metrabs_ros.recordings.progress import progress_bar
+from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
+
+MAX_CAMERAS = 20
+MAX_JOINTS = 1000
+MAX_REMARKS, REMARK_CHARS = 50, 1000
+PER_JOINT = (
+    *('positions', 'velocities', 'standard_deviations', 'confidences', 'image_points', 'in_view'),
+)
+"""The fields of a Skeleton with an entry for each joint."""
 
 GAP_STEPS = 2.5
 """A gap is a step between frames that is longer than the usual one by this factor."""
@@ -118,25 +130,41 @@ class Sightings:
         return latencies_s[(latencies_s >= 0) & (latencies_s < 60)]
 
 
+class _UnusableSkeletons(ValueError):  # noqa: N818
+    """A message with skeletons, or one of its skeletons, is not valid; the text says why."""
+
+
 def read_sightings(path: pathlib.Path, tell: Callable[[str], None]) -> list[Sightings]:
     """
     Return the sightings in a bag, of each camera.
 
+    Messages and skeletons that are not valid are left out, and counted in a remark.
+
     Raises
     ------
+    UnusableFile
+        If there is no bag.
     UnreadableRecording
         If there are no skeletons in it.
     """
-    bag = Bag(path, tell)
+    bag = Bag(path, tell, progress_bar)
     try:
         topics = bag.skeleton_topics()
+        if len(topics) > MAX_CAMERAS:
+            tell(
+                f'{shown(path)} has {len(topics)} topics with skeletons; the report is about the '
+                f'first {MAX_CAMERAS}'
+            )
         remarks = _remarks(path)
-        return [_read(bag, topic, remarks) for topic in topics]
+        with progress_bar('reading skeletons', None, ' messages') as advance:
+            return [_read(bag, topic, remarks, advance) for topic in topics[:MAX_CAMERAS]]
     finally:
         bag.close()
 
 
-def _read(bag: Bag, topic: Topic, remarks: tuple[str, ...]) -> Sightings:
+def _read(
+    bag: Bag, topic: Topic, remarks: tuple[str, ...], advance: Callable[[int], None]
+) -> Sightings:
     stamps_s: list[float] = []
     recorded_s: list[float] = []
     counts: list[int] = []
@@ -146,10 +174,26 @@ def _read(bag: Bag, topic: Topic, remarks: tuple[str, ...]) -> Sightings:
     frame_id = ''
     joint_names: tuple[str, ...] = ()
     deviations_mm: FloatArray = np.zeros(0)
+    measured = 0
+    invalid: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+
+    def leave_out(what: str, count: int, why: str) -> None:
+        invalid[what] += count
+        examples.setdefault(what, why)
+
     for message in bag.messages([topic]):
-        skeletons: Any = typestore().deserialize_cdr(message.data, SKELETONS)
-        people = to_people(skeletons)
-        frame_id, joint_names = skeletons.header.frame_id, people.skeleton.joint_names
+        advance(1)
+        try:
+            skeletons, people = _valid_people(message, leave_out)
+        except _UnusableSkeletons as error:
+            leave_out('messages', 1, str(error))
+            continue
+        frame_id = skeletons.header.frame_id
+        if people.skeleton.joint_names != joint_names:
+            # Deviations of other joints cannot be averaged with these.
+            joint_names = people.skeleton.joint_names
+            deviations_mm, measured = np.zeros(len(joint_names)), 0
         velocities_m_s = to_metres(people.velocities_mm_s.mean(axis=1))
         rows['frames'] += [len(stamps_s)] * len(people)
         rows['ids'].append(people.ids)
@@ -157,13 +201,16 @@ def _read(bag: Bag, topic: Topic, remarks: tuple[str, ...]) -> Sightings:
         rows['speeds'].append(np.linalg.norm(velocities_m_s, axis=-1))
         rows['confidence'].append(people.confidence)
         rows['seen'].append(people.seen)
-        if len(deviations_mm) != len(joint_names):
-            deviations_mm = np.zeros(len(joint_names))
         deviations_mm += people.joint_std_mm.sum(axis=0)
+        measured += len(people)
         stamps_s.append(stamp_ns_of(skeletons.header) / NANOSECONDS)
         recorded_s.append(message.time_ns / NANOSECONDS)
         counts.append(len(people))
-    sightings = max(len(rows['frames']), 1)
+    left_out = tuple(
+        f'{count} {what} on {printable(topic.name)} were left out, as they are not valid: '
+        f'{examples[what]}'
+        for what, count in invalid.items()
+    )
     return Sightings(
         topic=topic.name,
         frame_id=frame_id,
@@ -177,8 +224,55 @@ def _read(bag: Bag, topic: Topic, remarks: tuple[str, ...]) -> Sightings:
         confidence=_joined(rows['confidence'], np.zeros(0)),
         seen=_joined(rows['seen'], np.zeros(0, bool)),
         joint_names=joint_names,
-        deviations_m=to_metres(deviations_mm / sightings),
-        remarks=remarks,
+        deviations_m=to_metres(deviations_mm / max(measured, 1)),
+        remarks=(*remarks, *left_out),
+    )
+
+
+def _valid_people(
+    message: Recorded, leave_out: Callable[[str, int, str], None]
+) -> tuple[Any, People]:
+    """Return a message and its valid people; raises an _UnusableSkeletons if there are none."""
+    try:
+        skeletons: Any = typestore().deserialize_cdr(message.data, SKELETONS)
+    except Exception as error:  # Data of another kind makes the library fail in many ways.
+        raise _UnusableSkeletons(f'they are no SkeletonArray ({printable(error)})') from error
+    joints, edges = len(skeletons.joint_names), len(skeletons.joint_edges)
+    if not 0 < joints <= MAX_JOINTS:
+        raise _UnusableSkeletons(f'joint_names has {joints} names; it must have 1 to {MAX_JOINTS}')
+    if edges % 2 or (edges and int(max(skeletons.joint_edges)) >= joints):
+        raise _UnusableSkeletons('joint_edges are no pairs of joints')
+    sec, nanosec = int(skeletons.header.stamp.sec), int(skeletons.header.stamp.nanosec)
+    if sec < 0 or nanosec >= NANOSECONDS:
+        raise _UnusableSkeletons(f'the stamp {sec} s and {nanosec} ns is invalid')
+    whole = []
+    for skeleton in skeletons.skeletons:
+        lengths = {name: len(getattr(skeleton, name)) for name in PER_JOINT}
+        wrong = next((name for name, length in lengths.items() if length != joints), None)
+        if wrong is None:
+            whole.append(skeleton)
+        else:
+            leave_out(
+                'skeletons', 1, f'{wrong} has {lengths[wrong]} entries for {joints} joint_names'
+            )
+    people = to_people(dataclasses.replace(skeletons, skeletons=whole))
+    usable = people.finite() & _in_range(people)
+    if not usable.all():
+        leave_out('skeletons', int((~usable).sum()), 'a value is not finite or out of range')
+        people = people.select(usable)
+    return skeletons, people
+
+
+def _in_range(people: People) -> NDArray[np.bool_]:
+    """Tell of whom all other values are possible, [N]."""
+    velocities = np.abs(people.velocities_mm_s).max(axis=(1, 2), initial=0)
+    confidence = people.confidence
+    # Also not a number is not in a range.
+    return np.asarray(
+        (velocities < BEYOND_ALL_PLACES)
+        & (confidence >= 0)
+        & (confidence <= 1)
+        & (people.joint_std_mm >= 0).all(axis=1)
     )
 
 
@@ -189,13 +283,13 @@ def _joined(arrays: list[Any], nothing: NDArray[Any]) -> NDArray[Any]:
 def _remarks(path: pathlib.Path) -> tuple[str, ...]:
     """Return what annotate said of the recording, if it wrote the results."""
     try:
-        metadata = yaml.safe_load((path / 'metadata.yaml').read_text(encoding='utf-8'))
-        custom = metadata['rosbag2_bagfile_information']['custom_data']
-        about = json.loads(custom['metrabs_ros'])
-    except (OSError, yaml.YAMLError, KeyError, ValueError, TypeError):
+        about = read_metadata(path).about
+    except UnusableMetadata:
         return ()
-    unusable = [
-        f'{count} frames were not worked on, {cause}: {example}'
-        for cause, (count, example) in about.get('unusable', {}).items()
-    ]
-    return (*about.get('remarks', ()), *unusable)
+    remarks = about.get('remarks')
+    said = [text for text in remarks if isinstance(text, str)] if isinstance(remarks, list) else []
+    unusable = about.get('unusable')
+    for cause, found in unusable.items() if isinstance(unusable, dict) else ():
+        if isinstance(found, list) and len(found) == 2 and isinstance(found[0], int):
+            said.append(f'{found[0]} frames were not worked on, {cause}: {found[1]}')
+    return tuple(printable(text, REMARK_CHARS) for text in said[:MAX_REMARKS])

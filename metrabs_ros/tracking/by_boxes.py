@@ -148,7 +148,7 @@ def as_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) ->
     people = People.as_found(
         skeleton, poses.boxes_px, poses.scores, poses3d_mm, poses2d_px, image_shape
     )
-    if poses.joint_confidence is not None:
+    if len(poses.joint_confidence):
         # The empty array makes People derive the deviations from the new confidences.
         people = dataclasses.replace(
             people, joint_confidence=poses.joint_confidence, joint_std_mm=np.zeros(0)
