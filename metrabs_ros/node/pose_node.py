@@ -260,7 +260,7 @@ class PoseNode(ManagedNode):
                 self._model.convention(wanted.skeleton)
                 self._model.check(_options(wanted))
         except ValueError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=False, reason=printable(error, LONGEST_REASON))
         if not self._is_told_of_set_parameters:
             self._apply_settings(parameters)
         return SetParametersResult(successful=True)

@@ -44,7 +44,7 @@ ANSWER_TIMEOUT_S = 120.0
 """Longer than a model takes to load on a busy machine."""
 SETTLING_S = 10.0
 """After activation, before samples of memory are compared."""
-MAX_UNACCOUNTED = 16
+MAX_UNACCOUNTED = 19
 """Frames that may be under way: waiting for calibration and detections, waiting, worked on."""
 MAX_SILENCE_S = 90.0
 """Between skeletons while the node is active, enabled and receives images."""
@@ -343,7 +343,8 @@ class Robot(Node):
         if response is None:
             return
         result = response.results[0]
-        if DEFAULTS.get(name) == value and not result.successful:
+        is_default = name in DEFAULTS and repr(DEFAULTS[name]) == repr(value)
+        if is_default and not result.successful:
             self.fail(f'{name} cannot be set to {value!r}: {result.reason}')
         if len(result.reason) > 1000:
             self.fail(f'the reason has {len(result.reason)} characters')
