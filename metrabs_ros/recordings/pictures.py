@@ -76,6 +76,8 @@ class Source:
         if self.is_live:
             self._open_device()
             return
+        if str(path).startswith('/dev/') and not os.path.exists(path):
+            raise UnusableSource(f'there is no device {shown(self.path)}')
         try:
             check_input(self.path)
             if is_folder(self.path):
