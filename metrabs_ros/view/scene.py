@@ -106,6 +106,7 @@ class Scene:
         self._is_live = is_live
         self._timeline = 'log_time' if is_live else 'stamp'
         self._backlog: Backlog | None = None
+        self._preamble: _Preamble | None = None
         self._blueprint_sent_s = -np.inf
         self._stream.log('world', rr.ViewCoordinates.RDF, static=True)
 
@@ -114,11 +115,14 @@ class Scene:
         if z_up != self._z_up:
             self._z_up = z_up
             self._stream.log('world', self._up_axes(), static=True)
-            # Each blueprint takes memory in the browser, and frames may change with each message.
+            # A blueprint resets what the user arranged, and frames may change with each message.
             now_s = time.monotonic()
             if now_s - self._blueprint_sent_s > SHORTEST_BLUEPRINT_PERIOD_S:
                 self._blueprint_sent_s = now_s
-                self._stream.send_blueprint(self._blueprint())
+                if self._backlog is None or self._preamble is None:
+                    self._stream.send_blueprint(self._blueprint())
+                else:
+                    self._backlog.append(self._preamble.blueprint())
 
     def serve(
         self,
@@ -151,7 +155,10 @@ class Scene:
             If the memory limit is not an amount of memory.
         """
         self._backlog = Backlog(memory_limit_bytes(memory_limit))
-        server = ViewServer(host, web_port, data_port, viewer_files, self._preamble, self._backlog)
+        self._preamble = _Preamble(self)
+        server = ViewServer(
+            host, web_port, data_port, viewer_files, self._preamble.encoded, self._backlog
+        )
         transfer = threading.Thread(
             target=_transfer, args=(rr.binary_stream(self._stream), self._backlog), daemon=True
         )
@@ -274,18 +281,6 @@ class Scene:
         label = printable(name.partition('/')[2])
         path = f'plots/{self._plots[name]}'
         stream.log(path, rr.SeriesLines(names=label, widths=2), static=True)
-
-    def _preamble(self) -> bytes:
-        """Return the encoded data that has no time, which each browser needs first."""
-        stream = rr.RecordingStream(
-            APPLICATION, recording_id=self._recording_id, send_properties=False
-        )
-        encoded = rr.binary_stream(stream)
-        stream.log('world', self._up_axes(), static=True)
-        for name in list(self._plots):
-            self._log_series(stream, name)
-        stream.send_blueprint(self._blueprint())
-        return encoded.read() or b''
 
     def _show_skeletons(self, root: str, people: People, colors: NDArray[np.uint8]) -> None:
         poses_m = to_metres(people.poses3d_mm)
@@ -434,6 +429,48 @@ class Scene:
                 play_state='following' if self._is_live else 'playing',
             ),
         )
+
+
+class _Preamble:
+    """
+    Encodes what a browser needs before any other data of a scene.
+
+    The stream is kept: rerun-sdk leaves threads behind for each one that is closed, and for each
+    blueprint that is sent.
+
+    Parameters
+    ----------
+    scene
+        The scene.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._lock = threading.Lock()
+        self._stream = rr.RecordingStream(
+            APPLICATION, recording_id=scene._recording_id, send_properties=False
+        )
+        self._encoded = rr.binary_stream(self._stream)
+        self._store_info = self._encoded.read() or b''
+        self._blueprints: dict[bool, bytes] = {}
+
+    def encoded(self) -> bytes:
+        """Return the encoded layout and everything that has no time."""
+        blueprint = self.blueprint()
+        with self._lock:
+            self._stream.log('world', self._scene._up_axes(), static=True)
+            for name in list(self._scene._plots):
+                self._scene._log_series(self._stream, name)
+            return self._store_info + (self._encoded.read() or b'') + blueprint
+
+    def blueprint(self) -> bytes:
+        """Return the encoded layout for the present direction of up."""
+        with self._lock:
+            z_up = self._scene._z_up
+            if z_up not in self._blueprints:
+                self._stream.send_blueprint(self._scene._blueprint())
+                self._blueprints[z_up] = self._encoded.read() or b''
+            return self._blueprints[z_up]
 
 
 def _transfer(encoded: rr.BinaryStream, backlog: Backlog) -> None:

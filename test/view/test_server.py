@@ -334,3 +334,18 @@ def test_an_error_in_a_request_is_one_line(served, capfd, monkeypatch):
     monkeypatch.setattr(served.scene._backlog, '_take', None)
     served.ask(served.data_port, served.path)
     wait_until(lambda: 'view: a request failed: TypeError' in capfd.readouterr().err)
+
+
+def test_browsers_and_changes_of_the_frame_leave_no_threads_behind():
+    served = Served()
+
+    def come_and_go(count):
+        for i in range(count):
+            served.scene.turn_up(bool(i % 2))
+            assert served.ask(served.data_port, served.path)[2] == RRD_START
+        wait_until(lambda: open_connections(served.data_port) == 0)
+        return len(os.listdir('/proc/self/task'))
+
+    before = come_and_go(4)
+    # As many as some browsers have at a time, not a few for each one that was there.
+    assert come_and_go(40) < before + 20
