@@ -33,7 +33,7 @@ from metrabs_ros.estimator import Options, PoseEstimator
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import MM_PER_M
 from metrabs_ros.messages.unusable import UnusableInput
-from metrabs_ros.node import diagnostics, lifetime, logs, settings
+from metrabs_ros.node import diagnostics, heap, lifetime, logs, settings
 from metrabs_ros.node.callback_failures import LONGEST_REASON, GuardedExecutor, described
 from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look, age_s
 from metrabs_ros.node.drops import DEACTIVATED, DISABLED, FAILED, NEWER_FRAME
@@ -211,6 +211,7 @@ class PoseNode(ManagedNode):
     def _release(self) -> None:
         streams, self._streams, self._model = self._streams, [], None
         with contextlib.ExitStack() as steps:
+            steps.callback(heap.return_free_memory)
             steps.callback(gc.collect)
             for stream in streams:
                 steps.callback(stream.outputs.close)
@@ -450,6 +451,7 @@ def _sentence(error: Exception) -> str:
 def run() -> int:
     """Run the node until it is told to end; return the exit status."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    heap.limit_arenas()
     with lifetime.ros():
         # Before all else: an executor cannot be made once a signal has come.
         executor = GuardedExecutor()

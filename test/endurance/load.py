@@ -26,6 +26,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from processes import ObservedProcess
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy._rclpy_pybind11 import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -450,9 +451,9 @@ def spin(nodes: Sequence[Node]) -> threading.Thread:
                 executor.spin_once(timeout_sec=0.2)
             except ExternalShutdownException:
                 return
-            except Exception:
-                # Damaged messages reach the load's own subscriptions, too.
-                traceback.print_exc()
+            except InvalidHandle:
+                # A subscription was destroyed by another thread meanwhile.
+                continue
 
     thread = threading.Thread(target=run, name='executor', daemon=True)
     thread.start()
