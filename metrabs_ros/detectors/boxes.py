@@ -129,5 +129,6 @@ def chosen(found: Boxes, image_shape: tuple[int, ...], options: Options) -> Boxe
     finite = np.isfinite(found.boxes_px).all(axis=1) & np.isfinite(found.scores)
     sure = found.scores >= options.threshold_or(DETECTOR_THRESHOLD)
     boxes = found.select(finite & sure).within(image_shape)
+    boxes = Boxes(boxes.boxes_px, np.clip(boxes.scores, 0, 1))
     boxes = boxes.distinct(options.detector_nms_iou_threshold)
     return boxes if options.max_detections < 0 else boxes.select(slice(options.max_detections))

@@ -141,9 +141,7 @@ class _SettingsLoader(yaml.SafeLoader):
         if any(key.tag == 'tag:yaml.org,2002:merge' for key, _ in node.value):
             raise yaml.YAMLError('it has a merge key <<')
 
-    def construct_mapping(
-        self, node: yaml.MappingNode, deep: bool = False
-    ) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         self.flatten_mapping(node)
         return super().construct_mapping(node, deep)
 
@@ -167,7 +165,7 @@ def _config(file: pathlib.Path, settings: dict[str, Any], latents: int) -> Metra
         fits = isinstance(value, (int, float) if kind is float else kind)
         if not fits or (isinstance(value, bool) and kind is not bool):
             raise _wrong_setting(file, name, value, kind.__name__)
-        return value  # type: ignore[no-any-return]
+        return value
 
     def number(name: str, kind: type[T], least: float, most: float) -> T:
         value: Any = setting(name, kind)
@@ -319,7 +317,9 @@ def _crop_model(file: pathlib.Path, config: MetrabsConfig, joints: int) -> CropM
             return weights.read()
 
     state = _read(file, read, f"{len(required)} tensors of the network's parameters")
-    state = {n: value.float() if value.is_floating_point() else value for n, value in state.items()}
+    state = {
+        n: value.float() if value.is_floating_point() else value for n, value in state.items()
+    }
     infinite = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if infinite:
         raise WeightsError(f'{shown(file)} has not only finite numbers in {_listed(infinite)}')

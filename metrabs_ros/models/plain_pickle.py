@@ -22,7 +22,7 @@ import numpy as np
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.models.array_file import array_from_bytes
 
-LARGEST_PICKLE_BYTES = 4 << 20
+LARGEST_PICKLE_BYTES = 2 << 20
 LARGEST_INTEGER_BITS = 64
 LARGEST_ITEM_COUNT = 500_000
 DEEPEST_NESTING = 32
@@ -362,7 +362,7 @@ class _Resolver:
         raise _refused(call.function)
 
     def _array_from_state(self, state: Any, depth: int) -> Any:
-        """Return what numpy's ``__setstate__`` would make: (version, shape, dtype, order, data)."""
+        """Return the array of a state (version, shape, dtype, whether in Fortran order, data)."""
         _, shape, dtype, fortran, data = self.resolve(state, depth)
         shape = _shape(shape)
         if dtype == np.dtype(object) and isinstance(data, list):

@@ -18,7 +18,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import IO
 
 from metrabs_ros.foreign_text import printable
 
@@ -41,7 +41,7 @@ class NotARegularFileError(OSError):
     """There is something else than a regular file; the message names it."""
 
 
-def open_regular(file: pathlib.Path, follow_links: bool = True) -> BinaryIO:
+def open_regular(file: pathlib.Path, follow_links: bool = True) -> IO[bytes]:
     """
     Open a regular file for reading.
 
@@ -66,7 +66,7 @@ def open_regular(file: pathlib.Path, follow_links: bool = True) -> BinaryIO:
     return _checked(file, descriptor, 'rb')
 
 
-def open_own(file: pathlib.Path, mode: str) -> BinaryIO:
+def open_own(file: pathlib.Path, mode: str) -> IO[bytes]:
     """
     Open a file of a cache for writing, without following links and without truncating others.
 
@@ -96,9 +96,7 @@ def open_own(file: pathlib.Path, mode: str) -> BinaryIO:
     opened = _checked(file, descriptor, mode)
     if os.fstat(descriptor).st_nlink > 1:
         opened.close()
-        raise NotARegularFileError(
-            f'{shown(file)} is a hard link to another file; remove it'
-        )
+        raise NotARegularFileError(f'{shown(file)} is a hard link to another file; remove it')
     if mode == 'wb':
         opened.truncate(0)
     return opened
@@ -162,9 +160,7 @@ def write_atomically(file: pathlib.Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def locked(
-    file: pathlib.Path, limit_s: float, waiting: Callable[[float], None]
-) -> Iterator[None]:
+def locked(file: pathlib.Path, limit_s: float, waiting: Callable[[float], None]) -> Iterator[None]:
     """
     Hold the lock of a file, which the kernel releases when the process ends, however it ends.
 
@@ -193,7 +189,9 @@ def locked(
             except BlockingIOError:
                 waited_s = time.monotonic() - start_s
             if waited_s > limit_s:
-                raise TimeoutError(f'another process has held {shown(file)} for more than {limit_s:.0f} s')
+                raise TimeoutError(
+                    f'another process has held {shown(file)} for more than {limit_s:.0f} s'
+                )
             if waited_s >= next_message_s:
                 waiting(waited_s)
                 next_message_s += LOCK_MESSAGE_PERIOD_S
@@ -212,7 +210,7 @@ def _require_regular(file: pathlib.Path, found: os.stat_result) -> None:
         raise NotARegularFileError(f'{shown(file)} is {kind}; expected: a regular file')
 
 
-def _checked(file: pathlib.Path, descriptor: int, mode: str) -> BinaryIO:
+def _checked(file: pathlib.Path, descriptor: int, mode: str) -> IO[bytes]:
     """Return an open file of a descriptor, which is closed if it is no regular file."""
     try:
         _require_regular(file, os.fstat(descriptor))

@@ -152,15 +152,14 @@ class WeightsFile:
 
     def _storage(self, stored: StoredTensor) -> Tensor:
         storage = torch.empty(stored.storage_bytes, dtype=torch.uint8)
-        content, filled = memoryview(storage.numpy()), 0
+        content, filled = storage.numpy().data, 0
         with self._archive.open(stored.storage) as member:
-            while filled < len(content):
-                count = member.readinto(content[filled : filled + CHUNK_BYTES])
-                if not count:
-                    raise zipfile.BadZipFile(f'{printable(stored.storage)} ends early')
-                filled += count
             # The checksum is compared at the end.
-            member.read(1)
+            while chunk := member.read(CHUNK_BYTES):
+                content[filled : filled + len(chunk)] = chunk
+                filled += len(chunk)
+        if filled != len(content):
+            raise zipfile.BadZipFile(f'{printable(stored.storage)} ends early')
         return storage
 
     def _stored(self, value: Any) -> StoredTensor:

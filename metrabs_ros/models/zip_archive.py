@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import zipfile
-from typing import BinaryIO
+from typing import IO
 
 from metrabs_ros.foreign_text import printable
 
+CHUNK_BYTES = 1 << 20
 LARGEST_DIRECTORY_BYTES = 4 << 20
 LARGEST_ENTRY_COUNT = 20_000
 LARGEST_RATIO = 200
@@ -17,7 +18,12 @@ RATIO_FREE_BYTES = 1 << 20
 
 
 class _DirectoryLimitedFile(io.BufferedReader):
-    """A file that refuses a single large read; `zipfile` reads the directory with one."""
+    """
+    A file that refuses to be read in large parts.
+
+    `zipfile` reads the directory, of whatever size it claims to be, at once.  Members must be read
+    in smaller parts.
+    """
 
     def read(self, size: int | None = -1) -> bytes:
         wanted = LARGEST_DIRECTORY_BYTES + 1 if size is None or size < 0 else size
@@ -29,14 +35,14 @@ class _DirectoryLimitedFile(io.BufferedReader):
         return content
 
 
-def open_zip(file: BinaryIO) -> zipfile.ZipFile:
+def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     """
     Open a zip archive, whose directory is limited in size and number of entries.
 
     Parameters
     ----------
     file
-        An unbuffered or buffered binary file; it must stay open as long as the archive.
+        A binary file; it must stay open as long as the archive.
 
     Raises
     ------
@@ -77,7 +83,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:
             f'{printable(name)} unpacks to {declared_bytes} bytes from {packed_bytes}'
         )
     with archive.open(info) as member:
-        content = member.read(declared_bytes)
+        content = b''.join(iter(lambda: member.read(CHUNK_BYTES), b''))
     if len(content) != declared_bytes:
         raise zipfile.BadZipFile(
             f'{printable(name)} has {len(content)} bytes instead of {declared_bytes}'

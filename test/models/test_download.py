@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from servers import Behaviour, serve
 
-from metrabs_ros.models.download import Download, DownloadError, sha256_of
+from metrabs_ros.models.download import Download, DownloadError
+from metrabs_ros.models.regular_file import sha256_of
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -99,7 +100,7 @@ def test_a_refusal_is_passed_on_and_only_a_servers_fault_is_tried_again(target, 
 def test_nobody_there_is_said(target):
     with serve(Behaviour(CONTENT)) as url:
         pass
-    with pytest.raises(DownloadError, match='cannot be had'):
+    with pytest.raises(DownloadError, match='is not available'):
         download(url, target)
 
 
