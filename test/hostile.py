@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import resource
 import signal
 import socket
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 
+import pytest
 import torch
 
 
@@ -90,3 +93,22 @@ def in_a_child(
         message = pipe.read().decode()
     _, status = os.waitpid(child, 0)
     return f'killed by signal {status}' if os.WIFSIGNALED(status) else message
+
+
+@contextlib.contextmanager
+def small_disk(folder: pathlib.Path, size_bytes: int) -> Iterator[pathlib.Path]:
+    """Mount a disk of so many bytes on a new folder; skip the test where that is not possible."""
+    folder.mkdir()
+    size = f'size={max(size_bytes >> 10, 4)}k'
+    command = ['mount', '-t', 'tmpfs', '-o', f'{size},mode=0700', 'tmpfs', str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip('mounting needs root')
+    try:
+        yield folder
+    finally:
+        subprocess.run(['umount', str(folder)], check=True)
+
+
+def make_read_only(disk: pathlib.Path) -> None:
+    """Remount a disk read-only."""
+    subprocess.run(['mount', '-o', 'remount,ro', str(disk)], check=True)

@@ -53,8 +53,10 @@ class Letterbox:
     def to_image(self, corners_px: FloatArray) -> FloatArray:
         """Take boxes [N, 4], x1, y1, x2, y2, in the input to left, top, width, height."""
         offset = np.array([self.left_px, self.top_px] * 2)
-        corners = (corners_px - offset) / self.scale
-        return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        # Of corners that are not finite, no box is kept.
+        with np.errstate(invalid='ignore', over='ignore'):
+            corners = (corners_px - offset) / self.scale
+            return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
 
 class OnnxDetector:

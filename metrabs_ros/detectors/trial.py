@@ -17,9 +17,7 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.models.regular_file import shown
 
 LONGEST_S = 90.0
-LARGEST_MEMORY_BYTES = min(
-    8 << 30, os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2
-)
+LARGEST_MEMORY_BYTES = min(8 << 30, os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2)
 POLL_S = 0.05
 MESSAGE_CHARS = 600
 _REFUSED = 3

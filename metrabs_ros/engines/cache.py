@@ -161,11 +161,11 @@ class EngineCache:
         )
         try:
             _with_progress(lambda: build(part), key)
+            manifest = {'key': dict(key), 'files': _describe(part, _names_in(part))}
+            (part / MANIFEST).write_text(json.dumps(manifest))
             for file in part.iterdir():
                 # Under some umasks, others could write to them.
                 file.chmod(0o600)
-            manifest = {'key': dict(key), 'files': _describe(part, _names_in(part))}
-            (part / MANIFEST).write_text(json.dumps(manifest))
             if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
             elif os.path.lexists(folder):
