@@ -14,6 +14,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors import trial
 from metrabs_ros.detectors.boxes import Boxes, look
+from metrabs_ros.engines.openvino import reason_of
 from metrabs_ros.estimator import Options
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.models.regular_file import open_regular, shown
@@ -114,10 +115,9 @@ class OnnxDetector:
             network, self._input_px = _read_network(model_file)
             self._request = _compile(network, threads).create_infer_request()
         except (RuntimeError, IndexError, TypeError) as error:
-            reason = printable((str(error).strip() or 'no reason given').splitlines()[-1], 200)
             raise ValueError(
                 f'detector {shown(model_file)} is no ONNX file of a network with one image '
-                f'[1, 3, H, W] as input: {reason}'
+                f'[1, 3, H, W] as input: {reason_of(error)}'
             ) from error
         last_sizes = [list(output.partial_shape)[-1:] for output in network.outputs]
         self._normalises = any(
@@ -137,9 +137,8 @@ class OnnxDetector:
         try:
             self._request.infer({0: batch})
         except RuntimeError as error:
-            reason = printable((str(error).strip() or 'no reason given').splitlines()[-1], 200)
             raise ValueError(
-                f'detector {shown(self._model_file)} cannot be run: {reason}'
+                f'detector {shown(self._model_file)} cannot be run: {reason_of(error)}'
             ) from error
         outputs = [
             np.array(self._request.get_output_tensor(i).data, np.float64)

@@ -43,7 +43,7 @@ CONNECTION_ERRORS = (
 
 
 class DownloadError(RuntimeError):
-    """A file cannot be had; the message says why."""
+    """A file cannot be downloaded; the message says why."""
 
 
 class Download:

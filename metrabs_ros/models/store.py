@@ -159,7 +159,7 @@ def fetch(name: str, url: str | None = None) -> pathlib.Path:
     Raises
     ------
     WeightsError
-        If they cannot be had, are not those that were published, or cannot be stored.
+        If they are not available, are not those that were published, or cannot be stored.
     """
     folder = cache_folder() / name
     try:
