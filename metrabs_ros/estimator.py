@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import inspect
 import numbers
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import DEFAULT_UP, Camera, as_numbers, intrinsics_from_fov
 from metrabs_ros.engines.choice import Choice
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.skeleton import Convention, Skeleton
 
 Prediction = dict[str, FloatArray]
@@ -23,6 +26,9 @@ DEFAULT_FOV_DEGREES = 55.0
 DETECTOR_NMS_IOU = 0.7
 SMALLEST_IMAGE_PX = 2
 SMALLEST_BOX_PX = 1.0
+LARGEST_NUM_AUG = 100
+LARGEST_ANTIALIAS_FACTOR = 16
+LISTED_SKELETONS_CHARS = 1000
 NOT_ASKED = ('self', 'image', 'boxes')
 CAMERA_ARGUMENTS = (
     'intrinsic_matrix',
@@ -57,8 +63,16 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ('internal_batch_size', 'antialias_factor', 'num_aug'):
-            _refuse_unless(_is_whole(getattr(self, name), 1), name, self, 'a whole number from 1')
+        is_size = _is_whole(self.internal_batch_size, 1)
+        _refuse_unless(is_size, 'internal_batch_size', self, 'a whole number from 1')
+        # More would take more memory than there is.
+        for name, most in (
+            ('antialias_factor', LARGEST_ANTIALIAS_FACTOR),
+            ('num_aug', LARGEST_NUM_AUG),
+        ):
+            value = getattr(self, name)
+            fits = _is_whole(value, 1) and value <= most
+            _refuse_unless(fits, name, self, f'a whole number from 1 to {most}')
         count = self.max_detections
         _refuse_unless(_is_whole(count, -1), 'max_detections', self, '-1 or a whole number from 0')
         for name in ('detector_threshold', 'detector_nms_iou_threshold'):
@@ -189,11 +203,16 @@ class PoseEstimator(abc.ABC):
         ValueError
             If there is none of this name.
         """
+        if not isinstance(name, str):
+            raise ValueError(f'skeleton is {_shown(name)}; it must be the name of a skeleton')
         if name == '':
             return next(iter(self._conventions.values()))
         if name not in self._conventions:
             known = ', '.join(repr(known) for known in self._conventions)
-            raise ValueError(f'skeleton {name!r} is none of {known}')
+            raise ValueError(
+                f"skeleton '{printable(name)}' is none of "
+                f'{printable(known, LISTED_SKELETONS_CHARS)}'
+            )
         return self._conventions[name]
 
     def detect_poses(
@@ -320,6 +339,7 @@ class PoseEstimator(abc.ABC):
         -------
         For each name in a prediction, one array an image.
         """
+        images = _as_list('images', images)
         arguments = _of_images(self.detect_poses, kwargs, len(images))
         return _stacked(self._detect(images, arguments), ('boxes', 'poses3d', 'poses2d'))
 
@@ -331,6 +351,7 @@ class PoseEstimator(abc.ABC):
 
         The other arguments and the result are as in `detect_poses_batched`.
         """
+        images, boxes = _as_list('images', images), _as_list('boxes', boxes)
         if len(images) != len(boxes):
             raise ValueError(f'boxes are for {len(boxes)} images, but there are {len(images)}')
         arguments = _of_images(self.estimate_poses, kwargs, len(images))
@@ -344,13 +365,13 @@ class PoseEstimator(abc.ABC):
             return []
         conventions = [self.convention(question.skeleton) for question in questions]
         found = self.find_people_in([q.view for q in questions], questions[0].options)
-        return [
-            {
-                'boxes': np.concatenate([poses.boxes_px, poses.scores[:, None]], axis=1),
-                **_as_prediction(poses, question, convention),
-            }
-            for poses, question, convention in zip(found, questions, conventions)
-        ]
+        predictions = []
+        for poses, question, convention in zip(found, questions, conventions):
+            boxes = np.concatenate([poses.boxes_px, poses.scores[:, None]], axis=1)
+            prediction = {'boxes': boxes, **_as_prediction(poses, question, convention)}
+            finite = _finite_rows(prediction)
+            predictions.append({name: rows[finite] for name, rows in prediction.items()})
+        return predictions
 
     def _estimate(
         self,
@@ -363,11 +384,19 @@ class PoseEstimator(abc.ABC):
             return []
         conventions = [self.convention(question.skeleton) for question in questions]
         checked = [_checked_boxes(own, image.shape) for own, image in zip(boxes, images)]
-        found = self.pose_people_in([q.view for q in questions], checked, questions[0].options)
-        return [
-            _as_prediction(poses, question, convention)
-            for poses, question, convention in zip(found, questions, conventions)
-        ]
+        # Poses of boxes that overflow are refused below.
+        with np.errstate(all='ignore'):
+            found = self.pose_people_in([q.view for q in questions], checked, questions[0].options)
+        predictions = []
+        for poses, question, convention, own in zip(found, questions, conventions, checked):
+            prediction = _as_prediction(poses, question, convention)
+            for box in own[~_finite_rows(prediction)]:
+                raise ValueError(
+                    f'boxes holds {box.tolist()}, whose pose is beyond all numbers with this '
+                    'intrinsic_matrix, these distortion_coeffs and this extrinsic_matrix'
+                )
+            predictions.append(prediction)
+        return predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -436,11 +465,34 @@ def camera_from_arguments(
         'extrinsic_matrix', np.eye(4) if extrinsic_matrix is None else extrinsic_matrix
     )
     up = as_numbers('world_up_vector', world_up_vector)
-    if intrinsic_matrix is None:
-        intrinsics = intrinsics_from_fov(default_fov_degrees, shape)
-    else:
-        intrinsics = as_numbers('intrinsic_matrix', intrinsic_matrix)
-    return Camera(intrinsics, coeffs, extrinsics, up)
+    if intrinsic_matrix is not None:
+        return Camera(as_numbers('intrinsic_matrix', intrinsic_matrix), coeffs, extrinsics, up)
+    fov_degrees = _as_number('default_fov_degrees', default_fov_degrees)
+    return Camera(intrinsics_from_fov(fov_degrees, shape), coeffs, extrinsics, up)
+
+
+def _as_number(name: str, value: object) -> float:
+    """
+    Return a number as a float.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or too large for a float; the message names it.
+    """
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    raise ValueError(f'{name} is {_shown(value)}; it must be a number')
+
+
+def _shown(value: object) -> str:
+    """Return the start of a value's `repr`, whatever the value is."""
+    try:
+        return printable(reprlib.repr(value))
+    except ValueError:
+        # An integer of too many digits.
+        return f'of type {type(value).__name__}'
 
 
 def _checked_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> FloatArray:
@@ -448,7 +500,9 @@ def _checked_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> FloatArray
     if array.size == 0:
         return np.zeros((0, 4))
     if array.ndim != 2 or array.shape[1] < 4:
-        raise ValueError(f'boxes has shape {array.shape}, expected [N, 4]: {array.tolist()}')
+        raise ValueError(
+            f'boxes has shape {array.shape}, expected [N, 4]: {_shown(array.tolist())}'
+        )
     height, width = image_shape[:2]
     for box in array[:, :4]:
         left, top, box_width, box_height = box
@@ -470,6 +524,21 @@ def _as_prediction(poses: Poses, question: Question, convention: Convention) -> 
     return {'poses3d': poses3d, 'poses2d': poses2d}
 
 
+def _finite_rows(prediction: Prediction) -> NDArray[np.bool_]:
+    """Tell which people's results are all finite, [N]."""
+    finite = [
+        np.isfinite(rows).all(axis=tuple(range(1, rows.ndim))) for rows in prediction.values()
+    ]
+    return np.all(finite, axis=0)
+
+
+def _as_list(name: str, values: Any) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError as error:
+        raise ValueError(f'{name} is {_shown(values)}; it must be a sequence') from error
+
+
 def _is_whole(value: object, least: int) -> bool:
     is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return is_number and int(value) >= least  # type: ignore[call-overload]
@@ -477,7 +546,7 @@ def _is_whole(value: object, least: int) -> bool:
 
 def _refuse_unless(fits: bool, name: str, options: Options, expected: str) -> None:
     if not fits:
-        raise ValueError(f'{name} is {getattr(options, name)!r}; it must be {expected}')
+        raise ValueError(f'{name} is {_shown(getattr(options, name))}; it must be {expected}')
 
 
 def _of_images(
@@ -490,13 +559,22 @@ def _of_images(
     own = [{**usual, **kwargs} for _ in range(count)]
     for name, axes in PER_IMAGE_AXES.items():
         value = kwargs.get(name)
-        if value is None or np.ndim(value) == axes:
+        if value is None or _axes_of(value) == axes:
             continue
-        if len(value) not in (1, count):
-            raise ValueError(f'{name} has {len(value)} entries for {count} images')
+        values = _as_list(name, value)
+        if len(values) not in (1, count):
+            raise ValueError(f'{name} has {len(values)} entries for {count} images')
         for i, arguments in enumerate(own):
-            arguments[name] = value[i % len(value)]
+            arguments[name] = values[i % len(values)]
     return own
+
+
+def _axes_of(value: ArrayLike) -> int | None:
+    """Return how many axes a value has; None if its entries differ in shape."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return None
 
 
 def _stacked(

@@ -10,7 +10,8 @@ import subprocess
 import tempfile
 import zipfile
 
-from metrabs_ros.models.download import DownloadError, download_wheel, sha256_of
+from metrabs_ros.models.download import DownloadError, download_wheel
+from metrabs_ros.models.regular_file import sha256_of
 from metrabs_ros.models.store import cache_folder
 
 _LOG = logging.getLogger(__name__)

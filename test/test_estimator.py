@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
 
+from metrabs_ros.detectors.blazepose import all_tiles
+from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
+from metrabs_ros.estimator import Options
 from metrabs_ros.skeleton import BLAZEPOSE_33
 
 FOCAL_PX = 900.0
@@ -273,3 +278,163 @@ def test_impossible_boxes_are_refused(model, player, box, says):
 @pytest.mark.parametrize('shape', [(2, 2, 3), (2, 900, 3), (900, 2, 3)])
 def test_images_of_odd_shapes_hold_nobody(model, shape):
     assert len(model.detect_poses(np.full(shape, 127, np.uint8))['boxes']) == 0
+
+
+K = [[200.0, 0, 80], [0, 200, 60], [0, 0, 1]]
+BOX = [[20, 20, 60, 80]]
+NOISE = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+read_only = NOISE.copy()
+read_only.flags.writeable = False
+
+IMAGES = {
+    'wide': np.full((20, 10_000, 3), 90, np.uint8),
+    'tall': np.full((10_000, 20, 3), 90, np.uint8),
+    'wider than OpenCV takes': np.full((4, 70_000, 3), 90, np.uint8),
+    'taller than OpenCV takes': np.full((70_000, 4, 3), 90, np.uint8),
+    'mirrored': NOISE[::-1, ::-1],
+    'blue first': NOISE[..., ::-1],
+    'transposed': NOISE.transpose(1, 0, 2),
+    'every second pixel': NOISE[::2, ::3],
+    'of a wider one': np.zeros((50, 50, 6), np.uint8)[:, :, ::2],
+    'read only': read_only,
+    'one pixel repeated': np.broadcast_to(np.uint8(7), (120, 160, 3)),
+    'Fortran order': np.asfortranarray(NOISE),
+    'masked': np.ma.masked_array(NOISE, NOISE > 100),
+}
+NO_IMAGES = {
+    'none': None,
+    'text': 'image',
+    'number': np.uint8(3),
+    'empty': np.zeros((0, 0, 3), np.uint8),
+    'no width': np.zeros((5, 0, 3), np.uint8),
+    'signed': NOISE.astype(np.int8),
+    'sixteen bits': NOISE.astype(np.uint16),
+    'booleans': NOISE > 5,
+    'objects': NOISE.astype(object),
+    'several': NOISE[None],
+    'a view of memory': memoryview(NOISE),
+    'records': np.zeros((9, 9), [('a', 'u1', 3)]),
+}
+
+
+@pytest.fixture(params=['blazepose', 'metrabs'])
+def any_model(request, model, metrabs_model):
+    """Return a model of each kind."""
+    return model if request.param == 'blazepose' else metrabs_model
+
+
+def refusal(ask, *arguments, **options):
+    """Return the sentence with which arguments are refused."""
+    with pytest.raises(ValueError, match=r'\w+ \w+') as caught:
+        ask(*arguments, **options)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 1500
+    return message
+
+
+@pytest.mark.parametrize('name', IMAGES)
+def test_images_of_any_layout_and_proportion_are_taken(any_model, name):
+    image = IMAGES[name]
+    found = any_model.detect_poses(image, max_detections=2)
+    found |= any_model.estimate_poses(image, [[0, 0, *image.shape[1::-1]]])
+    assert all(np.isfinite(array).all() for array in found.values())
+
+
+@pytest.mark.parametrize('name', NO_IMAGES)
+def test_what_is_no_image_is_named(any_model, name):
+    assert 'image has shape' in refusal(any_model.detect_poses, NO_IMAGES[name])
+    assert 'image has shape' in refusal(any_model.estimate_poses, NO_IMAGES[name], BOX)
+
+
+@pytest.mark.parametrize(
+    'box',
+    [
+        *([[np.nan] * 4], [[0, 0, np.inf, 10]], [[10, 10, 1e-300, 0.5]], [[10, 10, -5, 5]]),
+        *([1, 2, 3, 4], [[[1, 2, 3, 4]]], [[1, 2, 3]], 'x', [[None] * 4], [[1, 2, 3, 4], [1]]),
+        *(None, 5, [[1j, 0, 5, 5]], [[10**400, 0, 5, 5]], {1}, [[159.5, 130, 10, 10]]),
+        np.ones((100_000, 3)),
+    ],
+    ids=lambda box: repr(box)[:30],
+)
+def test_what_is_no_box_is_named(any_model, box):
+    assert 'boxes' in refusal(any_model.estimate_poses, NOISE, box, K)
+
+
+@pytest.mark.parametrize('coeffs', [[], [-0.3, 0.1, 0, 0, 0], [10] * 5, [1e12] * 8])
+@pytest.mark.parametrize('size_px', [1e4, 1e6, 1e9, 1e30, 1e300])
+def test_huge_boxes_have_finite_poses_or_are_named(any_model, coeffs, size_px):
+    box = [-size_px, -size_px, 2 * size_px, 2 * size_px]
+    message = ''
+    try:
+        poses = any_model.estimate_poses(NOISE, [box], K, coeffs)
+    except ValueError as error:
+        message, poses = str(error), {}
+    assert message.startswith('boxes holds ') or poses
+    assert all(np.isfinite(array).all() for array in poses.values())
+
+
+@pytest.mark.parametrize(
+    ('name', 'values'),
+    [
+        ('default_fov_degrees', ['x', None, [55], True, np.nan, np.inf, 10**5000, 55j]),
+        ('num_aug', [0, -1, 1.5, 'x', None, True, 10**9, np.nan]),
+        ('antialias_factor', [0, -1, 1.5, 'x', None, True, 10**6, 10**30]),
+        ('internal_batch_size', [0, -1, 1.5, 'x', None, True, np.nan, [1]]),
+        ('skeleton', ['nope', None, 5, [], {}, b'x', 'x' * 100_000, '\x1b', ('a',)]),
+        ('intrinsic_matrix', ['x', 5, [], [[1, 2], [3]], np.zeros((999, 999)), np.eye(3) * 1e300]),
+        ('distortion_coeffs', ['x', [np.nan] * 5, [1e300] * 5, [0] * 14, np.zeros(99_999)]),
+        ('extrinsic_matrix', ['x', 5, [], np.eye(4) * np.nan, np.eye(4) * 1e300]),
+        ('world_up_vector', ['x', None, 5, [0, 0, 0], [np.nan] * 3]),
+    ],
+)
+def test_arguments_out_of_range_are_named(any_model, name, values):
+    for value in values:
+        options = {'intrinsic_matrix': None if name == 'default_fov_degrees' else K, name: value}
+        assert name in refusal(any_model.estimate_poses, NOISE, BOX, **options)
+        assert name in refusal(any_model.detect_poses, NOISE, **options)
+
+
+@pytest.mark.parametrize(
+    ('name', 'values'),
+    [
+        ('detector_threshold', [np.nan, -1, 2, 'x', [0.5], np.inf, 0.5j]),
+        ('detector_nms_iou_threshold', [np.nan, -1, 2, 'x', [0.5]]),
+        ('max_detections', [-2, 1.5, 'x', None, True, np.nan, -(10**30)]),
+    ],
+)
+def test_detection_arguments_out_of_range_are_named(any_model, name, values):
+    for value in values:
+        assert name in refusal(any_model.detect_poses, NOISE, K, **{name: value})
+
+
+@pytest.mark.parametrize('images', [None, 5, NOISE, 'images'])
+def test_what_are_no_images_is_named(any_model, images):
+    assert 'image' in refusal(any_model.detect_poses_batched, images)
+
+
+@pytest.mark.parametrize('intrinsics', [5, 'K', [], [K, K, K], [K, 5]])
+def test_what_are_no_cameras_of_several_images_is_named(any_model, intrinsics):
+    boxes = [BOX, BOX]
+    ask = any_model.estimate_poses_batched
+    assert 'intrinsic_matrix' in refusal(ask, [NOISE, NOISE], boxes, intrinsic_matrix=intrinsics)
+    assert 'boxes' in refusal(ask, [NOISE, NOISE], [BOX])
+    assert 'boxes' in refusal(ask, [NOISE, NOISE], None)
+
+
+def test_images_may_come_one_by_one_and_some_without_calibration(model):
+    found = model.estimate_poses_batched(
+        (image for image in (NOISE, NOISE)), [BOX, BOX], intrinsic_matrix=[K, None]
+    )
+    assert [len(poses) for poses in found['poses3d']] == [1, 1]
+
+
+def test_a_threshold_of_nothing_takes_bounded_memory(model, street):
+    tracemalloc.start()
+    try:
+        found = model.detect(street, all_tiles(street.shape), Options(detector_threshold=1e-9))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0 < len(found.scores) <= LARGEST_CANDIDATE_COUNT
+    assert peak_bytes < 500e6

@@ -15,6 +15,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.crop.circles import Circles
 from metrabs_ros.crop.light import corner_aligned_scaling
 from metrabs_ros.crop.sampling import halved_part
+from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
 from metrabs_ros.engines.openvino import OpenVinoEngine
 from metrabs_ros.models.blazepose import sigmoid
 
@@ -117,7 +118,9 @@ class BlazePoseDetector:
         if flip_aug:
             mirrored = np.ascontiguousarray(batch[:, :, ::-1])
             found += self._decode(mirrored, tiles, threshold, mirrored=True)
-        return merge_duplicates(Detections.concatenate(found), iou_threshold)
+        candidates = Detections.concatenate(found)
+        surest = np.argsort(-candidates.scores, kind='stable')[:LARGEST_CANDIDATE_COUNT]
+        return merge_duplicates(candidates.select(surest), iou_threshold)
 
     def _decode(
         self,

@@ -15,6 +15,8 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import Options
 
 DETECTOR_THRESHOLD = 0.3
+LARGEST_CANDIDATE_COUNT = 1000
+"""Before duplicates are merged, which takes time and memory by the square of the number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,5 +131,7 @@ def chosen(found: Boxes, image_shape: tuple[int, ...], options: Options) -> Boxe
     finite = np.isfinite(found.boxes_px).all(axis=1) & np.isfinite(found.scores)
     sure = found.scores >= options.threshold_or(DETECTOR_THRESHOLD)
     boxes = found.select(finite & sure).within(image_shape)
+    boxes = Boxes(boxes.boxes_px, np.clip(boxes.scores, 0, 1))
+    boxes = boxes.select(np.argsort(-boxes.scores, kind='stable')[:LARGEST_CANDIDATE_COUNT])
     boxes = boxes.distinct(options.detector_nms_iou_threshold)
     return boxes if options.max_detections < 0 else boxes.select(slice(options.max_detections))

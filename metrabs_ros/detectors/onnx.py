@@ -5,16 +5,23 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.detectors import trial
 from metrabs_ros.detectors.boxes import Boxes, look
+from metrabs_ros.engines.openvino import reason_of
 from metrabs_ros.estimator import Options
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.models.regular_file import open_regular, shown
 
 DEFAULT_SIDE_PX = 640
+SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 16, 4096
+REASON_CHARS = 200
 PADDING_GREY = 114
 PERSON = 0
 """The class of people in COCO's order without gaps; with gaps, 91 classes, it is 1."""
@@ -47,8 +54,10 @@ class Letterbox:
     def to_image(self, corners_px: FloatArray) -> FloatArray:
         """Take boxes [N, 4], x1, y1, x2, y2, in the input to left, top, width, height."""
         offset = np.array([self.left_px, self.top_px] * 2)
-        corners = (corners_px - offset) / self.scale
-        return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        # Of corners that are not finite, no box is kept.
+        with np.errstate(invalid='ignore', over='ignore'):
+            corners = (corners_px - offset) / self.scale
+            return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
 
 class OnnxDetector:
@@ -64,43 +73,60 @@ class OnnxDetector:
     ----------
     model_file
         An ``.onnx`` file.
+    threads
+        How many to use; 0 takes one for each core.
 
     Raises
     ------
     ValueError
-        If the file is missing, is not ONNX, or has inputs and outputs of another kind.
+        If the file is missing, is not ONNX, has inputs and outputs of another kind, or cannot be
+        run.
     ImportError
         If the package openvino is not installed.
     """
 
-    def __init__(self, model_file: pathlib.Path) -> None:
+    def __init__(self, model_file: pathlib.Path, threads: int = 0) -> None:
         try:
-            import openvino
+            import openvino  # noqa: F401
         except ImportError as error:
             raise ImportError(
                 'the package openvino is needed to run this detector: pip install openvino'
             ) from error
-        if not model_file.is_file():
-            raise ValueError(f'detector {model_file} is no file')
-        core = openvino.Core()
         try:
-            network = core.read_model(model_file)
-            shape = network.input().partial_shape
-            height, width = (
-                shape[i].get_length() if shape[i].is_static else DEFAULT_SIDE_PX for i in (2, 3)
-            )
-            network.reshape([1, 3, height, width])
-            self._request = core.compile_model(network, 'CPU').create_infer_request()
-        except (RuntimeError, IndexError) as error:
-            reason = str(error).strip().splitlines()[-1]
+            open_regular(model_file).close()
+        except (OSError, ValueError) as error:
             raise ValueError(
-                f'detector {model_file} is no ONNX file of a network with one image [1, 3, H, W] '
-                f'as input: {reason}'
+                f'detector {shown(model_file)} is no file that can be read: '
+                f'{printable(error, REASON_CHARS)}'
             ) from error
+        trial.run(model_file, threads)
+        self._load(model_file, threads)
+
+    @classmethod
+    def untried(cls, model_file: pathlib.Path, threads: int) -> OnnxDetector:
+        """Load a network in this process, which some hostile files end."""
+        detector = cls.__new__(cls)
+        detector._load(model_file, threads)
+        return detector
+
+    def _load(self, model_file: pathlib.Path, threads: int) -> None:
         self._model_file = model_file
-        self._input_px = (height, width)
-        class_counts = [output.shape[-1] for output in network.outputs]
-        self._normalises = any(count in CLASSES_WITH_GAPS for count in class_counts)
+        try:
+            network, self._input_px = _read_network(model_file)
+            self._request = _compile(network, threads).create_infer_request()
+        except (RuntimeError, IndexError, TypeError) as error:
+            raise ValueError(
+                f'detector {shown(model_file)} is no ONNX file of a network with one image '
+                f'[1, 3, H, W] as input: {reason_of(error)}'
+            ) from error
+        last_sizes = [list(output.partial_shape)[-1:] for output in network.outputs]
+        self._normalises = any(
+            size.is_static and size.get_length() in CLASSES_WITH_GAPS
+            for sizes in last_sizes
+            for size in sizes
+        )
+        # Outputs of another kind are refused now and not with the first image.
+        self._find(np.zeros((*self._input_px, 3), np.uint8))
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Find people; see `BoxDetector`."""
@@ -108,7 +134,12 @@ class OnnxDetector:
 
     def _find(self, image: ImageArray) -> Boxes:
         batch, letterbox = self._network_input(image)
-        self._request.infer({0: batch})
+        try:
+            self._request.infer({0: batch})
+        except RuntimeError as error:
+            raise ValueError(
+                f'detector {shown(self._model_file)} cannot be run: {reason_of(error)}'
+            ) from error
         outputs = [
             np.array(self._request.get_output_tensor(i).data, np.float64)
             for i in range(len(self._request.model_outputs))
@@ -150,8 +181,9 @@ class OnnxDetector:
             if boxes.shape[1] == 4:
                 return self._to_pixels(boxes), _person_scores(logits)
         raise ValueError(
-            f'detector {self._model_file} gives {[output.shape for output in outputs]}; expected '
-            'is [1, 4 + classes, N], [1, N, 4 + classes], [1, N, 6], or boxes [1, N, 4] and logits'
+            f'detector {shown(self._model_file)} gives '
+            f'{printable([output.shape for output in outputs], 200)}; expected is '
+            '[1, 4 + classes, N], [1, N, 4 + classes], [1, N, 6], or boxes [1, N, 4] and logits'
         )
 
     def _end_to_end(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -175,6 +207,31 @@ class OnnxDetector:
         height, width = self._input_px
         in_shares = coordinates.max(initial=0) <= NORMALISED_LIMIT
         return np.array([width, height] * 2, np.float64) if in_shares else np.ones(4)
+
+
+def _read_network(model_file: pathlib.Path) -> tuple[Any, tuple[int, int]]:
+    """Read a network and fix its input to one image; return both it and the image's size."""
+    import openvino
+
+    network = openvino.Core().read_model(model_file)
+    shape = network.input().partial_shape
+    height, width = (
+        shape[i].get_length() if shape[i].is_static else DEFAULT_SIDE_PX for i in (2, 3)
+    )
+    if not all(SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in (height, width)):
+        raise ValueError(
+            f'detector {shown(model_file)} takes images of {width} x {height} pixels; the sides '
+            f'must be from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX}'
+        )
+    network.reshape([1, 3, height, width])
+    return network, (height, width)
+
+
+def _compile(network: Any, threads: int) -> Any:
+    import openvino
+
+    options = {'INFERENCE_NUM_THREADS': threads} if threads else {}
+    return openvino.Core().compile_model(network, 'CPU', options)
 
 
 def _person_scores(logits: FloatArray) -> FloatArray:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import DETECTOR_THRESHOLD, Boxes, look
 from metrabs_ros.estimator import Options
+from metrabs_ros.foreign_text import printable
 
 PERSON = 0
 
@@ -20,6 +22,8 @@ class UltralyticsDetector:
     ----------
     name
         What ``ultralytics.YOLO`` takes: the name of a published network or a file.
+    threads
+        How many torch may use on the CPU; 0 leaves that as it is.
 
     Raises
     ------
@@ -29,19 +33,22 @@ class UltralyticsDetector:
         If it cannot load the network.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int = 0) -> None:
+        self._threads = threads
         try:
             import ultralytics
         except ImportError as error:
             raise ImportError(
-                f'the package ultralytics is needed for the detector ultralytics:{name}: '
+                'the package ultralytics is needed for the detector '
+                f'ultralytics:{printable(name)}: '
                 'pip install ultralytics'
             ) from error
         try:
             self._network = ultralytics.YOLO(name)
         # What it raises for a network that it cannot fetch or read is not documented.
         except Exception as error:
-            raise ValueError(f'ultralytics cannot load {name!r}: {error}') from error
+            reason = printable(error, 200)
+            raise ValueError(f"ultralytics cannot load '{printable(name)}': {reason}") from error
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Find people; see `BoxDetector`."""
@@ -49,6 +56,9 @@ class UltralyticsDetector:
         return look(lambda seen: self._find(seen, threshold), image, options)
 
     def _find(self, image: ImageArray, threshold: float) -> Boxes:
+        if self._threads:
+            # It resets the number when it chooses its device.
+            torch.set_num_threads(self._threads)
         # It takes arrays for BGR.
         bgr = np.ascontiguousarray(image[..., ::-1])
         (result,) = self._network.predict(bgr, conf=threshold, classes=[PERSON], verbose=False)

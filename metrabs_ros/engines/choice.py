@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
+
+from metrabs_ros.foreign_text import printable
 
 ENGINES = ('auto', 'torch', 'tensorrt', 'openvino')
 PRECISIONS = ('auto', 'fp32', 'fp16', 'bf16')
@@ -105,19 +108,19 @@ def choose(engine: str, precision: str, device: str, machine: Machine) -> Choice
         precision = _best_precision(engine, on_gpu, machine)
     elif engine == 'openvino' and precision == 'fp16':
         raise ValueError(
-            "precision 'fp16' cannot be had from engine 'openvino'; choose of fp32, bf16"
+            "precision 'fp16' is not available with engine 'openvino'; choose fp32 or bf16"
         )
     return Choice(engine, precision, device, f'{where}; {why}')
 
 
 def _device(engine: str, device: str, machine: Machine) -> tuple[str, str]:
-    is_gpu = device == 'cuda' or device.startswith('cuda:')
+    is_gpu = isinstance(device, str) and re.fullmatch(r'cuda(:\d{1,3})?', device) is not None
     if device not in ('auto', 'cpu') and not is_gpu:
-        raise ValueError(f'device {device!r} is none of auto, cpu, cuda, cuda:N')
+        raise ValueError(f"device '{printable(device)}' is none of auto, cpu, cuda, cuda:N")
     if is_gpu and not machine.cuda:
         raise ValueError(
-            f'device {device!r} cannot be had: torch sees no NVIDIA GPU; is its driver installed, '
-            'and is this a build of torch with CUDA?'
+            f'device {device!r} is not available: torch sees no NVIDIA GPU; is its driver '
+            'installed, and is this a build of torch with CUDA?'
         )
     if device != 'auto':
         return device, f'device {device} was asked for'
@@ -160,7 +163,7 @@ def _refuse_missing(engine: str, on_gpu: bool, machine: Machine) -> None:
 
 def _refuse_others(argument: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f'{argument} {value!r} is none of {", ".join(choices)}')
+        raise ValueError(f"{argument} '{printable(value)}' is none of {', '.join(choices)}")
 
 
 def cpu_calculates_in_bf16() -> bool:

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.models.regular_file import shown
+from metrabs_ros.models.store import WeightsError
+
 TYPES = {'fp32': 'f32', 'bf16': 'bf16'}
 """Without being told, OpenVINO takes bfloat16 where the processor has it."""
 
@@ -37,6 +41,8 @@ class OpenVinoEngine:
         If the package openvino is not installed.
     ValueError
         If the processor cannot calculate in that precision.
+    metrabs_ros.models.store.WeightsError
+        If OpenVINO cannot read the file or prepare its network.
     """
 
     def __init__(
@@ -52,9 +58,14 @@ class OpenVinoEngine:
             raise ImportError(
                 'the package openvino is needed to run this model on the CPU: pip install openvino'
             ) from error
-        whole = openvino.Core().read_model(model_file)
-        wanted = [whole.output(name).get_node().input_value(0) for name in output_names]
-        network = openvino.Model(wanted, whole.get_parameters(), whole.get_friendly_name())
+        try:
+            whole = openvino.Core().read_model(model_file)
+            wanted = [whole.output(name).get_node().input_value(0) for name in output_names]
+            network = openvino.Model(wanted, whole.get_parameters(), whole.get_friendly_name())
+        except RuntimeError as error:
+            raise WeightsError(
+                f'OpenVINO cannot read {shown(model_file)}: {reason_of(error)}'
+            ) from error
         self._network = CompiledNetwork(network, precision, threads)
 
     def __call__(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -96,6 +107,8 @@ class CompiledNetwork:
     ------
     ValueError
         If the processor cannot calculate in that precision.
+    metrabs_ros.models.store.WeightsError
+        If OpenVINO cannot prepare the network.
     """
 
     def __init__(self, network: Any, precision: str, threads: int) -> None:
@@ -110,13 +123,16 @@ class CompiledNetwork:
         def compiled(hint: str) -> Any:
             return core.compile_model(network, 'CPU', {'PERFORMANCE_HINT': hint, **options})
 
-        with concurrent.futures.ThreadPoolExecutor() as both:
-            together, side_by_side = both.map(compiled, ('LATENCY', 'THROUGHPUT'))
+        try:
+            with concurrent.futures.ThreadPoolExecutor() as both:
+                together, side_by_side = both.map(compiled, ('LATENCY', 'THROUGHPUT'))
+        except RuntimeError as error:
+            raise WeightsError(f'OpenVINO cannot prepare a network: {reason_of(error)}') from error
         # OpenVINO emulates bfloat16 where there is AVX-512, and elsewhere ignores the wish.
         taken = together.get_property('INFERENCE_PRECISION_HINT')
         if taken != getattr(openvino.Type, TYPES[precision]):
             raise ValueError(
-                f'precision {precision!r} cannot be had from OpenVINO on this processor, which '
+                f'precision {precision!r} is not available on this processor, where OpenVINO '
                 f'would calculate in {taken.to_string()}; choose fp32 or auto'
             )
         self._together = together.create_infer_request()
@@ -152,6 +168,12 @@ class CompiledNetwork:
             where = [result[own] for result in results]
             self._side_by_side.start_async({0: batch[own]}, where, share_inputs=True)
         self._side_by_side.wait_all()
+
+
+def reason_of(error: Exception) -> str:
+    """Return the last line of OpenVINO's message; those before say where in its source it was."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return printable(lines[-1] if lines else 'no reason given', 200)
 
 
 def _keep(request: Any, results: Sequence[NDArray[np.float32]]) -> None:

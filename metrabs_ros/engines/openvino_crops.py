@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import warnings
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import metrabs_ros
-from metrabs_ros.engines.cache import EngineCache
+from metrabs_ros.engines.cache import EngineCache, StorageError
 from metrabs_ros.engines.crops import in_batches, weights_hash
 from metrabs_ros.engines.openvino import CompiledNetwork
 from metrabs_ros.engines.torch import fuse_norms
@@ -70,8 +71,12 @@ class OpenVinoCropEngine:
             core.set_property({'ENABLE_MMAP': False})
             return core.read_model(folder / NETWORK_FILE)
 
+        @functools.cache
+        def convert() -> Any:
+            return _convert(model, config)
+
         key = cache_key(model, config)
-        network = cache.load(key, lambda folder: _convert(model, config, folder), read)
+        network = cache.load(key, lambda folder: _save(convert(), folder), read, convert)
 
         self._backbone = CompiledNetwork(network, precision, threads)
         width = self._backbone.width
@@ -99,7 +104,8 @@ class OpenVinoCropEngine:
         return features
 
 
-def _convert(model: CropModel, config: MetrabsConfig, folder: pathlib.Path) -> None:
+def _convert(model: CropModel, config: MetrabsConfig) -> Any:
+    """Return the backbone as an ``openvino.Model``."""
     import openvino
 
     fuse_norms(model.backbone.eval())
@@ -111,8 +117,25 @@ def _convert(model: CropModel, config: MetrabsConfig, folder: pathlib.Path) -> N
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             model.backbone, example, check_trace=False
         )
-        network = openvino.convert_model(traced, example_input=example, input=[(-1, *shape)])
-    openvino.save_model(network, folder / NETWORK_FILE, compress_to_fp16=False)
+        return openvino.convert_model(traced, example_input=example, input=[(-1, *shape)])
+
+
+def _save(network: Any, folder: pathlib.Path) -> None:
+    """
+    Write a network's files.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written.
+    """
+    import openvino
+
+    try:
+        openvino.save_model(network, folder / NETWORK_FILE, compress_to_fp16=False)
+    except RuntimeError as error:
+        # A full disk, too, is a RuntimeError here, without an error number.
+        raise StorageError(f'OpenVINO cannot write {folder / NETWORK_FILE}: {error}') from error
 
 
 def cache_key(model: CropModel, config: MetrabsConfig) -> dict[str, str]:

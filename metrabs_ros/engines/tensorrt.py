@@ -8,6 +8,7 @@ the engine cache.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import pathlib
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 import metrabs_ros
-from metrabs_ros.engines.cache import EngineCache
+from metrabs_ros.engines.cache import EngineCache, StorageError
 from metrabs_ros.engines.crops import LARGEST_BATCH, in_batches, weights_hash
 from metrabs_ros.engines.torch import on_device
 from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
@@ -61,7 +62,21 @@ class TensorRtEngine:
         self._device = device
         key = cache_key(model, config, device, precision)
         model = on_device(model, device, precision)
-        self._network = cache.load(key, lambda folder: self._build(model, folder), self._read)
+
+        # Kept for another attempt where its files cannot be written, as compiling takes minutes.
+        made: list[Any] = []
+
+        def compiled(timings_file: pathlib.Path) -> Any:
+            if not made:
+                made.append(self._compile(model, timings_file))
+            return made[0]
+
+        def build(folder: pathlib.Path) -> None:
+            self._save(compiled(folder / TIMINGS_FILE), folder)
+
+        self._network = cache.load(
+            key, build, self._read, lambda: compiled(pathlib.Path(os.devnull))
+        )
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Find the points in crops; see `CropEngine`."""
@@ -73,16 +88,18 @@ class TensorRtEngine:
         image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
         return image_points_px, metric_points_mm
 
-    def _build(self, model: CropModel, folder: pathlib.Path) -> None:
+    def _example(self) -> Tensor:
+        # A batch of one would be taken for a constant.
+        return torch.zeros(USUAL_BATCH, 3, self._side_px, self._side_px, device=self._device)
+
+    def _compile(self, model: CropModel, timings_file: pathlib.Path) -> Any:
+        """Return the network as a module that runs on TensorRT."""
         import torch_tensorrt
 
-        shape = (3, self._side_px, self._side_px)
-        batch = torch.export.Dim('batch', min=1, max=LARGEST_BATCH)
-        dynamic_shapes = {'crops': {0: batch}}
-        # A batch of one would be taken for a constant.
-        example = torch.zeros(USUAL_BATCH, *shape, device=self._device)
-        exported = torch.export.export(model, (example,), dynamic_shapes=dynamic_shapes)
-        compiled = torch_tensorrt.dynamo.compile(
+        example = self._example()
+        shape = example.shape[1:]
+        exported = torch.export.export(model, (example,), dynamic_shapes=_dynamic_shapes())
+        return torch_tensorrt.dynamo.compile(
             exported,
             arg_inputs=[
                 torch_tensorrt.Input(
@@ -97,20 +114,41 @@ class TensorRtEngine:
             # Else what is in fp32, the heads above all, is rounded to fp16's ten bits.
             disable_tf32=True,
             # Else it is where all users of the machine write to.
-            timing_cache_path=str(folder / TIMINGS_FILE),
+            timing_cache_path=str(timings_file),
         )
-        torch_tensorrt.save(
-            compiled,
-            str(folder / ENGINE_FILE),
-            output_format='exported_program',
-            arg_inputs=[example],
-            dynamic_shapes=dynamic_shapes,
-        )
+
+    def _save(self, compiled: Any, folder: pathlib.Path) -> None:
+        """
+        Write a compiled network's files.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be written.
+        """
+        import torch_tensorrt
+
+        file = folder / ENGINE_FILE
+        try:
+            torch_tensorrt.save(
+                compiled,
+                str(file),
+                output_format='exported_program',
+                arg_inputs=[self._example()],
+                dynamic_shapes=_dynamic_shapes(),
+            )
+        except RuntimeError as error:
+            # PyTorch reports a full disk so.
+            raise StorageError(f'torch_tensorrt cannot write {file}: {error}') from error
 
     def _read(self, folder: pathlib.Path) -> Any:
         import torch_tensorrt
 
         return torch_tensorrt.load(str(folder / ENGINE_FILE)).module()
+
+
+def _dynamic_shapes() -> dict[str, dict[int, Any]]:
+    return {'crops': {0: torch.export.Dim('batch', min=1, max=LARGEST_BATCH)}}
 
 
 def cache_key(

@@ -14,6 +14,7 @@ from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
 from metrabs_ros.crop.sampling import sample_crops
+from metrabs_ros.crop.virtual import VirtualCameras
 from metrabs_ros.detectors.blazepose import (
     BlazePoseDetector,
     Detections,
@@ -32,6 +33,8 @@ from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
 DETECTOR_THRESHOLD = 0.4
 FIRST_LOOK_PRESENCE = 0.1
 BOX_MARGIN = 0.1
+LEAST_DETERMINANT = 0.5
+"""Of a rotation; that towards a direction that overflows has 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +152,9 @@ class BlazePoseEstimator(PoseEstimator):
         sighting = self.settle(image, camera, sighting, *sampling)
         if options.suppress_implausible_poses:
             sighting = sighting.plausible(camera)
-        return _as_poses(sighting.people)
+        poses = _as_poses(sighting.people)
+        finite = np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3)))
+        return poses.select(finite)
 
     def pose_people(
         self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
@@ -288,7 +293,11 @@ class BlazePoseEstimator(PoseEstimator):
         mirrored: bool,
     ) -> Sighting:
         network = self._landmarks
-        virtual = virtual_cameras_on_circles(circles, camera, network.side_px, network.margin)
+        # Circles far outside of the image overflow.
+        with np.errstate(all='ignore'):
+            virtual = virtual_cameras_on_circles(circles, camera, network.side_px, network.margin)
+            usable = virtual.usable & (np.abs(np.linalg.det(virtual.rotation)) > LEAST_DETERMINANT)
+        virtual = with_substitutes(virtual, usable)
         if mirrored:
             virtual = virtual.mirrored()
         seen = network(sample_crops(image, camera, virtual, antialias_factor))
@@ -306,8 +315,12 @@ class BlazePoseEstimator(PoseEstimator):
         if mirrored:
             sides_swapped = self.skeleton.mirror
             poses_mm, visibility = poses_mm[:, sides_swapped], visibility[:, sides_swapped]
-        people = self._people(image, camera, poses_mm, visibility, seen.presence)
-        return Sighting(people, seen.circles.in_image(virtual, camera))
+        presence, found = seen.presence, seen.circles.in_image(virtual, camera)
+        if not usable.all():
+            poses_mm[~usable], presence[~usable] = np.nan, 0
+            found.centre_px[~usable] = found.rim_px[~usable] = np.nan
+        people = self._people(image, camera, poses_mm, visibility, presence)
+        return Sighting(people, found)
 
     def _people(
         self,
@@ -352,6 +365,18 @@ class BlazePoseBoxes:
         poses = self._estimator.find_people(image, camera, own_options)
         surest = np.argsort(-poses.scores, kind='stable')
         return Boxes(poses.boxes_px, poses.scores).select(surest).within(image.shape)
+
+
+def with_substitutes(virtual: VirtualCameras, usable: BoolArray) -> VirtualCameras:
+    """Replace virtual cameras that are not usable, [N], by ones that look straight ahead."""
+    if usable.all():
+        return virtual
+    unusable = ~usable
+    rotation, intrinsics = virtual.rotation.copy(), virtual.intrinsic_matrix.copy()
+    scale = virtual.scale.copy()
+    rotation[unusable], scale[unusable] = np.eye(3), 1
+    intrinsics[unusable] = np.diag([virtual.side_px, virtual.side_px, 1.0])
+    return VirtualCameras(rotation, intrinsics, virtual.side_px, scale)
 
 
 def with_a_chance(detections: Detections, camera: Camera) -> Detections:

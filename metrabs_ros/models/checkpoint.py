@@ -1,13 +1,16 @@
-"""Checkpoints as published for the official implementation, read so that no file can run code."""
+"""
+Checkpoints as published for the official implementation.
+
+No file can run code, and sizes are checked before memory is allocated.
+"""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import io
+import math
 import pathlib
-import pickle
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,14 +20,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.models.array_file import read_npy, read_npz
 from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
+from metrabs_ros.models.plain_pickle import LARGEST_PICKLE_BYTES, read_plain
+from metrabs_ros.models.regular_file import read_limited, shown
 from metrabs_ros.models.store import WeightsError
+from metrabs_ros.models.weights_file import StoredTensor, WeightsFile, open_weights
 from metrabs_ros.skeleton import Convention, Skeleton
 
 CONFIG, WEIGHTS = 'config.yaml', 'ckpt.pt'
 JOINTS, SKELETONS, TRANSFORM = 'joint_info.npz', 'skeleton_infos.pkl', 'joint_transform_matrix.npy'
 FILES = (CONFIG, WEIGHTS, JOINTS, SKELETONS, TRANSFORM)
 SHOWN_KEYS = 3
+REASON_CHARS = 200
+
+LARGEST_CONFIG_BYTES = 64 << 10
+LARGEST_SIDE_PX = 1024
+LARGEST_DEPTH = 256
+LARGEST_BOX_SIZE_MM = 1e5
+LARGEST_JOINT_COUNT = 4096
+LARGEST_EDGE_COUNT = 4 * LARGEST_JOINT_COUNT
+LONGEST_NAME_CHARS = 100
+LARGEST_WEIGHT = 1e6
+"""Of a joint in a linear combination of joints."""
+LARGEST_STORAGE_RATIO = 4
+"""Of the stored to the required size of weights; double precision takes twice as much."""
 
 T = TypeVar('T')
 
@@ -68,11 +89,14 @@ def read_checkpoint(folder: pathlib.Path) -> Checkpoint:
         If a file is missing, damaged, or does not fit the others; it is named, with what was
         expected.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    try:
+        missing = [name for name in FILES if not (folder / name).exists()]
+    except (OSError, ValueError) as error:
+        raise WeightsError(f'{shown(folder)} cannot be read: {printable(error)}') from error
     if missing:
         raise WeightsError(
-            f'{folder} is no MeTRAbs checkpoint: it lacks {", ".join(missing)}; expected are '
-            f'{", ".join(FILES)}'
+            f'{shown(folder)} is no MeTRAbs checkpoint: it lacks {", ".join(missing)}; expected '
+            f'are {", ".join(FILES)}'
         )
     settings = _read(folder / CONFIG, _read_settings, 'settings in YAML')
     joints = _read(folder / JOINTS, _read_joints, 'arrays joint_names [J] and joint_edges [E, 2]')
@@ -89,57 +113,95 @@ def read_checkpoint(folder: pathlib.Path) -> Checkpoint:
 
 
 def _read(file: pathlib.Path, reader: Callable[[pathlib.Path], T], expected: str) -> T:
-    """Read a file of which nothing is known; whatever is wrong with it is said in one way."""
+    """
+    Read a file of unknown content.
+
+    Raises
+    ------
+    WeightsError
+        If it cannot be read, whatever the reason.
+    """
     try:
         return reader(file)
-    # A damaged file can make its reader stumble in any way at all.
+    except WeightsError:
+        raise
+    # The readers of YAML, zip and arrays raise exceptions of many types for damaged files.
     except Exception as error:
-        reason = ' '.join(str(error).split())[:200]
+        reason = printable(' '.join(str(error).split()), REASON_CHARS)
         raise WeightsError(
-            f'{file} is damaged or not what it should be ({type(error).__name__}: {reason}); '
-            f'expected: {expected}'
+            f'{shown(file)} is damaged or not what it should be ({type(error).__name__}: '
+            f'{reason}); expected: {expected}'
         ) from error
 
 
+class _SettingsLoader(yaml.SafeLoader):
+    """YAML without merge keys, which let a few lines stand for any number of settings."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == 'tag:yaml.org,2002:merge' for key, _ in node.value):
+            raise yaml.YAMLError('it has a merge key <<')
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        self.flatten_mapping(node)
+        return super().construct_mapping(node, deep)
+
+
 def _read_settings(file: pathlib.Path) -> dict[str, Any]:
-    settings = yaml.safe_load(file.read_text(encoding='utf-8'))
+    text = read_limited(file, LARGEST_CONFIG_BYTES).decode('utf-8')
+    settings = yaml.load(text, _SettingsLoader)
     if not isinstance(settings, dict):
         raise ValueError(f'holds {type(settings).__name__}')
     return settings
 
 
 def _config(file: pathlib.Path, settings: dict[str, Any], latents: int) -> MetrabsConfig:
-    def setting(name: str, kind: type[T], least: float = -np.inf) -> T:
+    def setting(name: str, kind: type[T]) -> T:
         if name not in settings:
-            raise WeightsError(f'{file} lacks {name}, which should be of type {kind.__name__}')
+            raise WeightsError(
+                f'{shown(file)} lacks {name}, which should be of type {kind.__name__}'
+            )
         value = settings[name]
         # YAML writes whole millimetres as integers.
         fits = isinstance(value, (int, float) if kind is float else kind)
         if not fits or (isinstance(value, bool) and kind is not bool):
-            raise WeightsError(f'{file} has {name}: {value!r}; expected is {kind.__name__}')
-        if kind in (int, float) and not value >= least:
-            raise WeightsError(f'{file} has {name}: {value!r}; expected is at least {least:g}')
+            raise _wrong_setting(file, name, value, kind.__name__)
+        return value
+
+    def number(name: str, kind: type[T], least: float, most: float) -> T:
+        value: Any = setting(name, kind)
+        if not least <= value <= most:
+            raise _wrong_setting(file, name, value, f'at least {least:g} and at most {most:g}')
         return kind(value)  # type: ignore[call-arg]
 
     settings = {'legacy_centered_stride_bug': False, 'weak_perspective': False, **settings}
+    if settings.get('mix_3d_inside_fov') is None:
+        settings['mix_3d_inside_fov'] = 0.0
     if 'efficientnet_size' not in settings:
         settings['efficientnet_size'] = setting('backbone', str).removeprefix('efficientnetv2-')
-    mix = settings.get('mix_3d_inside_fov')
-    if mix is not None and (isinstance(mix, bool) or not isinstance(mix, int | float)):
-        raise WeightsError(f'{file} has mix_3d_inside_fov: {mix!r}; expected is a number or null')
+    side_px = number('proc_side', int, 32, LARGEST_SIDE_PX)
     return MetrabsConfig(
         size=setting('efficientnet_size', str),
-        side_px=setting('proc_side', int, 32),
-        stride_px=setting('stride_test', int, 1),
+        side_px=side_px,
+        stride_px=number('stride_test', int, 1, side_px),
         centered_stride=setting('centered_stride', bool),
         legacy_centered_stride_bug=setting('legacy_centered_stride_bug', bool),
-        depth=setting('depth', int, 1),
-        box_size_mm=setting('box_size_mm', float, 1),
+        depth=number('depth', int, 1, LARGEST_DEPTH),
+        box_size_mm=number('box_size_mm', float, 1, LARGEST_BOX_SIZE_MM),
         weak_perspective=setting('weak_perspective', bool),
-        mix_3d_inside_fov=0.0 if mix is None else float(mix),
+        mix_3d_inside_fov=number('mix_3d_inside_fov', float, 0, 1),
         latents=latents,
         predicts_joints_too=bool(settings.get('predict_all_and_latents')),
     )
+
+
+def _wrong_setting(file: pathlib.Path, name: str, value: Any, expected: str) -> WeightsError:
+    # Aliases in YAML let a short text stand for a value whose full text is endless.
+    try:
+        text = printable(reprlib.repr(value))
+    except ValueError:
+        # Of too many digits to write.
+        text = f'a value of type {type(value).__name__}'
+    return WeightsError(f'{shown(file)} has {name}: {text}; expected is {expected}')
 
 
 def _decoder(folder: pathlib.Path, settings: dict[str, Any], joints: int) -> FloatArray | None:
@@ -148,48 +210,57 @@ def _decoder(folder: pathlib.Path, settings: dict[str, Any], joints: int) -> Flo
         return None
     name = settings.get('affine_weights')
     if not isinstance(name, str) or not name:
-        raise WeightsError(
-            f'{folder / CONFIG} has affine_weights: {name!r}; for a network that predicts latent '
-            'points it must name a file'
+        raise _wrong_setting(
+            folder / CONFIG,
+            'affine_weights',
+            name,
+            'the name of a file, as the network predicts latent points',
         )
-    file = folder / name
-    if not file.is_file():
-        raise WeightsError(f'{file} is missing, which affine_weights of {CONFIG} names')
-    expected = f'an array w2 [latent points, {joints}]'
-    decoder = _read(file, lambda file: _arrays(file)['w2'].astype(np.float64), expected)
-    if decoder.ndim != 2 or decoder.shape[1] != joints or not np.isfinite(decoder).all():
-        raise WeightsError(f'{file} has w2 of shape {decoder.shape}; expected: {expected}')
-    return decoder
+    path = pathlib.PurePosixPath(name)
+    if path.is_absolute() or '..' in path.parts or '\0' in name:
+        raise _wrong_setting(folder / CONFIG, 'affine_weights', name, 'a file in this folder')
+    file = folder / path
+    if not file.exists():
+        raise WeightsError(f'{shown(file)} is missing, which affine_weights of {CONFIG} names')
+    expected = f'an array w2 [latent points, {joints}] of finite numbers'
+    decoder = _read(file, lambda file: read_npz(file, ['w2'])[0], expected)
+    return _checked_matrix(file, decoder, joints, 1, expected)
 
 
 def _read_joints(file: pathlib.Path) -> Skeleton:
-    arrays = _arrays(file)
-    names = _as_names(arrays['joint_names'])
-    return Skeleton('', names, _as_edges(arrays['joint_edges'], len(names)))
-
-
-def _arrays(file: pathlib.Path) -> dict[str, NDArray[Any]]:
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
+    joint_names, joint_edges = read_npz(file, ['joint_names', 'joint_edges'])
+    names = _as_names(joint_names)
+    if not names:
+        raise ValueError('it has no joints')
+    return Skeleton('', names, _as_edges(joint_edges, len(names)))
 
 
 def _joint_transform_matrix(file: pathlib.Path, joints: int) -> FloatArray:
     expected = f'a matrix [{joints}, joints of the skeletons] of finite numbers'
-    matrix = _read(file, lambda file: np.load(file, allow_pickle=False), expected)
-    is_matrix = isinstance(matrix, np.ndarray) and matrix.ndim == 2 and matrix.dtype.kind in 'fiu'
-    if not is_matrix or len(matrix) != joints or not np.isfinite(matrix).all():
-        raise WeightsError(
-            f'{file} holds {getattr(matrix, "dtype", type(matrix))} of shape '
-            f'{np.shape(matrix)}; expected: {expected}'
-        )
-    return matrix.astype(np.float64)
+    return _checked_matrix(file, _read(file, read_npy, expected), joints, 0, expected)
+
+
+def _checked_matrix(
+    file: pathlib.Path, array: NDArray[Any], joints: int, joint_axis: int, expected: str
+) -> FloatArray:
+    """Return an array as the weights [J, P] or [P, J] of J joints in P points."""
+    is_matrix = array.ndim == 2 and array.dtype.kind in 'fiu'
+    if is_matrix and array.shape[joint_axis] == joints:
+        weights = array.astype(np.float64)
+        bounded = bool((np.abs(weights) <= LARGEST_WEIGHT).all())
+        if bounded and 0 < array.shape[1 - joint_axis] <= LARGEST_JOINT_COUNT:
+            return weights
+    raise WeightsError(
+        f'{shown(file)} holds {array.dtype} of shape {array.shape}; expected: {expected}'
+    )
 
 
 def _read_conventions(file: pathlib.Path, joints: int) -> dict[str, Convention]:
-    infos = PlainUnpickler(io.BytesIO(file.read_bytes())).load()
+    infos = read_plain(read_limited(file, LARGEST_PICKLE_BYTES))
     conventions = {}
     for name, info in infos.items():
-        indices = np.array(info['indices'])
+        (checked_name,) = _as_names([name])
+        indices = np.asarray(info['indices'])
         names = _as_names(info['names'])
         if indices.shape != (len(names),) or indices.dtype.kind not in 'iu':
             raise ValueError(f'{name!r} has {len(names)} names, but indices {indices.shape}')
@@ -197,24 +268,36 @@ def _read_conventions(file: pathlib.Path, joints: int) -> dict[str, Convention]:
             raise ValueError(
                 f'{name!r} has an index {indices.max()}, but {TRANSFORM} makes {joints} joints'
             )
-        skeleton = Skeleton(str(name), names, _as_edges(info['edges'], len(names)))
-        conventions[str(name)] = Convention(skeleton, indices.astype(np.intp))
+        skeleton = Skeleton(checked_name, names, _as_edges(info['edges'], len(names)))
+        conventions[checked_name] = Convention(skeleton, indices.astype(np.intp))
     if '' not in conventions:
         raise ValueError("there is no skeleton '' of all joints")
     return conventions
 
 
 def _as_names(names: Any) -> tuple[str, ...]:
-    return tuple(
-        n.decode() if isinstance(n, bytes) else str(n) for n in np.asarray(names).tolist()
-    )
+    """Return names as text; they end in messages and frame ids, so they must be printable."""
+    listed = np.asarray(names).reshape(-1).tolist()
+    if len(listed) > LARGEST_JOINT_COUNT:
+        raise ValueError(f'it has {len(listed)} joints, more than {LARGEST_JOINT_COUNT}')
+    texts = tuple(n.decode() if isinstance(n, bytes) else n for n in listed)
+    for text in texts:
+        is_name = isinstance(text, str) and text.isprintable()
+        if not is_name or len(text) > LONGEST_NAME_CHARS:
+            raise ValueError(f'it has the name {printable(reprlib.repr(text))}')
+    return texts
 
 
 def _as_edges(edges: Any, joints: int) -> tuple[tuple[int, int], ...]:
-    pairs = np.asarray(edges, np.int64).reshape(-1, 2)
-    if pairs.size and not (pairs.min() >= 0 and pairs.max() < joints):
-        raise ValueError(f'an edge goes to joint {pairs.max()} of {joints}')
-    return tuple((int(a), int(b)) for a, b in pairs)
+    array = np.asarray(edges)
+    is_empty = array.size == 0
+    if not is_empty and (array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in 'iu'):
+        raise ValueError(f'its edges are {array.dtype} of shape {array.shape}, not pairs')
+    if len(array) > LARGEST_EDGE_COUNT:
+        raise ValueError(f'it has {len(array)} edges, more than {LARGEST_EDGE_COUNT}')
+    if not is_empty and not (array.min() >= 0 and array.max() < joints):
+        raise ValueError(f'an edge goes to joint {array.max()} of {joints}')
+    return tuple((int(a), int(b)) for a, b in array.reshape(-1, 2))
 
 
 def _crop_model(file: pathlib.Path, config: MetrabsConfig, joints: int) -> CropModel:
@@ -223,116 +306,81 @@ def _crop_model(file: pathlib.Path, config: MetrabsConfig, joints: int) -> CropM
         try:
             model = CropModel(config, joints)
         except ValueError as error:
-            raise WeightsError(f'{file.parent / CONFIG}: {error}') from error
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    state = _read(file, _read_state, f"{len(expected)} tensors of the network's parameters")
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    wrong = {
-        'lacks': sorted(expected.keys() - found.keys()),
-        'has unknown': sorted(found.keys() - expected.keys()),
-        'has of another shape': [
-            f'{name} {found[name]} instead of {expected[name]}'
-            for name in expected
-            if name in found and found[name] != expected[name]
-        ],
-        'has not only finite numbers in': [
-            name for name, value in state.items() if not torch.isfinite(value).all()
-        ],
+            raise WeightsError(
+                f'{shown(file.parent / CONFIG)}: {printable(error, REASON_CHARS)}'
+            ) from error
+    required = model.state_dict()
+
+    def read(file: pathlib.Path) -> dict[str, Tensor]:
+        with open_weights(file) as weights:
+            _refuse_other_tensors(file, weights, required, config, joints)
+            return weights.read()
+
+    state = _read(file, read, f"{len(required)} tensors of the network's parameters")
+    state = {
+        n: value.float() if value.is_floating_point() else value for n, value in state.items()
     }
-    complaints = [
-        f'{what} {", ".join(names[:SHOWN_KEYS])}'
-        + (f' and {len(names) - SHOWN_KEYS} more' if len(names) > SHOWN_KEYS else '')
-        for what, names in wrong.items()
-        if names
-    ]
-    if complaints:
-        raise WeightsError(
-            f'{file} does not fit {CONFIG} (EfficientNetV2-{config.size.upper()}, depth '
-            f'{config.depth}) and {JOINTS} ({joints} joints): it {"; it ".join(complaints)}'
-        )
+    infinite = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if infinite:
+        raise WeightsError(f'{shown(file)} has not only finite numbers in {_listed(infinite)}')
+    # Assigned, as there is nothing to copy into on no device.
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def _read_state(file: pathlib.Path) -> dict[str, Tensor]:
-    state = torch.load(file, map_location='cpu', weights_only=True)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError('holds something else than named tensors')
-    return {
-        str(name): value.float() if value.is_floating_point() else value
-        for name, value in state.items()
-    }
-
-
-class PlainUnpickler(pickle.Unpickler):
+def _refuse_other_tensors(
+    file: pathlib.Path,
+    weights: WeightsFile,
+    required: Mapping[str, Tensor],
+    config: MetrabsConfig,
+    joints: int,
+) -> None:
     """
-    Reads pickles of plain containers and numpy arrays, and refuses all others.
-
-    A pickle is a program; what it can call is what this class hands out, and none of that has
-    effects beyond the value that it returns.
+    Compare names, shapes and types with the network's parameters; nothing is read yet.
 
     Raises
     ------
-    pickle.UnpicklingError
-        If the pickle asks for anything else.
+    WeightsError
+        If they differ, or the file stores much more than these parameters.
     """
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle may call."""
-        # numpy 2 has moved its core, as Python 3 has its builtins; pickles name either place.
-        place = (_MOVED.get(module, module), name)
-        if place not in _PLAIN:
-            raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which is neither a plain container nor numpy's"
-            )
-        return _PLAIN[place]
-
-
-class _FromBuffer:
-    """What numpy's pickles of protocol 5 call; an instance without state to tamper with."""
-
-    __slots__ = ()
-
-    def __call__(
-        self, buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: str, *_: object
-    ) -> NDArray[Any]:
-        flat = np.frombuffer(buffer, dtype)
-        return flat.reshape(shape, order='F' if order == 'F' else 'C')
-
-
-class _Latin1:
-    """What pickles up to protocol 2 call to write bytes as text."""
-
-    __slots__ = ()
-
-    def __call__(self, text: str, encoding: str) -> bytes:
-        if encoding not in ('latin1', 'latin-1'):
-            raise pickle.UnpicklingError(f'it asks for the encoding {encoding!r}')
-        return text.encode('latin1')
+    found = weights.tensors
+    expected = {name: tuple(value.shape) for name, value in required.items()}
+    shared = [name for name in expected if name in found]
+    wrong = {
+        'lacks': sorted(expected.keys() - found.keys()),
+        'has unknown': sorted(found.keys() - expected.keys()),
+        'has of another shape': [
+            f'{name} {printable(found[name].shape)} instead of {expected[name]}'
+            for name in shared
+            if found[name].shape != expected[name]
+        ],
+        'has of another type': [
+            f'{name} {found[name].dtype} instead of {required[name].dtype}'
+            for name in shared
+            if _is_integer(found[name]) == required[name].is_floating_point()
+        ],
+    }
+    complaints = [f'{what} {_listed(names)}' for what, names in wrong.items() if names]
+    if complaints:
+        raise WeightsError(
+            f'{shown(file)} does not fit {CONFIG} (EfficientNetV2-{config.size.upper()}, depth '
+            f'{config.depth}) and {JOINTS} ({joints} joints): it {"; it ".join(complaints)}'
+        )
+    required_bytes = sum(
+        math.prod(value.shape) * value.element_size() for value in required.values()
+    )
+    if weights.storage_bytes > LARGEST_STORAGE_RATIO * required_bytes:
+        raise WeightsError(
+            f'{shown(file)} stores {weights.storage_bytes} bytes; expected are {required_bytes}'
+        )
 
 
-def _numpy_reconstruct() -> Any:
-    # The function differs in its place between versions of numpy, not in what it does.
-    return np.empty(0).__reduce__()[0]
+def _is_integer(tensor: StoredTensor) -> bool:
+    return not tensor.dtype.is_floating_point
 
 
-def _numpy_scalar() -> Any:
-    return np.float64(0).__reduce__()[0]
-
-
-_MOVED = {
-    '__builtin__': 'builtins',
-    'numpy.core.multiarray': 'numpy._core.multiarray',
-    'numpy.core.numeric': 'numpy._core.numeric',
-}
-_PLAIN: dict[tuple[str, str], Any] = {
-    ('_codecs', 'encode'): _Latin1(),
-    ('builtins', 'set'): set,
-    ('builtins', 'frozenset'): frozenset,
-    ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('numpy', 'ndarray'): np.ndarray,
-    ('numpy', 'dtype'): np.dtype,
-    ('numpy._core.multiarray', '_reconstruct'): _numpy_reconstruct(),
-    ('numpy._core.multiarray', 'scalar'): _numpy_scalar(),
-    ('numpy._core.numeric', '_frombuffer'): _FromBuffer(),
-}
+def _listed(names: list[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = len(names) - SHOWN_KEYS
+    listed = ', '.join(printable(name) for name in names[:SHOWN_KEYS])
+    return f'{listed} and {more} more' if more > 0 else listed

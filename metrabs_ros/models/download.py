@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import logging
@@ -15,7 +14,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from typing import Any, BinaryIO
+from typing import IO, Any
+
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.models.regular_file import (
+    open_own,
+    open_regular,
+    read_limited,
+    write_atomically,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,6 +30,9 @@ CHUNK_BYTES = 1 << 18
 FRUITLESS_TRIES = 5
 STALL_S = 30.0
 RANGE_NOT_SATISFIABLE = 416
+LARGEST_DOWNLOAD_BYTES = 8 << 30
+LARGEST_NOTES_BYTES = 4096
+MESSAGE_CHARS = 200
 CONNECTION_ERRORS = (
     urllib.error.URLError,
     http.client.HTTPException,
@@ -33,7 +43,7 @@ CONNECTION_ERRORS = (
 
 
 class DownloadError(RuntimeError):
-    """A file cannot be had; the message says why."""
+    """A file cannot be downloaded; the message says why."""
 
 
 class Download:
@@ -70,11 +80,15 @@ class Download:
         Raises
         ------
         DownloadError
-            If the server refuses, or several tries in a row brought nothing.
+            If the server refuses, several tries in a row brought nothing, or the file is larger
+            than `LARGEST_DOWNLOAD_BYTES`.
+        OSError
+            If the file cannot be written.
         """
         if not self._url.startswith(('http://', 'https://')):
-            raise DownloadError(f'{self._url!r} is no address of http or https')
-        if self._target.exists():
+            raise DownloadError(f"'{printable(self._url)}' is no address of http or https")
+        if os.path.lexists(self._target):
+            open_regular(self._target, follow_links=False).close()
             self.resumed = True
             return
         self._target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,16 +100,17 @@ class Download:
                     break
                 reason = f'the connection ended after {self._bytes_there()} bytes'
             except urllib.error.HTTPError as error:
-                reason = f'the server says {error.code} {error.reason}'
+                reason = f'the server says {error.code} {printable(error.reason)}'
                 if error.code < 500 and error.code != RANGE_NOT_SATISFIABLE:
-                    raise DownloadError(f'{self._url} cannot be had: {reason}') from error
+                    raise self._failed(reason) from error
             except CONNECTION_ERRORS as error:
-                reason = str(error) or type(error).__name__
+                reason = printable(str(error) or type(error).__name__, MESSAGE_CHARS)
+            except ValueError as error:
+                # The address cannot be parsed.
+                raise self._failed(printable(error, MESSAGE_CHARS)) from error
             fruitless = 0 if self._bytes_there() > before else fruitless + 1
             if fruitless == FRUITLESS_TRIES:
-                raise DownloadError(
-                    f'{self._url} cannot be had: {reason} ({fruitless} tries brought nothing more)'
-                )
+                raise self._failed(f'{reason} ({fruitless} tries brought nothing more)')
             _LOG.info('%s; trying again ...', reason)
             time.sleep(self._pause_s * 2**fruitless)
         os.replace(self._part, self._target)
@@ -105,6 +120,17 @@ class Download:
         """Remove what there is of the file."""
         for file in (self._target, self._part, self._notes):
             file.unlink(missing_ok=True)
+
+    def _failed(self, reason: str) -> DownloadError:
+        url = printable(self._url, MESSAGE_CHARS)
+        return DownloadError(f'{url} is not available: {reason}')
+
+    def _refuse_large(self, size_bytes: int) -> None:
+        if size_bytes > LARGEST_DOWNLOAD_BYTES:
+            self._part.unlink(missing_ok=True)
+            raise self._failed(
+                f'it has {printable(size_bytes)} bytes, more than {LARGEST_DOWNLOAD_BYTES}'
+            )
 
     def _try(self) -> bool:
         """Read on as far as one connection goes; return whether the file is whole."""
@@ -123,16 +149,17 @@ class Download:
             raise
         with response:
             start, total = _extent(response)
+            self._refuse_large(total or 0)
             if there and start != there:
                 there = 0
             self.resumed |= there > 0
             validator = response.headers.get('ETag') or response.headers.get('Last-Modified')
-            self._notes.write_text(json.dumps({'validator': validator}))
-            with open(self._part, 'ab' if there else 'wb') as part:
+            write_atomically(self._notes, json.dumps({'validator': validator}).encode())
+            with open_own(self._part, 'ab' if there else 'wb') as part:
                 self._copy(response, part, there, total)
         return total is None or self._bytes_there() == total
 
-    def _copy(self, response: Any, part: BinaryIO, there: int, total: int | None) -> None:
+    def _copy(self, response: Any, part: IO[bytes], there: int, total: int | None) -> None:
         # Who has the weights does without.
         from tqdm import tqdm
 
@@ -147,36 +174,46 @@ class Download:
         )
         with bar:
             while chunk := response.read1(CHUNK_BYTES):
+                there += len(chunk)
+                self._refuse_large(there)
                 part.write(chunk)
                 bar.update(len(chunk))
 
     def _is_whole_already(self, content_range: str) -> bool:
         """Tell whether nothing is missing; what is longer than the file is begun anew."""
-        total = re.fullmatch(r'bytes \*/(\d+)', content_range)
+        total = re.fullmatch(r'bytes \*/(\d{1,18})', content_range)
         if total and int(total[1]) == self._bytes_there():
             return True
         self._part.unlink(missing_ok=True)
         return False
 
     def _bytes_there(self) -> int:
-        return self._part.stat().st_size if self._part.exists() else 0
+        try:
+            with open_regular(self._part, follow_links=False) as part:
+                return os.fstat(part.fileno()).st_size
+        except FileNotFoundError:
+            return 0
 
     def _validator(self) -> str | None:
         try:
-            validator = json.loads(self._notes.read_text())['validator']
-        except (OSError, ValueError, KeyError, TypeError):
+            notes = read_limited(self._notes, LARGEST_NOTES_BYTES, follow_links=False)
+            validator = json.loads(notes)['validator']
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
-        # A weak one does not vouch for single bytes.
-        return None if not validator or validator.startswith('W/') else str(validator)
+        # A weak one does not vouch for single bytes; others than text were not written here.
+        is_strong = isinstance(validator, str) and not validator.startswith('W/')
+        return validator if is_strong and validator.isprintable() else None
 
 
 def _extent(response: Any) -> tuple[int, int | None]:
     """Return at which byte an answer starts, and how long the file is, if the server says so."""
-    part = re.fullmatch(r'bytes (\d+)-\d+/(\d+)', response.headers.get('Content-Range', ''))
+    part = re.fullmatch(
+        r'bytes (\d{1,18})-\d{1,18}/(\d{1,18})', response.headers.get('Content-Range', '')
+    )
     if response.status == http.client.PARTIAL_CONTENT and part:
         return int(part[1]), int(part[2])
-    length = response.headers.get('Content-Length')
-    return 0, None if length is None else int(length)
+    length = re.fullmatch(r'\d{1,18}', response.headers.get('Content-Length', ''))
+    return 0, None if length is None else int(length[0])
 
 
 def download_wheel(requirement: str, folder: pathlib.Path) -> pathlib.Path:
@@ -198,14 +235,6 @@ def download_wheel(requirement: str, folder: pathlib.Path) -> pathlib.Path:
     if result.returncode or not wheels:
         lines = [line for line in result.stderr.splitlines() if 'ERROR' in line]
         reason = (lines or result.stderr.splitlines() or ['no reason given'])[-1]
-        raise DownloadError(f'pip could not download {requirement}: {reason.strip()}')
+        reason = printable(reason.strip(), MESSAGE_CHARS)
+        raise DownloadError(f'pip could not download {requirement}: {reason}')
     return wheels[0]
-
-
-def sha256_of(file: pathlib.Path) -> str:
-    """Return a file's sha256."""
-    with open(file, 'rb') as content:
-        digest = hashlib.sha256()
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

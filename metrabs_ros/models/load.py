@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import numbers
 import os
 import pathlib
 from typing import TYPE_CHECKING
 
 from metrabs_ros.estimator import PoseEstimator
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.models import store
 from metrabs_ros.models.store import BLAZEPOSE
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 DETECTORS = ('auto', BLAZEPOSE, 'onnx:FILE', 'ultralytics:NAME')
+MOST_THREADS = 1024
 
 
 def load_model(
@@ -32,19 +35,14 @@ def load_model(
     threads: int,
 ) -> PoseEstimator:
     """Load a model; see `metrabs_ros.load_model`."""
-    name = os.fspath(name_or_folder)
-    if threads < 0:
-        raise ValueError(f'threads is {threads}; it must be a whole number from 0')
+    name = os.fsdecode(name_or_folder)
+    _require_whole('threads', threads, MOST_THREADS)
     if name == BLAZEPOSE:
         _refuse_others(name, 'engine', engine, ('auto', 'openvino'))
         _refuse_others(name, 'precision', precision, ('auto', 'fp32', 'bf16'))
         _refuse_others(name, 'device', device, ('auto', 'cpu'))
         _refuse_others(name, 'detector', detector, ('auto', BLAZEPOSE))
         return load_blazepose(precision, threads)
-    if name not in store.RELEASES and not pathlib.Path(name).expanduser().is_dir():
-        raise ValueError(
-            f'there is no model {name!r}: it is no folder, and none of {", ".join(store.MODELS)}'
-        )
     return _load_metrabs(name, engine, precision, device, detector, threads)
 
 
@@ -73,48 +71,51 @@ def load_blazepose(precision: str = 'auto', threads: int = 0) -> BlazePoseEstima
     )
 
 
-def load_detector(name: str) -> BoxDetector:
+def load_detector(name: str, threads: int = 0) -> BoxDetector:
     """
-    Load what finds people's boxes.
+    Load a detector of people's boxes.
 
     Parameters
     ----------
     name
         ``auto``, ``blazepose``, ``onnx:FILE`` or ``ultralytics:NAME``.
+    threads
+        How many it may use on the CPU; 0 takes one for each core.
 
     Raises
     ------
     ValueError
-        If there is no such detector, or its file is none.
+        If there is no such detector, or its file cannot be used.
     ImportError
         If it needs a package that is not installed.
     """
-    kind, _, rest = name.partition(':')
+    kind, _, rest = name.partition(':') if isinstance(name, str) else ('', '', '')
     if kind in ('auto', BLAZEPOSE) and not rest:
         from metrabs_ros.detectors.late import LateDetector
 
-        return LateDetector(_load_blazepose_boxes)
+        return LateDetector(lambda: _load_blazepose_boxes(threads))
     if kind == 'onnx' and rest:
         from metrabs_ros.detectors.onnx import OnnxDetector
 
-        return OnnxDetector(pathlib.Path(rest).expanduser())
+        return OnnxDetector(_expanded('detector', rest), threads)
     if kind == 'ultralytics' and rest:
         from metrabs_ros.detectors.ultralytics import UltralyticsDetector
 
-        return UltralyticsDetector(rest)
-    raise ValueError(f'detector {name!r} is none of {", ".join(DETECTORS)}')
+        return UltralyticsDetector(rest, threads)
+    raise ValueError(f"detector '{printable(name)}' is none of {', '.join(DETECTORS)}")
 
 
 def _load_metrabs(
     name: str, engine: str, precision: str, device: str, detector: str, threads: int
 ) -> PoseEstimator:
+    _require_model(name)
     _require_torch()
     from metrabs_ros.engines.choice import Machine, choose
     from metrabs_ros.estimators.metrabs import MetrabsEstimator
 
     choice = choose(engine, precision, device, Machine.here())
     checkpoint = _read_metrabs(name)
-    boxes = load_detector(detector)
+    boxes = load_detector(detector, threads)
     _LOGGER.info('%s is run by %s', name, choice)
     return MetrabsEstimator(checkpoint, boxes, start_engine(checkpoint, choice, threads), choice)
 
@@ -128,6 +129,7 @@ def build_engine(name: str, precision: str, device: str) -> Choice:
     ValueError, ImportError, metrabs_ros.models.store.WeightsError
         As `metrabs_ros.load_model` does.
     """
+    _require_model(name)
     _require_torch()
     from metrabs_ros.engines.choice import Machine, choose
 
@@ -161,10 +163,10 @@ def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> Cr
     return TorchEngine(model, device, precision)
 
 
-def _load_blazepose_boxes() -> BoxDetector:
+def _load_blazepose_boxes(threads: int) -> BoxDetector:
     from metrabs_ros.estimators.blazepose import BlazePoseBoxes
 
-    return BlazePoseBoxes(load_blazepose())
+    return BlazePoseBoxes(load_blazepose(threads=threads))
 
 
 def _require_torch() -> None:
@@ -172,15 +174,51 @@ def _require_torch() -> None:
         raise ImportError('the package torch is needed to run MeTRAbs: pip install torch')
 
 
+def _require_model(name: str) -> None:
+    """Raise a ValueError unless the name is that of a release or a folder."""
+    if name in store.RELEASES:
+        return
+    try:
+        is_folder = bool(name) and _expanded('model', name).is_dir()
+    except OSError as error:
+        reason = printable(error.strerror or error)
+        raise ValueError(f"model '{printable(name)}' cannot be read: {reason}") from error
+    if not is_folder:
+        raise ValueError(
+            f"there is no model '{printable(name)}': it is no folder, and none of "
+            f'{", ".join(store.MODELS)}'
+        )
+
+
 def _read_metrabs(name: str) -> Checkpoint:
     from metrabs_ros.models.checkpoint import read_checkpoint
 
-    folder = store.weights_folder(name) if name in store.RELEASES else pathlib.Path(name)
-    return read_checkpoint(folder.expanduser())
+    if name in store.RELEASES:
+        return read_checkpoint(store.weights_folder(name))
+    return read_checkpoint(_expanded('model', name))
+
+
+def _expanded(argument: str, path: str) -> pathlib.Path:
+    """Return a path with its ``~`` replaced."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{argument} '{printable(path)}' names a home directory that is not known"
+        ) from error
+
+
+def _require_whole(argument: str, value: object, most: int) -> None:
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or not 0 <= int(value) <= most:  # type: ignore[call-overload]
+        raise ValueError(
+            f'{argument} is {printable(repr(value))}; it must be a whole number from 0 to {most}'
+        )
 
 
 def _refuse_others(model: str, argument: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(
-            f'{argument} {value!r} cannot be had for {model}; choose of {", ".join(choices)}'
+            f"{argument} '{printable(value)}' is not available for {model}; choose one of "
+            f'{", ".join(choices)}'
         )

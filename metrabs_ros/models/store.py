@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.models.archive import ArchiveError, unpack
-from metrabs_ros.models.download import Download, DownloadError, download_wheel, sha256_of
+from metrabs_ros.models.download import Download, DownloadError, download_wheel
+from metrabs_ros.models.regular_file import (
+    locked,
+    open_regular,
+    read_limited,
+    sha256_of,
+    shown,
+    write_atomically,
+)
+from metrabs_ros.models.zip_archive import open_zip, read_member
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +43,12 @@ BLAZEPOSE_FILES = {
     ),
 }
 """For each file its place in the wheel and its sha256."""
+
+LARGEST_NETWORK_BYTES = 64 << 20
+LARGEST_RECORD_BYTES = 64 << 10
+LONGEST_WAIT_S = 3600.0
+"""For another process that fetches the same weights."""
+MESSAGE_CHARS = 400
 
 LANDMARK_FILE = 'config.yaml'
 """Where this file is in a release's archive, there are the others."""
@@ -81,6 +98,7 @@ RELEASES = {
     'metrabs_s': Release(f'{_METRABS_URL}/metrabs_eff2s_256px_800k_28ds_pytorch.tar.gz'),
 }
 MODELS = (BLAZEPOSE, *RELEASES)
+_SHA256 = re.compile(r'[0-9a-f]{64}')
 
 
 class WeightsError(RuntimeError):
@@ -88,12 +106,25 @@ class WeightsError(RuntimeError):
 
 
 def cache_folder() -> pathlib.Path:
-    """Return the folder for weights: METRABS_ROS_CACHE, else below XDG_CACHE_HOME or ~/.cache."""
+    """
+    Return the folder for weights: METRABS_ROS_CACHE, else below XDG_CACHE_HOME or ~/.cache.
+
+    Raises
+    ------
+    WeightsError
+        If it is below a home directory that is not known.
+    """
     named = os.environ.get('METRABS_ROS_CACHE')
-    if named:
-        return pathlib.Path(named).expanduser()
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    return pathlib.Path(base).expanduser() / 'metrabs_ros'
+    try:
+        if named:
+            return pathlib.Path(named).expanduser()
+        return pathlib.Path(base).expanduser() / 'metrabs_ros'
+    except RuntimeError as error:
+        raise WeightsError(
+            f'the folder for weights is not known ({printable(named or base)}: {error}); set '
+            'METRABS_ROS_CACHE to a folder that can be written'
+        ) from error
 
 
 def weights_folder(name: str) -> pathlib.Path:
@@ -107,7 +138,7 @@ def weights_folder(name: str) -> pathlib.Path:
     """
     folder = cache_folder() / name
     expected = _expected_sums(name)
-    if not expected or not all((folder / file).exists() for file in expected):
+    if not expected or not all(os.path.lexists(folder / file) for file in expected):
         return fetch(name)
     for file, sha256 in expected.items():
         _check(folder / file, sha256, name)
@@ -128,7 +159,7 @@ def fetch(name: str, url: str | None = None) -> pathlib.Path:
     Raises
     ------
     WeightsError
-        If they cannot be had, are not those that were published, or cannot be stored.
+        If they are not available, are not those that were published, or cannot be stored.
     """
     folder = cache_folder() / name
     try:
@@ -136,18 +167,23 @@ def fetch(name: str, url: str | None = None) -> pathlib.Path:
         with _alone(name):
             if _is_whole(name):
                 return folder
-            with tempfile.TemporaryDirectory(dir=cache_folder(), prefix='.fetch-') as scratch:
+            prefix = f'.fetch-{name}-'
+            # Of processes that were killed.
+            for left_behind in cache_folder().glob(f'{prefix}*'):
+                shutil.rmtree(left_behind, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=prefix) as scratch:
                 if name == BLAZEPOSE:
                     found = _fetch_blazepose(pathlib.Path(scratch))
                 else:
                     found = _fetch_release(name, url, pathlib.Path(scratch))
                 _put_in_place(found, folder)
     except (DownloadError, ArchiveError) as error:
-        raise WeightsError(f'{error}; {_again(name)}') from error
+        raise WeightsError(f'{printable(error, MESSAGE_CHARS)}; {_again(name)}') from error
     except OSError as error:
         raise WeightsError(
-            f'the weights could not be stored in {folder}: {error}; free some room or set '
-            'METRABS_ROS_CACHE to a folder that can be written'
+            f'the weights could not be stored in {shown(folder)}: '
+            f'{printable(error, MESSAGE_CHARS)}; free some space or set METRABS_ROS_CACHE to a '
+            'folder that can be written'
         ) from error
     return folder
 
@@ -155,17 +191,23 @@ def fetch(name: str, url: str | None = None) -> pathlib.Path:
 @contextlib.contextmanager
 def _alone(name: str) -> Iterator[None]:
     """Wait until no other process fetches the same."""
-    with open(cache_folder() / f'.{name}.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def tell(waited_s: float) -> None:
+        _LOG.info('waiting for another process, which fetches %s: %.0f s', name, waited_s)
+
+    with locked(cache_folder() / f'.{name}.lock', LONGEST_WAIT_S, tell):
         yield
 
 
 def _is_whole(name: str) -> bool:
     expected = _expected_sums(name)
-    files = [cache_folder() / name / file for file in expected]
-    return bool(files) and all(
-        file.is_file() and sha256_of(file) == expected[file.name] for file in files
-    )
+    folder = cache_folder() / name
+    try:
+        return bool(expected) and all(
+            sha256_of(folder / file) == sha256 for file, sha256 in expected.items()
+        )
+    except OSError:
+        return False
 
 
 def _expected_sums(name: str) -> Mapping[str, str]:
@@ -174,12 +216,23 @@ def _expected_sums(name: str) -> Mapping[str, str]:
         return {file: sha256 for file, (_, sha256) in BLAZEPOSE_FILES.items()}
     recorded = _record(name)
     try:
-        sums = json.loads(recorded.read_text()) if recorded.exists() else {}
-        return {**{str(k): str(v) for k, v in sums.items()}, **RELEASES[name].sha256}
-    except (ValueError, AttributeError) as error:
+        if not os.path.lexists(recorded):
+            return RELEASES[name].sha256
+        sums = json.loads(read_limited(recorded, LARGEST_RECORD_BYTES, follow_links=False))
+        for file, sha256 in sums.items():
+            if not (_is_plain(file) and _SHA256.fullmatch(sha256)):
+                raise ValueError('it holds something else than names and sums')
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(
-            f'{recorded} is damaged ({error}); remove it, then {_again(name)}'
+            f'{shown(recorded)} is damaged ({printable(error, MESSAGE_CHARS)}); remove it, then '
+            f'{_again(name)}'
         ) from error
+    return {**sums, **RELEASES[name].sha256}
+
+
+def _is_plain(file: str) -> bool:
+    """Tell whether this is the printable name of a file in a folder."""
+    return file.isprintable() and '/' not in file and file not in ('', '.', '..')
 
 
 def _record(name: str) -> pathlib.Path:
@@ -195,10 +248,12 @@ def _fetch_blazepose(scratch: pathlib.Path) -> pathlib.Path:
     folder.mkdir()
     for name, (member, sha256) in BLAZEPOSE_FILES.items():
         try:
-            with zipfile.ZipFile(wheel) as archive:
-                (folder / name).write_bytes(archive.read(member))
-        except (KeyError, zipfile.BadZipFile) as error:
+            with open_regular(wheel) as file, open_zip(file) as archive:
+                content = read_member(archive, member, LARGEST_NETWORK_BYTES)
+        # All that the module zipfile raises for damaged archives.
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
             raise ArchiveError(f'{wheel.name} does not hold {member}: {error}') from error
+        (folder / name).write_bytes(content)
         _check(folder / name, sha256, BLAZEPOSE)
     return folder
 
@@ -227,6 +282,10 @@ def _fetch_release(name: str, url: str | None, scratch: pathlib.Path) -> pathlib
         raise ArchiveError(f'{name}.tar.gz holds no {LANDMARK_FILE}')
     folder = places[0].parent
     found = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    for file in found:
+        if not _is_plain(file):
+            download.forget()
+            raise ArchiveError(f'{name}.tar.gz holds a file {printable(repr(file))}')
     expected = _expected_sums(name)
     for file, sha256 in expected.items():
         if found.get(file) != sha256:
@@ -238,30 +297,27 @@ def _fetch_release(name: str, url: str | None, scratch: pathlib.Path) -> pathlib
             )
     download.forget()
     if not expected.keys() >= found.keys():
-        _write_atomically(_record(name), json.dumps({**found, **expected}, indent=1))
+        write_atomically(_record(name), json.dumps({**found, **expected}, indent=1).encode())
     return folder
 
 
 def _put_in_place(found: pathlib.Path, folder: pathlib.Path) -> None:
-    if folder.is_dir():
+    if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
+    elif folder.is_symlink():
+        folder.unlink()
     os.replace(found, folder)
-
-
-def _write_atomically(file: pathlib.Path, text: str) -> None:
-    part = file.with_name(f'{file.name}.part')
-    part.write_text(text)
-    os.replace(part, file)
 
 
 def _check(file: pathlib.Path, sha256: str, name: str) -> None:
     try:
         found = sha256_of(file)
     except OSError as error:
-        raise WeightsError(f'{file} cannot be read: {error}') from error
+        reason = printable(error, MESSAGE_CHARS)
+        raise WeightsError(f'{shown(file)} cannot be read: {reason}; {_again(name)}') from error
     if found != sha256:
         raise WeightsError(
-            f'{file} is damaged or not the published file: its sha256 is {found}, expected '
+            f'{shown(file)} is damaged or not the published file: its sha256 is {found}, expected '
             f'{sha256}; to fetch it again, run: metrabs_ros fetch {name}'
         )
 

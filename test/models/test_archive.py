@@ -6,6 +6,7 @@ import gzip
 import io
 import tarfile
 
+import hostile
 import pytest
 
 from metrabs_ros.models import archive
@@ -72,3 +73,109 @@ def test_damage_is_noticed(packed, tmp_path, damage):
     )
     with pytest.raises(ArchiveError, match='damaged'):
         unpack(packed, tmp_path / 'out')
+
+
+def pax_bomb(tar, packed):
+    """Add a header of 300 MB to nothing, which packs to 300 kB."""
+    info = tarfile.TarInfo('header')
+    info.type, info.size = tarfile.XHDTYPE, 300 << 20
+    packed.write(info.tobuf())
+    zeros = bytes(1 << 20)
+    for _ in range(300):
+        packed.write(zeros)
+
+
+def name_bomb(tar, packed):
+    info = tarfile.TarInfo('././@LongLink')
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 300 << 20
+    packed.write(info.tobuf())
+    for _ in range(300):
+        packed.write(b'x' * (1 << 20))
+
+
+def trailing_bomb(tar, packed):
+    packed.write(bytes(1024))
+    for _ in range(300):
+        packed.write(bytes(1 << 20))
+
+
+def sparse_bomb(tar, packed):
+    info = tarfile.TarInfo('m/sparse')
+    info.pax_headers = {
+        'GNU.sparse.major': '0',
+        'GNU.sparse.minor': '1',
+        'GNU.sparse.size': str(7 << 30),
+        'GNU.sparse.map': '0,0',
+    }
+    tar.addfile(info)
+
+
+def chain_of_headers(tar, packed):
+    info = tarfile.TarInfo('header')
+    info.type, info.size = tarfile.XHDTYPE, 0
+    packed.write(info.tobuf() * 2000)
+
+
+def negative_size(tar, packed):
+    header = bytearray(tarfile.TarInfo('m/a').tobuf())
+    header[124:136] = b'\xff' * 11 + b'\x00'
+    header[148:156] = b' ' * 8
+    header[148:156] = f'{sum(header[:512]):06o}\0 '.encode()
+    packed.write(header)
+
+
+def many_members(tar, packed):
+    for i in range(20):
+        tar.addfile(tarfile.TarInfo(f'm/{i}'))
+
+
+def same_place(tar, packed):
+    for name in ('m/a', 'm/a'):
+        tar.addfile(tarfile.TarInfo(name))
+
+
+def file_as_folder(tar, packed):
+    for name in ('m/a', 'm/a/b'):
+        tar.addfile(tarfile.TarInfo(name))
+
+
+def named(name):
+    def add(tar, packed):
+        info = tarfile.TarInfo('x')
+        info.pax_headers = {'path': name}
+        tar.addfile(info)
+
+    add.__name__ = f'named {name[:10]!r}'
+    return add
+
+
+BOMBS = (
+    *(pax_bomb, name_bomb, trailing_bomb, sparse_bomb, chain_of_headers, negative_size),
+    *(many_members, same_place, file_as_folder),
+    *(named('.'), named('a\0b'), named('a\nb'), named('a' * 5000), named('\x1b[31m')),
+)
+
+
+@pytest.mark.parametrize('bomb', BOMBS, ids=lambda bomb: bomb.__name__)
+def test_archives_that_are_made_to_harm_are_refused(packed, tmp_path, monkeypatch, bomb):
+    monkeypatch.setattr(archive, 'LARGEST_MEMBER_COUNT', 10, raising=False)
+    with (
+        gzip.open(packed, 'wb', compresslevel=1) as stream,
+        tarfile.open(fileobj=stream, mode='w', format=tarfile.PAX_FORMAT) as tar,
+    ):
+        tar.addfile(tarfile.TarInfo('m/first'))
+        bomb(tar, stream)
+    message = hostile.in_a_child(lambda: unpack(packed, tmp_path / 'out'), 256 << 20)
+    assert message.startswith('ArchiveError: a.tar.gz '), message
+    assert message.isprintable()
+    assert len(message) < 400
+    left = [file for file in (tmp_path / 'out').rglob('*') if file.is_file()]
+    assert sum(file.stat().st_size for file in left) == 0
+
+
+@pytest.mark.parametrize('put', hostile.NOT_FILES)
+def test_an_archive_that_is_no_file_is_refused(packed, tmp_path, put):
+    put(packed)
+    message = hostile.in_a_child(lambda: unpack(packed, tmp_path / 'out'))
+    assert 'Error: ' in message
+    assert str(packed) in message

@@ -26,5 +26,5 @@ def test_landmarks_in_bf16_are_rounded_and_those_in_fp32_are_not(model, player):
 
 @pytest.mark.skipif(CAN_CALCULATE_IN_BF16, reason='this processor has bfloat16')
 def test_a_precision_that_the_processor_lacks_is_refused():
-    with pytest.raises(ValueError, match=r"'bf16' cannot be had .* calculate in f32; choose fp32"):
+    with pytest.raises(ValueError, match=r"'bf16' is not available .* in f32; choose fp32"):
         metrabs_ros.load_model('blazepose', precision='bf16')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import io
 import os
 import pathlib
 import pickle
@@ -15,7 +14,8 @@ import torch
 import yaml
 
 import metrabs_ros
-from metrabs_ros.models.checkpoint import FILES, PlainUnpickler, read_checkpoint
+from metrabs_ros.models.checkpoint import FILES, read_checkpoint
+from metrabs_ros.models.plain_pickle import read_plain
 from metrabs_ros.models.store import WeightsError
 
 
@@ -168,10 +168,6 @@ def test_no_file_can_run_code(folder, tmp_path, name, function):
     assert not any(victim.iterdir())
 
 
-def load(content: bytes) -> object:
-    return PlainUnpickler(io.BytesIO(content)).load()
-
-
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_containers_and_arrays_come_through(protocol):
     value = {
@@ -185,7 +181,7 @@ def test_plain_containers_and_arrays_come_through(protocol):
         'names': np.array(['a', 'bc']),
         'scalar': np.float32(1.5),
     }
-    loaded = load(pickle.dumps(value, protocol))
+    loaded = read_plain(pickle.dumps(value, protocol))
     assert isinstance(loaded, dict)
     for name, plain in value.items():
         np.testing.assert_array_equal(loaded[name], plain)
@@ -198,13 +194,13 @@ def test_plain_containers_and_arrays_come_through(protocol):
 )
 def test_nothing_else_can_be_had_from_a_pickle(forbidden):
     with pytest.raises(pickle.UnpicklingError, match='neither a plain container nor'):
-        load(pickle.dumps(forbidden))
+        read_plain(pickle.dumps(forbidden))
 
 
 def test_what_a_pickle_is_given_cannot_be_tampered_with():
     # GLOBAL of the function that reads buffers, a state for it, BUILD.
     tampering = b"cnumpy._core.numeric\n_frombuffer\n(S'__call__'\nS'x'\nd(d\x86b."
-    before = load(pickle.dumps(np.arange(3), 5))
-    with pytest.raises((pickle.UnpicklingError, AttributeError, TypeError, IndexError)):
-        load(tampering)
-    np.testing.assert_array_equal(load(pickle.dumps(np.arange(3), 5)), before)
+    before = read_plain(pickle.dumps(np.arange(3), 5))
+    with pytest.raises(pickle.UnpicklingError):
+        read_plain(tampering)
+    np.testing.assert_array_equal(read_plain(pickle.dumps(np.arange(3), 5)), before)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+
+import hostile
 import numpy as np
 import pytest
 from servers import Behaviour, serve
 
-from metrabs_ros.models.download import Download, DownloadError, sha256_of
+from metrabs_ros.models import download as download_module
+from metrabs_ros.models.download import LARGEST_DOWNLOAD_BYTES, Download, DownloadError
+from metrabs_ros.models.regular_file import sha256_of
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -99,7 +105,7 @@ def test_a_refusal_is_passed_on_and_only_a_servers_fault_is_tried_again(target, 
 def test_nobody_there_is_said(target):
     with serve(Behaviour(CONTENT)) as url:
         pass
-    with pytest.raises(DownloadError, match='cannot be had'):
+    with pytest.raises(DownloadError, match='is not available'):
         download(url, target)
 
 
@@ -112,3 +118,78 @@ def test_only_the_web_is_asked(target, url):
 def test_sum_is_that_of_the_content(tmp_path):
     (tmp_path / 'file').write_bytes(b'abc')
     assert sha256_of(tmp_path / 'file').startswith('ba7816bf8f01cfea')
+
+
+@pytest.mark.parametrize('name', ['file.tar.gz', 'file.tar.gz.part', 'file.tar.gz.part.json'])
+@pytest.mark.parametrize('put', hostile.NOT_FILES)
+def test_what_is_no_file_does_not_block_and_is_not_written_through(target, name, put):
+    target.parent.mkdir()
+    put(target.with_name(name))
+    with serve(Behaviour(CONTENT)) as url:
+        message = hostile.in_a_child(lambda: download(url, target))
+    if name.endswith('.json') and put is not hostile.put_directory:
+        assert message == 'returned'
+        assert target.read_bytes() == CONTENT
+    else:
+        assert 'Error: ' in message
+        assert name in message
+
+
+@pytest.mark.parametrize('name', ['file.tar.gz.part', 'file.tar.gz.part.json'])
+@pytest.mark.parametrize('link', [os.symlink, os.link])
+def test_links_are_not_written_through(target, tmp_path, name, link):
+    victim = tmp_path / 'victim'
+    victim.write_bytes(b'content')
+    target.parent.mkdir()
+    link(victim, target.with_name(name))
+    with serve(Behaviour(CONTENT)) as url, contextlib.suppress(OSError):
+        download(url, target)
+    assert victim.read_bytes() == b'content'
+
+
+@pytest.mark.parametrize(
+    'notes',
+    [b'[' * 4000, b'{"validator": 5}', b'\xff', b'{"validator": "a\\nb"}', b'1', b'[]'],
+)
+def test_damaged_notes_are_not_believed(target, notes):
+    target.parent.mkdir()
+    target.with_name('file.tar.gz.part').write_bytes(CONTENT[:1000])
+    target.with_name('file.tar.gz.part.json').write_bytes(notes)
+    with serve(Behaviour(CONTENT)) as url:
+        download(url, target)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('length', [LARGEST_DOWNLOAD_BYTES + 1, 10**17])
+def test_a_file_of_absurd_length_is_not_begun(target, length):
+    behaviour = Behaviour(CONTENT, length=length)
+    with serve(behaviour) as url, pytest.raises(DownloadError, match='more than'):
+        download(url, target)
+    assert len(behaviour.asked) == 1
+    assert not list(target.parent.iterdir())
+
+
+def test_a_file_that_does_not_end_is_given_up(target, monkeypatch):
+    monkeypatch.setattr(download_module, 'LARGEST_DOWNLOAD_BYTES', 100_000)
+    with serve(Behaviour(CONTENT)) as url, pytest.raises(DownloadError, match='more than'):
+        download(url, target)
+    assert not target.with_name('file.tar.gz.part').exists()
+
+
+@pytest.mark.parametrize(
+    'url',
+    [
+        'http://',
+        'http://[::1',
+        'http://' + 'a' * 70 + '.b',
+        'http://a b/c',
+        'http://127.0.0.1:99999/',
+        'http://127.0.0.1:x/',
+        'http://\x00/',
+        'http://127.0.0.1/\n',
+    ],
+)
+def test_addresses_that_cannot_be_parsed_are_named(target, url):
+    with pytest.raises(DownloadError, match='http') as caught:
+        download(url, target)
+    assert str(caught.value).isprintable()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import tarfile
 import zipfile
 
+import hostile
 import pytest
 from servers import Behaviour, serve
 
@@ -226,3 +229,154 @@ def test_the_command_line_fetches_from_a_mirror(cache, packed_release):
 def test_what_is_not_offered_is_named(arguments, says):
     with pytest.raises(ValueError, match=says):
         metrabs_ros.load_model(*arguments)
+
+
+def refusal(name='blazepose'):
+    """Return the sentence with which weights are refused, in a child, as some block."""
+    message = hostile.in_a_child(lambda: store.weights_folder(name))
+    assert message.startswith('WeightsError: '), message
+    assert message.isprintable()
+    assert len(message) < 1000
+    return message
+
+
+@pytest.mark.parametrize('put', hostile.NOT_FILES)
+def test_weights_that_are_no_file_are_named_and_do_not_block(filled_cache, put):
+    file = filled_cache / 'blazepose' / 'pose_detection.tflite'
+    file.unlink()
+    put(file)
+    message = refusal()
+    assert str(file) in message
+    assert 'fetch blazepose' in message
+
+
+@pytest.mark.parametrize('put', hostile.NOT_FILES)
+@pytest.mark.parametrize('name', ['.blazepose.lock', 'blazepose'])
+def test_a_cache_of_other_things_is_named(cache, monkeypatch, name, put):
+    offline(monkeypatch)
+    put(cache / name)
+    refusal()
+
+
+@pytest.mark.parametrize('link', [os.symlink, os.link])
+def test_a_link_as_lock_leaves_its_target_as_it_is(cache, monkeypatch, link):
+    offline(monkeypatch)
+    (cache / 'victim').write_text('content')
+    link(cache / 'victim', cache / '.blazepose.lock')
+    assert 'link' in refusal()
+    assert (cache / 'victim').read_text() == 'content'
+
+
+RECORDS = {
+    'nested': '[' * 20_000,
+    'list': '[]',
+    'number': '5',
+    'no text': b'\xff\xfe',
+    'values are numbers': '{"ckpt.pt": 5}',
+    'outside': json.dumps({'../../secret': '0' * 64}),
+    'absolute': json.dumps({'/etc/passwd': '0' * 64}),
+    'no sum': json.dumps({'ckpt.pt': 'x' * 64}),
+    'escape': json.dumps({'\x1b[31m': '0' * 64}),
+    'large': b' ' * 100_000,
+}
+
+
+@pytest.mark.parametrize('record', RECORDS)
+def test_a_damaged_record_is_named(cache, record):
+    content = RECORDS[record]
+    file = cache / 'metrabs_s.sha256.json'
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert f'{file} is damaged' in refusal('metrabs_s')
+
+
+@pytest.mark.parametrize('put', [*hostile.NOT_FILES, hostile.put_sparse_file])
+def test_a_record_that_is_no_file_is_named(cache, put):
+    put(cache / 'metrabs_s.sha256.json')
+    assert 'sha256.json is damaged' in refusal('metrabs_s')
+
+
+def test_a_record_is_not_written_through_a_link(cache, packed_release):
+    (cache / 'victim').write_text('content')
+    (cache / 'metrabs_s.sha256.json.part').symlink_to('victim')
+    with serve(Behaviour(packed_release())) as url:
+        store.fetch('metrabs_s', url)
+    assert (cache / 'victim').read_text() == 'content'
+
+
+@pytest.mark.parametrize(
+    'variables',
+    [
+        {'METRABS_ROS_CACHE': '~no-such-user/cache'},
+        {'METRABS_ROS_CACHE': '/proc/nonexistent'},
+        {'METRABS_ROS_CACHE': '/dev/null'},
+        {'METRABS_ROS_CACHE': 'x' * 5000},
+        {'XDG_CACHE_HOME': '/dev/null/below'},
+        {'HOME': '/proc/nonexistent'},
+    ],
+)
+def test_without_a_place_for_weights_it_is_said_in_one_sentence(monkeypatch, variables):
+    offline(monkeypatch)
+    for name in ('METRABS_ROS_CACHE', 'XDG_CACHE_HOME'):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert 'METRABS_ROS_CACHE' in refusal()
+
+
+def test_a_full_disk_is_said_in_one_sentence(tmp_path, monkeypatch, filled_cache):
+    files = store.BLAZEPOSE_FILES.items()
+    members = {member: (filled_cache / 'blazepose' / n).read_bytes() for n, (member, _) in files}
+    with hostile.small_disk(tmp_path / 'disk', 4 << 20) as disk:
+        monkeypatch.setenv('METRABS_ROS_CACHE', str(disk))
+        with_wheel(monkeypatch, members)
+        assert 'No space left' in refusal()
+        assert [file.name for file in disk.iterdir()] == ['.blazepose.lock']
+
+
+def test_a_read_only_disk_with_weights_is_used(tmp_path, monkeypatch, filled_cache):
+    with hostile.small_disk(tmp_path / 'disk', 32 << 20) as disk:
+        shutil.copytree(filled_cache / 'blazepose', disk / 'blazepose')
+        hostile.make_read_only(disk)
+        monkeypatch.setenv('METRABS_ROS_CACHE', str(disk))
+        assert store.weights_folder('blazepose') == disk / 'blazepose'
+
+
+def test_what_a_killed_process_left_is_removed(cache, packed_release):
+    (cache / '.fetch-metrabs_s-abc' / 'unpacked').mkdir(parents=True)
+    with serve(Behaviour(packed_release())) as url:
+        store.fetch('metrabs_s', url)
+    assert not (cache / '.fetch-metrabs_s-abc').exists()
+
+
+def wheel_bomb():
+    member, _ = next(iter(store.BLAZEPOSE_FILES.values()))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, bytes(300 << 20))
+    return packed.getvalue()
+
+
+def encrypted_wheel():
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, 'w') as archive:
+        archive.writestr(next(iter(store.BLAZEPOSE_FILES.values()))[0], b'content')
+    content = bytearray(packed.getvalue())
+    content[6] |= 1
+    content[content.rindex(b'PK\x01\x02') + 8] |= 1
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    'wheel', [wheel_bomb, encrypted_wheel, lambda: b'', lambda: b'PK\x05\x06']
+)
+def test_a_hostile_wheel_is_named(cache, monkeypatch, wheel):
+    content = wheel()
+
+    def download(requirement, folder):
+        (folder / 'a.whl').write_bytes(content)
+        return folder / 'a.whl'
+
+    monkeypatch.setattr(store, 'download_wheel', download)
+    message = refusal()
+    assert 'a.whl does not hold' in message
+    assert 'MemoryError' not in message

@@ -1,0 +1,419 @@
+"""
+Reading pickles of unknown origin.
+
+A pickle is a program for a stack machine, and `pickle.Unpickler` runs it: even with a restricted
+`find_class`, a few bytes can allocate gigabytes, overflow the C stack or forge numpy's internal
+state.  Here the machine is written out.  It builds plain containers only; a call is recorded as a
+`Call` and not executed.  Time and memory are proportional to the size of the pickle.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pickle
+import pickletools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.models.array_file import array_from_bytes
+
+LARGEST_PICKLE_BYTES = 2 << 20
+LARGEST_INTEGER_BITS = 64
+LARGEST_ITEM_COUNT = 500_000
+DEEPEST_NESTING = 32
+
+_MOVED = {
+    # numpy 2 has moved its core, as Python 3 has its builtins; pickles name either place.
+    '__builtin__': 'builtins',
+    'numpy.core.multiarray': 'numpy._core.multiarray',
+    'numpy.core.numeric': 'numpy._core.numeric',
+}
+_SCALARS = (str, bytes, int, float, bool, type(None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Global:
+    """The full name of what a pickle would import."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PersistentId:
+    """A reference to something outside of the pickle, such as a tensor's storage."""
+
+    value: Any
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """
+    What a pickle would call.
+
+    Parameters
+    ----------
+    function
+        The full name.
+    arguments
+        Positional ones.
+    state
+        What the result's ``__setstate__`` would get; None if it would not be called.
+    items
+        Keys and values that the result would be filled with.
+    """
+
+    function: str
+    arguments: tuple[Any, ...]
+    state: Any = None
+    items: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_calls(content: bytes) -> Any:
+    """
+    Return what a pickle holds, with `Call`, `Global` and `PersistentId` in place of objects.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        If it is damaged, too large, or uses more of the format than data needs.
+    """
+    if len(content) > LARGEST_PICKLE_BYTES:
+        raise pickle.UnpicklingError(
+            f'it has {len(content)} bytes, more than the limit of {LARGEST_PICKLE_BYTES}'
+        )
+    machine = _Machine()
+    try:
+        for opcode, argument, _ in pickletools.genops(content):
+            if opcode.name == 'STOP':
+                return machine.pop()
+            machine.run(opcode.name, argument)
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        raise pickle.UnpicklingError(f'it is damaged: {printable(error, 200)}') from error
+    raise pickle.UnpicklingError('it ends early')
+
+
+def read_plain(content: bytes) -> Any:
+    """
+    Return what a pickle holds, which must be plain containers, numbers, text and numpy arrays.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        If it holds anything else, or what it holds is too large or too deeply nested.
+    """
+    return _Resolver().resolve(read_calls(content), 0)
+
+
+class _Machine:
+    """The stack machine that a pickle is a program for, without its ability to call."""
+
+    def __init__(self) -> None:
+        self._stack: list[Any] = []
+        self._marks: list[list[Any]] = []
+        self._memo: dict[int, Any] = {}
+
+    def pop(self) -> Any:
+        """Remove and return what is on top of the stack."""
+        return self._stack.pop()
+
+    def run(self, opcode: str, argument: Any) -> None:
+        """
+        Execute an instruction.
+
+        Raises
+        ------
+        pickle.UnpicklingError
+            If it is not one that plain data needs.
+        """
+        if opcode in _CONSTANTS:
+            self._stack.append(_CONSTANTS[opcode]())
+        elif opcode in _LITERALS:
+            if type(argument) is int and argument.bit_length() > LARGEST_INTEGER_BITS:
+                raise pickle.UnpicklingError(
+                    f'it holds an integer of {argument.bit_length()} bits'
+                )
+            self._stack.append(argument)
+        elif opcode in _STEPS:
+            _STEPS[opcode](self, argument)
+        elif opcode not in _NO_EFFECT:
+            raise pickle.UnpicklingError(f'it holds the instruction {opcode}')
+
+    def _to_mark(self) -> list[Any]:
+        items = self._stack
+        self._stack = self._marks.pop()
+        return items
+
+    def _mark(self, _: Any) -> None:
+        self._marks.append(self._stack)
+        self._stack = []
+
+    def _pop_mark(self, _: Any) -> None:
+        self._to_mark()
+
+    def _drop(self, _: Any) -> None:
+        if self._stack:
+            self._stack.pop()
+        else:
+            self._to_mark()
+
+    def _duplicate(self, _: Any) -> None:
+        self._stack.append(self._stack[-1])
+
+    def _put(self, index: Any) -> None:
+        self._memo[len(self._memo) if index is None else index] = self._stack[-1]
+
+    def _get(self, index: Any) -> None:
+        if index not in self._memo:
+            raise pickle.UnpicklingError(f'it refers to the value {index}, which it has not')
+        self._stack.append(self._memo[index])
+
+    def _tuple(self, _: Any) -> None:
+        items = self._to_mark()
+        self._stack.append(tuple(items))
+
+    def _tuple_of(self, count: int) -> None:
+        if len(self._stack) < count:
+            raise IndexError('the stack is too short')
+        self._stack[-count:] = [tuple(self._stack[-count:])]
+
+    def _list(self, _: Any) -> None:
+        items = self._to_mark()
+        self._stack.append(items)
+
+    def _append(self, _: Any) -> None:
+        self._extend([self._stack.pop()])
+
+    def _appends(self, _: Any) -> None:
+        self._extend(self._to_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, list):
+            raise TypeError(f'it appends to {type(target).__name__}')
+        target.extend(items)
+
+    def _dict(self, _: Any) -> None:
+        pairs = self._to_mark()
+        self._stack.append({})
+        self._set_items(pairs)
+
+    def _set_item(self, _: Any) -> None:
+        value, key = self._stack.pop(), self._stack.pop()
+        self._set_items([key, value])
+
+    def _set_all_items(self, _: Any) -> None:
+        self._set_items(self._to_mark())
+
+    def _set_items(self, pairs: list[Any]) -> None:
+        target = self._stack[-1]
+        items = target.items if isinstance(target, Call) else target
+        if not isinstance(items, dict) or len(pairs) % 2:
+            raise TypeError(f'it sets {len(pairs)} items of {type(target).__name__}')
+        # Hashing a deeply nested tuple overflows the C stack.
+        if not all(isinstance(key, _SCALARS) for key in pairs[::2]):
+            raise TypeError('it has a key that is neither text nor a number')
+        items.update(zip(pairs[::2], pairs[1::2]))
+
+    def _empty_set(self, _: Any) -> None:
+        self._stack.append(Call('builtins.set', ([],)))
+
+    def _add_items(self, _: Any) -> None:
+        items, target = self._to_mark(), self._stack[-1]
+        if not isinstance(target, Call) or target.function != 'builtins.set':
+            raise TypeError(f'it adds items to {type(target).__name__}')
+        (content,) = target.arguments
+        content.extend(items)
+
+    def _frozen_set(self, _: Any) -> None:
+        items = self._to_mark()
+        self._stack.append(Call('builtins.frozenset', (items,)))
+
+    def _global(self, place: Any) -> None:
+        # `pickletools` gives both names in one text.
+        module, name = place.split(' ', 1)
+        self._stack.append(_global_named(module, name))
+
+    def _stack_global(self, _: Any) -> None:
+        name, module = self._stack.pop(), self._stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise TypeError('it imports what has no name')
+        self._stack.append(_global_named(module, name))
+
+    def _call(self, _: Any) -> None:
+        arguments, function = self._stack.pop(), self._stack.pop()
+        if not isinstance(function, Global) or not isinstance(arguments, tuple):
+            raise TypeError(f'it calls {type(function).__name__}')
+        self._stack.append(Call(function.name, arguments))
+
+    def _build(self, _: Any) -> None:
+        state, target = self._stack.pop(), self._stack[-1]
+        if not isinstance(target, Call):
+            raise TypeError(f'it sets the state of {type(target).__name__}')
+        target.state = state
+
+    def _persistent_id(self, _: Any) -> None:
+        self._stack.append(PersistentId(self._stack.pop()))
+
+
+_NO_EFFECT = frozenset({'PROTO', 'FRAME'})
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    'NONE': lambda: None,
+    'NEWTRUE': lambda: True,
+    'NEWFALSE': lambda: False,
+    'EMPTY_TUPLE': tuple,
+    'EMPTY_LIST': list,
+    'EMPTY_DICT': dict,
+}
+_LITERALS = frozenset(
+    {
+        *('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT'),
+        *('STRING', 'BINSTRING', 'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8'),
+        *('UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8', 'BYTEARRAY8'),
+    }
+)
+_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+    'MARK': _Machine._mark,
+    'POP': _Machine._drop,
+    'POP_MARK': _Machine._pop_mark,
+    'DUP': _Machine._duplicate,
+    **dict.fromkeys(('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'), _Machine._put),
+    **dict.fromkeys(('GET', 'BINGET', 'LONG_BINGET'), _Machine._get),
+    'TUPLE': _Machine._tuple,
+    'TUPLE1': lambda machine, _: machine._tuple_of(1),
+    'TUPLE2': lambda machine, _: machine._tuple_of(2),
+    'TUPLE3': lambda machine, _: machine._tuple_of(3),
+    'LIST': _Machine._list,
+    'APPEND': _Machine._append,
+    'APPENDS': _Machine._appends,
+    'DICT': _Machine._dict,
+    'SETITEM': _Machine._set_item,
+    'SETITEMS': _Machine._set_all_items,
+    'EMPTY_SET': _Machine._empty_set,
+    'ADDITEMS': _Machine._add_items,
+    'FROZENSET': _Machine._frozen_set,
+    'GLOBAL': _Machine._global,
+    'STACK_GLOBAL': _Machine._stack_global,
+    **dict.fromkeys(('REDUCE', 'NEWOBJ'), _Machine._call),
+    'BUILD': _Machine._build,
+    'BINPERSID': _Machine._persistent_id,
+}
+
+
+def _global_named(module: str, name: str) -> Global:
+    return Global(f'{_MOVED.get(module, module)}.{name}')
+
+
+class _Resolver:
+    """Makes values of recorded calls of plain containers and numpy; all others are refused."""
+
+    def __init__(self) -> None:
+        self._left = LARGEST_ITEM_COUNT
+
+    def resolve(self, value: Any, depth: int) -> Any:
+        """
+        Return a value with all that is in it.
+
+        A value that is referred to several times counts as often, so that a small pickle cannot
+        stand for a large value.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise pickle.UnpicklingError(f'it holds more than {LARGEST_ITEM_COUNT} values')
+        if depth > DEEPEST_NESTING:
+            raise pickle.UnpicklingError(f'it is nested more than {DEEPEST_NESTING} deep')
+        if isinstance(value, list | tuple):
+            return type(value)(self.resolve(item, depth + 1) for item in value)
+        if isinstance(value, dict):
+            return {key: self.resolve(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, Call):
+            return self._resolve_call(value, depth)
+        if isinstance(value, Global):
+            raise _refused(value.name)
+        if isinstance(value, PersistentId):
+            raise pickle.UnpicklingError('it refers to something outside of it')
+        return value
+
+    def _resolve_call(self, call: Call, depth: int) -> Any:
+        if call.function == 'collections.OrderedDict' and not call.arguments:
+            return collections.OrderedDict(self.resolve(call.items, depth))
+        if call.function == 'numpy._core.multiarray._reconstruct':
+            return self._array_from_state(call.state, depth)
+        arguments = call.arguments
+        if call.function == 'numpy.dtype':
+            return _dtype(call)
+        arguments = self.resolve(arguments, depth)
+        if call.function in ('builtins.set', 'builtins.frozenset'):
+            return _set_of(call.function, *arguments)
+        if call.function == 'builtins.bytes' and not arguments:
+            return b''
+        if call.function == '_codecs.encode':
+            return _latin1_bytes(*arguments)
+        if call.function == 'numpy._core.multiarray.scalar':
+            dtype, data = arguments
+            return array_from_bytes(data, _required_dtype(dtype), (), False)[()]
+        if call.function == 'numpy._core.numeric._frombuffer':
+            data, dtype, shape, order = arguments
+            return array_from_bytes(data, _required_dtype(dtype), _shape(shape), order == 'F')
+        raise _refused(call.function)
+
+    def _array_from_state(self, state: Any, depth: int) -> Any:
+        """Return the array of a state (version, shape, dtype, whether in Fortran order, data)."""
+        _, shape, dtype, fortran, data = self.resolve(state, depth)
+        shape = _shape(shape)
+        if dtype == np.dtype(object) and isinstance(data, list):
+            if int(np.prod(shape, dtype=object)) != len(data):
+                raise ValueError(f'an array of shape {printable(shape)} has {len(data)} objects')
+            array = np.empty(len(data), object)
+            array[:] = data
+            return array.reshape(shape, order='F' if fortran else 'C')
+        return array_from_bytes(data, _required_dtype(dtype), shape, bool(fortran))
+
+
+_DTYPE = re.compile(r'(?:[fiub][1248]|[SU]\d{1,6}|O8|O)')
+
+
+def _dtype(call: Call) -> np.dtype[Any]:
+    name, *_ = call.arguments
+    if not isinstance(name, str) or not _DTYPE.fullmatch(name):
+        raise pickle.UnpicklingError(f'it holds an array of the type {printable(name)}')
+    byte_order = '='
+    if call.state is not None:
+        _, byte_order, base, field_names, fields, *_ = call.state
+        if byte_order not in ('<', '>', '|', '=') or any((base, field_names, fields)):
+            raise pickle.UnpicklingError('it holds an array of records')
+    return np.dtype(byte_order + name)
+
+
+def _required_dtype(dtype: Any) -> np.dtype[Any]:
+    if not isinstance(dtype, np.dtype) or dtype.hasobject:
+        raise TypeError(f'it has {type(dtype).__name__} for an array of numbers or text')
+    return dtype
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        raise TypeError(f'it has the shape {printable(type(shape).__name__)}')
+    return shape
+
+
+def _set_of(kind: str, items: Any = ()) -> set[Any] | frozenset[Any]:
+    if not isinstance(items, list | tuple) or not all(isinstance(i, _SCALARS) for i in items):
+        raise TypeError('it holds a set of other things than text and numbers')
+    return set(items) if kind == 'builtins.set' else frozenset(items)
+
+
+def _latin1_bytes(text: Any, encoding: Any) -> bytes:
+    if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
+        raise TypeError(f'it asks for the encoding {printable(encoding)}')
+    return text.encode('latin1')
+
+
+def _refused(name: str) -> pickle.UnpicklingError:
+    return pickle.UnpicklingError(
+        f"it asks for {printable(name)}, which is neither a plain container nor numpy's"
+    )

@@ -1,0 +1,227 @@
+"""
+Reading tensors from files of `torch.save`, of unknown origin.
+
+Names, types, shapes and sizes are known and can be checked before any tensor is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import pathlib
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.models.plain_pickle import (
+    LARGEST_PICKLE_BYTES,
+    Call,
+    Global,
+    PersistentId,
+    read_calls,
+)
+from metrabs_ros.models.regular_file import CHUNK_BYTES, open_regular
+from metrabs_ros.models.zip_archive import open_zip, read_member
+
+LARGEST_FILE_BYTES = 8 << 30
+LARGEST_BYTE_ORDER_BYTES = 16
+DTYPES = {
+    'torch.DoubleStorage': torch.float64,
+    'torch.FloatStorage': torch.float32,
+    'torch.HalfStorage': torch.float16,
+    'torch.BFloat16Storage': torch.bfloat16,
+    'torch.LongStorage': torch.int64,
+    'torch.IntStorage': torch.int32,
+    'torch.ShortStorage': torch.int16,
+    'torch.CharStorage': torch.int8,
+    'torch.ByteStorage': torch.uint8,
+    'torch.BoolStorage': torch.bool,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """
+    Where a tensor is in a file.
+
+    Parameters
+    ----------
+    storage
+        The name of the archive's member.
+    storage_bytes
+        The member's size.
+    dtype
+        Type of the elements.
+    shape
+        Of the tensor.
+    offset
+        Of its first element in the storage, in elements.
+    stride
+        From one element to the next along each axis, in elements.
+    """
+
+    storage: str
+    storage_bytes: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+    stride: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """
+        Check that the tensor lies in its storage and has no element twice.
+
+        Raises
+        ------
+        pickle.UnpicklingError
+            If it does not.
+        """
+        numbers = (self.offset, *self.shape, *self.stride)
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise pickle.UnpicklingError('a tensor has a size that is not a whole number')
+        count = math.prod(self.shape)
+        reach = sum((size - 1) * step for size, step in zip(self.shape, self.stride))
+        available = self.storage_bytes // self.dtype.itemsize
+        fits = len(self.stride) == len(self.shape) and count <= available
+        if not fits or (count and self.offset + reach >= available):
+            raise pickle.UnpicklingError(
+                f'a tensor of shape {printable(self.shape)} does not fit its storage of '
+                f'{self.storage_bytes} bytes'
+            )
+
+
+class WeightsFile:
+    """
+    The tensors in a file of `torch.save`.
+
+    Parameters
+    ----------
+    archive
+        The file's zip archive.
+
+    Raises
+    ------
+    zipfile.BadZipFile, pickle.UnpicklingError
+        If it is damaged or holds anything but a dictionary of tensors.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        roots = [name[: -len('data.pkl')] for name in archive.namelist() if _is_data(name)]
+        if len(roots) != 1:
+            raise zipfile.BadZipFile(f'it has {len(roots)} members data.pkl instead of 1')
+        (self._root,) = roots
+        if f'{self._root}byteorder' in archive.namelist():
+            order = read_member(archive, f'{self._root}byteorder', LARGEST_BYTE_ORDER_BYTES)
+            if order != b'little':
+                raise zipfile.BadZipFile(f'its byte order is {printable(order)}, not little')
+        state = read_calls(read_member(archive, f'{self._root}data.pkl', LARGEST_PICKLE_BYTES))
+        self.tensors: Mapping[str, StoredTensor] = {
+            str(name): self._stored(value) for name, value in _items(state).items()
+        }
+
+    def read(self) -> dict[str, Tensor]:
+        """
+        Return all tensors, on the CPU.
+
+        Raises
+        ------
+        zipfile.BadZipFile
+            If a storage is damaged.
+        """
+        storages: dict[str, Tensor] = {}
+        state = {}
+        for name, stored in self.tensors.items():
+            if stored.storage not in storages:
+                storages[stored.storage] = self._storage(stored)
+            elements = storages[stored.storage].view(stored.dtype)
+            state[name] = elements.as_strided(stored.shape, stored.stride, stored.offset)
+        return state
+
+    @property
+    def storage_bytes(self) -> int:
+        """Total size of the storages that the tensors are in."""
+        return sum({t.storage: t.storage_bytes for t in self.tensors.values()}.values())
+
+    def _storage(self, stored: StoredTensor) -> Tensor:
+        storage = torch.empty(stored.storage_bytes, dtype=torch.uint8)
+        content, filled = storage.numpy().data, 0
+        with self._archive.open(stored.storage) as member:
+            # The checksum is compared at the end.
+            while chunk := member.read(CHUNK_BYTES):
+                content[filled : filled + len(chunk)] = chunk
+                filled += len(chunk)
+        if filled != len(content):
+            raise zipfile.BadZipFile(f'{printable(stored.storage)} ends early')
+        return storage
+
+    def _stored(self, value: Any) -> StoredTensor:
+        if isinstance(value, Call) and value.function == 'torch._utils._rebuild_parameter':
+            value = value.arguments[0] if value.arguments else None
+        if not isinstance(value, Call) or value.function != 'torch._utils._rebuild_tensor_v2':
+            asked = value.function if isinstance(value, Call) else type(value).__name__
+            raise pickle.UnpicklingError(
+                f'it holds something else than named tensors: {printable(asked)}'
+            )
+        reference, offset, shape, stride, *_ = value.arguments
+        if not isinstance(reference, PersistentId) or not isinstance(shape, tuple):
+            raise pickle.UnpicklingError('a tensor has no storage')
+        _, kind, key, _, count = reference.value
+        if not isinstance(kind, Global) or kind.name not in DTYPES:
+            raise pickle.UnpicklingError(f'a tensor is of the type {printable(kind)}')
+        dtype = DTYPES[kind.name]
+        member = f'{self._root}data/{key}'
+        try:
+            info = self._archive.getinfo(member)
+        except KeyError:
+            raise zipfile.BadZipFile(f'it has no member {printable(member)}') from None
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise zipfile.BadZipFile(f'{printable(member)} is compressed')
+        if type(count) is not int or count * dtype.itemsize != info.file_size:
+            raise zipfile.BadZipFile(
+                f'{printable(member)} has {info.file_size} bytes instead of {printable(count)} '
+                f'elements of {dtype.itemsize}'
+            )
+        return StoredTensor(member, info.file_size, dtype, shape, offset, tuple(stride))
+
+
+@contextmanager
+def open_weights(file: pathlib.Path) -> Iterator[WeightsFile]:
+    """
+    Open a file of `torch.save`.
+
+    Raises
+    ------
+    zipfile.BadZipFile, pickle.UnpicklingError
+        As `WeightsFile` does, and if the file is of the format before torch 1.6.
+    OSError
+        If it cannot be read or is no regular file.
+    """
+    with open_regular(file) as opened:
+        size_bytes = os.fstat(opened.fileno()).st_size
+        if size_bytes > LARGEST_FILE_BYTES:
+            raise zipfile.BadZipFile(
+                f'it has {size_bytes} bytes, more than the limit of {LARGEST_FILE_BYTES}'
+            )
+        with open_zip(opened) as archive:
+            yield WeightsFile(archive)
+
+
+def _is_data(name: str) -> bool:
+    return name.endswith('/data.pkl') and name.count('/') == 1
+
+
+def _items(state: Any) -> dict[Any, Any]:
+    """Return the items of a dictionary, ordered or not."""
+    if isinstance(state, Call) and state.function == 'collections.OrderedDict':
+        return state.items
+    if not isinstance(state, dict):
+        raise pickle.UnpicklingError(f'it holds {type(state).__name__}, not named tensors')
+    return state

@@ -1,0 +1,178 @@
+"""Networks that end, fill or block a process are refused in one sentence with the file's name."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+
+import hostile
+import numpy as np
+import onnx
+import pytest
+from bright_box import write_detector
+from onnx import TensorProto, helper, numpy_helper
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.detectors import trial
+from metrabs_ros.detectors.onnx import OnnxDetector
+from metrabs_ros.estimator import Options
+
+
+def save(file: pathlib.Path, nodes, constants=(), shape=(1, 3, 64, 96), kind=TensorProto.FLOAT):
+    """Write a network whose output is named out."""
+    graph = helper.make_graph(
+        nodes,
+        'g',
+        [helper.make_tensor_value_info('images', kind, shape)],
+        [helper.make_tensor_value_info('out', TensorProto.FLOAT, None)],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8)
+    file.write_bytes(model.SerializeToString())
+
+
+def constant(name, values, kind=np.float32):
+    return numpy_helper.from_array(np.asarray(values, kind), name)
+
+
+def claimed(dims, **external):
+    """Return a tensor of claimed size, in the file itself or in another one."""
+    tensor = TensorProto(name='w', data_type=TensorProto.FLOAT, dims=dims, raw_data=bytes(16))
+    if external:
+        tensor.ClearField('raw_data')
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in external.items():
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, str(value)
+    return tensor
+
+
+MEAN = helper.make_node('ReduceMean', ['images'], ['mean'], axes=[0, 1, 2, 3], keepdims=1)
+SUM = helper.make_node('Add', ['mean', 'w'], ['out'])
+SAME = helper.make_node('Identity', ['images'], ['out'])
+
+
+def with_tensor(dims, **external):
+    return lambda file: save(file, [MEAN, SUM], [claimed(dims, **external)])
+
+
+NETWORKS = {
+    'claimed size': with_tensor([100_000, 100_000]),
+    'negative size': with_tensor([-5, -5]),
+    'overflowing size': with_tensor([2**62, 8]),
+    'outside of the folder': with_tensor([4], location='../outside.bin'),
+    'device': with_tensor([10**9], location='/dev/zero'),
+    'missing data': with_tensor([4], location='nothing'),
+    'folder as data': with_tensor([4], location='.'),
+    'short data': with_tensor([10**8], location='short.bin'),
+    'data from a fifo': with_tensor([4], location='fifo', offset=0, length=16),
+    'expanded': lambda file: save(
+        file,
+        [MEAN, helper.make_node('Expand', ['mean', 's'], ['out'])],
+        [constant('s', [1, 3 * 10**9, 7, 1], np.int64)],
+    ),
+    'huge input': lambda file: save(file, [SAME], shape=(1, 3, 10**6, 10**6)),
+    'empty input': lambda file: save(file, [SAME], shape=(1, 3, 0, 0)),
+    'input of two axes': lambda file: save(file, [SAME], shape=(1, 3)),
+    'four channels': lambda file: save(file, [SAME], shape=(1, 4, 64, 64)),
+    'an image as output': lambda file: save(file, [SAME]),
+    # Asking OpenVINO for the last axis of its shape reads beyond it.
+    'a number as output': lambda file: save(
+        file, [helper.make_node('ReduceMean', ['images'], ['out'], keepdims=0)]
+    ),
+    'output of any size': lambda file: save(
+        file,
+        [
+            helper.make_node('NonZero', ['images'], ['places']),
+            helper.make_node('Cast', ['places'], ['out'], to=1),
+        ],
+    ),
+    'random bytes': lambda file: file.write_bytes(np.random.default_rng(0).bytes(100_000)),
+    'empty': lambda file: file.touch(),
+    **{put.__name__: put for put in hostile.NOT_FILES},
+}
+
+
+def refusal(file: pathlib.Path) -> str:
+    with pytest.raises(ValueError, match=file.name) as caught:
+        OnnxDetector(file)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 700
+    return message
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_a_network_that_cannot_be_a_detector_is_refused(tmp_path, network):
+    (tmp_path / 'short.bin').write_bytes(bytes(16))
+    hostile.put_fifo(tmp_path / 'fifo')
+    NETWORKS[network](tmp_path / 'a.onnx')
+    refusal(tmp_path / 'a.onnx')
+
+
+def test_a_network_that_is_endless_to_load_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, 'LONGEST_S', 3.0)
+    names = ['images', *(f'x{i}' for i in range(20_000)), 'out']
+    nodes = [helper.make_node('Relu', [a], [b]) for a, b in itertools.pairwise(names)]
+    save(tmp_path / 'a.onnx', nodes)
+    assert 'takes longer than 3 s' in refusal(tmp_path / 'a.onnx')
+
+
+def test_a_network_that_fills_the_memory_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, 'LARGEST_MEMORY_BYTES', 1 << 30)
+    save(
+        tmp_path / 'a.onnx',
+        [
+            MEAN,
+            helper.make_node('ConstantOfShape', ['s'], ['large']),
+            helper.make_node('ReduceMean', ['large'], ['w'], keepdims=0),
+            SUM,
+        ],
+        [constant('s', [3 * 10**9], np.int64)],
+    )
+    assert 'takes more than 1024 MiB' in refusal(tmp_path / 'a.onnx')
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e30, -1e30])
+def test_numbers_that_are_none_give_no_boxes_that_are_none(tmp_path, value):
+    table = np.full((1, 5, 6), value, np.float32)
+    table[:, :, 5] = 0
+    nodes = [
+        MEAN,
+        helper.make_node('Reshape', ['mean', 'r'], ['m']),
+        helper.make_node('Mul', ['m', 'zero'], ['nothing']),
+        helper.make_node('Add', ['nothing', 'w'], ['out']),
+    ]
+    constants = [constant('r', [1, 1, 1], np.int64), constant('zero', 0), constant('w', table)]
+    save(tmp_path / 'a.onnx', nodes, constants)
+    image = np.zeros((100, 200, 3), np.uint8)
+    found = OnnxDetector(tmp_path / 'a.onnx')(image, Camera.from_fov(55, image.shape), Options())
+    assert np.isfinite(found.boxes_px).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+
+
+def test_scores_above_1_are_1(tmp_path):
+    table = np.array([[[10, 10, 50, 50, 7.0, 0]]], np.float32)
+    nodes = [
+        MEAN,
+        helper.make_node('Reshape', ['mean', 'r'], ['m']),
+        helper.make_node('Mul', ['m', 'zero'], ['nothing']),
+        helper.make_node('Add', ['nothing', 'w'], ['out']),
+    ]
+    constants = [constant('r', [1, 1, 1], np.int64), constant('zero', 0), constant('w', table)]
+    save(tmp_path / 'a.onnx', nodes, constants)
+    image = np.zeros((64, 96, 3), np.uint8)
+    found = OnnxDetector(tmp_path / 'a.onnx')(image, Camera.from_fov(55, image.shape), Options())
+    assert found.scores.tolist() == [1.0]
+
+
+def test_data_beside_the_file_is_read(tmp_path):
+    write_detector(tmp_path / 'inline.onnx', 'yolo')
+    onnx.save(
+        onnx.load(tmp_path / 'inline.onnx'),
+        tmp_path / 'a.onnx',
+        save_as_external_data=True,
+        location='a.data',
+        size_threshold=0,
+    )
+    OnnxDetector(tmp_path / 'a.onnx')
