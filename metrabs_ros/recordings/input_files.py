@@ -35,7 +35,7 @@ def shown(path: pathlib.Path | str) -> str:
 def listed(names: Iterable[str]) -> str:
     """Return the first names of several, separated by commas, and how many more there are."""
     names = list(names)
-    first = ', '.join(printable(name) for name in names[:LISTED])
+    first = ', '.join(printable(name) or "''" for name in names[:LISTED])
     return first if len(names) <= LISTED else f'{first} and {len(names) - LISTED} more'
 
 

@@ -11,19 +11,19 @@ MAX_RATIO = 1000
 """Decompressed bytes per compressed byte, beyond what is allowed for files of any size."""
 CHUNK_BYTES_OF_ANY_RATIO = 64 * MIB
 """A chunk of one uniform image compresses far better than MAX_RATIO."""
-FILE_BYTES_OF_ANY_RATIO = 2048 * MIB
+FILE_BYTES_OF_ANY_RATIO = 1024 * MIB
 RECORDS_OF_ANY_FILE = 100_000
 BYTES_PER_RECORD = 2
 """Even well compressed records are larger on average in a large file."""
 MAX_OPEN_BYTES = 768 * MIB
 """Of chunks with overlapping times that are held in memory to sort their messages."""
-MAX_TOPICS = 5000
+MAX_TOPICS = 2000
 MAX_NAME_CHARS = 1000
 """Of the names of topics and types."""
-MAX_DEFINITION_CHARS, MAX_DEFINITION_LINES, MAX_LINE_CHARS = 256 * 1024, 3000, 10_000
+MAX_DEFINITION_CHARS, MAX_DEFINITION_LINES, MAX_LINE_CHARS = 256 * 1024, 2000, 10_000
 """Of one message definition; lines that are empty or comments do not count."""
-MAX_DEFINITIONS_CHARS, MAX_DEFINITIONS_LINES = 4 * MIB, 20_000
-"""Of all message definitions of a bag together: parsing takes almost a millisecond a line."""
+MAX_DEFINITIONS_CHARS, MAX_DEFINITIONS_LINES = 4 * MIB, 12_000
+"""Of all message definitions of a bag together: parsing takes about a millisecond a line."""
 
 
 class DamagedFile(ValueError):  # noqa: N818

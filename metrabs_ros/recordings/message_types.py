@@ -109,22 +109,28 @@ def _zero(description: Any) -> Any:
 
 def types_of(topic: Topic) -> Typesdict | None:
     """Return what a recording says that messages are made of, if it says so and makes sense."""
+    store = store_of(topic.msgtype, topic.definition)
+    return None if store is None else store.fielddefs
+
+
+@functools.lru_cache(maxsize=1000)
+def store_of(msgtype: str, definition: str) -> Typestore | None:
+    """Return the types of a definition; None if there is none or it makes no sense."""
+    if not definition or _has_expressions(definition):
+        return None
     try:
-        if not topic.definition.startswith(IDL_START):
-            types = get_types_from_msg(topic.definition, topic.msgtype)
-        elif _has_expressions(topic.definition):
-            return None
+        if not definition.startswith(IDL_START):
+            types = get_types_from_msg(definition, msgtype)
         else:
-            parts = topic.definition.split(IDL_SEPARATOR)[1:]
             types = {}
-            for part in parts:
+            for part in definition.split(IDL_SEPARATOR)[1:]:
                 types.update(get_types_from_idl(part.partition('\n')[2]))
         store = get_typestore(Stores.EMPTY)
         store.register(types)
-        store.hash_rihs01(topic.msgtype)
-    except Exception:  # Whatever a text that is no definition makes the parser stumble over.
+        store.hash_rihs01(msgtype)
+    except Exception:  # A text that is no definition makes the parser fail in many ways.
         return None
-    return types if topic.definition else None
+    return store
 
 
 def _has_expressions(definition: str) -> bool:
@@ -134,5 +140,7 @@ def _has_expressions(definition: str) -> bool:
     ROS writes none, and the parser takes exponentially long for each pair of parentheses, and as
     much memory as a shift asks for.
     """
+    if not definition.startswith(IDL_START):
+        return False
     code = _IDL_ANNOTATION.sub('', _IDL_TEXT.sub('', definition))
     return '(' in code or '<<' in code

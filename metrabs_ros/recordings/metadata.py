@@ -69,7 +69,7 @@ def read_metadata(folder: pathlib.Path) -> Metadata:
         )
     return Metadata(
         # Older versions have paths, of the machine where the bag was recorded.
-        tuple(pathlib.PurePath(file).name for file in files),
+        tuple(dict.fromkeys(pathlib.PurePath(file).name for file in files)),
         _compression(about),
         _about_results(about.get('custom_data')),
     )

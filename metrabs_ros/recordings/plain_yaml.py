@@ -38,10 +38,14 @@ def load_yaml(text: str) -> Any:
     except UnusableYaml:
         raise
     except yaml.YAMLError as error:
-        raise UnusableYaml(f'it is no YAML ({printable(error, 200)})') from error
+        raise UnusableYaml(f'it is no YAML ({_on_one_line(error)})') from error
     # What the construction of numbers, dates and keys raises.
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise UnusableYaml(f'it holds an invalid value ({printable(error, 200)})') from error
+        raise UnusableYaml(f'it holds an invalid value ({_on_one_line(error)})') from error
+
+
+def _on_one_line(error: Exception) -> str:
+    return printable(' '.join(str(error)[:1000].split()), 200)
 
 
 def _check(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from metrabs_ros.recordings.message_types import (
     TRANSFORMS,
     maker,
     message_types,
-    types_of,
+    store_of,
     typestore,
 )
 from metrabs_ros.recordings.recorded import Recorded, Topic
@@ -130,13 +131,15 @@ def _described(topic: Topic) -> dict[str, Any]:
     Those that are read here are as ROS defines them; so are those of which the recording has no
     definition, or one that makes no sense.
     """
-    own = None if topic.msgtype in READ_TYPES else types_of(topic)
-    store = typestore()
-    if own is None and topic.msgtype not in store.fielddefs:
+    return _description(topic.msgtype, '' if topic.msgtype in READ_TYPES else topic.definition)
+
+
+@functools.lru_cache(maxsize=1000)
+def _description(msgtype: str, definition: str) -> dict[str, Any]:
+    store = store_of(msgtype, definition) or typestore()
+    if msgtype not in store.fielddefs:
         # Nothing is known of it: readers refuse a hash that is not that of the definition.
-        own = get_types_from_msg('', topic.msgtype)
-    if own is not None:
         store = get_typestore(Stores.EMPTY)
-        store.register(own)
-    text, _ = store.generate_msgdef(topic.msgtype, ros_version=2)
-    return {'msgdef': text, 'rihs01': store.hash_rihs01(topic.msgtype)}
+        store.register(get_types_from_msg('', msgtype))
+    text, _ = store.generate_msgdef(msgtype, ros_version=2)
+    return {'msgdef': text, 'rihs01': store.hash_rihs01(msgtype)}

@@ -206,7 +206,7 @@ class Ros1File:
             for message in self._scan(None, ReadBudget(self._size), advance):
                 counts[message.channel] += 1
         except PARSING_ERRORS as error:
-            self.damage = self.damage or printable(error, 200)
+            self.damage = '; '.join(filter(None, [self.damage, printable(error, 200)]))
         return counts
 
     def _scan_until_damage(

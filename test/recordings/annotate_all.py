@@ -1,0 +1,48 @@
+"""Annotates the bags of a list, and prints of each what came of it as a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import resource
+import shutil
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from known_people import KnownPeople
+
+from metrabs_ros.recordings.annotate import annotate
+from metrabs_ros.recordings.wanted import Wanted
+
+LIMIT_BYTES = 3 * 2**30
+
+
+def outcome_of(bag: pathlib.Path, results: pathlib.Path) -> dict[str, object]:
+    """Annotate a bag; return what was said of it."""
+    said: list[str] = []
+    start_s, cpu_s = time.perf_counter(), time.process_time()
+    try:
+        wanted = Wanted(fov_degrees=60.0)
+        summary = annotate(bag, results, wanted, KnownPeople((0, 0, 3000)), said.append)
+        said += summary.lines()
+        kind = ''
+    except Exception as error:
+        said.append(str(error))
+        kind = type(error).__name__ if not isinstance(error, ValueError) else ''
+    shutil.rmtree(results, ignore_errors=True)
+    return {
+        'unexpected': kind,
+        'said': said,
+        'cpu_s': time.process_time() - cpu_s,
+        'wall_s': time.perf_counter() - start_s,
+        'peak_mib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+if __name__ == '__main__':
+    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
+    for line in sys.stdin:
+        path = pathlib.Path(json.loads(line))
+        print(json.dumps(outcome_of(path, path.parent / 'results')), flush=True)

@@ -1,0 +1,111 @@
+"""Bags that would cost memory or time are refused, or read in part, in bounded memory and time."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import hostile_bags
+import pytest
+from known_people import KnownPeople
+
+from metrabs_ros.recordings.annotate import annotate
+from metrabs_ros.recordings.bags import Bag
+from metrabs_ros.recordings.limits import (
+    MAX_DEFINITION_LINES,
+    MAX_DEFINITIONS_LINES,
+    DefinitionBudget,
+)
+from metrabs_ros.recordings.wanted import REMARK_CHARS, Wanted
+
+MOST_CPU_S = 15.0
+MOST_MIB = 1200
+
+
+@pytest.fixture(scope='module')
+def outcomes(tmp_path_factory):
+    """Return what came of each bag, in a process with limited memory."""
+    folder = tmp_path_factory.mktemp('hostile')
+    bags = hostile_bags.write_all(folder)
+    process = subprocess.Popen(
+        [sys.executable, str(pathlib.Path(__file__).parent / 'annotate_all.py')],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    answers, _ = process.communicate(
+        ''.join(json.dumps(str(bag)) + '\n' for bag in bags.values()), timeout=300
+    )
+    lines = [json.loads(line) for line in answers.splitlines()]
+    assert len(lines) == len(bags), f'the process died at {list(bags)[len(lines)]}'
+    assert not list(pathlib.Path.cwd().glob('hacked'))
+    return dict(zip(bags, lines))
+
+
+def test_each_takes_bounded_memory_and_time(outcomes):
+    slow = {name: o for name, o in outcomes.items() if o['cpu_s'] > MOST_CPU_S}
+    large = {name: o for name, o in outcomes.items() if o['peak_mib'] > MOST_MIB}
+    assert not slow
+    assert not large
+
+
+def test_of_each_it_is_said_in_sentences_what_came_of_it(outcomes):
+    for name, outcome in outcomes.items():
+        assert not outcome['unexpected'], name
+        assert outcome['said'], name
+        for sentence in outcome['said']:
+            assert sentence.isprintable(), name
+            assert len(sentence) < 3 * REMARK_CHARS, name
+
+
+@pytest.mark.parametrize(
+    ('name', 'why'),
+    [
+        ('mcap: unknown records within the limit', 'more records than a file of its size'),
+        ('mcap: zeros', 'claims to unpack'),
+        ('mcap: claims little', 'more than 100 bytes'),
+        ('ROS 1: bz2', 'claims to unpack'),
+        ('SQLite: endless view', 'no plain table'),
+        ('SQLite: computed data', 'no plain table'),
+        ('metadata: laughs', 'expands to more than'),
+        ('compressed messages', 'unpacks to more than'),
+        ('compressed file: .mcap', 'unpacks to more than'),
+        ('a named pipe in a bag', 'is a named pipe'),
+        ('a device in a bag', 'is a device'),
+    ],
+)
+def test_the_reason_is_given(outcomes, name, why):
+    assert why in ' '.join(outcomes[name]['said'])
+
+
+@pytest.mark.parametrize('name', ['laughs', 'a list', 'binary', 'deep', 'python'])
+def test_a_bag_with_unusable_metadata_is_still_read(outcomes, name):
+    assert '3 of 3 frames' in ' '.join(outcomes[f'metadata: {name}']['said'])
+
+
+def test_scanning_shows_its_progress(tmp_path, capfd, monkeypatch):
+    # Sooner than a user would want it, as the file is small.
+    monkeypatch.setattr('metrabs_ros.recordings.progress.SHOWN_AFTER_S', 0.0)
+    file = tmp_path / 'bag.mcap'
+    file.write_bytes(hostile_bags.mcap(hostile_bags.KNOWN, hostile_bags.message() * 40_000))
+
+    model = KnownPeople((0, 0, 3000))
+    with pytest.raises(ValueError, match='no images with a CameraInfo'):
+        annotate(file, tmp_path / 'out', Wanted(), model, lambda sentence: None, True)
+    assert 'scanning bag.mcap' in capfd.readouterr().err
+    # Where nobody watches, it is quiet.
+    Bag(file, lambda sentence: None).close()
+    assert capfd.readouterr().err == ''
+
+
+def test_definitions_are_parsed_up_to_a_limit():
+    budget = DefinitionBudget()
+    fields = ''.join(f'int32 f{i}\n' for i in range(MAX_DEFINITION_LINES))
+    assert not budget.accepts(fields + 'int32 x\n')
+    # Comments cost nothing, and the same definition is parsed once.
+    assert all(budget.accepts(fields + '# said\n' * 9000) for _ in range(100))
+    others = [f'int32 x{i}\n{fields[: len(fields) // 2]}' for i in range(100)]
+    accepted = [budget.accepts(definition) for definition in others]
+    assert 1 < sum(accepted) < MAX_DEFINITIONS_LINES // (MAX_DEFINITION_LINES // 2)

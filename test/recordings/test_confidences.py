@@ -1,0 +1,81 @@
+"""What annotate writes of each joint is what the node publishes, as Skeleton.msg says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recorded_bags import START_NS, STEP_NS, messages_in, write_bag
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.estimator import Options
+from metrabs_ros.messages.people import to_message
+from metrabs_ros.recordings.annotate import annotate
+from metrabs_ros.recordings.message_types import SKELETONS, message_types, typestore
+from metrabs_ros.recordings.stamps import header_at
+from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.tracking.stream import PeopleStream, finder_for
+from metrabs_ros.tracking.tracker import Tracker
+
+FRAMES = 3
+FOCAL_PX = 900.0
+
+
+@pytest.fixture(scope='module')
+def part(street):
+    """Return a part of the street with a few people in it, RGB."""
+    height, width = street.shape[:2]
+    return np.ascontiguousarray(street[height // 4 :, : width // 2])
+
+
+def annotated(tmp_path, image, model, **wanted):
+    """Return the SkeletonArrays that annotate writes of an image that is shown repeatedly."""
+    bag = write_bag(tmp_path / 'bag', [image[..., ::-1]] * FRAMES)
+    annotate(bag, tmp_path / 'results', Wanted(**wanted), model, lambda sentence: None)
+    return [
+        typestore().deserialize_cdr(data, SKELETONS)
+        for _, _, data in messages_in(tmp_path / 'results', '/camera/pose/skeletons')
+    ]
+
+
+def camera_of(image):
+    height, width = image.shape[:2]
+    return Camera(np.array([[FOCAL_PX, 0, width / 2], [0, FOCAL_PX, height / 2], [0, 0, 1]]))
+
+
+def published(image, model):
+    """Return the SkeletonArrays that the node makes of the same frames."""
+    stream = PeopleStream(finder_for(model, Options()), Tracker(1.0, 1, 0.0))
+    messages = []
+    for i in range(FRAMES):
+        stamp_ns = START_NS + i * STEP_NS
+        people = stream(image, camera_of(image), stamp_ns * 1e-9)
+        header = header_at(stamp_ns, 'camera_optical_frame')
+        messages.append(to_message(people.select(people.seen), header, message_types()))
+    return messages
+
+
+def test_followed_people_are_written_as_the_node_publishes_them(tmp_path, part, model):
+    for ours, theirs in zip(annotated(tmp_path, part, model, follow=True), published(part, model)):
+        assert len(ours.skeletons) == len(theirs.skeletons)
+        for mine, other in zip(ours.skeletons, theirs.skeletons):
+            assert mine.id == other.id
+            for name in ('confidences', 'standard_deviations', 'in_view'):
+                np.testing.assert_allclose(getattr(mine, name), getattr(other, name), rtol=1e-6)
+            np.testing.assert_allclose(mine.confidence, other.confidence, rtol=1e-6)
+            assert np.ptp(mine.confidences) > 0.01
+    assert len(ours.skeletons)
+
+
+def test_every_joint_has_the_visibility_that_the_network_sees(tmp_path, part, model):
+    (skeletons, *_) = annotated(tmp_path, part, model)
+    assert all(np.ptp(skeleton.confidences) > 0.01 for skeleton in skeletons.skeletons)
+    poses = model.find_people(part, camera_of(part), Options())
+    assert len(skeletons.skeletons) == len(poses.scores) > 0
+    for skeleton, visibility, score in zip(
+        skeletons.skeletons, poses.joint_confidence, poses.scores
+    ):
+        np.testing.assert_allclose(skeleton.confidences, visibility, rtol=1e-6)
+        assert skeleton.confidence == pytest.approx(score)
+        # Deviations grow with the doubt about a joint.
+        order = np.argsort(skeleton.confidences)
+        assert (np.diff(np.asarray(skeleton.standard_deviations)[order]) <= 1e-6).all()

@@ -1,0 +1,99 @@
+"""An interrupted run continues as if it had not been interrupted, with every kind of model."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import pytest
+from known_people import KnownPeople
+from recorded_bags import START_NS, STEP_NS, messages_in, people_in, write_bag
+
+from metrabs_ros.recordings.annotate import UNFINISHED, annotate
+from metrabs_ros.recordings.wanted import Wanted
+
+FRAMES = 6
+CUT = 4
+PROGRESS = 0.7
+"""Of the calls of the networks, at which runs are interrupted."""
+NETWORK_CALLS = ('find_people_in', 'pose_people_in', 'look', 'detect')
+
+
+class Interruption:
+    """Raises KeyboardInterrupt within a frame: at a call of a model's networks."""
+
+    def __init__(self, monkeypatch, model, at_call):
+        self.calls = collections.Counter()
+        self.at_call = at_call
+        for name in NETWORK_CALLS:
+            if hasattr(model, name):
+                monkeypatch.setattr(model, name, self._counted(name, getattr(model, name)))
+
+    def _counted(self, name, call):
+        def counted(*args, **kwargs):
+            self.calls[name] += 1
+            if sum(self.calls.values()) == self.at_call:
+                raise KeyboardInterrupt
+            return call(*args, **kwargs)
+
+        return counted
+
+
+def everybody(poses, skeleton):
+    """Take all poses for plausible."""
+    return np.arange(len(poses.scores))
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory, street):
+    """Return a bag in which a street passes by, with a cut to another part of it."""
+    height, width = street.shape[:2]
+    part = street[height // 3 :, : width // 3]
+    frames = [np.roll(part, 5 * i + (120 if i >= CUT else 0), axis=1) for i in range(FRAMES)]
+    return write_bag(tmp_path_factory.mktemp('street') / 'bag', [f[..., ::-1] for f in frames])
+
+
+@pytest.fixture
+def models(request, model):
+    """Return a function from names to models."""
+
+    def get(name):
+        if name == 'blazepose':
+            return model
+        if name == 'metrabs':
+            return request.getfixturevalue('metrabs_model')
+        return KnownPeople((0, 0, 3000), (700, 0, 4000))
+
+    return get
+
+
+@pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
+@pytest.mark.parametrize('name', ['blazepose', 'metrabs', 'known'])
+def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
+    tmp_path, source, models, monkeypatch, name, follow
+):
+    model = models(name)
+    # Random weights give poses that no body takes.
+    for module in ('estimators.metrabs', 'tracking.by_boxes'):
+        monkeypatch.setattr(f'metrabs_ros.{module}.plausible_poses', everybody)
+    wanted = Wanted(follow=follow, batch=0 if follow else 2)
+
+    def run(output):
+        return annotate(source, tmp_path / output, wanted, model, lambda sentence: None)
+
+    with monkeypatch.context() as patch:
+        counter = Interruption(patch, model, at_call=-1)
+        run('whole')
+        calls = sum(counter.calls.values())
+    with monkeypatch.context() as patch:
+        Interruption(patch, model, at_call=round(PROGRESS * calls))
+        with pytest.raises(KeyboardInterrupt):
+            run('resumed')
+    summary = run('resumed')
+    assert 0 < summary.resumed < FRAMES
+    assert (summary.frames, summary.worked_on) == (FRAMES, FRAMES)
+    assert not (tmp_path / f'resumed{UNFINISHED}').exists()
+    found = people_in(tmp_path / 'resumed')
+    assert [stamp for stamp, _ in found] == [START_NS + i * STEP_NS for i in range(FRAMES)]
+    assert sum(len(people) for _, people in found) > FRAMES
+    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'whole')
