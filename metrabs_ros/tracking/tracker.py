@@ -352,7 +352,8 @@ class Tracker:
 
     def _new_ids(self, count: int) -> NDArray[np.int64]:
         """Return ids that no track has; they start again at 1 after MAX_ID."""
-        ids = (self._next_id - 1 + np.arange(count + len(self._tracks))) % MAX_ID + 1
+        candidates = self._next_id - 1 + np.arange(count + len(self._tracks))
+        ids: NDArray[np.int64] = candidates % MAX_ID + 1
         ids = ids[~np.isin(ids, self._tracks.ids)][:count]
         self._next_id = int(ids[-1]) % MAX_ID + 1
         return ids
