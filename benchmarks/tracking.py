@@ -1,7 +1,8 @@
 """
 Measure how well people are followed where the truth is known, and what that costs.
 
-Scenes of walkers with a network's noise, misses and false alarms are scored by motmetrics.
+Scenes of walkers with a network's noise, misses and false alarms are scored by motmetrics.  Places
+with intermittent false detections show how often those are published.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from metrabs_ros.tracking.tracker import Tracker
 RATES_HZ = (10, 15, 30)
 SEEDS = range(3)
 SCENE_S = 60.0
+FALSE_RATES_HZ, FALSE_FRAMES = (5, 10, 15, 30, 60), 1000
 CROWD, COST_FRAMES, COST_RATE_HZ = 50, 300, 30.0
 
 
@@ -72,6 +74,16 @@ def measure_smoothing() -> None:
             print(f'a {what} that steps by 0.5 m, {rate_hz} a second: within {reached_ms:.0f} ms')
 
 
+def count_false_people() -> None:
+    """Print how often intermittent false detections are published."""
+    print('false detections, frames a second: published per detected, worst of 3 places')
+    for pattern in scenes.PATTERNS:
+        for rate_hz in FALSE_RATES_HZ:
+            counts = scenes.count_false_people(pattern, rate_hz, FALSE_FRAMES)
+            ratios = counts.published / counts.detected
+            print(f'{pattern}, {rate_hz}: {ratios.max():.2f}', flush=True)
+
+
 def measure_cost() -> None:
     """Print what a crowd costs."""
     rng = np.random.default_rng(0)
@@ -98,6 +110,7 @@ def main() -> None:
     measure_cost()
     measure_smoothing()
     score_scenes()
+    count_false_people()
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.people import People
 from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.shot import Shot
 
 USUAL_INTERVAL = 5
@@ -55,6 +56,7 @@ class BoxFinder:
 
     def forget(self) -> None:
         """Let the detector look in the next image."""
+        self.attempts = ALL_ATTEMPTED
         self._searched_s = -np.inf
         self._last_s = -np.inf
         self._frames = 0
@@ -76,6 +78,7 @@ class BoxFinder:
     def boxes(self, shot: Shot, expected: People | None) -> Boxes | None:
         """Return where to look in the next image; None if the detector is to say so."""
         step_s, self._last_s = shot.stamp_s - self._last_s, shot.stamp_s
+        self.attempts = ALL_ATTEMPTED
         if shot.boxes is not None:
             return shot.boxes
         if expected is None or self._is_due(shot.stamp_s + step_s, expected):
@@ -84,6 +87,7 @@ class BoxFinder:
         self._frames += 1
         wide_enough = np.all(expected.boxes_px[:, 2:] >= SMALLEST_BOX_PX, axis=1)
         known = expected.select(expected.seen & wide_enough)
+        self.attempts = Attempts(known.ids, known.ids)
         return Boxes(known.boxes_px, known.confidence)
 
     def _is_due(self, next_s: float, expected: People) -> bool:

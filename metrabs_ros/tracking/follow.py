@@ -22,6 +22,7 @@ from metrabs_ros.estimator import Options, View
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator, Sighting
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import believable, convincing, distinct
+from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.search import Allowance, TileSearch
 from metrabs_ros.tracking.shot import Shot
 
@@ -80,6 +81,7 @@ class PeopleFollower:
 
     def forget(self) -> None:
         """Search everywhere in the next image."""
+        self.attempts = ALL_ATTEMPTED
         self._known: dict[int, Known] = {}
         self._found: Sighting | None = None
         self._followed_count = 0
@@ -92,6 +94,7 @@ class PeopleFollower:
         image = shot.view.image
         expected = self._unless_resized(image, expected)
         ids, circles = self._expected_circles(expected)
+        self.attempts = ALL_ATTEMPTED if self.detect_interval == 1 else Attempts(ids)
         turns = self._turns_until(shot.stamp_s)
         # The two networks run side by side.
         detections = self._search.submit(

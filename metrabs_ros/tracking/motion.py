@@ -48,7 +48,10 @@ FIRST_NOISE_OF_DISTANCE = 0.03
 """The trunk's noise along the line of sight, as long as nothing else is known."""
 LEAST_STD_MM = 1.0
 LEAST_STEP_S = 1e-4
+LEAST_CALM = 1e-2
+"""Lower bound of the factor by which the noise counts: variances must not become 0."""
 UNKNOWN_VARIANCE = 1e12
+LEAST_VARIANCE = 1e-12
 
 
 @dataclasses.dataclass
@@ -130,7 +133,7 @@ class JointMotion:
     @property
     def _calm(self) -> float:
         # Where poses stay as they came, velocities still need it.
-        return 2 * self.smoothing or 1.0
+        return max(2 * self.smoothing, LEAST_CALM) if self.smoothing else 1.0
 
     @property
     def positions_mm(self) -> FloatArray:
@@ -257,6 +260,9 @@ class JointMotion:
         state.velocity_variance -= velocity_gain * state.covariance
         state.covariance *= 1 - gain
         state.position_variance *= 1 - gain
+        # Rounding must not make the covariance matrices indefinite.
+        least = state.covariance**2 / np.maximum(state.position_variance, LEAST_VARIANCE)
+        np.maximum(state.velocity_variance, least, out=state.velocity_variance)
         state.followed_ago_s *= ~follow
         np.clip(state.velocity_mm_s, -FASTEST_MM_S, FASTEST_MM_S, out=state.velocity_mm_s)
         if not follow.all():

@@ -14,6 +14,7 @@ from metrabs_ros.estimator import Options, PoseEstimator, View
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator
 from metrabs_ros.people import People
 from metrabs_ros.tracking.by_boxes import BoxFinder, people_by_boxes
+from metrabs_ros.tracking.detection_history import Attempts
 from metrabs_ros.tracking.follow import PeopleFollower
 from metrabs_ros.tracking.shot import Shot
 from metrabs_ros.tracking.tracker import Tracker
@@ -29,10 +30,13 @@ class PeopleFinder(Protocol):
         How; may be replaced from one image to the next.
     detect_interval
         How many frames it may take to look for new people everywhere; 0 for what suits the model.
+    attempts
+        Which of the expected people the last image was examined for.
     """
 
     options: Options
     detect_interval: int
+    attempts: Attempts
 
     def __call__(self, shot: Shot, expected: People | None) -> People:
         """
@@ -164,6 +168,7 @@ def people_in_streams(streams: Sequence[PeopleStream], shots: Sequence[Shot]) ->
     tracked = []
     for stream, (view, stamp_s, _), found in zip(streams, shots, everybody):
         tracker = stream.tracker
-        tracked.append(tracker.update(found, stamp_s, view.camera, view.image.shape))
+        attempts = stream.finder.attempts
+        tracked.append(tracker.update(found, stamp_s, view.camera, view.image.shape, attempts))
         stream.finder.recognise(tracker.ids_of_found)
     return tracked

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.skeleton import Skeleton
@@ -23,6 +23,12 @@ from metrabs_ros.tracking.association import (
     place_std,
 )
 from metrabs_ros.tracking.bones import BoneLengths
+from metrabs_ros.tracking.detection_history import (
+    ALL_ATTEMPTED,
+    MAX_MISSES,
+    Attempts,
+    DetectionHistory,
+)
 from metrabs_ros.tracking.motion import JointMotion
 
 JUMP_BACK_S = 0.1
@@ -32,8 +38,14 @@ MAX_LOST_FRAMES = 2.5
 SLOWEST_STEP_S = 5.0
 LONGEST_DOUBT_S = 0.4
 """Nobody in view is to stay undiscovered for longer than half a second."""
-MISSES_OF_NOBODY = 2
-"""Who is missed so often in a row before being confirmed was nobody."""
+STEP_TOLERANCE = 1.05
+"""By how much frames may come late: 5 frames a second are rarely 0.2 s apart to the last digit."""
+MAX_RATE_HZ = 240.0
+"""Tracks expire after as many missed frames as fit into their time at this rate."""
+MAX_ID = 2**31 - 1
+"""Ids are 32 bits wide in messages; false detections use them up as well."""
+MAX_PLACE_MM = 1e12
+"""Detections farther from the world's origin are ignored: sums and squares must not overflow."""
 MISSES_OF_LOST = 3
 LOST_GATE, LOST_UNSEEN_S = 1.5, 0.2
 """
@@ -108,16 +120,30 @@ class Tracker:
     Parameters
     ----------
     max_lost
-        How long somebody who is not seen is remembered, in seconds.
+        How long tracks that are not detected are kept, in seconds.  Steadily detected ones are
+        published meanwhile (carried over).  Others keep their id but are not published, so that
+        intermittent false detections are not multiplied.
     min_hits
-        In how many frames somebody must have been seen to count; fewer where frames come so
-        slowly that this would take too long.  In the first frames everybody counts who was seen
-        in all of them.
+        Number of detections that confirm a track; fewer where frames come so slowly that this
+        would take too long.  In the first frames of a stream, tracks are confirmed if all frames
+        detected them.  A track that is not steadily detected and is missed twice in a row has to
+        be confirmed again.
     smoothing
         From 0 to 1: how calm joints are.  With 0 the poses of those seen stay as they came.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
 
     def __init__(self, max_lost: float = 1.0, min_hits: int = 3, smoothing: float = 0.5) -> None:
+        if not max_lost >= 0:
+            raise ValueError(f'max_lost is {max_lost}; it must be 0 or more seconds')
+        if min_hits < 1:
+            raise ValueError(f'min_hits is {min_hits}; it must be 1 or more')
+        if not 0 <= smoothing <= 1:
+            raise ValueError(f'smoothing is {smoothing}; it must be from 0 to 1')
         self.max_lost = max_lost
         self.min_hits = min_hits
         self.smoothing = smoothing
@@ -162,25 +188,34 @@ class Tracker:
         self._let_pass(stamp_s)
         if self._skeleton is None or not self._frames:
             return None
-        return self._people(self._motion.carried_mm, camera, image_shape)
+        expected = self._people(self._motion.carried_mm, camera, image_shape)
+        return expected.select(expected.finite())
 
     def update(
-        self, people: People, stamp_s: float, camera: Camera, image_shape: tuple[int, ...]
+        self,
+        people: People,
+        stamp_s: float,
+        camera: Camera,
+        image_shape: tuple[int, ...],
+        attempts: Attempts = ALL_ATTEMPTED,
     ) -> People:
         """
-        Take in whom a frame shows.
+        Update the tracks with a frame's detections.
 
         Parameters
         ----------
         people
-            Found in an image, camera frame; those with places that are not finite are ignored.
+            Detected in an image, camera frame; those with values that are not finite are ignored.
         stamp_s, camera, image_shape
             As in `expect`.
+        attempts
+            Which of the expected people would have been detected if visible.  Others are not
+            missed if they are not detected.
 
         Returns
         -------
-        People with ids, velocities and ages, camera frame, those carried over included, but
-        nobody who is not confirmed.
+        Confirmed people with ids, velocities and ages, camera frame.  Those not detected in this
+        frame are included (carried over) if they were detected steadily before.
 
         Raises
         ------
@@ -192,15 +227,16 @@ class Tracker:
         if self._skeleton != people.skeleton:
             self._start(people.skeleton)
             self._frames = 1
-        finite = people.finite()
-        found = people if finite.all() else people.select(finite)
-        places_mm = camera.to_world(found.poses3d_mm)
+        with np.errstate(over='ignore', invalid='ignore'):
+            places_mm = camera.to_world(people.poses3d_mm)
+        usable = _usable(people, places_mm)
+        found, places_mm = people.select(usable), places_mm[usable]
         middles_mm = middle_of_joints(places_mm)
         same = self._recognised(found, middles_mm, camera, image_shape)
         # The depth of somebody half hidden can be far off, the place in the image is not.
         for pair in np.flatnonzero(same.nearing != 1):
             pose_mm = places_mm[same.found[pair]]
-            pose_mm += (same.nearing[pair] - 1) * (pose_mm - camera.position_mm)
+            pose_mm += (same.nearing[pair] - 1) * (pose_mm - viewpoint_mm(camera))
         source: NDArray[np.int64] = np.full(len(self._tracks), -1)
         source[same.known] = same.found
         self._take_in(found, places_mm, source, camera)
@@ -208,26 +244,33 @@ class Tracker:
         if len(new):
             self._add(found.select(new), places_mm[new], camera)
             source = np.append(source, new)
-        source = source[self._forget_nobodies()]
         source = source[self._bring_back(camera)]
         self.ids_of_found = np.full(len(people), UNKNOWN_ID)
-        of_found = np.flatnonzero(finite)[source[source >= 0]]
+        of_found = np.flatnonzero(usable)[source[source >= 0]]
         self.ids_of_found[of_found] = self._tracks.ids[source >= 0]
-        return self._counted(found, source, camera, image_shape)
+        now = self._people(self._steady(), camera, image_shape)
+        followed = now.seen & np.isin(now.ids, attempts.followed_ids)
+        self._count_attempts(now, followed, attempts)
+        published = self._published(now, followed, found, source)
+        self._delete_expired()
+        return published
 
     def _let_pass(self, stamp_s: float) -> None:
         """Let time pass until a frame, or begin anew where it went back."""
         if not np.isfinite(stamp_s):
             raise ValueError(f'stamp_s is {stamp_s}; it must be a finite number of seconds')
         step_s = stamp_s - self._stamp_s
-        usual_s = self._usual_step_s or min(step_s, SLOWEST_STEP_S)
-        longest_s = max(self.max_lost, MAX_LOST_FRAMES * usual_s)
-        if step_s < -JUMP_BACK_S or longest_s < step_s < np.inf:
+        longest_s = self._longest_lost_s(self._usual_step_s or min(step_s, SLOWEST_STEP_S))
+        if step_s < -JUMP_BACK_S or longest_s < step_s:
             self.reset()
-        elif 0 < step_s < np.inf and self._skeleton is not None:
+        elif step_s > 0 and self._skeleton is not None:
             self._keep(stamp_s - self._tracks.seen_s <= longest_s)
             self._motion.predict(step_s)
         self._stamp_s = max(stamp_s, self._stamp_s)
+
+    def _longest_lost_s(self, usual_step_s: float) -> float:
+        """Return how long tracks are kept that are not detected."""
+        return max(self.max_lost, MAX_LOST_FRAMES * usual_step_s)
 
     @property
     def _usual_step_s(self) -> float:
@@ -237,6 +280,7 @@ class Tracker:
         nobody = People.nobody(skeleton)
         self._skeleton = skeleton
         self._tracks = _Tracks.of(nobody, nobody.ids, 0.0)
+        self._history = DetectionHistory.of_new(0, 0.0)
         self._motion = JointMotion(skeleton, self.smoothing)
         self._bones = BoneLengths(skeleton)
 
@@ -254,7 +298,10 @@ class Tracker:
         unseen_s = self._stamp_s - tracks.seen_s
         unseen_s = np.where(is_lost, np.minimum(unseen_s, LOST_UNSEEN_S), unseen_s)
         pairs = near_pairs(
-            expected_mm, found_mm, camera.position_mm, self._std_mm(expected_mm, camera, unseen_s)
+            expected_mm,
+            found_mm,
+            viewpoint_mm(camera),
+            self._std_mm(expected_mm, camera, unseen_s),
         )
         costs, near = pairs.costs, pairs.near
         possible = ~is_lost[pairs.known] | (costs < LOST_GATE**2)
@@ -272,7 +319,7 @@ class Tracker:
         return nearest_first(pairs, costs)
 
     def _std_mm(self, expected_mm: FloatArray, camera: Camera, unseen_s: FloatArray) -> FloatArray:
-        distances_mm = np.linalg.norm(expected_mm - camera.position_mm, axis=-1)
+        distances_mm = np.linalg.norm(expected_mm - viewpoint_mm(camera), axis=-1)
         return place_std(distances_mm, self._motion.noise_mm, unseen_s, self._tracks.hits)
 
     def _take_in(
@@ -294,29 +341,48 @@ class Tracker:
         measured_mm = self._motion.positions_mm
         measured_mm[rows] = places_mm[columns]
         self._motion.smoothing = self.smoothing
-        self._motion.correct(measured_mm, tracks.joint_std_mm, seen, camera.position_mm)
+        self._motion.correct(measured_mm, tracks.joint_std_mm, seen, viewpoint_mm(camera))
 
     def _add(self, people: People, places_mm: FloatArray, camera: Camera) -> None:
-        ids = self._next_id + np.arange(len(people))
-        self._next_id += len(people)
+        ids = self._new_ids(len(people))
         self._tracks = self._tracks.joined(_Tracks.of(people, ids, self._stamp_s))
-        self._motion.add(places_mm, people.joint_std_mm, camera.position_mm)
+        self._history = self._history.joined(DetectionHistory.of_new(len(ids), self._stamp_s))
+        self._motion.add(places_mm, people.joint_std_mm, viewpoint_mm(camera))
         self._bones.add(len(people))
+
+    def _new_ids(self, count: int) -> NDArray[np.int64]:
+        """Return ids that no track has; they start again at 1 after MAX_ID."""
+        candidates = self._next_id - 1 + np.arange(count + len(self._tracks))
+        ids: NDArray[np.int64] = candidates % MAX_ID + 1
+        ids = ids[~np.isin(ids, self._tracks.ids)][:count]
+        self._next_id = int(ids[-1]) % MAX_ID + 1
+        return ids
 
     def _keep(self, which: NDArray[Any]) -> None:
         """Keep the people at an index array or mask, in its order."""
         if which.dtype == bool and which.all():
             return
         self._tracks = self._tracks.select(which)
+        self._history = self._history.select(which)
         self._motion.keep(which)
         self._bones.keep(which)
 
-    def _forget_nobodies(self) -> NDArray[np.bool_]:
-        """Forget whom hardly any frame has shown; tell who is left."""
-        tracks = self._tracks
-        somebody = (tracks.hits >= self.min_hits) | (tracks.misses < MISSES_OF_NOBODY)
-        self._keep(somebody)
-        return somebody
+    def _count_attempts(self, now: People, followed: BoolArray, attempts: Attempts) -> None:
+        """Update the detection history with the frame whose people are `now`, [T]."""
+        # People outside the image cannot be detected, so that the frame says nothing of them.
+        missed = ~now.seen & now.in_view.any(axis=1)
+        if attempts.ids is not None:
+            missed &= np.isin(now.ids, attempts.ids)
+        detected = now.seen & ~followed
+        self._history.update(detected, missed, followed, self._stamp_s, self.min_hits)
+
+    def _delete_expired(self) -> None:
+        """Delete tracks that were never confirmed, or missed by too many frames."""
+        tracks, history = self._tracks, self._history
+        keep = (tracks.hits >= self.min_hits) | (history.streak > -MAX_MISSES)
+        # The stamps may stand still, so that time alone would keep tracks for ever.
+        keep &= tracks.misses <= MAX_RATE_HZ * self._longest_lost_s(self._usual_step_s)
+        self._keep(keep)
 
     def _bring_back(self, camera: Camera) -> Indices:
         """Take new people for those who were lost about there; return who is left."""
@@ -329,13 +395,14 @@ class Tracker:
             return everybody
         places_mm = self._motion.centres_mm
         std_mm = self._std_mm(places_mm, camera, self._stamp_s - tracks.seen_s) + BACK_STD_MM
-        pairs = near_pairs(places_mm[lost], places_mm[new], camera.position_mm, std_mm[:, lost])
+        pairs = near_pairs(places_mm[lost], places_mm[new], viewpoint_mm(camera), std_mm[:, lost])
         pairs = pairs.select(pairs.near)
         again = nearest_first(pairs, pairs.costs)
         back, gone = lost[again.known], new[again.found]
         tracks.ids = tracks.ids.copy()  # others have been given the array
         tracks.ids[gone], tracks.first_s[gone] = tracks.ids[back], tracks.first_s[back]
         tracks.hits[gone] += tracks.hits[back]
+        self._history.merge(back, gone)
         everybody[back] = gone
         everybody = np.delete(everybody, gone)
         if len(gone):
@@ -352,15 +419,17 @@ class Tracker:
         """Return the known, with poses [T, J, 3] in the world."""
         tracks = self._tracks
         assert self._skeleton is not None
-        poses_mm = camera.from_world(poses_mm)
-        poses_px = camera.project(poses_mm)
         unseen_s = self._stamp_s - tracks.seen_s
         boxes_px = tracks.boxes_px.copy()
         moving = np.flatnonzero(unseen_s > 0)
-        if len(moving):
-            boxes_px[moving] = moved_boxes(
-                tracks.select(moving), middle_of_joints(poses_mm[moving]), camera, image_shape
-            )
+        # The camera may have gone anywhere; places that are not finite are left out later.
+        with np.errstate(over='ignore', invalid='ignore'):
+            poses_mm = camera.from_world(poses_mm)
+            poses_px = camera.project(poses_mm)
+            if len(moving):
+                boxes_px[moving] = moved_boxes(
+                    tracks.select(moving), middle_of_joints(poses_mm[moving]), camera, image_shape
+                )
         return People(
             skeleton=self._skeleton,
             boxes_px=boxes_px,
@@ -376,30 +445,40 @@ class Tracker:
             seen=tracks.misses == 0,
         )
 
-    def _counted(
-        self,
-        found: People,
-        source: NDArray[np.int64],
-        camera: Camera,
-        image_shape: tuple[int, ...],
+    def _published(
+        self, now: People, followed: BoolArray, found: People, source: NDArray[np.int64]
     ) -> People:
-        """Return those people who count, as they are in this frame."""
-        now = self._people(self._steady(), camera, image_shape)
+        """Return those of the tracked people [T] `now` that are published."""
         if self.smoothing == 0:
             for name in ('poses3d_mm', 'poses2d_px', 'in_view'):
                 getattr(now, name)[now.seen] = getattr(found, name)[source[now.seen]]
-        hits = self._tracks.hits
-        # Who left the picture is remembered, but nobody can say that this is so.
-        counts = (hits >= self.min_hits) & now.in_view.any(axis=1)
-        counts |= now.seen & (hits >= self._hits_needed())
-        return now if counts.all() else now.select(counts)
+        history = self._history
+        # Nobody can tell whether people outside the image are still there.
+        carried_over = history.steady & now.in_view.any(axis=1)
+        carried_over &= history.confirming_hits >= self.min_hits
+        published = now.seen & (history.confirming_hits >= self._hits_needed())
+        published &= ~(followed & history.doubtful)
+        published |= carried_over
+        published &= now.finite() & np.isfinite(now.velocities_mm_s).all(axis=(1, 2))
+        return now if published.all() else now.select(published)
 
     def _hits_needed(self) -> int:
-        """Return in how many frames somebody who is seen must have been seen to count."""
+        """Return how many hits confirm a track that is detected in this frame."""
         in_time = self.min_hits
         if self._usual_step_s:
-            in_time = max(1, int(LONGEST_DOUBT_S / self._usual_step_s))
+            in_time = max(1, int(STEP_TOLERANCE * LONGEST_DOUBT_S / self._usual_step_s))
         return min(self.min_hits, self._frames, in_time)
+
+
+def viewpoint_mm(camera: Camera) -> FloatArray:
+    """Return where the camera is in the world, [3], within the range of places."""
+    return np.clip(np.nan_to_num(camera.position_mm), -MAX_PLACE_MM, MAX_PLACE_MM)
+
+
+def _usable(people: People, places_mm: FloatArray) -> NDArray[np.bool_]:
+    """Return which detections [N], in the world at places [N, J, 3], have only finite values."""
+    inside: NDArray[np.bool_] = np.abs(places_mm).max(axis=(1, 2), initial=0) < MAX_PLACE_MM
+    return inside & people.finite() & np.isfinite(people.confidence)
 
 
 def _strangers(recognised: Indices, places_mm: FloatArray) -> Indices:

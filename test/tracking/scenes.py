@@ -258,6 +258,80 @@ SCENES: dict[str, Callable[[], Scene]] = {
 }
 
 
+PATTERNS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    'random 1/2': lambda frames, rng: rng.random(frames) < 1 / 2,
+    'random 1/3': lambda frames, rng: rng.random(frames) < 1 / 3,
+    'random 1/5': lambda frames, rng: rng.random(frames) < 1 / 5,
+    'every 2nd': lambda frames, rng: (np.arange(frames) + rng.integers(2)) % 2 == 0,
+    'every 3rd': lambda frames, rng: (np.arange(frames) + rng.integers(3)) % 3 == 0,
+    'every 5th': lambda frames, rng: (np.arange(frames) + rng.integers(5)) % 5 == 0,
+    '2 of 3': lambda frames, rng: (np.arange(frames) + rng.integers(3)) % 3 > 0,
+    'burst of 3': lambda frames, rng: burst(frames, 3, rng),
+    'burst of 5': lambda frames, rng: burst(frames, 5, rng),
+    '5 of 15': lambda frames, rng: (np.arange(frames) + rng.integers(15)) % 15 < 5,
+}
+"""In which of so many frames a false detection is present, [F]."""
+FALSE_PLACES_MM = np.array([(-2500.0, 100, 7500), (0, 100, 7500), (2500, 100, 7500)])
+FALSE_JITTER_MM = np.array([[0.0], [100.0], [200.0]])
+REAL_PLACE_MM = np.array([(0.0, 100, 4000)])
+
+
+def burst(frames: int, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a pattern [F] that is present once, for some frames in a row."""
+    return (np.arange(frames) - rng.integers(10, 20)) // length == 0
+
+
+@dataclasses.dataclass
+class Counts:
+    """
+    How often people are detected and published, over all frames.
+
+    Parameters
+    ----------
+    detected, published
+        [3], people who are not there, at FALSE_PLACES_MM.
+    real
+        In how many frames a person is published who is there and detected in each of them.
+    """
+
+    detected: np.ndarray
+    published: np.ndarray
+    real: int
+
+
+def count_false_people(pattern: str, rate_hz: float, frames: int, seed: int = 0) -> Counts:
+    """
+    Count intermittent false detections beside a person who is detected in each frame.
+
+    Parameters
+    ----------
+    pattern
+        One of PATTERNS.
+    rate_hz
+        Frames a second; they come irregularly by a tenth of their distance.
+    frames
+        Number of frames.
+    seed
+        Of the random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    present = np.stack([PATTERNS[pattern](frames, rng) for _ in FALSE_PLACES_MM], axis=1)
+    counts = Counts(present.sum(axis=0), np.zeros(len(FALSE_PLACES_MM), int), 0)
+    tracker, camera = Tracker(), Camera(INTRINSICS)
+    for i in range(frames):
+        false_mm = FALSE_PLACES_MM + FALSE_JITTER_MM * rng.normal(size=FALSE_PLACES_MM.shape)
+        places_mm = np.concatenate([REAL_PLACE_MM, false_mm[present[i]]])
+        found = people_from(noisy(places_mm[:, None] + standing_body(), rng), camera)
+        stamp_s = (i + rng.uniform(-0.1, 0.1)) / rate_hz
+        people = tracker.update(found, stamp_s, camera, IMAGE_SHAPE)
+        is_real = people.positions_mm[:, 2] < 5000
+        apart_mm = people.positions_mm[~is_real, None, 0] - FALSE_PLACES_MM[:, 0]
+        nearest = np.abs(apart_mm).argmin(axis=1)
+        counts.published += np.bincount(nearest, minlength=len(FALSE_PLACES_MM))
+        counts.real += int(is_real.sum())
+    return counts
+
+
 def somebody(
     move: Callable[[np.ndarray, float], None],
     rate_hz: float,

@@ -112,6 +112,52 @@ def test_boxes_that_are_given_are_looked_at():
     np.testing.assert_allclose(people.positions_mm, [B], atol=1)
 
 
+class Haunted(Crowd):
+    """A person, and a place where the detector sees another one in a share of its runs."""
+
+    def __init__(self, real, ghost, share, seed=0):
+        super().__init__(real)
+        self.real, self.ghost, self.share = real, ghost, share
+        self.rng = np.random.default_rng(seed)
+        self.runs, self.detected = 0, 0
+
+    def find_people(self, image, camera, options):
+        there = self.rng.random() < self.share
+        self.runs += 1
+        self.detected += there
+        self.places = [self.real, self.ghost] if there else [self.real]
+        return super().find_people(image, camera, options)
+
+    def pose_people(self, image, camera, boxes_px, options):
+        # Poses in the boxes of false detections are plausible.
+        self.places = [self.real, self.ghost]
+        return super().pose_people(image, camera, boxes_px, options)
+
+
+@pytest.mark.parametrize('share', [1 / 2, 1 / 3, 1 / 5])
+@pytest.mark.parametrize('detect_interval', [0, 1])
+@pytest.mark.parametrize('rate_hz', [5, 10, 30])
+def test_false_people_are_not_published_more_often_than_the_detector_sees_them(
+    rate_hz, detect_interval, share
+):
+    crowd, published, count = Haunted(A, B, share), 0, 250
+    for _, people in frames(crowd, rate_hz, count, detect_interval, Options()):
+        published += int((people.positions_mm[:, 0] > 700).sum())
+        assert (people.positions_mm[:, 0] < 700).sum() == 1
+    assert published / count <= crowd.detected / crowd.runs
+
+
+@pytest.mark.parametrize('detect_interval', [0, 1, 10])
+@pytest.mark.parametrize('rate_hz', [5, 10, 30])
+def test_who_hides_is_carried_over_whatever_the_interval(rate_hz, detect_interval):
+    crowd, hidden_s = Crowd(A, B), 3.0
+    for i, people in frames(crowd, rate_hz, 4 * rate_hz, detect_interval):
+        if (i + 1) / rate_hz >= hidden_s:
+            crowd.places = [A]
+        if i / rate_hz < hidden_s + 0.8:
+            assert people.ids.tolist() == [1, 2]
+
+
 def test_several_streams_share_a_run_of_the_network():
     crowd = Crowd(A)
     streams = [PeopleStream(BoxFinder(crowd, Options()), Tracker()) for _ in range(2)]

@@ -82,6 +82,67 @@ def test_velocities_are_those_of_the_walk():
     np.testing.assert_allclose(motion.velocities_mm_s[0], [[1400, 0, 0]] * 17, atol=30)
 
 
+stds = st.floats(-3, 5).map(lambda exponent: 10**exponent)
+steps = st.sampled_from([0.0, 1e-5, 1e-4, 1e-3, 1 / 30, 0.2, 1.0, 60.0, 3600.0])
+
+
+@given(st.lists(st.tuples(steps, st.booleans(), stds, stds), max_size=60))
+def test_covariances_stay_positive_semidefinite(measurements):
+    rng = np.random.default_rng(0)
+    motion, pose, _ = five_metres_away()
+    for step_s, seen, std_mm, off_mm in measurements:
+        motion.predict(step_s)
+        noisy = pose + off_mm * rng.normal(size=pose.shape)
+        motion.correct(noisy, np.full((1, 17), std_mm), np.array([seen]), HERE)
+        assert_definite(motion)
+
+
+def test_covariances_stay_positive_semidefinite_whatever_is_measured():
+    rng, people = np.random.default_rng(0), 300
+    motion, pose = JointMotion(COCO_17, 0.5), np.tile([0, 0, 5000.0], (people, 17, 1))
+    motion.add(pose, np.full((people, 17), 30.0), HERE)
+    for _ in range(60):
+        motion.predict(rng.choice([1e-4, 1e-3, 1 / 30, 10.0]))
+        off_mm = 10 ** rng.uniform(-3, 8, (people, 1, 1)) * rng.normal(size=pose.shape)
+        std_mm = np.repeat(10 ** rng.uniform(-6, 8, (people, 1)), 17, axis=1)
+        motion.correct(pose + off_mm, std_mm, rng.random(people) < 0.7, HERE)
+        assert_definite(motion)
+
+
+def test_ten_thousand_measurements_leave_covariances_as_they_were():
+    rng = np.random.default_rng(0)
+    motion, pose, std = five_metres_away()
+    for i in range(10_000):
+        motion.predict(3600.0 if i == 5000 else 1 / 30)
+        motion.correct(pose + 30 * rng.normal(size=pose.shape), std, EVERYBODY, HERE)
+        if i == 1000:
+            before = motion._state.position_variance.max()
+    assert_definite(motion)
+    assert motion._state.position_variance.max() < 10 * before
+    assert np.abs(motion.velocities_mm_s).max() < 100
+
+
+def assert_definite(motion):
+    state = motion._state
+    position, both, velocity = state.position_variance, state.covariance, state.velocity_variance
+    assert (position >= 0).all()
+    assert (velocity >= 0).all()
+    assert (both**2 <= position * velocity * (1 + 1e-6) + 1e-9).all()
+    assert np.isfinite(motion.positions_mm).all()
+    assert np.isfinite(motion.velocities_mm_s).all()
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 1e-3, 1e-12, 1e-160, 5e-324, 1.0])
+@pytest.mark.filterwarnings('error')
+def test_however_little_is_smoothed_all_is_finite(smoothing):
+    motion, pose, std = five_metres_away()
+    motion.smoothing = smoothing
+    for i in range(60):
+        motion.predict(1 / 30 if i % 3 == 0 else 0.0)
+        motion.correct(pose + np.array([10.0 * i, 0, 0]), std, EVERYBODY, HERE)
+        assert_definite(motion)
+
+
 def test_who_is_not_seen_walks_on_with_limbs_at_rest():
     motion, pose, std = five_metres_away()
     for i in range(1, 60):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
-from metrabs_ros.tracking.tracker import Tracker
+from metrabs_ros.tracking.tracker import MAX_ID, Tracker
 
 CAMERA = Camera(INTRINSICS)
 NOBODY = People.nobody(COCO_17)
@@ -304,6 +307,135 @@ def test_predictions_can_be_followed(model, street):
         people = tracker.update(found, stamp_s, camera, street.shape)
     assert len(people) == len(prediction['boxes']) >= 5
     np.testing.assert_allclose(people.poses3d_mm, prediction['poses3d'], atol=2)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    'name',
+    ['confidence', 'boxes_px', 'poses3d_mm', 'poses2d_px', 'joint_confidence', 'joint_std_mm'],
+)
+def test_detections_with_values_that_are_not_finite_are_ignored(name, value):
+    see = Clock()
+    for i in range(6):
+        found = at(A, B)
+        values = getattr(found, name).copy()
+        values[i % 2] = value
+        people = see(dataclasses.replace(found, **{name: values}))
+        assert see.tracker.ids_of_found[i % 2] == UNKNOWN_ID
+        for array in (people.confidence, people.joint_std_mm, people.velocities_mm_s):
+            assert np.isfinite(array).all()
+        assert people.finite().all()
+
+
+def test_where_stamps_stand_still_who_left_is_forgotten():
+    see = Clock(max_lost=0.5)
+    for _ in range(30):
+        see(at(A))
+    last = [len(see(NOBODY, step_s=0.0)) for _ in range(130)]
+    assert last[-1] == 0
+    assert not len(see.tracker.expect(see.now_s, CAMERA, IMAGE_SHAPE))
+
+
+def test_stamps_that_step_back_and_forth_keep_ids():
+    see = Clock()
+    for i in range(60):
+        people = see(at(A), step_s=(0.1, -0.05)[i % 2])
+        assert people.ids.tolist() == [1]
+        assert np.abs(people.velocities_mm_s).max() < 50
+        assert people.ages_s[0] >= 0
+
+
+def test_stamps_that_jump_by_hours_begin_anew():
+    see = Clock()
+    assert [see.ids(at(A), step_s=step_s) for step_s in (0, 3600.0, 1e9, 1e300)] == [
+        [1],
+        [2],
+        [3],
+        [4],
+    ]
+    assert see.ids(at(A), step_s=-2e300) == [5]
+
+
+def test_from_the_least_stamp_to_the_greatest():
+    tracker, largest = Tracker(), sys.float_info.max
+    for stamp_s in (-largest, -largest, largest):
+        people = tracker.update(at(A), stamp_s, CAMERA, IMAGE_SHAPE)
+        assert people.ages_s.tolist() == [0]
+
+
+def test_velocities_survive_images_with_equal_stamps():
+    rng, see = np.random.default_rng(0), Clock()
+    for i in range(60):
+        where = (A[0] + 40 * i - 600, *A[1:])
+        several = [people_from(noisy(at(where).poses3d_mm, rng), CAMERA) for _ in range(5)]
+        people = see(*several)
+    np.testing.assert_allclose(people.velocities_mm_s[0, :, 0], 1200, atol=500)
+    assert np.abs(people.velocities_mm_s).max() < 2000
+
+
+def test_five_hundred_detections_take_less_than_a_second():
+    rng, see = np.random.default_rng(0), Clock()
+    for _ in range(4):
+        places = rng.uniform((-9000, 100, 6000), (9000, 100, 40000), (500, 3))
+        found = at(*places)
+        start_s = time.process_time()
+        see(found)
+        assert time.process_time() - start_s < 1
+
+
+def test_memory_does_not_grow():
+    rng, see, sizes = np.random.default_rng(0), Clock(), []
+    for i in range(2000):
+        places = [A, *rng.uniform((-3000, 100, 4000), (3000, 100, 12000), (3, 3))]
+        see(at(*places[: 1 + (i % 40 < 20) * 3]))
+        if i % 500 == 499:
+            sizes.append(len(pickle.dumps(see.tracker)))
+    assert max(sizes) < 2 * min(sizes)
+
+
+def test_ids_fit_into_32_bits_and_are_unique():
+    see = Clock()
+    assert see.ids(at(A)) == [1]
+    see.tracker._next_id = MAX_ID
+    for _ in range(3):
+        last = see.ids(at(A, B, (0.0, 100.0, 9000.0)))
+    assert last == [1, MAX_ID, 2]
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'max_lost': np.nan},
+        {'max_lost': -1.0},
+        {'min_hits': 0},
+        {'smoothing': np.nan},
+        {'smoothing': 1.5},
+        {'smoothing': -0.1},
+    ],
+)
+def test_options_out_of_range_are_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f'{name} is '):
+        Tracker(**options)
+
+
+offsets = st.floats(-1e5, 1e5) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@pytest.mark.filterwarnings('error')
+@settings(max_examples=60)
+@given(st.lists(st.tuples(offsets, offsets, st.floats(-180, 180)), max_size=12))
+def test_wherever_the_camera_is_all_is_finite(cameras):
+    tracker = Tracker()
+    for i, (x_mm, z_mm, yaw_degrees) in enumerate(cameras):
+        extrinsics = turned(yaw_degrees).extrinsic_matrix.copy()
+        extrinsics[[0, 2], 3] = x_mm, z_mm
+        camera = Camera(INTRINSICS, extrinsic_matrix=extrinsics)
+        expected = tracker.expect(i / 10, camera, IMAGE_SHAPE)
+        assert expected is None or expected.finite().all()
+        people = tracker.update(at(A, B), i / 10, camera, IMAGE_SHAPE)
+        assert people.finite().all()
+        assert np.isfinite(people.velocities_mm_s).all()
 
 
 places = st.tuples(st.floats(-3e3, 3e3), st.floats(-1e3, 1e3), st.floats(-100, 2e4))
