@@ -19,8 +19,6 @@ MAX_JPEG_SEGMENTS = 1000
 """Before the frame header; bounds the time that a malformed image takes."""
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 MAX_TIFF_ENTRIES = 1000
-PNM_HEADER = re.compile(rb'P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\s')
-PNM_HEADER_BYTES = 1000
 
 ByteOrder = Literal['<', '>']
 Size = tuple[int, int]
@@ -33,8 +31,7 @@ def image_size(data: bytes) -> Size | None:
     Parameters
     ----------
     data
-        The beginning of a JPEG, PNG, BMP, GIF, WebP, TIFF or PNM (P1 to P6) image, at least up to
-        its size.
+        The beginning of a JPEG, PNG, BMP, GIF, WebP or TIFF image, at least up to its size.
 
     Returns
     -------
@@ -57,7 +54,7 @@ def image_size(data: bytes) -> Size | None:
             return _tiff_size(data, '<')
         if data[:4] == b'MM\0*':
             return _tiff_size(data, '>')
-        return _pnm_size(data)
+        return None
     except struct.error:
         return None
 
@@ -136,18 +133,15 @@ def _webp_size(data: bytes) -> Size | None:
 def _tiff_size(data: bytes, order: ByteOrder) -> Size | None:
     (directory,) = struct.unpack_from(f'{order}I', data, 4)
     (entries,) = struct.unpack_from(f'{order}H', data, directory)
-    size = {}
+    size: dict[int, int] = {}
     for entry in range(min(entries, MAX_TIFF_ENTRIES)):
         position = directory + 2 + 12 * entry
         tag, kind = struct.unpack_from(f'{order}HH', data, position)
         if tag in (TIFF_WIDTH, TIFF_HEIGHT) and kind in (3, 4):
             kind_code = 'H' if kind == 3 else 'I'
-            (size[tag],) = struct.unpack_from(f'{order}{kind_code}', data, position + 8)
+            (value,) = struct.unpack_from(f'{order}{kind_code}', data, position + 8)
+            # As in libtiff, the first of several counts.
+            size.setdefault(tag, value)
     if len(size) < 2:
         return None
     return size[TIFF_WIDTH], size[TIFF_HEIGHT]
-
-
-def _pnm_size(data: bytes) -> Size | None:
-    match = PNM_HEADER.match(data[:PNM_HEADER_BYTES])
-    return (int(match[1]), int(match[2])) if match else None

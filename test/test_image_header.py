@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metrabs_ros.image_header import JPEG_START, PNG_SIGNATURE, check_image_size, image_size
 
 
-@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.gif', '.webp', '.tiff', '.ppm'])
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.gif', '.webp', '.tiff'])
 @pytest.mark.parametrize(('width', 'height'), [(1, 1), (640, 480), (300, 17), (17, 300)])
 def test_the_size_is_that_of_the_decoded_image(suffix, width, height):
     encoded = _encoded(suffix, width, height)
@@ -42,7 +42,7 @@ def test_fill_bytes_and_garbage_before_the_frame_header_of_a_jpeg_are_skipped():
     assert image_size(JPEG_START + b'garbage' + encoded[2:]) == (640, 480)
 
 
-@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.gif', '.webp', '.tiff', '.ppm'])
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.gif', '.webp', '.tiff'])
 def test_a_cut_off_header_has_no_size(suffix):
     encoded = _encoded(suffix, 64, 48)
 
@@ -51,7 +51,7 @@ def test_a_cut_off_header_has_no_size(suffix):
 
 
 @given(
-    st.sampled_from([JPEG_START, PNG_SIGNATURE, b'BM', b'GIF89a', b'RIFF', b'II*\0', b'P6 ']),
+    st.sampled_from([JPEG_START, PNG_SIGNATURE, b'BM', b'GIF89a', b'RIFF', b'II*\0']),
     st.binary(max_size=200),
 )
 def test_any_bytes_give_a_size_or_none(start, data):
@@ -60,7 +60,19 @@ def test_any_bytes_give_a_size_or_none(start, data):
     assert size is None or len(size) == 2
 
 
+def test_the_first_of_two_widths_in_a_tiff_counts_as_in_libtiff():
+    encoded = bytearray(_encoded('.tiff', 64, 48))
+    (directory,) = struct.unpack_from('<I', encoded, 4)
+    (entries,) = struct.unpack_from('<H', encoded, directory)
+    tags = [struct.unpack_from('<H', encoded, directory + 2 + 12 * i)[0] for i in range(entries)]
+    later = directory + 2 + 12 * (tags.index(256) + 5)
+    struct.pack_into('<HHIHH', encoded, later, 256, 3, 1, 8, 0)
+
+    assert image_size(bytes(encoded)) == (64, 48)
+
+
 def test_other_data_has_no_size():
+    assert image_size(b'P6\n64 48\n255\n') is None
     assert image_size(b'') is None
     assert image_size(b'\0' * 100) is None
 
@@ -85,8 +97,3 @@ def _encoded(suffix, width, height):
 )
 def test_a_jpeg_that_never_comes_to_its_frame_header_has_no_size(data):
     assert image_size(JPEG_START + data) is None
-
-
-@pytest.mark.parametrize('data', [b' ' * 10_000_000, b'#\n' * 5_000_000, b' #' * 5_000_000])
-def test_a_pnm_header_without_numbers_has_no_size(data):
-    assert image_size(b'P6 ' + data) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
@@ -57,6 +56,8 @@ class UltralyticsDetector:
 
     def _find(self, image: ImageArray, threshold: float) -> Boxes:
         if self._threads:
+            import torch
+
             # It resets the number when it chooses its device.
             torch.set_num_threads(self._threads)
         # It takes arrays for BGR.
