@@ -8,6 +8,7 @@ import functools
 import logging
 import multiprocessing
 import pathlib
+import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -84,7 +85,12 @@ def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
 def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
     # A network's threads do not survive a fork.
     context = multiprocessing.get_context('spawn')
-    return concurrent.futures.ProcessPoolExecutor(workers, context)
+    return concurrent.futures.ProcessPoolExecutor(workers, context, initializer=show_log_records)
+
+
+def show_log_records() -> None:
+    """Print the log records of this process as the command line does, without a prefix."""
+    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)
 
 
 def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from recorded_bags import people_in, write_bag
@@ -94,3 +96,13 @@ def test_a_folder_of_bags_stands_for_them(tmp_path, street):
 def test_a_wrong_skeleton_lists_the_known_ones(bags, capfd):
     assert cli.main(['annotate', str(bags[0]), '--skeleton', 'nonsense']) == 1
     assert 'coco_17' in capfd.readouterr().err
+
+
+def log_progress():
+    logging.getLogger('metrabs_ros.engines').info('still building %s: %.0f s', 'a network', 7)
+
+
+def test_log_records_of_other_processes_are_printed(capfd):
+    with many._pool(1) as pool:
+        pool.submit(log_progress).result()
+    assert capfd.readouterr().out == 'still building a network: 7 s\n'
