@@ -226,7 +226,12 @@ class _Run:
 
     def finish(self, folder: UnfinishedFolder, output: pathlib.Path) -> None:
         """Put complete results where they belong."""
-        self._bag.close(json.dumps(dataclasses.asdict(self._summary)))
+        try:
+            self._bag.close(json.dumps(dataclasses.asdict(self._summary)))
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._bag.abort()
+            raise
         publish(folder.results, output)
         for table in self._table_files:
             table.publish(folder)

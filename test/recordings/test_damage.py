@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 import shutil
+import struct
+import subprocess
+import sys
 
 import hypothesis
 import numpy as np
@@ -10,6 +15,7 @@ import pytest
 from hypothesis import strategies as st
 from known_people import KnownPeople
 from recorded_bags import SQLITE, write_bag, write_ros1_bag
+from rosbags import rosbag1
 from rosbags.rosbag2 import CompressionMode
 
 from metrabs_ros.recordings.annotate import annotate
@@ -22,9 +28,27 @@ WRITERS = {
         path, images, compression=CompressionMode.STORAGE
     ),
     'sqlite3': lambda path, images: write_bag(path, images, plugin=SQLITE),
+    'sqlite3 of compressed messages': lambda path, images: write_bag(
+        path, images, plugin=SQLITE, compression=CompressionMode.MESSAGE
+    ),
+    'a compressed file': lambda path, images: write_bag(
+        path, images, compression=CompressionMode.FILE
+    ),
     'ROS 1': lambda path, images: write_ros1_bag(path.with_suffix('.bag'), images),
+    **{
+        f'ROS 1 in {compression.name}': lambda path, images, compression=compression: (
+            write_ros1_bag(path.with_suffix('.bag'), images, compression=compression)
+        )
+        for compression in rosbag1.Writer.CompressionFormat
+    },
 }
 FRAMES = 5
+VARIANTS = 25
+LARGE_NUMBERS = (
+    *(b'\xff' * 4, b'\xff' * 8, struct.pack('<Q', 2**31), struct.pack('<Q', 2**40)),
+    *(struct.pack('<I', 2**30), b'\0' * 8, struct.pack('>I', 2**31 - 1)),
+)
+MOST_CPU_S = 10.0
 
 
 @pytest.fixture(scope='module', params=list(WRITERS))
@@ -62,3 +86,41 @@ def test_bytes_that_are_lost_or_wrong_do_no_more_harm(bag, tmp_path_factory, sha
     finally:
         shutil.rmtree(folder)
     assert summary.worked_on <= summary.frames <= FRAMES
+
+
+def test_wrong_lengths_cost_neither_memory_nor_time(bag, tmp_path):
+    """Put large numbers where lengths may be, and read the files with limited memory."""
+    path, file = bag
+    whole = file.read_bytes()
+    rng = np.random.default_rng(1)
+    damaged = []
+    for i in range(VARIANTS):
+        copy = tmp_path / str(i) / path.name
+        if path.is_dir():
+            shutil.copytree(path, copy)
+            target = copy / file.name
+        else:
+            copy.parent.mkdir()
+            target = copy
+        data = bytearray(whole)
+        # Most lengths are in the headers at the start, and in the index at the end.
+        for _ in range(3):
+            place = int(len(data) * rng.random() ** 3)
+            place = place if rng.random() < 0.5 else len(data) - 1 - place
+            number = LARGE_NUMBERS[rng.integers(len(LARGE_NUMBERS))]
+            data[place : place + len(number)] = number
+        target.write_bytes(data)
+        damaged.append(copy)
+    found = subprocess.run(
+        [sys.executable, str(pathlib.Path(__file__).parent / 'annotate_all.py')],
+        input=''.join(json.dumps(str(copy)) + '\n' for copy in damaged),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    outcomes = [json.loads(line) for line in found.stdout.splitlines()]
+    assert len(outcomes) == VARIANTS, found.stderr
+    for outcome in outcomes:
+        assert not outcome['unexpected'], outcome
+        assert outcome['cpu_s'] < MOST_CPU_S
+        assert all(sentence.isprintable() for sentence in outcome['said'])

@@ -1,0 +1,442 @@
+"""Results replace only files that annotate wrote itself, and never what is read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import cv2
+import numpy as np
+import pytest
+from known_people import KnownPeople
+from recorded_bags import people_in, write_bag
+
+from metrabs_ros import cli
+from metrabs_ros.recordings import many, output_files
+from metrabs_ros.recordings.annotate import UNFINISHED, annotate
+from metrabs_ros.recordings.output_files import MANIFEST, Pair, UnusableOutput, check_apart
+from metrabs_ros.recordings.wanted import Wanted
+
+IMAGES = [np.zeros((20, 30, 3), np.uint8)] * 2
+
+
+@pytest.fixture(autouse=True)
+def known_people(monkeypatch):
+    """Spare the loading of a real model."""
+    people = KnownPeople((0, 0, 3000))
+    monkeypatch.setattr(many, '_model', lambda wanted: people)
+
+
+def contents_of(folder):
+    """Return what every file in a folder holds."""
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob('*'))
+        if file.is_file()
+    }
+
+
+def run(source, output, **wanted):
+    return annotate(
+        source, output, Wanted(**wanted), KnownPeople((0, 0, 3000)), lambda sentence: None
+    )
+
+
+@pytest.fixture
+def bag(tmp_path):
+    return write_bag(tmp_path / 'data' / 'bag', IMAGES)
+
+
+def outputs_on_inputs(tmp_path, bag):
+    """Return outputs that are, contain or are within the input, by different ways to say so."""
+    link, parent_link = tmp_path / 'link', tmp_path / 'parent_link'
+    link.symlink_to(bag)
+    parent_link.symlink_to(bag.parent)
+    return {
+        'the input': bag,
+        'its parent': bag.parent,
+        'above that': tmp_path,
+        'the root': pathlib.Path('/'),
+        'within': bag / 'people',
+        'deep within': bag / 'a' / 'b' / 'c',
+        'one of its files': bag / 'bag.mcap',
+        'within one of its files': bag / 'bag.mcap' / 'x',
+        'a link': link,
+        'within a link': link / 'people',
+        'a link to the parent': parent_link,
+        'through a link': parent_link / 'bag',
+        'with dots': bag / '..' / 'bag',
+        'with other dots': bag.parent / 'nothing' / '..' / 'bag',
+        'relative': pathlib.Path(os.path.relpath(bag)),
+        'relative parent': pathlib.Path(os.path.relpath(bag.parent)),
+    }
+
+
+@pytest.mark.parametrize('overwrite', [(), ('--overwrite',)], ids=['', 'overwrite'])
+def test_an_output_on_the_input_is_refused(tmp_path, bag, capfd, overwrite):
+    before = contents_of(tmp_path)
+    for name, output in outputs_on_inputs(tmp_path, bag).items():
+        status = cli.main(['annotate', str(bag), '-o', str(output), *overwrite])
+        said = capfd.readouterr().err
+        assert status == 1, name
+        assert 'input' in said, name
+        assert said.count('\n') == 1, name
+        assert contents_of(tmp_path) == before, name
+
+
+def test_an_input_file_may_not_be_in_the_output(tmp_path, capfd):
+    file = tmp_path / 'pictures' / 'a.png'
+    file.parent.mkdir()
+    cv2.imwrite(str(file), IMAGES[0])
+    video = tmp_path / 'videos' / 'v.avi'
+    video.parent.mkdir()
+    video.write_bytes(b'RIFF')
+    before = contents_of(tmp_path)
+    for source in (file, video):
+        for output in (source.parent, tmp_path, source):
+            assert cli.main(['annotate', str(source), '-o', str(output), '--overwrite']) == 1
+            assert 'input' in capfd.readouterr().err
+            assert contents_of(tmp_path) == before
+
+
+def test_links_in_the_input_lead_to_an_input_too(tmp_path, bag):
+    out = tmp_path / 'out'
+    run(bag, out)
+    linked = tmp_path / 'linked'
+    linked.mkdir()
+    for file in out.iterdir():
+        (linked / file.name).symlink_to(file)
+    before = contents_of(out)
+    with pytest.raises(UnusableOutput, match='contains the input'):
+        run(linked, out, overwrite=True)
+    assert contents_of(out) == before
+
+
+def test_one_output_may_not_be_another_input(tmp_path, bag, capfd):
+    people = tmp_path / 'data' / 'bag_people'
+    run(bag, people)
+    before = contents_of(people)
+    arguments = ['annotate', str(bag), str(people), '--overwrite']
+    assert cli.main(arguments) == 1
+    said = capfd.readouterr()
+    assert 'bag_people is the input' in said.err
+    assert contents_of(people) == before
+    assert len(people_in(tmp_path / 'data' / 'bag_people_people')) == 2
+
+
+def test_two_recordings_do_not_share_an_output(tmp_path, bag, capfd):
+    other = write_bag(tmp_path / 'other' / 'bag', IMAGES * 2)
+    out = tmp_path / 'out'
+    assert cli.main(['annotate', str(bag), str(other), '-o', str(out)]) == 1
+    said = capfd.readouterr()
+    assert 'the results of' in said.err
+    assert 'Traceback' not in said.err
+    assert len(people_in(out / 'bag_people')) == 2
+    # The same recording twice is one of the two.
+    assert cli.main(['annotate', str(bag), str(bag), '-o', str(tmp_path / 'twice')]) == 1
+    assert len(people_in(tmp_path / 'twice' / 'bag_people')) == 2
+
+
+def test_check_apart_knows_what_lies_in_what(tmp_path):
+    (tmp_path / 'a' / 'b').mkdir(parents=True)
+    pairs = [
+        Pair(tmp_path / 'a', tmp_path / 'x'),
+        Pair(tmp_path / 'x', tmp_path / 'y'),
+        Pair(tmp_path / 'c', tmp_path / 'z'),
+        Pair(tmp_path / 'd', tmp_path / 'z' / 'within'),
+        Pair(tmp_path / 'e', tmp_path / 'a' / 'b'),
+        Pair(tmp_path / 'f', tmp_path),
+    ]
+    refused = [bool(complaint) for complaint in check_apart(pairs)]
+    assert refused == [True, False, False, True, True, True]
+
+
+def test_only_own_files_are_replaced(tmp_path, bag):
+    out = tmp_path / 'out'
+    run(bag, out, csv='')
+    notes, folder = out / 'notes.txt', out / 'more' / 'deep'
+    notes.write_text('mine')
+    folder.mkdir(parents=True)
+    (folder / 'file').write_text('mine, too')
+    (out / 'report.html').write_text('a report')
+    os.mkfifo(out / 'pipe')
+    (out / 'link').symlink_to(notes)
+    summary = run(bag, out, overwrite=True)
+    assert summary.worked_on == 2
+    assert len(people_in(out)) == 2
+    assert notes.read_text() == 'mine'
+    assert (folder / 'file').read_text() == 'mine, too'
+    assert (out / 'report.html').exists()
+    assert (out / 'pipe').exists()
+    assert (out / 'link').is_symlink()
+    # What an earlier run wrote and this one does not is old.
+    assert not (out / 'joints.csv').exists()
+    assert not (tmp_path / f'out{UNFINISHED}').exists()
+
+
+def test_results_can_be_put_beside_other_files(tmp_path, bag):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / 'photo.jpg').write_bytes(b'jpeg')
+    with pytest.raises(FileExistsError, match='--overwrite'):
+        run(bag, out)
+    run(bag, out, overwrite=True)
+    assert (out / 'photo.jpg').read_bytes() == b'jpeg'
+    assert len(people_in(out)) == 2
+    run(bag, out, overwrite=True)
+    assert (out / 'photo.jpg').exists()
+
+
+@pytest.mark.parametrize('name', ['metadata.yaml', 'out.mcap', 'joints.csv'])
+def test_files_of_others_with_the_same_names_are_not_replaced(tmp_path, bag, name):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / name).write_text('mine')
+    before = contents_of(tmp_path)
+    with pytest.raises(UnusableOutput, match='did not write'):
+        run(bag, out, overwrite=True, csv='')
+    assert contents_of(tmp_path) == before
+    # Another recording is not replaced either.
+    other = write_bag(tmp_path / 'other', IMAGES)
+    before = contents_of(other)
+    with pytest.raises(UnusableOutput, match='did not write'):
+        run(bag, other, overwrite=True)
+    assert contents_of(other) == before
+
+
+def test_results_without_a_list_of_files_are_known_by_their_metadata(tmp_path, bag):
+    out = tmp_path / 'out'
+    run(bag, out)
+    (out / MANIFEST).unlink()
+    (out / 'notes.txt').write_text('mine')
+    run(bag, out, overwrite=True)
+    assert len(people_in(out)) == 2
+    assert (out / 'notes.txt').exists()
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        '{"files": ["../precious", "/precious", "a/b", "..", ".", "", 5, null, "notes"]}',
+        '[' * 100_000,
+        '{"files": "notes"}',
+        'nothing',
+        b'\xff\xfe',
+    ],
+)
+def test_a_hostile_list_of_files_deletes_nothing_elsewhere(tmp_path, bag, content):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (tmp_path / 'precious').write_text('mine')
+    data = content if isinstance(content, bytes) else content.encode()
+    (out / MANIFEST).write_bytes(data)
+    with contextlib.suppress(UnusableOutput):
+        run(bag, out, overwrite=True)
+    assert (tmp_path / 'precious').read_text() == 'mine'
+
+
+def test_a_folder_that_looks_unfinished_but_is_of_others_is_left_alone(tmp_path, bag):
+    folder = tmp_path / f'out{UNFINISHED}'
+    for name in ('precious', 'results', 'tables', 'journal'):
+        folder.mkdir()
+        (folder / name).mkdir()
+        (folder / name / 'file').write_text('mine')
+        before = contents_of(tmp_path)
+        with pytest.raises(UnusableOutput, match='move it away'):
+            run(bag, tmp_path / 'out')
+        assert contents_of(tmp_path) == before
+        shutil.rmtree(folder)
+    # A link leads elsewhere.
+    target = tmp_path / 'target'
+    target.mkdir()
+    folder.symlink_to(target)
+    with pytest.raises(UnusableOutput, match='no folder'):
+        run(bag, tmp_path / 'out')
+    folder.unlink()
+    folder.write_text('a file')
+    with pytest.raises(UnusableOutput, match='no folder'):
+        run(bag, tmp_path / 'out')
+
+
+@pytest.mark.parametrize('name', ['lock', 'journal'])
+def test_links_in_an_unfinished_folder_are_not_followed(tmp_path, bag, name):
+    folder, precious = tmp_path / f'out{UNFINISHED}', tmp_path / 'precious'
+    folder.mkdir()
+    precious.write_text('mine')
+    (folder / 'lock').touch()
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(precious)
+    with pytest.raises(ValueError, match=r'out'):
+        run(bag, tmp_path / 'out')
+    assert precious.read_text() == 'mine'
+
+
+def test_an_output_named_as_files_of_a_run_is_written(tmp_path, bag):
+    for name in ('lock', 'journal', 'results'):
+        run(bag, tmp_path / name)
+        assert len(people_in(tmp_path / name)) == 2
+
+
+def test_a_table_does_not_replace_an_input_or_anything_else(tmp_path, bag, capfd):
+    camera = tmp_path / 'camera.yaml'
+    camera.write_text(
+        'width: 30\nheight: 20\nk: [50, 0, 15, 0, 50, 10, 0, 0, 1]\ndistortion_model: plumb_bob\n'
+    )
+    notes, link = tmp_path / 'notes.csv', tmp_path / 'link.csv'
+    notes.write_text('mine')
+    link.symlink_to(bag / 'bag.mcap')
+    out = tmp_path / 'out'
+    before = contents_of(tmp_path)
+    for target in (
+        bag / 'bag.mcap',
+        bag / 'metadata.yaml',
+        bag / 'new.csv',
+        bag,
+        link,
+        camera,
+        notes,
+        out,
+        out / 'metadata.yaml',
+        out / 'out.mcap',
+        tmp_path / 'missing' / 'a.csv',
+        notes / 'a.csv',
+    ):
+        for kind in ('--csv', '--parquet'):
+            arguments = ['annotate', str(bag), '-o', str(out), kind, str(target), '--overwrite']
+            assert cli.main([*arguments, '--camera-info', str(camera)]) == 1, target
+            said = capfd.readouterr().err
+            assert said.count('\n') == 1, said
+            assert contents_of(tmp_path) == before, target
+    both = str(tmp_path / 'both')
+    assert cli.main(['annotate', str(bag), '-o', str(out), '--csv', both, '--parquet', both]) == 1
+    assert contents_of(tmp_path) == before
+
+
+def test_a_table_replaces_an_earlier_one_if_that_is_wanted(tmp_path, bag):
+    for kind in ('csv', 'parquet'):
+        table = tmp_path / f'a.{kind}'
+        run(bag, tmp_path / f'first_{kind}', **{kind: str(table)})
+        before = table.read_bytes()
+        with pytest.raises(FileExistsError, match='--overwrite'):
+            run(bag, tmp_path / f'second_{kind}', **{kind: str(table)})
+        run(bag, tmp_path / f'second_{kind}', **{kind: str(table)}, overwrite=True)
+        assert table.read_bytes() == before
+    # Within the results it is one of their files, under whatever name.
+    run(bag, tmp_path / 'within', csv=str(tmp_path / 'within' / 'table.csv'))
+    run(bag, tmp_path / 'usual', csv=str(tmp_path / 'usual' / 'joints.csv'))
+    assert (tmp_path / 'within' / 'table.csv').exists()
+    assert (tmp_path / 'usual' / 'joints.csv').exists()
+
+
+def test_an_interrupted_run_leaves_no_table(tmp_path, bag):
+    class Stopping(KnownPeople):
+        def find_people(self, image, camera, options):
+            raise KeyboardInterrupt
+
+    table = tmp_path / 'a.csv'
+    with pytest.raises(KeyboardInterrupt):
+        annotate(bag, tmp_path / 'out', Wanted(csv=str(table)), Stopping(), print)
+    assert not table.exists()
+    run(bag, tmp_path / 'out', csv=str(table))
+    assert table.exists()
+
+
+def test_tables_go_to_pipes_and_devices(tmp_path, bag):
+    run(bag, tmp_path / 'out', csv='/dev/null')
+    with pytest.raises(UnusableOutput, match='no space left'):
+        run(bag, tmp_path / 'full', csv='/dev/full')
+    assert not (tmp_path / 'full').exists()
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    with pytest.raises(UnusableOutput, match='cannot be written'):
+        run(bag, tmp_path / 'nobody_reads', csv=str(pipe))
+    with subprocess.Popen(['cat', str(pipe)], stdout=subprocess.PIPE) as reader:
+        # Opening it for writing waits for the reader.
+        os.close(os.open(pipe, os.O_RDWR))
+        with open(pipe, 'w'):
+            run(bag, tmp_path / 'piped', csv=str(pipe))
+        assert reader.stdout.read().startswith(b'stamp,id,joint')
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder on a disk of 200 kB."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    mounted = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', str(folder)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip('mounting needs permissions')
+    yield folder
+    links = [os.path.realpath(f'/proc/self/fd/{name}') for name in os.listdir('/proc/self/fd')]
+    left_open = [link for link in links if link.startswith(str(folder))]
+    # Whatever is left open would keep the disk busy.
+    subprocess.run(['umount', '--lazy', str(folder)], check=True)
+    assert not left_open
+
+
+def test_a_full_disk_is_said_and_the_run_continues_when_there_is_space(
+    tmp_path, small_disk, capfd
+):
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (60, 80, 3), np.uint8) for _ in range(20)]
+    bag = write_bag(tmp_path / 'large', pictures)
+    ballast = small_disk / 'ballast'
+    ballast.write_bytes(bytes(100_000))
+    arguments = ['annotate', str(bag), '-o', str(small_disk / 'out')]
+    assert cli.main(arguments) == 1
+    said = capfd.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith('metrabs_ros: ')]
+    assert len(lines) == 1
+    assert 'cannot be written: no space left on device' in lines[0]
+    assert 'Traceback' not in said
+    assert not (small_disk / 'out').exists()
+    subprocess.run(['mount', '-o', 'remount,size=20m', str(small_disk)], check=True)
+    assert cli.main(arguments) == 0
+    assert 'before the interruption' in capfd.readouterr().out
+    assert len(people_in(small_disk / 'out')) == 20
+
+
+def test_outputs_that_cannot_be_made_are_said(tmp_path, bag, capfd):
+    file = tmp_path / 'file'
+    file.write_text('mine')
+    loop = tmp_path / 'loop'
+    loop.symlink_to(loop)
+    for output in (file, file / 'out', file / 'a' / 'b', loop, loop / 'out', '/proc/out'):
+        for more in ((), ('--overwrite',)):
+            status = cli.main(['annotate', str(bag), '-o', str(output), *more])
+            said = capfd.readouterr().err
+            assert status == 1, output
+            assert said.count('\n') == 1, said
+            assert 'Errno' not in said
+    assert file.read_text() == 'mine'
+
+
+def test_a_crash_while_results_are_replaced_leaves_them_known(tmp_path, bag, monkeypatch):
+    out = tmp_path / 'out'
+    run(bag, out)
+    (out / 'notes.txt').write_text('mine')
+    replace = os.replace
+    for stop_at in range(1, 6):
+        calls = iter(range(100))
+
+        def stopping(source, target, calls=calls, stop_at=stop_at):
+            if next(calls) == stop_at:
+                raise OSError(errno.EIO, 'Input/output error')
+            replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(output_files.os, 'replace', stopping)
+            with contextlib.suppress(UnusableOutput):
+                run(bag, out, overwrite=True)
+        assert (out / 'notes.txt').read_text() == 'mine'
+        assert json.loads((out / MANIFEST).read_text())['files']
+        run(bag, out, overwrite=True)
+        assert len(people_in(out)) == 2
