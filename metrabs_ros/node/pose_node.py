@@ -186,7 +186,7 @@ class PoseNode(ManagedNode):
     def _listen_for_frames(self, current: Settings) -> None:
         # Subscribe to all of a robot's transforms only if a frame is configured.
         if current.world_frame or current.target_frame:
-            self._frames.listen()
+            self._frames.listen((current.world_frame, current.target_frame))
 
     def _load(self) -> None:
         model = self._load_model(self.settings)
