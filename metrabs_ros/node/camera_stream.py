@@ -399,9 +399,8 @@ class CameraStream:
         back_s = self._last_stamp_s - stamp_s
         self._last_stamp_s = stamp_s
         if back_s > JUMP_BACK_S:
+            # TF is left alone: other cameras use it, too, and it has stamps of its own.
             self._is_to_forget = True
-            # Buffers of tf2 refuse what is older than their newest transforms.
-            self._frames.clear()
             self._fell_back(
                 'time went back',
                 f"the images' stamps went back by {back_s:.1f} s, as when a recording begins "

@@ -15,13 +15,26 @@ if TYPE_CHECKING:
 MAX_DETECTIONS = 1000
 MAX_HYPOTHESES = 10_000
 """Of all detections in a message."""
+MAX_TEXT_CHARS = 100_000
+"""Of all ids, class_ids and frame_ids in a message."""
 
 
 def is_too_large(message: Any) -> bool:
-    """Tell whether a Detection2DArray has more detections or hypotheses than are processed."""
+    """Tell whether a Detection2DArray has more detections, hypotheses or text than allowed."""
     if len(message.detections) > MAX_DETECTIONS:
         return True
-    return sum(len(detection.results) for detection in message.detections) > MAX_HYPOTHESES
+    if sum(len(detection.results) for detection in message.detections) > MAX_HYPOTHESES:
+        return True
+    return _chars(message) > MAX_TEXT_CHARS
+
+
+def _chars(message: Any) -> int:
+    """Return the number of characters of all texts in a Detection2DArray."""
+    count = len(message.header.frame_id)
+    for detection in message.detections:
+        count += len(detection.header.frame_id) + len(detection.id)
+        count += sum(len(result.hypothesis.class_id) for result in detection.results)
+    return count
 
 
 def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[int, ...]) -> Boxes:
@@ -40,13 +53,13 @@ def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[in
     Raises
     ------
     UnusableInput
-        If there are too many.
+        If there are too many, or if their texts are too long.
     """
     if is_too_large(message):
         raise UnusableInput(
             'detections',
             f'a message has {len(message.detections)} detections; up to {MAX_DETECTIONS} with '
-            f'{MAX_HYPOTHESES} hypotheses are processed',
+            f'{MAX_HYPOTHESES} hypotheses and {MAX_TEXT_CHARS} characters of text are processed',
         )
     rows, scores = [], []
     for detection in message.detections:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import MM_PER_M
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node.drops import NO_TRANSFORM
-from metrabs_ros.node.transform_filter import TransformFilter
+from metrabs_ros.node.transform_filter import MAX_FRAMES, TransformFilter
 
 WORLD_UP = np.array([0.0, 0.0, 1.0])
 """Of all world frames, by REP 103."""
@@ -72,6 +72,7 @@ class Frames:
         self._buffer = Buffer()
         self._listener: TransformListener | None = None
         self._filter = TransformFilter(self._buffer)
+        self._told_full = False
         self._callbacks: list[Callable[[], None]] = []
 
     @property
@@ -79,8 +80,16 @@ class Frames:
         """How many transforms were not stored, as they are malformed or too old."""
         return self._filter.refused
 
-    def listen(self) -> None:
-        """Subscribe, unless this has been done."""
+    def listen(self, frames: Sequence[str]) -> None:
+        """
+        Subscribe, unless this has been done.
+
+        Parameters
+        ----------
+        frames
+            The configured frames, which are stored whatever their names are.
+        """
+        self._filter.configure(frames)
         if self._listener is None:
             self._listener = _FilteringListener(
                 self._buffer, self._node, self._filter, self._notify
@@ -93,10 +102,7 @@ class Frames:
             self._listener = None
             self._buffer = Buffer()
             self._filter = TransformFilter(self._buffer, self._filter.refused)
-
-    def clear(self) -> None:
-        """Forget all transforms but static ones: time went back."""
-        self._filter.clear()
+            self._told_full = False
 
     def add_callback(self, callback: Callable[[], None]) -> None:
         """Have a function called after each message with transforms."""
@@ -108,6 +114,7 @@ class Frames:
 
     def can_transform(self, target: str, source: str, stamp: Time) -> bool:
         """Tell whether `motion` would succeed now."""
+        self._filter.note_lookup(target, source)
         try:
             found = self._buffer.can_transform(target, source, RclpyTime.from_msg(stamp))
         except LOOKUP_ERRORS:
@@ -123,6 +130,7 @@ class Frames:
         UnusableInput
             If TF has no such transform, or one that is not finite, too large or not a rotation.
         """
+        self._filter.note_lookup(target, source)
         try:
             found = self._buffer.lookup_transform(target, source, RclpyTime.from_msg(stamp))
         except LOOKUP_ERRORS as error:
@@ -140,6 +148,13 @@ class Frames:
         )
 
     def _notify(self) -> None:
+        if self._filter.is_full and not self._told_full:
+            self._told_full = True
+            self._node.get_logger().warning(
+                f'TF has more than {MAX_FRAMES} frames; transforms of further frames are refused, '
+                'except for the frames that this node looks up. Does a node publish ever new '
+                'frame names?'
+            )
         for callback in list(self._callbacks):
             callback()
 

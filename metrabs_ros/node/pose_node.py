@@ -55,6 +55,8 @@ DIAGNOSTICS_PERIOD_S = 1.0
 DIAGNOSTICS_DEPTH = 10
 PUBLISHING_S = 0.2
 """Longer than it takes to publish a frame's people."""
+PROCESSING_S = 2.0
+"""Longer than it takes to process a frame, on most computers."""
 WARM_UP_SHAPE = (240, 320, 3)
 FAILURE, ERROR = TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR
 SWITCH_INTERVAL_S = 0.0005
@@ -94,6 +96,7 @@ class PoseNode(ManagedNode):
         self._model: PoseEstimator | None = None
         self._streams: list[CameraStream] = []
         self._worker: Worker[Frame] | None = None
+        self._stopped_worker: Worker[Frame] | None = None
         self._frames = Frames(self)
         self._working = threading.Lock()
         self._told = diagnostics.Report()
@@ -186,7 +189,7 @@ class PoseNode(ManagedNode):
     def _listen_for_frames(self, current: Settings) -> None:
         # Subscribe to all of a robot's transforms only if a frame is configured.
         if current.world_frame or current.target_frame:
-            self._frames.listen()
+            self._frames.listen((current.world_frame, current.target_frame))
 
     def _load(self) -> None:
         model = self._load_model(self.settings)
@@ -201,12 +204,15 @@ class PoseNode(ManagedNode):
         if self._worker is None:
             return
         worker, self._worker = self._worker, None
-        # All steps are done, even if one of them raises an exception.
+        self._stopped_worker = worker
+        # All steps are done, even if one of them raises an exception, and the last one first.
         with contextlib.ExitStack() as steps:
-            steps.callback(worker.stop)
             steps.callback(self._frames.close)
             for stream in self._streams:
                 steps.callback(stream.unsubscribe)
+            # Before the markers are deleted: what is being published may have some.
+            steps.callback(worker.join, PUBLISHING_S)
+            steps.callback(worker.stop)
 
     def _release(self) -> None:
         streams, self._streams, self._model = self._streams, [], None
@@ -215,6 +221,10 @@ class PoseNode(ManagedNode):
             steps.callback(gc.collect)
             for stream in streams:
                 steps.callback(stream.outputs.close)
+            # The worker may still use the model, whose memory is to be given back.
+            worker, self._stopped_worker = self._stopped_worker, None
+            if worker is not None:
+                steps.callback(worker.join, PROCESSING_S)
 
     # What comes in.
 

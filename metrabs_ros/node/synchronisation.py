@@ -34,6 +34,8 @@ MAX_PENDING_BYTES = 64 * 1024**2
 """Of the images that wait.  Two of any size may."""
 MAX_INFO_COEFFS = 100
 """A camera_info with more coefficients is no lens model's, and not kept by its stamp."""
+MAX_INFO_CHARS = 1000
+"""Of all texts in a camera_info; one with longer texts is not kept by its stamp, either."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +180,8 @@ class Synchroniser:
         with self._lock:
             self._latest_info = info
             stamp = key_of(info.header.stamp)
-            if len(info.d) <= MAX_INFO_COEFFS:
+            # Too large a message is not kept, but given to its image, which says so.
+            if not _is_large(info):
                 self._infos.put(stamp, info)
             for pending in self._pending:
                 if pending.stamp == stamp:
@@ -307,6 +310,11 @@ class Synchroniser:
             yield _detections_deadline_s(pending)
         if pending.missing_transforms:
             yield _transforms_deadline_s(pending)
+
+
+def _is_large(info: CameraInfo) -> bool:
+    chars = len(info.distortion_model) + len(info.header.frame_id)
+    return len(info.d) > MAX_INFO_COEFFS or chars > MAX_INFO_CHARS
 
 
 def _detections_deadline_s(pending: _PendingImage) -> float:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import rclpy
@@ -16,7 +17,7 @@ from lifecycle_msgs.srv import ChangeState, GetAvailableStates, GetAvailableTran
 from rclpy.node import Node
 from robots import BLACK, ask, pose_node, wait_for
 
-from metrabs_ros.node import outputs
+from metrabs_ros.node import heap, outputs
 from metrabs_ros.node.camera_stream import CameraStream
 
 ONE = (500.0, 0.0, 4000.0)
@@ -207,6 +208,54 @@ def test_an_inactive_node_publishes_nothing_and_takes_its_markers_away():
         ask(robot, GetState, 'pose/get_state')
         # One frame's, and those that are deleted at the end.
         assert len(robot.markers) == 2
+
+
+def test_what_is_being_published_at_the_end_leaves_no_markers(monkeypatch):
+    publishing, published = threading.Event(), []
+    publish, clear = outputs.Outputs.publish, outputs.Outputs.clear_markers
+
+    def publish_slowly(self, *arguments):
+        publishing.set()
+        time.sleep(0.1)
+        publish(self, *arguments)
+        published.append('people')
+
+    def clear_markers(self):
+        clear(self)
+        published.append('no markers')
+
+    monkeypatch.setattr(outputs.Outputs, 'publish', publish_slowly)
+    monkeypatch.setattr(outputs.Outputs, 'clear_markers', clear_markers)
+    with pose_node(KnownPeople(ONE)) as (_, robot):
+        robot.send(BLACK)
+        assert publishing.wait(PATIENCE_S)
+        assert change(robot, label='deactivate') == (True, 'inactive')
+        assert published == ['people', 'no markers']
+
+
+class Detained(KnownPeople):
+    """Finds people in half a second, and tells when it has."""
+
+    def __init__(self):
+        super().__init__(ONE)
+        self.begun, self.ended = threading.Event(), threading.Event()
+
+    def find_people(self, *arguments):
+        self.begun.set()
+        time.sleep(0.5)
+        self.ended.set()
+        return super().find_people(*arguments)
+
+
+def test_memory_is_given_back_after_the_last_frame(monkeypatch):
+    model, ended = Detained(), []
+    with pose_node(model) as (_, robot):
+        monkeypatch.setattr(heap, 'return_free_memory', lambda: ended.append(model.ended.is_set()))
+        robot.send(BLACK)
+        assert model.begun.wait(PATIENCE_S)
+        assert change(robot, label='deactivate') == (True, 'inactive')
+        assert change(robot, label='cleanup') == (True, 'unconfigured')
+    assert ended == [True]
 
 
 START = """

@@ -12,7 +12,7 @@ from known_people import KnownPeople
 from rclpy.parameter import Parameter
 from robots import BLACK, PATIENCE_S, pose_node, transform, wait_for
 from std_msgs.msg import Header
-from tf2_ros import StaticTransformBroadcaster
+from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 CAMERAS = ['front', 'rear/left']
@@ -204,3 +204,26 @@ def test_a_single_unnamed_camera_is_the_usual_case():
     with pose_node(Together(), cameras=['']) as (node, robot):
         assert node.get_parameter('cameras').type_ == Parameter.Type.STRING_ARRAY
         assert robot.answer_to(robot.send(metres(2))).skeletons
+
+
+def test_a_small_step_back_of_one_camera_leaves_the_transforms_of_others():
+    with pose_node(
+        Together(), cameras=CAMERAS, robots=CAMERAS, target_frame='map', tf_timeout=10.0
+    ) as (node, front, left):
+        broadcaster = TransformBroadcaster(left)
+        moving = []
+        for sec in (50, 52):
+            for camera in ('front_camera', 'left_camera'):
+                moving.append(transform('map', camera))
+                moving[-1].header.stamp.sec = sec
+        broadcaster.sendTransform(moving)
+        for milliseconds in (900, 400):
+            stamp = Time(sec=50, nanosec=milliseconds * 1_000_000)
+            front.send(metres(3), header=Header(stamp=stamp, frame_id='front_camera'))
+            assert front.answer_to(stamp).header.frame_id == 'map'
+        assert node.record.fallbacks.counts() == {'time went back': 1}
+        stamp = Time(sec=51)
+        assert node._frames.can_transform('map', 'left_camera', stamp)
+        left.send(metres(3), header=Header(stamp=stamp, frame_id='left_camera'))
+        assert left.answer_to(stamp).header.frame_id == 'map'
+        assert node.record.fallbacks.counts() == {'time went back': 1}

@@ -15,10 +15,11 @@ from rclpy.parameter import Parameter
 from robots import running, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, Detection2DArray
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node import synchronisation
-from metrabs_ros.node.detections import MAX_DETECTIONS
+from metrabs_ros.node.detections import MAX_DETECTIONS, to_boxes
 from metrabs_ros.node.synchronisation import (
     DETECTIONS_TIMEOUT_S,
     FIRST_INFO_TIMEOUT_S,
@@ -295,6 +296,46 @@ def test_little_is_kept_of_what_comes_without_images(rig):
     too_many.header.stamp.nanosec = 2_000_000
     rig.synchroniser.add_detections(too_many)
     assert rig.delivered[-1].detections is too_many
+
+
+@pytest.mark.parametrize('fields', [{'distortion_model': 'x' * 2**20}, {'frame_id': 'x' * 2**20}])
+def test_camera_infos_with_long_texts_are_not_kept_by_their_stamps(rig, fields):
+    for milliseconds in range(60):
+        info = stamped(CameraInfo, milliseconds)
+        info.header.frame_id = fields.get('frame_id', '')
+        info.distortion_model = fields.get('distortion_model', '')
+        rig.synchroniser.add_info(info)
+    assert not rig.synchroniser._infos._by_stamp
+    # The image is given it all the same, and says so.
+    rig.image(100)
+    info.header.stamp.nanosec = 100_000_000
+    rig.synchroniser.add_info(info)
+    assert rig.delivered[-1].info is info
+
+
+@pytest.mark.parametrize('where', ['frame_id', 'id', 'class_id', 'frame_id of a detection'])
+def test_detections_with_long_texts_are_not_kept_but_refused(rig, where):
+    text = 'x' * 2**20
+    message = stamped(Detection2DArray, 1)
+    detection, result = Detection2D(), ObjectHypothesisWithPose()
+    detection.results, message.detections = [result], [detection]
+    if where == 'frame_id':
+        message.header.frame_id = text
+    elif where == 'id':
+        detection.id = text
+    elif where == 'class_id':
+        result.hypothesis.class_id = text
+    else:
+        detection.header.frame_id = text
+    rig.synchroniser.add_detections(message)
+    assert not rig.synchroniser._detections._by_stamp
+    rig.info(1)
+    rig.image(1, WITH_DETECTIONS)
+    rig.synchroniser.add_detections(message)
+    assert rig.delivered[-1].detections is message
+    with pytest.raises(UnusableInput, match='characters of text') as caught:
+        to_boxes(message, '', (120, 160, 3))
+    assert caught.value.cause == 'detections'
 
 
 def test_stamps_that_jump_back_or_repeat_hold_nothing_up(rig):
