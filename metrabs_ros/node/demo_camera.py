@@ -15,8 +15,7 @@ import sys
 import time
 from collections import deque
 
-import rclpy
-from rclpy.node import Node
+import rclpy.utilities
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
@@ -25,6 +24,8 @@ from metrabs_ros.arrays import ImageArray
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
+from metrabs_ros.node.callback_failures import GuardedExecutor
+from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.heartbeat import Heartbeat
 from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
@@ -50,7 +51,7 @@ def to_message(calibration: Calibration) -> CameraInfo:
     return calibration.to_message(CameraInfo, RegionOfInterest, Header())
 
 
-class CameraNode(Node):
+class CameraNode(GuardedNode):
     """
     Publishes ``image`` and ``camera_info``.
 
@@ -70,6 +71,8 @@ class CameraNode(Node):
         self, source: Source, calibration: str | None, fov_degrees: float, rate_hz: float
     ) -> None:
         super().__init__('camera')
+        self._spinning = GuardedExecutor()
+        self._spinning.add_node(self)
         self._source = source
         self._info = (
             to_message(read_calibration(pathlib.Path(calibration))) if calibration else None
@@ -96,7 +99,7 @@ class CameraNode(Node):
         count = 0
         for count, image in enumerate(self._source, start=1):
             if self._source.is_live:
-                rclpy.spin_once(self, timeout_sec=0)
+                self._spinning.spin_once(timeout_sec=0)
                 self._publish(image)
             elif self._rate_hz:
                 self._spin_until(start_s + (count - 1) / self._rate_hz)
@@ -179,7 +182,7 @@ class CameraNode(Node):
             if now_s - said_s > WAITING_PERIOD_S:
                 said_s = now_s
                 print('camera: waiting for the nodes that read the images ...', flush=True)
-            rclpy.spin_once(self, timeout_sec=0.02)
+            self._spinning.spin_once(timeout_sec=0.02)
         # What this node has discovered, the others may not have discovered of each other yet.
         self._spin_until(time.monotonic() + SETTLING_S)
 
@@ -191,12 +194,12 @@ class CameraNode(Node):
             if pose_node.has_finished() or pose_node.silent_s > SILENCE_PATIENCE_S:
                 pose_node.expect_no_more()
                 break
-            rclpy.spin_once(self, timeout_sec=min(left_s, LONGEST_WAIT_S))
+            self._spinning.spin_once(timeout_sec=min(left_s, LONGEST_WAIT_S))
         return self._newest_answered >= key
 
     def _spin_until(self, moment_s: float) -> None:
         while (left_s := moment_s - time.monotonic()) > 0:
-            rclpy.spin_once(self, timeout_sec=left_s)
+            self._spinning.spin_once(timeout_sec=left_s)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,10 +16,9 @@ from collections import OrderedDict, deque
 
 import cv2
 import numpy as np
-import rclpy
+import rclpy.utilities
 from cv_bridge import CvBridge, CvBridgeError
 from message_filters import Subscriber, TimeSynchronizer
-from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
@@ -30,6 +29,8 @@ from metrabs_ros.image_header import check_image_size
 from metrabs_ros.messages.people import to_people
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
+from metrabs_ros.node.callback_failures import GuardedExecutor
+from metrabs_ros.node.guarded_node import GuardedNode
 
 QUEUE_SIZE = 30
 REPORT_PERIOD_S = 1.0
@@ -40,7 +41,7 @@ MOST_PATHS, LONGEST_PATH = 1000, 10_000
 """Of people from above; the oldest are forgotten."""
 
 
-class ViewerNode(Node):
+class ViewerNode(GuardedNode):
     """
     Shows the people on ``skeletons`` on the images on ``image``.
 
@@ -54,6 +55,8 @@ class ViewerNode(Node):
 
     def __init__(self, folder: pathlib.Path, rate_hz: float) -> None:
         super().__init__('viewer')
+        self._spinning = GuardedExecutor()
+        self._spinning.add_node(self)
         self._folder = folder
         self._rate_hz = rate_hz
         self._bridge = CvBridge()
@@ -70,11 +73,11 @@ class ViewerNode(Node):
         # The camera begins when its images are subscribed to.  The pose node may be discovered
         # seconds later than the camera, and until then its skeletons would be lost.
         while not skeletons.sub.get_publisher_count():
-            rclpy.spin_once(self, timeout_sec=POLL_PERIOD_S)
+            self._spinning.spin_once(timeout_sec=POLL_PERIOD_S)
         image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))
         pairs = TimeSynchronizer([image, skeletons], QUEUE_SIZE)
         pairs.registerCallback(self._show)
-        lifetime.spin(self)
+        lifetime.spin(self, self._spinning)
 
     def finish(self) -> int:
         """Complete the files, print the summary, and return the exit status."""

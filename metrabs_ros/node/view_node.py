@@ -19,8 +19,6 @@ import numpy as np
 import rclpy
 import rclpy.utilities
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_ros import TransformListener
@@ -33,7 +31,9 @@ from metrabs_ros.messages.images import to_rgb
 from metrabs_ros.messages.people import MM_PER_M
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
+from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.camera_stream import age_s
+from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.recent_frames import RecentFrames
 from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.people import People
@@ -191,7 +191,7 @@ class _CameraView:
             self._node.warn(f'an image or its camera_info is not shown: {printable(error, 300)}')
 
 
-class ViewNode(Node):
+class ViewNode(GuardedNode):
     """
     Shows the pose node's topics.
 
@@ -320,7 +320,8 @@ def run(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
     cameras = chosen.cameras or ['']
     with lifetime.ros():
-        executor = SingleThreadedExecutor()
+        # Before all else: an executor cannot be made once a signal has come.
+        executor = GuardedExecutor()
         try:
             scene = Scene(cameras, is_live=True)
             address = scene.serve(chosen.web_port, chosen.data_port, chosen.memory, chosen.host)
@@ -332,8 +333,7 @@ def run(arguments: list[str] | None = None) -> int:
             print(f'view: {warning}', file=sys.stderr, flush=True)
         node = ViewNode(scene, cameras, chosen.compressed)
         print(f'view: open {address} in a browser (waiting for {node.topics})', flush=True)
-        executor.add_node(node)
-        executor.spin()
+        lifetime.spin(node, executor)
     return 0
 
 
