@@ -21,6 +21,7 @@ from std_msgs.msg import Header
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import View
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.cameras import check_size, to_camera
 from metrabs_ros.messages.images import (
     compressed_shape,
@@ -45,6 +46,7 @@ from metrabs_ros.tracking.tracker import JUMP_BACK_S
 TOPIC_DETECTOR = 'topic'
 LONGEST_LATENCY_S = 1.0
 """Maximum time over which people's motion is extrapolated."""
+MAX_FRAME_ID_CHARS = 256
 KEPT_INFO_ID = 'latched'
 """Tells the QoS overrides of the two subscriptions to camera_info apart."""
 
@@ -285,7 +287,7 @@ class CameraStream:
         image: Image | CompressedImage,
     ) -> None:
         self._record.tally.count_image(self.name)
-        sec = image.header.stamp.sec
+        sec, frame_id = image.header.stamp.sec, image.header.frame_id
         if not is_enabled():
             self._drop(DISABLED, None)
         elif sec < 0:
@@ -293,6 +295,12 @@ class CameraStream:
                 'image stamp',
                 f'the image has the stamp {sec} s, which is before 1970; does the camera driver '
                 'set it?',
+            )
+        elif len(frame_id) > MAX_FRAME_ID_CHARS:
+            self._drop(
+                'image frame_id',
+                f'the image has a frame_id of {len(frame_id)} characters ({printable(frame_id)}); '
+                f'at most {MAX_FRAME_ID_CHARS} are allowed',
             )
         else:
             synchroniser.add_image(image, self._requirements(image.header, settings()))

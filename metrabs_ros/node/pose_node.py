@@ -288,18 +288,41 @@ class PoseNode(ManagedNode):
     # What happens to frames, in the worker's thread.
 
     def _work(self, frames: list[Frame], worker: Worker[Frame]) -> None:
+        # At most one frame of each camera.
+        uncounted = {frame.stream.name for frame in frames}
         try:
             with self._working:
-                self._process(frames, worker)
+                self._process(frames, worker, uncounted)
         except Exception as error:
             # Otherwise the worker's thread would end, and with it all processing.
             self.failures.report('the worker', error)
+            for camera in sorted(uncounted):
+                self._explain_failure(error, worker, camera)
 
-    def _process(self, frames: list[Frame], worker: Worker[Frame]) -> None:
+    def _process(self, frames: list[Frame], worker: Worker[Frame], uncounted: set[str]) -> None:
+        """
+        Process frames of different cameras.
+
+        Parameters
+        ----------
+        frames
+            At most one of each camera.
+        worker
+            Whose thread this is.
+        uncounted
+            The cameras whose frames are not counted yet as worked on or dropped.  Those that are
+            counted are removed.
+        """
         current, model = self.settings, self._model
-        looks = [look for frame in frames for look in self._prepared(frame, current, worker)]
+        looks = []
+        for frame in frames:
+            prepared = self._prepared(frame, current, worker)
+            if not prepared:
+                uncounted.discard(frame.stream.name)
+            looks += prepared
         if model is None:
             self._discard(looks)
+            uncounted.clear()
         if model is None or not looks:
             return
         try:
@@ -308,11 +331,13 @@ class PoseNode(ManagedNode):
         except Exception as error:
             for look in looks:
                 self._explain_failure(error, worker, look.stream.name)
+            uncounted.clear()
             return
         if worker.is_wanted:
             worker.keep_next()
-        for look, people in zip(looks, everybody):
+        for look, people in zip(looks, everybody, strict=True):
             self._publish(look, people, model, current, worker)
+            uncounted.discard(look.stream.name)
 
     def _prepared(self, frame: Frame, current: Settings, worker: Worker[Frame]) -> list[Look]:
         """Return what is known of a frame, or nothing if it cannot be worked on."""

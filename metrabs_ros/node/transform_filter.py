@@ -70,7 +70,7 @@ class TransformFilter:
         self._forgot_s = -math.inf
 
     def configure(self, frames: Sequence[str]) -> None:
-        """Always store these frames and their ancestors, whatever their names are."""
+        """Store the configured frames and their ancestors, whatever their names are."""
         self._configured = frames
 
     def note_lookup(self, *frames: str) -> None:

@@ -23,7 +23,9 @@ from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.node.camera_stream import MAX_FRAME_ID_CHARS
 from metrabs_ros.node.detections import MAX_DETECTIONS, to_boxes
+from metrabs_ros.node.pose_node import PoseNode
 
 ONE = (500.0, 0.0, 4000.0)
 LONGEST_LINE = 800
@@ -82,6 +84,18 @@ def test_many_different_texts_make_few_entries_and_short_lines(capfd, field, par
     assert all(len(line) < LONGEST_LINE and line.isprintable() for line in lines)
 
 
+def test_images_with_a_long_frame_id_are_dropped():
+    with pose_node(KnownPeople(ONE)) as (node, robot):
+        for sec, chars in ((1, MAX_FRAME_ID_CHARS + 1), (2, 2**20)):
+            robot.send(BLACK, header=Header(stamp=Time(sec=sec), frame_id='x' * chars))
+            wait_for(lambda sec=sec: node.record.drops.counts() == {'image frame_id': sec})
+        explanation = node.record.drops.explanations()['image frame_id']
+        assert f'has a frame_id of {2**20} characters' in explanation
+        assert len(explanation) < 300
+        header = Header(stamp=Time(sec=3), frame_id='x' * MAX_FRAME_ID_CHARS)
+        assert robot.answer_to(robot.send(BLACK, header=header)).header.frame_id == header.frame_id
+
+
 class Failing(KnownPeople):
     """Fails with errors of ever new types and long messages."""
 
@@ -107,6 +121,23 @@ def test_failures_of_many_types_are_one_cause(capfd):
     assert len(status.message) <= 200
     lines = capfd.readouterr().err.splitlines()
     assert all(len(line) < LONGEST_LINE and line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize('method', ['_process', '_prepared', '_people', '_publish'])
+def test_frames_whose_processing_fails_as_a_whole_are_counted(monkeypatch, method):
+    def fail(self, *arguments):
+        raise RuntimeError('cannot go on')
+
+    with pose_node(KnownPeople(ONE)) as (node, robot):
+        with monkeypatch.context() as patch:
+            patch.setattr(PoseNode, method, fail)
+            for number in range(1, 4):
+                robot.send(BLACK)
+                wait_for(lambda number=number: node.record.drops.counts() == {'failed': number})
+            assert unsettled(node) == 0
+        assert robot.answer_to(robot.send(BLACK)).skeletons
+        wait_for(lambda: unsettled(node) == 0)
+        assert node.record.drops.counts() == {'failed': 3}
 
 
 def test_a_small_file_that_claims_a_huge_image_takes_no_memory():
