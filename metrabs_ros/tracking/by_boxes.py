@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.people import People
@@ -80,13 +81,14 @@ class BoxFinder:
         step_s, self._last_s = shot.stamp_s - self._last_s, shot.stamp_s
         self.attempts = ALL_ATTEMPTED
         if shot.boxes is not None:
-            return shot.boxes
+            return surest(shot.boxes.select(_usable(shot.boxes.boxes_px, shot)), self.options)
         if expected is None or self._is_due(shot.stamp_s + step_s, expected):
             self._searched_s, self._frames = shot.stamp_s, 0
             return None
         self._frames += 1
         wide_enough = np.all(expected.boxes_px[:, 2:] >= SMALLEST_BOX_PX, axis=1)
         known = expected.select(expected.seen & wide_enough)
+        known = known.select(_usable(known.boxes_px, shot))
         self.attempts = Attempts(known.ids, known.ids)
         return Boxes(known.boxes_px, known.confidence)
 
@@ -99,6 +101,18 @@ class BoxFinder:
             or not 0 <= next_s - self._searched_s <= LONGEST_INTERVAL_S
             or 0 < self._searches_for_lost <= SEARCHES_FOR_LOST
         )
+
+
+def _usable(boxes_px: FloatArray, shot: Shot) -> BoolArray:
+    """Return which boxes [N, 4] the lens sees: no ray leads to the corners of some images."""
+    return virtual_cameras_on_boxes(boxes_px, shot.view.camera, 1).usable
+
+
+def surest(boxes: Boxes, options: Options) -> Boxes:
+    """Return the boxes with the highest scores, at most as many as the options allow."""
+    if not 0 <= options.max_detections < len(boxes):
+        return boxes
+    return boxes.select(np.argsort(-boxes.scores, kind='stable')[: options.max_detections])
 
 
 def people_by_boxes(

@@ -158,6 +158,32 @@ def test_who_hides_is_carried_over_whatever_the_interval(rate_hz, detect_interva
             assert people.ids.tolist() == [1, 2]
 
 
+def test_boxes_that_the_lens_does_not_see_do_not_fail_the_others(metrabs_model, street):
+    options = Options(suppress_implausible_poses=False)
+    finder = BoxFinder(metrabs_model, options, detect_interval=10)
+    stream = PeopleStream(finder, Tracker())
+    matrix = np.array([[100.0, 0, 384], [0, 100, 288], [0, 0, 1]])
+    view = View(street, Camera(matrix, np.zeros(4), fisheye=True))
+    boxes = Boxes(np.array([[0.0, 0, 30, 30], [300, 200, 100, 200]]), np.array([0.9, 0.8]))
+    (people,) = people_in_streams([stream], [Shot(view, 1.0, boxes)])
+    assert people.confidence.tolist() == [0.8]
+    # A known person's box, at the rim of the image, from where the lens sees nothing.
+    expected = people.select(np.zeros(2, int))
+    expected.boxes_px[0] = 0, 0, 30, 30
+    assert finder.boxes(Shot(view, 1.05), expected) is None
+    assert finder.boxes(Shot(view, 1.1), expected).boxes_px.tolist() == [
+        people.boxes_px[0].tolist()
+    ]
+
+
+def test_no_more_of_the_given_boxes_are_looked_at_than_allowed():
+    crowd = Crowd(A, B)
+    stream = PeopleStream(BoxFinder(crowd, Options(max_detections=3)), Tracker())
+    boxes = Boxes(people_at(*[A, B] * 5).boxes_px, np.linspace(0.1, 1, 10))
+    people_in_streams([stream], [Shot(View(IMAGE, CAMERA), 1.0, boxes)])
+    assert crowd.log == [3]
+
+
 def test_several_streams_share_a_run_of_the_network():
     crowd = Crowd(A)
     streams = [PeopleStream(BoxFinder(crowd, Options()), Tracker()) for _ in range(2)]
