@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from metrabs_ros.child_process import ChildProcess
+from metrabs_ros.foreign_text import printable
 
 POLL_PERIOD_S = 0.1
 SIGNALLED = 128
@@ -29,6 +30,9 @@ PROCESSES = {
     'viewer': 'metrabs_ros.node.demo_viewer',
     'view': 'metrabs_ros.node.view_node',
 }
+VIDEO, PLOT = OUTPUTS = 'annotated.mp4', 'birds_eye.png'
+"""The files in the output folder; an earlier demo's are replaced."""
+PATH_CHARS = 300
 REMAPPINGS = ('--ros-args', '-r', 'skeletons:=pose/skeletons')
 
 
@@ -102,7 +106,10 @@ def run(
     ------
     OSError
         If nothing can be written to the output folder.
+    ValueError
+        If the output would replace the source or be written into it.
     """
+    _check_apart(source, output)
     _make_writable(output)
     readers = 3 if with_view else 2
     commands = {
@@ -153,6 +160,42 @@ def _status(processes: dict[str, ChildProcess], stop: Stop) -> int:
     return int(failed)
 
 
+def _check_apart(source: pathlib.Path, output: pathlib.Path) -> None:
+    """Raise a ValueError if the demo would replace what it plays, or write into that folder."""
+    shown = printable(source, PATH_CHARS)
+    if source.is_dir():
+        folder = pathlib.Path(os.path.realpath(output))
+        if any(_is_same(path, source) for path in (folder, *folder.parents)):
+            raise ValueError(
+                f'output {printable(output, PATH_CHARS)} is the input {shown} or within it; '
+                'give another --output'
+            )
+    for name in OUTPUTS:
+        target = output / name
+        if any(_is_same(path, target) for path in _files_of(source)):
+            raise ValueError(
+                f'the demo would replace {printable(target, PATH_CHARS)}, which is the input '
+                f'{shown} or a picture of it; give another --output'
+            )
+
+
+def _files_of(source: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files that are played; of a folder that cannot be read, none."""
+    if not source.is_dir():
+        return [source]
+    with contextlib.suppress(OSError):
+        return list(source.iterdir())
+    return []
+
+
+def _is_same(path: pathlib.Path, other: pathlib.Path) -> bool:
+    """Tell whether two paths lead to the same file or folder."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
 def _make_writable(folder: pathlib.Path) -> None:
     """Make the output folder, before anything is started."""
     try:
@@ -163,6 +206,10 @@ def _make_writable(folder: pathlib.Path) -> None:
         raise OSError(f'output {folder} cannot be made: {error.strerror}') from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OSError(f'output {folder} cannot be written to')
+    for name in OUTPUTS:
+        file = folder / name
+        if file.is_dir() and not file.is_symlink():
+            raise OSError(f'output {printable(file, PATH_CHARS)} is a folder; move it away')
 
 
 def view(options: Sequence[str], camera: str, ros_arguments: Sequence[str]) -> int:

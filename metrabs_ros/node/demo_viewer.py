@@ -9,8 +9,11 @@ if __name__ == '__main__':
     startup_signals.exit_on_signals(startup_signals.NODE_STATUSES)
 
 import argparse
+import contextlib
+import os
 import pathlib
 import sys
+import tempfile
 import time
 from collections import OrderedDict, deque
 
@@ -24,6 +27,7 @@ from sensor_msgs.msg import Image
 
 from metrabs_ros import drawing
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.demo import PLOT, VIDEO
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
 from metrabs_ros.messages.people import to_people
@@ -36,6 +40,7 @@ QUEUE_SIZE = 30
 REPORT_PERIOD_S = 1.0
 LOG_PERIOD_S = 10.0
 POLL_PERIOD_S = 0.02
+PATH_CHARS = 300
 MOST_PIXELS = 50_000_000
 MOST_PATHS, LONGEST_PATH = 1000, 10_000
 """Of people from above; the oldest are forgotten."""
@@ -48,9 +53,15 @@ class ViewerNode(GuardedNode):
     Parameters
     ----------
     folder
-        Where ``annotated.mp4`` and ``birds_eye.png`` go.
+        Where ``annotated.mp4`` and ``birds_eye.png`` go once they are complete.  Until then
+        they are in a new folder within it.
     rate_hz
         The video's frame rate.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written to the folder.
     """
 
     def __init__(self, folder: pathlib.Path, rate_hz: float) -> None:
@@ -58,6 +69,9 @@ class ViewerNode(GuardedNode):
         self._spinning = GuardedExecutor()
         self._spinning.add_node(self)
         self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not under their names: those may be links to other files, or files that are being read.
+        self._unfinished = pathlib.Path(tempfile.mkdtemp(prefix='.unfinished-', dir=folder))
         self._rate_hz = rate_hz
         self._bridge = CvBridge()
         self._video: cv2.VideoWriter | None = None
@@ -81,24 +95,41 @@ class ViewerNode(GuardedNode):
 
     def finish(self) -> int:
         """Complete the files, print the summary, and return the exit status."""
+        published = False
         if self._video is not None:
             self._video.release()
+            published = self._publish(VIDEO)
             plot = drawing.draw_from_above(
                 {person_id: list(path) for person_id, path in self._paths_mm.items()}
             )
-            cv2.imwrite(str(self._folder / 'birds_eye.png'), plot)
+            cv2.imwrite(str(self._unfinished / PLOT), plot)
+            published &= self._publish(PLOT)
+        # What could not be moved stays there.
+        with contextlib.suppress(OSError):
+            self._unfinished.rmdir()
         if self._malformed:
             print(f'viewer: {self._malformed} pairs of messages were malformed', file=sys.stderr)
         mean = self._sightings / max(self._frames, 1)
         rate_hz = (self._frames - 1) / max(self._last_s - self._first_s, 1e-9)
         print(
             f'demo: {self._frames} frames, {mean:.1f} people a frame, '
-            f'{max(rate_hz, 0):.1f} frames a second, wrote {self._folder / "annotated.mp4"}'
+            f'{max(rate_hz, 0):.1f} frames a second'
+            f'{f", wrote {printable(self._folder / VIDEO, PATH_CHARS)}" if published else ""}'
             if self._frames
             else 'demo: no frames were worked on',
             flush=True,
         )
-        return 0 if self._sightings else 1
+        return 0 if self._sightings and published else 1
+
+    def _publish(self, name: str) -> bool:
+        """Move a complete file to the folder, in place of an earlier one; tell if that worked."""
+        try:
+            os.replace(self._unfinished / name, self._folder / name)
+        except OSError as error:
+            target = printable(self._folder / name, PATH_CHARS)
+            print(f'viewer: {target} cannot be written: {error.strerror}', file=sys.stderr)
+            return False
+        return True
 
     def _show(self, image: Image, message: SkeletonArray) -> None:
         try:
@@ -134,16 +165,16 @@ class ViewerNode(GuardedNode):
 
     def _write(self, picture: ImageArray) -> None:
         if self._video is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
             height, width = picture.shape[:2]
             self._video = cv2.VideoWriter(
-                str(self._folder / 'annotated.mp4'),
+                str(self._unfinished / VIDEO),
                 cv2.VideoWriter.fourcc(*'mp4v'),
                 self._rate_hz,
                 (width, height),
             )
             if not self._video.isOpened():
-                self.get_logger().error(f'{self._folder}/annotated.mp4 cannot be written')
+                file = printable(self._unfinished / VIDEO, PATH_CHARS)
+                self.get_logger().error(f'{file} cannot be written')
         self._video.write(picture)
 
 
@@ -155,7 +186,12 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
     status = 1
     with lifetime.ros():
-        viewer = ViewerNode(chosen.output, chosen.rate)
+        try:
+            viewer = ViewerNode(chosen.output, chosen.rate)
+        except OSError as error:
+            output = printable(chosen.output, PATH_CHARS)
+            print(f'viewer: output {output} cannot be written: {error.strerror}', file=sys.stderr)
+            return 1
         try:
             viewer.view()
         finally:

@@ -30,7 +30,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from test_people import people_at
 
-from metrabs_ros.demo import STOP_SIGNALS, stopped_by_signals
+from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, run, stopped_by_signals
 from metrabs_ros.messages.people import to_message
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import demo_camera
@@ -242,6 +242,103 @@ def test_an_output_that_cannot_be_written_says_so_before_anything_starts(footage
         assert result.returncode == 1
         assert len(result.stderr.splitlines()) == 1
         assert f'output {output} ' in result.stderr
+
+
+def files_below(folder):
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def test_a_demo_does_not_replace_the_video_that_it_plays(tmp_path):
+    video = tmp_path / 'annotated.mp4'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*'mp4v'), 10, (64, 64))
+    writer.write(np.zeros((64, 64, 3), np.uint8))
+    writer.release()
+    before = files_below(tmp_path)
+    result = demo('--input', video, '--output', tmp_path)
+    assert result.returncode == 1
+    assert f'the demo would replace {video}' in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ('source', 'output'),
+    [
+        ('out/annotated.mp4', 'out'),
+        ('out/annotated.mp4', 'link_to_out'),
+        ('link_to_video.mp4', 'out'),
+        ('clip.mp4', 'has_link'),
+        ('out/birds_eye.png', 'pictures/../out'),
+        ('pictures', 'pictures'),
+        ('pictures', 'pictures/new/below'),
+        ('pictures', 'link_to_pictures/new'),
+        ('link_to_pictures', 'pictures'),
+        ('has_picture_of_out', 'out'),
+    ],
+)
+def test_an_output_that_is_the_input_is_refused(tmp_path, source, output):
+    for name in ('out', 'pictures', 'has_link', 'has_picture_of_out'):
+        (tmp_path / name).mkdir()
+    for name in ('out/annotated.mp4', 'out/birds_eye.png', 'clip.mp4', 'pictures/1.png'):
+        (tmp_path / name).write_bytes(name.encode())
+    for link, target in (
+        ('link_to_out', 'out'),
+        ('link_to_video.mp4', 'out/annotated.mp4'),
+        ('has_link/annotated.mp4', '../clip.mp4'),
+        ('link_to_pictures', 'pictures'),
+        ('has_picture_of_out/1.png', '../out/birds_eye.png'),
+    ):
+        (tmp_path / link).symlink_to(target)
+    before = files_below(tmp_path)
+    with pytest.raises(ValueError, match='give another --output'):
+        run(tmp_path / source, tmp_path / output, [], 10.0)
+    assert files_below(tmp_path) == before
+    assert not (tmp_path / 'pictures' / 'new').exists()
+
+
+def test_a_folder_in_place_of_an_output_file_is_told_of(footage, tmp_path):
+    for name in OUTPUTS:
+        (tmp_path / name / name).mkdir(parents=True)
+        with pytest.raises(OSError, match=f'{name} is a folder'):
+            run(footage, tmp_path / name, [], 10.0)
+
+
+def test_the_viewer_replaces_links_and_earlier_files_only_at_the_end(tmp_path):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (tmp_path / 'mine.mp4').write_bytes(b'mine')
+    (out / 'annotated.mp4').symlink_to('../mine.mp4')
+    (out / 'birds_eye.png').write_bytes(b'earlier')
+    rclpy.init()
+    camera = Node('camera')
+    images = camera.create_publisher(Image, 'image', 10)
+    skeletons = camera.create_publisher(SkeletonArray, 'skeletons', 10)
+    module = [sys.executable, '-m', 'metrabs_ros.node.demo_viewer']
+    viewer = subprocess.Popen([*module, '--output', out], stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for(images.get_subscription_count)
+        wait_for(skeletons.get_subscription_count)
+        header = Header(frame_id='camera')
+        pixels = 64 * 64 * 3 * b'0'
+        images.publish(
+            Image(height=64, width=64, step=192, encoding='bgr8', data=pixels, header=header)
+        )
+        skeletons.publish(to_message(people_at((0, 0, 3000)), header, TYPES))
+        assert 'the first frame' in viewer.stdout.readline()
+        assert (out / 'annotated.mp4').is_symlink()
+        assert (out / 'birds_eye.png').read_bytes() == b'earlier'
+        viewer.terminate()
+        assert f'wrote {out}/annotated.mp4' in output_while_it_progresses(viewer)[0]
+    finally:
+        viewer.kill()
+        camera.destroy_node()
+        rclpy.shutdown()
+    assert viewer.returncode == 0
+    assert (tmp_path / 'mine.mp4').read_bytes() == b'mine'
+    assert sorted(os.listdir(out)) == sorted(OUTPUTS)
+    assert not (out / 'annotated.mp4').is_symlink()
+    assert cv2.VideoCapture(str(out / 'annotated.mp4')).read()[0]
+    assert cv2.imread(str(out / 'birds_eye.png')) is not None
 
 
 class StandIn(Node):
