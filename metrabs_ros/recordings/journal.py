@@ -21,6 +21,8 @@ from metrabs_ros.skeleton import Skeleton
 HEAD = struct.Struct('<qqqI')
 """Of a frame: its camera, its stamp, how many bytes follow, and their checksum."""
 MAX_ENTRY_BYTES = 256 * 2**20
+FORMAT = 2
+"""Of the entries; to be increased whenever it changes, so that other ones are not misread."""
 
 
 class Key(NamedTuple):
@@ -71,7 +73,8 @@ class Journal:
     """
 
     def __init__(self, file: pathlib.Path, identity: Mapping[str, object]) -> None:
-        first_line = (json.dumps(identity, sort_keys=True) + '\n').encode()
+        about = {**identity, 'journal_format': FORMAT}
+        first_line = (json.dumps(about, sort_keys=True) + '\n').encode()
         # Not through a link: what it leads to would be overwritten.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(file, flags, 0o644)

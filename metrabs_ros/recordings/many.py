@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import concurrent.futures.process
+import contextlib
 import functools
 import logging
 import multiprocessing
+import multiprocessing.resource_tracker
 import pathlib
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -62,17 +66,16 @@ def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
     recording: those that were not done are repeated one at a time.
     """
     undone = []
-    with _pool(min(workers, max(len(tasks), 1))) as pool:
-        futures = {pool.submit(work_on, task): task for task in tasks}
+    with _submitted(tasks, min(workers, max(len(tasks), 1))) as futures:
         for future in concurrent.futures.as_completed(futures):
             try:
                 yield future.result()
             except concurrent.futures.process.BrokenProcessPool:
                 undone.append(futures[future])
     for task in undone:
-        with _pool(1) as pool:
+        with _submitted([task], 1) as futures:
             try:
-                yield pool.submit(work_on, task).result()
+                yield next(iter(futures)).result()
             except concurrent.futures.process.BrokenProcessPool:
                 yield Outcome(
                     task,
@@ -80,6 +83,32 @@ def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
                     f'{shown(task.source)} failed: its process was killed, which happens for '
                     'example if there is not enough memory',
                 )
+
+
+@contextlib.contextmanager
+def _submitted(
+    tasks: Sequence[Task], workers: int
+) -> Iterator[dict[concurrent.futures.Future[Outcome], Task]]:
+    """
+    Submit tasks to a pool of processes; they are terminated if the context ends early.
+
+    Ctrl-C sends SIGINT to these processes, too.  It is blocked there, as Python would print a
+    traceback in each process that is still importing modules.
+    """
+    others = set(multiprocessing.active_children())
+    pool = _pool(workers)
+    try:
+        with _sigint_postponed():
+            # The pool starts its processes here, and none later.
+            futures = {pool.submit(work_on, task): task for task in tasks}
+        yield futures
+    except BaseException:
+        with _sigint_postponed():
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
@@ -91,6 +120,31 @@ def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
 def show_log_records() -> None:
     """Print the log records of this process as the command line does, without a prefix."""
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)
+
+
+@contextlib.contextmanager
+def _sigint_postponed() -> Iterator[None]:
+    """
+    Postpone SIGINT to the end of the context, and block it in processes that are started in it.
+
+    Only the main thread handles signals, so that other threads only block it.
+    """
+    # It is started along with the first process, and would unblock the signal.
+    multiprocessing.resource_tracker.ensure_running()
+    is_main = threading.current_thread() is threading.main_thread()
+    received: list[int] = []
+    if is_main:
+        # The system may deliver the signal to a thread that does not block it.
+        before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if is_main:
+            signal.signal(signal.SIGINT, before)
+            if received:
+                signal.raise_signal(signal.SIGINT)
 
 
 def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:

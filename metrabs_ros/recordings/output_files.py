@@ -24,6 +24,8 @@ MANIFEST = '.annotate.json'
 TABLES = ('joints.csv', 'joints.parquet')
 LOCK, JOURNAL, RESULTS, SCRATCH = 'lock', 'journal', 'results', 'tables'
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of file systems that have no locks."""
 
 
 class UnusableOutput(ValueError):  # noqa: N818
@@ -338,17 +340,32 @@ def _lock(file: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(file, flags, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The run before may have removed it in the meantime.
-        is_current = os.path.samestat(os.fstat(descriptor), os.lstat(file))
-    except OSError:
-        is_current = False
-    try:
-        if not is_current:
+        if not (_try_lock(descriptor) and _is_at(file, descriptor)):
             raise UnusableOutput(f'another run is writing {shown(output)}')
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock an open file where its file system has locks; return False if another run did."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+def _is_at(file: pathlib.Path, descriptor: int) -> bool:
+    """Tell whether a path leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
+import errno
+import fcntl
+import os
 import pathlib
 import shutil
 
@@ -530,6 +533,29 @@ def test_two_runs_do_not_write_the_same_results(tmp_path, images):
 
     summary, _ = run(source, Twice((0, 0, 3000)), batch=1)
     assert summary.worked_on == FRAMES
+
+
+@pytest.mark.parametrize('number', [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_results_are_written_where_files_cannot_be_locked(
+    tmp_path, images, model, monkeypatch, number
+):
+    def flock(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    summary, _ = run(write_bag(tmp_path / 'bag', images), model)
+    assert summary.worked_on == FRAMES
+
+
+def test_a_lock_that_fails_otherwise_is_reported_with_its_reason(
+    tmp_path, images, model, monkeypatch
+):
+    def flock(descriptor, operation):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    with pytest.raises(ValueError, match='results cannot be written: input/output error'):
+        run(write_bag(tmp_path / 'bag', images), model)
 
 
 def test_unknown_topics_are_named_with_the_known_ones(tmp_path, images, model):

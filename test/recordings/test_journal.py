@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_people import people_at
 
 from metrabs_ros.people import People
-from metrabs_ros.recordings.journal import Journal, Key, from_numbers, to_numbers
+from metrabs_ros.recordings.journal import FORMAT, Journal, Key, from_numbers, to_numbers
 from metrabs_ros.skeleton import BLAZEPOSE_33
 
 IDENTITY = {'source': 'a'}
@@ -58,6 +60,15 @@ def test_after_a_cut_all_whole_frames_before_it_are_known(tmp_path_factory, lost
 def test_a_journal_of_something_else_is_begun_anew(tmp_path):
     written(tmp_path / 'journal', 3)
     assert replayed(tmp_path / 'journal', {'source': 'b'}) == 0
+    assert replayed(tmp_path / 'journal') == 0
+
+
+@pytest.mark.parametrize('about', [{}, {'journal_format': FORMAT - 1}], ids=['none', 'earlier'])
+def test_a_journal_of_another_format_is_begun_anew(tmp_path, about):
+    written(tmp_path / 'journal', 3)
+    _, _, entries = (tmp_path / 'journal').read_bytes().partition(b'\n')
+    first_line = json.dumps({**IDENTITY, **about}, sort_keys=True).encode()
+    (tmp_path / 'journal').write_bytes(first_line + b'\n' + entries)
     assert replayed(tmp_path / 'journal') == 0
 
 

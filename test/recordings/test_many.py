@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +18,11 @@ from metrabs_ros import cli
 from metrabs_ros.recordings import many
 from metrabs_ros.recordings.bags import bags_in
 from metrabs_ros.recordings.wanted import Wanted
+
+PROJECT = pathlib.Path(__file__).parents[2]
+PATIENCE_S = 120.0
+PASSED_ON_S = 4.0
+"""Until then, some of the processes import modules."""
 
 
 @pytest.fixture
@@ -106,3 +117,51 @@ def test_log_records_of_other_processes_are_printed(capfd):
     with many._pool(1) as pool:
         pool.submit(log_progress).result()
     assert capfd.readouterr().out == 'still building a network: 7 s\n'
+
+
+def processes_of(group):
+    """Return what is running in a process group: the children of each process, by its number."""
+    children = {}
+    for folder in pathlib.Path('/proc').glob('[0-9]*'):
+        try:
+            fields = (folder / 'stat').read_text().rpartition(')')[2].split()
+        except OSError:  # It ended meanwhile.
+            continue
+        if int(fields[2]) == group and fields[0] != 'Z':
+            children.setdefault(int(fields[1]), []).append(int(folder.name))
+    return children
+
+
+def wait_until(condition):
+    """Wait until something is true; return whether it became so."""
+    end_s = time.monotonic() + PATIENCE_S
+    while not condition() and time.monotonic() < end_s:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.mark.parametrize('delay_s', [0.0, PASSED_ON_S], ids=['at once', 'after a while'])
+def test_an_interruption_ends_all_processes_quietly(tmp_path, street, delay_s):
+    bags = [write_bag(tmp_path / name, [street[..., ::-1]] * 300) for name in ('a', 'b', 'c')]
+    command = [sys.executable, '-m', 'metrabs_ros', 'annotate', *map(str, bags), '--workers', '2']
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        # The process that keeps track of semaphores, and two workers.
+        assert wait_until(lambda: len(processes_of(process.pid).get(process.pid, [])) >= 3)
+        time.sleep(delay_s)  # Into the imports, which cannot be watched from here.
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+        assert 'Traceback' not in errors
+        assert 'the same command goes on' in errors
+        assert process.returncode == 130
+        assert wait_until(lambda: not processes_of(process.pid))
+    finally:
+        if processes_of(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
