@@ -61,7 +61,7 @@ NOT_FILES = (
 
 
 def in_a_child(
-    function: Callable[[], object], room_bytes: int = 1 << 30, limit_s: int = 20
+    function: Callable[[], object], room_bytes: int = 1 << 30, limit_s: int = 60
 ) -> str:
     """
     Call a function in a forked process of limited memory and time.

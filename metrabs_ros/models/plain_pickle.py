@@ -26,6 +26,7 @@ LARGEST_PICKLE_BYTES = 2 << 20
 LARGEST_INTEGER_BITS = 64
 LARGEST_ITEM_COUNT = 500_000
 DEEPEST_NESTING = 32
+MOST_OPEN_MARKS = 1000
 
 _MOVED = {
     # numpy 2 has moved its core, as Python 3 has its builtins; pickles name either place.
@@ -149,6 +150,8 @@ class _Machine:
         return items
 
     def _mark(self, _: Any) -> None:
+        if len(self._marks) >= MOST_OPEN_MARKS:
+            raise pickle.UnpicklingError(f'it has more than {MOST_OPEN_MARKS} open containers')
         self._marks.append(self._stack)
         self._stack = []
 

@@ -111,11 +111,24 @@ def test_a_network_that_cannot_be_a_detector_is_refused(tmp_path, network):
 
 
 def test_a_network_that_is_endless_to_load_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial, 'MAX_CPU_TIME_S', 3.0)
+    monkeypatch.setattr(trial, 'LONGEST_CPU_S', 5.0)
     names = ['images', *(f'x{i}' for i in range(20_000)), 'out']
     nodes = [helper.make_node('Relu', [a], [b]) for a, b in itertools.pairwise(names)]
     save(tmp_path / 'a.onnx', nodes)
-    assert 'takes more than 3 s of processor time' in refusal(tmp_path / 'a.onnx')
+    assert 'takes more than 5 s of processor time' in refusal(tmp_path / 'a.onnx')
+
+
+def test_a_process_that_waits_for_ever_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, 'LONGEST_IDLE_S', 1.0)
+    monkeypatch.setattr(trial, '_SCRIPT', 'import time; time.sleep(1000)')
+    write_detector(tmp_path / 'a.onnx', 'yolo')
+    assert 'does nothing for more than 1 s' in refusal(tmp_path / 'a.onnx')
+
+
+def test_a_process_that_crashes_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, '_SCRIPT', 'import os; os.abort()')
+    write_detector(tmp_path / 'a.onnx', 'yolo')
+    assert 'makes OpenVINO crash (signal 6)' in refusal(tmp_path / 'a.onnx')
 
 
 def test_a_network_that_fills_the_memory_is_given_up(tmp_path, monkeypatch):

@@ -169,7 +169,7 @@ def test_batches_are_as_large_as_the_engine_takes(torch_tensorrt, checkpoint):
         return crops[:, 0, :2, :2], crops[:, 0, :2, :3]
 
     class Ready:
-        def load(self, key, build, read):
+        def load(self, *arguments):
             return network
 
     run = TensorRtEngine(checkpoint.crop_model, checkpoint.config, CPU, 'fp32', Ready())
