@@ -90,7 +90,10 @@ class AccessRules:
         if page_port == HTTP_PORT:
             allowed.add(f'http://{host}')
         if origin.lower() not in allowed:
-            raise Refused('the request comes from a page of another origin')
+            raise Refused(
+                'the request comes from a page of another origin; '
+                f'ports that are forwarded must keep their numbers, that of the page {page_port}'
+            )
 
 
 def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -91,6 +91,11 @@ def test_only_the_page_itself_may_read_the_data(origin):
         LOOPBACK.check_origin(origin, 'localhost', 9090)
 
 
+def test_a_page_under_another_port_is_told_of_the_port():
+    with pytest.raises(Refused, match='keep their numbers, that of the page 9090'):
+        LOOPBACK.check_origin('http://localhost:19090', 'localhost', 9090)
+
+
 def test_the_page_itself_may_read_the_data():
     for host in ('localhost', '127.0.0.1', '[::1]'):
         LOOPBACK.check_origin(f'http://{host}:9090', host, 9090)
