@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import tempfile
 import zipfile
+import zlib
 
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.models.download import DownloadError, download_wheel
 from metrabs_ros.models.regular_file import sha256_of
 from metrabs_ros.models.store import cache_folder
@@ -23,19 +25,23 @@ PHOTO_WHEEL = 'scikit-image==0.25.2'
 PHOTO_MEMBER = 'skimage/data/astronaut.png'
 PHOTO_SHA256 = '88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5'
 
+MAX_PHOTO_BYTES = 64 * 2**20
+COMMAND_TIMEOUT_S = 900
+"""apt-get downloads 96 MB; over a connection that stalls it would wait for ever."""
+
 
 class FootageError(RuntimeError):
-    """No footage can be had; the message says what to do."""
+    """No footage is available; the message says what to do."""
 
 
 def default_footage() -> pathlib.Path:
     """
-    Return a video of people walking, or where that cannot be had, a photograph of one person.
+    Return a video of people walking, or if it is not available, a photograph of one person.
 
     Raises
     ------
     FootageError
-        If neither can be had.
+        If neither is available.
     """
     folder = cache_folder() / 'footage'
     video, photo = folder / 'vtest.avi', folder / 'astronaut.png'
@@ -77,17 +83,36 @@ def _fetch_photo(scratch: pathlib.Path, target: pathlib.Path) -> bool:
     except DownloadError as error:
         _LOG.info('%s', error)
         return False
-    with zipfile.ZipFile(wheel) as archive:
-        (scratch / target.name).write_bytes(archive.read(PHOTO_MEMBER))
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            size = archive.getinfo(PHOTO_MEMBER).file_size
+            if size > MAX_PHOTO_BYTES:
+                _LOG.info('%s claims to have %d bytes; it is not unpacked', PHOTO_MEMBER, size)
+                return False
+            (scratch / target.name).write_bytes(archive.read(PHOTO_MEMBER))
+    except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, zlib.error) as error:
+        _LOG.info('the photograph cannot be unpacked: %s', printable(error, 200))
+        return False
     return _keep(scratch / target.name, target, PHOTO_SHA256)
 
 
 def _run(command: list[str], folder: pathlib.Path) -> bool:
-    result = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+    name = ' '.join(command[:2])
+    try:
+        result = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors='replace',
+            stdin=subprocess.DEVNULL,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        _LOG.info('%s did not end within %d s', name, COMMAND_TIMEOUT_S)
+        return False
     if result.returncode:
-        _LOG.info('%s did not work: %s', ' '.join(command[:2]), result.stderr.strip()[-200:])
+        _LOG.info('%s did not work: %s', name, printable(result.stderr.strip()[-200:], 300))
     return result.returncode == 0
 
 

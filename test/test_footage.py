@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 from metrabs_ros import footage
@@ -49,3 +51,27 @@ def test_a_video_of_another_content_is_not_taken(cache, monkeypatch):
     with pytest.raises(footage.FootageError):
         footage.default_footage()
     assert not (cache / 'footage' / 'vtest.avi').exists()
+
+
+@pytest.mark.parametrize('kind', ['no archive', 'no such member', 'claims to be huge'])
+def test_a_hostile_wheel_is_not_unpacked(cache, monkeypatch, kind):
+    def write_wheel(requirement, folder):
+        file = folder / 'a.whl'
+        if kind == 'no archive':
+            file.write_bytes(b'nothing')
+            return file
+        member = 'other' if kind == 'no such member' else footage.PHOTO_MEMBER
+        with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(member, bytes(100 * 2**20))
+        return file
+
+    monkeypatch.setattr(footage, '_run', lambda command, folder: False)
+    monkeypatch.setattr(footage, 'download_wheel', write_wheel)
+    with pytest.raises(footage.FootageError):
+        footage.default_footage()
+    assert not (cache / 'footage' / 'astronaut.png').exists()
+
+
+def test_a_command_that_does_not_end_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(footage, 'COMMAND_TIMEOUT_S', 0.1)
+    assert not footage._run(['sleep', '60'], tmp_path)
