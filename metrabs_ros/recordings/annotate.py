@@ -60,6 +60,7 @@ from metrabs_ros.recordings.tables import JointTable, TableFile
 from metrabs_ros.recordings.wanted import EXAMPLE_CHARS, Summary, Wanted
 from metrabs_ros.skeleton import Convention
 from metrabs_ros.tracking.by_boxes import as_people
+from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.shot import Shot
 from metrabs_ros.tracking.stream import finder_for
 from metrabs_ros.tracking.tracker import Tracker
@@ -360,7 +361,10 @@ class _Run:
         tracker = self._trackers[frame.camera]
         # Also if it was found just now: a later run must not get other numbers from the journal.
         found = from_numbers(entry.people, self._skeleton, view.image.shape)
-        people = _with_identities(found, tracker, frame.stamp_ns, view)
+        attempts = ALL_ATTEMPTED
+        if self._wanted.follow:
+            attempts = self._finders[frame.camera].attempts
+        people = _with_identities(found, tracker, frame.stamp_ns, view, attempts)
         if self._wanted.follow:
             self._finders[frame.camera].recognise(tracker.ids_of_found)
             people = people.select(people.finite()).in_convention(self._convention)
@@ -408,7 +412,9 @@ def _other_inputs(wanted: Wanted) -> list[pathlib.Path]:
     return [path for path in paths if os.path.exists(path)]
 
 
-def _with_identities(found: People, tracker: Tracker, stamp_ns: int, view: View) -> People:
+def _with_identities(
+    found: People, tracker: Tracker, stamp_ns: int, view: View, attempts: Attempts
+) -> People:
     """
     Return all people found in a frame with what only their past tells.
 
@@ -416,13 +422,13 @@ def _with_identities(found: People, tracker: Tracker, stamp_ns: int, view: View)
     duplicate of another one has the id UNKNOWN_ID.
     """
     image, camera = view
-    tracked = tracker.update(found, stamp_ns * 1e-9, camera, image.shape)
+    tracked = tracker.update(found, stamp_ns * 1e-9, camera, image.shape, attempts)
     ids = tracker.ids_of_found
     rows = {int(person_id): i for i, person_id in enumerate(tracked.ids)}
     known = np.array([i for i, person_id in enumerate(ids) if int(person_id) in rows], int)
     of_known = np.array([rows[int(ids[i])] for i in known], int)
-    arrays: dict[str, Any] = {'ids': np.full(len(found), UNKNOWN_ID)}
-    arrays['ids'][known] = ids[known]
+    # Also of those whom the tracker does not publish, as no detector has confirmed them.
+    arrays: dict[str, Any] = {'ids': ids.copy()}
     for name in ('poses3d_mm', 'poses2d_px', 'in_view', 'velocities_mm_s', 'ages_s'):
         arrays[name] = getattr(found, name).copy()
         arrays[name][known] = getattr(tracked, name)[of_known]

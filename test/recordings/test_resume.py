@@ -11,6 +11,8 @@ from recorded_bags import START_NS, STEP_NS, messages_in, people_in, write_bag
 
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
 from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED
+from metrabs_ros.tracking.tracker import Tracker
 
 FRAMES = 6
 CUT = 4
@@ -157,3 +159,37 @@ def test_a_frame_at_which_the_networks_failed_is_not_repeated(
     assert resumed.unusable == whole.unusable
     assert list(whole.unusable) == ['failed: RuntimeError']
     assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'whole')
+
+
+@pytest.mark.parametrize('name', ['blazepose', 'known'])
+def test_the_tracker_learns_whom_each_frame_was_examined_for(
+    tmp_path, source, models, monkeypatch, name
+):
+    model = models(name)
+    taken = []
+    update = Tracker.update
+
+    def noting(self, people, stamp_s, camera, image_shape, attempts=ALL_ATTEMPTED):
+        taken.append(attempts)
+        return update(self, people, stamp_s, camera, image_shape, attempts)
+
+    def run(output):
+        """Annotate; return the ids that were examined for, and those followed, of each frame."""
+        taken.clear()
+        annotate(source, tmp_path / output, Wanted(follow=True), model, lambda sentence: None)
+        return [
+            (None if a.ids is None else a.ids.tolist(), a.followed_ids.tolist()) for a in taken
+        ]
+
+    monkeypatch.setattr(Tracker, 'update', noting)
+    with monkeypatch.context() as patch:
+        counter = Interruption(patch, model, at_call=-1)
+        whole = run('whole')
+        calls = sum(counter.calls.values())
+    assert len(whole) == FRAMES
+    assert any(ids is not None for ids, _ in whole)
+    with monkeypatch.context() as patch:
+        Interruption(patch, model, at_call=calls - 1)
+        with pytest.raises(KeyboardInterrupt):
+            run('resumed')
+    assert run('resumed') == whole
