@@ -46,6 +46,7 @@ from metrabs_ros.recordings.message_types import (
     maker,
     typestore,
 )
+from metrabs_ros.recordings.tables import COLUMNS
 from metrabs_ros.recordings.wanted import Wanted
 
 FORMATS = {
@@ -501,7 +502,7 @@ OTHER_TABLES = {
     'parquet of another': ('parquet', lambda file: write_parquet(file, 'name', 'salary')),
     'parquet of more': (
         'parquet',
-        lambda file: write_parquet(file, *'stamp id joint x y z deviation notes'.split()),
+        lambda file: write_parquet(file, *COLUMNS, 'notes'),
     ),
     'damaged parquet': ('parquet', write_torn_parquet),
     'csv of another': ('csv', lambda file: file.write_text('name,salary\n')),
