@@ -20,6 +20,7 @@ import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.estimator import DEFAULT_FOV_DEGREES, Options, PoseEstimator, View
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.recordings.bag_recording import BagRecording
@@ -27,7 +28,15 @@ from metrabs_ros.recordings.bags import Bag, is_bag
 from metrabs_ros.recordings.beside import ReadAhead, WriteBehind
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.input_files import check_input, is_folder, shown
-from metrabs_ros.recordings.journal import Entry, Journal, Key, from_numbers, to_numbers
+from metrabs_ros.recordings.journal import (
+    Entry,
+    Failure,
+    Journal,
+    Key,
+    from_numbers,
+    noted,
+    to_numbers,
+)
 from metrabs_ros.recordings.metadata import NAME as METADATA
 from metrabs_ros.recordings.output_files import (
     UNFINISHED,
@@ -48,9 +57,10 @@ from metrabs_ros.recordings.recorded import RESULTS_SUFFIX
 from metrabs_ros.recordings.recording import Frame, Recording, size_of
 from metrabs_ros.recordings.results import ResultBag
 from metrabs_ros.recordings.tables import JointTable, TableFile
-from metrabs_ros.recordings.wanted import Summary, Wanted
+from metrabs_ros.recordings.wanted import EXAMPLE_CHARS, Summary, Wanted
 from metrabs_ros.skeleton import Convention
 from metrabs_ros.tracking.by_boxes import as_people
+from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.shot import Shot
 from metrabs_ros.tracking.stream import finder_for
 from metrabs_ros.tracking.tracker import Tracker
@@ -270,10 +280,12 @@ class _Run:
 
     def _find_and_write(self, frames: Sequence[tuple[Frame, View]]) -> None:
         for (frame, view), entry in zip(frames, self._found(frames)):
-            if entry is not None:
+            if isinstance(entry, Failure):
+                self._summary.leave_out(entry.cause, entry.why)
+            else:
                 self._write(frame, view, entry)
 
-    def _found(self, frames: Sequence[tuple[Frame, View]]) -> Iterator[Entry | None]:
+    def _found(self, frames: Sequence[tuple[Frame, View]]) -> Iterator[Entry | Failure]:
         """
         Return what each frame shows: as an earlier run found it, or as it is found now.
 
@@ -285,7 +297,7 @@ class _Run:
             if numbers is None:
                 new = list(frames[i:])
                 break
-            known = Entry.from_numbers(numbers)
+            known = noted(numbers)
             if self._wanted.follow:
                 self._recall(frame, view, known)
             yield known
@@ -298,13 +310,12 @@ class _Run:
             [
                 (Key(frame.camera, frame.stamp_ns), entry.to_numbers())
                 for (frame, _), entry in zip(new, found)
-                if entry is not None
             ]
         )
         yield from found
 
-    def _entries(self, frames: Sequence[tuple[Frame, View]]) -> list[Entry | None]:
-        """Find the people in frames; None where the network fails."""
+    def _entries(self, frames: Sequence[tuple[Frame, View]]) -> list[Entry | Failure]:
+        """Find the people in frames, or why the networks fail."""
         try:
             if self._wanted.follow:
                 return [self._followed(frame, view) for frame, view in frames]
@@ -312,8 +323,11 @@ class _Run:
         except Exception as error:  # Whatever it is, the other frames shall not suffer.
             if len(frames) > 1:
                 return [entry for frame in frames for entry in self._entries([frame])]
-            self._summary.leave_out(f'failed: {type(error).__name__}', str(error))
-            return [None]
+            if self._wanted.follow:
+                # What the finder did before it failed is not known when the run is resumed.
+                self._finders[frames[0][0].camera].forget()
+            why = printable(error, EXAMPLE_CHARS)
+            return [Failure(f'failed: {type(error).__name__}', why)]
         everybody = [
             as_people(own, self._model.skeleton, view.image.shape)
             for own, (_, view) in zip(poses, frames)
@@ -333,9 +347,12 @@ class _Run:
         found = finder(shot, expected)
         return Entry(to_numbers(found), finder.memory())
 
-    def _recall(self, frame: Frame, view: View, known: Entry) -> None:
+    def _recall(self, frame: Frame, view: View, known: Entry | Failure) -> None:
         """Let the finder continue from what an earlier run found."""
         shot, expected = self._expected(frame, view)
+        if isinstance(known, Failure):
+            self._finders[frame.camera].forget()
+            return
         found = from_numbers(known.people, self._skeleton, view.image.shape)
         self._finders[frame.camera].recall(shot, expected, found, known.memory)
 
@@ -349,7 +366,10 @@ class _Run:
         tracker = self._trackers[frame.camera]
         # Also if it was found just now: a later run must not get other numbers from the journal.
         found = from_numbers(entry.people, self._skeleton, view.image.shape)
-        people = _with_identities(found, tracker, frame.stamp_ns, view)
+        attempts = ALL_ATTEMPTED
+        if self._wanted.follow:
+            attempts = self._finders[frame.camera].attempts
+        people = _with_identities(found, tracker, frame.stamp_ns, view, attempts)
         if self._wanted.follow:
             self._finders[frame.camera].recognise(tracker.ids_of_found)
             people = people.select(people.finite()).in_convention(self._convention)
@@ -397,7 +417,9 @@ def _other_inputs(wanted: Wanted) -> list[pathlib.Path]:
     return [path for path in paths if os.path.exists(path)]
 
 
-def _with_identities(found: People, tracker: Tracker, stamp_ns: int, view: View) -> People:
+def _with_identities(
+    found: People, tracker: Tracker, stamp_ns: int, view: View, attempts: Attempts
+) -> People:
     """
     Return all people found in a frame with what only their past tells.
 
@@ -405,13 +427,13 @@ def _with_identities(found: People, tracker: Tracker, stamp_ns: int, view: View)
     duplicate of another one has the id UNKNOWN_ID.
     """
     image, camera = view
-    tracked = tracker.update(found, stamp_ns * 1e-9, camera, image.shape)
+    tracked = tracker.update(found, stamp_ns * 1e-9, camera, image.shape, attempts)
     ids = tracker.ids_of_found
     rows = {int(person_id): i for i, person_id in enumerate(tracked.ids)}
     known = np.array([i for i, person_id in enumerate(ids) if int(person_id) in rows], int)
     of_known = np.array([rows[int(ids[i])] for i in known], int)
-    arrays: dict[str, Any] = {'ids': np.full(len(found), UNKNOWN_ID)}
-    arrays['ids'][known] = ids[known]
+    # Also of those whom the tracker does not publish, as no detector has confirmed them.
+    arrays: dict[str, Any] = {'ids': ids.copy()}
     for name in ('poses3d_mm', 'poses2d_px', 'in_view', 'velocities_mm_s', 'ages_s'):
         arrays[name] = getattr(found, name).copy()
         arrays[name][known] = getattr(tracked, name)[of_known]

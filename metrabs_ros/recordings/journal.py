@@ -21,7 +21,9 @@ from metrabs_ros.skeleton import Skeleton
 HEAD = struct.Struct('<qqqI')
 """Of a frame: its camera, its stamp, how many bytes follow, and their checksum."""
 MAX_ENTRY_BYTES = 256 * 2**20
-FORMAT = 2
+FAILED = -1.0
+"""Begins the numbers of a `Failure`; those of an `Entry` begin with a count."""
+FORMAT = 3
 """Of the entries; to be increased whenever it changes, so that other ones are not misread."""
 
 
@@ -56,6 +58,37 @@ class Entry(NamedTuple):
         """Return what `to_numbers` made numbers of."""
         count = int(numbers[0])
         return cls(numbers[1 + count :], numbers[1 : 1 + count])
+
+
+class Failure(NamedTuple):
+    """
+    Why the networks failed at a frame.
+
+    Parameters
+    ----------
+    cause
+        The kind of error.
+    why
+        Its message.
+    """
+
+    cause: str
+    why: str
+
+    def to_numbers(self) -> FloatArray:
+        """Return all of this as a row of numbers."""
+        text = json.dumps(self).encode()
+        return np.concatenate([[FAILED], np.frombuffer(text, np.uint8)])
+
+    @classmethod
+    def from_numbers(cls, numbers: FloatArray) -> Failure:
+        """Return what `to_numbers` made numbers of."""
+        return cls(*json.loads(numbers[1:].astype(np.uint8).tobytes()))
+
+
+def noted(numbers: FloatArray) -> Entry | Failure:
+    """Return what was noted in a journal as numbers."""
+    return (Failure if numbers[0] == FAILED else Entry).from_numbers(numbers)
 
 
 class Journal:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import to_metres
 from metrabs_ros.people import People
-from metrabs_ros.recordings.input_files import read_start, shown
+from metrabs_ros.recordings.input_files import open_input, read_start, shown
 from metrabs_ros.recordings.output_files import (
     UnfinishedFolder,
     UnusableOutput,
@@ -27,6 +27,7 @@ from metrabs_ros.recordings.stamps import NANOSECONDS
 ROWS_IN_MEMORY = 10_000
 CAMERA_CHARS = 300
 COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
+COLUMNS_OF_CAMERAS = (*COLUMNS, 'camera')
 
 
 class JointTable(Protocol):
@@ -101,8 +102,8 @@ class TableFile(NamedTuple):
             return table
         check_file_output(table.file, output, inputs)
         if os.path.lexists(table.file):
-            start = f'{",".join(COLUMNS)}'.encode() if kind == 'csv' else b'PAR1'
-            if read_start(table.file, len(start)) != start:
+            is_table = _is_csv_table if kind == 'csv' else _is_parquet_table
+            if not is_table(table.file):
                 raise UnusableOutput(
                     f'{shown(table.file)} is no table of joints and is not replaced; give '
                     f'--{kind} another name'
@@ -147,7 +148,7 @@ class CsvTable:
         self._with_camera = with_camera
         self._file = file.open('w', newline='', encoding='utf-8')
         self._writer = csv.writer(self._file, lineterminator='\n')
-        self._writer.writerow((*COLUMNS, 'camera') if with_camera else COLUMNS)
+        self._writer.writerow(COLUMNS_OF_CAMERAS if with_camera else COLUMNS)
 
     def put(self, stamp_ns: int, camera: str, people: People) -> None:
         """Write the rows of a frame; see `JointTable`."""
@@ -184,11 +185,7 @@ class ParquetTable:
     """
 
     def __init__(self, file: pathlib.Path, with_camera: bool) -> None:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise ImportError('--parquet needs pyarrow: pip install pyarrow') from error
+        pyarrow, parquet = _pyarrow()
         self._pyarrow = pyarrow
         text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
         kinds = [pyarrow.float64(), pyarrow.int64(), text, *[pyarrow.float64()] * 4]
@@ -225,6 +222,34 @@ class ParquetTable:
         self._writer.write_table(self._pyarrow.table(self._columns, schema=self._schema))
         for column in self._columns.values():
             column.clear()
+
+
+def _is_csv_table(file: pathlib.Path) -> bool:
+    """Tell whether a file begins as `CsvTable` writes it."""
+    headers = [f'{",".join(columns)}\n'.encode() for columns in (COLUMNS, COLUMNS_OF_CAMERAS)]
+    start = read_start(file, max(map(len, headers)))
+    return any(start.startswith(header) for header in headers)
+
+
+def _is_parquet_table(file: pathlib.Path) -> bool:
+    """Tell whether a file has the columns that `ParquetTable` writes."""
+    pyarrow, parquet = _pyarrow()
+    with open_input(file) as opened:
+        try:
+            names = parquet.read_schema(opened).names
+        except (pyarrow.ArrowException, OSError):
+            return False
+    return tuple(names) in (COLUMNS, COLUMNS_OF_CAMERAS)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    """Return pyarrow and its module for Parquet; raises an ImportError that says what to do."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError('--parquet needs pyarrow: pip install pyarrow') from error
+    return pyarrow, parquet
 
 
 def _rows_of(people: People) -> list[tuple[int, list[Any], list[float]]]:

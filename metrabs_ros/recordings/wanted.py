@@ -120,7 +120,7 @@ class Summary:
     worked_on
         How many of them could be worked on.
     resumed
-        How many of these an interrupted run had done before.
+        How many of the images an interrupted run had done before.
     sightings
         How many people were found, summed over the frames.
     people

@@ -94,7 +94,7 @@ class PeopleFollower:
         image = shot.view.image
         expected = self._unless_resized(image, expected)
         ids, circles = self._expected_circles(expected)
-        self.attempts = ALL_ATTEMPTED if self.detect_interval == 1 else Attempts(ids)
+        self._note_attempts(ids)
         turns = self._turns_until(shot.stamp_s)
         # The two networks run side by side.
         detections = self._search.submit(
@@ -145,13 +145,18 @@ class PeopleFollower:
         """Update the search and the known people; see `PeopleFinder`."""
         image = shot.view.image
         expected = self._unless_resized(image, expected)
-        self._expected_circles(expected)
+        ids, _ = self._expected_circles(expected)
+        self._note_attempts(ids)
         turns = self._turns_until(shot.stamp_s)
         self._tiles_to_search(image, expected, turns)
         self._followed_count = int(memory[0])
         self._guess(self._followed_count, turns)
         numbers = memory[1:].reshape(-1, 4)
         self._found = Sighting(found, Circles(numbers[:, :2], numbers[:, 2:]))
+
+    def _note_attempts(self, ids: NDArray[np.int64]) -> None:
+        """Note who would be found if visible: those looked at, or everybody."""
+        self.attempts = ALL_ATTEMPTED if self.detect_interval == 1 else Attempts(ids)
 
     def _unless_resized(self, image: ImageArray, expected: People | None) -> People | None:
         """Return the expected people; start anew and return None at an image of another size."""

@@ -46,6 +46,7 @@ from metrabs_ros.recordings.message_types import (
     maker,
     typestore,
 )
+from metrabs_ros.recordings.tables import COLUMNS
 from metrabs_ros.recordings.wanted import Wanted
 
 FORMATS = {
@@ -487,6 +488,53 @@ def test_tables_have_a_row_a_joint(tmp_path, images, model):
         np.testing.assert_allclose([table[i][axis] for axis in 'xyz'], place_m, atol=1e-6)
     assert rows[0]['stamp'] == '1700000000.000000000'
     assert table[-1]['stamp'] == pytest.approx(1_700_000_000.5)
+
+
+def write_parquet(file, *names):
+    pyarrow.parquet.write_table(pyarrow.table({name: [1.0] for name in names}), file)
+
+
+def write_torn_parquet(file):
+    file.write_bytes(b'PAR1' + 100 * b'x')
+
+
+OTHER_TABLES = {
+    'parquet of another': ('parquet', lambda file: write_parquet(file, 'name', 'salary')),
+    'parquet of more': (
+        'parquet',
+        lambda file: write_parquet(file, *COLUMNS, 'notes'),
+    ),
+    'damaged parquet': ('parquet', write_torn_parquet),
+    'csv of another': ('csv', lambda file: file.write_text('name,salary\n')),
+    'csv of more': ('csv', lambda file: file.write_text('stamp,id,joint,x,y,z,deviation,notes\n')),
+}
+
+
+@pytest.mark.parametrize('kind', OTHER_TABLES)
+def test_tables_of_others_are_not_replaced(tmp_path, images, model, kind):
+    option, write = OTHER_TABLES[kind]
+    file = tmp_path / f'own.{option}'
+    write(file)
+    before = file.read_bytes()
+    source = write_bag(tmp_path / 'bag', images)
+    with pytest.raises(ValueError, match='is no table of joints and is not replaced'):
+        run(source, model, overwrite=True, **{option: str(file)})
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize('option', ['csv', 'parquet'])
+def test_tables_of_joints_of_one_or_more_cameras_are_replaced(tmp_path, images, model, option):
+    file = tmp_path / f'own.{option}'
+    topics = [
+        RecordedTopic(f'/{side}/image_raw', f'{side}_frame', f'/{side}/camera_info')
+        for side in ('left', 'right')
+    ]
+    alone = write_bag(tmp_path / 'alone', images[:2])
+    pair = write_bag(tmp_path / 'pair', images[:2], topics)
+    for i, source in enumerate((alone, pair, alone)):
+        run(source, model, tmp_path / str(i), overwrite=True, **{option: str(file)})
+    with pytest.raises(FileExistsError, match='--overwrite replaces it'):
+        run(source, model, tmp_path / 'last', **{option: str(file)})
 
 
 @pytest.mark.parametrize('only_results', [False, True])

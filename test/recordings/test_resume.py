@@ -11,12 +11,39 @@ from recorded_bags import START_NS, STEP_NS, messages_in, people_in, write_bag
 
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
 from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED
+from metrabs_ros.tracking.tracker import Tracker
 
 FRAMES = 6
 CUT = 4
 PROGRESS = 0.7
 """Of the calls of the networks, at which runs are interrupted."""
 NETWORK_CALLS = ('find_people_in', 'pose_people_in', 'look', 'detect')
+
+
+FAILS_AT = 2
+"""Frame at which a network fails."""
+
+
+class Failure:
+    """Makes a model's networks fail at an image, as a GPU out of memory does."""
+
+    def __init__(self, monkeypatch, model, image):
+        self.image = image
+        self.count = 0
+        for name in NETWORK_CALLS:
+            if hasattr(model, name):
+                monkeypatch.setattr(model, name, self._failing(getattr(model, name)))
+
+    def _failing(self, call):
+        def failing(images, *args, **kwargs):
+            for one in images if isinstance(images, list) else [images]:
+                if np.array_equal(one[0] if isinstance(one, tuple) else one, self.image):
+                    self.count += 1
+                    raise RuntimeError('out of memory \udcff')
+            return call(images, *args, **kwargs)
+
+        return failing
 
 
 class Interruption:
@@ -45,11 +72,16 @@ def everybody(poses, skeleton):
 
 
 @pytest.fixture(scope='module')
-def source(tmp_path_factory, street):
-    """Return a bag in which a street passes by, with a cut to another part of it."""
+def frames(street):
+    """Return images in which a street passes by, with a cut to another part of it."""
     height, width = street.shape[:2]
     part = street[height // 3 :, : width // 3]
-    frames = [np.roll(part, 5 * i + (120 if i >= CUT else 0), axis=1) for i in range(FRAMES)]
+    return [np.roll(part, 5 * i + (120 if i >= CUT else 0), axis=1) for i in range(FRAMES)]
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory, frames):
+    """Return a bag of them."""
     return write_bag(tmp_path_factory.mktemp('street') / 'bag', [f[..., ::-1] for f in frames])
 
 
@@ -97,3 +129,67 @@ def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
     assert [stamp for stamp, _ in found] == [START_NS + i * STEP_NS for i in range(FRAMES)]
     assert sum(len(people) for _, people in found) > FRAMES
     assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'whole')
+
+
+@pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
+@pytest.mark.parametrize('name', ['blazepose', 'known'])
+def test_a_frame_at_which_the_networks_failed_is_not_repeated(
+    tmp_path, source, frames, models, monkeypatch, name, follow
+):
+    model = models(name)
+    wanted = Wanted(follow=follow, batch=0 if follow else 1)
+
+    def run(output):
+        return annotate(source, tmp_path / output, wanted, model, lambda sentence: None)
+
+    failure = Failure(monkeypatch, model, frames[FAILS_AT])
+    with monkeypatch.context() as patch:
+        counter = Interruption(patch, model, at_call=-1)
+        whole = run('whole')
+        calls = sum(counter.calls.values())
+    with monkeypatch.context() as patch:
+        Interruption(patch, model, at_call=calls - 1)
+        with pytest.raises(KeyboardInterrupt):
+            run('resumed')
+    failure.count = 0
+    resumed = run('resumed')
+    assert failure.count == 0
+    assert resumed.resumed > FAILS_AT + 1
+    assert resumed.worked_on == whole.worked_on == FRAMES - 1
+    assert resumed.unusable == whole.unusable
+    assert list(whole.unusable) == ['failed: RuntimeError']
+    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'whole')
+
+
+@pytest.mark.parametrize('name', ['blazepose', 'known'])
+def test_the_tracker_learns_whom_each_frame_was_examined_for(
+    tmp_path, source, models, monkeypatch, name
+):
+    model = models(name)
+    taken = []
+    update = Tracker.update
+
+    def noting(self, people, stamp_s, camera, image_shape, attempts=ALL_ATTEMPTED):
+        taken.append(attempts)
+        return update(self, people, stamp_s, camera, image_shape, attempts)
+
+    def run(output):
+        """Annotate; return the ids that were examined for, and those followed, of each frame."""
+        taken.clear()
+        annotate(source, tmp_path / output, Wanted(follow=True), model, lambda sentence: None)
+        return [
+            (None if a.ids is None else a.ids.tolist(), a.followed_ids.tolist()) for a in taken
+        ]
+
+    monkeypatch.setattr(Tracker, 'update', noting)
+    with monkeypatch.context() as patch:
+        counter = Interruption(patch, model, at_call=-1)
+        whole = run('whole')
+        calls = sum(counter.calls.values())
+    assert len(whole) == FRAMES
+    assert any(ids is not None for ids, _ in whole)
+    with monkeypatch.context() as patch:
+        Interruption(patch, model, at_call=calls - 1)
+        with pytest.raises(KeyboardInterrupt):
+            run('resumed')
+    assert run('resumed') == whole
