@@ -223,6 +223,8 @@ class Robot(Node):
                 self._expect_skeletons()
                 return
             if current == State.PRIMARY_STATE_UNCONFIGURED:
+                # Without a model, a node cannot refuse a skeleton that the model does not have.
+                self._set('skeleton', '')
                 self.request_transition('', Transition.TRANSITION_CONFIGURE)
             elif current == State.PRIMARY_STATE_INACTIVE:
                 self.request_transition('', Transition.TRANSITION_ACTIVATE)
