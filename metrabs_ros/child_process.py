@@ -89,19 +89,46 @@ class ChildProcess:
         if self._process.poll() is None:
             # Not SIGINT, at which a process that is still importing would print a traceback.
             self._process.terminate()
-        start_s = changed_s = time.monotonic()
-        calculated_s = 0.0
+        start_s = time.monotonic()
+        activity = Activity(self._process.pid)
         while self._process.poll() is None:
-            now_s = time.monotonic()
-            if (newly_s := cpu_time_s(self._process.pid)) > calculated_s:
-                calculated_s, changed_s = newly_s, now_s
-            is_idle = now_s - changed_s > IDLE_PATIENCE_S
-            if is_idle or is_urgent() or now_s - start_s > END_PATIENCE_S:
+            activity.update()
+            is_idle = activity.idle_s > IDLE_PATIENCE_S
+            if is_idle or is_urgent() or time.monotonic() - start_s > END_PATIENCE_S:
                 self._process.kill()
                 self._process.wait()
                 break
             time.sleep(POLL_PERIOD_S)
         return self._process.returncode
+
+
+class Activity:
+    """
+    How long a process has used processors, and for how long it has not.
+
+    Limits on these do not depend on the load of the machine, as limits on elapsed time do.
+
+    Parameters
+    ----------
+    pid
+        The process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._changed_s = time.monotonic()
+        self.cpu_s = 0.0
+        """Processor time of all its threads together."""
+
+    @property
+    def idle_s(self) -> float:
+        """Elapsed time until now in which `update` found no processor time used."""
+        return time.monotonic() - self._changed_s
+
+    def update(self) -> None:
+        """Read the process's processor time."""
+        if (cpu_s := cpu_time_s(self._pid)) > self.cpu_s:
+            self.cpu_s, self._changed_s = cpu_s, time.monotonic()
 
 
 def cpu_time_s(pid: int) -> float:

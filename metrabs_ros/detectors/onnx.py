@@ -17,7 +17,7 @@ from metrabs_ros.detectors.boxes import Boxes, look
 from metrabs_ros.engines.openvino import reason_of
 from metrabs_ros.estimator import Options
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.regular_file import open_regular, shown
+from metrabs_ros.regular_file import open_regular, shown
 
 DEFAULT_SIDE_PX = 640
 SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 16, 4096

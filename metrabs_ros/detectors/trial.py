@@ -11,11 +11,10 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
-from metrabs_ros.child_process import cpu_time_s
+from metrabs_ros.child_process import Activity
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.regular_file import shown
+from metrabs_ros.regular_file import shown
 
 LONGEST_CPU_S = 180.0
 """Of the processor, of all threads together, so that a busy machine does not count."""
@@ -79,19 +78,17 @@ def run(model_file: pathlib.Path, threads: int) -> None:
 
 def _excess(process: subprocess.Popen[bytes]) -> str:
     """Wait for a process; return which limit it exceeds, if it does."""
-    cpu_s, progress_s = 0.0, time.monotonic()
+    activity = Activity(process.pid)
     while True:
         try:
             process.wait(POLL_S)
             return ''
         except subprocess.TimeoutExpired:
             pass
-        before_s, cpu_s = cpu_s, cpu_time_s(process.pid)
-        if cpu_s > before_s:
-            progress_s = time.monotonic()
-        if cpu_s > LONGEST_CPU_S:
+        activity.update()
+        if activity.cpu_s > LONGEST_CPU_S:
             return f'takes more than {LONGEST_CPU_S:.0f} s of processor time'
-        if time.monotonic() - progress_s > LONGEST_IDLE_S:
+        if activity.idle_s > LONGEST_IDLE_S:
             return f'does nothing for more than {LONGEST_IDLE_S:.0f} s'
         if _memory_bytes(process.pid) > LARGEST_MEMORY_BYTES:
             return f'takes more than {LARGEST_MEMORY_BYTES >> 20} MiB of memory'

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.models import store
-from metrabs_ros.models.regular_file import (
+from metrabs_ros.regular_file import (
     locked,
     open_regular,
     read_limited,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.regular_file import shown
 from metrabs_ros.models.store import WeightsError
+from metrabs_ros.regular_file import shown
 
 TYPES = {'fp32': 'f32', 'bf16': 'bf16'}
 """Without being told, OpenVINO takes bfloat16 where the processor has it."""

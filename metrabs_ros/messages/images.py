@@ -23,8 +23,9 @@ JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
 PNG_END = b'IEND'
 MAX_PNG_CHUNKS = 10_000
 MAX_JPEG_SCANS = 64
+MAX_SCANS_OF_LARGEST = 12
 """A progressive JPEG has about ten scans.  Each takes a pass over the whole image, however few
-bytes it has, so that thousands of them keep the decoder busy for minutes."""
+bytes it has, so that the product of scans and pixels is limited: smaller images may have more."""
 ROWS_AT_ONCE = 64
 """Rows converted with floating-point intermediates, which are ten times as large as the image."""
 
@@ -92,10 +93,12 @@ def compressed_shape(message: Any, max_pixels: int = MAX_PIXELS) -> tuple[int, i
     width, height = size
     _check_size(height, width, max_pixels)
     scans = data.count(JPEG_SCAN) if data.startswith(JPEG_START) else 0
-    if scans > MAX_JPEG_SCANS:
+    limit = min(MAX_JPEG_SCANS, MAX_SCANS_OF_LARGEST * max_pixels // (width * height))
+    if scans > limit:
         raise UnusableInput(
             'compressed image',
-            f'the JPEG image has {scans} scans; up to {MAX_JPEG_SCANS} are decoded',
+            f'the JPEG image of {width} x {height} pixels has {scans} scans; of that size, up to '
+            f'{limit} are decoded',
         )
     return height, width
 

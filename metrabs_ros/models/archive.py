@@ -9,7 +9,7 @@ import tarfile
 import zlib
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.regular_file import open_regular
+from metrabs_ros.regular_file import open_regular
 
 LARGEST_BYTES = 8 << 30
 LARGEST_MEMBER_COUNT = 10_000

@@ -24,9 +24,9 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.models.array_file import read_npy, read_npz
 from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
 from metrabs_ros.models.plain_pickle import LARGEST_PICKLE_BYTES, read_plain
-from metrabs_ros.models.regular_file import read_limited, shown
 from metrabs_ros.models.store import WeightsError
 from metrabs_ros.models.weights_file import StoredTensor, WeightsFile, open_weights
+from metrabs_ros.regular_file import read_limited, shown
 from metrabs_ros.skeleton import Convention, Skeleton
 
 CONFIG, WEIGHTS = 'config.yaml', 'ckpt.pt'

@@ -17,7 +17,7 @@ import urllib.request
 from typing import IO, Any
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.regular_file import (
+from metrabs_ros.regular_file import (
     open_own,
     open_regular,
     read_limited,

@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.models.archive import ArchiveError, unpack
 from metrabs_ros.models.download import Download, DownloadError, download_wheel
-from metrabs_ros.models.regular_file import (
+from metrabs_ros.models.zip_archive import open_zip, read_member
+from metrabs_ros.regular_file import (
     locked,
     open_regular,
     read_limited,
@@ -26,7 +27,6 @@ from metrabs_ros.models.regular_file import (
     shown,
     write_atomically,
 )
-from metrabs_ros.models.zip_archive import open_zip, read_member
 
 _LOG = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from metrabs_ros.models.plain_pickle import (
     PersistentId,
     read_calls,
 )
-from metrabs_ros.models.regular_file import CHUNK_BYTES, open_regular
 from metrabs_ros.models.zip_archive import open_zip, read_member
+from metrabs_ros.regular_file import CHUNK_BYTES, open_regular
 
 LARGEST_FILE_BYTES = 8 << 30
 LARGEST_BYTE_ORDER_BYTES = 16

@@ -27,7 +27,7 @@ from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, is_bag
 from metrabs_ros.recordings.beside import ReadAhead, WriteBehind
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
-from metrabs_ros.recordings.input_files import check_input, is_folder, shown
+from metrabs_ros.recordings.input_files import check_input, is_folder
 from metrabs_ros.recordings.journal import (
     Entry,
     Failure,
@@ -58,6 +58,7 @@ from metrabs_ros.recordings.recording import Frame, Recording, size_of
 from metrabs_ros.recordings.results import ResultBag
 from metrabs_ros.recordings.tables import JointTable, TableFile
 from metrabs_ros.recordings.wanted import EXAMPLE_CHARS, Summary, Wanted
+from metrabs_ros.regular_file import shown
 from metrabs_ros.skeleton import Convention
 from metrabs_ros.tracking.by_boxes import as_people
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts

@@ -19,7 +19,7 @@ from metrabs_ros.messages.transforms import frame_name
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.calibration import Calibration
-from metrabs_ros.recordings.input_files import listed, shown
+from metrabs_ros.recordings.input_files import listed
 from metrabs_ros.recordings.limits import MAX_NAME_CHARS
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
@@ -35,6 +35,7 @@ from metrabs_ros.recordings.pictures import MAX_PIXELS
 from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
+from metrabs_ros.regular_file import shown
 
 KEPT_INFOS = 200
 VALID_TYPE = re.compile(r'[A-Za-z]\w*/(msg|srv|action)/[A-Za-z]\w*', re.ASCII)

@@ -21,7 +21,6 @@ from metrabs_ros.recordings.input_files import (
     is_folder,
     open_input,
     reason,
-    shown,
 )
 from metrabs_ros.recordings.limits import (
     CHUNK_BYTES_OF_ANY_RATIO,
@@ -41,6 +40,7 @@ from metrabs_ros.recordings.progress import Advance, Progress, no_progress
 from metrabs_ros.recordings.recorded import RESULTS_SUFFIX, Recorded, Topic
 from metrabs_ros.recordings.ros1_file import Ros1File
 from metrabs_ros.recordings.sqlite_file import SqliteFile
+from metrabs_ros.regular_file import shown
 
 NUMBER = re.compile(r'_(\d{1,18})(?=\.\w+$)')
 """Of a file of a split bag."""

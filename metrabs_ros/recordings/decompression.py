@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from metrabs_ros.recordings.limits import DamagedFile, check_chunk_size
 from metrabs_ros.recordings.progress import Advance
@@ -47,7 +47,7 @@ def unpacked_message(data: bytes | memoryview, limit: int) -> bytes:
     return _unpacked(data, 'zstd', limit, exactly=False)
 
 
-def copy_unpacked(source: BinaryIO, target: BinaryIO, limit: int, advance: Advance) -> None:
+def copy_unpacked(source: IO[bytes], target: IO[bytes], limit: int, advance: Advance) -> None:
     """
     Decompress a zstd file into another one.
 

@@ -6,30 +6,23 @@ import os
 import pathlib
 import stat
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import IO
 
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.limits import DamagedFile
+from metrabs_ros.regular_file import (
+    PATH_CHARS,
+    NotARegularFileError,
+    kind_of,
+    open_regular,
+    shown,
+)
 
 LISTED = 10
-PATH_CHARS = 300
-"""A path is shown up to this length."""
-_KINDS = (
-    (stat.S_ISDIR, 'a folder'),
-    (stat.S_ISFIFO, 'a named pipe'),
-    (stat.S_ISSOCK, 'a socket'),
-    (stat.S_ISCHR, 'a device'),
-    (stat.S_ISBLK, 'a device'),
-)
 
 
 class UnusableFile(ValueError):  # noqa: N818
     """A path does not lead to a readable file; the message says why."""
-
-
-def shown(path: pathlib.Path | str) -> str:
-    """Return a path as it is shown in messages, whatever bytes it consists of."""
-    return printable(path, PATH_CHARS)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -55,7 +48,7 @@ def check_input(path: pathlib.Path) -> None:
     """
     mode = _status(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UnusableFile(f'{shown(path)} is {_kind(mode)}, not a file or folder')
+        raise UnusableFile(f'{shown(path)} is {kind_of(mode)}, not a file or folder')
     wanted = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
     if not os.access(path, wanted):
         raise UnusableFile(f'{shown(path)} cannot be read: permission denied')
@@ -65,10 +58,10 @@ def check_file(path: pathlib.Path) -> None:
     """Check that a path leads to a regular file; raises an UnusableFile."""
     mode = _status(path).st_mode
     if not stat.S_ISREG(mode):
-        raise UnusableFile(f'{shown(path)} is {_kind(mode)}, not a file')
+        raise UnusableFile(f'{shown(path)} is {kind_of(mode)}, not a file')
 
 
-def open_input(path: pathlib.Path) -> BinaryIO:
+def open_input(path: pathlib.Path) -> IO[bytes]:
     """
     Open a regular file for reading.
 
@@ -79,15 +72,11 @@ def open_input(path: pathlib.Path) -> BinaryIO:
     """
     check_file(path)
     try:
-        # It may have been replaced since: opening a named pipe does not block like this.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open_regular(path)
+    except NotARegularFileError as error:
+        raise UnusableFile(printable(error, PATH_CHARS)) from error
     except OSError as error:
         raise UnusableFile(f'{shown(path)} cannot be read: {reason(error)}') from error
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        raise UnusableFile(f'{shown(path)} is {_kind(mode)}, not a file')
-    return os.fdopen(descriptor, 'rb')
 
 
 class PositionedFile:
@@ -107,7 +96,7 @@ class PositionedFile:
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
-        self._file: BinaryIO | None = open_input(path)
+        self._file: IO[bytes] | None = open_input(path)
         self.size = os.fstat(self._file.fileno()).st_size
 
     def at(self, offset: int, length: int) -> bytes:
@@ -196,7 +185,3 @@ def _status(path: pathlib.Path) -> os.stat_result:
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else printable(error)
         raise UnusableFile(f'{shown(path)} cannot be read: {why}') from error
-
-
-def _kind(mode: int) -> str:
-    return next((name for is_kind, name in _KINDS if is_kind(mode)), 'no file')

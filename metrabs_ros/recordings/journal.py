@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import stat
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import People, in_view
+from metrabs_ros.regular_file import open_own
 from metrabs_ros.skeleton import Skeleton
 
 HEAD = struct.Struct('<qqqI')
@@ -108,13 +106,7 @@ class Journal:
     def __init__(self, file: pathlib.Path, identity: Mapping[str, object]) -> None:
         about = {**identity, 'journal_format': FORMAT}
         first_line = (json.dumps(about, sort_keys=True) + '\n').encode()
-        # Not through a link: what it leads to would be overwritten.
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(file, flags, 0o644)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise ValueError(f'{printable(file, 300)} is no file; move it away')
-        self._file: BinaryIO = os.fdopen(descriptor, 'r+b')
+        self._file = open_own(file, 'r+b')
         self._is_replaying = self._file.readline(len(first_line)) == first_line
         if not self._is_replaying:
             self._file.seek(0)

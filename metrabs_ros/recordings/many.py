@@ -19,8 +19,8 @@ from typing import NamedTuple
 from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.input_files import shown
 from metrabs_ros.recordings.wanted import Summary, Wanted
+from metrabs_ros.regular_file import shown
 
 _LOG = logging.getLogger(__name__)
 

@@ -13,10 +13,11 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from metrabs_ros.recordings.input_files import UnusableFile, listed, read_input, reason, shown
+from metrabs_ros.recordings.input_files import UnusableFile, listed, read_input, reason
 from metrabs_ros.recordings.limits import MIB
 from metrabs_ros.recordings.metadata import NAME as METADATA
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
+from metrabs_ros.regular_file import open_own, shown
 
 UNFINISHED = '.unfinished'
 MANIFEST = '.annotate.json'
@@ -337,15 +338,11 @@ def _write_manifest(folder: pathlib.Path, names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _lock(file: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(file, flags, 0o644)
-    try:
+    with open_own(file, 'r+b') as lock:
         # The run before may have removed it in the meantime.
-        if not (_try_lock(descriptor) and _is_at(file, descriptor)):
+        if not (_try_lock(lock.fileno()) and _is_at(file, lock.fileno())):
             raise UnusableOutput(f'another run is writing {shown(output)}')
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _try_lock(descriptor: int) -> bool:

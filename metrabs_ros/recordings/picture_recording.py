@@ -11,7 +11,6 @@ from metrabs_ros.estimator import View
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.recordings.calibration import Calibration
-from metrabs_ros.recordings.input_files import shown
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -22,6 +21,7 @@ from metrabs_ros.recordings.pictures import Source, UnusablePicture
 from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import header_at
+from metrabs_ros.regular_file import shown
 
 FRAME_ID = 'camera_optical_frame'
 NAMESPACE = '/camera'

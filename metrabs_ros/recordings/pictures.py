@@ -23,8 +23,8 @@ from metrabs_ros.recordings.input_files import (
     is_folder,
     read_input,
     read_start,
-    shown,
 )
+from metrabs_ros.regular_file import shown
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 STILL_FRAMES = 50

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import to_metres
 from metrabs_ros.people import People
-from metrabs_ros.recordings.input_files import open_input, read_start, shown
+from metrabs_ros.recordings.input_files import open_input, read_start
 from metrabs_ros.recordings.output_files import (
     UnfinishedFolder,
     UnusableOutput,
@@ -23,6 +23,7 @@ from metrabs_ros.recordings.output_files import (
     writing,
 )
 from metrabs_ros.recordings.stamps import NANOSECONDS
+from metrabs_ros.regular_file import shown
 
 ROWS_IN_MEMORY = 10_000
 CAMERA_CHARS = 300

@@ -9,7 +9,7 @@ import pathlib
 import metrabs_ros
 from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.recordings.input_files import shown
+from metrabs_ros.regular_file import shown
 
 RANGES = (
     ('threads', 0, math.inf),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.recordings.input_files import read_start, shown
+from metrabs_ros.recordings.input_files import read_start
 from metrabs_ros.recordings.output_files import (
     UNFINISHED,
     UnusableOutput,
@@ -21,6 +21,7 @@ from metrabs_ros.recordings.output_files import (
     is_stream,
     writing,
 )
+from metrabs_ros.regular_file import shown
 from metrabs_ros.report import figures
 from metrabs_ros.report.sightings import Sightings, read_sightings
 

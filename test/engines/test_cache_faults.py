@@ -20,7 +20,7 @@ from metrabs_ros.engines import cache as cache_module
 from metrabs_ros.engines.cache import MANIFEST, EngineCache, hashed
 from metrabs_ros.engines.openvino_crops import OpenVinoCropEngine
 from metrabs_ros.models.checkpoint import read_checkpoint
-from metrabs_ros.models.regular_file import open_own
+from metrabs_ros.regular_file import open_own
 
 KEY = {'engine': 'an engine', 'weights': '1234'}
 

@@ -290,9 +290,20 @@ def test_a_jpeg_of_very_many_scans_is_not_decoded():
     data = encoded(SMALL, '.jpg', cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     last = data.rindex(b'\xff\xda')
     many = data[:last] + 1000 * data[last:-2] + data[-2:]
-    with pytest.raises(UnusableInput, match='scans; up to 64 are decoded'):
+    with pytest.raises(UnusableInput, match='scans; of that size, up to 64 are decoded'):
         decompressed(compressed(many))
     assert decompressed(compressed(data)).shape == SMALL.shape
+
+
+def test_the_largest_jpeg_may_have_fewer_scans_than_a_small_one():
+    data = encoded(SMALL, '.jpg', cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    last = data.rindex(b'\xff\xda')
+    many = data[:last] + 20 * data[last:-2] + data[-2:]
+    largest_px = SMALL.shape[0] * SMALL.shape[1]
+    assert decompressed(compressed(many)).shape == SMALL.shape
+    assert decompressed(compressed(data), largest_px).shape == SMALL.shape
+    with pytest.raises(UnusableInput, match='of that size, up to 12 are decoded'):
+        decompressed(compressed(many), largest_px)
 
 
 def test_every_kind_of_jpeg_and_png_becomes_8_bit_rgb():

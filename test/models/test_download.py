@@ -12,7 +12,7 @@ from servers import Behaviour, serve
 
 from metrabs_ros.models import download as download_module
 from metrabs_ros.models.download import LARGEST_DOWNLOAD_BYTES, Download, DownloadError
-from metrabs_ros.models.regular_file import sha256_of
+from metrabs_ros.regular_file import sha256_of
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 

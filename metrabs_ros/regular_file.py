@@ -2,8 +2,8 @@
 Opening files whose kind, size and owner are not known beforehand.
 
 Opening a FIFO blocks until another process opens its other end, a device never ends, and opening
-a symbolic link for writing truncates the file that it points to.  All files that this package
-reads from or writes to a cache or a checkpoint are opened here.
+a symbolic link for writing truncates the file that it points to.  All files of checkpoints, the
+engine cache and recordings are opened here.
 """
 
 from __future__ import annotations
@@ -28,13 +28,18 @@ LOCK_POLL_S = 0.1
 LOCK_MESSAGE_PERIOD_S = 10.0
 
 _KINDS = {
-    stat.S_IFDIR: 'a directory',
+    stat.S_IFDIR: 'a folder',
     stat.S_IFLNK: 'a symbolic link',
-    stat.S_IFIFO: 'a FIFO',
+    stat.S_IFIFO: 'a named pipe (FIFO)',
     stat.S_IFSOCK: 'a socket',
     stat.S_IFCHR: 'a device',
     stat.S_IFBLK: 'a device',
 }
+
+
+def kind_of(mode: int) -> str:
+    """Return what kind of file a mode of `os.stat` describes, with an article."""
+    return _KINDS.get(stat.S_IFMT(mode), 'no file')
 
 
 class NotARegularFileError(OSError):
@@ -68,7 +73,7 @@ def open_regular(file: pathlib.Path, follow_links: bool = True) -> IO[bytes]:
 
 def open_own(file: pathlib.Path, mode: str) -> IO[bytes]:
     """
-    Open a file of a cache for writing, without following links and without truncating others.
+    Open a file that only this package writes, without following links or truncating other files.
 
     Parameters
     ----------
@@ -199,14 +204,14 @@ def locked(file: pathlib.Path, limit_s: float, waiting: Callable[[float], None])
         yield
 
 
-def shown(file: pathlib.Path) -> str:
+def shown(file: pathlib.Path | str) -> str:
     """Return a path for a message."""
     return printable(file, PATH_CHARS)
 
 
 def _require_regular(file: pathlib.Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), 'no file')
+        kind = kind_of(found.st_mode)
         raise NotARegularFileError(f'{shown(file)} is {kind}; expected: a regular file')
 
 
