@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import cv2
@@ -20,7 +21,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, Vector3
 from known_people import KnownPeople
 from progress import output_while_it_progresses, processes_below
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from robots import pose_node, running, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -34,9 +34,10 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import to_message
 from metrabs_ros.msg import ImagePoint, SkeletonArray
 from metrabs_ros.node import view_node
+from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.node.recent_frames import MOST_FRAMES
-from metrabs_ros.node.view_node import MOST_ROWS, ViewNode
+from metrabs_ros.node.view_node import MOST_ROWS, MOST_STATUSES, ViewNode
 from metrabs_ros.view.scene import Scene
 
 LEFT_MM, RIGHT_MM = (-1000, 0, 5000), (1000, 0, 5000)
@@ -68,7 +69,7 @@ def test_skeletons_stand_in_the_space_where_they_are(tmp_path):
         scene = Scene([''], is_live=True)
         address = scene.serve(*free_ports(2))
         view = ViewNode(scene, [''], compressed=False)
-        executor = SingleThreadedExecutor()
+        executor = GuardedExecutor()
         executor.add_node(view)
         spinning = threading.Thread(target=executor.spin)
         spinning.start()
@@ -208,6 +209,44 @@ def test_diagnostics_are_bounded(view):
     node._check()
     assert len(node.scene.said[-1]) < 20_000
     assert f'and {5000 - MOST_ROWS} more' in node.scene.said[-1]
+
+
+def test_many_diagnostics_take_no_time(view):
+    values = [KeyValue(key='|' * 80, value='|' * 80)] * MOST_ROWS
+    many = [DiagnosticStatus(name='pose: frames', values=values)] * 1000
+    last = DiagnosticStatus(name='pose: frames', message='the last one')
+    node = view('')
+    start_s = time.process_time()
+    for _ in range(2):
+        node._show_diagnostics(DiagnosticArray(status=many))
+    node._show_diagnostics(DiagnosticArray(status=[*many, last]))
+    assert time.process_time() - start_s < 1
+    node._check()
+    assert 'the last one' in node.scene.said[-1]
+    others = [DiagnosticStatus(name='other')] * MOST_STATUSES
+    node._show_diagnostics(DiagnosticArray(status=[many[0], *others]))
+    node._check()
+    assert 'the last one' in node.scene.said[-1]
+
+
+def test_failing_callbacks_are_counted_and_do_not_end_it(view):
+    node, sender = view(''), Node('sender')
+
+    def fail(*arguments):
+        raise RuntimeError('failed on purpose')
+
+    node.scene.show_people = fail
+    publisher = sender.create_publisher(SkeletonArray, 'pose/skeletons', 10)
+    try:
+        with running(node, sender):
+            for least in (1, 2):
+                wait_for(
+                    lambda least=least: (
+                        publisher.publish(skeletons_in('camera')) or node.failures.count >= least
+                    )
+                )
+    finally:
+        sender.destroy_node()
 
 
 def malformed_skeletons():
