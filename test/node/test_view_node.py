@@ -32,7 +32,7 @@ from tf2_msgs.msg import TFMessage
 from metrabs_ros.drawing import color_of
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import to_message
-from metrabs_ros.msg import ImagePoint, SkeletonArray
+from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node import view_node
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.message_types import TYPES
@@ -285,6 +285,28 @@ def malformed_skeletons():
     yield 'many people', many
 
 
+def oversized_skeletons():
+    """Give messages that take seconds to convert, with what they have too much of."""
+    message = skeletons_in('camera')
+    message.joint_names, message.joint_edges = ['x'] * 1000, []
+    message.skeletons = [
+        Skeleton(
+            positions=[Point(z=3.0)] * 1000,
+            image_points=[ImagePoint()] * 1000,
+            confidences=[1.0] * 1000,
+            in_view=[True] * 1000,
+        )
+    ] * 1000
+    yield 'many joints of many people', message
+    message = skeletons_in('camera')
+    message.joint_edges = [0, 1] * 10_000
+    message.skeletons = [message.skeletons[0]] * 1000
+    yield 'many bones of many people', message
+    message = skeletons_in('camera')
+    message.skeletons[0].velocities = [Vector3()] * 1_000_000
+    yield 'many velocities', message
+
+
 def odd_images():
     yield 'empty', Image()
     yield 'no data', Image(height=100, width=100, step=300, encoding='rgb8')
@@ -366,6 +388,17 @@ def test_malformed_skeletons_do_no_harm(view, message):
         node._views[0]._take_people(message)
     node._views[0]._take_people(skeletons_in('camera'))
     assert np.isfinite(node._views[0]._people_shown_s)
+
+
+@pytest.mark.parametrize(
+    'message', [pytest.param(m, id=kind.replace(' ', '_')) for kind, m in oversized_skeletons()]
+)
+def test_oversized_skeletons_are_refused_at_once(view, message):
+    node = view('')
+    start_s = time.process_time()
+    node._views[0]._take_people(message)
+    assert time.process_time() - start_s < 0.15
+    assert node.scene.people == {}
 
 
 def jpeg(width, height, data=b''):
