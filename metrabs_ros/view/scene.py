@@ -111,6 +111,8 @@ class Scene:
         self._plots: dict[str, str] = {}
         self._z_up = False
         self._is_live = is_live
+        self._has_dates: bool | None = None
+        """Whether stamps are shown as dates; None as long as there was none."""
         self._timeline = 'log_time' if is_live else 'stamp'
         self._backlog: Backlog | None = None
         self._preamble: _Preamble | None = None
@@ -422,10 +424,14 @@ class Scene:
         )
 
     def _set_time(self, stamp_s: float) -> None:
-        if stamp_s < FIRST_DATE_S:
-            self._stream.set_time('stamp', duration=stamp_s)
-        else:
+        # The viewer allows one type for a timeline: that of the first stamp stays, even where a
+        # simulation or another camera has stamps of the other kind.
+        if self._has_dates is None:
+            self._has_dates = stamp_s >= FIRST_DATE_S
+        if self._has_dates:
             self._stream.set_time('stamp', timestamp=stamp_s)
+        else:
+            self._stream.set_time('stamp', duration=stamp_s)
 
     def _blueprint(self) -> rrb.Blueprint:
         """Return the layout of the page."""

@@ -1,8 +1,11 @@
-"""Large images are shown small, with what is on them."""
+"""Large images are shown small, with what is on them; a recording has one kind of time."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+import subprocess
+import sys
 import time
 
 import cv2
@@ -12,7 +15,7 @@ import rerun as rr
 from test_people import people_at
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.view.scene import LARGEST_SIDE_PX, Scene, shrunk
+from metrabs_ros.view.scene import FIRST_DATE_S, LARGEST_SIDE_PX, Scene, shrunk
 
 SHAPES = [(5773, 8660), (8660, 5773), (1080, 1920), (1281, 1000), (16384, 3051), (9000, 1)]
 MARK_PX = np.array([0.7, 0.4])
@@ -112,3 +115,38 @@ def test_the_largest_image_takes_a_fraction_of_a_second():
         start_s = time.process_time()
         scene.show_image(1.0, '', image)
         assert time.process_time() - start_s < 0.4
+
+
+@pytest.mark.parametrize(
+    ('stamps_s', 'kind'),
+    [
+        ((1.0, FIRST_DATE_S + 1, 2.0), 'Duration'),
+        ((FIRST_DATE_S + 1, 1.0, FIRST_DATE_S + 2), 'Timestamp'),
+    ],
+)
+def test_all_stamps_of_a_recording_are_of_one_kind(tmp_path, stamps_s, kind):
+    scene = Scene([''])
+    scene.save(str(tmp_path / 'scene.rrd'))
+    for stamp_s in stamps_s:
+        # rerun-sdk encodes what was logged between two calls of flush in one table.
+        scene.plot(stamp_s, {'people/people': 1.0})
+        scene.flush()
+    del scene
+    text = subprocess.run(
+        [sys.executable, '-m', 'rerun', 'rrd', 'print', '-vvv', str(tmp_path / 'scene.rrd')],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert types_of_stamps(text) == {kind}
+
+
+def types_of_stamps(text):
+    """Return the types of the columns ``stamp`` in the tables of a printed recording."""
+    lines = text.splitlines()
+    rows = [[cell.strip(' │') for cell in line.split('┆')] for line in lines]
+    return {
+        re.match(r'type: (\w+)', below[row.index('stamp')])[1]
+        for row, below in zip(rows, rows[2:])
+        if 'stamp' in row
+    }
