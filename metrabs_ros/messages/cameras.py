@@ -16,6 +16,7 @@ from metrabs_ros.messages.unusable import UnusableInput
 PINHOLE_LENSES = ('', 'plumb_bob', 'rational_polynomial', 'none')
 FISHEYE_LENSES = ('equidistant', 'fisheye')
 TILTED_LENGTH = 14
+"""The largest number of coefficients of a known lens model."""
 MAX_UPSCALING = 4
 """An image may be this many times as wide and as high as its camera_info says: it was resized."""
 MIN_FOCAL_SHARE, MAX_FOCAL_SHARE = 0.003, 1e4
@@ -113,6 +114,21 @@ def check_size(info: Any, height: int, width: int) -> None:
 
 
 def _coeffs(info: Any) -> FloatArray:
+    """
+    Return the distortion coefficients of a message, without those of a sensor that is not tilted.
+
+    Raises
+    ------
+    UnusableInput
+        If there are more than any lens model has, which is checked before they are converted, or
+        the sensor is tilted.
+    """
+    if len(info.d) > TILTED_LENGTH:
+        raise UnusableInput(
+            'lens model',
+            f'the camera_info has {len(info.d)} distortion coefficients (D), but a lens model has '
+            f'at most {TILTED_LENGTH}; calibrate the camera again or correct the camera driver',
+        )
     coeffs = np.array(info.d, np.float64)
     if len(coeffs) != TILTED_LENGTH:
         return coeffs

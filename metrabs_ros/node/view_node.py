@@ -12,11 +12,10 @@ import argparse
 import collections
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
-import rclpy
 import rclpy.utilities
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.qos import qos_profile_sensor_data
@@ -51,6 +50,8 @@ UNPAIRED_S = 0.5
 """After so long without an image that has skeletons, any is shown."""
 SILENCE_S = 2.0
 LONGEST_TOPICS = 500
+MOST_STATUSES = 1000
+"""The last ones of a message with diagnostics, among which the pose node's is looked for."""
 MOST_ROWS = 80
 """Of diagnostics."""
 RATE_WINDOW_S = 2.0
@@ -89,12 +90,10 @@ class _CameraView:
         prefix = f'{name}/' if name else ''
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
         sensor = qos_profile_sensor_data
-        images = node.create_subscription(
-            kind, prefix + topic, node.guarded(self._keep_image), sensor
-        )
+        images = node.create_subscription(kind, prefix + topic, self._keep_image, sensor)
         node.create_subscription(CameraInfo, f'{prefix}camera_info', self._keep_info, sensor)
         skeletons = node.create_subscription(
-            SkeletonArray, f'{prefix}pose/skeletons', node.guarded(self._take_people), 10
+            SkeletonArray, f'{prefix}pose/skeletons', self._take_people, 10
         )
         self.topics = f'{images.topic_name} and {skeletons.topic_name}'
 
@@ -193,7 +192,7 @@ class _CameraView:
 
 class ViewNode(GuardedNode):
     """
-    Shows the pose node's topics.
+    Shows the pose node's topics; for a `GuardedExecutor`, which goes on whatever is published.
 
     Parameters
     ----------
@@ -215,11 +214,11 @@ class ViewNode(GuardedNode):
         self._listener = TransformListener(self._buffer, self)
         self._views = [_CameraView(self, name, compressed) for name in cameras]
         self._status = ''
-        self.create_subscription(
-            DiagnosticArray, '/diagnostics', self.guarded(self._show_diagnostics), 10
-        )
-        self.create_timer(FRAMES_PERIOD_S, self.guarded(self._show_frames))
-        self.create_timer(CHECK_PERIOD_S, self.guarded(self._check))
+        self._newest_status: DiagnosticStatus | None = None
+        """Not yet in `_status`."""
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._show_diagnostics, 10)
+        self.create_timer(FRAMES_PERIOD_S, self._show_frames)
+        self.create_timer(CHECK_PERIOD_S, self._check)
 
     @property
     def topics(self) -> str:
@@ -229,26 +228,6 @@ class ViewNode(GuardedNode):
     def warn(self, text: str) -> None:
         """Log what is wrong, at most once in a while."""
         self.get_logger().warning(text, throttle_duration_sec=LOG_PERIOD_S)
-
-    def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
-        """
-        Return a callback that logs its exceptions.
-
-        Whatever is published, a viewer must go on: an exception would end the executor.
-        """
-
-        def call(*arguments: Any) -> None:
-            try:
-                callback(*arguments)
-            except Exception as error:
-                if not rclpy.ok():
-                    raise
-                self.get_logger().error(
-                    f'something is not shown: {type(error).__name__}: {printable(error, 300)}',
-                    throttle_duration_sec=LOG_PERIOD_S,
-                )
-
-        return call
 
     def set_root(self, frame_id: str, z_up: bool) -> None:
         """Set the frame of the people: a single camera's, or else that of the first message."""
@@ -271,30 +250,34 @@ class ViewNode(GuardedNode):
         self.scene.show_frames(self.stamp_s, placed)
 
     def _check(self) -> None:
+        if self._newest_status is not None:
+            self._status = _table_of(self._newest_status)
+            self._newest_status = None
         missing = [said for view in self._views if (said := view.check())]
         if missing or self._status:
             self.scene.say('\n\n'.join([*missing, self._status]))
 
     def _show_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
+        # Only the last one is shown, and not before the next check: escaping its text takes
+        # milliseconds, while messages may come at any rate and with any number of statuses.
+        for status in reversed(message.status[-MOST_STATUSES:]):
             if status.name.endswith(': frames'):
-                level = LEVELS.get(status.level, 'stale')
-                rows = [
-                    f'| {escaped(value.key)} | {escaped(value.value)} |'
-                    for value in status.values[:MOST_ROWS]
-                ]
-                left_out = len(status.values) - len(rows)
-                if left_out:
-                    rows.append(f'| and {left_out} more | |')
-                self._status = '\n'.join(
-                    [
-                        f'**{level}: {escaped(status.message, 200)}**',
-                        '',
-                        '| | |',
-                        '|---|---|',
-                        *rows,
-                    ]
-                )
+                self._newest_status = status
+                return
+
+
+def _table_of(status: DiagnosticStatus) -> str:
+    """Return a status in Markdown, its values in a table."""
+    rows = [
+        f'| {escaped(value.key)} | {escaped(value.value)} |' for value in status.values[:MOST_ROWS]
+    ]
+    left_out = len(status.values) - len(rows)
+    if left_out:
+        rows.append(f'| and {left_out} more | |')
+    level = LEVELS.get(status.level, 'stale')
+    return '\n'.join(
+        [f'**{level}: {escaped(status.message, 200)}**', '', '| | |', '|---|---|', *rows]
+    )
 
 
 def _stamp_s(message: Any) -> float:

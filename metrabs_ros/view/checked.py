@@ -15,8 +15,12 @@ from metrabs_ros.people import BEYOND_ALL_PLACES, People
 MOST_JOINTS = 1000
 MOST_BONES = 10_000
 MOST_SKELETONS = 1000
+MOST_POINTS = 100_000
+"""Joints, or bones, of all skeletons of a message: they are converted one by one."""
 ONE_EACH = ('positions', 'image_points', 'confidences', 'in_view')
-"""Fields of a Skeleton with an entry for each joint; others may be empty."""
+"""Fields of a Skeleton with an entry for each joint."""
+ONE_EACH_OR_NONE = ('velocities', 'standard_deviations')
+"""Fields of a Skeleton with an entry for each joint, or empty."""
 MOST_PIXELS = 50_000_000
 """Of an image that is shown; a browser decodes it, too."""
 PNG_START = b'\x89PNG'
@@ -35,20 +39,7 @@ def checked_people(message: Any) -> People:
         If its arrays have other lengths than it has joints, its bones have no such joints,
         there are too many of anything, or its stamp is negative.
     """
-    joints = len(message.joint_names)
-    if joints > MOST_JOINTS or len(message.joint_edges) > 2 * MOST_BONES:
-        raise ValueError(
-            f'{joints} joints and {len(message.joint_edges)} ends of bones are too many'
-        )
-    if len(message.skeletons) > MOST_SKELETONS:
-        raise ValueError(f'{len(message.skeletons)} people are too many')
-    if any(not 0 <= joint < joints for joint in message.joint_edges):
-        raise ValueError(f'joint_edges has an index outside of 0 to {joints - 1}')
-    for skeleton in message.skeletons:
-        for field in ONE_EACH:
-            count = len(getattr(skeleton, field))
-            if count != joints:
-                raise ValueError(f'{field} has {count} entries, but there are {joints} joints')
+    _check_counts(message)
     if message.header.stamp.sec < 0:
         raise ValueError(f'the stamp {message.header.stamp.sec} s is negative')
     with np.errstate(over='ignore', invalid='ignore'):
@@ -57,6 +48,35 @@ def checked_people(message: Any) -> People:
     velocities = people.velocities_mm_s
     is_possible = np.abs(velocities) < BEYOND_ALL_PLACES
     return dataclasses.replace(people, velocities_mm_s=np.where(is_possible, velocities, 0.0))
+
+
+def _check_counts(message: Any) -> None:
+    """
+    Check how many entries a SkeletonArray has, and the joints of its bones.
+
+    Raises
+    ------
+    ValueError
+        See `checked_people`.
+    """
+    joints, bones = len(message.joint_names), len(message.joint_edges) // 2
+    skeletons = len(message.skeletons)
+    for count, limit, what in (
+        (joints, MOST_JOINTS, 'joints'),
+        (bones, MOST_BONES, 'bones'),
+        (skeletons, MOST_SKELETONS, 'people'),
+        (skeletons * joints, MOST_POINTS, 'joints of all people'),
+        (skeletons * bones, MOST_POINTS, 'bones of all people'),
+    ):
+        if count > limit:
+            raise ValueError(f'{count} {what} are too many; up to {limit} are shown')
+    if any(not 0 <= joint < joints for joint in message.joint_edges):
+        raise ValueError(f'joint_edges has an index outside of 0 to {joints - 1}')
+    for skeleton in message.skeletons:
+        for field in (*ONE_EACH, *ONE_EACH_OR_NONE):
+            count = len(getattr(skeleton, field))
+            if count != joints and (count or field in ONE_EACH):
+                raise ValueError(f'{field} has {count} entries, but there are {joints} joints')
 
 
 def checked_file(message: Any) -> tuple[bytes, tuple[int, int]]:

@@ -18,6 +18,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.drawing import color_of
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.messages.cameras import scaling_about_corner
 from metrabs_ros.messages.people import to_metres
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.view.access import DEFAULT_HOST
@@ -37,6 +38,10 @@ except ImportError as error:
 
 APPLICATION = 'metrabs_ros'
 JPEG_QUALITY = 80
+LARGEST_SIDE_PX = 1280
+"""Longer side of a picture; larger images are shrunk before they are compressed."""
+SAMPLES_PER_PIXEL = 2
+"""In each direction, of the image for a pixel of a shrunk picture, at the least."""
 MEMORY_LIMIT = '256MiB'
 """Of the data that is kept for browsers that are opened later."""
 TRANSFER_PERIOD_S = 0.05
@@ -101,9 +106,13 @@ class Scene:
             name: f'world/{path}'.rstrip('/') for name, path in entity_paths(cameras).items()
         }
         self._trails: dict[str, dict[int, _Trail]] = {name: {} for name in cameras}
+        self._scales: dict[str, FloatArray] = {name: np.ones(2) for name in cameras}
+        """Pixels of the picture shown last to a pixel of the image, in x and y."""
         self._plots: dict[str, str] = {}
         self._z_up = False
         self._is_live = is_live
+        self._has_dates: bool | None = None
+        """Whether stamps are shown as dates; None as long as there was none."""
         self._timeline = 'log_time' if is_live else 'stamp'
         self._backlog: Backlog | None = None
         self._preamble: _Preamble | None = None
@@ -174,11 +183,27 @@ class Scene:
         self._stream.flush()
 
     def show_image(self, stamp_s: float, name: str, image: ImageArray | bytes) -> None:
-        """Show a camera's image: [H, W, 3], uint8, RGB, or the bytes of a JPEG or PNG file."""
+        """
+        Show a camera's image, and shrink a large one to `LARGEST_SIDE_PX`.
+
+        The intrinsics, and the people on the image, that are shown after it are scaled to match.
+
+        Parameters
+        ----------
+        stamp_s
+            Its time in seconds.
+        name
+            The camera.
+        image
+            [H, W, 3], uint8, RGB; or the bytes of a JPEG or PNG file, which are shown as they are.
+        """
         self._set_time(stamp_s)
+        self._scales[name] = np.ones(2)
         if not isinstance(image, bytes):
+            picture = shrunk(image)
+            self._scales[name] = np.array(picture.shape[1::-1]) / np.array(image.shape[1::-1])
             flags = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
-            _, jpeg = cv2.imencode('.jpg', image[..., ::-1], flags)
+            _, jpeg = cv2.imencode('.jpg', picture[..., ::-1], flags)
             image = jpeg.tobytes()
         kind = 'image/png' if image.startswith(PNG_START) else 'image/jpeg'
         self._stream.log(
@@ -193,9 +218,24 @@ class Scene:
         image_shape: tuple[int, ...],
         pose: Placed | None = None,
     ) -> None:
-        """Show a camera by its frustum, without its distortion, where it is in the scene."""
+        """
+        Show a camera by its frustum, without its distortion, where it is in the scene.
+
+        Parameters
+        ----------
+        stamp_s
+            Its time in seconds.
+        name
+            The camera's name.
+        camera
+            For the image that was shown last, before it was shrunk.
+        image_shape
+            Height and width of that image in pixels, further entries are ignored.
+        pose
+            Where the camera is; None if that is not known.
+        """
         self._set_time(stamp_s)
-        height, width = image_shape[:2]
+        scale = self._scales[name]
         root = f'{self._roots[name]}/camera'
         if pose is not None:
             self._stream.log(
@@ -204,8 +244,8 @@ class Scene:
         self._stream.log(
             f'{root}/image',
             rr.Pinhole(
-                image_from_camera=camera.intrinsic_matrix,
-                resolution=(width, height),
+                image_from_camera=scaling_about_corner(scale) @ camera.intrinsic_matrix,
+                resolution=np.rint(scale * image_shape[1::-1]),
                 camera_xyz=rr.ViewCoordinates.RDF,
                 image_plane_distance=FRUSTUM_M,
             ),
@@ -219,7 +259,8 @@ class Scene:
         colors = np.array([_rgba(people, i) for i in range(len(people))], np.uint8).reshape(-1, 4)
         self._show_skeletons(self._roots[name], people, colors)
         self._show_trails(self._roots[name], self._trails[name], people, stamp_s)
-        self._show_on_image(f'{self._roots[name]}/camera/image', people, colors)
+        image_root = f'{self._roots[name]}/camera/image'
+        self._show_on_image(image_root, people, colors, self._scales[name])
 
     def show_frames(self, stamp_s: float, frames: Sequence[Placed]) -> None:
         """Show frames of TF by their axes."""
@@ -352,11 +393,14 @@ class Scene:
             ),
         )
 
-    def _show_on_image(self, root: str, people: People, colors: NDArray[np.uint8]) -> None:
+    def _show_on_image(
+        self, root: str, people: People, colors: NDArray[np.uint8], scale: FloatArray
+    ) -> None:
+        shift = scaling_about_corner(scale)[:2, 2]
         edges = np.array(people.skeleton.edges, int).reshape(-1, 2)
         # Only bones with both ends in view: other points may be anywhere.
         visible = people.in_view[:, edges].all(axis=-1)
-        bones = people.poses2d_px[:, edges][visible]
+        bones = scale * people.poses2d_px[:, edges][visible] + shift
         self._stream.log(
             f'{root}/bones',
             rr.LineStrips2D(
@@ -365,7 +409,8 @@ class Scene:
                 radii=rr.Radius.ui_points(1.2),
             ),
         )
-        left_top, size = people.boxes_px[:, :2], people.boxes_px[:, 2:]
+        left_top = scale * people.boxes_px[:, :2] + shift
+        size = scale * people.boxes_px[:, 2:]
         self._stream.log(
             f'{root}/boxes',
             rr.Boxes2D(
@@ -379,10 +424,14 @@ class Scene:
         )
 
     def _set_time(self, stamp_s: float) -> None:
-        if stamp_s < FIRST_DATE_S:
-            self._stream.set_time('stamp', duration=stamp_s)
-        else:
+        # The viewer allows one type for a timeline: that of the first stamp stays, even where a
+        # simulation or another camera has stamps of the other kind.
+        if self._has_dates is None:
+            self._has_dates = stamp_s >= FIRST_DATE_S
+        if self._has_dates:
             self._stream.set_time('stamp', timestamp=stamp_s)
+        else:
+            self._stream.set_time('stamp', duration=stamp_s)
 
     def _blueprint(self) -> rrb.Blueprint:
         """Return the layout of the page."""
@@ -480,6 +529,31 @@ def _transfer(encoded: rr.BinaryStream, backlog: Backlog) -> None:
         if block:
             backlog.append(block)
         time.sleep(TRANSFER_PERIOD_S)
+
+
+def shrunk(image: ImageArray) -> ImageArray:
+    """
+    Return an image as it is, or with `LARGEST_SIDE_PX` on its longer side.
+
+    Most pixels of a very large image are skipped: to average all of a reversed view, such as
+    that of a BGR image, takes as long as to compress it.
+
+    Parameters
+    ----------
+    image
+        [H, W, 3], uint8.
+    """
+    height, width = image.shape[:2]
+    factor = LARGEST_SIDE_PX / max(height, width)
+    if factor >= 1:
+        return image
+    new_height, new_width = max(1, round(factor * height)), max(1, round(factor * width))
+    step_y = max(1, height // (SAMPLES_PER_PIXEL * new_height))
+    step_x = max(1, width // (SAMPLES_PER_PIXEL * new_width))
+    # From the middle of the steps, so that the picture is not shifted.
+    samples = np.ascontiguousarray(image[step_y // 2 :: step_y, step_x // 2 :: step_x])
+    resized = cv2.resize(samples, (new_width, new_height), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8)
 
 
 def _is_finite(frame: Placed) -> bool:

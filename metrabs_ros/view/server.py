@@ -32,7 +32,9 @@ MOST_CONNECTIONS = 64
 MOST_STREAMS = 16
 """Browsers that are shown data at the same time."""
 REQUEST_PATIENCE_S = 10.0
-"""For all of a request's header to arrive."""
+"""For all of a request to arrive, its body included, and for a refusal to be sent."""
+SLOWEST_BYTES_S = 100e3
+"""Bytes per second of a file of the viewer; a browser that takes them slower is cut off."""
 STALL_S = 60.0
 """A connection that takes no data for so long is closed."""
 WAIT_S = 1.0
@@ -170,7 +172,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a request, or say why not."""
-        self.server.has_request(self.connection)
+        # The deadline of the request stays: it also limits the body and the refusal.
         self.close_connection = True
         try:
             host = self._checked_host()
@@ -246,6 +248,8 @@ class _PageHandler(_Handler):
             return
         # A policy cannot name an IPv6 address.
         data = f'http://{"*" if host.startswith("[") else host}:{self.view.data_port}'
+        patience_s = REQUEST_PATIENCE_S + len(content) / SLOWEST_BYTES_S
+        self.server.set_deadline(self.connection, patience_s)
         headers = {
             'Content-Type': CONTENT_TYPES.get(name.rpartition('.')[2], 'application/octet-stream'),
             'Content-Length': str(len(content)),
@@ -274,6 +278,8 @@ class _DataHandler(_Handler):
                 self.view.streams.release()
 
     def _send_scene(self, host: str) -> None:
+        # It goes on for as long as the browser shows it; only a stall ends it.
+        self.server.lift_deadline(self.connection)
         headers = {'Content-Type': 'application/octet-stream', 'Cache-Control': 'no-store'}
         if self.headers.get('Origin') is not None:
             headers['Access-Control-Allow-Origin'] = f'http://{host}:{self.view.page_port}'
@@ -319,7 +325,7 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.address_family = family
         self.view = view
         self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        self._awaiting_request: dict[Any, float] = {}
+        self._deadlines_s: dict[Any, float] = {}
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
@@ -334,7 +340,7 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
         if not self._connections.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        self._awaiting_request[request] = time.monotonic() + REQUEST_PATIENCE_S
+        self.set_deadline(request, REQUEST_PATIENCE_S)
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread can be started
@@ -347,16 +353,32 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
         finally:
             self._end(request)
 
-    def has_request(self, request: Any) -> None:
-        """Note that a request has arrived."""
-        self._awaiting_request.pop(request, None)
+    def set_deadline(self, request: Any, patience_s: float) -> None:
+        """
+        Set when a connection is cut off, whatever it sends or takes until then.
+
+        A timeout of the socket limits each operation alone: a connection that moves one byte at
+        a time never reaches it.
+
+        Parameters
+        ----------
+        request
+            The connection.
+        patience_s
+            Time from now on, in seconds.
+        """
+        self._deadlines_s[request] = time.monotonic() + patience_s
+
+    def lift_deadline(self, request: Any) -> None:
+        """Let a connection take as long as it wants."""
+        self._deadlines_s.pop(request, None)
 
     def service_actions(self) -> None:
-        """Cut off connections whose request does not arrive."""
+        """Cut off connections that are past their deadlines."""
         now_s = time.monotonic()
-        for request, deadline_s in list(self._awaiting_request.items()):
+        for request, deadline_s in list(self._deadlines_s.items()):
             if now_s > deadline_s:
-                self._awaiting_request.pop(request, None)
+                self.lift_deadline(request)
                 try:
                     request.shutdown(socket.SHUT_RDWR)
                 except OSError:
@@ -369,7 +391,7 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
             print(f'view: a request failed: {printable(repr(error), 200)}', file=sys.stderr)
 
     def _end(self, request: Any) -> None:
-        self.has_request(request)
+        self.lift_deadline(request)
         self.shutdown_request(request)
         self._connections.release()
 

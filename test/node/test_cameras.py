@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -46,6 +48,7 @@ def test_all_lengths_of_opencv_are_taken(length):
         ({'k': [-500.0, *K[1:]]}, 'camera_info', 'focal lengths -500'),
         ({'d': [0.1, 0.2, 0.3]}, 'camera_info', 'has 3 values'),
         ({'d': [0.0] * 13 + [0.1]}, 'lens model', 'tilted sensor'),
+        ({'d': [0.0] * 15}, 'lens model', '15 distortion coefficients .D., but .* at most 14'),
     ],
 )
 def test_what_is_no_camera_says_why(fields, cause, says):
@@ -91,6 +94,15 @@ def test_messages_about_long_camera_infos_are_short():
             to_camera(info(**fields), SHAPE)
         assert len(str(caught.value)) < 500
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize('model', ['plumb_bob', 'equidistant'])
+def test_millions_of_coefficients_are_refused_at_once(model):
+    message = info(d=[0.1] * 5_000_000, distortion_model=model)
+    start_s = time.process_time()
+    with pytest.raises(UnusableInput, match='5000000 distortion coefficients'):
+        to_camera(message, SHAPE)
+    assert time.process_time() - start_s < 0.05
 
 
 anything = st.one_of(

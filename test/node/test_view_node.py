@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import cv2
@@ -20,7 +21,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, Vector3
 from known_people import KnownPeople
 from progress import output_while_it_progresses, processes_below
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from robots import pose_node, running, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -32,11 +32,12 @@ from tf2_msgs.msg import TFMessage
 from metrabs_ros.drawing import color_of
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import to_message
-from metrabs_ros.msg import ImagePoint, SkeletonArray
+from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node import view_node
+from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.node.recent_frames import MOST_FRAMES
-from metrabs_ros.node.view_node import MOST_ROWS, ViewNode
+from metrabs_ros.node.view_node import MOST_ROWS, MOST_STATUSES, ViewNode
 from metrabs_ros.view.scene import Scene
 
 LEFT_MM, RIGHT_MM = (-1000, 0, 5000), (1000, 0, 5000)
@@ -68,7 +69,7 @@ def test_skeletons_stand_in_the_space_where_they_are(tmp_path):
         scene = Scene([''], is_live=True)
         address = scene.serve(*free_ports(2))
         view = ViewNode(scene, [''], compressed=False)
-        executor = SingleThreadedExecutor()
+        executor = GuardedExecutor()
         executor.add_node(view)
         spinning = threading.Thread(target=executor.spin)
         spinning.start()
@@ -210,6 +211,44 @@ def test_diagnostics_are_bounded(view):
     assert f'and {5000 - MOST_ROWS} more' in node.scene.said[-1]
 
 
+def test_many_diagnostics_take_no_time(view):
+    values = [KeyValue(key='|' * 80, value='|' * 80)] * MOST_ROWS
+    many = [DiagnosticStatus(name='pose: frames', values=values)] * 1000
+    last = DiagnosticStatus(name='pose: frames', message='the last one')
+    node = view('')
+    start_s = time.process_time()
+    for _ in range(2):
+        node._show_diagnostics(DiagnosticArray(status=many))
+    node._show_diagnostics(DiagnosticArray(status=[*many, last]))
+    assert time.process_time() - start_s < 1
+    node._check()
+    assert 'the last one' in node.scene.said[-1]
+    others = [DiagnosticStatus(name='other')] * MOST_STATUSES
+    node._show_diagnostics(DiagnosticArray(status=[many[0], *others]))
+    node._check()
+    assert 'the last one' in node.scene.said[-1]
+
+
+def test_failing_callbacks_are_counted_and_do_not_end_it(view):
+    node, sender = view(''), Node('sender')
+
+    def fail(*arguments):
+        raise RuntimeError('failed on purpose')
+
+    node.scene.show_people = fail
+    publisher = sender.create_publisher(SkeletonArray, 'pose/skeletons', 10)
+    try:
+        with running(node, sender):
+            for least in (1, 2):
+                wait_for(
+                    lambda least=least: (
+                        publisher.publish(skeletons_in('camera')) or node.failures.count >= least
+                    )
+                )
+    finally:
+        sender.destroy_node()
+
+
 def malformed_skeletons():
     """Give messages that a pose node does not send, with what is wrong with them."""
     nan, inf = float('nan'), float('inf')
@@ -244,6 +283,28 @@ def malformed_skeletons():
     many = skeletons_in('camera')
     many.skeletons = [many.skeletons[0]] * 2000
     yield 'many people', many
+
+
+def oversized_skeletons():
+    """Give messages that take seconds to convert, with what they have too much of."""
+    message = skeletons_in('camera')
+    message.joint_names, message.joint_edges = ['x'] * 1000, []
+    message.skeletons = [
+        Skeleton(
+            positions=[Point(z=3.0)] * 1000,
+            image_points=[ImagePoint()] * 1000,
+            confidences=[1.0] * 1000,
+            in_view=[True] * 1000,
+        )
+    ] * 1000
+    yield 'many joints of many people', message
+    message = skeletons_in('camera')
+    message.joint_edges = [0, 1] * 10_000
+    message.skeletons = [message.skeletons[0]] * 1000
+    yield 'many bones of many people', message
+    message = skeletons_in('camera')
+    message.skeletons[0].velocities = [Vector3()] * 1_000_000
+    yield 'many velocities', message
 
 
 def odd_images():
@@ -327,6 +388,17 @@ def test_malformed_skeletons_do_no_harm(view, message):
         node._views[0]._take_people(message)
     node._views[0]._take_people(skeletons_in('camera'))
     assert np.isfinite(node._views[0]._people_shown_s)
+
+
+@pytest.mark.parametrize(
+    'message', [pytest.param(m, id=kind.replace(' ', '_')) for kind, m in oversized_skeletons()]
+)
+def test_oversized_skeletons_are_refused_at_once(view, message):
+    node = view('')
+    start_s = time.process_time()
+    node._views[0]._take_people(message)
+    assert time.process_time() - start_s < 0.15
+    assert node.scene.people == {}
 
 
 def jpeg(width, height, data=b''):

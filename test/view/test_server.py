@@ -18,10 +18,12 @@ from sockets import listening_addresses
 from metrabs_ros.view import server
 from metrabs_ros.view.scene import Scene
 from metrabs_ros.view.server import exposure_warning
+from metrabs_ros.view.viewer_files import viewer_files
 
 GRPC = '/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages'
 RRD_START = b'RRF2'
 PATIENCE_S = 120.0
+CUT_OFF_S = 15.0
 GREY = np.full((48, 64, 3), 128, np.uint8)
 
 
@@ -283,20 +285,59 @@ def test_connections_are_limited_and_end(monkeypatch):
     wait_until(lambda: open_connections(served.data_port) == 0)
     assert served.ask(served.data_port, served.path)[0] == 200
     slow = socket.create_connection((served.host, served.data_port))
-    ended = threading.Event()
-
-    def drip():
-        try:
-            while True:
-                slow.sendall(b'G')
-                time.sleep(0.05)
-        except OSError:
-            ended.set()
-
-    threading.Thread(target=drip, daemon=True).start()
-    assert ended.wait(PATIENCE_S)
+    assert is_cut_off_while_dripping(slow)
     for connection in (*silent, slow):
         connection.close()
+
+
+def is_cut_off_while_dripping(connection):
+    """Send byte by byte; tell whether the connection ends within seconds."""
+    deadline_s = time.monotonic() + CUT_OFF_S
+    try:
+        while time.monotonic() < deadline_s:
+            connection.sendall(b'G')
+            time.sleep(0.05)
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    'head', ['POST / HTTP/1.1\r\nHost: localhost', 'GET / HTTP/1.1\r\nHost: x']
+)
+def test_a_slow_body_does_not_keep_a_connection(monkeypatch, head):
+    monkeypatch.setattr(server, 'REQUEST_PATIENCE_S', 0.5)
+    served = Served()
+    for port in (served.page_port, served.data_port):
+        with socket.create_connection((served.host, port)) as connection:
+            connection.sendall(f'{head}\r\nContent-Length: 60000\r\n\r\n'.encode())
+            assert is_cut_off_while_dripping(connection)
+
+
+def test_a_browser_that_takes_the_viewer_slowly_is_cut_off(monkeypatch):
+    monkeypatch.setattr(server, 'REQUEST_PATIENCE_S', 0.5)
+    monkeypatch.setattr(server, 'SLOWEST_BYTES_S', 1e9)
+    served = Served()
+    name = 're_viewer_bg.wasm'
+    with socket.create_connection((served.host, served.page_port)) as connection:
+        connection.sendall(f'GET /{name} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode())
+        deadline_s, taken_bytes = time.monotonic() + CUT_OFF_S, 0
+        # Fast enough that no single piece of the file stalls.
+        while block := receive(connection, 1 << 16):
+            assert time.monotonic() < deadline_s
+            taken_bytes += len(block)
+            time.sleep(0.05)
+    assert taken_bytes < len(viewer_files()[name])
+    monkeypatch.undo()
+    assert served.ask(served.page_port, f'/{name}')[0] == 200
+
+
+def receive(connection, size):
+    """Return received bytes; none if the connection was ended, in whatever way."""
+    try:
+        return connection.recv(size)
+    except ConnectionError:
+        return b''
 
 
 def test_a_browser_that_does_not_read_costs_no_memory_and_is_cut_off(monkeypatch):
