@@ -30,12 +30,13 @@ from metrabs_ros.messages.images import (
     to_rgb,
 )
 from metrabs_ros.messages.unusable import UnusableInput
-from metrabs_ros.node.detections import to_boxes
+from metrabs_ros.node.detections import MAX_MESSAGE_BYTES, to_boxes
 from metrabs_ros.node.diagnostics import Record
-from metrabs_ros.node.drops import DISABLED, UNCALIBRATED
+from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
 from metrabs_ros.node.frames import WORLD_UP, Frames, Motion
 from metrabs_ros.node.outputs import Outputs
 from metrabs_ros.node.settings import Settings
+from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import Convention
@@ -174,7 +175,13 @@ class CameraStream:
             if current.detector == TOPIC_DETECTOR:
                 from vision_msgs.msg import Detection2DArray
 
-                self._subscribe(Detection2DArray, 'detections', synchroniser.add_detections)
+                take_detections = size_limited(
+                    Detection2DArray,
+                    MAX_MESSAGE_BYTES,
+                    synchroniser.add_detections,
+                    functools.partial(self._take_oversized_detections, synchroniser),
+                )
+                self._subscribe(Detection2DArray, 'detections', take_detections, raw=True)
         except Exception:
             # For example if a QoS override has a value that does not exist.
             self.unsubscribe()
@@ -263,6 +270,7 @@ class CameraStream:
         callback: Callable[[Any], None],
         qos: QoSProfile = qos_profile_sensor_data,
         override_id: str | None = None,
+        raw: bool = False,
     ) -> str:
         subscriber = message_filters.Subscriber(
             self._node,
@@ -273,6 +281,7 @@ class CameraStream:
             qos_overriding_options=QoSOverridingOptions.with_default_policies(
                 entity_id=override_id
             ),
+            raw=raw,
         )
         subscriber.registerCallback(callback)
         self._subscribers.append(subscriber)
@@ -304,6 +313,17 @@ class CameraStream:
             )
         else:
             synchroniser.add_image(image, self._requirements(image.header, settings()))
+
+    def _take_oversized_detections(
+        self, synchroniser: Synchroniser, oversized: OversizedMessage
+    ) -> None:
+        # The image of its stamp is dropped with this sentence, but there may be none.
+        self._record.tally.count_oversized_message()
+        self._node.get_logger().warning(
+            f'detections{f" of camera {self.name}" if self.name else ""} are refused: {oversized}',
+            throttle_duration_sec=LOG_PERIOD_S,
+        )
+        synchroniser.add_detections(oversized)
 
     def _requirements(self, header: Header, current: Settings) -> Requirements:
         """Return what an image has to wait for."""

@@ -8,10 +8,17 @@ import numpy as np
 
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.node.size_limited_subscription import OversizedMessage
 
 if TYPE_CHECKING:
     from vision_msgs.msg import Detection2DArray
 
+MAX_MESSAGE_BYTES = 2**20
+"""
+Of a Detection2DArray that is deserialised, which takes up to 0.5 s.
+
+It holds 1000 detections with one or two hypotheses each.
+"""
 MAX_DETECTIONS = 1000
 MAX_HYPOTHESES = 10_000
 """Of all detections in a message."""
@@ -37,14 +44,16 @@ def _chars(message: Any) -> int:
     return count
 
 
-def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[int, ...]) -> Boxes:
+def to_boxes(
+    message: Detection2DArray | OversizedMessage, wanted_class: str, image_shape: tuple[int, ...]
+) -> Boxes:
     """
     Return the boxes of detections, as far as they lie in the image.
 
     Parameters
     ----------
     message
-        The detections.
+        The detections, or what is known of a message that was too large to be deserialised.
     wanted_class
         Only those whose hypothesis of the highest score has this class_id; '' for all.
     image_shape
@@ -55,6 +64,8 @@ def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[in
     UnusableInput
         If there are too many, or if their texts are too long.
     """
+    if isinstance(message, OversizedMessage):
+        raise UnusableInput('detections', str(message))
     if is_too_large(message):
         raise UnusableInput(
             'detections',

@@ -426,6 +426,7 @@ class PoseNode(ManagedNode):
             **self._about_engine(),
             **self.record.latencies.percentiles(),
             'refused transforms': str(self._frames.refused),
+            'oversized messages': str(self.record.tally.oversized_messages),
             'failed callbacks': str(self.failures.count),
         }
         stamp = self.get_clock().now().to_msg()

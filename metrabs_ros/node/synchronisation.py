@@ -21,6 +21,7 @@ from sensor_msgs.msg import CameraInfo
 
 from metrabs_ros.node.detections import is_too_large
 from metrabs_ros.node.drops import DEACTIVATED, NEWER_FRAME
+from metrabs_ros.node.size_limited_subscription import OversizedMessage
 from metrabs_ros.node.stamped import Key, StampedMessages, key_of
 
 FIRST_INFO_TIMEOUT_S = 0.5
@@ -190,11 +191,11 @@ class Synchroniser:
             self._advance(time.monotonic())
 
     def add_detections(self, detections: Any) -> None:
-        """Take a vision_msgs/Detection2DArray."""
+        """Take a vision_msgs/Detection2DArray, or what is known of one that was refused."""
         with self._lock:
             stamp = key_of(detections.header.stamp)
             # Too large a message is not kept, but given to its image, which says so.
-            if not is_too_large(detections):
+            if isinstance(detections, OversizedMessage) or not is_too_large(detections):
                 self._detections.put(stamp, detections)
             for pending in self._pending:
                 if pending.stamp == stamp and pending.requirements.detections:

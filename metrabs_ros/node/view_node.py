@@ -35,6 +35,7 @@ from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.recent_frames import RecentFrames
+from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.people import People
 from metrabs_ros.view.access import DEFAULT_HOST
@@ -50,6 +51,8 @@ SHORTEST_STEP_S = 0.08
 UNPAIRED_S = 0.5
 """After so long without an image that has skeletons, any is shown."""
 SILENCE_S = 2.0
+MAX_SKELETONS_BYTES = 4 * 2**20
+"""Of a SkeletonArray: 500 people with 122 joints each."""
 LONGEST_TOPICS = 500
 MOST_ROWS = 80
 """Of diagnostics."""
@@ -93,8 +96,14 @@ class _CameraView:
             kind, prefix + topic, node.guarded(self._keep_image), sensor
         )
         node.create_subscription(CameraInfo, f'{prefix}camera_info', self._keep_info, sensor)
+        take_people = size_limited(
+            SkeletonArray,
+            MAX_SKELETONS_BYTES,
+            self._take_people,
+            lambda oversized: node.warn(f'skeletons are not shown: {oversized}'),
+        )
         skeletons = node.create_subscription(
-            SkeletonArray, f'{prefix}pose/skeletons', node.guarded(self._take_people), 10
+            SkeletonArray, f'{prefix}pose/skeletons', node.guarded(take_people), 10, raw=True
         )
         self.topics = f'{images.topic_name} and {skeletons.topic_name}'
 
