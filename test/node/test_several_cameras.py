@@ -88,6 +88,40 @@ def test_a_bad_frame_of_one_camera_leaves_the_others_alone():
         assert not left.skeletons
 
 
+class Fragile(Together):
+    """Fails with a batch that has a white picture."""
+
+    def find_people_in(self, views, options):
+        people = super().find_people_in(views, options)
+        if any(view.image[0, 0, 0] == 255 for view in views):
+            raise RuntimeError('the network fails')
+        return people
+
+
+def test_a_frame_that_fails_in_the_network_costs_the_other_cameras_no_frame():
+    model = Fragile()
+    with pose_node(model, cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
+        model.may_go_on.clear()
+        first = front.send(metres(3))
+        assert model.begun.acquire(timeout=PATIENCE_S)
+        stamp = front.send(metres(4))
+        left.send(metres(255))
+        wait_for(lambda: node.record.tally.images == 3)
+        model.may_go_on.set()
+        for sent in (first, stamp):
+            assert front.answer_to(sent).skeletons
+        record = node.record
+        wait_for(lambda: record.drops.counts_of_cameras() == {('failed', 'rear/left'): 1})
+        assert record.fallbacks.counts_of_cameras() == {('batch of cameras failed', 'front'): 1}
+        explanation = record.drops.explanations()['failed']
+        assert explanation == (
+            'processed alone, as a batch of 2 cameras failed with RuntimeError: '
+            'RuntimeError: the network fails'
+        )
+        assert not left.skeletons
+        assert record.report().in_flight == 0
+
+
 def test_the_model_is_one_and_each_camera_has_its_people_in_the_diagnostics():
     with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (_, front, left):
         for robot in (front, left):
