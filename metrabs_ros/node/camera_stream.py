@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.estimator import View
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.cameras import check_size, to_camera
@@ -30,7 +31,12 @@ from metrabs_ros.messages.images import (
     to_rgb,
 )
 from metrabs_ros.messages.unusable import UnusableInput
-from metrabs_ros.node.detections import MAX_MESSAGE_BYTES, to_boxes
+from metrabs_ros.node.detections import (
+    DEFAULT_MAX_PEOPLE,
+    MAX_MESSAGE_BYTES,
+    chosen_boxes,
+    to_boxes,
+)
 from metrabs_ros.node.diagnostics import Record
 from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
 from metrabs_ros.node.frames import WORLD_UP, Frames, Motion
@@ -240,7 +246,7 @@ class CameraStream:
             motion, frame_id = self._motion(header, current)
         boxes = None
         if current.detector == TOPIC_DETECTOR:
-            boxes = to_boxes(synchronised.detections, current.detection_class, image.shape)
+            boxes = self._boxes(synchronised.detections, image.shape, current)
         stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
         self._watch_time(stamp_s)
         if self._is_to_forget:
@@ -372,6 +378,22 @@ class CameraStream:
             current.rectified == 'auto' and self._is_rectified_topic and any(info.p)
         )
         return to_camera(info, image_shape, rectified)
+
+    def _boxes(self, detections: Any, image_shape: tuple[int, ...], current: Settings) -> Boxes:
+        """Return the boxes of the detector's message whose people's poses are to be estimated."""
+        boxes, left_out = chosen_boxes(
+            to_boxes(detections, current.detection_class, image_shape),
+            current.detector_nms_iou_threshold,
+            current.max_detections,
+        )
+        if left_out:
+            self._fell_back(
+                'many detections',
+                f'a message has {len(boxes) + left_out} detections that do not overlap; the '
+                f'{DEFAULT_MAX_PEOPLE} with the highest scores are processed (max_detections sets '
+                'another limit)',
+            )
+        return boxes
 
     def _in_world(self, camera: Camera, header: Header, current: Settings) -> Camera:
         """Return the camera with its pose in the world frame, if one is set."""

@@ -20,6 +20,8 @@ Of a Detection2DArray that is deserialised, which takes up to 0.5 s.
 It holds 1000 detections with one or two hypotheses each.
 """
 MAX_DETECTIONS = 1000
+DEFAULT_MAX_PEOPLE = 100
+"""People whose poses are estimated in an image if max_detections sets no limit."""
 MAX_HYPOTHESES = 10_000
 """Of all detections in a message."""
 MAX_TEXT_CHARS = 100_000
@@ -87,3 +89,26 @@ def to_boxes(
     # The sum of two large finite numbers is infinite, and cut off at the image's edge.
     with np.errstate(over='ignore'):
         return scored.select(usable).within(image_shape)
+
+
+def chosen_boxes(boxes: Boxes, iou_threshold: float, max_detections: int) -> tuple[Boxes, int]:
+    """
+    Return the boxes whose people's poses are estimated, and how many the default limit left out.
+
+    Duplicates are suppressed as those of a detector are.  A pose takes milliseconds, so that the
+    time for an image is bounded only with a limit of the number of people.
+
+    Parameters
+    ----------
+    boxes
+        In an image.
+    iou_threshold
+        Of non-maximum suppression.
+    max_detections
+        The largest number of boxes, those with the highest scores; -1 for `DEFAULT_MAX_PEOPLE`.
+    """
+    distinct = boxes.distinct(iou_threshold)
+    if max_detections >= 0:
+        return distinct.select(slice(max_detections)), 0
+    kept = distinct.select(slice(DEFAULT_MAX_PEOPLE))
+    return kept, len(distinct) - len(kept)
