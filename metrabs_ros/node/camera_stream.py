@@ -134,6 +134,7 @@ class CameraStream:
         self._frames = frames
         self._record = record
         self._synchroniser: Synchroniser | None = None
+        self._requirements_made: tuple[Settings, Requirements] | None = None
         self._subscribers: list[message_filters.Subscriber] = []
         self._last_stamp_s = -np.inf
         self._is_to_forget = False
@@ -318,7 +319,7 @@ class CameraStream:
                 f'at most {MAX_FRAME_ID_CHARS} are allowed',
             )
         else:
-            synchroniser.add_image(image, self._requirements(image.header, settings()))
+            synchroniser.add_image(image, self._requirements(settings()))
 
     def _take_oversized_detections(
         self, synchroniser: Synchroniser, oversized: OversizedMessage
@@ -331,19 +332,30 @@ class CameraStream:
         )
         synchroniser.add_detections(oversized)
 
-    def _requirements(self, header: Header, current: Settings) -> Requirements:
-        """Return what an image has to wait for."""
-        source = header.frame_id
-        pairs = [(source, current.world_frame), (current.target_frame, source)]
+    def _requirements(self, current: Settings) -> Requirements:
+        """Return what images have to wait for, made once as long as the settings are the same."""
+        if self._requirements_made is None or self._requirements_made[0] is not current:
+            self._requirements_made = current, self._make_requirements(current)
+        return self._requirements_made[1]
+
+    def _make_requirements(self, current: Settings) -> Requirements:
+        transforms: list[Callable[[Header], bool]] = []
+        if current.world_frame:
+            transforms.append(
+                lambda header: self._can_transform(header.frame_id, current.world_frame, header)
+            )
+        if current.target_frame:
+            transforms.append(
+                lambda header: self._can_transform(current.target_frame, header.frame_id, header)
+            )
         return Requirements(
-            current.detector == TOPIC_DETECTOR,
-            [
-                functools.partial(self._frames.can_transform, to, of, header.stamp)
-                for to, of in pairs
-                if to and of and to != of
-            ],
-            current.tf_timeout,
+            current.detector == TOPIC_DETECTOR, tuple(transforms), current.tf_timeout
         )
+
+    def _can_transform(self, target: str, source: str, header: Header) -> bool:
+        """Tell whether a transform is available, or whether none is needed."""
+        is_needed = bool(target and source) and target != source
+        return not is_needed or self._frames.can_transform(target, source, header.stamp)
 
     def _drop(self, cause: str, explanation: str | None) -> None:
         if explanation is None:

@@ -18,6 +18,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 
 from metrabs_ros.node.detections import is_too_large
 from metrabs_ros.node.drops import DEACTIVATED, NEWER_FRAME
@@ -42,20 +43,20 @@ MAX_INFO_CHARS = 1000
 @dataclasses.dataclass(frozen=True)
 class Requirements:
     """
-    What an image has to wait for beside its camera_info.
+    What images have to wait for beside their camera_info.
 
     Parameters
     ----------
     detections
-        Whether it needs detections of its stamp.
+        Whether each needs detections of its stamp.
     transforms
-        Each tells whether a transform that the image needs is available now.
+        Each tells whether a transform that an image with a header needs is available now.
     transforms_timeout_s
         How long to wait for these at most.
     """
 
     detections: bool = False
-    transforms: Sequence[Callable[[], bool]] = ()
+    transforms: Sequence[Callable[[Header], bool]] = ()
     transforms_timeout_s: float = 0.0
 
 
@@ -90,7 +91,7 @@ class _PendingImage:
     stamp: Key
     received_s: float
     requirements: Requirements
-    missing_transforms: list[Callable[[], bool]]
+    missing_transforms: list[Callable[[Header], bool]]
     info: CameraInfo | None
     detections: Any
 
@@ -277,7 +278,9 @@ class Synchroniser:
 
     def _lacks_transforms(self, pending: _PendingImage) -> bool:
         pending.missing_transforms = [
-            is_available for is_available in pending.missing_transforms if not is_available()
+            is_available
+            for is_available in pending.missing_transforms
+            if not is_available(pending.image.header)
         ]
         return bool(pending.missing_transforms)
 

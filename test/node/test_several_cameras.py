@@ -10,10 +10,12 @@ import pytest
 from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from rclpy.parameter import Parameter
-from robots import BLACK, PATIENCE_S, pose_node, transform, wait_for
+from robots import BLACK, PATIENCE_S, pose_node, set_parameters, transform, wait_for
 from std_msgs.msg import Header
 from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray
+
+from metrabs_ros.node.synchronisation import Requirements, Synchroniser
 
 CAMERAS = ['front', 'rear/left']
 
@@ -232,6 +234,24 @@ def test_counts_of_each_camera_add_up():
         assert [values[f'{key} of rear/left'] for key in ('images', 'worked_on', 'dropped')] == [
             *('4', '0', '4')
         ]
+
+
+def test_what_images_wait_for_is_determined_once_per_configuration(monkeypatch):
+    seen, add_image = [], Synchroniser.add_image
+
+    def add(self, image, requirements):
+        seen.append(requirements)
+        add_image(self, image, requirements)
+
+    monkeypatch.setattr(Synchroniser, 'add_image', add)
+    with pose_node(Together(), target_frame='map', tf_timeout=0.0) as (_, robot):
+        for _ in range(3):
+            robot.answer_to(robot.send(metres(2)))
+        assert all(requirements is seen[0] for requirements in seen)
+        assert len(seen[0].transforms) == 1
+        assert set_parameters(robot, target_frame='', tf_timeout=1.0)[0].successful
+        robot.answer_to(robot.send(metres(2)))
+        assert seen[-1] == Requirements(False, (), 1.0)
 
 
 def test_a_single_unnamed_camera_is_the_usual_case():
