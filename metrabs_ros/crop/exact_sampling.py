@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,8 +16,35 @@ from metrabs_ros.crop.picture import Picture, PixelArray, uploaded
 from metrabs_ros.crop.virtual import VirtualCameras
 
 PIXELS_AT_ONCE = 1 << 24
+"""Of crops before they are averaged down; each takes about 30 bytes while crops are made."""
+LARGEST_SIDE_PX = 6144
+"""Of a crop before it is averaged down.  A crop is sampled as a whole: 1 GiB of memory."""
 LOOKS_AT_A_SIDE = 17
 """Of so many places along each side of a crop it is found out beforehand what they show."""
+
+
+def check_sampled_size(side_px: int, antialias_factor: int) -> None:
+    """
+    Refuse crops that would take too much memory.
+
+    Parameters
+    ----------
+    side_px
+        Height and width of the model's crops.
+    antialias_factor
+        Crops are sampled this many times as large.
+
+    Raises
+    ------
+    ValueError
+        If a single crop would take more than about 1 GiB while it is sampled.
+    """
+    if side_px * antialias_factor > LARGEST_SIDE_PX:
+        raise ValueError(
+            f'antialias_factor is {antialias_factor}; crops of {side_px} x {side_px} pixels, as '
+            f'this model has, are sampled with up to {LARGEST_SIDE_PX} x {LARGEST_SIDE_PX}, so it '
+            f'must be at most {LARGEST_SIDE_PX // side_px}'
+        )
 
 
 @torch.inference_mode()
@@ -51,14 +80,43 @@ def sample_crops(
     -------
     [N, 3, side, side], float32, from 0 to 1, black where the image has nothing.
     """
-    side_px, each, device = virtual.side_px, len(gamma), picture.device
+    side_px, device = virtual.side_px, picture.device
     crops = torch.empty(len(virtual), 3, side_px, side_px, device=device)
-    people_at_once = max(1, PIXELS_AT_ONCE // (each * (side_px * antialias_factor) ** 2))
-    step = people_at_once * each
-    for start in range(0, len(crops), step):
-        part = slice(start, min(start + step, len(crops)))
-        _sample_people(picture, camera, virtual.select(part), gamma, antialias_factor, crops[part])
+    crops_at_once = max(1, PIXELS_AT_ONCE // (side_px * antialias_factor) ** 2)
+    for part, exponents in _parts(len(crops), gamma, crops_at_once):
+        own = virtual.select(part)
+        _sample_people(picture, camera, own, exponents, antialias_factor, crops[part])
     return crops
+
+
+def _parts(count: int, gamma: FloatArray, at_once: int) -> Iterator[tuple[slice, FloatArray]]:
+    """
+    Divide crops into parts that are sampled one after the other, so that memory is bounded.
+
+    Parameters
+    ----------
+    count
+        The number of crops; each person's `gamma` [A] ones are consecutive.
+    gamma
+        [A], of each person's crops.
+    at_once
+        The largest number of crops in a part.
+
+    Yields
+    ------
+    A part with all crops of one or several people, or else with some of one person's crops, and
+    the gamma of each person's crops in it.
+    """
+    each = len(gamma)
+    if each <= at_once:
+        step = at_once // each * each
+        for start in range(0, count, step):
+            yield slice(start, min(start + step, count)), gamma
+        return
+    for person in range(0, count, each):
+        for first in range(0, each, at_once):
+            own = gamma[first : first + at_once]
+            yield slice(person + first, person + first + len(own)), own
 
 
 def _sample_people(

@@ -66,9 +66,9 @@ class Boxes:
 
     def distinct(self, iou_threshold: float) -> Boxes:
         """Return the surest of boxes that overlap by more, the surest first."""
-        kept = cv2.dnn.NMSBoxes(
-            self.boxes_px.tolist(), self.scores.tolist(), 0.0, float(iou_threshold)
-        )
+        # OpenCV leaves out scores of 0, whatever they overlap.
+        scores = np.maximum(self.scores, np.finfo(np.float32).tiny)
+        kept = cv2.dnn.NMSBoxes(self.boxes_px.tolist(), scores.tolist(), 0.0, float(iou_threshold))
         return self.select(np.array(kept, np.intp).reshape(-1))
 
 

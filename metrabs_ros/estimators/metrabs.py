@@ -16,7 +16,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.augmentation import Augmentations
 from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
-from metrabs_ros.crop.exact_sampling import sample_crops
+from metrabs_ros.crop.exact_sampling import check_sampled_size, sample_crops
 from metrabs_ros.crop.picture import picture_on
 from metrabs_ros.crop.virtual import VirtualCameras
 from metrabs_ros.engines.choice import Choice
@@ -63,7 +63,8 @@ class MetrabsEstimator(PoseEstimator):
         self._crops_at_once = LARGEST_BATCH
 
     def check(self, options: Options) -> None:
-        """Accept all options; see `PoseEstimator`."""
+        """Refuse an antialias_factor that takes too much memory; see `PoseEstimator`."""
+        check_sampled_size(self._config.side_px, options.antialias_factor)
 
     def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
         """Find the people in an image and their poses; see `PoseEstimator`."""
@@ -77,6 +78,7 @@ class MetrabsEstimator(PoseEstimator):
 
     def find_people_in(self, views: Sequence[View], options: Options) -> list[Poses]:
         """Find the people in several images, with one run of the network for all."""
+        self.check(options)
         found, cameras = [], []
         for view in views:
             boxes = self._detector(view.image, view.camera, options)
@@ -94,6 +96,7 @@ class MetrabsEstimator(PoseEstimator):
         self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
     ) -> list[Poses]:
         """Find the poses in boxes of several images, with one run of the network for all."""
+        self.check(options)
         cameras = [self._virtual_cameras(own, view) for view, own in zip(views, boxes_px)]
         for (_, camera), own, virtual in zip(views, boxes_px, cameras):
             for box_px in own[~virtual.usable]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import ShutdownException, SingleThreadedExecutor, TimeoutException
+from rclpy.node import Node
 
 from metrabs_ros.foreign_text import printable
 
@@ -112,6 +113,20 @@ def _release(entity: Any) -> None:
 def _name_of(entity: Any) -> str:
     name = getattr(entity, 'topic', None) or getattr(entity, 'srv_name', None)
     return str(name or f'a {type(entity).__name__.lower()}')
+
+
+def guard_services(node: Node) -> CallbackFailures:
+    """
+    Have requests to all services that a node has by now answered, even if their callbacks fail.
+
+    Returns
+    -------
+    Counts the failures; for the node's attribute ``failures``, where `GuardedExecutor` reports.
+    """
+    failures = CallbackFailures(node.get_logger())
+    for service in node.services:
+        answer_despite_failures(service, failures)
+    return failures
 
 
 def answer_despite_failures(service: Any, failures: CallbackFailures) -> None:

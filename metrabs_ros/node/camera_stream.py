@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.estimator import View
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.cameras import check_size, to_camera
@@ -30,12 +31,18 @@ from metrabs_ros.messages.images import (
     to_rgb,
 )
 from metrabs_ros.messages.unusable import UnusableInput
-from metrabs_ros.node.detections import to_boxes
+from metrabs_ros.node.detections import (
+    DEFAULT_MAX_PEOPLE,
+    MAX_MESSAGE_BYTES,
+    chosen_boxes,
+    to_boxes,
+)
 from metrabs_ros.node.diagnostics import Record
-from metrabs_ros.node.drops import DISABLED, UNCALIBRATED
+from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
 from metrabs_ros.node.frames import WORLD_UP, Frames, Motion
 from metrabs_ros.node.outputs import Outputs
 from metrabs_ros.node.settings import Settings
+from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
 from metrabs_ros.people import People
 from metrabs_ros.skeleton import Convention
@@ -127,6 +134,7 @@ class CameraStream:
         self._frames = frames
         self._record = record
         self._synchroniser: Synchroniser | None = None
+        self._requirements_made: tuple[Settings, Requirements] | None = None
         self._subscribers: list[message_filters.Subscriber] = []
         self._last_stamp_s = -np.inf
         self._is_to_forget = False
@@ -174,7 +182,13 @@ class CameraStream:
             if current.detector == TOPIC_DETECTOR:
                 from vision_msgs.msg import Detection2DArray
 
-                self._subscribe(Detection2DArray, 'detections', synchroniser.add_detections)
+                take_detections = size_limited(
+                    Detection2DArray,
+                    MAX_MESSAGE_BYTES,
+                    synchroniser.add_detections,
+                    functools.partial(self._take_oversized_detections, synchroniser),
+                )
+                self._subscribe(Detection2DArray, 'detections', take_detections, raw=True)
         except Exception:
             # For example if a QoS override has a value that does not exist.
             self.unsubscribe()
@@ -233,7 +247,7 @@ class CameraStream:
             motion, frame_id = self._motion(header, current)
         boxes = None
         if current.detector == TOPIC_DETECTOR:
-            boxes = to_boxes(synchronised.detections, current.detection_class, image.shape)
+            boxes = self._boxes(synchronised.detections, image.shape, current)
         stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
         self._watch_time(stamp_s)
         if self._is_to_forget:
@@ -263,6 +277,7 @@ class CameraStream:
         callback: Callable[[Any], None],
         qos: QoSProfile = qos_profile_sensor_data,
         override_id: str | None = None,
+        raw: bool = False,
     ) -> str:
         subscriber = message_filters.Subscriber(
             self._node,
@@ -273,6 +288,7 @@ class CameraStream:
             qos_overriding_options=QoSOverridingOptions.with_default_policies(
                 entity_id=override_id
             ),
+            raw=raw,
         )
         subscriber.registerCallback(callback)
         self._subscribers.append(subscriber)
@@ -303,21 +319,43 @@ class CameraStream:
                 f'at most {MAX_FRAME_ID_CHARS} are allowed',
             )
         else:
-            synchroniser.add_image(image, self._requirements(image.header, settings()))
+            synchroniser.add_image(image, self._requirements(settings()))
 
-    def _requirements(self, header: Header, current: Settings) -> Requirements:
-        """Return what an image has to wait for."""
-        source = header.frame_id
-        pairs = [(source, current.world_frame), (current.target_frame, source)]
-        return Requirements(
-            current.detector == TOPIC_DETECTOR,
-            [
-                functools.partial(self._frames.can_transform, to, of, header.stamp)
-                for to, of in pairs
-                if to and of and to != of
-            ],
-            current.tf_timeout,
+    def _take_oversized_detections(
+        self, synchroniser: Synchroniser, oversized: OversizedMessage
+    ) -> None:
+        # The image of its stamp is dropped with this sentence, but there may be none.
+        self._record.tally.count_oversized_message()
+        self._node.get_logger().warning(
+            f'detections{f" of camera {self.name}" if self.name else ""} are refused: {oversized}',
+            throttle_duration_sec=LOG_PERIOD_S,
         )
+        synchroniser.add_detections(oversized)
+
+    def _requirements(self, current: Settings) -> Requirements:
+        """Return what images have to wait for, made once as long as the settings are the same."""
+        if self._requirements_made is None or self._requirements_made[0] is not current:
+            self._requirements_made = current, self._make_requirements(current)
+        return self._requirements_made[1]
+
+    def _make_requirements(self, current: Settings) -> Requirements:
+        transforms: list[Callable[[Header], bool]] = []
+        if current.world_frame:
+            transforms.append(
+                lambda header: self._can_transform(header.frame_id, current.world_frame, header)
+            )
+        if current.target_frame:
+            transforms.append(
+                lambda header: self._can_transform(current.target_frame, header.frame_id, header)
+            )
+        return Requirements(
+            current.detector == TOPIC_DETECTOR, tuple(transforms), current.tf_timeout
+        )
+
+    def _can_transform(self, target: str, source: str, header: Header) -> bool:
+        """Tell whether a transform is available, or whether none is needed."""
+        is_needed = bool(target and source) and target != source
+        return not is_needed or self._frames.can_transform(target, source, header.stamp)
 
     def _drop(self, cause: str, explanation: str | None) -> None:
         if explanation is None:
@@ -352,6 +390,22 @@ class CameraStream:
             current.rectified == 'auto' and self._is_rectified_topic and any(info.p)
         )
         return to_camera(info, image_shape, rectified)
+
+    def _boxes(self, detections: Any, image_shape: tuple[int, ...], current: Settings) -> Boxes:
+        """Return the boxes of the detector's message whose people's poses are to be estimated."""
+        boxes, left_out = chosen_boxes(
+            to_boxes(detections, current.detection_class, image_shape),
+            current.detector_nms_iou_threshold,
+            current.max_detections,
+        )
+        if left_out:
+            self._fell_back(
+                'many detections',
+                f'a message has {len(boxes) + left_out} detections that do not overlap; the '
+                f'{DEFAULT_MAX_PEOPLE} with the highest scores are processed (max_detections sets '
+                'another limit)',
+            )
+        return boxes
 
     def _in_world(self, camera: Camera, header: Header, current: Settings) -> Camera:
         """Return the camera with its pose in the world frame, if one is set."""

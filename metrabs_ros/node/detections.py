@@ -8,11 +8,20 @@ import numpy as np
 
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.node.size_limited_subscription import OversizedMessage
 
 if TYPE_CHECKING:
     from vision_msgs.msg import Detection2DArray
 
+MAX_MESSAGE_BYTES = 2**20
+"""
+Of a Detection2DArray that is deserialised, which takes up to 0.5 s.
+
+It holds 1000 detections with one or two hypotheses each.
+"""
 MAX_DETECTIONS = 1000
+DEFAULT_MAX_PEOPLE = 100
+"""People whose poses are estimated in an image if max_detections sets no limit."""
 MAX_HYPOTHESES = 10_000
 """Of all detections in a message."""
 MAX_TEXT_CHARS = 100_000
@@ -37,14 +46,16 @@ def _chars(message: Any) -> int:
     return count
 
 
-def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[int, ...]) -> Boxes:
+def to_boxes(
+    message: Detection2DArray | OversizedMessage, wanted_class: str, image_shape: tuple[int, ...]
+) -> Boxes:
     """
     Return the boxes of detections, as far as they lie in the image.
 
     Parameters
     ----------
     message
-        The detections.
+        The detections, or what is known of a message that was too large to be deserialised.
     wanted_class
         Only those whose hypothesis of the highest score has this class_id; '' for all.
     image_shape
@@ -55,6 +66,8 @@ def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[in
     UnusableInput
         If there are too many, or if their texts are too long.
     """
+    if isinstance(message, OversizedMessage):
+        raise UnusableInput('detections', str(message))
     if is_too_large(message):
         raise UnusableInput(
             'detections',
@@ -76,3 +89,26 @@ def to_boxes(message: Detection2DArray, wanted_class: str, image_shape: tuple[in
     # The sum of two large finite numbers is infinite, and cut off at the image's edge.
     with np.errstate(over='ignore'):
         return scored.select(usable).within(image_shape)
+
+
+def chosen_boxes(boxes: Boxes, iou_threshold: float, max_detections: int) -> tuple[Boxes, int]:
+    """
+    Return the boxes whose people's poses are estimated, and how many the default limit left out.
+
+    Duplicates are suppressed as those of a detector are.  A pose takes milliseconds, so that the
+    time for an image is bounded only with a limit of the number of people.
+
+    Parameters
+    ----------
+    boxes
+        In an image.
+    iou_threshold
+        Of non-maximum suppression.
+    max_detections
+        The largest number of boxes, those with the highest scores; -1 for `DEFAULT_MAX_PEOPLE`.
+    """
+    distinct = boxes.distinct(iou_threshold)
+    if max_detections >= 0:
+        return distinct.select(slice(max_detections)), 0
+    kept = distinct.select(slice(DEFAULT_MAX_PEOPLE))
+    return kept, len(distinct) - len(kept)

@@ -34,6 +34,7 @@ class Tally:
         self.images_of: dict[str, int] = {}
         self.worked_on_of: dict[str, int] = {}
         self.people_of: dict[str, int] = {}
+        self.oversized_messages = 0
 
     def add_cameras(self, names: Iterable[str]) -> None:
         """Begin to count for cameras that are not counted yet."""
@@ -44,6 +45,10 @@ class Tally:
     def count_image(self, camera: str) -> None:
         """Count an image that was received."""
         self.images_of[camera] += 1
+
+    def count_oversized_message(self) -> None:
+        """Count a message beside the images that is too large to be deserialised."""
+        self.oversized_messages += 1
 
     def count_worked_on(self, camera: str, people: int) -> None:
         """Count a frame whose people were published, and note their number."""

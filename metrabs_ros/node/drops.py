@@ -21,6 +21,7 @@ NEWER_FRAME = 'newer frame'
 DISABLED = 'disabled'
 DEACTIVATED = 'deactivated'
 FAILED = 'failed'
+BATCH_FAILED = 'batch of cameras failed'
 NO_TRANSFORM = 'no transform'
 UNCALIBRATED = 'camera not calibrated'
 

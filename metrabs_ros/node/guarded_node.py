@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rclpy.node import Node
 
-from metrabs_ros.node.callback_failures import CallbackFailures, answer_despite_failures
+from metrabs_ros.node.callback_failures import guard_services
 
 
 class GuardedNode(Node):
@@ -21,6 +21,4 @@ class GuardedNode(Node):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.failures = CallbackFailures(self.get_logger())
-        for service in self.services:
-            answer_despite_failures(service, self.failures)
+        self.failures = guard_services(self)

@@ -13,12 +13,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from metrabs_ros.node.callback_failures import (
-    LOG_PERIOD_S,
-    CallbackFailures,
-    answer_despite_failures,
-    described,
-)
+from metrabs_ros.node.callback_failures import LOG_PERIOD_S, described, guard_services
 
 QOS_OVERRIDES = QoSOverridingOptions.with_default_policies()
 """Parameters ``qos_overrides.TOPIC.publisher.depth`` and so on: depth, history, reliability."""
@@ -72,14 +67,13 @@ class ManagedNode(LifecycleNode):
         self._has_parameters = False
         super().__init__(name, **options)
         self._has_parameters = True
-        self.failures = CallbackFailures(self.get_logger())
 
     def answer_all_requests(self) -> None:
-        """Have requests to all services that exist by now answered, even if they fail."""
+        """Have requests to all services that exist by now answered; call this once, at last."""
         for service in self.services:
             if service.srv_type is ChangeState:
                 service.callback = self._refusing_transitions(service.callback)
-            answer_despite_failures(service, self.failures)
+        self.failures = guard_services(self)
 
     def explain(self, failure: str, error: Exception) -> None:
         """Log an exception, unless the shutdown of ROS caused it."""

@@ -36,7 +36,13 @@ from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node import diagnostics, heap, lifetime, logs, settings
 from metrabs_ros.node.callback_failures import LONGEST_REASON, GuardedExecutor, described
 from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look, age_s
-from metrabs_ros.node.drops import DEACTIVATED, DISABLED, FAILED, NEWER_FRAME
+from metrabs_ros.node.drops import (
+    BATCH_FAILED,
+    DEACTIVATED,
+    DISABLED,
+    FAILED,
+    NEWER_FRAME,
+)
 from metrabs_ros.node.frames import Frames
 from metrabs_ros.node.managed_node import ManagedNode, reported
 from metrabs_ros.node.settings import Settings
@@ -44,10 +50,11 @@ from metrabs_ros.node.worker import Worker
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.tracking.by_boxes import BoxFinder
 from metrabs_ros.tracking.stream import (
+    Outcome,
     PeopleFinder,
     PeopleStream,
     finder_for,
-    people_in_streams,
+    outcomes_in_streams,
 )
 from metrabs_ros.tracking.tracker import Tracker
 
@@ -326,8 +333,9 @@ class PoseNode(ManagedNode):
         if model is None or not looks:
             return
         try:
+            # Failures of single frames are among the outcomes.
             with self.record.latencies.of('find people'):
-                everybody = self._people(looks, current)
+                outcomes = self._people(looks, current)
         except Exception as error:
             for look in looks:
                 self._explain_failure(error, worker, look.stream.name)
@@ -335,8 +343,10 @@ class PoseNode(ManagedNode):
             return
         if worker.is_wanted:
             worker.keep_next()
-        for look, people in zip(looks, everybody, strict=True):
-            self._publish(look, people, model, current, worker)
+        for look, outcome in zip(looks, outcomes, strict=True):
+            people = self._found(look, outcome, len(looks), worker)
+            if people is not None:
+                self._publish(look, people, model, current, worker)
             uncounted.discard(look.stream.name)
 
     def _prepared(self, frame: Frame, current: Settings, worker: Worker[Frame]) -> list[Look]:
@@ -352,12 +362,29 @@ class PoseNode(ManagedNode):
             self._explain_failure(error, worker, frame.stream.name)
         return []
 
-    def _people(self, looks: list[Look], current: Settings) -> list[People]:
+    def _people(self, looks: list[Look], current: Settings) -> list[Outcome]:
         """Find the people in frames of different cameras."""
         streams = [look.stream.people for look in looks]
         for stream in streams:
             _apply(current, stream)
-        return people_in_streams(streams, [look.shot for look in looks])
+        return outcomes_in_streams(streams, [look.shot for look in looks])
+
+    def _found(
+        self, look: Look, outcome: Outcome, cameras: int, worker: Worker[Frame]
+    ) -> People | None:
+        """Return the people in a frame of a batch of so many cameras; None if it is dropped."""
+        people, name, circumstances = outcome.people, look.stream.name, None
+        if outcome.batch_error is not None:
+            circumstances = (
+                f'processed alone, as a batch of {cameras} cameras failed with '
+                f'{type(outcome.batch_error).__name__}'
+            )
+        if isinstance(people, Exception):
+            self._explain_failure(people, worker, name, circumstances)
+            return None
+        if circumstances is not None:
+            self.record.fallbacks.explain(BATCH_FAILED, circumstances, name)
+        return people
 
     def _publish(
         self,
@@ -381,10 +408,20 @@ class PoseNode(ManagedNode):
         else:
             self.record.tally.count_worked_on(look.stream.name, len(people))
 
-    def _explain_failure(self, error: Exception, worker: Worker[Frame], camera: str) -> None:
+    def _explain_failure(
+        self,
+        error: Exception,
+        worker: Worker[Frame],
+        camera: str,
+        circumstances: str | None = None,
+    ) -> None:
         # When the node ends, whatever was being done may fail.
         if worker.is_wanted and rclpy.ok():
-            self.record.drops.explain(FAILED, f'{type(error).__name__}: {error}', camera)
+            explanation = f'{type(error).__name__}: {error}'
+            if circumstances:
+                # First, as the end of a long text is cut off.
+                explanation = f'{circumstances}: {explanation}'
+            self.record.drops.explain(FAILED, explanation, camera)
         else:
             self.record.drops.count(DEACTIVATED, camera)
 
@@ -426,6 +463,7 @@ class PoseNode(ManagedNode):
             **self._about_engine(),
             **self.record.latencies.percentiles(),
             'refused transforms': str(self._frames.refused),
+            'oversized messages': str(self.record.tally.oversized_messages),
             'failed callbacks': str(self.failures.count),
         }
         stamp = self.get_clock().now().to_msg()

@@ -14,8 +14,6 @@ from metrabs_ros.people import BEYOND_ALL_PLACES
 
 MOST_FRAMES = 200
 LONGEST_NAME = 200
-DEEPEST = 100
-"""Frames between a frame and its root."""
 FORGOTTEN_S = 15.0
 """A moving frame that is not published for so long is no longer listed."""
 QUATERNION_TOLERANCE = 0.01
@@ -27,6 +25,16 @@ class Pose(NamedTuple):
 
     rotation: FloatArray
     translation_m: FloatArray
+
+
+class _Placed(NamedTuple):
+    """The frame without a parent above a frame, and the pose of the frame in it."""
+
+    top: str
+    pose: Pose
+
+
+STILL = Pose(np.eye(3), np.zeros(3))
 
 
 class _Link(NamedTuple):
@@ -56,6 +64,8 @@ class RecentFrames:
         self._most_frames = most_frames
         # In the order of their last transforms.
         self._links: dict[str, _Link] = {}
+        # Of frames in `_links`, as long as these do not change.
+        self._placed: dict[str, _Placed | None] = {}
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
         """Take the transform of a moving frame; a malformed one is ignored."""
@@ -76,27 +86,31 @@ class RecentFrames:
         }
 
     def pose(self, frame: str, root: str) -> Pose | None:
-        """Return what takes points of a frame to another one, or None if it is not known."""
-        root_top, root_pose = self._to_top(root)
-        top, pose = self._to_top(frame)
-        if top != root_top:
+        """
+        Return what takes points of a frame to another one, or None if it is not known.
+
+        Frames that are below themselves, or below such frames, have no pose.
+        """
+        root_placed, placed = self._place(root), self._place(frame)
+        if root_placed is None or placed is None or placed.top != root_placed.top:
             return None
+        root_pose, pose = root_placed.pose, placed.pose
         back = root_pose.rotation.T
         return Pose(back @ pose.rotation, back @ (pose.translation_m - root_pose.translation_m))
 
-    def _to_top(self, frame: str) -> tuple[str, Pose]:
-        """Return the frame without a parent above a frame, and what takes points there."""
+    def _place(self, frame: str) -> _Placed | None:
+        """Return a frame's place below its top frame, or None if the way there is a cycle."""
         name = frame.removeprefix('/')
-        rotation: FloatArray = np.eye(3)
-        translation_m: FloatArray = np.zeros(3)
-        for _ in range(DEEPEST):
-            link = self._links.get(name)
-            if link is None:
-                break
-            rotation = link.pose.rotation @ rotation
-            translation_m = link.pose.rotation @ translation_m + link.pose.translation_m
-            name = link.parent
-        return name, Pose(rotation, translation_m)
+        # From the frame up to the top or to a frame whose place is known.
+        path: dict[str, _Link] = {}
+        while name in self._links and name not in self._placed and name not in path:
+            path[name] = self._links[name]
+            name = path[name].parent
+        placed = None if name in path else self._placed.get(name, _Placed(name, STILL))
+        for child, link in reversed(path.items()):
+            placed = None if placed is None else _below(placed, link)
+            self._placed[child] = placed
+        return placed
 
     def _set(self, transform: TransformStamped, is_static: bool) -> None:
         child = transform.child_frame_id.removeprefix('/')
@@ -104,6 +118,7 @@ class RecentFrames:
         pose = _pose_in(transform)
         if pose is None or child == parent or not _is_name(child) or not _is_name(parent):
             return
+        self._placed.clear()
         self._links.pop(child, None)
         if len(self._links) >= self._most_frames:
             moving = (name for name, link in self._links.items() if not link.is_static)
@@ -112,6 +127,13 @@ class RecentFrames:
                 return
             del self._links[oldest]
         self._links[child] = _Link(parent, pose, is_static, time.monotonic())
+
+
+def _below(parent: _Placed, link: _Link) -> _Placed:
+    """Return the place of a frame whose parent has a place."""
+    rotation = parent.pose.rotation
+    translation_m = rotation @ link.pose.translation_m + parent.pose.translation_m
+    return _Placed(parent.top, Pose(rotation @ link.pose.rotation, translation_m))
 
 
 def _is_name(text: str) -> bool:

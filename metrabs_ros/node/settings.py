@@ -112,7 +112,13 @@ class Settings:
     detector_nms_iou_threshold: float = setting(
         0.7, 'Of boxes that overlap by more, one is left.', low=0.0, high=1.0
     )
-    max_detections: int = setting(-1, 'At most so many people; -1 for all.', low=-1, high=1000)
+    max_detections: int = setting(
+        -1,
+        'At most so many people; -1 for all, with detector topic for the 100 with the highest '
+        'scores.',
+        low=-1,
+        high=1000,
+    )
     suppress_implausible_poses: bool = setting(
         True, "Drop poses that no person can take, and the same person's second pose."
     )

@@ -18,9 +18,11 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 
 from metrabs_ros.node.detections import is_too_large
 from metrabs_ros.node.drops import DEACTIVATED, NEWER_FRAME
+from metrabs_ros.node.size_limited_subscription import OversizedMessage
 from metrabs_ros.node.stamped import Key, StampedMessages, key_of
 
 FIRST_INFO_TIMEOUT_S = 0.5
@@ -41,20 +43,20 @@ MAX_INFO_CHARS = 1000
 @dataclasses.dataclass(frozen=True)
 class Requirements:
     """
-    What an image has to wait for beside its camera_info.
+    What images have to wait for beside their camera_info.
 
     Parameters
     ----------
     detections
-        Whether it needs detections of its stamp.
+        Whether each needs detections of its stamp.
     transforms
-        Each tells whether a transform that the image needs is available now.
+        Each tells whether a transform that an image with a header needs is available now.
     transforms_timeout_s
         How long to wait for these at most.
     """
 
     detections: bool = False
-    transforms: Sequence[Callable[[], bool]] = ()
+    transforms: Sequence[Callable[[Header], bool]] = ()
     transforms_timeout_s: float = 0.0
 
 
@@ -89,7 +91,7 @@ class _PendingImage:
     stamp: Key
     received_s: float
     requirements: Requirements
-    missing_transforms: list[Callable[[], bool]]
+    missing_transforms: list[Callable[[Header], bool]]
     info: CameraInfo | None
     detections: Any
 
@@ -190,11 +192,11 @@ class Synchroniser:
             self._advance(time.monotonic())
 
     def add_detections(self, detections: Any) -> None:
-        """Take a vision_msgs/Detection2DArray."""
+        """Take a vision_msgs/Detection2DArray, or what is known of one that was refused."""
         with self._lock:
             stamp = key_of(detections.header.stamp)
             # Too large a message is not kept, but given to its image, which says so.
-            if not is_too_large(detections):
+            if isinstance(detections, OversizedMessage) or not is_too_large(detections):
                 self._detections.put(stamp, detections)
             for pending in self._pending:
                 if pending.stamp == stamp and pending.requirements.detections:
@@ -276,7 +278,9 @@ class Synchroniser:
 
     def _lacks_transforms(self, pending: _PendingImage) -> bool:
         pending.missing_transforms = [
-            is_available for is_available in pending.missing_transforms if not is_available()
+            is_available
+            for is_available in pending.missing_transforms
+            if not is_available(pending.image.header)
         ]
         return bool(pending.missing_transforms)
 

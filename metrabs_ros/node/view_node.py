@@ -34,6 +34,7 @@ from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.recent_frames import RecentFrames
+from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.people import People
 from metrabs_ros.view.access import DEFAULT_HOST
@@ -49,6 +50,10 @@ SHORTEST_STEP_S = 0.08
 UNPAIRED_S = 0.5
 """After so long without an image that has skeletons, any is shown."""
 SILENCE_S = 2.0
+MAX_SKELETONS_BYTES = 4 * 2**20
+"""Of a SkeletonArray: 500 people with 122 joints each."""
+MAX_DIAGNOSTICS_BYTES = 2**20
+"""Of a DiagnosticArray; those of a robot with hundreds of components have some 100 kB."""
 LONGEST_TOPICS = 500
 MOST_STATUSES = 1000
 """The last ones of a message with diagnostics, among which the pose node's is looked for."""
@@ -92,8 +97,14 @@ class _CameraView:
         sensor = qos_profile_sensor_data
         images = node.create_subscription(kind, prefix + topic, self._keep_image, sensor)
         node.create_subscription(CameraInfo, f'{prefix}camera_info', self._keep_info, sensor)
+        take_people = size_limited(
+            SkeletonArray,
+            MAX_SKELETONS_BYTES,
+            self._take_people,
+            lambda oversized: node.warn(f'skeletons are not shown: {oversized}'),
+        )
         skeletons = node.create_subscription(
-            SkeletonArray, f'{prefix}pose/skeletons', self._take_people, 10
+            SkeletonArray, f'{prefix}pose/skeletons', take_people, 10, raw=True
         )
         self.topics = f'{images.topic_name} and {skeletons.topic_name}'
 
@@ -216,7 +227,13 @@ class ViewNode(GuardedNode):
         self._status = ''
         self._newest_status: DiagnosticStatus | None = None
         """Not yet in `_status`."""
-        self.create_subscription(DiagnosticArray, '/diagnostics', self._show_diagnostics, 10)
+        take_diagnostics = size_limited(
+            DiagnosticArray,
+            MAX_DIAGNOSTICS_BYTES,
+            self._show_diagnostics,
+            lambda oversized: self.warn(f'diagnostics are not shown: {oversized}'),
+        )
+        self.create_subscription(DiagnosticArray, '/diagnostics', take_diagnostics, 10, raw=True)
         self.create_timer(FRAMES_PERIOD_S, self._show_frames)
         self.create_timer(CHECK_PERIOD_S, self._check)
 

@@ -53,7 +53,7 @@ class BoxFinder:
 
     def __call__(self, shot: Shot, expected: People | None) -> People:
         """Find the people in the next image; see `PeopleFinder`."""
-        return people_by_boxes([self], [shot], [expected])[0]
+        return people_in_boxes([self], [shot], [self.boxes(shot, expected)])[0]
 
     def forget(self) -> None:
         """Let the detector look in the next image."""
@@ -115,11 +115,13 @@ def surest(boxes: Boxes, options: Options) -> Boxes:
     return boxes.select(np.argsort(-boxes.scores, kind='stable')[: options.max_detections])
 
 
-def people_by_boxes(
-    finders: Sequence[BoxFinder], shots: Sequence[Shot], expected: Sequence[People | None]
+def people_in_boxes(
+    finders: Sequence[BoxFinder], shots: Sequence[Shot], boxes: Sequence[Boxes | None]
 ) -> list[People]:
     """
-    Find the people in the next images of several streams, with one run of the network for all.
+    Find the people in boxes of several streams' images, with one run of the network for all.
+
+    No finder's state changes, so that a run that failed can be repeated.
 
     Parameters
     ----------
@@ -127,12 +129,11 @@ def people_by_boxes(
         Of one estimator, with the same options.
     shots
         The image of each.
-    expected
-        Where known people should be in each.
+    boxes
+        Where to look in each, by `BoxFinder.boxes`; None if the detector is to say so.
     """
     estimator, options = finders[0].estimator, finders[0].options
     views = [shot.view for shot in shots]
-    boxes = [find.boxes(shot, own) for find, shot, own in zip(finders, shots, expected)]
     poses: dict[int, Poses] = {}
     searched = [i for i, own in enumerate(boxes) if own is None]
     if searched:

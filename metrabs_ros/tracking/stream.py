@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.estimator import Options, PoseEstimator, View
 from metrabs_ros.estimators.blazepose import BlazePoseEstimator
 from metrabs_ros.people import People
-from metrabs_ros.tracking.by_boxes import BoxFinder, people_by_boxes
+from metrabs_ros.tracking.by_boxes import BoxFinder, people_in_boxes
 from metrabs_ros.tracking.detection_history import Attempts
 from metrabs_ros.tracking.follow import PeopleFollower
 from metrabs_ros.tracking.shot import Shot
 from metrabs_ros.tracking.tracker import Tracker
+
+Result = TypeVar('Result')
 
 
 class PeopleFinder(Protocol):
@@ -154,21 +157,123 @@ def people_in_streams(streams: Sequence[PeopleStream], shots: Sequence[Shot]) ->
     Returns
     -------
     People of each as `Tracker.update` gives them.
+
+    Raises
+    ------
+    Exception
+        Whatever the processing of one of the images raised.
     """
-    expected = [
-        stream.tracker.expect(stamp_s, view.camera, view.image.shape)
-        for stream, (view, stamp_s, _) in zip(streams, shots)
-    ]
-    finders = [stream.finder for stream in streams]
-    by_boxes = [finder for finder in finders if isinstance(finder, BoxFinder)]
-    if len(by_boxes) == len(finders):
-        everybody = people_by_boxes(by_boxes, shots, expected)
+    everybody = []
+    for outcome in outcomes_in_streams(streams, shots):
+        if isinstance(outcome.people, Exception):
+            raise outcome.people
+        everybody.append(outcome.people)
+    return everybody
+
+
+class Outcome(NamedTuple):
+    """
+    What became of a stream's image.
+
+    Parameters
+    ----------
+    people
+        As `Tracker.update` gives them, or the exception that the image alone caused.
+    batch_error
+        The exception of the network's run for all streams' images, if that run failed and was
+        repeated for each image alone.
+    """
+
+    people: People | Exception
+    batch_error: Exception | None = None
+
+
+def outcomes_in_streams(streams: Sequence[PeopleStream], shots: Sequence[Shot]) -> list[Outcome]:
+    """
+    Find the people in the next images of several streams; an image that fails is no other's loss.
+
+    Each stream's state advances by one image at most, also where the network runs twice.  That of
+    a stream whose image fails stays such that its next image can be processed.
+
+    Parameters
+    ----------
+    streams, shots
+        As in `people_in_streams`.
+    """
+    batch_error = None
+    if all(isinstance(stream.finder, BoxFinder) for stream in streams):
+        found, batch_error = _found_together(streams, shots)
     else:
-        everybody = [find(shot, own) for find, shot, own in zip(finders, shots, expected)]
-    tracked = []
-    for stream, (view, stamp_s, _), found in zip(streams, shots, everybody):
-        tracker = stream.tracker
-        attempts = stream.finder.attempts
-        tracked.append(tracker.update(found, stamp_s, view.camera, view.image.shape, attempts))
-        stream.finder.recognise(tracker.ids_of_found)
+        found = [_attempt(_found, stream, shot) for stream, shot in zip(streams, shots)]
+    return [
+        Outcome(
+            own if isinstance(own, Exception) else _attempt(_tracked, stream, shot, own),
+            batch_error,
+        )
+        for stream, shot, own in zip(streams, shots, found)
+    ]
+
+
+def _attempt(function: Callable[..., Result], *arguments: Any) -> Result | Exception:
+    """Return what a function returns, or the exception that it raises."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return error
+
+
+def _expected(stream: PeopleStream, shot: Shot) -> People | None:
+    view = shot.view
+    return stream.tracker.expect(shot.stamp_s, view.camera, view.image.shape)
+
+
+def _found(stream: PeopleStream, shot: Shot) -> People:
+    return stream.finder(shot, _expected(stream, shot))
+
+
+def _found_together(
+    streams: Sequence[PeopleStream], shots: Sequence[Shot]
+) -> tuple[list[People | Exception], Exception | None]:
+    """
+    Return the people found by boxes in each image, or an exception, and `Outcome.batch_error`.
+
+    The boxes are chosen once: that notes when the detector runs.  Only the network's run is
+    repeated.
+    """
+
+    def boxes(stream: PeopleStream, shot: Shot) -> tuple[BoxFinder, Shot, Boxes | None]:
+        assert isinstance(stream.finder, BoxFinder)
+        return stream.finder, shot, stream.finder.boxes(shot, _expected(stream, shot))
+
+    requests = [_attempt(boxes, stream, shot) for stream, shot in zip(streams, shots)]
+    possible = [request for request in requests if not isinstance(request, Exception)]
+    together = _attempt(people_in_boxes, *zip(*possible)) if possible else []
+    batch_error = None
+    results: Iterator[People | Exception]
+    if not isinstance(together, Exception):
+        results = iter(together)
+    elif len(possible) == 1:
+        results = iter([together])
+    else:
+        batch_error = together
+        results = iter([_attempt(_found_alone, *request) for request in possible])
+    return [
+        request if isinstance(request, Exception) else next(results) for request in requests
+    ], batch_error
+
+
+def _found_alone(finder: BoxFinder, shot: Shot, boxes: Boxes | None) -> People:
+    return people_in_boxes([finder], [shot], [boxes])[0]
+
+
+def _tracked(stream: PeopleStream, shot: Shot, found: People) -> People:
+    """Update a stream's tracks with the people found in its image, and return those confirmed."""
+    tracker, finder, (view, stamp_s, _) = stream.tracker, stream.finder, shot
+    try:
+        tracked = tracker.update(found, stamp_s, view.camera, view.image.shape, finder.attempts)
+        finder.recognise(tracker.ids_of_found)
+    except Exception:
+        # Tracks that are half updated would make all later images fail, too.
+        stream.forget()
+        raise
     return tracked

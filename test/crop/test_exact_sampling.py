@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from conftest import DATA, photo
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop import sampling
+from metrabs_ros.crop import exact_sampling, sampling
 from metrabs_ros.crop.augmentation import Augmentations
 from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
 from metrabs_ros.crop.exact_sampling import sample_crops
@@ -73,6 +75,69 @@ def test_many_large_crops_are_made_in_parts(street, monkeypatch):
     whole = crops_of(street, camera, boxes, count=2, side_px=64)
     monkeypatch.setattr('metrabs_ros.crop.exact_sampling.PIXELS_AT_ONCE', 5 * 64**2)
     np.testing.assert_array_equal(whole, crops_of(street, camera, boxes, count=2, side_px=64))
+
+
+@pytest.mark.parametrize('at_once', [1, 5, 12, 40])
+def test_the_crops_of_one_person_are_made_in_parts(street, monkeypatch, at_once):
+    camera = Camera.from_fov(50, street.shape)
+    boxes = [[20 + 300 * i, 100, 260, 350] for i in range(2)]
+
+    def crops():
+        return crops_of(street, camera, boxes, count=12, side_px=32, antialias_factor=2)
+
+    whole, sampled, source_pixels = crops(), [], exact_sampling.source_pixels
+
+    def counted(camera, to_ray, side_px, count, device):
+        if count == side_px:
+            sampled.append(len(to_ray) * count**2)
+        return source_pixels(camera, to_ray, side_px, count, device)
+
+    monkeypatch.setattr(exact_sampling, 'source_pixels', counted)
+    monkeypatch.setattr(exact_sampling, 'PIXELS_AT_ONCE', at_once * 64**2)
+    np.testing.assert_allclose(crops(), whole, atol=1e-4)
+    assert max(sampled) <= exact_sampling.PIXELS_AT_ONCE
+    assert sum(sampled) == 24 * 64**2
+
+
+def test_many_augmentations_and_a_large_antialias_factor_take_bounded_memory():
+    code = """
+import pathlib
+import numpy as np
+from metrabs_ros.camera import Camera
+from metrabs_ros.crop.augmentation import Augmentations
+from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
+from metrabs_ros.crop.exact_sampling import sample_crops
+from metrabs_ros.crop.picture import HostPicture
+
+image = np.zeros((480, 640, 3), np.uint8)
+camera = Camera.from_fov(60, image.shape)
+augmentations = Augmentations.spread(10)
+virtual = virtual_cameras_on_boxes(np.array([[200.0, 100, 100, 200]]), camera, 256)
+
+
+def peak_kib():
+    # Unlike ru_maxrss, without the memory of the process that started this one.
+    lines = pathlib.Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith('VmHWM'))
+
+
+before = peak_kib()
+sample_crops(HostPicture(image), camera, augmentations.of(virtual), augmentations.gamma, 8)
+print(peak_kib() - before)
+"""
+    ran = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) * 1024 < 2**30
+
+
+@pytest.mark.parametrize(('side_px', 'factor'), [(256, 4), (256, 16), (384, 16), (1024, 6)])
+def test_usual_sizes_are_sampled(side_px, factor):
+    exact_sampling.check_sampled_size(side_px, factor)
+
+
+def test_a_crop_that_takes_too_much_memory_is_refused():
+    with pytest.raises(ValueError, match='antialias_factor is 16; crops of 1024 x 1024') as caught:
+        exact_sampling.check_sampled_size(1024, 16)
+    assert str(caught.value).endswith('up to 6144 x 6144, so it must be at most 6')
 
 
 def test_beyond_the_image_it_is_black(street):

@@ -11,6 +11,7 @@ import torch
 from conftest import CAN_CALCULATE_IN_BF16, DATA, photo
 
 import metrabs_ros
+from metrabs_ros.estimator import Options
 
 GOLDEN = DATA / 'golden'
 CASES = json.loads((GOLDEN / 'cases.json').read_text())
@@ -242,6 +243,25 @@ def test_impossible_arguments_are_refused_by_name_and_value(
     usual = {'image': street, 'boxes': STREET_BOXES, 'intrinsic_matrix': K}
     with pytest.raises(ValueError, match=says):
         metrabs_model.estimate_poses(**{**usual, **arguments})
+
+
+def test_crops_that_take_too_much_memory_are_refused_by_api_and_node(
+    metrabs_model, street, monkeypatch
+):
+    side_px = metrabs_model._config.side_px
+    monkeypatch.setattr('metrabs_ros.crop.exact_sampling.LARGEST_SIDE_PX', 3 * side_px)
+    says = f'antialias_factor is 4; crops of {side_px} x .* it must be at most 3'
+    for ask in (
+        lambda factor: metrabs_model.estimate_poses(
+            street, STREET_BOXES, K, antialias_factor=factor
+        ),
+        lambda factor: metrabs_model.detect_poses(street, K, antialias_factor=factor),
+        # The node checks its parameters with this one.
+        lambda factor: metrabs_model.check(Options(antialias_factor=factor)),
+    ):
+        with pytest.raises(ValueError, match=says):
+            ask(4)
+        ask(3)
 
 
 @pytest.mark.parametrize('distortion_coeffs', [[], [-0.28, 0.09, 0, 0, 0]])

@@ -24,7 +24,12 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Empty
 from std_srvs.srv import SetBool, Trigger
 
-from metrabs_ros.node.callback_failures import PAUSE_S, CallbackFailures, GuardedExecutor
+from metrabs_ros.node.callback_failures import (
+    PAUSE_S,
+    CallbackFailures,
+    GuardedExecutor,
+    guard_services,
+)
 
 ONE = (500.0, 0.0, 4000.0)
 
@@ -158,6 +163,16 @@ def test_exceptions_of_nodes_that_count_none_are_raised():
     executor.shutdown()
     node.destroy_node()
     rclpy.shutdown()
+
+
+def test_all_services_of_a_guarded_node_refuse_what_fails(node):
+    services = [node.create_service(Trigger, f'service_{i}', fail) for i in range(2)]
+    failures = guard_services(node)
+    for service in services:
+        response = service.callback(Trigger.Request(), Trigger.Response())
+        assert not response.success
+        assert response.message.startswith('RuntimeError: no more')
+    assert failures.count == 2
 
 
 def test_kinds_of_failures_are_bounded():

@@ -22,9 +22,10 @@ from std_msgs.msg import Header
 from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node.camera_stream import MAX_FRAME_ID_CHARS
-from metrabs_ros.node.detections import MAX_DETECTIONS, to_boxes
+from metrabs_ros.node.detections import MAX_DETECTIONS, chosen_boxes, to_boxes
 from metrabs_ros.node.pose_node import PoseNode
 
 ONE = (500.0, 0.0, 4000.0)
@@ -264,6 +265,57 @@ def test_very_many_detections_are_refused(message):
     with pytest.raises(UnusableInput, match='detections; up to 1000') as caught:
         to_boxes(message, '', (120, 160, 3))
     assert caught.value.cause == 'detections'
+
+
+def grid(count, scores=None):
+    """Return boxes that do not overlap, with these scores."""
+    left, top = np.arange(count) % 40, np.arange(count) // 40
+    boxes_px = np.stack([4.0 * left, 4.0 * top, *np.full((2, count), 3.0)], axis=1)
+    return Boxes(boxes_px, np.ones(count) if scores is None else scores)
+
+
+def test_duplicates_among_given_boxes_are_suppressed():
+    boxes_px = np.array([[0, 0, 50, 50], [2, 2, 50, 50], [90, 60, 20, 20], [0, 0, 50, 50.0]])
+    boxes = Boxes(boxes_px, np.array([0.5, 0.9, 0.0, 0.8]))
+    chosen, left_out = chosen_boxes(boxes, 0.7, -1)
+    # A score of 0 is one, too: some nodes do not set scores.
+    assert (chosen.boxes_px[:, 0].tolist(), chosen.scores.tolist()) == ([2, 90], [0.9, 0])
+    assert left_out == 0
+    assert len(chosen_boxes(boxes, 1.0, -1)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ('max_detections', 'count', 'left_out'), [(-1, 100, 900), (3, 3, 0), (500, 500, 0), (0, 0, 0)]
+)
+def test_the_surest_of_many_given_boxes_are_processed(max_detections, count, left_out):
+    scores = np.random.default_rng(0).permutation(1000) / 1000
+    chosen, found_left_out = chosen_boxes(grid(1000, scores), 0.7, max_detections)
+    assert chosen.scores.tolist() == np.sort(scores)[::-1][:count].tolist()
+    assert found_left_out == left_out
+
+
+def test_a_message_with_many_detections_is_processed_and_noted():
+    class Counting(KnownPeople):
+        def pose_people(self, image, camera, boxes_px, options):
+            counts.append(len(boxes_px))
+            return super().pose_people(image, camera, boxes_px, options)
+
+    counts = []
+    with pose_node(Counting(*[ONE] * 1000), detector='topic') as (node, robot):
+        publisher = robot.create_publisher(Detection2DArray, 'detections', 5)
+        wait_for(publisher.get_subscription_count)
+        centres = [(x + 1.5, y + 1.5, 3.0, 3.0) for x, y, _, _ in grid(1000).boxes_px.tolist()]
+        stamp = robot.send(BLACK)
+        message = box_message(*centres)
+        message.header.stamp = stamp
+        publisher.publish(message)
+        robot.answer_to(stamp)
+        wait_for(lambda: unsettled(node) == 0)
+        assert node.record.fallbacks.counts() == {'many detections': 1}
+        assert not node.record.drops.counts()
+        explanation = node.record.fallbacks.explanations()['many detections']
+    assert counts == [100]
+    assert explanation.startswith('a message has 1000 detections that do not overlap; the 100')
 
 
 class Slow(KnownPeople):

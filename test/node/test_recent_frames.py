@@ -61,8 +61,46 @@ def test_frames_that_are_no_longer_published_are_no_longer_listed(frames, monkey
 def test_a_loop_does_no_harm(frames):
     for parent, child in ('ab', 'bc', 'ca'):
         frames.set_transform(transform(parent, child), 'test')
-    assert frames.pose('a', 'elsewhere') is None
-    frames.pose('a', 'b')
+    frames.set_transform(transform('c', 'below'), 'test')
+    for frame in ('a', 'b', 'below'):
+        assert frames.pose(frame, 'elsewhere') is None
+        assert frames.pose('elsewhere', frame) is None
+        assert frames.pose(frame, 'b') is None
+    frames.set_transform(transform('map', 'a', place=(1.0, 0.0, 0.0)), 'test')
+    np.testing.assert_allclose(frames.pose('below', 'map').translation_m, (1, 0, 0))
+
+
+@pytest.mark.parametrize('is_cycle', [False, True])
+def test_each_frame_is_placed_once_after_an_update(frames, monkeypatch, is_cycle):
+    for i in range(MOST_FRAMES):
+        parent = (i + 1) % MOST_FRAMES if is_cycle else i + 1
+        frames.set_transform(transform(f'{parent}', f'{i}', place=(1.0, 0.0, 0.0)), 'test')
+    lookups, links = [], frames._links
+
+    class Counted(dict):
+        def __getitem__(self, name):
+            lookups.append(name)
+            return super().__getitem__(name)
+
+        def get(self, name, default=None):
+            lookups.append(name)
+            return super().get(name, default)
+
+    monkeypatch.setattr(frames, '_links', Counted(links))
+    poses = {name: frames.pose(name, '10') for name in sorted(links)}
+    assert len(lookups) <= 2 * MOST_FRAMES
+    if is_cycle:
+        assert set(poses.values()) == {None}
+    else:
+        for name, pose in poses.items():
+            np.testing.assert_allclose(pose.translation_m, (10 - float(name), 0, 0), atol=1e-9)
+
+
+def test_places_of_frames_that_were_never_published_take_no_memory(frames):
+    frames.set_transform(transform('map', 'a'), 'test')
+    for i in range(1000):
+        assert frames.pose(f'unknown_{i}', 'map') is None
+    assert set(frames._placed) <= {'a'}
 
 
 @pytest.mark.parametrize(

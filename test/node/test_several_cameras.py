@@ -10,10 +10,12 @@ import pytest
 from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from rclpy.parameter import Parameter
-from robots import BLACK, PATIENCE_S, pose_node, transform, wait_for
+from robots import BLACK, PATIENCE_S, pose_node, set_parameters, transform, wait_for
 from std_msgs.msg import Header
 from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray
+
+from metrabs_ros.node.synchronisation import Requirements, Synchroniser
 
 CAMERAS = ['front', 'rear/left']
 
@@ -86,6 +88,40 @@ def test_a_bad_frame_of_one_camera_leaves_the_others_alone():
             assert front.answer_to(front.send(metres(2))).skeletons
         wait_for(lambda: sum(node.record.drops.counts().values()) == 3)
         assert not left.skeletons
+
+
+class Fragile(Together):
+    """Fails with a batch that has a white picture."""
+
+    def find_people_in(self, views, options):
+        people = super().find_people_in(views, options)
+        if any(view.image[0, 0, 0] == 255 for view in views):
+            raise RuntimeError('the network fails')
+        return people
+
+
+def test_a_frame_that_fails_in_the_network_costs_the_other_cameras_no_frame():
+    model = Fragile()
+    with pose_node(model, cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
+        model.may_go_on.clear()
+        first = front.send(metres(3))
+        assert model.begun.acquire(timeout=PATIENCE_S)
+        stamp = front.send(metres(4))
+        left.send(metres(255))
+        wait_for(lambda: node.record.tally.images == 3)
+        model.may_go_on.set()
+        for sent in (first, stamp):
+            assert front.answer_to(sent).skeletons
+        record = node.record
+        wait_for(lambda: record.drops.counts_of_cameras() == {('failed', 'rear/left'): 1})
+        assert record.fallbacks.counts_of_cameras() == {('batch of cameras failed', 'front'): 1}
+        explanation = record.drops.explanations()['failed']
+        assert explanation == (
+            'processed alone, as a batch of 2 cameras failed with RuntimeError: '
+            'RuntimeError: the network fails'
+        )
+        assert not left.skeletons
+        assert record.report().in_flight == 0
 
 
 def test_the_model_is_one_and_each_camera_has_its_people_in_the_diagnostics():
@@ -198,6 +234,24 @@ def test_counts_of_each_camera_add_up():
         assert [values[f'{key} of rear/left'] for key in ('images', 'worked_on', 'dropped')] == [
             *('4', '0', '4')
         ]
+
+
+def test_what_images_wait_for_is_determined_once_per_configuration(monkeypatch):
+    seen, add_image = [], Synchroniser.add_image
+
+    def add(self, image, requirements):
+        seen.append(requirements)
+        add_image(self, image, requirements)
+
+    monkeypatch.setattr(Synchroniser, 'add_image', add)
+    with pose_node(Together(), target_frame='map', tf_timeout=0.0) as (_, robot):
+        for _ in range(3):
+            robot.answer_to(robot.send(metres(2)))
+        assert all(requirements is seen[0] for requirements in seen)
+        assert len(seen[0].transforms) == 1
+        assert set_parameters(robot, target_frame='', tf_timeout=1.0)[0].successful
+        robot.answer_to(robot.send(metres(2)))
+        assert seen[-1] == Requirements(False, (), 1.0)
 
 
 def test_a_single_unnamed_camera_is_the_usual_case():

@@ -358,7 +358,7 @@ def test_stamps_before_1970_and_too_many_nanoseconds_are_stamps(rig):
 
 def test_an_image_waits_for_its_transforms_and_for_a_limited_time(rig, clock):
     known = set()
-    wanted = [lambda: 'world' in known, lambda: 'target' in known]
+    wanted = [lambda header: 'world' in known, lambda header: 'target' in known]
     requirements = Requirements(False, wanted, transforms_timeout_s=0.2)
     rig.info(1)
     rig.image(1, requirements)
@@ -415,7 +415,7 @@ def test_whatever_comes_in_any_order_each_image_is_delivered_or_dropped_once(
     clock = Clock()
     monkeypatch.setattr(synchronisation, 'time', clock)
     rig, known = Rig(node), []
-    wanted = [lambda: bool(known)] if transforms else []
+    wanted = [lambda header: bool(known)] if transforms else []
     requirements = Requirements(detections, wanted, transforms_timeout_s=0.1)
     for kind, number in events:
         if kind == 'image':

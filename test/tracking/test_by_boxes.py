@@ -14,7 +14,12 @@ from metrabs_ros.skeleton import BLAZEPOSE_33
 from metrabs_ros.tracking.by_boxes import BoxFinder
 from metrabs_ros.tracking.follow import PeopleFollower
 from metrabs_ros.tracking.shot import Shot
-from metrabs_ros.tracking.stream import PeopleStream, finder_for, people_in_streams
+from metrabs_ros.tracking.stream import (
+    PeopleStream,
+    finder_for,
+    outcomes_in_streams,
+    people_in_streams,
+)
 from metrabs_ros.tracking.tracker import Tracker
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
@@ -190,6 +195,71 @@ def test_several_streams_share_a_run_of_the_network():
     for stamp_s in (0.0, 0.03):
         shots = [Shot(View(IMAGE, CAMERA), stamp_s)] * 2
         assert [people.ids.tolist() for people in people_in_streams(streams, shots)] == [[1]] * 2
+
+
+class Fragile(Crowd):
+    """Fails with images whose first pixel is not black, as a network does for its whole batch."""
+
+    def check_all(self, views):
+        if any(view.image[0, 0].any() for view in views):
+            raise RuntimeError('the network fails')
+
+    def find_people_in(self, views, options):
+        self.check_all(views)
+        return super().find_people_in(views, options)
+
+    def pose_people_in(self, views, boxes_px, options):
+        self.check_all(views)
+        return super().pose_people_in(views, boxes_px, options)
+
+
+@pytest.mark.parametrize('boxes', [None, Boxes(people_at(A).boxes_px, np.ones(1))])
+def test_an_image_that_fails_leaves_the_other_streams_as_they_would_be_without_it(boxes):
+    bad = IMAGE + np.uint8(255)
+
+    def results(first_fails):
+        """Return the people of 12 frames and whether the others' frames failed."""
+        crowd = Fragile(A, B)
+        streams = [PeopleStream(BoxFinder(crowd, Options()), Tracker()) for _ in range(3)]
+        people, failed = [], []
+        for i in range(12):
+            images = [IMAGE, bad if first_fails and i in (0, 3, 5, 6) else IMAGE, IMAGE]
+            shots = [Shot(View(image, CAMERA), i / 10, boxes) for image in images]
+            outcomes = outcomes_in_streams(streams, shots)
+            people += [outcomes[0].people, outcomes[2].people]
+            failed.append(isinstance(outcomes[1].people, Exception))
+            assert all((outcome.batch_error is not None) == failed[-1] for outcome in outcomes)
+        return people, failed
+
+    undisturbed, failed = results(first_fails=False)
+    assert not any(failed)
+    disturbed, failed = results(first_fails=True)
+    assert [i for i, has_failed in enumerate(failed) if has_failed] == [0, 3, 5, 6]
+    for expected, found in zip(undisturbed, disturbed):
+        assert found.ids.tolist() == expected.ids.tolist()
+        np.testing.assert_array_equal(found.poses3d_mm, expected.poses3d_mm)
+        np.testing.assert_array_equal(found.ages_s, expected.ages_s)
+
+
+def test_the_detector_is_due_as_often_although_the_network_runs_twice():
+    streams = [PeopleStream(BoxFinder(Fragile(A), Options()), Tracker()) for _ in range(2)]
+    for i in range(12):
+        shots = [Shot(View(image, CAMERA), i / 30) for image in (IMAGE, IMAGE + np.uint8(i == 5))]
+        outcomes_in_streams(streams, shots)
+    # In frames 0, 5 and 10.
+    assert streams[0].finder._frames == streams[1].finder._frames == 1
+
+
+def test_tracks_that_are_half_updated_are_deleted(monkeypatch):
+    streams = [PeopleStream(BoxFinder(Crowd(A), Options()), Tracker()) for _ in range(2)]
+    shots = [Shot(View(IMAGE, CAMERA), 1.0)] * 2
+    people_in_streams(streams, shots)
+    with monkeypatch.context() as patch:
+        patch.setattr(streams[0].tracker, '_bring_back', lambda camera: 1 / 0)
+        failed, other = outcomes_in_streams(streams, shots)
+    assert isinstance(failed.people, ZeroDivisionError)
+    assert other.people.ids.tolist() == [1]
+    assert [people.ids.tolist() for people in people_in_streams(streams, shots)] == [[2], [1]]
 
 
 def test_people_have_arrays_of_the_network(metrabs_model, street):
