@@ -27,7 +27,7 @@ import torch
 from stages import Stages
 
 import metrabs_ros
-from metrabs_ros.models.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.checkpoint import read_checkpoint
 
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'estimator.json'
 OFFICIAL_OVER_NETWORK = {(1, 1): 97 / 68, (4, 1): 258 / 240, (4, 5): 1780 / 1650}

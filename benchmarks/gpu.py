@@ -30,7 +30,7 @@ from stages import Stages
 from torch.utils.flop_counter import FlopCounterMode
 
 import metrabs_ros
-from metrabs_ros.models.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.checkpoint import read_checkpoint
 
 CASES = (
     ('VGA', 3, 1),

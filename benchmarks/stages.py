@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from metrabs_ros.estimators import metrabs
+from metrabs_ros.metrabs import estimator
 
 
 class Stages:
@@ -22,7 +22,7 @@ class Stages:
         A MeTRAbs model.
     """
 
-    def __init__(self, model: metrabs.MetrabsEstimator) -> None:
+    def __init__(self, model: estimator.MetrabsEstimator) -> None:
         self._model = model
         self._wait = torch.cuda.synchronize if 'cuda' in model.choice.device else lambda: None
         self._spent_s: dict[str, float] = {}
@@ -72,13 +72,13 @@ class Stages:
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
-        network, sample = self._model.network, metrabs.sample_crops
+        network, sample = self._model.network, estimator.sample_crops
         self._model.network = self._clocked('network', network)
-        metrabs.sample_crops = self._clocked('sampling', sample)
+        estimator.sample_crops = self._clocked('sampling', sample)
         try:
             yield
         finally:
-            self._model.network, metrabs.sample_crops = network, sample
+            self._model.network, estimator.sample_crops = network, sample
 
     def _clocked(self, stage: str, function: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object) -> object:

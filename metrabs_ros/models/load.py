@@ -17,9 +17,9 @@ from metrabs_ros.models.store import BLAZEPOSE
 if TYPE_CHECKING:
     from metrabs_ros.detectors.boxes import BoxDetector
     from metrabs_ros.engines.choice import Choice
-    from metrabs_ros.engines.crops import CropEngine
     from metrabs_ros.estimators.blazepose import BlazePoseEstimator
-    from metrabs_ros.models.checkpoint import Checkpoint
+    from metrabs_ros.metrabs.checkpoint import Checkpoint
+    from metrabs_ros.metrabs.crop_engine import CropEngine
 
 _LOGGER = logging.getLogger(__name__)
 DETECTORS = ('auto', BLAZEPOSE, 'onnx:FILE', 'ultralytics:NAME')
@@ -111,7 +111,7 @@ def _load_metrabs(
     _require_model(name)
     _require_torch()
     from metrabs_ros.engines.choice import Machine, choose
-    from metrabs_ros.estimators.metrabs import MetrabsEstimator
+    from metrabs_ros.metrabs.estimator import MetrabsEstimator
 
     choice = choose(engine, precision, device, Machine.here())
     checkpoint = _read_metrabs(name)
@@ -147,14 +147,14 @@ def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> Cr
     model, config = checkpoint.crop_model, checkpoint.config
     device, precision = torch.device(choice.device), choice.precision
     if choice.engine == 'tensorrt':
-        from metrabs_ros.engines.tensorrt import TensorRtEngine
+        from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
 
         return TensorRtEngine(model, config, device, precision, EngineCache())
     if choice.engine == 'openvino':
-        from metrabs_ros.engines.openvino_crops import OpenVinoCropEngine
+        from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 
         return OpenVinoCropEngine(model, config, precision, EngineCache(), threads)
-    from metrabs_ros.engines.torch import CudaGraphEngine, TorchEngine
+    from metrabs_ros.metrabs.torch_engine import CudaGraphEngine, TorchEngine
 
     if device.type == 'cuda':
         return CudaGraphEngine(model, config.side_px, device, precision)
@@ -191,7 +191,7 @@ def _require_model(name: str) -> None:
 
 
 def _read_metrabs(name: str) -> Checkpoint:
-    from metrabs_ros.models.checkpoint import read_checkpoint
+    from metrabs_ros.metrabs.checkpoint import read_checkpoint
 
     if name in store.RELEASES:
         return read_checkpoint(store.weights_folder(name))

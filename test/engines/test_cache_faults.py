@@ -18,8 +18,8 @@ import torch
 import metrabs_ros
 from metrabs_ros.engines import cache as cache_module
 from metrabs_ros.engines.cache import MANIFEST, EngineCache, hashed
-from metrabs_ros.engines.openvino_crops import OpenVinoCropEngine
-from metrabs_ros.models.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 from metrabs_ros.regular_file import open_own
 
 KEY = {'engine': 'an engine', 'weights': '1234'}

@@ -17,7 +17,8 @@ import pytest
 from servers import Behaviour, serve
 
 import metrabs_ros
-from metrabs_ros.models import checkpoint, store
+from metrabs_ros.metrabs import checkpoint
+from metrabs_ros.models import store
 from metrabs_ros.models.download import DownloadError
 
 

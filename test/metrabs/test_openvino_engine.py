@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from metrabs_ros.engines.cache import EngineCache
-from metrabs_ros.engines.openvino_crops import OpenVinoCropEngine
-from metrabs_ros.models.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 
 
 @pytest.mark.parametrize('threads', [1, 2])

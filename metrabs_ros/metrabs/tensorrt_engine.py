@@ -17,9 +17,9 @@ from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.engines.cache import EngineCache, StorageError
-from metrabs_ros.engines.crops import LARGEST_BATCH, in_batches, weights_hash
-from metrabs_ros.engines.torch import on_device
-from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
+from metrabs_ros.metrabs.crop_engine import LARGEST_BATCH, in_batches, weights_hash
+from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
+from metrabs_ros.metrabs.torch_engine import on_device
 
 USUAL_BATCH = 4
 """What an engine is to be quickest at."""

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import metrabs_ros
-from metrabs_ros.models.checkpoint import FILES, read_checkpoint
+from metrabs_ros.metrabs.checkpoint import FILES, read_checkpoint
 from metrabs_ros.models.plain_pickle import read_plain
 
 ALL_FILES = (*FILES, 'affine_weights.npz')

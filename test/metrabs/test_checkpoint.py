@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import metrabs_ros
-from metrabs_ros.models.checkpoint import FILES, read_checkpoint
+from metrabs_ros.metrabs.checkpoint import FILES, read_checkpoint
 from metrabs_ros.models.plain_pickle import read_plain
 from metrabs_ros.models.store import WeightsError
 

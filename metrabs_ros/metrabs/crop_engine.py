@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metrabs_ros.models.metrabs import CropModel
+from metrabs_ros.metrabs.network import CropModel
 
 LARGEST_BATCH = 64
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.models.array_file import read_npy, read_npz
-from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
 from metrabs_ros.models.plain_pickle import LARGEST_PICKLE_BYTES, read_plain
 from metrabs_ros.models.store import WeightsError
 from metrabs_ros.models.weights_file import StoredTensor, WeightsFile, open_weights

@@ -11,8 +11,8 @@ from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrabs_ros.models.checkpoint import read_checkpoint
-from metrabs_ros.models.metrabs import (
+from metrabs_ros.metrabs.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.network import (
     CropModel,
     HeatmapHeads,
     MetrabsConfig,

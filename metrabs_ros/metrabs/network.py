@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.models.efficientnet import FEATURES, EfficientNetV2
+from metrabs_ros.metrabs.efficientnet import FEATURES, EfficientNetV2
 
 INSIDE_MARGIN = 0.75
 """Joints nearer to the crop's edge than this many strides are not trusted to be inside."""

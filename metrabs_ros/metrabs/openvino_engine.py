@@ -14,10 +14,10 @@ from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.engines.cache import EngineCache, StorageError
-from metrabs_ros.engines.crops import in_batches, weights_hash
 from metrabs_ros.engines.openvino import CompiledNetwork
-from metrabs_ros.engines.torch import fuse_norms
-from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
+from metrabs_ros.metrabs.crop_engine import in_batches, weights_hash
+from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
+from metrabs_ros.metrabs.torch_engine import fuse_norms
 
 BATCH_SIZES = (1, 2, 3, 4)
 """Larger batches are no quicker for each crop, and each size is prepared at the start."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from metrabs_ros.engines.crops import DTYPES, LARGEST_BATCH, in_batches
-from metrabs_ros.models.efficientnet import ConvNormAct
-from metrabs_ros.models.metrabs import CropModel
+from metrabs_ros.metrabs.crop_engine import DTYPES, LARGEST_BATCH, in_batches
+from metrabs_ros.metrabs.efficientnet import ConvNormAct
+from metrabs_ros.metrabs.network import CropModel
 
 GRAPH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, LARGEST_BATCH)
 PREPARED_SIZES = (1, 2, 3, 4)

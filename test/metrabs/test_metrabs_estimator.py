@@ -249,7 +249,7 @@ def test_crops_that_take_too_much_memory_are_refused_by_api_and_node(
     metrabs_model, street, monkeypatch
 ):
     side_px = metrabs_model._config.side_px
-    monkeypatch.setattr('metrabs_ros.crop.exact_sampling.LARGEST_SIDE_PX', 3 * side_px)
+    monkeypatch.setattr('metrabs_ros.metrabs.crops.LARGEST_SIDE_PX', 3 * side_px)
     says = f'antialias_factor is 4; crops of {side_px} x .* it must be at most 3'
     for ask in (
         lambda factor: metrabs_model.estimate_poses(

@@ -22,11 +22,12 @@ import pytest
 import torch
 
 from metrabs_ros import cli
-from metrabs_ros.engines import choice, tensorrt
+from metrabs_ros.engines import choice
 from metrabs_ros.engines.cache import EngineCache
 from metrabs_ros.engines.choice import Choice
-from metrabs_ros.engines.tensorrt import TensorRtEngine
-from metrabs_ros.models.checkpoint import read_checkpoint
+from metrabs_ros.metrabs import tensorrt_engine
+from metrabs_ros.metrabs.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
 
 CPU = torch.device('cpu')
 WHEEL = 'torch-tensorrt==2.13.0'
@@ -180,10 +181,10 @@ def test_batches_are_as_large_as_the_engine_takes(torch_tensorrt, checkpoint):
 
 def test_the_key_is_all_that_an_engine_depends_on(torch_tensorrt, checkpoint, monkeypatch):
     def key(precision='fp16'):
-        return tensorrt.cache_key(checkpoint.crop_model, checkpoint.config, CPU, precision)
+        return tensorrt_engine.cache_key(checkpoint.crop_model, checkpoint.config, CPU, precision)
 
     keys = [key(), key('fp32')]
-    monkeypatch.setattr(tensorrt, '_version', lambda package: '1.2.3')
+    monkeypatch.setattr(tensorrt_engine, '_version', lambda package: '1.2.3')
     keys.append(key('fp16'))
     gpu = types.SimpleNamespace(name='NVIDIA Other', major=8, minor=7)
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: gpu)

@@ -13,11 +13,12 @@ import torch
 from conftest import DATA, photo
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop import exact_sampling, sampling
-from metrabs_ros.crop.augmentation import Augmentations
-from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
-from metrabs_ros.crop.exact_sampling import sample_crops
-from metrabs_ros.crop.picture import DevicePicture, HostPicture
+from metrabs_ros.crop import sampling
+from metrabs_ros.metrabs import crops
+from metrabs_ros.metrabs.augmentation import Augmentations
+from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
+from metrabs_ros.metrabs.crops import sample_crops
+from metrabs_ros.metrabs.source_image import DevicePicture, HostPicture
 
 CPU = torch.device('cpu')
 CASES = json.loads((DATA / 'golden' / 'cases.json').read_text())
@@ -73,7 +74,7 @@ def test_many_large_crops_are_made_in_parts(street, monkeypatch):
     camera = Camera.from_fov(50, street.shape)
     boxes = [[20 * i, 100, 60, 150] for i in range(5)]
     whole = crops_of(street, camera, boxes, count=2, side_px=64)
-    monkeypatch.setattr('metrabs_ros.crop.exact_sampling.PIXELS_AT_ONCE', 5 * 64**2)
+    monkeypatch.setattr('metrabs_ros.metrabs.crops.PIXELS_AT_ONCE', 5 * 64**2)
     np.testing.assert_array_equal(whole, crops_of(street, camera, boxes, count=2, side_px=64))
 
 
@@ -85,17 +86,17 @@ def test_the_crops_of_one_person_are_made_in_parts(street, monkeypatch, at_once)
     def crops():
         return crops_of(street, camera, boxes, count=12, side_px=32, antialias_factor=2)
 
-    whole, sampled, source_pixels = crops(), [], exact_sampling.source_pixels
+    whole, sampled, source_pixels = crops(), [], crops.source_pixels
 
     def counted(camera, to_ray, side_px, count, device):
         if count == side_px:
             sampled.append(len(to_ray) * count**2)
         return source_pixels(camera, to_ray, side_px, count, device)
 
-    monkeypatch.setattr(exact_sampling, 'source_pixels', counted)
-    monkeypatch.setattr(exact_sampling, 'PIXELS_AT_ONCE', at_once * 64**2)
+    monkeypatch.setattr(crops, 'source_pixels', counted)
+    monkeypatch.setattr(crops, 'PIXELS_AT_ONCE', at_once * 64**2)
     np.testing.assert_allclose(crops(), whole, atol=1e-4)
-    assert max(sampled) <= exact_sampling.PIXELS_AT_ONCE
+    assert max(sampled) <= crops.PIXELS_AT_ONCE
     assert sum(sampled) == 24 * 64**2
 
 
@@ -104,10 +105,10 @@ def test_many_augmentations_and_a_large_antialias_factor_take_bounded_memory():
 import pathlib
 import numpy as np
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.augmentation import Augmentations
-from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
-from metrabs_ros.crop.exact_sampling import sample_crops
-from metrabs_ros.crop.picture import HostPicture
+from metrabs_ros.metrabs.augmentation import Augmentations
+from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
+from metrabs_ros.metrabs.crops import sample_crops
+from metrabs_ros.metrabs.source_image import HostPicture
 
 image = np.zeros((480, 640, 3), np.uint8)
 camera = Camera.from_fov(60, image.shape)
@@ -131,12 +132,12 @@ print(peak_kib() - before)
 
 @pytest.mark.parametrize(('side_px', 'factor'), [(256, 4), (256, 16), (384, 16), (1024, 6)])
 def test_usual_sizes_are_sampled(side_px, factor):
-    exact_sampling.check_sampled_size(side_px, factor)
+    crops.check_sampled_size(side_px, factor)
 
 
 def test_a_crop_that_takes_too_much_memory_is_refused():
     with pytest.raises(ValueError, match='antialias_factor is 16; crops of 1024 x 1024') as caught:
-        exact_sampling.check_sampled_size(1024, 16)
+        crops.check_sampled_size(1024, 16)
     assert str(caught.value).endswith('up to 6144 x 6144, so it must be at most 6')
 
 

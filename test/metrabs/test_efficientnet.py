@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import DATA
 
-from metrabs_ros.models.efficientnet import EfficientNetV2, PaddedConv2d, ShiftedConv2d
-from metrabs_ros.models.metrabs import CropModel, MetrabsConfig
+from metrabs_ros.metrabs.efficientnet import EfficientNetV2, PaddedConv2d, ShiftedConv2d
+from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 
 
 @pytest.mark.parametrize('size', ['s', 'm', 'l'])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.augmentation import Augmentations
-from metrabs_ros.crop.boxes import virtual_cameras_on_boxes
+from metrabs_ros.metrabs.augmentation import Augmentations
+from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
 
 
 def test_one_has_the_middle_values():

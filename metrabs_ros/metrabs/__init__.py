@@ -1,0 +1,1 @@
+"""All of MeTRAbs: network, checkpoint, crops, augmentation, estimator, one engine per backend."""
