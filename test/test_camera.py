@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import IMAGE_SHAPE, LENSES, cameras
 
+from metrabs_ros.blazepose.regions import Circles, virtual_cameras_on_circles
 from metrabs_ros.camera import Camera, distort, undistort
-from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
 from metrabs_ros.crop.virtual import VirtualCameras
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from metrabs_ros.detectors.blazepose import all_tiles
+from metrabs_ros.blazepose.detector import all_tiles
 from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
 from metrabs_ros.estimator import Options
 from metrabs_ros.skeleton import BLAZEPOSE_33

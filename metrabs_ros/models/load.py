@@ -15,9 +15,9 @@ from metrabs_ros.models import store
 from metrabs_ros.models.store import BLAZEPOSE
 
 if TYPE_CHECKING:
+    from metrabs_ros.blazepose.estimator import BlazePoseEstimator
     from metrabs_ros.detectors.boxes import BoxDetector
     from metrabs_ros.engines.choice import Choice
-    from metrabs_ros.estimators.blazepose import BlazePoseEstimator
     from metrabs_ros.metrabs.checkpoint import Checkpoint
     from metrabs_ros.metrabs.crop_engine import CropEngine
 
@@ -53,10 +53,10 @@ def load_blazepose(precision: str = 'auto', threads: int = 0) -> BlazePoseEstima
     In bf16 its landmarks are off by some percent of the distance, so that it has to be asked for;
     its detector finds as many people in either, and takes what the processor is quicker in.
     """
-    from metrabs_ros.detectors.blazepose import BlazePoseDetector
+    from metrabs_ros.blazepose.detector import BlazePoseDetector
+    from metrabs_ros.blazepose.estimator import BlazePoseEstimator
+    from metrabs_ros.blazepose.network import BlazePoseLandmarks
     from metrabs_ros.engines.choice import Choice, cpu_calculates_in_bf16
-    from metrabs_ros.estimators.blazepose import BlazePoseEstimator
-    from metrabs_ros.models.blazepose import BlazePoseLandmarks
 
     folder = store.weights_folder(store.BLAZEPOSE)
     of_landmarks, of_detector, reason = precision, precision, 'it was asked for'
@@ -164,7 +164,7 @@ def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> Cr
 
 
 def _load_blazepose_boxes(threads: int) -> BoxDetector:
-    from metrabs_ros.estimators.blazepose import BlazePoseBoxes
+    from metrabs_ros.blazepose.estimator import BlazePoseBoxes
 
     return BlazePoseBoxes(load_blazepose(threads=threads))
 

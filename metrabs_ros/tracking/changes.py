@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.detectors.blazepose import SMALLEST_TILE_PX, Tile
+from metrabs_ros.blazepose.detector import SMALLEST_TILE_PX, Tile
 
 SMALL_PX = 160
 CHANGED_LEVELS = 20

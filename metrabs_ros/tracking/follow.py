@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.crop.circles import Circles
-from metrabs_ros.detectors.blazepose import (
+from metrabs_ros.blazepose.detector import (
     SMALLEST_TILE_PX,
     Detections,
     Tile,
     guess_neighbours,
     square_iou,
 )
+from metrabs_ros.blazepose.estimator import BlazePoseEstimator, Sighting
+from metrabs_ros.blazepose.regions import Circles
 from metrabs_ros.estimator import Options, View
-from metrabs_ros.estimators.blazepose import BlazePoseEstimator, Sighting
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import believable, convincing, distinct
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.detectors.blazepose import Tile, all_tiles
+from metrabs_ros.blazepose.detector import Tile, all_tiles
 from metrabs_ros.tracking.changes import Changes
 
 TILES_PER_TURN, TILES_WHEN_ALL_CHANGES = 2, 4

@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import DATA, photo
 
+from metrabs_ros.blazepose import crops
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop import sampling
 from metrabs_ros.metrabs import crops
 from metrabs_ros.metrabs.augmentation import Augmentations
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
@@ -57,7 +57,7 @@ def test_the_quick_sampler_sees_nearly_the_same(street, antialias_factor, coeffs
     exact = sample_crops(
         HostPicture(street), camera, virtual, np.ones(1), antialias_factor
     ).numpy()
-    quick = sampling.sample_crops(street, camera, virtual, antialias_factor)
+    quick = crops.sample_crops(street, camera, virtual, antialias_factor)
     assert np.abs(exact - quick.transpose(0, 3, 1, 2)).max() < 0.06
 
 

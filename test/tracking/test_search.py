@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrabs_ros.detectors.blazepose import Tile, all_tiles
+from metrabs_ros.blazepose.detector import Tile, all_tiles
 from metrabs_ros.tracking.search import Allowance, TileSearch, spread_out
 
 IMAGE = np.full((480, 640, 3), 90, np.uint8)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import IMAGE_SHAPE, cameras
 
+from metrabs_ros.blazepose.crops import between_blocks, sample_crops, source_of_blocks
+from metrabs_ros.blazepose.regions import Circles, virtual_cameras_on_circles
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.circles import Circles, virtual_cameras_on_circles
-from metrabs_ros.crop.sampling import between_blocks, sample_crops, source_of_blocks
 
 FISHEYE = Camera(
     np.array([[600.0, 0, 960], [0, 600, 540], [0, 0, 1]]),

@@ -6,14 +6,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrabs_ros.crop.circles import Circles
-from metrabs_ros.detectors.blazepose import (
+from metrabs_ros.blazepose.detector import (
     Detections,
     all_tiles,
     anchors,
     merge_duplicates,
     square_iou,
 )
+from metrabs_ros.blazepose.regions import Circles
 
 
 def circles_at(*rows):

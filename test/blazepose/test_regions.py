@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cameras
 
+from metrabs_ros.blazepose.regions import Circles, up_in_image, virtual_cameras_on_circles
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.circles import Circles, up_in_image, virtual_cameras_on_circles
 
 
 @st.composite

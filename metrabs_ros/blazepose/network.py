@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.crop.circles import Circles
+from metrabs_ros.blazepose.regions import Circles
 from metrabs_ros.engines.openvino import OpenVinoEngine
 
 JOINTS = 33

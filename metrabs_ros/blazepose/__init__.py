@@ -1,0 +1,1 @@
+"""All of BlazePose: networks, regions of interest, crops, detector and estimator."""
