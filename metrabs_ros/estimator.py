@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import DEFAULT_UP, Camera, as_numbers, intrinsics_from_fov
-from metrabs_ros.engines.choice import Choice
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.skeleton import Convention, Skeleton
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 from test_people import people_at
 
-from metrabs_ros.engines.choice import Choice
+from metrabs_ros.backends.selection import Choice
 from metrabs_ros.estimator import PoseEstimator, Poses
 from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
 

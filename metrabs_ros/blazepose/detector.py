@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.backends.openvino import OpenVinoEngine
 from metrabs_ros.blazepose.crops import halved_part
 from metrabs_ros.blazepose.network import sigmoid
 from metrabs_ros.blazepose.regions import Circles
 from metrabs_ros.crop.light import corner_aligned_scaling
 from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
-from metrabs_ros.engines.openvino import OpenVinoEngine
 
 INPUT_PX = 224
 TILE_DIVISORS = (1, 2, 3)

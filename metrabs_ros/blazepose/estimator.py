@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.absolute import absolute_points, full_perspective
 from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
+from metrabs_ros.backends.selection import Choice
 from metrabs_ros.blazepose.crops import sample_crops
 from metrabs_ros.blazepose.detector import (
     BlazePoseDetector,
@@ -24,7 +25,6 @@ from metrabs_ros.blazepose.regions import Circles, virtual_cameras_on_circles
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.virtual import VirtualCameras
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.engines.choice import Choice
 from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence, shadows

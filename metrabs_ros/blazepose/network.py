@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.backends.openvino import OpenVinoEngine
 from metrabs_ros.blazepose.regions import Circles
-from metrabs_ros.engines.openvino import OpenVinoEngine
 
 JOINTS = 33
 POINTS = 39

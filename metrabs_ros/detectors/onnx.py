@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.backends.openvino import reason_of
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors import trial
 from metrabs_ros.detectors.boxes import Boxes, look
-from metrabs_ros.engines.openvino import reason_of
 from metrabs_ros.estimator import Options
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import open_regular, shown

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from metrabs_ros.absolute import absolute_points, full_perspective, weak_perspective
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop.virtual import VirtualCameras
-from metrabs_ros.engines.choice import Choice
 from metrabs_ros.estimator import Options, PoseEstimator, Poses, View
 from metrabs_ros.metrabs.augmentation import Augmentations
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes

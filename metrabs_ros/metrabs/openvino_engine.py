@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import metrabs_ros
-from metrabs_ros.engines.cache import EngineCache, StorageError
-from metrabs_ros.engines.openvino import CompiledNetwork
+from metrabs_ros.backends.engine_cache import EngineCache, StorageError
+from metrabs_ros.backends.openvino import CompiledNetwork
 from metrabs_ros.metrabs.crop_engine import in_batches, weights_hash
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.metrabs.torch_engine import fuse_norms

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import metrabs_ros
-from metrabs_ros.engines.cache import EngineCache, StorageError
+from metrabs_ros.backends.engine_cache import EngineCache, StorageError
 from metrabs_ros.metrabs.crop_engine import LARGEST_BATCH, in_batches, weights_hash
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.metrabs.torch_engine import on_device

@@ -15,9 +15,9 @@ from metrabs_ros.models import store
 from metrabs_ros.models.store import BLAZEPOSE
 
 if TYPE_CHECKING:
+    from metrabs_ros.backends.selection import Choice
     from metrabs_ros.blazepose.estimator import BlazePoseEstimator
     from metrabs_ros.detectors.boxes import BoxDetector
-    from metrabs_ros.engines.choice import Choice
     from metrabs_ros.metrabs.checkpoint import Checkpoint
     from metrabs_ros.metrabs.crop_engine import CropEngine
 
@@ -53,10 +53,10 @@ def load_blazepose(precision: str = 'auto', threads: int = 0) -> BlazePoseEstima
     In bf16 its landmarks are off by some percent of the distance, so that it has to be asked for;
     its detector finds as many people in either, and takes what the processor is quicker in.
     """
+    from metrabs_ros.backends.selection import Choice, cpu_calculates_in_bf16
     from metrabs_ros.blazepose.detector import BlazePoseDetector
     from metrabs_ros.blazepose.estimator import BlazePoseEstimator
     from metrabs_ros.blazepose.network import BlazePoseLandmarks
-    from metrabs_ros.engines.choice import Choice, cpu_calculates_in_bf16
 
     folder = store.weights_folder(store.BLAZEPOSE)
     of_landmarks, of_detector, reason = precision, precision, 'it was asked for'
@@ -110,7 +110,7 @@ def _load_metrabs(
 ) -> PoseEstimator:
     _require_model(name)
     _require_torch()
-    from metrabs_ros.engines.choice import Machine, choose
+    from metrabs_ros.backends.selection import Machine, choose
     from metrabs_ros.metrabs.estimator import MetrabsEstimator
 
     choice = choose(engine, precision, device, Machine.here())
@@ -131,7 +131,7 @@ def build_engine(name: str, precision: str, device: str) -> Choice:
     """
     _require_model(name)
     _require_torch()
-    from metrabs_ros.engines.choice import Machine, choose
+    from metrabs_ros.backends.selection import Machine, choose
 
     choice = choose('tensorrt', precision, device, Machine.here())
     start_engine(_read_metrabs(name), choice)
@@ -142,7 +142,7 @@ def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> Cr
     """Prepare what runs a network; the checkpoint's network becomes its own."""
     import torch
 
-    from metrabs_ros.engines.cache import EngineCache
+    from metrabs_ros.backends.engine_cache import EngineCache
 
     model, config = checkpoint.crop_model, checkpoint.config
     device, precision = torch.device(choice.device), choice.precision

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrabs_ros.engines.cache import EngineCache
+from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 

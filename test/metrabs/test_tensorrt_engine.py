@@ -22,9 +22,9 @@ import pytest
 import torch
 
 from metrabs_ros import cli
-from metrabs_ros.engines import choice
-from metrabs_ros.engines.cache import EngineCache
-from metrabs_ros.engines.choice import Choice
+from metrabs_ros.backends import selection
+from metrabs_ros.backends.engine_cache import EngineCache
+from metrabs_ros.backends.selection import Choice
 from metrabs_ros.metrabs import tensorrt_engine
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
@@ -201,7 +201,7 @@ def test_build_engine_puts_it_into_the_cache(
 ):
     monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
     on_stand_in = Choice('tensorrt', 'fp32', 'cpu', 'the stand-in exports there')
-    monkeypatch.setattr(choice, 'choose', lambda *asked: on_stand_in)
+    monkeypatch.setattr(selection, 'choose', lambda *asked: on_stand_in)
     folder = str(checkpoint_folder('s_centered'))
     assert cli.main(['build-engine', folder, '--precision', 'fp32']) == 0
     assert 'tensorrt in fp32 on cpu' in capsys.readouterr().out

@@ -32,13 +32,13 @@ BUILD_SLOWLY = """
 import logging, pathlib, sys, time
 # As libraries do that configure logging when they are imported.
 logging.basicConfig(level=logging.DEBUG)
-from metrabs_ros.engines import cache
+from metrabs_ros.backends import engine_cache
 from metrabs_ros.node import pose_node
 
-cache.PROGRESS_PERIOD_S = float(sys.argv[2])
+engine_cache.PROGRESS_PERIOD_S = float(sys.argv[2])
 
 def load(settings):
-    slow = cache.EngineCache(pathlib.Path(sys.argv[1]))
+    slow = engine_cache.EngineCache(pathlib.Path(sys.argv[1]))
     slow.load({'engine': 'slow'}, lambda folder: time.sleep(60), lambda folder: None)
 
 pose_node._load_model = load

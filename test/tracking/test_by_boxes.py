@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_people import people_at
 
+from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.engines.choice import Choice
 from metrabs_ros.estimator import Options, PoseEstimator, Poses, View
 from metrabs_ros.skeleton import BLAZEPOSE_33
 from metrabs_ros.tracking.by_boxes import BoxFinder

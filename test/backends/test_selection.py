@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import metrabs_ros
-from metrabs_ros.engines.choice import Machine, choose
+from metrabs_ros.backends.selection import Machine, choose
 
 LAPTOP = Machine(cuda=False, torch_tensorrt=False, openvino=True, cpu_bf16=False)
 SERVER = dataclasses.replace(LAPTOP, cpu_bf16=True)

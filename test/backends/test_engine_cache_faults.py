@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import metrabs_ros
-from metrabs_ros.engines import cache as cache_module
-from metrabs_ros.engines.cache import MANIFEST, EngineCache, hashed
+from metrabs_ros.backends import engine_cache as cache_module
+from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, hashed
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 from metrabs_ros.regular_file import open_own

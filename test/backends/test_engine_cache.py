@@ -12,14 +12,14 @@ import time
 
 import pytest
 
-from metrabs_ros.engines.cache import MANIFEST, EngineCache, hashed
+from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, hashed
 
 KEY = {'engine': 'an engine', 'weights': '1234'}
 OTHER_KEY = {**KEY, 'weights': '5678'}
 
 BUILD_SLOWLY = """
 import pathlib, sys, time
-from metrabs_ros.engines.cache import EngineCache
+from metrabs_ros.backends.engine_cache import EngineCache
 
 def build(folder):
     with open(sys.argv[2], 'a') as log:

@@ -1,0 +1,1 @@
+"""What all networks share to run: backend selection, the engine cache, OpenVINO."""

@@ -1,1 +1,0 @@
-"""How a network is run."""
