@@ -77,9 +77,9 @@ def load_model(
         If there is no such model or detector, or it cannot run in the way asked for.
     ImportError
         If a package is needed that is not installed.
-    metrabs_ros.models.store.WeightsError
+    metrabs_ros.weights.store.WeightsError
         If the weights are damaged, do not fit together or cannot be fetched.
     """
-    from metrabs_ros.models import load
+    from metrabs_ros import loading
 
-    return load.load_model(name_or_folder, engine, precision, device, detector, threads)
+    return loading.load_model(name_or_folder, engine, precision, device, detector, threads)

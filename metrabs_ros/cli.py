@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from metrabs_ros import demo
+from metrabs_ros import demo, loading
 from metrabs_ros.footage import FootageError, default_footage
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models import load, store
+from metrabs_ros.weights import store
 
 if TYPE_CHECKING:
     from metrabs_ros.recordings.many import Outcome, Task
@@ -177,7 +177,7 @@ def _fetch(chosen: argparse.Namespace) -> int:
 
 
 def _build_engine(chosen: argparse.Namespace) -> int:
-    choice = load.build_engine(chosen.model, chosen.precision, chosen.device)
+    choice = loading.build_engine(chosen.model, chosen.precision, chosen.device)
     print(f'the engine for {chosen.model} is in the cache: {choice}')
     return 0
 

@@ -12,9 +12,9 @@ import zipfile
 import zlib
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.download import DownloadError, download_wheel
-from metrabs_ros.models.store import cache_folder
 from metrabs_ros.regular_file import sha256_of
+from metrabs_ros.weights.download import DownloadError, download_wheel
+from metrabs_ros.weights.store import cache_folder
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from metrabs_ros import footage
-from metrabs_ros.models.download import DownloadError
+from metrabs_ros.weights.download import DownloadError
 
 
 @pytest.fixture

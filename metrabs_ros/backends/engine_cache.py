@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models import store
 from metrabs_ros.regular_file import (
     locked,
     open_regular,
@@ -30,6 +29,7 @@ from metrabs_ros.regular_file import (
     sha256_of,
     shown,
 )
+from metrabs_ros.weights import store
 
 MANIFEST = 'manifest.json'
 PROGRESS_PERIOD_S = 10.0
@@ -124,7 +124,7 @@ class EngineCache:
 
         Raises
         ------
-        OSError, metrabs_ros.models.store.WeightsError
+        OSError, metrabs_ros.weights.store.WeightsError
             If the cache cannot be used.
         DamagedEntryError
             If what was just built cannot be read.

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.store import WeightsError
 from metrabs_ros.regular_file import shown
+from metrabs_ros.weights.store import WeightsError
 
 TYPES = {'fp32': 'f32', 'bf16': 'bf16'}
 """Without being told, OpenVINO takes bfloat16 where the processor has it."""
@@ -41,7 +41,7 @@ class OpenVinoEngine:
         If the package openvino is not installed.
     ValueError
         If the processor cannot calculate in that precision.
-    metrabs_ros.models.store.WeightsError
+    metrabs_ros.weights.store.WeightsError
         If OpenVINO cannot read the file or prepare its network.
     """
 
@@ -107,7 +107,7 @@ class CompiledNetwork:
     ------
     ValueError
         If the processor cannot calculate in that precision.
-    metrabs_ros.models.store.WeightsError
+    metrabs_ros.weights.store.WeightsError
         If OpenVINO cannot prepare the network.
     """
 

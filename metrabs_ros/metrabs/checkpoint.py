@@ -22,12 +22,12 @@ from torch import Tensor
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
-from metrabs_ros.models.array_file import read_npy, read_npz
-from metrabs_ros.models.plain_pickle import LARGEST_PICKLE_BYTES, read_plain
-from metrabs_ros.models.store import WeightsError
-from metrabs_ros.models.weights_file import StoredTensor, WeightsFile, open_weights
 from metrabs_ros.regular_file import read_limited, shown
 from metrabs_ros.skeleton import Convention, Skeleton
+from metrabs_ros.weights.array_file import read_npy, read_npz
+from metrabs_ros.weights.plain_pickle import LARGEST_PICKLE_BYTES, read_plain
+from metrabs_ros.weights.store import WeightsError
+from metrabs_ros.weights.weights_file import StoredTensor, WeightsFile, open_weights
 
 CONFIG, WEIGHTS = 'config.yaml', 'ckpt.pt'
 JOINTS, SKELETONS, TRANSFORM = 'joint_info.npz', 'skeleton_infos.pkl', 'joint_transform_matrix.npy'

@@ -51,7 +51,7 @@ def test_the_detector_of_metrabs_has_as_many_threads_as_asked_for(
 
 def test_without_a_number_openvino_chooses(tmp_path, compiled):
     write_detector(tmp_path / 'a.onnx', 'yolo')
-    from metrabs_ros.models.load import load_detector
+    from metrabs_ros.loading import load_detector
 
     load_detector(f'onnx:{tmp_path / "a.onnx"}')
     usual = openvino.Core().compile_model(openvino.Core().read_model(tmp_path / 'a.onnx'), 'CPU')

@@ -15,8 +15,8 @@ import yaml
 
 import metrabs_ros
 from metrabs_ros.metrabs.checkpoint import FILES, read_checkpoint
-from metrabs_ros.models.plain_pickle import read_plain
-from metrabs_ros.models.store import WeightsError
+from metrabs_ros.weights.plain_pickle import read_plain
+from metrabs_ros.weights.store import WeightsError
 
 
 @pytest.fixture

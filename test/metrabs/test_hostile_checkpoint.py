@@ -19,7 +19,7 @@ import torch
 
 import metrabs_ros
 from metrabs_ros.metrabs.checkpoint import FILES, read_checkpoint
-from metrabs_ros.models.plain_pickle import read_plain
+from metrabs_ros.weights.plain_pickle import read_plain
 
 ALL_FILES = (*FILES, 'affine_weights.npz')
 

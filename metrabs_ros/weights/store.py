@@ -16,9 +16,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.archive import ArchiveError, unpack
-from metrabs_ros.models.download import Download, DownloadError, download_wheel
-from metrabs_ros.models.zip_archive import open_zip, read_member
 from metrabs_ros.regular_file import (
     locked,
     open_regular,
@@ -27,6 +24,9 @@ from metrabs_ros.regular_file import (
     shown,
     write_atomically,
 )
+from metrabs_ros.weights.archive import ArchiveError, unpack
+from metrabs_ros.weights.download import Download, DownloadError, download_wheel
+from metrabs_ros.weights.zip_archive import open_zip, read_member
 
 _LOG = logging.getLogger(__name__)
 

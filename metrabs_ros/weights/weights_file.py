@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.plain_pickle import (
+from metrabs_ros.regular_file import CHUNK_BYTES, open_regular
+from metrabs_ros.weights.plain_pickle import (
     LARGEST_PICKLE_BYTES,
     Call,
     Global,
     PersistentId,
     read_calls,
 )
-from metrabs_ros.models.zip_archive import open_zip, read_member
-from metrabs_ros.regular_file import CHUNK_BYTES, open_regular
+from metrabs_ros.weights.zip_archive import open_zip, read_member
 
 LARGEST_FILE_BYTES = 8 << 30
 LARGEST_BYTE_ORDER_BYTES = 16

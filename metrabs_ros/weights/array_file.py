@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.zip_archive import open_zip, read_member
 from metrabs_ros.regular_file import open_regular, read_limited
+from metrabs_ros.weights.zip_archive import open_zip, read_member
 
 LARGEST_ARRAY_BYTES = 64 << 20
 LARGEST_HEADER_BYTES = 10_000

@@ -9,8 +9,8 @@ import tarfile
 import hostile
 import pytest
 
-from metrabs_ros.models import archive
-from metrabs_ros.models.archive import ArchiveError, unpack
+from metrabs_ros.weights import archive
+from metrabs_ros.weights.archive import ArchiveError, unpack
 
 
 def write_archive(file, *members):

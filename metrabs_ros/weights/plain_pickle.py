@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models.array_file import array_from_bytes
+from metrabs_ros.weights.array_file import array_from_bytes
 
 LARGEST_PICKLE_BYTES = 2 << 20
 LARGEST_INTEGER_BITS = 64

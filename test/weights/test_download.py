@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from servers import Behaviour, serve
 
-from metrabs_ros.models import download as download_module
-from metrabs_ros.models.download import LARGEST_DOWNLOAD_BYTES, Download, DownloadError
 from metrabs_ros.regular_file import sha256_of
+from metrabs_ros.weights import download as download_module
+from metrabs_ros.weights.download import LARGEST_DOWNLOAD_BYTES, Download, DownloadError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 

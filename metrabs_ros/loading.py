@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.models import store
-from metrabs_ros.models.store import BLAZEPOSE
+from metrabs_ros.weights import store
+from metrabs_ros.weights.store import BLAZEPOSE
 
 if TYPE_CHECKING:
     from metrabs_ros.backends.selection import Choice
@@ -126,7 +126,7 @@ def build_engine(name: str, precision: str, device: str) -> Choice:
 
     Raises
     ------
-    ValueError, ImportError, metrabs_ros.models.store.WeightsError
+    ValueError, ImportError, metrabs_ros.weights.store.WeightsError
         As `metrabs_ros.load_model` does.
     """
     _require_model(name)

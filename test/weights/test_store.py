@@ -18,8 +18,8 @@ from servers import Behaviour, serve
 
 import metrabs_ros
 from metrabs_ros.metrabs import checkpoint
-from metrabs_ros.models import store
-from metrabs_ros.models.download import DownloadError
+from metrabs_ros.weights import store
+from metrabs_ros.weights.download import DownloadError
 
 
 @pytest.fixture

@@ -1,1 +1,0 @@
-"""The networks, and how their weights are found and checked."""

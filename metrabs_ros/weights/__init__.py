@@ -1,0 +1,1 @@
+"""Weight files: store, download, archives, and readers that check sizes first."""
