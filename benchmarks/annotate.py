@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 
 import metrabs_ros
-from metrabs_ros.footage import default_footage
+from metrabs_ros.demo_video import default_footage
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.wanted import Wanted
 

@@ -27,7 +27,7 @@ from metrabs_ros.node.camera_stream import Frame, Look
 from metrabs_ros.node.pose_node import PoseNode
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 FRAMES = 300
 WARM_UP = 30

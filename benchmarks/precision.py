@@ -25,7 +25,7 @@ ENGINES = (('torch', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16'), ('torc
 
 
 def errors(
-    model: metrabs_ros.estimator.PoseEstimator, case: dict, official_mm: np.ndarray
+    model: metrabs_ros.pose_estimator.PoseEstimator, case: dict, official_mm: np.ndarray
 ) -> dict:
     """Return a case's errors."""
     image = cv2.imread(str(GOLDEN.parent / f'{case["image"]}.png'))[..., ::-1]

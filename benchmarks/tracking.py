@@ -19,7 +19,7 @@ sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test' / 'tracking'))
 import scenes
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 from metrabs_ros.tracking.tracker import Tracker
 
 RATES_HZ = (10, 15, 30)

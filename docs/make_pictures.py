@@ -19,8 +19,8 @@ from matplotlib.patches import Polygon
 import metrabs_ros
 from metrabs_ros import drawing
 from metrabs_ros.camera import Camera
-from metrabs_ros.estimator import Options
-from metrabs_ros.footage import default_footage
+from metrabs_ros.demo_video import default_footage
+from metrabs_ros.pose_estimator import Options
 from metrabs_ros.tracking.stream import PeopleStream, finder_for
 
 HERE = pathlib.Path(__file__).parent

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import os
 
     from metrabs_ros.camera import Camera
-    from metrabs_ros.estimator import PoseEstimator
     from metrabs_ros.people import People
+    from metrabs_ros.pose_estimator import PoseEstimator
     from metrabs_ros.tracking.tracker import Tracker
 
 __all__ = ['Camera', 'People', 'Tracker', 'load_model']

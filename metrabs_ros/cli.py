@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from metrabs_ros import demo, loading
-from metrabs_ros.footage import FootageError, default_footage
+from metrabs_ros.demo_video import FootageError, default_footage
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.weights import store
 

@@ -9,8 +9,8 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
-from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.weights import store
 from metrabs_ros.weights.store import BLAZEPOSE
 

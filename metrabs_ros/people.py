@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.skeleton import Convention, Skeleton
+from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
 UNKNOWN_ID = -1
 BEYOND_ALL_PLACES = 1e9

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.estimator import Poses
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.pose_estimator import Poses
+from metrabs_ros.skeletons.conventions import Skeleton
 
 FARTHEST_MM = 100_000.0
 TALLEST_MM = 2_300.0

@@ -21,7 +21,7 @@ import pytest
 import metrabs_ros
 from metrabs_ros import demo
 from metrabs_ros.arrays import ImageArray
-from metrabs_ros.estimator import PoseEstimator
+from metrabs_ros.pose_estimator import PoseEstimator
 
 # What is started in the background ignores it, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

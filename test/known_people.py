@@ -8,8 +8,8 @@ import numpy as np
 from test_people import people_at
 
 from metrabs_ros.backends.selection import Choice
-from metrabs_ros.estimator import PoseEstimator, Poses
-from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
+from metrabs_ros.pose_estimator import PoseEstimator, Poses
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 
 
 class KnownPeople(PoseEstimator):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 IMAGE_SHAPE = (1080, 1920)
 

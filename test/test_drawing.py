@@ -7,7 +7,7 @@ from test_people import people_at
 
 from metrabs_ros import drawing
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import COCO_17
+from metrabs_ros.skeletons.conventions import COCO_17
 
 
 def test_people_are_drawn_where_they_are_in_their_colour():

@@ -9,7 +9,7 @@ import pytest
 from strategies import standing_person
 
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17, Skeleton
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17, Skeleton
 
 
 def people_at(*places_mm: tuple[float, float, float]) -> People:

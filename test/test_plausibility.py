@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from test_people import people_at
 
-from metrabs_ros.estimator import Poses
 from metrabs_ros.people import People
 from metrabs_ros.plausibility import (
     augmentations_consistent,
@@ -24,7 +23,8 @@ from metrabs_ros.plausibility import (
     scale_aligned,
     shadows,
 )
-from metrabs_ros.skeleton import BLAZEPOSE_33, Skeleton
+from metrabs_ros.pose_estimator import Poses
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, Skeleton
 
 NO_PARTS = np.zeros((2, 2), bool)
 

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.light import (
+from metrabs_ros.image_pyramid import (
     FAR_OUTSIDE_PX,
     THREADS,
     corner_aligned_scaling,
     cut_out,
     pyramid_level,
 )
-from metrabs_ros.crop.virtual import VirtualCameras
+from metrabs_ros.virtual_cameras import VirtualCameras
 
 BLOCK_PX = 8
 """It is computed once in so many pixels of a crop, each way, what they show."""

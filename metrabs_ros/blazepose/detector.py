@@ -16,8 +16,8 @@ from metrabs_ros.backends.openvino import OpenVinoEngine
 from metrabs_ros.blazepose.crops import halved_part
 from metrabs_ros.blazepose.network import sigmoid
 from metrabs_ros.blazepose.regions import Circles
-from metrabs_ros.crop.light import corner_aligned_scaling
 from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
+from metrabs_ros.image_pyramid import corner_aligned_scaling
 
 INPUT_PX = 224
 TILE_DIVISORS = (1, 2, 3)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.absolute import absolute_points, full_perspective
 from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.blazepose.crops import sample_crops
@@ -23,12 +22,13 @@ from metrabs_ros.blazepose.detector import (
 from metrabs_ros.blazepose.network import BlazePoseLandmarks
 from metrabs_ros.blazepose.regions import Circles, virtual_cameras_on_circles
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.virtual import VirtualCameras
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.estimator import Options, PoseEstimator, Poses
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
+from metrabs_ros.placement.absolute import absolute_points, full_perspective
 from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence, shadows
-from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
+from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
+from metrabs_ros.virtual_cameras import VirtualCameras
 
 DETECTOR_THRESHOLD = 0.4
 FIRST_LOOK_PRESENCE = 0.1

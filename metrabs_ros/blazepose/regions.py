@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.virtual import VirtualCameras, look_at, project_rays
+from metrabs_ros.virtual_cameras import VirtualCameras, look_at, project_rays
 
 PART_SIZE = 0.55
 """A circle so much smaller than the one it lies in may be that of a part of the same body."""

@@ -15,8 +15,8 @@ from metrabs_ros.backends.openvino import reason_of
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors import trial
 from metrabs_ros.detectors.boxes import Boxes, look
-from metrabs_ros.estimator import Options
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.pose_estimator import Options
 from metrabs_ros.regular_file import open_regular, shown
 
 DEFAULT_SIDE_PX = 640

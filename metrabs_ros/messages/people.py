@@ -9,7 +9,7 @@ import numpy as np
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.messages.types import MessageTypes
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.skeletons.conventions import Skeleton
 
 MM_PER_M = 1000.0
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.crop.virtual import VirtualCameras
+from metrabs_ros.virtual_cameras import VirtualCameras
 
 LARGEST_ANGLE_DEGREES = 25.0
 SCALES = (0.8, 1.0, 1.1)

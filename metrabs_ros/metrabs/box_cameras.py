@@ -6,7 +6,7 @@ import numpy as np
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera, undistort_by_fixed_point
-from metrabs_ros.crop.virtual import VirtualCameras, look_at, project_rays
+from metrabs_ros.virtual_cameras import VirtualCameras, look_at, project_rays
 
 
 def virtual_cameras_on_boxes(boxes_px: FloatArray, camera: Camera, side_px: int) -> VirtualCameras:

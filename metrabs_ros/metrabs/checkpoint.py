@@ -23,7 +23,7 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.regular_file import read_limited, shown
-from metrabs_ros.skeleton import Convention, Skeleton
+from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.weights.array_file import read_npy, read_npz
 from metrabs_ros.weights.plain_pickle import LARGEST_PICKLE_BYTES, read_plain
 from metrabs_ros.weights.store import WeightsError

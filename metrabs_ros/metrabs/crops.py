@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera, distort_xy, equidistant_radius
-from metrabs_ros.crop.light import FAR_OUTSIDE_PX, GAMMA, corner_aligned_scaling, pyramid_level
-from metrabs_ros.crop.virtual import VirtualCameras
+from metrabs_ros.image_pyramid import FAR_OUTSIDE_PX, GAMMA, corner_aligned_scaling, pyramid_level
 from metrabs_ros.metrabs.source_image import Picture, PixelArray, uploaded
+from metrabs_ros.virtual_cameras import VirtualCameras
 
 PIXELS_AT_ONCE = 1 << 24
 """Of crops before they are averaged down; each takes about 30 bytes while crops are made."""

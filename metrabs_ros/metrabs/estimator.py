@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrabs_ros.absolute import absolute_points, full_perspective, weak_perspective
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import Camera
-from metrabs_ros.crop.virtual import VirtualCameras
-from metrabs_ros.estimator import Options, PoseEstimator, Poses, View
 from metrabs_ros.metrabs.augmentation import Augmentations
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
 from metrabs_ros.metrabs.checkpoint import Checkpoint
 from metrabs_ros.metrabs.crop_engine import LARGEST_BATCH, CropEngine
 from metrabs_ros.metrabs.crops import check_sampled_size, sample_crops
 from metrabs_ros.metrabs.source_image import picture_on
+from metrabs_ros.placement.absolute import absolute_points, full_perspective, weak_perspective
 from metrabs_ros.plausibility import plausible_poses
+from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses, View
+from metrabs_ros.virtual_cameras import VirtualCameras
 
 if TYPE_CHECKING:
     from metrabs_ros.detectors.boxes import BoxDetector

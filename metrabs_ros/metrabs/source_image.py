@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.crop.light import GAMMA, THREADS, decoded
+from metrabs_ros.image_pyramid import GAMMA, THREADS, decoded
 
 PixelArray = NDArray[np.int64]
 

@@ -21,7 +21,6 @@ from std_msgs.msg import Header
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.estimator import View
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.cameras import check_size, to_camera
 from metrabs_ros.messages.images import (
@@ -45,7 +44,8 @@ from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import Convention
+from metrabs_ros.pose_estimator import View
+from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.shot import Shot
 from metrabs_ros.tracking.stream import PeopleStream
 from metrabs_ros.tracking.tracker import JUMP_BACK_S

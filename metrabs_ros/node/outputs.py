@@ -23,7 +23,7 @@ from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import Convention
+from metrabs_ros.skeletons.conventions import Convention
 
 DEPTH = 10
 

@@ -29,7 +29,6 @@ from std_srvs.srv import SetBool, Trigger
 
 import metrabs_ros
 from metrabs_ros.camera import Camera
-from metrabs_ros.estimator import Options, PoseEstimator
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.people import MM_PER_M
 from metrabs_ros.messages.unusable import UnusableInput
@@ -48,6 +47,7 @@ from metrabs_ros.node.managed_node import ManagedNode, reported
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
+from metrabs_ros.pose_estimator import Options, PoseEstimator
 from metrabs_ros.tracking.by_boxes import BoxFinder
 from metrabs_ros.tracking.stream import (
     Outcome,

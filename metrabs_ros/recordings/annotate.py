@@ -19,10 +19,10 @@ from tqdm import tqdm
 import metrabs_ros
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.camera import Camera
-from metrabs_ros.estimator import DEFAULT_FOV_DEGREES, Options, PoseEstimator, View
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.people import UNKNOWN_ID, People
+from metrabs_ros.pose_estimator import DEFAULT_FOV_DEGREES, Options, PoseEstimator, View
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, is_bag
 from metrabs_ros.recordings.beside import ReadAhead, WriteBehind
@@ -59,7 +59,7 @@ from metrabs_ros.recordings.results import ResultBag
 from metrabs_ros.recordings.tables import JointTable, TableFile
 from metrabs_ros.recordings.wanted import EXAMPLE_CHARS, Summary, Wanted
 from metrabs_ros.regular_file import shown
-from metrabs_ros.skeleton import Convention
+from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.by_boxes import as_people
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.shot import Shot

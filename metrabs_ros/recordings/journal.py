@@ -14,7 +14,7 @@ import numpy as np
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.people import People, in_view
 from metrabs_ros.regular_file import open_own
-from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.skeletons.conventions import Skeleton
 
 HEAD = struct.Struct('<qqqI')
 """Of a frame: its camera, its stamp, how many bytes follow, and their checksum."""

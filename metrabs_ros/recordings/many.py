@@ -16,8 +16,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.wanted import Summary, Wanted
 from metrabs_ros.regular_file import shown

@@ -7,8 +7,8 @@ import math
 import pathlib
 
 import metrabs_ros
-from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.regular_file import shown
 
 RANGES = (

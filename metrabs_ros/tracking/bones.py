@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.skeletons.conventions import Skeleton
 
 LEARNT_S = 3.0
 SHORTEST_MM = 60.0

@@ -19,9 +19,9 @@ from metrabs_ros.blazepose.detector import (
 )
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator, Sighting
 from metrabs_ros.blazepose.regions import Circles
-from metrabs_ros.estimator import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import believable, convincing, distinct
+from metrabs_ros.pose_estimator import Options, View
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.search import Allowance, TileSearch
 from metrabs_ros.tracking.shot import Shot

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.skeletons.conventions import Skeleton
 
 FASTEST_MM_S = 12_000.0
 """No part of a body moves faster; a hand at a hard throw comes near."""

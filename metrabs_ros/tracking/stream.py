@@ -12,8 +12,8 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.estimator import Options, PoseEstimator, View
 from metrabs_ros.people import People
+from metrabs_ros.pose_estimator import Options, PoseEstimator, View
 from metrabs_ros.tracking.by_boxes import BoxFinder, people_in_boxes
 from metrabs_ros.tracking.detection_history import Attempts
 from metrabs_ros.tracking.follow import PeopleFollower

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
-from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.skeletons.conventions import Skeleton
 from metrabs_ros.tracking.association import (
     OVERLAP_WEIGHT,
     SAME_BOX_IOU,

@@ -13,8 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from metrabs_ros.arrays import ImageArray
-from metrabs_ros.estimator import DEFAULT_FOV_DEGREES
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.pose_estimator import DEFAULT_FOV_DEGREES
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.message_types import COMPRESSED_IMAGE, SKELETONS, typestore

@@ -11,7 +11,7 @@ from metrabs_ros.messages.markers import MarkerWriter
 from metrabs_ros.messages.people import to_message
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 HEADER = Header(frame_id='camera')
 UP = np.array([0.0, -1.0, 0.0])

@@ -11,7 +11,7 @@ from test_people import people_at
 from metrabs_ros.messages.people import to_message, to_people
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 
 CONVENTION = COCO_17.within(BLAZEPOSE_33)
 HEADER = Header(frame_id='camera')

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.estimator import Options
 from metrabs_ros.messages.cameras import to_camera
 from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.pose_estimator import Options
 
 SHAPE = (480, 640, 3)
 K = [500.0, 0, 320, 0, 510, 240, 0, 0, 1]

@@ -15,7 +15,7 @@ from robots import BLACK, pose_node, wait_for
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from test_people import people_at
 
-from metrabs_ros.estimator import Poses
+from metrabs_ros.pose_estimator import Poses
 
 PAIRS = 2000
 ENCODINGS = (

@@ -13,7 +13,7 @@ from test_people import people_at
 
 from metrabs_ros.people import People
 from metrabs_ros.recordings.journal import FORMAT, Journal, Key, from_numbers, to_numbers
-from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 IDENTITY = {'source': 'a'}
 

@@ -21,7 +21,7 @@ from recorded_bags import (
 )
 
 from metrabs_ros import cli
-from metrabs_ros.estimator import Poses
+from metrabs_ros.pose_estimator import Poses
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.wanted import Wanted
 from metrabs_ros.report.page import write_report

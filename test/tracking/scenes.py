@@ -9,7 +9,7 @@ import numpy as np
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import UNKNOWN_ID, People, inside_image
-from metrabs_ros.skeleton import COCO_17, Skeleton
+from metrabs_ros.skeletons.conventions import COCO_17, Skeleton
 from metrabs_ros.tracking.tracker import Tracker
 
 IMAGE_SHAPE = (720, 1280)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scenes import standing_body
 
-from metrabs_ros.skeleton import COCO_17
+from metrabs_ros.skeletons.conventions import COCO_17
 from metrabs_ros.tracking.bones import BoneLengths
 
 SEEN = np.ones(1, bool)

@@ -9,8 +9,8 @@ from test_people import people_at
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.estimator import Options, PoseEstimator, Poses, View
-from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses, View
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 from metrabs_ros.tracking.by_boxes import BoxFinder
 from metrabs_ros.tracking.follow import PeopleFollower
 from metrabs_ros.tracking.shot import Shot

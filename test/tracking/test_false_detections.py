@@ -20,7 +20,7 @@ from scenes import (
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import People
-from metrabs_ros.skeleton import COCO_17
+from metrabs_ros.skeletons.conventions import COCO_17
 from metrabs_ros.tracking.detection_history import Attempts, DetectionHistory
 from metrabs_ros.tracking.tracker import Tracker
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.estimator import Options
+from metrabs_ros.pose_estimator import Options
 from metrabs_ros.tracking.follow import PeopleFollower
 from metrabs_ros.tracking.stream import PeopleStream
 from metrabs_ros.tracking.tracker import Tracker

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import WRIST, jitter, lag_and_gain, somebody, stand, wave
 
-from metrabs_ros.skeleton import COCO_17, Skeleton
+from metrabs_ros.skeletons.conventions import COCO_17, Skeleton
 from metrabs_ros.tracking.motion import FASTEST_MM_S, JointMotion
 
 EVERYBODY = np.ones(1, bool)

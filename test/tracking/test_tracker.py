@@ -16,7 +16,7 @@ from scenes import IMAGE_SHAPE, INTRINSICS, noisy, people_from, standing_body
 import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import UNKNOWN_ID, People
-from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.tracking.tracker import MAX_ID, Tracker
 
 CAMERA = Camera(INTRINSICS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrabs_ros.skeleton import BLAZEPOSE_33, COCO_17, Skeleton
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17, Skeleton
 
 
 @pytest.mark.parametrize(('skeleton', 'joints'), [(BLAZEPOSE_33, 33), (COCO_17, 17)])

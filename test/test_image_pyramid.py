@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metrabs_ros.crop.light import corner_aligned_scaling
+from metrabs_ros.image_pyramid import corner_aligned_scaling
 
 
 def test_scaling_keeps_the_outer_edges():

@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import IMAGE_SHAPE, angles, cameras, standing_person
 
-from metrabs_ros.absolute import absolute_points, full_perspective, weak_perspective
 from metrabs_ros.blazepose.regions import Circles, virtual_cameras_on_circles
+from metrabs_ros.placement.absolute import absolute_points, full_perspective, weak_perspective
 
 
 def place(points, relative_mm, inside, mix=0.5, find_reference=full_perspective):

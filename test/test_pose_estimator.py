@@ -10,8 +10,8 @@ import pytest
 
 from metrabs_ros.blazepose.detector import all_tiles
 from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
-from metrabs_ros.estimator import Options
-from metrabs_ros.skeleton import BLAZEPOSE_33
+from metrabs_ros.pose_estimator import Options
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 FOCAL_PX = 900.0
 SURE = 0.6

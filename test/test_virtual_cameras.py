@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrabs_ros.crop.virtual import look_at
+from metrabs_ros.virtual_cameras import look_at
 
 coordinates = st.floats(-1, 1)
 vectors = st.tuples(coordinates, coordinates, coordinates)

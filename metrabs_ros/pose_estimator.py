@@ -18,7 +18,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import DEFAULT_UP, Camera, as_numbers, intrinsics_from_fov
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.skeleton import Convention, Skeleton
+from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
 Prediction = dict[str, FloatArray]
 

@@ -1,0 +1,1 @@
+"""Absolute localisation of root-relative poses in the camera frame."""

@@ -1,0 +1,1 @@
+"""Joint conventions: names, edges and which network outputs they select."""
