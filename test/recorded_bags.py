@@ -11,7 +11,7 @@ from rosbags import rosbag1, rosbag2
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.typesys import Stores, get_typestore
 
-from metrabs_ros.messages.people import to_people
+from metrabs_ros.conversions.people import to_people
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,

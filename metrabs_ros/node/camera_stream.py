@@ -20,16 +20,16 @@ from std_msgs.msg import Header
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.cameras import check_size, to_camera
-from metrabs_ros.messages.images import (
+from metrabs_ros.conversions.cameras import check_size, to_camera
+from metrabs_ros.conversions.images import (
     compressed_shape,
     declared_shape,
     decompressed,
     to_rgb,
 )
-from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.conversions.unusable_input import UnusableInput
+from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.detections import (
     DEFAULT_MAX_PEOPLE,
     MAX_MESSAGE_BYTES,

@@ -27,10 +27,10 @@ from sensor_msgs.msg import Image
 
 from metrabs_ros import drawing
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.conversions.people import to_people
 from metrabs_ros.demo import PLOT, VIDEO
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
-from metrabs_ros.messages.people import to_people
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
 from metrabs_ros.node.callback_failures import GuardedExecutor

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node.size_limited_subscription import OversizedMessage
 
 if TYPE_CHECKING:

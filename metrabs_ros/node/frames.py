@@ -13,9 +13,9 @@ from rclpy.time import Time as RclpyTime
 from tf2_ros import Buffer, TransformException, TransformListener
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.conversions.people import MM_PER_M
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.people import MM_PER_M
-from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node.drops import NO_TRANSFORM
 from metrabs_ros.node.transform_filter import MAX_FRAMES, TransformFilter
 

@@ -4,7 +4,7 @@ from geometry_msgs.msg import Point, TransformStamped, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from metrabs_ros.messages.types import MessageTypes
+from metrabs_ros.conversions.message_types import MessageTypes
 from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 
 TYPES = MessageTypes(

@@ -14,9 +14,9 @@ from visualization_msgs.msg import MarkerArray
 
 from metrabs_ros import drawing
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.messages.markers import MarkerWriter
-from metrabs_ros.messages.people import to_message, to_metres
-from metrabs_ros.messages.transforms import frame_name, to_transforms
+from metrabs_ros.conversions.markers import MarkerWriter
+from metrabs_ros.conversions.people import to_message, to_metres
+from metrabs_ros.conversions.transforms import frame_name, to_transforms
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.frames import Motion
 from metrabs_ros.node.managed_node import ManagedNode

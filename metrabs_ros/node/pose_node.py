@@ -29,9 +29,9 @@ from std_srvs.srv import SetBool, Trigger
 
 import metrabs_ros
 from metrabs_ros.camera import Camera
+from metrabs_ros.conversions.people import MM_PER_M
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.people import MM_PER_M
-from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.node import diagnostics, heap, lifetime, logs, settings
 from metrabs_ros.node.callback_failures import LONGEST_REASON, GuardedExecutor, described
 from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look, age_s

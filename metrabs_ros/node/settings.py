@@ -14,8 +14,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
+from metrabs_ros.conversions.images import MAX_PIXELS
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.images import MAX_PIXELS
 
 LONGEST_REASON = 300
 """Characters of a value, or of the reason why it is not allowed, in an error message."""

@@ -23,11 +23,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_ros import TransformListener
 
 from metrabs_ros.arrays import ImageArray
+from metrabs_ros.conversions.cameras import to_camera
+from metrabs_ros.conversions.images import to_rgb
+from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
-from metrabs_ros.messages.cameras import to_camera
-from metrabs_ros.messages.images import to_rgb
-from metrabs_ros.messages.people import MM_PER_M
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import lifetime
 from metrabs_ros.node.callback_failures import GuardedExecutor

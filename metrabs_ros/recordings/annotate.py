@@ -19,8 +19,8 @@ from tqdm import tqdm
 import metrabs_ros
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.camera import Camera
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.pose_estimator import DEFAULT_FOV_DEGREES, Options, PoseEstimator, View
 from metrabs_ros.recordings.bag_recording import BagRecording

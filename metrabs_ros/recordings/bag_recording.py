@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.conversions.cameras import to_camera
+from metrabs_ros.conversions.images import decompressed, to_rgb
+from metrabs_ros.conversions.transforms import frame_name
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
-from metrabs_ros.messages.cameras import to_camera
-from metrabs_ros.messages.images import decompressed, to_rgb
-from metrabs_ros.messages.transforms import frame_name
-from metrabs_ros.messages.unusable import UnusableInput
 from metrabs_ros.pose_estimator import View
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.calibration import Calibration

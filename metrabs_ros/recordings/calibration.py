@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.conversions.message_types import Make
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.types import Make
 from metrabs_ros.recordings.input_files import UnusableFile, read_input
 from metrabs_ros.recordings.plain_yaml import UnusableYaml, load_yaml
 from metrabs_ros.regular_file import shown

@@ -13,7 +13,7 @@ from rosbags.interfaces.typing import Typesdict
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from metrabs_ros.messages.types import Make, MessageTypes
+from metrabs_ros.conversions.message_types import Make, MessageTypes
 from metrabs_ros.recordings.recorded import Topic
 
 DEFINITIONS = pathlib.Path(__file__).parent / 'msg'

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import cv2
 
 from metrabs_ros.arrays import ImageArray
-from metrabs_ros.messages.cameras import to_camera
-from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.conversions.cameras import to_camera
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.pose_estimator import View
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.message_types import (

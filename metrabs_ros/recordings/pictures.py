@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from metrabs_ros.arrays import ImageArray
+from metrabs_ros.conversions.images import LARGEST_SIDE_PX
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
-from metrabs_ros.messages.images import LARGEST_SIDE_PX
 from metrabs_ros.recordings.input_files import (
     UnusableFile,
     check_input,

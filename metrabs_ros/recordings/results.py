@@ -11,9 +11,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.messages.markers import MarkerWriter
-from metrabs_ros.messages.people import to_message, to_metres
-from metrabs_ros.messages.transforms import to_transforms
+from metrabs_ros.conversions.markers import MarkerWriter
+from metrabs_ros.conversions.people import to_message, to_metres
+from metrabs_ros.conversions.transforms import to_transforms
 from metrabs_ros.people import People
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,

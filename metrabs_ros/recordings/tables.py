@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.people import to_metres
 from metrabs_ros.people import People
 from metrabs_ros.recordings.input_files import open_input, read_start
 from metrabs_ros.recordings.output_files import (

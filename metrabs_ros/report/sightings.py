@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.conversions.people import to_metres, to_people
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.people import to_metres, to_people
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.message_types import SKELETONS, typestore

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from metrabs_ros.conversions.people import to_people
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
-from metrabs_ros.messages.people import to_people
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 
 MOST_JOINTS = 1000

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.conversions.cameras import scaling_about_corner
+from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.drawing import color_of
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.cameras import scaling_about_corner
-from metrabs_ros.messages.people import to_metres
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.backlog import Backlog, memory_limit_bytes

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.messages.cameras import to_camera
-from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.conversions.cameras import to_camera
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.pose_estimator import Options
 
 SHAPE = (480, 640, 3)

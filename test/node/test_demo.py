@@ -30,8 +30,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from test_people import people_at
 
+from metrabs_ros.conversions.people import to_message
 from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, run, stopped_by_signals
-from metrabs_ros.messages.people import to_message
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import demo_camera
 from metrabs_ros.node.heartbeat import LOST_BEATS

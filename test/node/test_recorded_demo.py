@@ -24,8 +24,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 import metrabs_ros
-from metrabs_ros.messages.cameras import to_camera
-from metrabs_ros.messages.images import to_rgb
+from metrabs_ros.conversions.cameras import to_camera
+from metrabs_ros.conversions.images import to_rgb
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import TRANSFORMS

@@ -16,7 +16,7 @@ from test_people import people_at
 from tf2_msgs.msg import TFMessage
 from tf2_ros import StaticTransformBroadcaster
 
-from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.node.frames import INVALID_TRANSFORM, MAX_TRANSLATION_M, to_motion
 from metrabs_ros.people import BEYOND_ALL_PLACES
 

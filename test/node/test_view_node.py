@@ -29,9 +29,9 @@ from std_msgs.msg import Header
 from test_people import people_at
 from tf2_msgs.msg import TFMessage
 
+from metrabs_ros.conversions.people import to_message
 from metrabs_ros.drawing import color_of
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.messages.people import to_message
 from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node import view_node
 from metrabs_ros.node.callback_failures import GuardedExecutor

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrabs_ros.messages.cameras import to_camera
+from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.node.demo_camera import to_message
 from metrabs_ros.recordings.calibration import (
     Calibration,

@@ -14,7 +14,7 @@ from recorded_bags import START_NS, STEP_NS, write_bag
 from test_people import people_at
 
 from metrabs_ros import cli
-from metrabs_ros.messages.people import to_message
+from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import SKELETONS, maker, message_types
 from metrabs_ros.recordings.stamps import header_at

@@ -13,7 +13,7 @@ from known_people import KnownPeople
 from recorded_bags import START_NS, RecordedTopic, header, write_bag
 from test_people import people_at
 
-from metrabs_ros.messages.people import to_message
+from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bags import UnreadableRecording
 from metrabs_ros.recordings.message_types import (

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.messages.people import to_metres
-from metrabs_ros.messages.types import MessageTypes
+from metrabs_ros.conversions.message_types import MessageTypes
+from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.people import People
 
 UNTURNED = np.array([0.0, 0.0, 0.0, 1.0])

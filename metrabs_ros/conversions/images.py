@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import ImageArray
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import JPEG_START, PNG_SIGNATURE, check_image_size, image_size
-from metrabs_ros.messages.unusable import UnusableInput
 
 LARGEST_SIDE_PX = 16384
 MAX_PIXELS = 50_000_000

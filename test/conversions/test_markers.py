@@ -7,8 +7,8 @@ from std_msgs.msg import Header
 from test_people import people_at
 from visualization_msgs.msg import Marker
 
-from metrabs_ros.messages.markers import MarkerWriter
-from metrabs_ros.messages.people import to_message
+from metrabs_ros.conversions.markers import MarkerWriter
+from metrabs_ros.conversions.people import to_message
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33

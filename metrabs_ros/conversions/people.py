@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.messages.types import MessageTypes
+from metrabs_ros.conversions.message_types import MessageTypes
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import Skeleton
 

@@ -8,7 +8,7 @@ import numpy as np
 from std_msgs.msg import Header
 from test_people import people_at
 
-from metrabs_ros.messages.people import to_message, to_people
+from metrabs_ros.conversions.people import to_message, to_people
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.conversions.message_types import MessageTypes
 from metrabs_ros.drawing import color_of
-from metrabs_ros.messages.types import MessageTypes
 
 SPHERE_LIST, LINE_LIST, TEXT_VIEW_FACING = 7, 5, 9
 ADD, DELETE, DELETEALL = 0, 2, 3

@@ -9,9 +9,9 @@ import numpy as np
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_pyramid import corner_aligned_scaling
-from metrabs_ros.messages.unusable import UnusableInput
 
 PINHOLE_LENSES = ('', 'plumb_bob', 'rational_polynomial', 'none')
 FISHEYE_LENSES = ('equidistant', 'fisheye')

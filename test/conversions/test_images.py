@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 
-from metrabs_ros.messages.images import decompressed, to_rgb
-from metrabs_ros.messages.unusable import UnusableInput
+from metrabs_ros.conversions.images import decompressed, to_rgb
+from metrabs_ros.conversions.unusable_input import UnusableInput
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

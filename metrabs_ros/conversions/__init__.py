@@ -1,0 +1,1 @@
+"""Conversions between arrays and the contents of ROS messages, without importing messages."""
