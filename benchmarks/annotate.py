@@ -23,7 +23,7 @@ import psutil
 import metrabs_ros
 from metrabs_ros.demo_video import default_footage
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.recordings.options import Wanted
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
 

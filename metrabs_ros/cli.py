@@ -27,7 +27,7 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.weights import store
 
 if TYPE_CHECKING:
-    from metrabs_ros.recordings.many import Outcome, Task
+    from metrabs_ros.recordings.parallel import Outcome, Task
 
 ERROR_CHARS, PATH_CHARS = 3000, 300
 COMPLAINTS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
@@ -204,7 +204,7 @@ def _view(chosen: argparse.Namespace) -> int:
         options += ['--cameras', *chosen.cameras] if chosen.cameras else []
         return demo.view(options, chosen.camera, chosen.ros_args)
     _need('rosbags', 'view of results', 'rosbags', 'mcap')
-    from metrabs_ros.view.recorded import Results
+    from metrabs_ros.view.results import Results
     from metrabs_ros.view.scene import Scene
     from metrabs_ros.view.server import exposure_warning
 
@@ -226,10 +226,10 @@ def _view(chosen: argparse.Namespace) -> int:
 
 def _annotate(chosen: argparse.Namespace) -> int:
     _need('rosbags', 'annotate', 'rosbags', 'mcap')
-    from metrabs_ros.recordings import many
+    from metrabs_ros.recordings import parallel
     from metrabs_ros.recordings.annotate import results_of
+    from metrabs_ros.recordings.options import Wanted
     from metrabs_ros.recordings.output_files import Pair, absolute, check_apart
-    from metrabs_ros.recordings.wanted import Wanted
 
     fields = [field.name for field in dataclasses.fields(Wanted)]
     wanted = Wanted(**{name: getattr(chosen, name) for name in fields})
@@ -252,17 +252,17 @@ def _annotate(chosen: argparse.Namespace) -> int:
             continue
         # With its links: the name that is given tells what it is.
         source = pathlib.Path(os.path.abspath(pair.source))
-        tasks.append(many.Task(source, absolute(pair.output), wanted))
+        tasks.append(parallel.Task(source, absolute(pair.output), wanted))
     if len(tasks) > 1 and not wanted.overwrite:
         tasks = _not_done(tasks)
     if not tasks:
         return status
     if chosen.ray is not None:
-        outcomes = _with_progress(many.on_ray(tasks, chosen.ray), len(tasks))
+        outcomes = _with_progress(parallel.on_ray(tasks, chosen.ray), len(tasks))
     elif chosen.workers > 1:
-        outcomes = _with_progress(many.in_processes(tasks, chosen.workers), len(tasks))
+        outcomes = _with_progress(parallel.in_processes(tasks, chosen.workers), len(tasks))
     else:
-        outcomes = (many.work_on(task, show_progress=True) for task in tasks)
+        outcomes = (parallel.work_on(task, show_progress=True) for task in tasks)
     try:
         for outcome in outcomes:
             status |= _tell_of(outcome)

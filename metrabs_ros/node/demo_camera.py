@@ -29,7 +29,7 @@ from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.heartbeat import Heartbeat
 from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
-from metrabs_ros.recordings.pictures import Source, UnusableSource
+from metrabs_ros.recordings.image_files import Source, UnusableSource
 
 FRAME_ID = 'camera_optical_frame'
 VIDEO_FRAMES_AT_ONCE = 2

@@ -38,10 +38,10 @@ from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.people import People
 from metrabs_ros.view.access import DEFAULT_HOST
-from metrabs_ros.view.checked import MOST_PIXELS, checked_file, checked_people
 from metrabs_ros.view.markdown import escaped
 from metrabs_ros.view.scene import MEMORY_LIMIT, Placed, Scene
 from metrabs_ros.view.server import exposure_warning
+from metrabs_ros.view.validation import MOST_PIXELS, checked_file, checked_people
 
 KEPT_IMAGES = 20
 KEPT_IMAGE_BYTES = 256 << 20

@@ -23,21 +23,15 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.pose_estimator import DEFAULT_FOV_DEGREES, Options, PoseEstimator, View
+from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, is_bag
-from metrabs_ros.recordings.beside import ReadAhead, WriteBehind
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
+from metrabs_ros.recordings.image_files import Source, UnusableSource
+from metrabs_ros.recordings.image_recording import PictureRecording
 from metrabs_ros.recordings.input_files import check_input, is_folder
-from metrabs_ros.recordings.journal import (
-    Entry,
-    Failure,
-    Journal,
-    Key,
-    from_numbers,
-    noted,
-    to_numbers,
-)
 from metrabs_ros.recordings.metadata import NAME as METADATA
+from metrabs_ros.recordings.options import EXAMPLE_CHARS, Summary, Wanted
 from metrabs_ros.recordings.output_files import (
     UNFINISHED,
     Pair,
@@ -50,14 +44,20 @@ from metrabs_ros.recordings.output_files import (
     unfinished,
     writing,
 )
-from metrabs_ros.recordings.picture_recording import PictureRecording
-from metrabs_ros.recordings.pictures import Source, UnusableSource
 from metrabs_ros.recordings.progress import Progress, no_progress, progress_bar
-from metrabs_ros.recordings.recorded import RESULTS_SUFFIX
 from metrabs_ros.recordings.recording import Frame, Recording, size_of
 from metrabs_ros.recordings.results import ResultBag
+from metrabs_ros.recordings.resume_log import (
+    Entry,
+    Failure,
+    Journal,
+    Key,
+    from_numbers,
+    noted,
+    to_numbers,
+)
 from metrabs_ros.recordings.tables import JointTable, TableFile
-from metrabs_ros.recordings.wanted import EXAMPLE_CHARS, Summary, Wanted
+from metrabs_ros.recordings.threads import ReadAhead, WriteBehind
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.by_boxes import as_people

@@ -17,8 +17,10 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.pose_estimator import View
+from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.calibration import Calibration
+from metrabs_ros.recordings.image_files import MAX_PIXELS
 from metrabs_ros.recordings.input_files import listed
 from metrabs_ros.recordings.limits import MAX_NAME_CHARS
 from metrabs_ros.recordings.message_types import (
@@ -31,8 +33,6 @@ from metrabs_ros.recordings.message_types import (
     types_of,
     typestore,
 )
-from metrabs_ros.recordings.pictures import MAX_PIXELS
-from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.regular_file import shown

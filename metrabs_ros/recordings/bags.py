@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX, Recorded, Topic
 from metrabs_ros.recordings.decompression import copy_unpacked, unpacked_message
 from metrabs_ros.recordings.input_files import (
     UnusableFile,
@@ -37,7 +38,6 @@ from metrabs_ros.recordings.mcap_file import McapFile
 from metrabs_ros.recordings.message_types import SKELETONS
 from metrabs_ros.recordings.metadata import NAME, UnusableMetadata, read_metadata
 from metrabs_ros.recordings.progress import Advance, Progress, no_progress
-from metrabs_ros.recordings.recorded import RESULTS_SUFFIX, Recorded, Topic
 from metrabs_ros.recordings.ros1_file import Ros1File
 from metrabs_ros.recordings.sqlite_file import SqliteFile
 from metrabs_ros.regular_file import shown

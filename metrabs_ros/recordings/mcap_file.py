@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.chunks import PLAUSIBLE_TIMES_NS, Chunk, RawMessage, in_order
 from metrabs_ros.recordings.decompression import unpacked
 from metrabs_ros.recordings.input_files import PositionedFile
@@ -25,7 +26,6 @@ from metrabs_ros.recordings.limits import (
 )
 from metrabs_ros.recordings.profiles import profiles_of
 from metrabs_ros.recordings.progress import Advance
-from metrabs_ros.recordings.recorded import Recorded, Topic
 
 MAGIC = b'\x89MCAP0\r\n'
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06

@@ -14,7 +14,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from rosbags.typesys.store import Typestore
 
 from metrabs_ros.conversions.message_types import Make, MessageTypes
-from metrabs_ros.recordings.recorded import Topic
+from metrabs_ros.recordings.bag_message import Topic
 
 DEFINITIONS = pathlib.Path(__file__).parent / 'msg'
 SKELETONS, MARKERS = 'metrabs_ros/msg/SkeletonArray', 'visualization_msgs/msg/MarkerArray'

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from metrabs_ros.pose_estimator import View
-from metrabs_ros.recordings.recorded import Recorded, Topic
+from metrabs_ros.recordings.bag_message import Recorded, Topic
 
 
 @dataclasses.dataclass(frozen=True)

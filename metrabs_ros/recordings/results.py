@@ -15,6 +15,7 @@ from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message, to_metres
 from metrabs_ros.conversions.transforms import to_transforms
 from metrabs_ros.people import People
+from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -27,7 +28,6 @@ from metrabs_ros.recordings.message_types import (
     store_of,
     typestore,
 )
-from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import header_at
 

@@ -17,6 +17,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.msg import normalize_msgtype
 
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.chunks import Chunk, RawMessage, in_order
 from metrabs_ros.recordings.decompression import unpacked
 from metrabs_ros.recordings.input_files import PositionedFile
@@ -32,7 +33,6 @@ from metrabs_ros.recordings.limits import (
     check_chunk_size,
 )
 from metrabs_ros.recordings.progress import Advance
-from metrabs_ros.recordings.recorded import Recorded, Topic
 
 MAGIC = b'#ROSBAG V2.0\n'
 MESSAGE, BAG_HEADER, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 5, 6, 7

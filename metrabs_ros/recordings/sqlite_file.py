@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.chunks import PLAUSIBLE_TIMES_NS
 from metrabs_ros.recordings.input_files import open_input
 from metrabs_ros.recordings.limits import (
@@ -25,7 +26,6 @@ from metrabs_ros.recordings.limits import (
 )
 from metrabs_ros.recordings.profiles import MAX_TEXT_CHARS, profiles_of
 from metrabs_ros.recordings.progress import Advance
-from metrabs_ros.recordings.recorded import Recorded, Topic
 
 MAGIC = b'SQLite format 3\0'
 SMALLEST_VALUE_LIMIT = MIB

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.drawing import color_of
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.report.sightings import Sightings
+from metrabs_ros.report.observations import Sightings
 
 mpl.use('agg')
 # Names of joints come from anywhere, and are no formulas.

@@ -23,7 +23,7 @@ from metrabs_ros.recordings.output_files import (
 )
 from metrabs_ros.regular_file import shown
 from metrabs_ros.report import figures
-from metrabs_ros.report.sightings import Sightings, read_sightings
+from metrabs_ros.report.observations import Sightings, read_sightings
 
 CLOSEST_SHOWN = 12
 FEWEST_SIGHTINGS = 3

@@ -23,9 +23,9 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.backlog import Backlog, memory_limit_bytes
-from metrabs_ros.view.checked import PNG_START
 from metrabs_ros.view.entities import entity_paths
 from metrabs_ros.view.server import ViewServer
+from metrabs_ros.view.validation import PNG_START
 from metrabs_ros.view.viewer_files import viewer_files
 
 try:

@@ -36,7 +36,7 @@ from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import demo_camera
 from metrabs_ros.node.heartbeat import LOST_BEATS
 from metrabs_ros.node.message_types import TYPES
-from metrabs_ros.recordings.pictures import Source, UnusableSource
+from metrabs_ros.recordings.image_files import Source, UnusableSource
 
 PROJECT = pathlib.Path(__file__).parents[2]
 

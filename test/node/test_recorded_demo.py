@@ -29,7 +29,7 @@ from metrabs_ros.conversions.images import to_rgb
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import TRANSFORMS
-from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.recordings.options import Wanted
 
 FRAMES = 4
 DEMO = """

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from known_people import KnownPeople
 
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.recordings.options import Wanted
 
 LIMIT_BYTES = 3 * 2**30
 

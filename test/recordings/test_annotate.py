@@ -46,8 +46,8 @@ from metrabs_ros.recordings.message_types import (
     maker,
     typestore,
 )
+from metrabs_ros.recordings.options import Wanted
 from metrabs_ros.recordings.tables import COLUMNS
-from metrabs_ros.recordings.wanted import Wanted
 
 FORMATS = {
     'mcap': lambda path, images: write_bag(path, images),

@@ -18,7 +18,7 @@ from metrabs_ros.recordings.limits import (
     MAX_DEFINITIONS_LINES,
     DefinitionBudget,
 )
-from metrabs_ros.recordings.wanted import REMARK_CHARS, Wanted
+from metrabs_ros.recordings.options import REMARK_CHARS, Wanted
 
 MOST_CPU_S = 15.0
 MOST_MIB = 1200

@@ -11,8 +11,8 @@ from metrabs_ros.conversions.people import to_message
 from metrabs_ros.pose_estimator import Options
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import SKELETONS, message_types, typestore
+from metrabs_ros.recordings.options import Wanted
 from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.recordings.wanted import Wanted
 from metrabs_ros.tracking.stream import PeopleStream, finder_for
 from metrabs_ros.tracking.tracker import Tracker
 

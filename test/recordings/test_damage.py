@@ -20,7 +20,7 @@ from rosbags.rosbag2 import CompressionMode
 
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bags import UnreadableRecording
-from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.recordings.options import Wanted
 
 WRITERS = {
     'mcap': lambda path, images: write_bag(path, images),

@@ -18,11 +18,11 @@ from known_people import KnownPeople
 from recorded_bags import CAMERA, START_NS, image_message, people_in, write_bag
 
 from metrabs_ros import cli
-from metrabs_ros.recordings import many
+from metrabs_ros.recordings import parallel
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.calibration import UnusableCalibration, read_calibration
-from metrabs_ros.recordings.pictures import Source, UnusableSource
-from metrabs_ros.recordings.wanted import MAX_CAUSES, Summary, Wanted
+from metrabs_ros.recordings.image_files import Source, UnusableSource
+from metrabs_ros.recordings.options import MAX_CAUSES, Summary, Wanted
 
 CLAIMED_PX = 40_000
 NOBODY = 65534
@@ -66,7 +66,7 @@ def claiming(suffix, px=CLAIMED_PX):
 def known_people(monkeypatch):
     """Spare the loading of a real model."""
     people = KnownPeople((0, 0, 3000))
-    monkeypatch.setattr(many, '_model', lambda wanted: people)
+    monkeypatch.setattr(parallel, '_model', lambda wanted: people)
 
 
 def run(capfd, *arguments):

@@ -18,10 +18,10 @@ from known_people import KnownPeople
 from recorded_bags import people_in, write_bag
 
 from metrabs_ros import cli
-from metrabs_ros.recordings import many, output_files
+from metrabs_ros.recordings import output_files, parallel
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
+from metrabs_ros.recordings.options import Wanted
 from metrabs_ros.recordings.output_files import MANIFEST, Pair, UnusableOutput, check_apart
-from metrabs_ros.recordings.wanted import Wanted
 
 IMAGES = [np.zeros((20, 30, 3), np.uint8)] * 2
 
@@ -30,7 +30,7 @@ IMAGES = [np.zeros((20, 30, 3), np.uint8)] * 2
 def known_people(monkeypatch):
     """Spare the loading of a real model."""
     people = KnownPeople((0, 0, 3000))
-    monkeypatch.setattr(many, '_model', lambda wanted: people)
+    monkeypatch.setattr(parallel, '_model', lambda wanted: people)
 
 
 def contents_of(folder):

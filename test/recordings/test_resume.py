@@ -10,7 +10,7 @@ from known_people import KnownPeople
 from recorded_bags import START_NS, STEP_NS, messages_in, people_in, write_bag
 
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
-from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.recordings.options import Wanted
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED
 from metrabs_ros.tracking.tracker import Tracker
 

@@ -17,10 +17,10 @@ from metrabs_ros import cli
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import SKELETONS, maker, message_types
+from metrabs_ros.recordings.options import Wanted
 from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.report.observations import read_sightings
 from metrabs_ros.report.page import write_report
-from metrabs_ros.report.sightings import read_sightings
 
 TOPIC = '/camera/pose/skeletons'
 FRAMES = 6

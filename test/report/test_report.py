@@ -23,9 +23,9 @@ from recorded_bags import (
 from metrabs_ros import cli
 from metrabs_ros.pose_estimator import Poses
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.report.observations import read_sightings
 from metrabs_ros.report.page import write_report
-from metrabs_ros.report.sightings import read_sightings
 
 STEP_MM = 100.0
 FRAMES = 20

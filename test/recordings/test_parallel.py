@@ -15,9 +15,9 @@ import pytest
 from recorded_bags import people_in, write_bag
 
 from metrabs_ros import cli
-from metrabs_ros.recordings import many
+from metrabs_ros.recordings import parallel
 from metrabs_ros.recordings.bags import bags_in
-from metrabs_ros.recordings.wanted import Wanted
+from metrabs_ros.recordings.options import Wanted
 
 PROJECT = pathlib.Path(__file__).parents[2]
 PATIENCE_S = 120.0
@@ -38,7 +38,9 @@ def bags(tmp_path, street):
 
 
 def tasks_for(bags):
-    return [many.Task(bag, bag.parent / f'{bag.stem}_people', Wanted(threads=1)) for bag in bags]
+    return [
+        parallel.Task(bag, bag.parent / f'{bag.stem}_people', Wanted(threads=1)) for bag in bags
+    ]
 
 
 def check(outcomes, bags):
@@ -53,12 +55,12 @@ def check(outcomes, bags):
 
 
 def test_bags_are_worked_on_in_processes(bags):
-    check(list(many.in_processes(tasks_for(bags), 2)), bags)
+    check(list(parallel.in_processes(tasks_for(bags), 2)), bags)
 
 
 def test_bags_are_worked_on_by_a_local_ray(bags):
     pytest.importorskip('ray')
-    check(list(many.on_ray(tasks_for(bags), 'local')), bags)
+    check(list(parallel.on_ray(tasks_for(bags), 'local')), bags)
 
 
 def test_the_command_line_says_what_came_of_each(bags, tmp_path, capfd):
@@ -114,7 +116,7 @@ def log_progress():
 
 
 def test_log_records_of_other_processes_are_printed(capfd):
-    with many._pool(1) as pool:
+    with parallel._pool(1) as pool:
         pool.submit(log_progress).result()
     assert capfd.readouterr().out == 'still building a network: 7 s\n'
 

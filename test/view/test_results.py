@@ -22,8 +22,8 @@ from metrabs_ros.recordings.message_types import (
     maker,
     message_types,
 )
-from metrabs_ros.recordings.wanted import Wanted
-from metrabs_ros.view.recorded import MOST_CAMERAS, Results
+from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.view.results import MOST_CAMERAS, Results
 from metrabs_ros.view.scene import Scene
 
 FRAMES = 4

@@ -15,15 +15,15 @@ from tqdm import tqdm
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.pose_estimator import DEFAULT_FOV_DEGREES
+from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.message_types import COMPRESSED_IMAGE, SKELETONS, typestore
-from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
-from metrabs_ros.view.checked import checked_file, checked_people
 from metrabs_ros.view.markdown import escaped
 from metrabs_ros.view.scene import Placed, Scene
+from metrabs_ros.view.validation import checked_file, checked_people
 
 MOST_CAMERAS = 16
 SUFFIX = '/pose/skeletons'

@@ -10,15 +10,15 @@ from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.pose_estimator import View
+from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.calibration import Calibration
+from metrabs_ros.recordings.image_files import Source, UnusablePicture
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     maker,
     typestore,
 )
-from metrabs_ros.recordings.pictures import Source, UnusablePicture
-from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.regular_file import shown

@@ -15,11 +15,11 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.people import to_metres, to_people
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
+from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.message_types import SKELETONS, typestore
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
 from metrabs_ros.recordings.progress import progress_bar
-from metrabs_ros.recordings.recorded import Recorded, Topic
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.regular_file import shown
 

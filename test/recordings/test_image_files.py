@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from metrabs_ros.recordings.pictures import Source, UnusableSource
+from metrabs_ros.recordings.image_files import Source, UnusableSource
 
 
 def test_a_folder_is_played_in_order_and_odd_files_are_left_out(tmp_path, capsys):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.wanted import Summary, Wanted
+from metrabs_ros.recordings.options import Summary, Wanted
 from metrabs_ros.regular_file import shown
 
 _LOG = logging.getLogger(__name__)

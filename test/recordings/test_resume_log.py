@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_people import people_at
 
 from metrabs_ros.people import People
-from metrabs_ros.recordings.journal import FORMAT, Journal, Key, from_numbers, to_numbers
+from metrabs_ros.recordings.resume_log import FORMAT, Journal, Key, from_numbers, to_numbers
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 IDENTITY = {'source': 'a'}

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from metrabs_ros.recordings.beside import ReadAhead, WriteBehind
+from metrabs_ros.recordings.threads import ReadAhead, WriteBehind
 
 
 def test_items_come_in_their_order():
