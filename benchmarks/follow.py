@@ -19,7 +19,7 @@ import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.demo_video import default_footage
 from metrabs_ros.pose_estimator import Options
-from metrabs_ros.tracking.stream import PeopleStream, finder_for
+from metrabs_ros.tracking.person_tracker import PeopleStream, finder_for
 from metrabs_ros.tracking.tracker import Tracker
 
 DATA = pathlib.Path(__file__).parents[1] / 'test' / 'data'

@@ -21,7 +21,7 @@ from metrabs_ros import drawing
 from metrabs_ros.camera import Camera
 from metrabs_ros.demo_video import default_footage
 from metrabs_ros.pose_estimator import Options
-from metrabs_ros.tracking.stream import PeopleStream, finder_for
+from metrabs_ros.tracking.person_tracker import PeopleStream, finder_for
 
 HERE = pathlib.Path(__file__).parent
 FRAMES = 200

@@ -46,8 +46,8 @@ from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Sy
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import View
 from metrabs_ros.skeletons.conventions import Convention
-from metrabs_ros.tracking.shot import Shot
-from metrabs_ros.tracking.stream import PeopleStream
+from metrabs_ros.tracking.person_tracker import PeopleStream
+from metrabs_ros.tracking.timed_view import Shot
 from metrabs_ros.tracking.tracker import JUMP_BACK_S
 
 TOPIC_DETECTOR = 'topic'

@@ -48,8 +48,8 @@ from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.pose_estimator import Options, PoseEstimator
-from metrabs_ros.tracking.by_boxes import BoxFinder
-from metrabs_ros.tracking.stream import (
+from metrabs_ros.tracking.box_following import BoxFinder
+from metrabs_ros.tracking.person_tracker import (
     Outcome,
     PeopleFinder,
     PeopleStream,

@@ -60,10 +60,10 @@ from metrabs_ros.recordings.tables import JointTable, TableFile
 from metrabs_ros.recordings.threads import ReadAhead, WriteBehind
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.conventions import Convention
-from metrabs_ros.tracking.by_boxes import as_people
+from metrabs_ros.tracking.box_following import as_people
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
-from metrabs_ros.tracking.shot import Shot
-from metrabs_ros.tracking.stream import finder_for
+from metrabs_ros.tracking.person_tracker import finder_for
+from metrabs_ros.tracking.timed_view import Shot
 from metrabs_ros.tracking.tracker import Tracker
 
 __all__ = ['UNFINISHED', 'annotate', 'results_of']

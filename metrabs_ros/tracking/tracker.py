@@ -22,14 +22,14 @@ from metrabs_ros.tracking.association import (
     nearest_first,
     place_std,
 )
-from metrabs_ros.tracking.bones import BoneLengths
+from metrabs_ros.tracking.bone_lengths import BoneLengths
 from metrabs_ros.tracking.detection_history import (
     ALL_ATTEMPTED,
     MAX_MISSES,
     Attempts,
     DetectionHistory,
 )
-from metrabs_ros.tracking.motion import JointMotion
+from metrabs_ros.tracking.joint_filter import JointMotion
 
 JUMP_BACK_S = 0.1
 """Stamps that go back by more are of another time: a recording that begins again."""

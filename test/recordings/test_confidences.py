@@ -13,7 +13,7 @@ from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import SKELETONS, message_types, typestore
 from metrabs_ros.recordings.options import Wanted
 from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.tracking.stream import PeopleStream, finder_for
+from metrabs_ros.tracking.person_tracker import PeopleStream, finder_for
 from metrabs_ros.tracking.tracker import Tracker
 
 FRAMES = 3

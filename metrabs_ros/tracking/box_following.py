@@ -16,7 +16,7 @@ from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import Skeleton
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
-from metrabs_ros.tracking.shot import Shot
+from metrabs_ros.tracking.timed_view import Shot
 
 USUAL_INTERVAL = 5
 LONGEST_INTERVAL_S = 0.3

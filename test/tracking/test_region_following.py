@@ -8,8 +8,8 @@ import pytest
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.pose_estimator import Options
-from metrabs_ros.tracking.follow import PeopleFollower
-from metrabs_ros.tracking.stream import PeopleStream
+from metrabs_ros.tracking.person_tracker import PeopleStream
+from metrabs_ros.tracking.region_following import PeopleFollower
 from metrabs_ros.tracking.tracker import Tracker
 
 RATE_HZ = 10.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metrabs_ros.tracking.changes import Changes
+from metrabs_ros.tracking.change_detection import Changes
 
 NOBODY = np.zeros((0, 4))
 

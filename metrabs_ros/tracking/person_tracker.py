@@ -14,10 +14,10 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import Options, PoseEstimator, View
-from metrabs_ros.tracking.by_boxes import BoxFinder, people_in_boxes
+from metrabs_ros.tracking.box_following import BoxFinder, people_in_boxes
 from metrabs_ros.tracking.detection_history import Attempts
-from metrabs_ros.tracking.follow import PeopleFollower
-from metrabs_ros.tracking.shot import Shot
+from metrabs_ros.tracking.region_following import PeopleFollower
+from metrabs_ros.tracking.timed_view import Shot
 from metrabs_ros.tracking.tracker import Tracker
 
 Result = TypeVar('Result')

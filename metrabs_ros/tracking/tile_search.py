@@ -8,7 +8,7 @@ import numpy as np
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.blazepose.detector import Tile, all_tiles
-from metrabs_ros.tracking.changes import Changes
+from metrabs_ros.tracking.change_detection import Changes
 
 TILES_PER_TURN, TILES_WHEN_ALL_CHANGES = 2, 4
 LARGEST_CHANGES = 3

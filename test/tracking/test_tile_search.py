@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metrabs_ros.blazepose.detector import Tile, all_tiles
-from metrabs_ros.tracking.search import Allowance, TileSearch, spread_out
+from metrabs_ros.tracking.tile_search import Allowance, TileSearch, spread_out
 
 IMAGE = np.full((480, 640, 3), 90, np.uint8)
 NOBODY = np.zeros((0, 4))

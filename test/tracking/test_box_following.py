@@ -11,15 +11,15 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses, View
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
-from metrabs_ros.tracking.by_boxes import BoxFinder
-from metrabs_ros.tracking.follow import PeopleFollower
-from metrabs_ros.tracking.shot import Shot
-from metrabs_ros.tracking.stream import (
+from metrabs_ros.tracking.box_following import BoxFinder
+from metrabs_ros.tracking.person_tracker import (
     PeopleStream,
     finder_for,
     outcomes_in_streams,
     people_in_streams,
 )
+from metrabs_ros.tracking.region_following import PeopleFollower
+from metrabs_ros.tracking.timed_view import Shot
 from metrabs_ros.tracking.tracker import Tracker
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)

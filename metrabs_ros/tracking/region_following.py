@@ -23,8 +23,8 @@ from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import believable, convincing, distinct
 from metrabs_ros.pose_estimator import Options, View
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
-from metrabs_ros.tracking.search import Allowance, TileSearch
-from metrabs_ros.tracking.shot import Shot
+from metrabs_ros.tracking.tile_search import Allowance, TileSearch
+from metrabs_ros.tracking.timed_view import Shot
 
 LEAST_PRESENCE = 0.5
 KNOWN_IOU = 0.6

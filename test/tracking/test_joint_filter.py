@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scenes import WRIST, jitter, lag_and_gain, somebody, stand, wave
 
 from metrabs_ros.skeletons.conventions import COCO_17, Skeleton
-from metrabs_ros.tracking.motion import FASTEST_MM_S, JointMotion
+from metrabs_ros.tracking.joint_filter import FASTEST_MM_S, JointMotion
 
 EVERYBODY = np.ones(1, bool)
 HERE = np.zeros(3)

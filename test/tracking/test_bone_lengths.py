@@ -7,7 +7,7 @@ import pytest
 from scenes import standing_body
 
 from metrabs_ros.skeletons.conventions import COCO_17
-from metrabs_ros.tracking.bones import BoneLengths
+from metrabs_ros.tracking.bone_lengths import BoneLengths
 
 SEEN = np.ones(1, bool)
 ELBOW, WRIST = 7, 9
