@@ -38,11 +38,11 @@ from metrabs_ros.node.detections import (
 )
 from metrabs_ros.node.diagnostics import Record
 from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
-from metrabs_ros.node.frames import WORLD_UP, Frames, Motion
 from metrabs_ros.node.outputs import Outputs
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
+from metrabs_ros.node.transforms import WORLD_UP, Frames, Motion
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import View
 from metrabs_ros.skeletons.conventions import Convention

@@ -23,7 +23,7 @@ from std_msgs.msg import Header
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.node import lifetime
+from metrabs_ros.node import process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.heartbeat import Heartbeat
@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # Before ROS is there, which would delay a signal until the source is opened.
         source = Source(chosen.input)
-        with lifetime.ros():
+        with process.ros():
             camera = CameraNode(source, chosen.calibration, chosen.fov, chosen.rate)
             if not camera.play(chosen.readers):
                 raise UnusableSource(f'{chosen.input} holds no images that can be read')

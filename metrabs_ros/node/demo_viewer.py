@@ -32,7 +32,7 @@ from metrabs_ros.demo import PLOT, VIDEO
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
 from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.node import lifetime
+from metrabs_ros.node import process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.guarded_node import GuardedNode
 
@@ -91,7 +91,7 @@ class ViewerNode(GuardedNode):
         image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))
         pairs = TimeSynchronizer([image, skeletons], QUEUE_SIZE)
         pairs.registerCallback(self._show)
-        lifetime.spin(self, self._spinning)
+        process.spin(self, self._spinning)
 
     def finish(self) -> int:
         """Complete the files, print the summary, and return the exit status."""
@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--rate', type=float, default=10.0, help="the video's frame rate")
     chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
     status = 1
-    with lifetime.ros():
+    with process.ros():
         try:
             viewer = ViewerNode(chosen.output, chosen.rate)
         except OSError as error:

@@ -18,10 +18,10 @@ from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message, to_metres
 from metrabs_ros.conversions.transforms import frame_name, to_transforms
 from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.node.frames import Motion
 from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.node.settings import Settings
+from metrabs_ros.node.transforms import Motion
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import Convention
 

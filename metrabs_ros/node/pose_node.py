@@ -32,7 +32,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node import diagnostics, heap, lifetime, logs, settings
+from metrabs_ros.node import diagnostics, heap, log_forwarding, process, settings
 from metrabs_ros.node.callback_failures import LONGEST_REASON, GuardedExecutor, described
 from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look, age_s
 from metrabs_ros.node.drops import (
@@ -42,9 +42,9 @@ from metrabs_ros.node.drops import (
     FAILED,
     NEWER_FRAME,
 )
-from metrabs_ros.node.frames import Frames
 from metrabs_ros.node.managed_node import ManagedNode, reported
 from metrabs_ros.node.settings import Settings
+from metrabs_ros.node.transforms import Frames
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.pose_estimator import Options, PoseEstimator
@@ -525,7 +525,7 @@ def run() -> int:
     """Run the node until it is told to end; return the exit status."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     heap.limit_arenas()
-    with lifetime.ros():
+    with process.ros():
         # Before all else: an executor cannot be made once a signal has come.
         executor = GuardedExecutor()
         try:
@@ -538,18 +538,18 @@ def run() -> int:
         with contextlib.ExitStack() as steps:
             steps.callback(node.destroy_node)
             steps.callback(node.stop)
-            steps.enter_context(logs.package_records(node.get_logger()))
+            steps.enter_context(log_forwarding.package_records(node.get_logger()))
             if node.settings.autostart:
                 node.trigger_configure()
                 if node.is_configured():
                     node.trigger_activate()
-            lifetime.spin(node, executor)
+            process.spin(node, executor)
     return 0
 
 
 def main() -> NoReturn:
     """Run the node, and end the process with it."""
-    lifetime.leave(run())
+    process.leave(run())
 
 
 if __name__ == '__main__':

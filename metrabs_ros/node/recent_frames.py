@@ -9,7 +9,7 @@ import numpy as np
 from geometry_msgs.msg import TransformStamped
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.node.frames import rotation_matrix
+from metrabs_ros.node.transforms import rotation_matrix
 from metrabs_ros.people import BEYOND_ALL_PLACES
 
 MOST_FRAMES = 200

@@ -29,7 +29,7 @@ from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
 from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.node import lifetime
+from metrabs_ros.node import process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.guarded_node import GuardedNode
@@ -319,7 +319,7 @@ def run(arguments: list[str] | None = None) -> int:
     parser.add_argument('--compressed', action='store_true', help='take image/compressed')
     chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
     cameras = chosen.cameras or ['']
-    with lifetime.ros():
+    with process.ros():
         # Before all else: an executor cannot be made once a signal has come.
         executor = GuardedExecutor()
         try:
@@ -333,13 +333,13 @@ def run(arguments: list[str] | None = None) -> int:
             print(f'view: {warning}', file=sys.stderr, flush=True)
         node = ViewNode(scene, cameras, chosen.compressed)
         print(f'view: open {address} in a browser (waiting for {node.topics})', flush=True)
-        lifetime.spin(node, executor)
+        process.spin(node, executor)
     return 0
 
 
 def main() -> NoReturn:
     """Show, and end the process with it."""
-    lifetime.leave(run())
+    process.leave(run())
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ from tf2_msgs.msg import TFMessage
 from tf2_ros import StaticTransformBroadcaster
 
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.node.frames import INVALID_TRANSFORM, MAX_TRANSLATION_M, to_motion
+from metrabs_ros.node.transforms import INVALID_TRANSFORM, MAX_TRANSLATION_M, to_motion
 from metrabs_ros.people import BEYOND_ALL_PLACES
 
 ONE = (500.0, 0.0, 4000.0)

@@ -17,7 +17,7 @@ from rclpy.node import Node
 
 from metrabs_ros import startup_signals
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node import logs
+from metrabs_ros.node import log_forwarding
 
 LONGEST_WAIT_S = 0.2
 LONGEST_REASON = 500
@@ -40,7 +40,7 @@ def ros() -> Iterator[None]:
     """
     _initialise()
     try:
-        with logs.package_records(get_logger('metrabs_ros')):
+        with log_forwarding.package_records(get_logger('metrabs_ros')):
             yield
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -15,8 +15,8 @@ import pytest
 import rclpy
 import rclpy.logging
 
-from metrabs_ros.node import logs
-from metrabs_ros.node.logs import NodeLog
+from metrabs_ros.node import log_forwarding
+from metrabs_ros.node.log_forwarding import NodeLog
 
 PERIOD_S = 0.1
 NAMES = {
@@ -114,7 +114,7 @@ class Unprintable:
         ('100 % %s %d %n', (), '100 % %s %d %n'),
         ('%s', ('100 % %s %n',), '100 % %s %n'),
         ('\x1b[31mred\x1b[0m', (), r'\x1b[31mred\x1b[0m'),
-        ('%s', ('x' * 2_000_000,), 'x' * (logs.LONGEST_MESSAGE - 3) + '...'),
+        ('%s', ('x' * 2_000_000,), 'x' * (log_forwarding.LONGEST_MESSAGE - 3) + '...'),
         ('%d items', ('no number',), "'%d items' with arguments of "),
         ('%s', (Unprintable(),), "'%s' with arguments of "),
         (b'bytes', (), "b'bytes'"),
@@ -154,8 +154,8 @@ def test_package_records_reach_only_the_log_of_ros(capfd, caplog):
     before = package_log.handlers[:], package_log.level, package_log.propagate
     rclpy.init()
     try:
-        with logs.package_records(rclpy.logging.get_logger('pose')):
-            with logs.package_records(rclpy.logging.get_logger('pose.inner')):
+        with log_forwarding.package_records(rclpy.logging.get_logger('pose')):
+            with log_forwarding.package_records(rclpy.logging.get_logger('pose.inner')):
                 logging.getLogger('metrabs_ros.engines').warning('careful')
             logging.getLogger('metrabs_ros.engines').info('by the way')
     finally:

@@ -10,7 +10,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
-from metrabs_ros.node import lifetime
+from metrabs_ros.node import process
 
 
 def test_a_node_ends_though_it_was_woken_before_the_shutdown():
@@ -19,7 +19,7 @@ def test_a_node_ends_though_it_was_woken_before_the_shutdown():
 
     def spin():
         with contextlib.suppress(ExternalShutdownException):
-            lifetime.spin(node)
+            process.spin(node)
 
     spinning = threading.Thread(target=spin, daemon=True)
     spinning.start()
