@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import DATA, photo
 
-from metrabs_ros.blazepose import crops
+from metrabs_ros.blazepose.crops import sample_crops as sample_fast_crops
 from metrabs_ros.camera import Camera
 from metrabs_ros.metrabs import crops
 from metrabs_ros.metrabs.augmentation import Augmentations
@@ -57,7 +57,7 @@ def test_the_quick_sampler_sees_nearly_the_same(street, antialias_factor, coeffs
     exact = sample_crops(
         HostPicture(street), camera, virtual, np.ones(1), antialias_factor
     ).numpy()
-    quick = crops.sample_crops(street, camera, virtual, antialias_factor)
+    quick = sample_fast_crops(street, camera, virtual, antialias_factor)
     assert np.abs(exact - quick.transpose(0, 3, 1, 2)).max() < 0.06
 
 
@@ -83,10 +83,10 @@ def test_the_crops_of_one_person_are_made_in_parts(street, monkeypatch, at_once)
     camera = Camera.from_fov(50, street.shape)
     boxes = [[20 + 300 * i, 100, 260, 350] for i in range(2)]
 
-    def crops():
+    def sampled_crops():
         return crops_of(street, camera, boxes, count=12, side_px=32, antialias_factor=2)
 
-    whole, sampled, source_pixels = crops(), [], crops.source_pixels
+    whole, sampled, source_pixels = sampled_crops(), [], crops.source_pixels
 
     def counted(camera, to_ray, side_px, count, device):
         if count == side_px:
@@ -95,7 +95,7 @@ def test_the_crops_of_one_person_are_made_in_parts(street, monkeypatch, at_once)
 
     monkeypatch.setattr(crops, 'source_pixels', counted)
     monkeypatch.setattr(crops, 'PIXELS_AT_ONCE', at_once * 64**2)
-    np.testing.assert_allclose(crops(), whole, atol=1e-4)
+    np.testing.assert_allclose(sampled_crops(), whole, atol=1e-4)
     assert max(sampled) <= crops.PIXELS_AT_ONCE
     assert sum(sampled) == 24 * 64**2
 

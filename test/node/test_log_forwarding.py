@@ -156,8 +156,8 @@ def test_package_records_reach_only_the_log_of_ros(capfd, caplog):
     try:
         with log_forwarding.package_records(rclpy.logging.get_logger('pose')):
             with log_forwarding.package_records(rclpy.logging.get_logger('pose.inner')):
-                logging.getLogger('metrabs_ros.engines').warning('careful')
-            logging.getLogger('metrabs_ros.engines').info('by the way')
+                logging.getLogger('metrabs_ros.backends').warning('careful')
+            logging.getLogger('metrabs_ros.backends').info('by the way')
     finally:
         rclpy.shutdown()
     assert ros_lines(capfd) == [('WARN', 'careful'), ('INFO', 'by the way')]

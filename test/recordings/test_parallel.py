@@ -112,7 +112,7 @@ def test_a_wrong_skeleton_lists_the_known_ones(bags, capfd):
 
 
 def log_progress():
-    logging.getLogger('metrabs_ros.engines').info('still building %s: %.0f s', 'a network', 7)
+    logging.getLogger('metrabs_ros.backends').info('still building %s: %.0f s', 'a network', 7)
 
 
 def test_log_records_of_other_processes_are_printed(capfd):

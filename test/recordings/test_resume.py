@@ -106,7 +106,7 @@ def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
 ):
     model = models(name)
     # Random weights give poses that no body takes.
-    for module in ('estimators.metrabs', 'tracking.by_boxes'):
+    for module in ('metrabs.estimator', 'tracking.box_following'):
         monkeypatch.setattr(f'metrabs_ros.{module}.plausible_poses', everybody)
     wanted = Wanted(follow=follow, batch=0 if follow else 2)
 
