@@ -23,7 +23,7 @@ import psutil
 import metrabs_ros
 from metrabs_ros.demo_video import default_footage
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
 
@@ -77,7 +77,7 @@ def main():
         bags = {'768 x 576': bag, '1920 x 1080': write_bag(folder / 'large', large)}
         for (size, source), follow in itertools.product(bags.items(), (False, True)):
             output = folder / f'{source.name}_{follow}'
-            done = annotate(source, output, Wanted(follow=follow), model, print)
+            done = annotate(source, output, AnnotateOptions(follow=follow), model, print)
             beside_s = done.total_s - done.estimator_s
             lines.append(
                 f'{size}, {done.frames} frames{", followed" if follow else ""}: '
@@ -89,7 +89,9 @@ def main():
         noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
         bag = write_bag(folder / 'small', itertools.repeat(noise, chosen.small_frames))
         watched = Watched((0, 0, 3000), (500, 0, 4000), (-500, 0, 4000))
-        done = annotate(bag, folder / 'small_people', Wanted(csv='', parquet=''), watched, print)
+        done = annotate(
+            bag, folder / 'small_people', AnnotateOptions(csv='', parquet=''), watched, print
+        )
         memory = watched.memory_bytes
         lines.append(
             f'{done.frames} frames of 160 x 120, three people, with tables: '

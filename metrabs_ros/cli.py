@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_what_is_wanted(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that have the names of the fields of `Wanted`."""
+    """Add the arguments that have the names of the fields of `AnnotateOptions`."""
     add = parser.add_argument
     add('--model', default='blazepose', help='blazepose, metrabs_s, metrabs_l or a folder')
     add('--engine', default='auto', help='auto, torch, tensorrt or openvino')
@@ -228,11 +228,11 @@ def _annotate(chosen: argparse.Namespace) -> int:
     _need('rosbags', 'annotate', 'rosbags', 'mcap')
     from metrabs_ros.recordings import parallel
     from metrabs_ros.recordings.annotate import results_of
-    from metrabs_ros.recordings.options import Wanted
+    from metrabs_ros.recordings.options import AnnotateOptions
     from metrabs_ros.recordings.output_files import Pair, absolute, check_apart
 
-    fields = [field.name for field in dataclasses.fields(Wanted)]
-    wanted = Wanted(**{name: getattr(chosen, name) for name in fields})
+    fields = [field.name for field in dataclasses.fields(AnnotateOptions)]
+    wanted = AnnotateOptions(**{name: getattr(chosen, name) for name in fields})
     wanted = dataclasses.replace(wanted, topics=tuple(wanted.topics))
     if chosen.workers < 1:
         raise ValueError(f'--workers is {chosen.workers}; it must be at least 1')

@@ -66,9 +66,9 @@ def decoded(
     """
     import cv2
 
-    light = cv2.LUT(cut_out(image, low, high, level), _DECODED)
+    linear_rgb = cv2.LUT(cut_out(image, low, high, level), _DECODED)
     for _ in range(level):
-        half = (light.shape[1] // 2, light.shape[0] // 2)
+        half = (linear_rgb.shape[1] // 2, linear_rgb.shape[0] // 2)
         # Of just half the size, that is the mean of four, and quicker than INTER_AREA.
-        light = cv2.resize(light, half, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(light, np.float32)
+        linear_rgb = cv2.resize(linear_rgb, half, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(linear_rgb, np.float32)

@@ -89,7 +89,7 @@ class People:
         return len(self.boxes_px)
 
     @classmethod
-    def nobody(cls, skeleton: Skeleton) -> People:
+    def empty(cls, skeleton: Skeleton) -> People:
         """Return arrays of the right shapes with no people in them."""
         joints = len(skeleton)
         return cls(

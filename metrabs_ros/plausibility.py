@@ -20,9 +20,9 @@ FRAGMENT_INSIDE = 0.8
 FRAGMENT_SIZE = 0.6
 """A pose so much inside of another's box and so much smaller than it is seen as a part of it."""
 
-SHADOW_INSIDE = 0.6
+CONTAINED_INSIDE = 0.6
 """Who is so much inside of somebody's box may be the same, looked at askew."""
-AS_CONVINCING = 0.75
+PART_CONFIDENCE_RATIO = 0.75
 """Whose confidence is more than this share of a part's is taken for the whole."""
 
 BONES_MM = {
@@ -53,12 +53,12 @@ NO_SIMILARITY_MM = 300.0
 
 UPRIGHT_DEGREES = 40.0
 MOSTLY_IN_VIEW = 0.4
-CONVINCING_USUAL = 0.35
-CONVINCING_UNUSUAL = 0.75
+CONFIDENT_UPRIGHT = 0.35
+CONFIDENT_UNUSUAL = 0.75
 """How sure the networks must be: what seems to lie down or is cut off often is no person."""
 
 
-def believable(people: People) -> BoolArray:
+def has_plausible_size(people: People) -> BoolArray:
     """
     Tell whose pose can be a person's, [N].
 
@@ -82,7 +82,7 @@ def believable(people: People) -> BoolArray:
     )
 
 
-def convincing(people: People, tilt_degrees: FloatArray) -> BoolArray:
+def is_confident(people: People, tilt_degrees: FloatArray) -> BoolArray:
     """
     Tell who is a person rather than a false alarm, [N].
 
@@ -94,16 +94,16 @@ def convincing(people: People, tilt_degrees: FloatArray) -> BoolArray:
         [N], how far each person leans from upright.
     """
     cut_off = people.in_view.mean(axis=1) <= MOSTLY_IN_VIEW
-    needed = np.where(cut_off, CONVINCING_UNUSUAL, needed_confidence(tilt_degrees))
+    needed = np.where(cut_off, CONFIDENT_UNUSUAL, needed_confidence(tilt_degrees))
     return people.confidence > needed
 
 
 def needed_confidence(tilt_degrees: FloatArray) -> FloatArray:
     """Return how sure the networks must be of people who lean by so much, [N]."""
-    return np.where(tilt_degrees < UPRIGHT_DEGREES, CONVINCING_USUAL, CONVINCING_UNUSUAL)
+    return np.where(tilt_degrees < UPRIGHT_DEGREES, CONFIDENT_UPRIGHT, CONFIDENT_UNUSUAL)
 
 
-def distinct(people: People, priority: FloatArray) -> BoolArray:
+def suppress_duplicates(people: People, priority: FloatArray) -> BoolArray:
     """
     Tell who is left when everybody is kept only once, [N].
 
@@ -129,11 +129,11 @@ def distinct(people: People, priority: FloatArray) -> BoolArray:
     smaller = area_px2[:, None] < FRAGMENT_SIZE * area_px2
     fragment = (_inside(people.boxes_px) > FRAGMENT_INSIDE) & smaller
     # Who is nobody has no parts.
-    whole = kept & (people.confidence > CONVINCING_USUAL)
+    whole = kept & (people.confidence > CONFIDENT_UPRIGHT)
     return kept & ~(fragment & whole).any(axis=1)
 
 
-def shadows(people: People, parts: BoolArray, priority: FloatArray) -> BoolArray:
+def is_contained_duplicate(people: People, parts: BoolArray, priority: FloatArray) -> BoolArray:
     """
     Tell who may be but somebody else, looked at askew or in part, [N].
 
@@ -145,14 +145,14 @@ def shadows(people: People, parts: BoolArray, priority: FloatArray) -> BoolArray
     people
         N people.
     parts
-        [N, N], whose circle is that of a part of whose body, by `Circles.parts`.
+        [N, N], whose circle is that of a part of whose body, by `Regions.parts`.
     priority
         [N].
     """
     confidence = people.confidence
-    part = parts & (confidence > AS_CONVINCING * confidence[:, None])
-    askew = (_inside(people.boxes_px) > SHADOW_INSIDE) & (priority[:, None] < priority)
-    return (confidence < CONVINCING_UNUSUAL) & (part | askew).any(axis=1)
+    part = parts & (confidence > PART_CONFIDENCE_RATIO * confidence[:, None])
+    askew = (_inside(people.boxes_px) > CONTAINED_INSIDE) & (priority[:, None] < priority)
+    return (confidence < CONFIDENT_UNUSUAL) & (part | askew).any(axis=1)
 
 
 def _inside(boxes_px: FloatArray) -> FloatArray:

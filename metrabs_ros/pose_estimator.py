@@ -29,7 +29,7 @@ SMALLEST_BOX_PX = 1.0
 LARGEST_NUM_AUG = 100
 LARGEST_ANTIALIAS_FACTOR = 16
 LISTED_SKELETONS_CHARS = 1000
-NOT_ASKED = ('self', 'image', 'boxes')
+NON_OPTIONS = ('self', 'image', 'boxes')
 CAMERA_ARGUMENTS = (
     'intrinsic_matrix',
     'distortion_coeffs',
@@ -284,7 +284,7 @@ class PoseEstimator(abc.ABC):
         ValueError
             If an argument cannot be what it says; the message names it and its value.
         """
-        arguments = {name: value for name, value in locals().items() if name not in NOT_ASKED}
+        arguments = {name: value for name, value in locals().items() if name not in NON_OPTIONS}
         return self._detect([image], [arguments])[0]
 
     def estimate_poses(
@@ -323,7 +323,7 @@ class PoseEstimator(abc.ABC):
         ValueError
             If an argument cannot be what it says; the message names it and its value.
         """
-        arguments = {name: value for name, value in locals().items() if name not in NOT_ASKED}
+        arguments = {name: value for name, value in locals().items() if name not in NON_OPTIONS}
         return self._estimate([image], [boxes], [arguments])[0]
 
     def detect_poses_batched(
@@ -360,15 +360,15 @@ class PoseEstimator(abc.ABC):
     def _detect(
         self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]
     ) -> list[Prediction]:
-        questions = [Question.of(image, own) for image, own in zip(images, arguments)]
-        if not questions:
+        requests = [Request.of(image, own) for image, own in zip(images, arguments)]
+        if not requests:
             return []
-        conventions = [self.convention(question.skeleton) for question in questions]
-        found = self.find_people_in([q.view for q in questions], questions[0].options)
+        conventions = [self.convention(request.skeleton) for request in requests]
+        found = self.find_people_in([q.view for q in requests], requests[0].options)
         predictions = []
-        for poses, question, convention in zip(found, questions, conventions):
+        for poses, request, convention in zip(found, requests, conventions):
             boxes = np.concatenate([poses.boxes_px, poses.scores[:, None]], axis=1)
-            prediction = {'boxes': boxes, **_as_prediction(poses, question, convention)}
+            prediction = {'boxes': boxes, **_as_prediction(poses, request, convention)}
             finite = _finite_rows(prediction)
             predictions.append({name: rows[finite] for name, rows in prediction.items()})
         return predictions
@@ -379,17 +379,17 @@ class PoseEstimator(abc.ABC):
         boxes: Sequence[ArrayLike],
         arguments: Sequence[dict[str, Any]],
     ) -> list[Prediction]:
-        questions = [Question.of(image, own) for image, own in zip(images, arguments)]
-        if not questions:
+        requests = [Request.of(image, own) for image, own in zip(images, arguments)]
+        if not requests:
             return []
-        conventions = [self.convention(question.skeleton) for question in questions]
+        conventions = [self.convention(request.skeleton) for request in requests]
         checked = [_checked_boxes(own, image.shape) for own, image in zip(boxes, images)]
         # Poses of boxes that overflow are refused below.
         with np.errstate(all='ignore'):
-            found = self.pose_people_in([q.view for q in questions], checked, questions[0].options)
+            found = self.pose_people_in([q.view for q in requests], checked, requests[0].options)
         predictions = []
-        for poses, question, convention, own in zip(found, questions, conventions, checked):
-            prediction = _as_prediction(poses, question, convention)
+        for poses, request, convention, own in zip(found, requests, conventions, checked):
+            prediction = _as_prediction(poses, request, convention)
             for box in own[~_finite_rows(prediction)]:
                 raise ValueError(
                     f'boxes holds {box.tolist()}, whose pose is beyond all numbers with this '
@@ -400,7 +400,7 @@ class PoseEstimator(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class Request:
     """
     What is asked of an image.
 
@@ -422,7 +422,7 @@ class Question:
     average_aug: bool
 
     @classmethod
-    def of(cls, image: ImageArray, arguments: Mapping[str, Any]) -> Question:
+    def of(cls, image: ImageArray, arguments: Mapping[str, Any]) -> Request:
         """Read the arguments of the front door, as `PoseEstimator.detect_poses` names them."""
         about_camera = {name: arguments[name] for name in CAMERA_ARGUMENTS}
         names = {field.name for field in dataclasses.fields(Options)}
@@ -516,10 +516,10 @@ def _checked_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> FloatArray
     return array[:, :4]
 
 
-def _as_prediction(poses: Poses, question: Question, convention: Convention) -> Prediction:
-    poses3d = question.view.camera.to_world(poses.poses3d_mm[:, :, convention.indices])
+def _as_prediction(poses: Poses, request: Request, convention: Convention) -> Prediction:
+    poses3d = request.view.camera.to_world(poses.poses3d_mm[:, :, convention.indices])
     poses2d = poses.poses2d_px[:, :, convention.indices]
-    if question.average_aug:
+    if request.average_aug:
         poses3d, poses2d = poses3d.mean(axis=1), poses2d.mean(axis=1)
     return {'poses3d': poses3d, 'poses2d': poses2d}
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import IMAGE_SHAPE, LENSES, cameras
 
-from metrabs_ros.blazepose.regions import Circles, virtual_cameras_on_circles
+from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera, distort, undistort
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
+from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 K = np.array([[900.0, 0, 384], [0, 910.0, 288], [0, 0, 1]])
@@ -160,7 +160,7 @@ def test_any_numbers_give_a_camera_that_computes_with_finite_ones_or_an_error(ar
     pixels_px = np.array([[0.0, 0.0], [1919.0, 1079.0], [960.0, 540.0]])
     points_mm = np.array([[0.0, 0, 3000], [1e5, -1e5, 1.0], [-500, 20, -3000], [0, 0, 0]])
     boxes_px = np.array([[0.0, 0, 1920, 1080], [900, 500, 60, 160]])
-    circles = Circles(pixels_px, pixels_px - (0, 50))
+    regions = Regions(pixels_px, pixels_px - (0, 50))
     for result in (
         camera.up,
         camera.unproject(pixels_px),
@@ -169,8 +169,8 @@ def test_any_numbers_give_a_camera_that_computes_with_finite_ones_or_an_error(ar
         camera.from_world(points_mm),
     ):
         assert np.isfinite(result).all()
-    on_boxes = virtual_cameras_on_boxes(boxes_px, camera, 256)
-    on_circles = virtual_cameras_on_circles(circles, camera, 256, 1.25)
+    on_boxes = virtual_cameras_for_boxes(boxes_px, camera, 256)
+    on_circles = virtual_cameras_on_regions(regions, camera, 256, 1.25)
     for virtual in (on_boxes.select(on_boxes.usable), on_circles.select(on_circles.usable)):
         assert np.isfinite(inverse_of(virtual)).all()
 

@@ -50,5 +50,5 @@ def test_from_above_the_right_is_right_and_far_is_up():
 def test_from_above_without_people_is_a_picture_too():
     assert drawing.draw_from_above({}).shape == (800, 800, 3)
     image = np.zeros((48, 64, 3), np.uint8)
-    drawing.draw_people(image, People.nobody(COCO_17))
+    drawing.draw_people(image, People.empty(COCO_17))
     assert not image.any()

@@ -32,11 +32,11 @@ def people_at(*places_mm: tuple[float, float, float]) -> People:
 
 
 def test_nobody_has_arrays_of_the_right_shapes():
-    nobody = People.nobody(COCO_17)
-    assert len(nobody) == 0
-    assert nobody.poses3d_mm.shape == (0, 17, 3)
-    assert nobody.positions_mm.shape == (0, 3)
-    assert nobody.statures_mm.shape == (0,)
+    empty = People.empty(COCO_17)
+    assert len(empty) == 0
+    assert empty.poses3d_mm.shape == (0, 17, 3)
+    assert empty.positions_mm.shape == (0, 3)
+    assert empty.statures_mm.shape == (0,)
 
 
 def test_select_and_concatenate_keep_all_arrays_together():
@@ -56,7 +56,7 @@ def test_only_who_is_somewhere_is_finite():
     people.poses2d_px[2, 3, 0] = np.inf
     people.boxes_px[3, 0] = 1e12
     assert people.finite().tolist() == [True, False, False, False, True]
-    assert People.nobody(COCO_17).finite().shape == (0,)
+    assert People.empty(COCO_17).finite().shape == (0,)
 
 
 def test_distance_is_to_the_hips():

@@ -11,17 +11,17 @@ from test_people import people_at
 from metrabs_ros.people import People
 from metrabs_ros.plausibility import (
     augmentations_consistent,
-    believable,
     bone_lengths,
     bones_plausible,
-    convincing,
-    distinct,
     fills_box,
+    has_plausible_size,
+    is_confident,
+    is_contained_duplicate,
     needed_confidence,
     plausible_poses,
     pose_similarity,
     scale_aligned,
-    shadows,
+    suppress_duplicates,
 )
 from metrabs_ros.pose_estimator import Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, Skeleton
@@ -34,14 +34,14 @@ def changed(people, **arrays):
 
 
 def test_people_in_front_of_the_camera_are_believed():
-    assert believable(people_at((0, 0, 2000), (3000, 0, 90_000))).all()
+    assert has_plausible_size(people_at((0, 0, 2000), (3000, 0, 90_000))).all()
 
 
 @pytest.mark.parametrize(
     'place_mm', [(0, 0, -3000), (0, 0, 100), (0, 0, 150_000)], ids=['behind', 'in', 'far beyond']
 )
 def test_people_where_nobody_can_be_seen_are_not(place_mm):
-    assert not believable(people_at(place_mm)).any()
+    assert not has_plausible_size(people_at(place_mm)).any()
 
 
 @pytest.mark.parametrize('factor', [0.1, 2.0])
@@ -50,7 +50,7 @@ def test_giants_and_dwarfs_are_not(factor):
     poses_mm = people.positions_mm[:, None] + factor * (
         people.poses3d_mm - people.positions_mm[:, None]
     )
-    assert not believable(changed(people, poses3d_mm=poses_mm)).any()
+    assert not has_plausible_size(changed(people, poses3d_mm=poses_mm)).any()
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
@@ -59,14 +59,14 @@ def test_what_is_not_finite_is_not(name, value):
     people = people_at((0, 0, 3000), (500, 0, 3000))
     array = getattr(people, name).copy()
     array[1, 5, 0] = value
-    assert believable(changed(people, **{name: array})).tolist() == [True, False]
+    assert has_plausible_size(changed(people, **{name: array})).tolist() == [True, False]
 
 
 def test_who_leans_far_needs_more_confidence():
     upright, lying = needed_confidence(np.array([10.0, 80.0]))
     assert upright < lying
     people = changed(people_at((0, 0, 3000), (0, 0, 3000)), confidence=np.array([0.6, 0.6]))
-    assert convincing(people, np.array([10.0, 80.0])).tolist() == [True, False]
+    assert is_confident(people, np.array([10.0, 80.0])).tolist() == [True, False]
 
 
 def test_who_is_mostly_out_of_view_needs_more_confidence():
@@ -74,34 +74,34 @@ def test_who_is_mostly_out_of_view_needs_more_confidence():
     in_view = people.in_view.copy()
     in_view[1, :30] = False
     people = changed(people, in_view=in_view)
-    assert convincing(people, np.zeros(2)).tolist() == [True, False]
+    assert is_confident(people, np.zeros(2)).tolist() == [True, False]
 
 
 def test_of_two_poses_of_one_person_the_preferred_is_kept():
     people = people_at((0, 0, 3000), (30, 0, 3000), (900, 0, 3000))
-    assert distinct(people, np.array([1.0, 2.0, 0.5])).tolist() == [False, True, True]
+    assert suppress_duplicates(people, np.array([1.0, 2.0, 0.5])).tolist() == [False, True, True]
 
 
 def test_people_side_by_side_are_both_kept():
     people = people_at((0, 0, 3000), (550, 0, 3000))
-    assert distinct(people, people.confidence).all()
+    assert suppress_duplicates(people, people.confidence).all()
 
 
 def test_a_fragment_within_a_person_is_dropped():
     people = people_at((0, 0, 3000), (0, -300, 9000))
-    assert distinct(people, np.array([0.5, 0.9])).tolist() == [True, False]
+    assert suppress_duplicates(people, np.array([0.5, 0.9])).tolist() == [True, False]
 
 
 def test_who_is_hardly_there_swallows_nobody():
     people = changed(people_at((0, 0, 3000), (0, -300, 9000)), confidence=np.array([0.06, 0.9]))
-    assert distinct(people, people.confidence)[1]
+    assert suppress_duplicates(people, people.confidence)[1]
 
 
 def test_who_is_within_somebody_elses_box_must_be_sure():
     people = people_at((0, 0, 3000), (150, 100, 3300))
     for confidence, seen in ((0.5, [False, True]), (0.9, [False, False])):
         both = changed(people, confidence=np.array([0.95, confidence]))
-        assert shadows(both, NO_PARTS, both.confidence).tolist() == seen
+        assert is_contained_duplicate(both, NO_PARTS, both.confidence).tolist() == seen
 
 
 def test_who_is_small_where_somebody_elses_body_reaches_must_be_sure():
@@ -109,14 +109,18 @@ def test_who_is_small_where_somebody_elses_body_reaches_must_be_sure():
     second_of_first = np.array([[False, False], [True, False]])
     for confidence, seen in ((0.5, [False, True]), (0.9, [False, False])):
         both = changed(people, confidence=np.array([0.95, confidence]))
-        assert shadows(both, second_of_first, both.confidence).tolist() == seen
+        assert is_contained_duplicate(both, second_of_first, both.confidence).tolist() == seen
 
 
 def test_nobody_is_no_trouble():
-    nobody = People.nobody(BLAZEPOSE_33)
-    assert believable(nobody).shape == distinct(nobody, nobody.confidence).shape == (0,)
-    assert convincing(nobody, np.zeros(0)).shape == (0,)
-    assert shadows(nobody, np.zeros((0, 0), bool), nobody.confidence).shape == (0,)
+    empty = People.empty(BLAZEPOSE_33)
+    assert (
+        has_plausible_size(empty).shape
+        == suppress_duplicates(empty, empty.confidence).shape
+        == (0,)
+    )
+    assert is_confident(empty, np.zeros(0)).shape == (0,)
+    assert is_contained_duplicate(empty, np.zeros((0, 0), bool), empty.confidence).shape == (0,)
 
 
 def poses_of(people, augmentations=1):

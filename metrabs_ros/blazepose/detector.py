@@ -15,7 +15,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.openvino import OpenVinoEngine
 from metrabs_ros.blazepose.crops import halved_part
 from metrabs_ros.blazepose.network import sigmoid
-from metrabs_ros.blazepose.regions import Circles
+from metrabs_ros.blazepose.regions import Regions
 from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
 from metrabs_ros.image_pyramid import corner_aligned_scaling
 
@@ -23,7 +23,7 @@ INPUT_PX = 224
 TILE_DIVISORS = (1, 2, 3)
 TILE_STRIDE = 2 / 3
 SMALLEST_TILE_PX = 96
-CENTRE_POINT, RIM_POINT = 0, 1
+CENTRE_POINT, TOP_POINT = 0, 1
 SIDE_BY_SIDE = 0.6
 """How far from each other people walk who walk together, in radii of their circles."""
 GUESS_SCORE = 0.5
@@ -51,18 +51,18 @@ class Detections:
         [N], from 0 to 1.
     """
 
-    circles: Circles
+    regions: Regions
     scores: FloatArray
 
     def select(self, which: NDArray[Any]) -> Detections:
         """Return the detections at an index array or mask."""
-        return Detections(self.circles.select(which), self.scores[which])
+        return Detections(self.regions.select(which), self.scores[which])
 
     @classmethod
     def concatenate(cls, several: Sequence[Detections]) -> Detections:
         """Join several sets of detections, of which there is at least one."""
         return cls(
-            Circles.concatenate(*(detections.circles for detections in several)),
+            Regions.concatenate(*(detections.regions for detections in several)),
             np.concatenate([detections.scores for detections in several]),
         )
 
@@ -136,12 +136,12 @@ class BlazePoseDetector:
         for row, score, tile in zip(rows, scores, tiles):
             keep = score > threshold
             points = row[keep, 4:].reshape(-1, 4, 2) / INPUT_PX + self._anchors[keep, None]
-            points = points[:, (CENTRE_POINT, RIM_POINT)]
+            points = points[:, (CENTRE_POINT, TOP_POINT)]
             if mirrored:
                 points = points * (-1, 1) + (1, 0)
             # The network counts from the tile's outer edge, all else from a pixel's centre.
             points_px = points * tile.side_px + (tile.left_px, tile.top_px) - 0.5
-            found.append(Detections(Circles(points_px[:, 0], points_px[:, 1]), score[keep]))
+            found.append(Detections(Regions(points_px[:, 0], points_px[:, 1]), score[keep]))
         return found
 
 
@@ -193,8 +193,8 @@ def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections
         Those whose circles' squares overlap by more are one, if they lean the same way.
     """
     order = np.argsort(-detections.scores, kind='stable')
-    circles, scores = detections.circles.select(order), detections.scores[order]
-    alike = (square_iou(circles, circles) > iou_threshold) & _leaning_alike(circles)
+    regions, scores = detections.regions.select(order), detections.scores[order]
+    alike = (square_iou(regions, regions) > iou_threshold) & _leaning_alike(regions)
     left = np.ones(len(scores), bool)
     merged: list[tuple[FloatArray, FloatArray, float]] = []
     for i in range(len(scores)):
@@ -205,10 +205,10 @@ def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections
         left &= ~same
         weights = scores[same] / scores[same].sum()
         merged.append(
-            (weights @ circles.centre_px[same], weights @ circles.rim_px[same], scores[i])
+            (weights @ regions.centre_px[same], weights @ regions.top_px[same], scores[i])
         )
     return Detections(
-        Circles(
+        Regions(
             np.array([centre for centre, _, _ in merged]).reshape(-1, 2),
             np.array([rim for _, rim, _ in merged]).reshape(-1, 2),
         ),
@@ -216,7 +216,7 @@ def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections
     )
 
 
-def guess_neighbours(circles: Circles, side: int) -> Detections:
+def guess_neighbours(regions: Regions, side: int) -> Detections:
     """
     Guess that there is somebody beside each of those who were found.
 
@@ -229,13 +229,13 @@ def guess_neighbours(circles: Circles, side: int) -> Detections:
     side
         1 for the right in an upright image, -1 for the left.
     """
-    upright = circles.rim_px - circles.centre_px
+    upright = regions.top_px - regions.centre_px
     shift_px = side * SIDE_BY_SIDE * upright[:, ::-1] * (-1, 1)
-    beside = Circles(circles.centre_px + shift_px, circles.rim_px + shift_px)
-    return Detections(beside, np.full(len(circles), GUESS_SCORE))
+    beside = Regions(regions.centre_px + shift_px, regions.top_px + shift_px)
+    return Detections(beside, np.full(len(regions), GUESS_SCORE))
 
 
-def square_iou(a: Circles, b: Circles) -> FloatArray:
+def square_iou(a: Regions, b: Regions) -> FloatArray:
     """Return the intersection over union [A, B] of the squares around circles."""
     a_radius, b_radius = a.radius_px[:, None], b.radius_px[None]
     apart = np.abs(a.centre_px[:, None] - b.centre_px[None])
@@ -246,10 +246,10 @@ def square_iou(a: Circles, b: Circles) -> FloatArray:
     return intersection / np.maximum(union, 1e-9)
 
 
-def _leaning_alike(circles: Circles) -> NDArray[np.bool_]:
+def _leaning_alike(regions: Regions) -> NDArray[np.bool_]:
     """Tell which circles' upright directions differ by less than 60 degrees, [N, N]."""
-    upright = circles.rim_px - circles.centre_px
-    upright = upright / np.maximum(circles.radius_px, 1e-9)[:, None]
+    upright = regions.top_px - regions.centre_px
+    upright = upright / np.maximum(regions.radius_px, 1e-9)[:, None]
     return upright @ upright.T > 0.5
 
 
@@ -274,4 +274,4 @@ def _network_input(image: ImageArray, tile: Tile) -> NDArray[np.float32]:
     return np.asarray(resized, np.float32) / 127.5 - 1
 
 
-_NOTHING = Detections(Circles.none(), np.zeros(0))
+_NOTHING = Detections(Regions.none(), np.zeros(0))

@@ -20,25 +20,31 @@ from metrabs_ros.blazepose.detector import (
     guess_neighbours,
 )
 from metrabs_ros.blazepose.network import BlazePoseLandmarks
-from metrabs_ros.blazepose.regions import Circles, virtual_cameras_on_circles
+from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
-from metrabs_ros.plausibility import believable, convincing, distinct, needed_confidence, shadows
+from metrabs_ros.plausibility import (
+    has_plausible_size,
+    is_confident,
+    is_contained_duplicate,
+    needed_confidence,
+    suppress_duplicates,
+)
 from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 DETECTOR_THRESHOLD = 0.4
-FIRST_LOOK_PRESENCE = 0.1
+FIRST_PASS_PRESENCE = 0.1
 BOX_MARGIN = 0.1
 LEAST_DETERMINANT = 0.5
 """Of a rotation; that towards a direction that overflows has 0."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Sighting:
+class PosedRegions:
     """
     People, and where to look for them next.
 
@@ -51,45 +57,45 @@ class Sighting:
     """
 
     people: People
-    circles: Circles
+    regions: Regions
 
-    def select(self, which: NDArray[Any]) -> Sighting:
+    def select(self, which: NDArray[Any]) -> PosedRegions:
         """Return the people and their circles at an index array or mask."""
-        return Sighting(self.people.select(which), self.circles.select(which))
+        return PosedRegions(self.people.select(which), self.regions.select(which))
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Sighting]) -> Sighting:
+    def concatenate(cls, parts: Sequence[PosedRegions]) -> PosedRegions:
         """Join several sightings, of which there must be at least one."""
         return cls(
             People.concatenate([part.people for part in parts]),
-            Circles.concatenate(*(part.circles for part in parts)),
+            Regions.concatenate(*(part.regions for part in parts)),
         )
 
-    def surer_of(self, again: Sighting) -> Sighting:
+    def more_confident_of(self, again: PosedRegions) -> PosedRegions:
         """
         Return of each person the surer of this look and another one.
 
         Where there is little between them it is the other one, which had the better place to look.
         """
         surer = again.people.confidence > self.people.confidence - 0.1
-        both = Sighting.concatenate([self, again])
+        both = PosedRegions.concatenate([self, again])
         return both.select(np.arange(len(surer)) + len(surer) * surer)
 
-    def weighted(self, scores: FloatArray) -> Sighting:
+    def weighted(self, scores: FloatArray) -> PosedRegions:
         """Multiply the people's confidences by scores [N], for example a detector's."""
         people = dataclasses.replace(self.people, confidence=self.people.confidence * scores)
-        return Sighting(people, self.circles)
+        return PosedRegions(people, self.regions)
 
-    def plausible(self, camera: Camera) -> Sighting:
+    def plausible(self, camera: Camera) -> PosedRegions:
         """Return those who are people, each of them once, with a pose that a body can take."""
-        people, tilt_degrees = self.people, self.circles.tilt_degrees(camera)
-        believed = self.select(convincing(people, tilt_degrees) & believable(people))
-        once = believed.select(distinct(believed.people, believed.people.confidence))
-        return once.select(~once.shadows(once.people.confidence))
+        people, tilt_degrees = self.people, self.regions.tilt_degrees(camera)
+        believed = self.select(is_confident(people, tilt_degrees) & has_plausible_size(people))
+        once = believed.select(suppress_duplicates(believed.people, believed.people.confidence))
+        return once.select(~once.is_contained_duplicate(once.people.confidence))
 
-    def shadows(self, priority: FloatArray) -> BoolArray:
+    def is_contained_duplicate(self, priority: FloatArray) -> BoolArray:
         """Tell who may be but somebody else of a larger priority [N]; see `plausibility`."""
-        return shadows(self.people, self.circles.parts(), priority)
+        return is_contained_duplicate(self.people, self.regions.parts(), priority)
 
 
 class BlazePoseEstimator(PoseEstimator):
@@ -139,20 +145,20 @@ class BlazePoseEstimator(PoseEstimator):
             detections = detections.select(surest)
         sampling = (options.antialias_factor, options.internal_batch_size)
         if options.suppress_implausible_poses:
-            sighting = self.believe(image, camera, detections, *sampling)
+            posed = self.verify(image, camera, detections, *sampling)
             guesses = Detections.concatenate(
-                [guess_neighbours(sighting.circles, side) for side in (-1, 1)]
+                [guess_neighbours(posed.regions, side) for side in (-1, 1)]
             )
-            neighbours = self.believe(image, camera, guesses, *sampling)
-            sighting = Sighting.concatenate([sighting, neighbours]).plausible(camera)
+            neighbours = self.verify(image, camera, guesses, *sampling)
+            posed = PosedRegions.concatenate([posed, neighbours]).plausible(camera)
         else:
-            sighting = self.look_twice(image, camera, detections.circles, *sampling).weighted(
+            posed = self.estimate_twice(image, camera, detections.regions, *sampling).weighted(
                 detections.scores
             )
-        sighting = self.settle(image, camera, sighting, *sampling)
+        posed = self.refine(image, camera, posed, *sampling)
         if options.suppress_implausible_poses:
-            sighting = sighting.plausible(camera)
-        poses = _as_poses(sighting.people)
+            posed = posed.plausible(camera)
+        poses = _as_poses(posed.people)
         finite = np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3)))
         return poses.select(finite)
 
@@ -162,92 +168,92 @@ class BlazePoseEstimator(PoseEstimator):
         """Find the poses of the people in boxes; see `PoseEstimator`."""
         self.check(options)
         sampling = (options.antialias_factor, options.internal_batch_size)
-        circles = Circles.around_boxes(boxes_px, camera)
-        sighting = self.look_twice(image, camera, circles, *sampling)
-        return _as_poses(self.settle(image, camera, sighting, *sampling).people)
+        regions = Regions.around_boxes(boxes_px, camera)
+        posed = self.estimate_twice(image, camera, regions, *sampling)
+        return _as_poses(self.refine(image, camera, posed, *sampling).people)
 
     def detect(self, image: ImageArray, tiles: Sequence[Tile], options: Options) -> Detections:
         """Look for people in some tiles of an image [H, W, 3], uint8, RGB."""
         threshold = options.threshold_or(DETECTOR_THRESHOLD)
         return self._detector(image, tiles, threshold, options.detector_nms_iou_threshold)
 
-    def believe(
+    def verify(
         self,
         image: ImageArray,
         camera: Camera,
         detections: Detections,
         antialias_factor: int = 1,
         internal_batch_size: int = 64,
-    ) -> Sighting:
+    ) -> PosedRegions:
         """
         Look at what was detected, and keep whom the pose network confirms, each person once.
 
         The detector's circles are coarse; those of the landmark network are steadier.  So who
         passes the first look is looked at again.
         """
-        detections = with_a_chance(detections, camera)
-        first = self.look(image, camera, detections.circles, antialias_factor, internal_batch_size)
-        chance = np.flatnonzero(first.people.confidence > FIRST_LOOK_PRESENCE)
+        detections = above_needed_confidence(detections, camera)
+        first = self.look(image, camera, detections.regions, antialias_factor, internal_batch_size)
+        chance = np.flatnonzero(first.people.confidence > FIRST_PASS_PRESENCE)
         first = first.select(chance).weighted(detections.scores[chance])
-        once = np.flatnonzero(distinct(first.people, first.people.confidence))
+        once = np.flatnonzero(suppress_duplicates(first.people, first.people.confidence))
         chance = chance[once]
         again = self.look(
-            image, camera, first.circles.select(once), antialias_factor, internal_batch_size
+            image, camera, first.regions.select(once), antialias_factor, internal_batch_size
         ).weighted(detections.scores[chance])
-        return first.select(once).surer_of(again).plausible(camera)
+        return first.select(once).more_confident_of(again).plausible(camera)
 
-    def look_twice(
+    def estimate_twice(
         self,
         image: ImageArray,
         camera: Camera,
-        circles: Circles,
+        regions: Regions,
         antialias_factor: int = 1,
         internal_batch_size: int = 64,
-    ) -> Sighting:
+    ) -> PosedRegions:
         """
         Look at people where they are roughly, then where the first look has found them.
 
         Of each person the look counts in which the network was surer that there is one.
         """
-        first = self.look(image, camera, circles, antialias_factor, internal_batch_size)
-        again = self.look(image, camera, first.circles, antialias_factor, internal_batch_size)
-        return first.surer_of(again)
+        first = self.look(image, camera, regions, antialias_factor, internal_batch_size)
+        again = self.look(image, camera, first.regions, antialias_factor, internal_batch_size)
+        return first.more_confident_of(again)
 
-    def settle(
+    def refine(
         self,
         image: ImageArray,
         camera: Camera,
-        sighting: Sighting,
+        posed: PosedRegions,
         antialias_factor: int = 1,
         internal_batch_size: int = 64,
-    ) -> Sighting:
+    ) -> PosedRegions:
         """
         Look on until the poses hardly depend on how the people were found.
 
         Twice, each time at the person and at the mirror image, and with the mean of both.  The
         confidences remain.
         """
-        circles = sighting.circles
+        regions = posed.regions
         for _ in range(2):
             looks = [
-                self.look(image, camera, circles, antialias_factor, internal_batch_size, mirrored)
+                self.look(image, camera, regions, antialias_factor, internal_batch_size, mirrored)
                 for mirrored in (False, True)
             ]
-            circles = Circles.mean([look.circles for look in looks])
+            regions = Regions.mean([look.regions for look in looks])
         poses_mm = np.mean([look.people.poses3d_mm for look in looks], axis=0)
         visibility = np.mean([look.people.joint_confidence for look in looks], axis=0)
-        people = self._people(image, camera, poses_mm, visibility, sighting.people.confidence)
-        return Sighting(people, circles)
+        people = self._people(image, camera, poses_mm, visibility, posed.people.confidence)
+        return PosedRegions(people, regions)
 
     def look(
         self,
         image: ImageArray,
         camera: Camera,
-        circles: Circles,
+        regions: Regions,
         antialias_factor: int = 1,
         internal_batch_size: int = 64,
         mirrored: bool = False,
-    ) -> Sighting:
+    ) -> PosedRegions:
         """
         Estimate the pose of the person in each circle.
 
@@ -271,33 +277,33 @@ class BlazePoseEstimator(PoseEstimator):
         N people in the camera's frame, in the network's own skeleton, the improbable ones
         included.
         """
-        if not len(circles):
-            return Sighting(People.nobody(self.skeleton), circles)
-        starts = range(internal_batch_size, len(circles), internal_batch_size)
-        batches = np.array_split(np.arange(len(circles)), starts)
-        return Sighting.concatenate(
+        if not len(regions):
+            return PosedRegions(People.empty(self.skeleton), regions)
+        starts = range(internal_batch_size, len(regions), internal_batch_size)
+        batches = np.array_split(np.arange(len(regions)), starts)
+        return PosedRegions.concatenate(
             [
-                self._look_at_batch(
-                    image, camera, circles.select(batch), antialias_factor, mirrored
+                self._estimate_batch(
+                    image, camera, regions.select(batch), antialias_factor, mirrored
                 )
                 for batch in batches
             ]
         )
 
-    def _look_at_batch(
+    def _estimate_batch(
         self,
         image: ImageArray,
         camera: Camera,
-        circles: Circles,
+        regions: Regions,
         antialias_factor: int,
         mirrored: bool,
-    ) -> Sighting:
+    ) -> PosedRegions:
         network = self._landmarks
         # Circles far outside of the image overflow.
         with np.errstate(all='ignore'):
-            virtual = virtual_cameras_on_circles(circles, camera, network.side_px, network.margin)
+            virtual = virtual_cameras_on_regions(regions, camera, network.side_px, network.margin)
             usable = virtual.usable & (np.abs(np.linalg.det(virtual.rotation)) > LEAST_DETERMINANT)
-        virtual = with_substitutes(virtual, usable)
+        virtual = with_placeholders(virtual, usable)
         if mirrored:
             virtual = virtual.mirrored()
         seen = network(sample_crops(image, camera, virtual, antialias_factor))
@@ -315,12 +321,12 @@ class BlazePoseEstimator(PoseEstimator):
         if mirrored:
             sides_swapped = self.skeleton.mirror
             poses_mm, visibility = poses_mm[:, sides_swapped], visibility[:, sides_swapped]
-        presence, found = seen.presence, seen.circles.in_image(virtual, camera)
+        presence, found = seen.presence, seen.regions.in_image(virtual, camera)
         if not usable.all():
             poses_mm[~usable], presence[~usable] = np.nan, 0
-            found.centre_px[~usable] = found.rim_px[~usable] = np.nan
+            found.centre_px[~usable] = found.top_px[~usable] = np.nan
         people = self._people(image, camera, poses_mm, visibility, presence)
-        return Sighting(people, found)
+        return PosedRegions(people, found)
 
     def _people(
         self,
@@ -367,7 +373,7 @@ class BlazePoseBoxes:
         return Boxes(poses.boxes_px, poses.scores).select(surest).within(image.shape)
 
 
-def with_substitutes(virtual: VirtualCameras, usable: BoolArray) -> VirtualCameras:
+def with_placeholders(virtual: VirtualCameras, usable: BoolArray) -> VirtualCameras:
     """Replace virtual cameras that are not usable, [N], by ones that look straight ahead."""
     if usable.all():
         return virtual
@@ -379,9 +385,9 @@ def with_substitutes(virtual: VirtualCameras, usable: BoolArray) -> VirtualCamer
     return VirtualCameras(rotation, intrinsics, virtual.side_px, scale)
 
 
-def with_a_chance(detections: Detections, camera: Camera) -> Detections:
+def above_needed_confidence(detections: Detections, camera: Camera) -> Detections:
     """Return those that may yet convince: no confidence exceeds the detector's score."""
-    tilt_degrees = detections.circles.tilt_degrees(camera)
+    tilt_degrees = detections.regions.tilt_degrees(camera)
     return detections.select(detections.scores > needed_confidence(tilt_degrees))
 
 

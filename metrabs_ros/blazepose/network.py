@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.openvino import OpenVinoEngine
-from metrabs_ros.blazepose.regions import Circles
+from metrabs_ros.blazepose.regions import Regions
 
 JOINTS = 33
 POINTS = 39
-CENTRE_POINT, RIM_POINT = 33, 34
+CENTRE_POINT, TOP_POINT = 33, 34
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Landmarks:
     root_relative_mm: FloatArray
     visibility: FloatArray
     presence: FloatArray
-    circles: Circles
+    regions: Regions
 
 
 class BlazePoseLandmarks:
@@ -78,7 +78,7 @@ class BlazePoseLandmarks:
             root_relative_mm=world.reshape(-1, POINTS, 3)[:, :JOINTS].astype(np.float64) * 1000,
             visibility=sigmoid(points[:, :JOINTS, 3]),
             presence=presence.reshape(-1).astype(np.float64),
-            circles=Circles(points_px[:, CENTRE_POINT], points_px[:, RIM_POINT]),
+            regions=Regions(points_px[:, CENTRE_POINT], points_px[:, TOP_POINT]),
         )
 
 

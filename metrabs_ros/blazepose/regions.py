@@ -18,7 +18,7 @@ PART_SIZE = 0.55
 
 
 @dataclasses.dataclass(frozen=True)
-class Circles:
+class Regions:
     """
     Where people are, each as a circle around the body with an upright direction.
 
@@ -31,10 +31,10 @@ class Circles:
     """
 
     centre_px: FloatArray
-    rim_px: FloatArray
+    top_px: FloatArray
 
     @classmethod
-    def none(cls) -> Circles:
+    def none(cls) -> Regions:
         """Return no circles."""
         return cls(np.zeros((0, 2)), np.zeros((0, 2)))
 
@@ -45,30 +45,30 @@ class Circles:
     @property
     def radius_px(self) -> FloatArray:
         """The circles' radii, [N], image pixels."""
-        return np.linalg.norm(self.rim_px - self.centre_px, axis=-1)
+        return np.linalg.norm(self.top_px - self.centre_px, axis=-1)
 
-    def select(self, which: NDArray[Any]) -> Circles:
+    def select(self, which: NDArray[Any]) -> Regions:
         """Return the circles at an index array or mask."""
-        return Circles(self.centre_px[which], self.rim_px[which])
+        return Regions(self.centre_px[which], self.top_px[which])
 
     @classmethod
-    def concatenate(cls, *several: Circles) -> Circles:
+    def concatenate(cls, *several: Regions) -> Regions:
         """Join several sets of circles into one."""
         return cls(
-            np.concatenate([circles.centre_px for circles in several]),
-            np.concatenate([circles.rim_px for circles in several]),
+            np.concatenate([regions.centre_px for regions in several]),
+            np.concatenate([regions.top_px for regions in several]),
         )
 
     @classmethod
-    def mean(cls, several: Sequence[Circles]) -> Circles:
+    def mean(cls, several: Sequence[Regions]) -> Regions:
         """Return the mean of several circles around each person."""
         return cls(
-            np.mean([circles.centre_px for circles in several], axis=0),
-            np.mean([circles.rim_px for circles in several], axis=0),
+            np.mean([regions.centre_px for regions in several], axis=0),
+            np.mean([regions.top_px for regions in several], axis=0),
         )
 
     @classmethod
-    def around_boxes(cls, boxes: FloatArray, camera: Camera) -> Circles:
+    def around_boxes(cls, boxes: FloatArray, camera: Camera) -> Regions:
         """
         Draw circles around people of whom only boxes are known.
 
@@ -91,15 +91,15 @@ class Circles:
         within = apart_px + radius_px[:, None] / 2 < radius_px
         return within & (radius_px[:, None] < PART_SIZE * radius_px)
 
-    def in_image(self, virtual: VirtualCameras, camera: Camera) -> Circles:
+    def in_image(self, virtual: VirtualCameras, camera: Camera) -> Regions:
         """Take circles in the pixels of crops, one a crop, to the real camera's image."""
-        points_px = np.stack([self.centre_px, self.rim_px], axis=1)
-        centre_px, rim_px = virtual.to_image(points_px, camera).swapaxes(0, 1)
-        return Circles(centre_px, rim_px)
+        points_px = np.stack([self.centre_px, self.top_px], axis=1)
+        centre_px, top_px = virtual.to_image(points_px, camera).swapaxes(0, 1)
+        return Regions(centre_px, top_px)
 
     def tilt_degrees(self, camera: Camera) -> FloatArray:
         """Return how far each person leans from the world's up as seen there, [N], 0 to 180."""
-        own = self.rim_px - self.centre_px
+        own = self.top_px - self.centre_px
         up = up_in_image(self.centre_px, camera)
         cross = own[:, 0] * up[:, 1] - own[:, 1] * up[:, 0]
         return np.degrees(np.abs(np.arctan2(cross, (own * up).sum(axis=-1))))
@@ -119,8 +119,8 @@ def up_in_image(points_px: FloatArray, camera: Camera) -> FloatArray:
     return np.where(length > 1e-6, direction / np.maximum(length, 1e-6), (0.0, -1.0))
 
 
-def virtual_cameras_on_circles(
-    circles: Circles, camera: Camera, side_px: int, margin: float
+def virtual_cameras_on_regions(
+    regions: Regions, camera: Camera, side_px: int, margin: float
 ) -> VirtualCameras:
     """
     Point a virtual camera at each circle.
@@ -136,12 +136,12 @@ def virtual_cameras_on_circles(
     margin
         How many times its diameter is visible around a circle.
     """
-    rays = camera.unproject(np.stack([circles.centre_px, circles.rim_px], axis=1))
+    rays = camera.unproject(np.stack([regions.centre_px, regions.top_px], axis=1))
     rotation = look_at(rays[:, 0], rays[:, 1] - rays[:, 0])
-    centre_px, rim_px = project_rays(camera.intrinsic_matrix @ rotation, rays).swapaxes(0, 1)
-    diameter_px = 2 * np.linalg.norm(rim_px - centre_px, axis=-1)
+    centre_px, top_px = project_rays(camera.intrinsic_matrix @ rotation, rays).swapaxes(0, 1)
+    diameter_px = 2 * np.linalg.norm(top_px - centre_px, axis=-1)
     scale = side_px / np.maximum(margin * diameter_px, 1e-6)
-    intrinsics = np.tile(np.eye(3), (len(circles), 1, 1))
+    intrinsics = np.tile(np.eye(3), (len(regions), 1, 1))
     intrinsics[:, :2, :2] = camera.intrinsic_matrix[:2, :2] * scale[:, None, None]
     intrinsics[:, :2, 2] = side_px / 2
     return VirtualCameras(rotation, intrinsics, side_px, scale)

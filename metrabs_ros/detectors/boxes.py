@@ -64,7 +64,7 @@ class Boxes:
         visible = np.all(high - low >= 1, axis=1)
         return Boxes(np.concatenate([low, high - low], axis=1), self.scores).select(visible)
 
-    def distinct(self, iou_threshold: float) -> Boxes:
+    def non_maximum_suppression(self, iou_threshold: float) -> Boxes:
         """Return the surest of boxes that overlap by more, the surest first."""
         # OpenCV leaves out scores of 0, whatever they overlap.
         scores = np.maximum(self.scores, np.finfo(np.float32).tiny)
@@ -133,5 +133,5 @@ def chosen(found: Boxes, image_shape: tuple[int, ...], options: Options) -> Boxe
     boxes = found.select(finite & sure).within(image_shape)
     boxes = Boxes(boxes.boxes_px, np.clip(boxes.scores, 0, 1))
     boxes = boxes.select(np.argsort(-boxes.scores, kind='stable')[:LARGEST_CANDIDATE_COUNT])
-    boxes = boxes.distinct(options.detector_nms_iou_threshold)
+    boxes = boxes.non_maximum_suppression(options.detector_nms_iou_threshold)
     return boxes if options.max_detections < 0 else boxes.select(slice(options.max_detections))

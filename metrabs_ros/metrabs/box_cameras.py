@@ -9,7 +9,9 @@ from metrabs_ros.camera import Camera, undistort_by_fixed_point
 from metrabs_ros.virtual_cameras import VirtualCameras, look_at, project_rays
 
 
-def virtual_cameras_on_boxes(boxes_px: FloatArray, camera: Camera, side_px: int) -> VirtualCameras:
+def virtual_cameras_for_boxes(
+    boxes_px: FloatArray, camera: Camera, side_px: int
+) -> VirtualCameras:
     """
     Point an upright virtual camera at each box's centre, so that the box fills its image.
 

@@ -12,14 +12,14 @@ from torch.nn import functional
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera, distort_xy, equidistant_radius
 from metrabs_ros.image_pyramid import FAR_OUTSIDE_PX, GAMMA, corner_aligned_scaling, pyramid_level
-from metrabs_ros.metrabs.source_image import Picture, PixelArray, uploaded
+from metrabs_ros.metrabs.source_image import PixelArray, SourceImage, uploaded
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 PIXELS_AT_ONCE = 1 << 24
 """Of crops before they are averaged down; each takes about 30 bytes while crops are made."""
 LARGEST_SIDE_PX = 6144
 """Of a crop before it is averaged down.  A crop is sampled as a whole: 1 GiB of memory."""
-LOOKS_AT_A_SIDE = 17
+POINTS_PER_SIDE = 17
 """Of so many places along each side of a crop it is found out beforehand what they show."""
 
 
@@ -49,7 +49,7 @@ def check_sampled_size(side_px: int, antialias_factor: int) -> None:
 
 @torch.inference_mode()
 def sample_crops(
-    picture: Picture,
+    source_image: SourceImage,
     camera: Camera,
     virtual: VirtualCameras,
     gamma: FloatArray,
@@ -80,12 +80,12 @@ def sample_crops(
     -------
     [N, 3, side, side], float32, from 0 to 1, black where the image has nothing.
     """
-    side_px, device = virtual.side_px, picture.device
+    side_px, device = virtual.side_px, source_image.device
     crops = torch.empty(len(virtual), 3, side_px, side_px, device=device)
     crops_at_once = max(1, PIXELS_AT_ONCE // (side_px * antialias_factor) ** 2)
     for part, exponents in _parts(len(crops), gamma, crops_at_once):
         own = virtual.select(part)
-        _sample_people(picture, camera, own, exponents, antialias_factor, crops[part])
+        _sample_people(source_image, camera, own, exponents, antialias_factor, crops[part])
     return crops
 
 
@@ -120,7 +120,7 @@ def _parts(count: int, gamma: FloatArray, at_once: int) -> Iterator[tuple[slice,
 
 
 def _sample_people(
-    picture: Picture,
+    source_image: SourceImage,
     camera: Camera,
     virtual: VirtualCameras,
     gamma: FloatArray,
@@ -133,7 +133,7 @@ def _sample_people(
         corner_aligned_scaling(antialias_factor) @ virtual.intrinsic_matrix @ virtual.rotation
     )
     bounds_px = _bounds(camera, to_ray, large_px)
-    source = source_pixels(camera, to_ray, large_px, large_px, picture.device)
+    source = source_pixels(camera, to_ray, large_px, large_px, source_image.device)
     levels = pyramid_level(virtual.scale * antialias_factor)
     exponents = np.resize(gamma / GAMMA, len(crops))
 
@@ -143,10 +143,10 @@ def _sample_people(
         rows = _as_slice(batch.reshape(-1))
         there = rows if isinstance(rows, slice) else uploaded(rows, crops.device)
         by_person = source[there].view(*batch.shape, 2, large_px, large_px)
-        light = _sample_level(picture, by_person, bounds_px[batch], level)
+        linear_rgb = _sample_level(source_image, by_person, bounds_px[batch], level)
         if antialias_factor > 1:
-            light = functional.avg_pool2d(light, antialias_factor)
-        encoded = picture.encoded(light, exponents[rows])
+            linear_rgb = functional.avg_pool2d(linear_rgb, antialias_factor)
+        encoded = source_image.encoded(linear_rgb, exponents[rows])
         wanted = levels[rows] == level
         if wanted.all():
             crops[there] = encoded
@@ -154,7 +154,7 @@ def _sample_people(
             kept = uploaded(np.flatnonzero(wanted), crops.device)
             crops[uploaded(batch.reshape(-1)[wanted], crops.device)] = encoded[kept]
 
-    picture.sample(levels.reshape(-1, each), sample)
+    source_image.sample(levels.reshape(-1, each), sample)
 
 
 def _as_slice(rows: PixelArray) -> PixelArray | slice:
@@ -163,7 +163,9 @@ def _as_slice(rows: PixelArray) -> PixelArray | slice:
     return in_a_row if (np.diff(rows) == 1).all() else rows
 
 
-def _sample_level(picture: Picture, source: Tensor, bounds_px: FloatArray, level: int) -> Tensor:
+def _sample_level(
+    source_image: SourceImage, source: Tensor, bounds_px: FloatArray, level: int
+) -> Tensor:
     """
     Sample from a level of the image's pyramid.
 
@@ -186,7 +188,7 @@ def _sample_level(picture: Picture, source: Tensor, bounds_px: FloatArray, level
     to_level = corner_aligned_scaling(0.5**level)
     factor, shift_px = to_level[0, 0], to_level[0, 2]
     at_level_px = factor * bounds_px + shift_px
-    limit_px = picture.size_px >> level
+    limit_px = source_image.size_px >> level
     low_px = np.floor(at_level_px[:, :, 0].min(axis=1)).astype(np.int64) - 1
     high_px = np.ceil(at_level_px[:, :, 1].max(axis=1)).astype(np.int64) + 2
     low_px = np.clip(low_px, 0, limit_px)
@@ -195,19 +197,19 @@ def _sample_level(picture: Picture, source: Tensor, bounds_px: FloatArray, level
     if not size_px.all():
         return source.new_zeros(people * each, 3, side_px, side_px)
     low_px = np.minimum(low_px, limit_px - size_px)
-    light = picture.linear_light(low_px, low_px + size_px, level)
-    if min(light.shape[2:]) < 2:
+    linear_rgb = source_image.linear_rgb(low_px, low_px + size_px, level)
+    if min(linear_rgb.shape[2:]) < 2:
         # Coordinates relative to a part's extent need one.
-        light = functional.pad(light, (0, 2, 0, 2))
+        linear_rgb = functional.pad(linear_rgb, (0, 2, 0, 2))
     # From pixels of the image to -1 in the part's first pixel and 1 in its last.
-    scale = 2 / (np.array(light.shape[:1:-1]) - 1)
+    scale = 2 / (np.array(linear_rgb.shape[:1:-1]) - 1)
     offset, slope = (
         uploaded(values.astype(np.float32), source.device)
         for values in ((shift_px - low_px) * scale - 1, factor * scale)
     )
     places = source.permute(0, 1, 3, 4, 2).reshape(people, each * side_px, side_px, 2)
     grid = torch.addcmul(offset[:, None, None], places, slope)
-    sampled = functional.grid_sample(light, grid, padding_mode='zeros', align_corners=True)
+    sampled = functional.grid_sample(linear_rgb, grid, padding_mode='zeros', align_corners=True)
     by_crop = sampled.view(people, 3, each, side_px, side_px).transpose(1, 2)
     return by_crop.reshape(people * each, 3, side_px, side_px)
 
@@ -218,7 +220,7 @@ def _bounds(camera: Camera, to_ray: FloatArray, side_px: int) -> FloatArray:
 
     Between the places that are looked at, nothing can be farther out than what is seen bends.
     """
-    looks = source_pixels(camera, to_ray, side_px, LOOKS_AT_A_SIDE, torch.device('cpu'))
+    looks = source_pixels(camera, to_ray, side_px, POINTS_PER_SIDE, torch.device('cpu'))
     points = looks.double().numpy()
     bend_px = np.max(
         [np.abs(np.diff(points, n=2, axis=axis)).max(axis=(2, 3)) for axis in (2, 3)], axis=0

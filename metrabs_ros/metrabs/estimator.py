@@ -15,11 +15,11 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import Camera
 from metrabs_ros.metrabs.augmentation import Augmentations
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
+from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.metrabs.checkpoint import Checkpoint
 from metrabs_ros.metrabs.crop_engine import LARGEST_BATCH, CropEngine
 from metrabs_ros.metrabs.crops import check_sampled_size, sample_crops
-from metrabs_ros.metrabs.source_image import picture_on
+from metrabs_ros.metrabs.source_image import source_image_on
 from metrabs_ros.placement.absolute import absolute_points, full_perspective, weak_perspective
 from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses, View
@@ -108,7 +108,7 @@ class MetrabsEstimator(PoseEstimator):
         return self._poses(views, boxes_px, cameras, options)
 
     def _virtual_cameras(self, boxes_px: FloatArray, view: View) -> VirtualCameras:
-        return virtual_cameras_on_boxes(boxes_px, view.camera, self._config.side_px)
+        return virtual_cameras_for_boxes(boxes_px, view.camera, self._config.side_px)
 
     def _poses(
         self,
@@ -177,12 +177,12 @@ class MetrabsEstimator(PoseEstimator):
         each = len(augmentations)
         step = max(1, at_once // each) * each
         for view, own in zip(views, virtual):
-            picture = picture_on(view.image, self._device) if len(own) else None
+            source_image = source_image_on(view.image, self._device) if len(own) else None
             for start in range(0, len(own), step):
-                assert picture is not None
+                assert source_image is not None
                 part = own.select(slice(start, start + step))
                 yield sample_crops(
-                    picture, view.camera, part, augmentations.gamma, options.antialias_factor
+                    source_image, view.camera, part, augmentations.gamma, options.antialias_factor
                 )
 
     def _absolute_joints(

@@ -19,7 +19,7 @@ from metrabs_ros.image_pyramid import GAMMA, THREADS, decoded
 PixelArray = NDArray[np.int64]
 
 
-class Picture(abc.ABC):
+class SourceImage(abc.ABC):
     """
     An image that parts can be had of, in linear light.
 
@@ -36,7 +36,7 @@ class Picture(abc.ABC):
         self.device = device
 
     @abc.abstractmethod
-    def linear_light(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
+    def linear_rgb(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
         """
         Return parts of the image at a level of its pyramid, gamma-decoded.
 
@@ -55,7 +55,7 @@ class Picture(abc.ABC):
         """
 
     @abc.abstractmethod
-    def encoded(self, light: Tensor, exponents: FloatArray) -> Tensor:
+    def encoded(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
         """
         Gamma-encode crops, each to a power of its own.
 
@@ -86,7 +86,7 @@ class Picture(abc.ABC):
         """
 
 
-class HostPicture(Picture):
+class HostImage(SourceImage):
     """
     An image in this machine's memory; only what is asked for is decoded.
 
@@ -100,18 +100,18 @@ class HostPicture(Picture):
         super().__init__((image.shape[1], image.shape[0]), torch.device('cpu'))
         self._image = image
 
-    def linear_light(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
-        """Return parts of the image; see `Picture`."""
+    def linear_rgb(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
+        """Return parts of the image; see `SourceImage`."""
         parts = [decoded(self._image, low, high, level) for low, high in zip(low_px, high_px)]
         return torch.from_numpy(np.stack(parts) if len(parts) > 1 else parts[0][None]).permute(
             0, 3, 1, 2
         )
 
-    def encoded(self, light: Tensor, exponents: FloatArray) -> Tensor:
-        """Gamma-encode crops; see `Picture`."""
+    def encoded(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
+        """Gamma-encode crops; see `SourceImage`."""
         import cv2
 
-        code_values = light.contiguous()
+        code_values = linear_rgb.contiguous()
         # In half the time that torch takes.
         for rows, exponent in zip(code_values.flatten(1, 2).numpy(), exponents.tolist()):
             cv2.pow(rows, exponent, dst=rows)
@@ -129,7 +129,7 @@ class HostPicture(Picture):
         list(THREADS.map(lambda batch: sample(*batch), batches))
 
 
-class DevicePicture(Picture):
+class DeviceImage(SourceImage):
     """
     An image whose bytes are brought to a device, once.
 
@@ -154,8 +154,8 @@ class DevicePicture(Picture):
             warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
             self._pixels = uploaded(image, device)
 
-    def linear_light(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
-        """Return parts of the image; see `Picture`."""
+    def linear_rgb(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
+        """Return parts of the image; see `SourceImage`."""
         step = 2**level
         width, height = step * (high_px - low_px).max(axis=0)
         left, top = uploaded(step * low_px.T, self.device)
@@ -164,15 +164,19 @@ class DevicePicture(Picture):
         parts = self._pixels[rows[:, :, None], columns[:, None, :]]
         if self._blue_first:
             parts = parts.flip(-1)
-        light = parts.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        light.div_(255).pow_(GAMMA)
+        linear_rgb = parts.permute(0, 3, 1, 2).to(
+            torch.float32, memory_format=torch.contiguous_format
+        )
+        linear_rgb.div_(255).pow_(GAMMA)
         for _ in range(level):
-            light = functional.avg_pool2d(light, 2)
-        return light
+            linear_rgb = functional.avg_pool2d(linear_rgb, 2)
+        return linear_rgb
 
-    def encoded(self, light: Tensor, exponents: FloatArray) -> Tensor:
-        """Gamma-encode crops; see `Picture`."""
-        return light.pow_(uploaded(exponents.astype(np.float32)[:, None, None, None], self.device))
+    def encoded(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
+        """Gamma-encode crops; see `SourceImage`."""
+        return linear_rgb.pow_(
+            uploaded(exponents.astype(np.float32)[:, None, None, None], self.device)
+        )
 
     def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
         """Sample all people of a level at once."""
@@ -190,6 +194,6 @@ def uploaded(array: NDArray[Any], device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def picture_on(image: ImageArray, device: torch.device) -> Picture:
+def source_image_on(image: ImageArray, device: torch.device) -> SourceImage:
     """Return an image [H, W, 3], uint8, RGB, to be sampled on a device."""
-    return HostPicture(image) if device.type == 'cpu' else DevicePicture(image, device)
+    return HostImage(image) if device.type == 'cpu' else DeviceImage(image, device)

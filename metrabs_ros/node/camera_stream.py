@@ -33,7 +33,7 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.detections import (
     DEFAULT_MAX_PEOPLE,
     MAX_MESSAGE_BYTES,
-    chosen_boxes,
+    select_detections,
     to_boxes,
 )
 from metrabs_ros.node.diagnostics import Record
@@ -47,7 +47,7 @@ from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import View
 from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.person_tracker import PeopleStream
-from metrabs_ros.tracking.timed_view import Shot
+from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import JUMP_BACK_S
 
 TOPIC_DETECTOR = 'topic'
@@ -81,7 +81,7 @@ class Frame(NamedTuple):
         return self.synchronised.image
 
 
-class Look(NamedTuple):
+class PreparedFrame(NamedTuple):
     """
     A frame that is prepared for detection and pose estimation.
 
@@ -101,7 +101,7 @@ class Look(NamedTuple):
 
     stream: CameraStream
     header: Header
-    shot: Shot
+    timed_view: TimedView
     motion: Motion
     frame_id: str
 
@@ -137,7 +137,7 @@ class CameraStream:
         self._requirements_made: tuple[Settings, Requirements] | None = None
         self._subscribers: list[message_filters.Subscriber] = []
         self._last_stamp_s = -np.inf
-        self._is_to_forget = False
+        self._reset_requested = False
         self._world = ''
         self._extrinsics: FloatArray | None = None
         record.tally.add_cameras([name])
@@ -221,11 +221,11 @@ class CameraStream:
             )
             self._asked_for_kept_infos = True
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Delete all tracks with the next frame."""
-        self._is_to_forget = True
+        self._reset_requested = True
 
-    def prepare(self, frame: Frame, current: Settings) -> Look:
+    def prepare(self, frame: Frame, current: Settings) -> PreparedFrame:
         """
         Decode a frame's image and gather what is known about it.
 
@@ -250,18 +250,20 @@ class CameraStream:
             boxes = self._boxes(synchronised.detections, image.shape, current)
         stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
         self._watch_time(stamp_s)
-        if self._is_to_forget:
-            self._is_to_forget = False
-            self.people.forget()
+        if self._reset_requested:
+            self._reset_requested = False
+            self.people.reset()
             self.outputs.clear_markers()
-        return Look(self, header, Shot(View(image, camera), stamp_s, boxes), motion, frame_id)
+        return PreparedFrame(
+            self, header, TimedView(View(image, camera), stamp_s, boxes), motion, frame_id
+        )
 
     def publish(
-        self, look: Look, people: People, convention: Convention, current: Settings
+        self, look: PreparedFrame, people: People, convention: Convention, current: Settings
     ) -> None:
         """Publish the people in a frame."""
         out = Header(stamp=look.header.stamp, frame_id=look.frame_id)
-        image, camera = look.shot.view
+        image, camera = look.timed_view.view
         if current.predict_latency:
             now = self._node.get_clock().now()
             latency_s = age_s(look.header, now)
@@ -393,7 +395,7 @@ class CameraStream:
 
     def _boxes(self, detections: Any, image_shape: tuple[int, ...], current: Settings) -> Boxes:
         """Return the boxes of the detector's message whose people's poses are to be estimated."""
-        boxes, left_out = chosen_boxes(
+        boxes, left_out = select_detections(
             to_boxes(detections, current.detection_class, image_shape),
             current.detector_nms_iou_threshold,
             current.max_detections,
@@ -428,7 +430,7 @@ class CameraStream:
     def _move_world(self, extrinsics: FloatArray | None) -> None:
         """Set the camera's pose; tracks in another frame are deleted."""
         if (extrinsics is None) != (self._extrinsics is None):
-            self._is_to_forget = True
+            self._reset_requested = True
         self._extrinsics = extrinsics
 
     def _motion(self, header: Header, current: Settings) -> tuple[Motion, str]:
@@ -462,7 +464,7 @@ class CameraStream:
         self._last_stamp_s = stamp_s
         if back_s > JUMP_BACK_S:
             # TF is left alone: other cameras use it, too, and it has stamps of its own.
-            self._is_to_forget = True
+            self._reset_requested = True
             self._fell_back(
                 'time went back',
                 f"the images' stamps went back by {back_s:.1f} s, as when a recording begins "

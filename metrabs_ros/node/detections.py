@@ -91,7 +91,9 @@ def to_boxes(
         return scored.select(usable).within(image_shape)
 
 
-def chosen_boxes(boxes: Boxes, iou_threshold: float, max_detections: int) -> tuple[Boxes, int]:
+def select_detections(
+    boxes: Boxes, iou_threshold: float, max_detections: int
+) -> tuple[Boxes, int]:
     """
     Return the boxes whose people's poses are estimated, and how many the default limit left out.
 
@@ -107,8 +109,8 @@ def chosen_boxes(boxes: Boxes, iou_threshold: float, max_detections: int) -> tup
     max_detections
         The largest number of boxes, those with the highest scores; -1 for `DEFAULT_MAX_PEOPLE`.
     """
-    distinct = boxes.distinct(iou_threshold)
+    non_maximum_suppression = boxes.non_maximum_suppression(iou_threshold)
     if max_detections >= 0:
-        return distinct.select(slice(max_detections)), 0
-    kept = distinct.select(slice(DEFAULT_MAX_PEOPLE))
-    return kept, len(distinct) - len(kept)
+        return non_maximum_suppression.select(slice(max_detections)), 0
+    kept = non_maximum_suppression.select(slice(DEFAULT_MAX_PEOPLE))
+    return kept, len(non_maximum_suppression) - len(kept)

@@ -34,7 +34,13 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node import diagnostics, heap, log_forwarding, process, settings
 from metrabs_ros.node.callback_failures import LONGEST_REASON, GuardedExecutor, described
-from metrabs_ros.node.camera_stream import TOPIC_DETECTOR, CameraStream, Frame, Look, age_s
+from metrabs_ros.node.camera_stream import (
+    TOPIC_DETECTOR,
+    CameraStream,
+    Frame,
+    PreparedFrame,
+    age_s,
+)
 from metrabs_ros.node.drops import (
     BATCH_FAILED,
     DEACTIVATED,
@@ -244,7 +250,7 @@ class PoseNode(ManagedNode):
         elif self._worker.put(name, frame) is not None:
             self.record.drops.count(NEWER_FRAME if self._worker.is_wanted else DEACTIVATED, name)
 
-    def _discard(self, frames: Sequence[Frame | Look]) -> None:
+    def _discard(self, frames: Sequence[Frame | PreparedFrame]) -> None:
         """Count frames whose people are not wanted any more."""
         for frame in frames:
             self.record.drops.count(DEACTIVATED, frame.stream.name)
@@ -258,7 +264,7 @@ class PoseNode(ManagedNode):
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         # The worker's thread does it, between two frames.
         for stream in self._streams:
-            stream.forget()
+            stream.reset()
         response.success = True
         response.message = 'everybody is forgotten with the next frame'
         return response
@@ -321,35 +327,37 @@ class PoseNode(ManagedNode):
             counted are removed.
         """
         current, model = self.settings, self._model
-        looks = []
+        prepared_frames = []
         for frame in frames:
             prepared = self._prepared(frame, current, worker)
             if not prepared:
                 uncounted.discard(frame.stream.name)
-            looks += prepared
+            prepared_frames += prepared
         if model is None:
-            self._discard(looks)
+            self._discard(prepared_frames)
             uncounted.clear()
-        if model is None or not looks:
+        if model is None or not prepared_frames:
             return
         try:
             # Failures of single frames are among the outcomes.
             with self.record.latencies.of('find people'):
-                outcomes = self._people(looks, current)
+                outcomes = self._people(prepared_frames, current)
         except Exception as error:
-            for look in looks:
-                self._explain_failure(error, worker, look.stream.name)
+            for item in prepared_frames:
+                self._explain_failure(error, worker, item.stream.name)
             uncounted.clear()
             return
         if worker.is_wanted:
             worker.keep_next()
-        for look, outcome in zip(looks, outcomes, strict=True):
-            people = self._found(look, outcome, len(looks), worker)
+        for item, outcome in zip(prepared_frames, outcomes, strict=True):
+            people = self._found(item, outcome, len(prepared_frames), worker)
             if people is not None:
-                self._publish(look, people, model, current, worker)
-            uncounted.discard(look.stream.name)
+                self._publish(item, people, model, current, worker)
+            uncounted.discard(item.stream.name)
 
-    def _prepared(self, frame: Frame, current: Settings, worker: Worker[Frame]) -> list[Look]:
+    def _prepared(
+        self, frame: Frame, current: Settings, worker: Worker[Frame]
+    ) -> list[PreparedFrame]:
         """Return what is known of a frame, or nothing if it cannot be worked on."""
         if not worker.is_wanted:
             self._discard([frame])
@@ -362,18 +370,18 @@ class PoseNode(ManagedNode):
             self._explain_failure(error, worker, frame.stream.name)
         return []
 
-    def _people(self, looks: list[Look], current: Settings) -> list[Outcome]:
+    def _people(self, prepared_frames: list[PreparedFrame], current: Settings) -> list[Outcome]:
         """Find the people in frames of different cameras."""
-        streams = [look.stream.people for look in looks]
+        streams = [item.stream.people for item in prepared_frames]
         for stream in streams:
             _apply(current, stream)
-        return outcomes_in_streams(streams, [look.shot for look in looks])
+        return outcomes_in_streams(streams, [item.timed_view for item in prepared_frames])
 
     def _found(
-        self, look: Look, outcome: Outcome, cameras: int, worker: Worker[Frame]
+        self, item: PreparedFrame, outcome: Outcome, cameras: int, worker: Worker[Frame]
     ) -> People | None:
         """Return the people in a frame of a batch of so many cameras; None if it is dropped."""
-        people, name, circumstances = outcome.people, look.stream.name, None
+        people, name, circumstances = outcome.people, item.stream.name, None
         if outcome.batch_error is not None:
             circumstances = (
                 f'processed alone, as a batch of {cameras} cameras failed with '
@@ -388,25 +396,25 @@ class PoseNode(ManagedNode):
 
     def _publish(
         self,
-        look: Look,
+        item: PreparedFrame,
         people: People,
         model: PoseEstimator,
         current: Settings,
         worker: Worker[Frame],
     ) -> None:
         if not worker.is_wanted:
-            self._discard([look])
+            self._discard([item])
             return
         try:
-            people = self._finite(people, look)
+            people = self._finite(people, item)
             with self.record.latencies.of('publish'):
                 convention = model.convention(current.skeleton)
-                look.stream.publish(look, people, convention, current)
-            self._tell_age(look.header)
+                item.stream.publish(item, people, convention, current)
+            self._tell_age(item.header)
         except Exception as error:
-            self._explain_failure(error, worker, look.stream.name)
+            self._explain_failure(error, worker, item.stream.name)
         else:
-            self.record.tally.count_worked_on(look.stream.name, len(people))
+            self.record.tally.count_worked_on(item.stream.name, len(people))
 
     def _explain_failure(
         self,
@@ -425,12 +433,12 @@ class PoseNode(ManagedNode):
         else:
             self.record.drops.count(DEACTIVATED, camera)
 
-    def _finite(self, people: People, look: Look) -> People:
+    def _finite(self, people: People, item: PreparedFrame) -> People:
         """Leave out the people who are not finite in the camera's or in the published frame."""
         finite = people.finite()
         # Not only what is finite now: infinite ones would warn on the way to the other frame.
         people = people.select(finite)
-        motion = look.motion
+        motion = item.motion
         published = people.moved(motion.rotation, motion.translation_mm).finite()
         left_out = np.count_nonzero(~finite) + np.count_nonzero(~published)
         if left_out:
@@ -438,7 +446,7 @@ class PoseNode(ManagedNode):
                 'pose not finite',
                 f'{left_out} people are left out, whose positions, velocities or standard '
                 f'deviations are not finite or above {BEYOND_ALL_PLACES / MM_PER_M:g} m',
-                look.stream.name,
+                item.stream.name,
             )
         return people.select(published)
 
@@ -485,8 +493,8 @@ def _load_model(current: Settings) -> PoseEstimator:
         current.threads,
     )
     # The first look at people loads what is loaded late, and takes longer than all others.
-    nobody = np.zeros(WARM_UP_SHAPE, np.uint8)
-    model.find_people(nobody, Camera.from_fov(60, WARM_UP_SHAPE), Options())
+    empty = np.zeros(WARM_UP_SHAPE, np.uint8)
+    model.find_people(empty, Camera.from_fov(60, WARM_UP_SHAPE), Options())
     return model
 
 

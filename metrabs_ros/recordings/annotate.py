@@ -28,10 +28,10 @@ from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, is_bag
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.image_files import Source, UnusableSource
-from metrabs_ros.recordings.image_recording import PictureRecording
+from metrabs_ros.recordings.image_recording import ImageRecording
 from metrabs_ros.recordings.input_files import check_input, is_folder
 from metrabs_ros.recordings.metadata import NAME as METADATA
-from metrabs_ros.recordings.options import EXAMPLE_CHARS, Summary, Wanted
+from metrabs_ros.recordings.options import EXAMPLE_CHARS, AnnotateOptions, Summary
 from metrabs_ros.recordings.output_files import (
     UNFINISHED,
     Pair,
@@ -50,10 +50,10 @@ from metrabs_ros.recordings.results import ResultBag
 from metrabs_ros.recordings.resume_log import (
     Entry,
     Failure,
-    Journal,
     Key,
+    ResumeLog,
     from_numbers,
-    noted,
+    parse_entry,
     to_numbers,
 )
 from metrabs_ros.recordings.tables import JointTable, TableFile
@@ -63,7 +63,7 @@ from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.box_following import as_people
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.person_tracker import finder_for
-from metrabs_ros.tracking.timed_view import Shot
+from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import Tracker
 
 __all__ = ['UNFINISHED', 'annotate', 'results_of']
@@ -91,7 +91,7 @@ def results_of(source: pathlib.Path) -> pathlib.Path:
 def annotate(
     source: pathlib.Path,
     output: pathlib.Path,
-    wanted: Wanted,
+    wanted: AnnotateOptions,
     model: PoseEstimator,
     tell: Tell = print,
     show_progress: bool = False,
@@ -144,7 +144,7 @@ def annotate(
     recording = _open(source, wanted, remark, progress)
     try:
         with writing(output), unfinished(output) as folder:
-            journal = Journal(folder.journal, _identity(source, wanted))
+            journal = ResumeLog(folder.journal, _identity(source, wanted))
             try:
                 run = _Run(recording, journal, model, convention, wanted, summary)
                 run.work(folder, tables, show_progress)
@@ -152,7 +152,7 @@ def annotate(
                 journal.close()
             summary.total_s = time.perf_counter() - start_s
             # Of a bag, the other messages are kept; of pictures nothing would be left.
-            is_empty = not summary.worked_on and isinstance(recording, PictureRecording)
+            is_empty = not summary.worked_on and isinstance(recording, ImageRecording)
             if is_empty:
                 run.discard()
             else:
@@ -170,10 +170,10 @@ class _Run:
     def __init__(
         self,
         recording: Recording,
-        journal: Journal,
+        journal: ResumeLog,
         model: PoseEstimator,
         convention: Convention,
-        wanted: Wanted,
+        wanted: AnnotateOptions,
         summary: Summary,
     ) -> None:
         self._recording = recording
@@ -298,7 +298,7 @@ class _Run:
             if numbers is None:
                 new = list(frames[i:])
                 break
-            known = noted(numbers)
+            known = parse_entry(numbers)
             if self._wanted.follow:
                 self._recall(frame, view, known)
             yield known
@@ -326,7 +326,7 @@ class _Run:
                 return [entry for frame in frames for entry in self._entries([frame])]
             if self._wanted.follow:
                 # What the finder did before it failed is not known when the run is resumed.
-                self._finders[frames[0][0].camera].forget()
+                self._finders[frames[0][0].camera].reset()
             why = printable(error, EXAMPLE_CHARS)
             return [Failure(f'failed: {type(error).__name__}', why)]
         everybody = [
@@ -343,25 +343,25 @@ class _Run:
 
     def _followed(self, frame: Frame, view: View) -> Entry:
         """Find people where they are expected."""
-        shot, expected = self._expected(frame, view)
+        timed_view, expected = self._expected(frame, view)
         finder = self._finders[frame.camera]
-        found = finder(shot, expected)
+        found = finder(timed_view, expected)
         return Entry(to_numbers(found), finder.memory())
 
     def _recall(self, frame: Frame, view: View, known: Entry | Failure) -> None:
         """Let the finder continue from what an earlier run found."""
-        shot, expected = self._expected(frame, view)
+        timed_view, expected = self._expected(frame, view)
         if isinstance(known, Failure):
-            self._finders[frame.camera].forget()
+            self._finders[frame.camera].reset()
             return
         found = from_numbers(known.people, self._skeleton, view.image.shape)
-        self._finders[frame.camera].recall(shot, expected, found, known.memory)
+        self._finders[frame.camera].replay(timed_view, expected, found, known.memory)
 
-    def _expected(self, frame: Frame, view: View) -> tuple[Shot, People | None]:
+    def _expected(self, frame: Frame, view: View) -> tuple[TimedView, People | None]:
         stamp_s = frame.stamp_ns * 1e-9
         image, camera = view
-        expected = self._trackers[frame.camera].expect(stamp_s, camera, image.shape)
-        return Shot(view, stamp_s), expected
+        expected = self._trackers[frame.camera].predict(stamp_s, camera, image.shape)
+        return TimedView(view, stamp_s), expected
 
     def _write(self, frame: Frame, view: View, entry: Entry) -> None:
         tracker = self._trackers[frame.camera]
@@ -372,7 +372,7 @@ class _Run:
             attempts = self._finders[frame.camera].attempts
         people = _with_identities(found, tracker, frame.stamp_ns, view, attempts)
         if self._wanted.follow:
-            self._finders[frame.camera].recognise(tracker.ids_of_found)
+            self._finders[frame.camera].assign_ids(tracker.detection_ids)
             people = people.select(people.finite()).in_convention(self._convention)
         # The image itself need not wait.
         about = frame._replace(content=None)
@@ -396,7 +396,9 @@ def _why_nothing_was_found(summary: Summary) -> str:
     return f'{summary.source} has no image that can be worked on: {examples[0]}'
 
 
-def _table_files(source: pathlib.Path, output: pathlib.Path, wanted: Wanted) -> list[TableFile]:
+def _table_files(
+    source: pathlib.Path, output: pathlib.Path, wanted: AnnotateOptions
+) -> list[TableFile]:
     """Return the tables that are wanted; raises an UnusableOutput where one cannot be written."""
     inputs = [source, *_other_inputs(wanted)]
     tables = [
@@ -410,7 +412,7 @@ def _table_files(source: pathlib.Path, output: pathlib.Path, wanted: Wanted) -> 
     return tables
 
 
-def _other_inputs(wanted: Wanted) -> list[pathlib.Path]:
+def _other_inputs(wanted: AnnotateOptions) -> list[pathlib.Path]:
     """Return the files and folders that are read besides the recording."""
     paths = [pathlib.Path(wanted.model), pathlib.Path(wanted.detector.partition(':')[2] or '-')]
     if wanted.camera_info is not None:
@@ -429,7 +431,7 @@ def _with_identities(
     """
     image, camera = view
     tracked = tracker.update(found, stamp_ns * 1e-9, camera, image.shape, attempts)
-    ids = tracker.ids_of_found
+    ids = tracker.detection_ids
     rows = {int(person_id): i for i, person_id in enumerate(tracked.ids)}
     known = np.array([i for i, person_id in enumerate(ids) if int(person_id) in rows], int)
     of_known = np.array([rows[int(ids[i])] for i in known], int)
@@ -441,7 +443,9 @@ def _with_identities(
     return dataclasses.replace(found, **arrays)
 
 
-def _open(source: pathlib.Path, wanted: Wanted, tell: Tell, progress: Progress) -> Recording:
+def _open(
+    source: pathlib.Path, wanted: AnnotateOptions, tell: Tell, progress: Progress
+) -> Recording:
     calibration: Calibration | None = None
     if wanted.camera_info is not None:
         calibration = read_calibration(wanted.camera_info)
@@ -461,10 +465,10 @@ def _open(source: pathlib.Path, wanted: Wanted, tell: Tell, progress: Progress) 
             '--fov DEGREES says better'
         )
     fov_degrees = wanted.fov_degrees or DEFAULT_FOV_DEGREES
-    return PictureRecording(pictures, calibration, fov_degrees, keep)
+    return ImageRecording(pictures, calibration, fov_degrees, keep)
 
 
-def _identity(source: pathlib.Path, wanted: Wanted) -> dict[str, object]:
+def _identity(source: pathlib.Path, wanted: AnnotateOptions) -> dict[str, object]:
     """Return all that what is found depends on."""
     left_out = {*OF_BATCHES_AND_OUTPUTS, *(() if wanted.follow else OF_TRACKING)}
     about = {

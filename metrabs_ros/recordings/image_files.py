@@ -46,7 +46,7 @@ class UnusableSource(ValueError):  # noqa: N818
     """No images can be read from a source; the message says why."""
 
 
-class UnusablePicture(ValueError):  # noqa: N818
+class UnusableImage(ValueError):  # noqa: N818
     """A picture, or a frame of a video, cannot be used; the message says why."""
 
 
@@ -98,12 +98,12 @@ class Source:
     def __iter__(self) -> Iterator[ImageArray]:
         """Return the images, BGR; those that cannot be used are left out with a message."""
         for picture in self.pictures():
-            if isinstance(picture, UnusablePicture):
+            if isinstance(picture, UnusableImage):
                 print(picture, file=sys.stderr)
             else:
                 yield picture
 
-    def pictures(self) -> Iterator[ImageArray | UnusablePicture]:
+    def pictures(self) -> Iterator[ImageArray | UnusableImage]:
         """Return the images, BGR, and in the place of those that cannot be used, why."""
         yield from self._of_video() if self._video is not None else self._of_files()
 
@@ -120,29 +120,29 @@ class Source:
         count = self._video.get(cv2.CAP_PROP_FRAME_COUNT)
         return int(count) if math.isfinite(count) and 0 < count < 2**31 else 0
 
-    def _of_video(self) -> Iterator[ImageArray | UnusablePicture]:
+    def _of_video(self) -> Iterator[ImageArray | UnusableImage]:
         assert self._video is not None
         count = 0
         while True:
             try:
                 is_there, image = self._video.read()
             except cv2.error as error:
-                yield UnusablePicture(_cannot_be_decoded(self.path, error))
+                yield UnusableImage(_cannot_be_decoded(self.path, error))
                 return
             if not is_there:
                 break
             count += 1
             why = _refusal(self.path, image.shape[1], image.shape[0])
-            yield UnusablePicture(why) if why else np.asarray(image, np.uint8)
+            yield UnusableImage(why) if why else np.asarray(image, np.uint8)
         if not count and not self.is_live:
-            yield UnusablePicture(f'no frame of {shown(self.path)} can be decoded')
+            yield UnusableImage(f'no frame of {shown(self.path)} can be decoded')
 
-    def _of_files(self) -> Iterator[ImageArray | UnusablePicture]:
+    def _of_files(self) -> Iterator[ImageArray | UnusableImage]:
         shape = None
         for file in self._pictures:
             try:
-                picture = read_picture(file)
-            except UnusablePicture as unusable:
+                picture = read_image(file)
+            except UnusableImage as unusable:
                 yield unusable
                 continue
             shape = shape or picture.shape
@@ -150,7 +150,7 @@ class Source:
                 yield picture
                 continue
             (height, width), (usual_height, usual_width) = picture.shape[:2], shape[:2]
-            yield UnusablePicture(
+            yield UnusableImage(
                 f'{shown(file)} is of another size, {width} x {height} instead of {usual_width} x '
                 f'{usual_height} pixels, left out'
             )
@@ -190,7 +190,7 @@ class Source:
         self.rate_hz = rate_hz if slowest_hz <= rate_hz <= fastest_hz else STILL_RATE_HZ
 
 
-def read_picture(file: pathlib.Path) -> ImageArray:
+def read_image(file: pathlib.Path) -> ImageArray:
     """
     Read a picture, [H, W, 3], uint8, BGR.
 
@@ -202,21 +202,21 @@ def read_picture(file: pathlib.Path) -> ImageArray:
     try:
         data = read_input(file, MAX_PICTURE_BYTES)
     except UnusableFile as error:
-        raise UnusablePicture(str(error)) from error
+        raise UnusableImage(str(error)) from error
     size = image_size(data)
     if size is None:
-        raise UnusablePicture(
+        raise UnusableImage(
             f'{shown(file)} cannot be read as a picture: no size is found in its header'
         )
     why = _refusal(file, *size)
     if why:
-        raise UnusablePicture(why)
+        raise UnusableImage(why)
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise UnusablePicture(_cannot_be_decoded(file, error)) from error
+        raise UnusableImage(_cannot_be_decoded(file, error)) from error
     if picture is None:
-        raise UnusablePicture(f'{shown(file)} cannot be read as a picture: its data is invalid')
+        raise UnusableImage(f'{shown(file)} cannot be read as a picture: its data is invalid')
     return np.asarray(picture, np.uint8)
 
 

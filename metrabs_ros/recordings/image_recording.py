@@ -12,7 +12,7 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.pose_estimator import View
 from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.calibration import Calibration
-from metrabs_ros.recordings.image_files import Source, UnusablePicture
+from metrabs_ros.recordings.image_files import Source, UnusableImage
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -30,7 +30,7 @@ INFOS = Topic(f'{NAMESPACE}/camera_info', CAMERA_INFO)
 JPEG_QUALITY = 90
 
 
-class PictureRecording:
+class ImageRecording:
     """
     A video or a folder of pictures; the first is taken at 0 s, the others as the rate says.
 
@@ -59,7 +59,7 @@ class PictureRecording:
         """Return frames and messages; see `Recording`."""
         for i, image in enumerate(self._source.pictures()):
             time_ns = round(i * 1e9 / self._source.rate_hz)
-            if isinstance(image, UnusablePicture):
+            if isinstance(image, UnusableImage):
                 yield Frame(0, time_ns, time_ns, FRAME_ID, UnusableInput('picture', str(image)))
                 continue
             if self.kept:

@@ -27,7 +27,7 @@ CAUSE_CHARS, EXAMPLE_CHARS = 80, 500
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class AnnotateOptions:
     """
     What is wanted of a recording.
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.options import Summary, Wanted
+from metrabs_ros.recordings.options import AnnotateOptions, Summary
 from metrabs_ros.regular_file import shown
 
 _LOG = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Task(NamedTuple):
 
     source: pathlib.Path
     output: pathlib.Path
-    wanted: Wanted
+    wanted: AnnotateOptions
 
 
 class Outcome(NamedTuple):
@@ -185,6 +185,6 @@ def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
 
 
 @functools.lru_cache(maxsize=1)
-def _model(wanted: Wanted) -> PoseEstimator:
+def _model(wanted: AnnotateOptions) -> PoseEstimator:
     """Load a model, or take that of the recording before."""
     return wanted.load_model()

@@ -84,12 +84,12 @@ class Failure(NamedTuple):
         return cls(*json.loads(numbers[1:].astype(np.uint8).tobytes()))
 
 
-def noted(numbers: FloatArray) -> Entry | Failure:
+def parse_entry(numbers: FloatArray) -> Entry | Failure:
     """Return what was noted in a journal as numbers."""
     return (Failure if numbers[0] == FAILED else Entry).from_numbers(numbers)
 
 
-class Journal:
+class ResumeLog:
     """
     The people found in one frame after the other, in a file that only grows.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.drawing import color_of
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.report.observations import Sightings
+from metrabs_ros.report.observations import Observations
 
 mpl.use('agg')
 # Names of joints come from anywhere, and are no formulas.
@@ -49,19 +49,19 @@ PEOPLE_DRAWN = 200
 """So many people, those longest in view, are drawn; each takes time."""
 
 
-def people_over_time(sightings: Sightings) -> bytes:
+def people_over_time(observations: Observations) -> bytes:
     """Draw how many people there were, and who when."""
     figure, (count, who) = _figure(2, 4.6, height_ratios=[1, 2], sharex=True)
-    times_s = sightings.times_s
-    count.step(times_s, sightings.people, where='post', color=ACCENT, linewidth=1.2)
-    count.fill_between(times_s, sightings.people, step='post', color=ACCENT, alpha=0.15)
+    times_s = observations.times_s
+    count.step(times_s, observations.people, where='post', color=ACCENT, linewidth=1.2)
+    count.fill_between(times_s, observations.people, step='post', color=ACCENT, alpha=0.15)
     count.set_ylabel('people')
     count.set_ylim(bottom=0)
     count.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ids = drawn_ids(sightings)
+    ids = drawn_ids(observations)
     for row, person_id in enumerate(ids):
-        own = sightings.of_person(person_id)
-        x_s = times_s[sightings.frames[own]]
+        own = observations.of_person(person_id)
+        x_s = times_s[observations.frames[own]]
         who.scatter(x_s, np.full(len(own), row), s=5, marker='s', color=_color(person_id))
     step = max(1, len(ids) // 15)
     who.set_yticks(range(0, len(ids), step), [str(person_id) for person_id in ids[::step]])
@@ -70,28 +70,28 @@ def people_over_time(sightings: Sightings) -> bytes:
     return _png(figure)
 
 
-def distances_over_time(sightings: Sightings) -> bytes:
+def distances_over_time(observations: Observations) -> bytes:
     """Draw how far everybody was."""
     figure, (axes,) = _figure(1, 3.4)
-    _draw_lines(axes, sightings, sightings.distances_m)
+    _draw_lines(axes, observations, observations.distances_m)
     axes.set_ylabel('distance in m')
     axes.set_ylim(bottom=0)
     axes.set_xlabel('seconds since the first frame')
     return _png(figure)
 
 
-def from_above(sightings: Sightings) -> bytes:
+def from_above(observations: Observations) -> bytes:
     """Draw where people were for how long, and along which paths."""
     figure = Figure(figsize=(9.0, 4.6), layout='constrained')
     with mpl.rc_context(STYLE):
         heat, paths = figure.subplots(1, 2, sharex=True, sharey=True)
-        right, forward = sightings.ground_axes
-        places_m = sightings.places_m[:, (right, forward)]
+        right, forward = observations.ground_axes
+        places_m = observations.places_m[:, (right, forward)]
         corners = np.concatenate([places_m, np.zeros((1, 2))])
         low, high = corners.min(axis=0), corners.max(axis=0)
         margin_m = max(0.5, 0.06 * float((high - low).max()))
         low, high = low - margin_m, high + margin_m
-        step_s = float(np.median(sightings.steps_s)) if len(sightings.steps_s) else 1.0
+        step_s = float(np.median(observations.steps_s)) if len(observations.steps_s) else 1.0
         cells = np.maximum(np.ceil(HEAT_CELLS * (high - low) / (high - low).max()), 4).astype(int)
         seconds, x_edges, y_edges = np.histogram2d(
             places_m[:, 0],
@@ -102,9 +102,9 @@ def from_above(sightings: Sightings) -> bytes:
         shown = np.where(seconds.T > 0, seconds.T * step_s, np.nan)
         mesh = heat.pcolormesh(x_edges, y_edges, shown, cmap='viridis')
         figure.colorbar(mesh, ax=heat, label='seconds', shrink=0.8)
-        for person_id in drawn_ids(sightings):
-            own = sightings.of_person(person_id)
-            breaks = _breaks(sightings, own)
+        for person_id in drawn_ids(observations):
+            own = observations.of_person(person_id)
+            breaks = _breaks(observations, own)
             line = np.insert(places_m[own], breaks, np.nan, axis=0)
             ends = places_m[own[np.append(breaks, len(own)) - 1]]
             paths.plot(*line.T, color=_color(person_id), linewidth=1.1)
@@ -120,16 +120,16 @@ def from_above(sightings: Sightings) -> bytes:
     return _png(figure)
 
 
-def rates(sightings: Sightings) -> bytes:
+def rates(observations: Observations) -> bytes:
     """Draw how many frames came a second, and where some were missing."""
     figure, (axes,) = _figure(1, 2.6)
-    times_s = sightings.times_s
+    times_s = observations.times_s
     length_s = max(float(np.ptp(times_s)) if len(times_s) else 0.0, 1e-3)
     bins = int(np.clip(np.ceil(length_s), 1, RATE_BINS))
     counts, edges = np.histogram(times_s, bins=bins, range=(0, length_s))
     axes.stairs(counts / np.diff(edges), edges, color=ACCENT, fill=True, alpha=0.3)
     axes.stairs(counts / np.diff(edges), edges, color=ACCENT)
-    longest = sorted(sightings.gaps(), key=lambda gap: -gap[1])[:GAPS_DRAWN]
+    longest = sorted(observations.gaps(), key=lambda gap: -gap[1])[:GAPS_DRAWN]
     for start_s, gap_s in longest:
         axes.axvspan(start_s, start_s + gap_s, color=WARNING, alpha=0.35, linewidth=0)
     axes.set_ylabel('frames a second')
@@ -137,10 +137,10 @@ def rates(sightings: Sightings) -> bytes:
     return _png(figure)
 
 
-def latencies(sightings: Sightings) -> bytes:
+def latencies(observations: Observations) -> bytes:
     """Draw how long after it was taken each frame was recorded."""
     figure, (axes,) = _figure(1, 2.6)
-    latencies_ms = 1000 * sightings.latencies_s()
+    latencies_ms = 1000 * observations.latencies_s()
     axes.hist(latencies_ms, bins=40, color=ACCENT, alpha=0.7)
     for share, name in ((50, 'median'), (95, '95 %')):
         value_ms = float(np.percentile(latencies_ms, share))
@@ -152,29 +152,29 @@ def latencies(sightings: Sightings) -> bytes:
     return _png(figure)
 
 
-def confidences(sightings: Sightings) -> bytes:
+def confidences(observations: Observations) -> bytes:
     """Draw how sure the network was of people, and how far off each joint may be."""
     figure = Figure(figsize=(9.0, 3.6), layout='constrained')
     with mpl.rc_context(STYLE):
         people, joints = figure.subplots(1, 2, width_ratios=[1, 1.6])
-        people.hist(sightings.confidence, bins=np.linspace(0, 1, 21), color=ACCENT, alpha=0.7)
+        people.hist(observations.confidence, bins=np.linspace(0, 1, 21), color=ACCENT, alpha=0.7)
         people.set_xlabel('confidence')
         people.set_ylabel('sightings')
-        names = [printable(name, JOINT_CHARS) for name in sightings.joint_names[:JOINTS_SHOWN]]
-        joints.bar(range(len(names)), 1000 * sightings.deviations_m[: len(names)], color=ACCENT)
+        names = [printable(name, JOINT_CHARS) for name in observations.joint_names[:JOINTS_SHOWN]]
+        joints.bar(range(len(names)), 1000 * observations.deviations_m[: len(names)], color=ACCENT)
         joints.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         joints.set_ylabel('standard deviation in mm')
         joints.grid(visible=False, axis='x')
     return _png(figure)
 
 
-def drawn_ids(sightings: Sightings) -> NDArray[np.int64]:
+def drawn_ids(observations: Observations) -> NDArray[np.int64]:
     """Return the ids of the people who are drawn, sorted."""
-    return np.sort(_longest_in_view(sightings, PEOPLE_DRAWN))
+    return np.sort(_longest_in_view(observations, PEOPLE_DRAWN))
 
 
-def _longest_in_view(sightings: Sightings, count: int) -> NDArray[np.int64]:
-    ids, counts = np.unique(sightings.ids, return_counts=True)
+def _longest_in_view(observations: Observations, count: int) -> NDArray[np.int64]:
+    ids, counts = np.unique(observations.ids, return_counts=True)
     return np.asarray(ids[np.argsort(-counts, kind='stable')[:count]])
 
 
@@ -185,15 +185,15 @@ def _figure(rows: int, height: float, **options: Any) -> tuple[Figure, list[Axes
     return figure, list(axes[:, 0])
 
 
-def _draw_lines(axes: Axes, sightings: Sightings, values: FloatArray) -> None:
+def _draw_lines(axes: Axes, observations: Observations, values: FloatArray) -> None:
     """Draw a line a person over time, the longest with a legend."""
-    labelled = set(_longest_in_view(sightings, LABELLED_PEOPLE).tolist())
-    times_s = sightings.times_s
-    for person_id in drawn_ids(sightings).tolist():
+    labelled = set(_longest_in_view(observations, LABELLED_PEOPLE).tolist())
+    times_s = observations.times_s
+    for person_id in drawn_ids(observations).tolist():
         label = str(person_id) if person_id in labelled else None
-        own = sightings.of_person(person_id)
-        breaks = _breaks(sightings, own)
-        x_s = np.insert(times_s[sightings.frames[own]], breaks, np.nan)
+        own = observations.of_person(person_id)
+        breaks = _breaks(observations, own)
+        x_s = np.insert(times_s[observations.frames[own]], breaks, np.nan)
         y = np.insert(values[own], breaks, np.nan)
         axes.plot(x_s, y, color=_color(person_id), linewidth=1.1, label=label)
     if labelled:
@@ -207,9 +207,9 @@ def _draw_lines(axes: Axes, sightings: Sightings, values: FloatArray) -> None:
         )
 
 
-def _breaks(sightings: Sightings, own: NDArray[np.intp]) -> NDArray[np.intp]:
+def _breaks(observations: Observations, own: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return before which of a person's sightings there is a gap."""
-    return np.flatnonzero(np.diff(sightings.frames[own]) > BREAK_STEPS) + 1
+    return np.flatnonzero(np.diff(observations.frames[own]) > BREAK_STEPS) + 1
 
 
 def _color(person_id: int) -> tuple[float, float, float]:

@@ -36,7 +36,7 @@ GAP_STEPS = 2.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Sightings:
+class Observations:
     """
     S sightings of people in F frames of a camera.
 
@@ -134,7 +134,7 @@ class _UnusableSkeletons(ValueError):  # noqa: N818
     """A message with skeletons, or one of its skeletons, is not valid; the text says why."""
 
 
-def read_sightings(path: pathlib.Path, tell: Callable[[str], None]) -> list[Sightings]:
+def read_observations(path: pathlib.Path, tell: Callable[[str], None]) -> list[Observations]:
     """
     Return the sightings in a bag, of each camera.
 
@@ -164,7 +164,7 @@ def read_sightings(path: pathlib.Path, tell: Callable[[str], None]) -> list[Sigh
 
 def _read(
     bag: Bag, topic: Topic, remarks: tuple[str, ...], advance: Callable[[int], None]
-) -> Sightings:
+) -> Observations:
     stamps_s: list[float] = []
     recorded_s: list[float] = []
     counts: list[int] = []
@@ -211,7 +211,7 @@ def _read(
         f'{examples[what]}'
         for what, count in invalid.items()
     )
-    return Sightings(
+    return Observations(
         topic=topic.name,
         frame_id=frame_id,
         stamps_s=np.array(stamps_s, float),

@@ -23,7 +23,7 @@ from metrabs_ros.recordings.output_files import (
 )
 from metrabs_ros.regular_file import shown
 from metrabs_ros.report import figures
-from metrabs_ros.report.observations import Sightings, read_sightings
+from metrabs_ros.report.observations import Observations, read_observations
 
 CLOSEST_SHOWN = 12
 FEWEST_SIGHTINGS = 3
@@ -77,9 +77,9 @@ def write_report(path: pathlib.Path, output: pathlib.Path, tell: Callable[[str],
         If the file cannot be written, or is something else than an earlier report.
     """
     _check_output(path, output)
-    everything = read_sightings(path, tell)
+    everything = read_observations(path, tell)
     parts = [_header(path, everything)]
-    parts += [section for sightings in everything for section in _camera(sightings)]
+    parts += [section for observations in everything for section in _camera(observations)]
     title = html.escape(_name_of(path))
     body = '\n'.join(parts)
     _write(
@@ -143,96 +143,100 @@ def _name_of(path: pathlib.Path) -> str:
     return shown(absolute(path).name)
 
 
-def _header(path: pathlib.Path, everything: Sequence[Sightings]) -> str:
-    remarks = dict.fromkeys(remark for sightings in everything for remark in sightings.remarks)
+def _header(path: pathlib.Path, everything: Sequence[Observations]) -> str:
+    remarks = dict.fromkeys(
+        remark for observations in everything for remark in observations.remarks
+    )
     said = ''.join(f'<p class="warning">{html.escape(remark)}</p>' for remark in remarks)
     return f'<h1>{html.escape(_name_of(path))}</h1>{said}'
 
 
-def _camera(sightings: Sightings) -> list[str]:
+def _camera(observations: Observations) -> list[str]:
     """Return the sections about a camera."""
-    sections = [_section(printable(sightings.topic), _facts(sightings))]
-    if not len(sightings.stamps_s):
+    sections = [_section(printable(observations.topic), _facts(observations))]
+    if not len(observations.stamps_s):
         return [*sections, _section('Nothing to see', '<p>There were no frames.</p>')]
-    if len(sightings.ids):
+    if len(observations.ids):
         sections += [
             _section(
                 'People over time',
-                _picture('People over time', figures.people_over_time(sightings))
-                + _undrawn(sightings),
+                _picture('People over time', figures.people_over_time(observations))
+                + _undrawn(observations),
             ),
-            _section('Distances', _picture('Distances', figures.distances_over_time(sightings))),
+            _section(
+                'Distances', _picture('Distances', figures.distances_over_time(observations))
+            ),
             _section(
                 'From above',
-                _picture('From above', figures.from_above(sightings)) + _plan(sightings),
+                _picture('From above', figures.from_above(observations)) + _plan(observations),
             ),
-            _section('Closest approaches', _closest(sightings)),
+            _section('Closest approaches', _closest(observations)),
         ]
     sections.append(
         _section(
             'Frame rate and gaps',
-            _picture('Frame rate', figures.rates(sightings)) + _gaps(sightings),
+            _picture('Frame rate', figures.rates(observations)) + _gaps(observations),
         )
     )
     # Stamps that were made from the recording say nothing.
-    if sightings.latencies_s().any():
+    if observations.latencies_s().any():
         note = (
             'From the stamp of the image to when it was recorded: in results of annotate the '
             "image, in a recording of the node's topics the skeletons."
         )
         sections.append(
-            _section('Latency', _picture('Latency', figures.latencies(sightings)) + _note(note))
+            _section('Latency', _picture('Latency', figures.latencies(observations)) + _note(note))
         )
-    if len(sightings.ids):
+    if len(observations.ids):
         sections.append(
-            _section('Confidence', _picture('Confidence', figures.confidences(sightings)))
+            _section('Confidence', _picture('Confidence', figures.confidences(observations)))
         )
     return sections
 
 
-def _facts(sightings: Sightings) -> str:
-    stamps_s = sightings.stamps_s
+def _facts(observations: Observations) -> str:
+    stamps_s = observations.stamps_s
     length_s = float(np.ptp(stamps_s)) if len(stamps_s) else 0.0
     facts = {
         'frames': f'{len(stamps_s)}',
         'length': f'{length_s:.1f} s',
         'frames a second': f'{(len(stamps_s) - 1) / length_s:.1f}' if length_s else 'unknown',
-        'different people': f'{len(np.unique(sightings.ids))}',
-        'people a frame': f'{sightings.people.mean():.1f}' if len(stamps_s) else '0',
+        'different people': f'{len(np.unique(observations.ids))}',
+        'people a frame': f'{observations.people.mean():.1f}' if len(stamps_s) else '0',
     }
-    if len(sightings.ids):
-        facts['nearest'] = f'{sightings.distances_m.min():.2f} m'
-        facts['median confidence'] = f'{np.median(sightings.confidence):.2f}'
+    if len(observations.ids):
+        facts['nearest'] = f'{observations.distances_m.min():.2f} m'
+        facts['median confidence'] = f'{np.median(observations.confidence):.2f}'
     items = ''.join(f'<div><b>{value}</b>{name}</div>' for name, value in facts.items())
-    frame = html.escape(printable(sightings.frame_id) or 'no frame')
+    frame = html.escape(printable(observations.frame_id) or 'no frame')
     return f'<div class="facts">{items}</div>' + _note(f'Positions are in {frame}, in metres.')
 
 
-def _plan(sightings: Sightings) -> str:
-    right, forward = sightings.ground_axes
+def _plan(observations: Observations) -> str:
+    right, forward = observations.ground_axes
     return _note(
         f'{"xyz"[right]} is to the right, {"xyz"[forward]} up the page; the triangle is the '
         'origin, the camera as a rule.'
     )
 
 
-def _closest(sightings: Sightings) -> str:
+def _closest(observations: Observations) -> str:
     """Return a table of how near each person came, the nearest first."""
     rows = []
-    distances_m, times_s = sightings.distances_m, sightings.times_s
-    by_id = np.argsort(sightings.ids, kind='stable')
-    starts = np.flatnonzero(np.diff(sightings.ids[by_id])) + 1
+    distances_m, times_s = observations.distances_m, observations.times_s
+    by_id = np.argsort(observations.ids, kind='stable')
+    starts = np.flatnonzero(np.diff(observations.ids[by_id])) + 1
     for own in np.split(by_id, starts):
         if len(own) < FEWEST_SIGHTINGS:
             continue
         nearest = own[np.argmin(distances_m[own])]
-        first, last = sightings.frames[own[0]], sightings.frames[own[-1]]
+        first, last = observations.frames[own[0]], observations.frames[own[-1]]
         rows.append(
             (
                 float(distances_m[nearest]),
-                f'<td>{sightings.ids[nearest]}</td><td>{distances_m[nearest]:.2f} m</td>'
-                f'<td>{times_s[sightings.frames[nearest]]:.1f} s</td>'
-                f'<td>{sightings.speeds_m_s[nearest]:.1f} m/s</td>'
+                f'<td>{observations.ids[nearest]}</td><td>{distances_m[nearest]:.2f} m</td>'
+                f'<td>{times_s[observations.frames[nearest]]:.1f} s</td>'
+                f'<td>{observations.speeds_m_s[nearest]:.1f} m/s</td>'
                 f'<td>{times_s[first]:.1f} to {times_s[last]:.1f} s</td>',
             )
         )
@@ -242,8 +246,8 @@ def _closest(sightings: Sightings) -> str:
     return _table(head, [cells for _, cells in rows], CLOSEST_SHOWN) + note
 
 
-def _gaps(sightings: Sightings) -> str:
-    gaps = sorted(sightings.gaps(), key=lambda gap: -gap[1])
+def _gaps(observations: Observations) -> str:
+    gaps = sorted(observations.gaps(), key=lambda gap: -gap[1])
     if not gaps:
         return _note('No frames are missing.')
     rows = [f'<td>{start_s:.2f} s</td><td>{gap_s:.2f} s</td>' for start_s, gap_s in gaps]
@@ -264,9 +268,9 @@ def _note(text: str) -> str:
     return f'<p class="note">{text}</p>'
 
 
-def _undrawn(sightings: Sightings) -> str:
+def _undrawn(observations: Observations) -> str:
     """Return a note about people who are not drawn."""
-    more = len(np.unique(sightings.ids)) - len(figures.drawn_ids(sightings))
+    more = len(np.unique(observations.ids)) - len(figures.drawn_ids(observations))
     return _note(f'{more} more people, in view for less time, are not drawn.') if more > 0 else ''
 
 

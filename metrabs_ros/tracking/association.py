@@ -21,7 +21,7 @@ UNSEEN_STD_MM_S, UNSEEN_STD_MM_S2 = 200.0, 1250.0
 GATE = 3.0
 """From so many standard deviations on it is somebody else."""
 SAME_BOX_IOU = 0.7
-DOUBTFUL_DEPTH = 3.0
+AMBIGUOUS_DEPTH = 3.0
 """How much wider the gate is along the line of sight where the boxes are the same person's."""
 OVERLAP_WEIGHT = 4.0
 
@@ -71,7 +71,7 @@ class Pairs:
         return self.across**2 + self.along**2 < GATE**2
 
 
-def place_std(
+def position_std(
     distances_mm: FloatArray, noise_mm: FloatArray, unseen_s: FloatArray, hits: NDArray[Any]
 ) -> FloatArray:
     """
@@ -94,7 +94,7 @@ def place_std(
     return np.stack([std_mm, along_mm]) + noise_mm
 
 
-def near_pairs(
+def gated_pairs(
     expected_mm: FloatArray, found_mm: FloatArray, viewpoint_mm: FloatArray, std_mm: FloatArray
 ) -> Pairs:
     """
@@ -109,7 +109,7 @@ def near_pairs(
     viewpoint_mm
         [3], where the camera is.
     std_mm
-        [2, T], from `place_std`.
+        [2, T], from `position_std`.
     """
     expected_mm, found_mm = expected_mm - viewpoint_mm, found_mm - viewpoint_mm
     distance_mm = np.sqrt((expected_mm**2).sum(axis=-1, keepdims=True))
@@ -118,14 +118,14 @@ def near_pairs(
     squares = (found_mm**2).sum(axis=-1) - depth_mm**2
     across = np.sqrt(np.maximum(squares, 0)) / std_mm[0][:, None]
     along = np.abs(depth_mm - distance_mm) / std_mm[1][:, None]
-    known, found = np.nonzero((across < GATE) & (along < DOUBTFUL_DEPTH * GATE))
+    known, found = np.nonzero((across < GATE) & (along < AMBIGUOUS_DEPTH * GATE))
     across, along, depth_mm = across[known, found], along[known, found], depth_mm[known, found]
     expected_mm, margin_mm = distance_mm[known, 0], GATE * std_mm[1][known]
     credible_mm = np.clip(depth_mm, expected_mm - margin_mm, expected_mm + margin_mm)
     return Pairs(known, found, across, along, credible_mm / np.maximum(depth_mm, 1.0))
 
 
-def nearest_first(pairs: Pairs, costs: FloatArray) -> Pairs:
+def assign_nearest_first(pairs: Pairs, costs: FloatArray) -> Pairs:
     """
     Return each of the known and each of those found at most once, the cheapest pairs first.
 

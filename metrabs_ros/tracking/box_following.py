@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
+from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.people import People
 from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import Skeleton
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
-from metrabs_ros.tracking.timed_view import Shot
+from metrabs_ros.tracking.timed_view import TimedView
 
 USUAL_INTERVAL = 5
 LONGEST_INTERVAL_S = 0.3
@@ -49,13 +49,13 @@ class BoxFinder:
         self.options = options
         self.detect_interval = detect_interval
         self.estimator = estimator
-        self.forget()
+        self.reset()
 
-    def __call__(self, shot: Shot, expected: People | None) -> People:
+    def __call__(self, timed_view: TimedView, expected: People | None) -> People:
         """Find the people in the next image; see `PeopleFinder`."""
-        return people_in_boxes([self], [shot], [self.boxes(shot, expected)])[0]
+        return people_in_boxes([self], [timed_view], [self.boxes(timed_view, expected)])[0]
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Let the detector look in the next image."""
         self.attempts = ALL_ATTEMPTED
         self._searched_s = -np.inf
@@ -63,32 +63,35 @@ class BoxFinder:
         self._frames = 0
         self._searches_for_lost = 0
 
-    def recognise(self, ids: NDArray[np.int64]) -> None:
+    def assign_ids(self, ids: NDArray[np.int64]) -> None:
         """Take no note of who was found; see `PeopleFinder`."""
 
     def memory(self) -> FloatArray:
         """Return nothing: the state follows from the stamps alone; see `PeopleFinder`."""
         return np.zeros(0)
 
-    def recall(
-        self, shot: Shot, expected: People | None, found: People, memory: FloatArray
+    def replay(
+        self, timed_view: TimedView, expected: People | None, found: People, memory: FloatArray
     ) -> None:
         """Update when the detector ran last; see `PeopleFinder`."""
-        self.boxes(shot, expected)
+        self.boxes(timed_view, expected)
 
-    def boxes(self, shot: Shot, expected: People | None) -> Boxes | None:
+    def boxes(self, timed_view: TimedView, expected: People | None) -> Boxes | None:
         """Return where to look in the next image; None if the detector is to say so."""
-        step_s, self._last_s = shot.stamp_s - self._last_s, shot.stamp_s
+        step_s, self._last_s = timed_view.stamp_s - self._last_s, timed_view.stamp_s
         self.attempts = ALL_ATTEMPTED
-        if shot.boxes is not None:
-            return surest(shot.boxes.select(_usable(shot.boxes.boxes_px, shot)), self.options)
-        if expected is None or self._is_due(shot.stamp_s + step_s, expected):
-            self._searched_s, self._frames = shot.stamp_s, 0
+        if timed_view.boxes is not None:
+            return surest(
+                timed_view.boxes.select(_usable(timed_view.boxes.boxes_px, timed_view)),
+                self.options,
+            )
+        if expected is None or self._is_due(timed_view.stamp_s + step_s, expected):
+            self._searched_s, self._frames = timed_view.stamp_s, 0
             return None
         self._frames += 1
         wide_enough = np.all(expected.boxes_px[:, 2:] >= SMALLEST_BOX_PX, axis=1)
         known = expected.select(expected.seen & wide_enough)
-        known = known.select(_usable(known.boxes_px, shot))
+        known = known.select(_usable(known.boxes_px, timed_view))
         self.attempts = Attempts(known.ids, known.ids)
         return Boxes(known.boxes_px, known.confidence)
 
@@ -103,9 +106,9 @@ class BoxFinder:
         )
 
 
-def _usable(boxes_px: FloatArray, shot: Shot) -> BoolArray:
+def _usable(boxes_px: FloatArray, timed_view: TimedView) -> BoolArray:
     """Return which boxes [N, 4] the lens sees: no ray leads to the corners of some images."""
-    return virtual_cameras_on_boxes(boxes_px, shot.view.camera, 1).usable
+    return virtual_cameras_for_boxes(boxes_px, timed_view.view.camera, 1).usable
 
 
 def surest(boxes: Boxes, options: Options) -> Boxes:
@@ -116,7 +119,7 @@ def surest(boxes: Boxes, options: Options) -> Boxes:
 
 
 def people_in_boxes(
-    finders: Sequence[BoxFinder], shots: Sequence[Shot], boxes: Sequence[Boxes | None]
+    finders: Sequence[BoxFinder], timed_views: Sequence[TimedView], boxes: Sequence[Boxes | None]
 ) -> list[People]:
     """
     Find the people in boxes of several streams' images, with one run of the network for all.
@@ -133,7 +136,7 @@ def people_in_boxes(
         Where to look in each, by `BoxFinder.boxes`; None if the detector is to say so.
     """
     estimator, options = finders[0].estimator, finders[0].options
-    views = [shot.view for shot in shots]
+    views = [timed_view.view for timed_view in timed_views]
     poses: dict[int, Poses] = {}
     searched = [i for i, own in enumerate(boxes) if own is None]
     if searched:
@@ -147,7 +150,7 @@ def people_in_boxes(
         for (i, own), its in zip(known, at_boxes):
             posed = dataclasses.replace(its, scores=own.scores)
             # Whoever has gone leaves a box in which there is no pose to be had.
-            if shots[i].boxes is None and options.suppress_implausible_poses:
+            if timed_views[i].boxes is None and options.suppress_implausible_poses:
                 posed = posed.select(plausible_poses(posed, estimator.skeleton))
             poses[i] = posed
     return [

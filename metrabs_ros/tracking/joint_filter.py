@@ -125,8 +125,8 @@ class JointMotion:
         trunk = [skeleton.part(p, s) for p in ('hip', 'shoulder') for s in ('left', 'right')]
         joints = np.concatenate(trunk)
         self._trunk = joints if len(joints) else np.arange(len(skeleton))
-        nobody = np.zeros((0, len(skeleton), 3))
-        self._state = self._newcomers(nobody, np.zeros(nobody.shape[:2]), np.zeros(3))
+        empty = np.zeros((0, len(skeleton), 3))
+        self._state = self._newcomers(empty, np.zeros(empty.shape[:2]), np.zeros(3))
         self.usual_step_s = 0.0
         """How much time passes from one prediction to the next; 0 as long as none was made."""
 

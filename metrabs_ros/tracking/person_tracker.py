@@ -17,7 +17,7 @@ from metrabs_ros.pose_estimator import Options, PoseEstimator, View
 from metrabs_ros.tracking.box_following import BoxFinder, people_in_boxes
 from metrabs_ros.tracking.detection_history import Attempts
 from metrabs_ros.tracking.region_following import PeopleFollower
-from metrabs_ros.tracking.timed_view import Shot
+from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import Tracker
 
 Result = TypeVar('Result')
@@ -41,7 +41,7 @@ class PeopleFinder(Protocol):
     detect_interval: int
     attempts: Attempts
 
-    def __call__(self, shot: Shot, expected: People | None) -> People:
+    def __call__(self, timed_view: TimedView, expected: People | None) -> People:
         """
         Find the people in the next image.
 
@@ -50,20 +50,20 @@ class PeopleFinder(Protocol):
         shot
             The image.
         expected
-            Where known people should be, by `Tracker.expect`.
+            Where known people should be, by `Tracker.predict`.
         """
         ...
 
-    def recognise(self, ids: NDArray[np.int64]) -> None:
+    def assign_ids(self, ids: NDArray[np.int64]) -> None:
         """Take note of who those just found are, [N], an id or UNKNOWN_ID."""
         ...
 
     def memory(self) -> FloatArray:
-        """Return the numbers that `recall` needs besides the people just found, [M]."""
+        """Return the numbers that `replay` needs besides the people just found, [M]."""
         ...
 
-    def recall(
-        self, shot: Shot, expected: People | None, found: People, memory: FloatArray
+    def replay(
+        self, timed_view: TimedView, expected: People | None, found: People, memory: FloatArray
     ) -> None:
         """
         Update the state by a result of an interrupted run, without running the networks.
@@ -82,7 +82,7 @@ class PeopleFinder(Protocol):
         """
         ...
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Look everywhere in the next image."""
         ...
 
@@ -103,9 +103,9 @@ class PeopleStream:
         self.finder = finder
         self.tracker = tracker
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Forget everybody; who is found from now on gets a new id."""
-        self.finder.forget()
+        self.finder.reset()
         self.tracker.reset()
 
     def __call__(self, image: ImageArray, camera: Camera, stamp_s: float) -> People:
@@ -125,7 +125,7 @@ class PeopleStream:
         -------
         People as `Tracker.update` gives them, with all joints of the network, camera frame.
         """
-        return people_in_streams([self], [Shot(View(image, camera), stamp_s)])[0]
+        return people_in_streams([self], [TimedView(View(image, camera), stamp_s)])[0]
 
 
 def finder_for(model: PoseEstimator, options: Options, detect_interval: int = 0) -> PeopleFinder:
@@ -143,7 +143,9 @@ def finder_for(model: PoseEstimator, options: Options, detect_interval: int = 0)
     return BoxFinder(model, options, detect_interval)
 
 
-def people_in_streams(streams: Sequence[PeopleStream], shots: Sequence[Shot]) -> list[People]:
+def people_in_streams(
+    streams: Sequence[PeopleStream], timed_views: Sequence[TimedView]
+) -> list[People]:
     """
     Find the people in the next images of several streams that share a model.
 
@@ -164,7 +166,7 @@ def people_in_streams(streams: Sequence[PeopleStream], shots: Sequence[Shot]) ->
         Whatever the processing of one of the images raised.
     """
     everybody = []
-    for outcome in outcomes_in_streams(streams, shots):
+    for outcome in outcomes_in_streams(streams, timed_views):
         if isinstance(outcome.people, Exception):
             raise outcome.people
         everybody.append(outcome.people)
@@ -188,7 +190,9 @@ class Outcome(NamedTuple):
     batch_error: Exception | None = None
 
 
-def outcomes_in_streams(streams: Sequence[PeopleStream], shots: Sequence[Shot]) -> list[Outcome]:
+def outcomes_in_streams(
+    streams: Sequence[PeopleStream], timed_views: Sequence[TimedView]
+) -> list[Outcome]:
     """
     Find the people in the next images of several streams; an image that fails is no other's loss.
 
@@ -202,15 +206,18 @@ def outcomes_in_streams(streams: Sequence[PeopleStream], shots: Sequence[Shot]) 
     """
     batch_error = None
     if all(isinstance(stream.finder, BoxFinder) for stream in streams):
-        found, batch_error = _found_together(streams, shots)
+        found, batch_error = _found_together(streams, timed_views)
     else:
-        found = [_attempt(_found, stream, shot) for stream, shot in zip(streams, shots)]
+        found = [
+            _attempt(_found, stream, timed_view)
+            for stream, timed_view in zip(streams, timed_views)
+        ]
     return [
         Outcome(
-            own if isinstance(own, Exception) else _attempt(_tracked, stream, shot, own),
+            own if isinstance(own, Exception) else _attempt(_tracked, stream, timed_view, own),
             batch_error,
         )
-        for stream, shot, own in zip(streams, shots, found)
+        for stream, timed_view, own in zip(streams, timed_views, found)
     ]
 
 
@@ -222,17 +229,17 @@ def _attempt(function: Callable[..., Result], *arguments: Any) -> Result | Excep
         return error
 
 
-def _expected(stream: PeopleStream, shot: Shot) -> People | None:
-    view = shot.view
-    return stream.tracker.expect(shot.stamp_s, view.camera, view.image.shape)
+def _expected(stream: PeopleStream, timed_view: TimedView) -> People | None:
+    view = timed_view.view
+    return stream.tracker.predict(timed_view.stamp_s, view.camera, view.image.shape)
 
 
-def _found(stream: PeopleStream, shot: Shot) -> People:
-    return stream.finder(shot, _expected(stream, shot))
+def _found(stream: PeopleStream, timed_view: TimedView) -> People:
+    return stream.finder(timed_view, _expected(stream, timed_view))
 
 
 def _found_together(
-    streams: Sequence[PeopleStream], shots: Sequence[Shot]
+    streams: Sequence[PeopleStream], timed_views: Sequence[TimedView]
 ) -> tuple[list[People | Exception], Exception | None]:
     """
     Return the people found by boxes in each image, or an exception, and `Outcome.batch_error`.
@@ -241,11 +248,19 @@ def _found_together(
     repeated.
     """
 
-    def boxes(stream: PeopleStream, shot: Shot) -> tuple[BoxFinder, Shot, Boxes | None]:
+    def boxes(
+        stream: PeopleStream, timed_view: TimedView
+    ) -> tuple[BoxFinder, TimedView, Boxes | None]:
         assert isinstance(stream.finder, BoxFinder)
-        return stream.finder, shot, stream.finder.boxes(shot, _expected(stream, shot))
+        return (
+            stream.finder,
+            timed_view,
+            stream.finder.boxes(timed_view, _expected(stream, timed_view)),
+        )
 
-    requests = [_attempt(boxes, stream, shot) for stream, shot in zip(streams, shots)]
+    requests = [
+        _attempt(boxes, stream, timed_view) for stream, timed_view in zip(streams, timed_views)
+    ]
     possible = [request for request in requests if not isinstance(request, Exception)]
     together = _attempt(people_in_boxes, *zip(*possible)) if possible else []
     batch_error = None
@@ -262,18 +277,18 @@ def _found_together(
     ], batch_error
 
 
-def _found_alone(finder: BoxFinder, shot: Shot, boxes: Boxes | None) -> People:
-    return people_in_boxes([finder], [shot], [boxes])[0]
+def _found_alone(finder: BoxFinder, timed_view: TimedView, boxes: Boxes | None) -> People:
+    return people_in_boxes([finder], [timed_view], [boxes])[0]
 
 
-def _tracked(stream: PeopleStream, shot: Shot, found: People) -> People:
+def _tracked(stream: PeopleStream, timed_view: TimedView, found: People) -> People:
     """Update a stream's tracks with the people found in its image, and return those confirmed."""
-    tracker, finder, (view, stamp_s, _) = stream.tracker, stream.finder, shot
+    tracker, finder, (view, stamp_s, _) = stream.tracker, stream.finder, timed_view
     try:
         tracked = tracker.update(found, stamp_s, view.camera, view.image.shape, finder.attempts)
-        finder.recognise(tracker.ids_of_found)
+        finder.assign_ids(tracker.detection_ids)
     except Exception:
         # Tracks that are half updated would make all later images fail, too.
-        stream.forget()
+        stream.reset()
         raise
     return tracked

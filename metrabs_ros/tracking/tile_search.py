@@ -14,7 +14,7 @@ TILES_PER_TURN, TILES_WHEN_ALL_CHANGES = 2, 4
 LARGEST_CHANGES = 3
 
 
-class Allowance:
+class RateBudget:
     """Makes whole numbers of fractions: what is left over counts the next time."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class TileSearch:
         self._everywhere = spread_out(all_tiles(image_shape))
         self._next = 0
         self._changes = Changes()
-        self._due = Allowance()
+        self._due = RateBudget()
         self._given = 0
 
     def everywhere(self, image: ImageArray) -> list[Tile]:

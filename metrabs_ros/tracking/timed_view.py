@@ -8,7 +8,7 @@ from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.pose_estimator import View
 
 
-class Shot(NamedTuple):
+class TimedView(NamedTuple):
     """
     One image of a stream.
 

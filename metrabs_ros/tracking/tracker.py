@@ -17,10 +17,10 @@ from metrabs_ros.tracking.association import (
     SAME_BOX_IOU,
     Indices,
     Pairs,
+    assign_nearest_first,
     box_overlap,
-    near_pairs,
-    nearest_first,
-    place_std,
+    gated_pairs,
+    position_std,
 )
 from metrabs_ros.tracking.bone_lengths import BoneLengths
 from metrabs_ros.tracking.detection_history import (
@@ -36,7 +36,7 @@ JUMP_BACK_S = 0.1
 MAX_LOST_FRAMES = 2.5
 """Who is missed for fewer frames than this may yet be there, however slowly frames come."""
 SLOWEST_STEP_S = 5.0
-LONGEST_DOUBT_S = 0.4
+MAX_CONFIRMATION_S = 0.4
 """Nobody in view is to stay undiscovered for longer than half a second."""
 STEP_TOLERANCE = 1.05
 """By how much frames may come late: 5 frames a second are rarely 0.2 s apart to the last digit."""
@@ -47,16 +47,16 @@ MAX_ID = 2**31 - 1
 MAX_PLACE_MM = 1e12
 """Detections farther from the world's origin are ignored: sums and squares must not overflow."""
 MISSES_OF_LOST = 3
-LOST_GATE, LOST_UNSEEN_S = 1.5, 0.2
+LOST_GATE, LOST_GROWTH_S = 1.5, 0.2
 """
 Whom so many frames missed is recognised only near by: a false alarm would otherwise lead astray
 who is hidden.
 """
-BACK_HITS, BACK_STD_MM = 2, 200.0
+REIDENTIFICATION_HITS, REIDENTIFICATION_STD_MM = 2, 200.0
 """After so many frames, somebody new is taken for who was lost farther off, by how much."""
-DOUBT_PENALTY = 4.0
+TENTATIVE_PENALTY = 4.0
 """What it costs to recognise somebody who is not confirmed."""
-SAME_PLACE_MM = 200.0
+DUPLICATE_DISTANCE_MM = 200.0
 """Who is found nearer than this to somebody recognised is the same once more."""
 UNSEEN_JOINTS_STD_MM_S = 500.0
 """By how much the joints of people who are not seen become less certain."""
@@ -147,7 +147,7 @@ class Tracker:
         self.max_lost = max_lost
         self.min_hits = min_hits
         self.smoothing = smoothing
-        self.ids_of_found = np.zeros(0, np.int64)
+        self.detection_ids = np.zeros(0, np.int64)
         """Of the last frame's people as they were found: who they are, or UNKNOWN_ID."""
         self._next_id = 1
         self._skeleton: Skeleton | None = None
@@ -160,7 +160,7 @@ class Tracker:
         if self._skeleton is not None:
             self._start(self._skeleton)
 
-    def expect(
+    def predict(
         self, stamp_s: float, camera: Camera, image_shape: tuple[int, ...]
     ) -> People | None:
         """
@@ -185,7 +185,7 @@ class Tracker:
         ValueError
             If the stamp is not finite.
         """
-        self._let_pass(stamp_s)
+        self._advance_time(stamp_s)
         if self._skeleton is None or not self._frames:
             return None
         expected = self._people(self._motion.carried_mm, camera, image_shape)
@@ -207,7 +207,7 @@ class Tracker:
         people
             Detected in an image, camera frame; those with values that are not finite are ignored.
         stamp_s, camera, image_shape
-            As in `expect`.
+            As in `predict`.
         attempts
             Which of the expected people would have been detected if visible.  Others are not
             missed if they are not detected.
@@ -222,7 +222,7 @@ class Tracker:
         ValueError
             If the stamp is not finite.
         """
-        self._let_pass(stamp_s)
+        self._advance_time(stamp_s)
         self._frames += 1
         if self._skeleton != people.skeleton:
             self._start(people.skeleton)
@@ -232,22 +232,22 @@ class Tracker:
         usable = _usable(people, places_mm)
         found, places_mm = people.select(usable), places_mm[usable]
         middles_mm = middle_of_joints(places_mm)
-        same = self._recognised(found, middles_mm, camera, image_shape)
+        same = self._associate(found, middles_mm, camera, image_shape)
         # The depth of somebody half hidden can be far off, the place in the image is not.
         for pair in np.flatnonzero(same.nearing != 1):
             pose_mm = places_mm[same.found[pair]]
             pose_mm += (same.nearing[pair] - 1) * (pose_mm - viewpoint_mm(camera))
         source: NDArray[np.int64] = np.full(len(self._tracks), -1)
         source[same.known] = same.found
-        self._take_in(found, places_mm, source, camera)
+        self._correct(found, places_mm, source, camera)
         new = _strangers(same.found, middles_mm)
         if len(new):
             self._add(found.select(new), places_mm[new], camera)
             source = np.append(source, new)
-        source = source[self._bring_back(camera)]
-        self.ids_of_found = np.full(len(people), UNKNOWN_ID)
+        source = source[self._reidentify(camera)]
+        self.detection_ids = np.full(len(people), UNKNOWN_ID)
         of_found = np.flatnonzero(usable)[source[source >= 0]]
-        self.ids_of_found[of_found] = self._tracks.ids[source >= 0]
+        self.detection_ids[of_found] = self._tracks.ids[source >= 0]
         now = self._people(self._steady(), camera, image_shape)
         followed = now.seen & np.isin(now.ids, attempts.followed_ids)
         self._count_attempts(now, followed, attempts)
@@ -255,7 +255,7 @@ class Tracker:
         self._delete_expired()
         return published
 
-    def _let_pass(self, stamp_s: float) -> None:
+    def _advance_time(self, stamp_s: float) -> None:
         """Let time pass until a frame, or begin anew where it went back."""
         if not np.isfinite(stamp_s):
             raise ValueError(f'stamp_s is {stamp_s}; it must be a finite number of seconds')
@@ -277,14 +277,14 @@ class Tracker:
         return 0.0 if self._skeleton is None else self._motion.usual_step_s
 
     def _start(self, skeleton: Skeleton) -> None:
-        nobody = People.nobody(skeleton)
+        empty = People.empty(skeleton)
         self._skeleton = skeleton
-        self._tracks = _Tracks.of(nobody, nobody.ids, 0.0)
+        self._tracks = _Tracks.of(empty, empty.ids, 0.0)
         self._history = DetectionHistory.of_new(0, 0.0)
         self._motion = JointMotion(skeleton, self.smoothing)
         self._bones = BoneLengths(skeleton)
 
-    def _recognised(
+    def _associate(
         self,
         found: People,
         found_mm: FloatArray,
@@ -296,8 +296,8 @@ class Tracker:
         expected_mm = self._motion.centres_mm
         is_lost = tracks.misses >= MISSES_OF_LOST
         unseen_s = self._stamp_s - tracks.seen_s
-        unseen_s = np.where(is_lost, np.minimum(unseen_s, LOST_UNSEEN_S), unseen_s)
-        pairs = near_pairs(
+        unseen_s = np.where(is_lost, np.minimum(unseen_s, LOST_GROWTH_S), unseen_s)
+        pairs = gated_pairs(
             expected_mm,
             found_mm,
             viewpoint_mm(camera),
@@ -312,17 +312,19 @@ class Tracker:
             boxes_px = moved_boxes(tracks, camera.from_world(expected_mm), camera, image_shape)
             overlap = box_overlap(boxes_px[known], found.boxes_px[seen])
             is_doubtful = tracks.hits < self.min_hits
-            costs[unclear] += OVERLAP_WEIGHT * (1 - overlap) + DOUBT_PENALTY * is_doubtful[known]
+            costs[unclear] += (
+                OVERLAP_WEIGHT * (1 - overlap) + TENTATIVE_PENALTY * is_doubtful[known]
+            )
             possible[unclear] &= near[unclear] | (overlap > SAME_BOX_IOU)
         if not possible.all():
             pairs, costs = pairs.select(possible), costs[possible]
-        return nearest_first(pairs, costs)
+        return assign_nearest_first(pairs, costs)
 
     def _std_mm(self, expected_mm: FloatArray, camera: Camera, unseen_s: FloatArray) -> FloatArray:
         distances_mm = np.linalg.norm(expected_mm - viewpoint_mm(camera), axis=-1)
-        return place_std(distances_mm, self._motion.noise_mm, unseen_s, self._tracks.hits)
+        return position_std(distances_mm, self._motion.noise_mm, unseen_s, self._tracks.hits)
 
-    def _take_in(
+    def _correct(
         self, found: People, places_mm: FloatArray, source: NDArray[np.int64], camera: Camera
     ) -> None:
         """Take in how those recognised were found: each known one has a source, or -1."""
@@ -384,20 +386,23 @@ class Tracker:
         keep &= tracks.misses <= MAX_RATE_HZ * self._longest_lost_s(self._usual_step_s)
         self._keep(keep)
 
-    def _bring_back(self, camera: Camera) -> Indices:
+    def _reidentify(self, camera: Camera) -> Indices:
         """Take new people for those who were lost about there; return who is left."""
         tracks = self._tracks
         everybody = np.arange(len(tracks))
-        is_new = tracks.hits == min(BACK_HITS, self.min_hits)
+        is_new = tracks.hits == min(REIDENTIFICATION_HITS, self.min_hits)
         new = np.flatnonzero(is_new & (tracks.misses == 0))
         lost = np.flatnonzero((tracks.hits > self.min_hits) & (tracks.misses > 0))
         if not len(new) or not len(lost):
             return everybody
         places_mm = self._motion.centres_mm
-        std_mm = self._std_mm(places_mm, camera, self._stamp_s - tracks.seen_s) + BACK_STD_MM
-        pairs = near_pairs(places_mm[lost], places_mm[new], viewpoint_mm(camera), std_mm[:, lost])
+        std_mm = (
+            self._std_mm(places_mm, camera, self._stamp_s - tracks.seen_s)
+            + REIDENTIFICATION_STD_MM
+        )
+        pairs = gated_pairs(places_mm[lost], places_mm[new], viewpoint_mm(camera), std_mm[:, lost])
         pairs = pairs.select(pairs.near)
-        again = nearest_first(pairs, pairs.costs)
+        again = assign_nearest_first(pairs, pairs.costs)
         back, gone = lost[again.known], new[again.found]
         tracks.ids = tracks.ids.copy()  # others have been given the array
         tracks.ids[gone], tracks.first_s[gone] = tracks.ids[back], tracks.first_s[back]
@@ -466,7 +471,7 @@ class Tracker:
         """Return how many hits confirm a track that is detected in this frame."""
         in_time = self.min_hits
         if self._usual_step_s:
-            in_time = max(1, int(STEP_TOLERANCE * LONGEST_DOUBT_S / self._usual_step_s))
+            in_time = max(1, int(STEP_TOLERANCE * MAX_CONFIRMATION_S / self._usual_step_s))
         return min(self.min_hits, self._frames, in_time)
 
 
@@ -489,7 +494,7 @@ def _strangers(recognised: Indices, places_mm: FloatArray) -> Indices:
     new = []
     for i in sorted(set(range(len(places_mm))) - set(taken)):
         apart_mm = np.linalg.norm(places_mm[i] - places_mm[taken], axis=-1)
-        if (apart_mm > SAME_PLACE_MM).all():
+        if (apart_mm > DUPLICATE_DISTANCE_MM).all():
             taken.append(i)
             new.append(i)
     return np.array(new, np.intp)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import IMAGE_SHAPE, cameras
 
 from metrabs_ros.blazepose.crops import between_blocks, sample_crops, source_of_blocks
-from metrabs_ros.blazepose.regions import Circles, virtual_cameras_on_circles
+from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
 
 FISHEYE = Camera(
@@ -22,8 +22,8 @@ K = np.array([[800.0, 0, 320], [0, 800, 240], [0, 0, 1]])
 
 def test_crop_without_turn_or_zoom_is_a_part_of_the_image(street):
     camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]))
-    circle = Circles(np.array([[384.0, 288]]), np.array([[384.0, 288 - 102.4]]))
-    virtual = virtual_cameras_on_circles(circle, camera, side_px=256, margin=1.25)
+    region = Regions(np.array([[384.0, 288]]), np.array([[384.0, 288 - 102.4]]))
+    virtual = virtual_cameras_on_regions(region, camera, side_px=256, margin=1.25)
     crop = sample_crops(street, camera, virtual)[0]
     expected = street[288 - 128 : 288 + 128, 384 - 128 : 384 + 128] / 255
     np.testing.assert_allclose(crop, expected, atol=0.005)
@@ -33,8 +33,8 @@ def test_what_is_finer_than_the_crop_is_averaged():
     image = np.zeros((1024, 1024, 3), np.uint8)
     image[(np.indices((1024, 1024)).sum(axis=0) % 2) == 0] = 255
     camera = Camera.from_fov(55, image.shape)
-    circle = Circles(np.array([[512.0, 512]]), np.array([[512.0, 512 - 400]]))
-    virtual = virtual_cameras_on_circles(circle, camera, side_px=128, margin=1.25)
+    region = Regions(np.array([[512.0, 512]]), np.array([[512.0, 512 - 400]]))
+    virtual = virtual_cameras_on_regions(region, camera, side_px=128, margin=1.25)
     crop = sample_crops(image, camera, virtual)[0]
     np.testing.assert_allclose(crop[20:-20, 20:-20], 0.5, atol=0.005)
 
@@ -45,8 +45,8 @@ def test_what_is_finer_than_the_crop_is_averaged():
     st.floats(30, 400),
 )
 def test_between_the_middles_of_blocks_hardly_anything_bends(camera, centre_px, radius_px):
-    circle = Circles(np.array([centre_px]), np.array([centre_px]) - (0, radius_px))
-    virtual = virtual_cameras_on_circles(circle, camera, side_px=256, margin=1.25)
+    region = Regions(np.array([centre_px]), np.array([centre_px]) - (0, radius_px))
+    virtual = virtual_cameras_on_regions(region, camera, side_px=256, margin=1.25)
     middles_px = source_of_blocks(camera, virtual, 256)[0]
     source_px = between_blocks(middles_px.astype(np.float32), 256)
     pixels = np.stack(np.meshgrid(np.arange(256.0), np.arange(256.0)), axis=-1)
@@ -58,8 +58,8 @@ def test_between_the_middles_of_blocks_hardly_anything_bends(camera, centre_px, 
 
 def test_antialiasing_keeps_the_picture_and_takes_the_noise(street):
     camera = Camera.from_fov(55, street.shape)
-    circle = Circles(np.array([[384.0, 288]]), np.array([[384.0, 88]]))
-    virtual = virtual_cameras_on_circles(circle, camera, side_px=128, margin=1.25)
+    region = Regions(np.array([[384.0, 288]]), np.array([[384.0, 88]]))
+    virtual = virtual_cameras_on_regions(region, camera, side_px=128, margin=1.25)
     plain = sample_crops(street, camera, virtual)[0]
     smooth = sample_crops(street, camera, virtual, antialias_factor=4)[0]
     assert np.abs(plain - smooth).mean() < 0.03
@@ -75,8 +75,8 @@ def test_lens_distortion_is_undone():
     image = np.zeros((*IMAGE_SHAPE, 3), np.uint8)
     points = camera.project(1000 * line).round().astype(np.int32)
     cv2.polylines(image, [points], False, (255, 255, 255), 3)
-    circle = Circles(np.array([[960.0, 860]]), np.array([[960.0, 560]]))
-    virtual = virtual_cameras_on_circles(circle, camera, side_px=256, margin=1.25)
+    region = Regions(np.array([[960.0, 860]]), np.array([[960.0, 560]]))
+    virtual = virtual_cameras_on_regions(region, camera, side_px=256, margin=1.25)
     crop = sample_crops(image, camera, virtual)[0, ..., 0]
     rows, columns = np.nonzero(crop > 0.5)
     fit = np.polynomial.Polynomial.fit(columns, rows, 1)
@@ -87,15 +87,15 @@ def test_lens_distortion_is_undone():
 def test_crop_beyond_the_image_is_black():
     image = np.full((480, 640, 3), 255, np.uint8)
     camera = Camera(K)
-    circle = Circles(np.array([[900.0, 240]]), np.array([[900.0, 200]]))
-    virtual = virtual_cameras_on_circles(circle, camera, side_px=64, margin=1.25)
+    region = Regions(np.array([[900.0, 240]]), np.array([[900.0, 200]]))
+    virtual = virtual_cameras_on_regions(region, camera, side_px=64, margin=1.25)
     assert not sample_crops(image, camera, virtual).any()
 
 
 def test_a_view_of_an_image_is_sampled_like_the_image(street):
     camera = Camera.from_fov(55, street.shape)
-    circles = Circles(np.array([[384.0, 288], [10, 300]]), np.array([[400.0, 188], [10, 0]]))
-    virtual = virtual_cameras_on_circles(circles, camera, side_px=128, margin=1.25)
+    regions = Regions(np.array([[384.0, 288], [10, 300]]), np.array([[400.0, 188], [10, 0]]))
+    virtual = virtual_cameras_on_regions(regions, camera, side_px=128, margin=1.25)
     views = [np.ascontiguousarray(street[..., ::-1])[..., ::-1], street[::-1].copy()[::-1]]
     wide = np.dstack([street, street[..., :1]])[..., :3]
     for view in (*views, wide):
@@ -106,8 +106,8 @@ def test_a_view_of_an_image_is_sampled_like_the_image(street):
 
 def test_mirrored_crop_is_the_mirror_image(street):
     camera = Camera.from_fov(55, street.shape)
-    circle = Circles(np.array([[384.0, 288]]), np.array([[400.0, 188]]))
-    virtual = virtual_cameras_on_circles(circle, camera, side_px=128, margin=1.25)
+    region = Regions(np.array([[384.0, 288]]), np.array([[400.0, 188]]))
+    virtual = virtual_cameras_on_regions(region, camera, side_px=128, margin=1.25)
     plain = sample_crops(street, camera, virtual)[0]
     mirrored = sample_crops(street, camera, virtual.mirrored())[0]
     # The crop's principal point lies half a pixel off its middle.

@@ -13,13 +13,13 @@ from metrabs_ros.blazepose.detector import (
     merge_duplicates,
     square_iou,
 )
-from metrabs_ros.blazepose.regions import Circles
+from metrabs_ros.blazepose.regions import Regions
 
 
 def circles_at(*rows):
     """Return circles of rows (x, y, radius), upright."""
     values = np.array(rows, float).reshape(-1, 3)
-    return Circles(values[:, :2], values[:, :2] - values[:, 2:] * (0, 1))
+    return Regions(values[:, :2], values[:, :2] - values[:, 2:] * (0, 1))
 
 
 def test_anchors_are_in_the_networks_order():
@@ -56,7 +56,7 @@ def test_duplicates_become_their_weighted_mean():
     merged = merge_duplicates(
         Detections(circles_at((100, 100, 50), (104, 100, 50)), np.array([0.9, 0.3])), 0.5
     )
-    np.testing.assert_allclose(merged.circles.centre_px, [(101, 100)])
+    np.testing.assert_allclose(merged.regions.centre_px, [(101, 100)])
     np.testing.assert_allclose(merged.scores, [0.9])
 
 
@@ -66,10 +66,10 @@ def test_neighbours_stay_apart():
 
 
 def test_detections_that_lean_differently_are_not_mixed():
-    opposite = Circles(np.array([[100.0, 100], [100, 100]]), np.array([[100.0, 50], [100, 150]]))
+    opposite = Regions(np.array([[100.0, 100], [100, 100]]), np.array([[100.0, 50], [100, 150]]))
     merged = merge_duplicates(Detections(opposite, np.array([0.9, 0.5])), 0.5)
-    np.testing.assert_allclose(merged.circles.radius_px, 50)
+    np.testing.assert_allclose(merged.regions.radius_px, 50)
 
 
 def test_nothing_is_merged_into_nothing():
-    assert len(merge_duplicates(Detections(circles_at(), np.zeros(0)), 0.5).circles) == 0
+    assert len(merge_duplicates(Detections(circles_at(), np.zeros(0)), 0.5).regions) == 0

@@ -7,23 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cameras
 
-from metrabs_ros.blazepose.regions import Circles, up_in_image, virtual_cameras_on_circles
+from metrabs_ros.blazepose.regions import Regions, up_in_image, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
 
 
 @st.composite
-def circles(draw):
+def regions(draw):
     """Return one circle somewhere in the image."""
     centre = np.array([draw(st.floats(100, 1800)), draw(st.floats(100, 980))])
     angle, radius = draw(st.floats(0, 2 * np.pi)), draw(st.floats(20, 300))
     rim = centre + radius * np.array([np.cos(angle), np.sin(angle)])
-    return Circles(centre[None], rim[None])
+    return Regions(centre[None], rim[None])
 
 
-@given(camera=cameras(), circle=circles())
-def test_circle_is_centred_and_upright_in_its_crop(camera, circle):
-    virtual = virtual_cameras_on_circles(circle, camera, side_px=256, margin=1.25)
-    rays = camera.unproject(np.concatenate([circle.centre_px, circle.rim_px]))
+@given(camera=cameras(), region=regions())
+def test_circle_is_centred_and_upright_in_its_crop(camera, region):
+    virtual = virtual_cameras_on_regions(region, camera, side_px=256, margin=1.25)
+    rays = camera.unproject(np.concatenate([region.centre_px, region.top_px]))
     seen = rays @ virtual.rotation[0].T @ virtual.intrinsic_matrix[0].T
     centre, rim = seen[:, :2] / seen[:, 2:]
     np.testing.assert_allclose(centre, (128, 128), atol=1e-3)
@@ -31,19 +31,19 @@ def test_circle_is_centred_and_upright_in_its_crop(camera, circle):
     np.testing.assert_allclose(rim, (128, 128 - 128 / 1.25), atol=0.5)
 
 
-@given(camera=cameras(), circle=circles())
-def test_circles_go_to_the_crop_and_back(camera, circle):
-    virtual = virtual_cameras_on_circles(circle, camera, side_px=256, margin=1.25)
-    in_crop = Circles(np.array([[128.0, 128]]), np.array([[128.0, 128 - 128 / 1.25]]))
+@given(camera=cameras(), region=regions())
+def test_circles_go_to_the_crop_and_back(camera, region):
+    virtual = virtual_cameras_on_regions(region, camera, side_px=256, margin=1.25)
+    in_crop = Regions(np.array([[128.0, 128]]), np.array([[128.0, 128 - 128 / 1.25]]))
     back = in_crop.in_image(virtual, camera)
-    np.testing.assert_allclose(back.centre_px, circle.centre_px, atol=0.05)
-    np.testing.assert_allclose(back.rim_px, circle.rim_px, atol=0.05 * circle.radius_px.max())
+    np.testing.assert_allclose(back.centre_px, region.centre_px, atol=0.05)
+    np.testing.assert_allclose(back.top_px, region.top_px, atol=0.05 * region.radius_px.max())
 
 
 @given(camera=cameras(), pixel=st.tuples(st.floats(200, 1700), st.floats(200, 900)))
 def test_circles_around_boxes_lean_with_the_world(camera, pixel):
     boxes = np.array([[pixel[0] - 30, pixel[1] - 80, 60, 160]])
-    around = Circles.around_boxes(boxes, camera)
+    around = Regions.around_boxes(boxes, camera)
     np.testing.assert_allclose(around.centre_px, [pixel])
     np.testing.assert_allclose(around.radius_px, 80)
     np.testing.assert_allclose(around.tilt_degrees(camera), 0, atol=1e-4)
@@ -59,8 +59,8 @@ def test_up_in_the_image_is_up_where_the_camera_looks_along_it():
 
 def test_a_part_is_much_smaller_and_within():
     centre_px = np.array([[300.0, 300], [320, 450], [320, 700], [310, 310]])
-    circles = Circles(centre_px, centre_px - np.array([[0, 200.0], [0, 60], [0, 60], [0, 190]]))
+    regions = Regions(centre_px, centre_px - np.array([[0, 200.0], [0, 60], [0, 60], [0, 190]]))
     expected = np.zeros((4, 4), bool)
     expected[1, (0, 3)] = True
-    np.testing.assert_array_equal(circles.parts(), expected)
-    assert Circles.none().parts().shape == (0, 0)
+    np.testing.assert_array_equal(regions.parts(), expected)
+    assert Regions.none().parts().shape == (0, 0)

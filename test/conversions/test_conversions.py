@@ -48,6 +48,6 @@ def test_people_come_back_as_they_went():
 
 
 def test_nobody_comes_back_as_nobody():
-    message = to_message(People.nobody(BLAZEPOSE_33), HEADER, TYPES)
+    message = to_message(People.empty(BLAZEPOSE_33), HEADER, TYPES)
     assert list(message.skeletons) == []
     assert to_people(message).poses3d_mm.shape == (0, 33, 3)

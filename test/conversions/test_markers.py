@@ -52,9 +52,9 @@ def test_who_leaves_is_taken_away_once():
     gone = markers_of(write, people_at((0, 0, 3000)))
     removed = {(m.ns, m.id) for m in gone if m.action == Marker.DELETE}
     assert removed == {('joints', 2), ('bones', 2), ('text', 2)}
-    nobody = People.nobody(BLAZEPOSE_33)
-    assert {m.id for m in markers_of(write, nobody)} == {1}
-    assert markers_of(write, nobody) == []
+    empty = People.empty(BLAZEPOSE_33)
+    assert {m.id for m in markers_of(write, empty)} == {1}
+    assert markers_of(write, empty) == []
 
 
 def test_the_text_is_above_in_whatever_direction_that_is():
@@ -67,4 +67,4 @@ def test_all_are_taken_away_at_once():
     write = MarkerWriter(TYPES)
     markers_of(write, people_at((0, 0, 3000)))
     assert [marker.action for marker in write.clear().markers] == [Marker.DELETEALL]
-    assert markers_of(write, People.nobody(BLAZEPOSE_33)) == []
+    assert markers_of(write, People.empty(BLAZEPOSE_33)) == []

@@ -7,7 +7,7 @@ import pytest
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.metrabs.augmentation import Augmentations
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
+from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 
 
 def test_one_has_the_middle_values():
@@ -34,7 +34,7 @@ def test_the_middle_one_is_neither_mirrored_nor_scaled(count):
 
 def test_cameras_keep_looking_at_the_person_rolled_scaled_and_mirrored():
     camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]))
-    plain = virtual_cameras_on_boxes(np.array([[600.0, 100, 60, 150]]), camera, 256)
+    plain = virtual_cameras_for_boxes(np.array([[600.0, 100, 60, 150]]), camera, 256)
     five = Augmentations.spread(5)
     virtual = five.of(plain)
     np.testing.assert_allclose(virtual.rotation[:, 2], plain.rotation.repeat(5, axis=0)[:, 2])

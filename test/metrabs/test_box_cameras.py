@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import cameras
 
 from metrabs_ros.camera import Camera, distort, undistort, undistort_by_fixed_point
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
+from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 
 coordinates = st.tuples(st.floats(100, 1700), st.floats(100, 900))
 sizes = st.tuples(st.floats(20, 200), st.floats(20, 300))
@@ -18,7 +18,7 @@ sizes = st.tuples(st.floats(20, 200), st.floats(20, 300))
 @given(camera=cameras(), corner=coordinates, size=sizes)
 def test_the_boxs_centre_is_the_crops_and_it_fills_the_crop(camera, corner, size):
     boxes = np.array([[*corner, *size]])
-    virtual = virtual_cameras_on_boxes(boxes, camera, 256)
+    virtual = virtual_cameras_for_boxes(boxes, camera, 256)
     assert virtual.usable.all()
     offsets = np.array([[0.5, 0.5], [0.5, 0], [0.5, 1], [0, 0.5], [1, 0.5]])
     rays = camera.unproject(boxes[:, :2] + offsets * boxes[:, 2:])
@@ -33,7 +33,7 @@ def test_the_boxs_centre_is_the_crops_and_it_fills_the_crop(camera, corner, size
 
 @given(camera=cameras(), corner=coordinates, size=sizes)
 def test_the_worlds_up_is_up_in_the_crop(camera, corner, size):
-    virtual = virtual_cameras_on_boxes(np.array([[*corner, *size]]), camera, 256)
+    virtual = virtual_cameras_for_boxes(np.array([[*corner, *size]]), camera, 256)
     up = virtual.rotation[0] @ camera.up
     np.testing.assert_allclose(up[0], 0, atol=1e-9)
     assert up[1] < 0
@@ -45,7 +45,7 @@ def test_crops_intrinsics_are_the_official_ones():
     boxes = np.array(
         [[236, 155, 62, 150], [470, 190, 70, 150], [640, 240, 75, 160], [700, 60, 60, 130.0]]
     )
-    virtual = virtual_cameras_on_boxes(boxes, camera, 256)
+    virtual = virtual_cameras_for_boxes(boxes, camera, 256)
     np.testing.assert_allclose(virtual.intrinsic_matrix, golden['00/crop_intrinsics'], rtol=1e-5)
 
 
@@ -60,5 +60,5 @@ def test_fixed_point_steps_come_near_for_a_usual_lens(point):
 def test_boxes_beyond_what_the_lens_sees_cannot_be_looked_at():
     camera = Camera.from_fov(60, (480, 640))
     boxes = np.array([[0, 0, 50, 90], [-1e300, 0, 1e301, 90], [1e200, 0, 1, 1]])
-    virtual = virtual_cameras_on_boxes(boxes, camera, 256)
+    virtual = virtual_cameras_for_boxes(boxes, camera, 256)
     assert virtual.usable.tolist() == [True, False, False]

@@ -16,19 +16,19 @@ from metrabs_ros.blazepose.crops import sample_crops as sample_fast_crops
 from metrabs_ros.camera import Camera
 from metrabs_ros.metrabs import crops
 from metrabs_ros.metrabs.augmentation import Augmentations
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_on_boxes
+from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.metrabs.crops import sample_crops
-from metrabs_ros.metrabs.source_image import DevicePicture, HostPicture
+from metrabs_ros.metrabs.source_image import DeviceImage, HostImage
 
 CPU = torch.device('cpu')
 CASES = json.loads((DATA / 'golden' / 'cases.json').read_text())
 
 
 def crops_of(image, camera, boxes, count=1, side_px=256, antialias_factor=1):
-    virtual = virtual_cameras_on_boxes(np.array(boxes, float), camera, side_px)
+    virtual = virtual_cameras_for_boxes(np.array(boxes, float), camera, side_px)
     augmentations = Augmentations.spread(count)
     return sample_crops(
-        HostPicture(image),
+        HostImage(image),
         camera,
         augmentations.of(virtual),
         augmentations.gamma,
@@ -53,10 +53,8 @@ def test_the_quick_sampler_sees_nearly_the_same(street, antialias_factor, coeffs
     street = cv2.GaussianBlur(street, (0, 0), 4)
     camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]), np.array(coeffs))
     boxes = np.array([[236, 155, 62, 150], [100, 20, 500, 530.0]])
-    virtual = virtual_cameras_on_boxes(boxes, camera, 128)
-    exact = sample_crops(
-        HostPicture(street), camera, virtual, np.ones(1), antialias_factor
-    ).numpy()
+    virtual = virtual_cameras_for_boxes(boxes, camera, 128)
+    exact = sample_crops(HostImage(street), camera, virtual, np.ones(1), antialias_factor).numpy()
     quick = sample_fast_crops(street, camera, virtual, antialias_factor)
     assert np.abs(exact - quick.transpose(0, 3, 1, 2)).max() < 0.06
 
@@ -163,8 +161,8 @@ def test_images_of_odd_shapes_give_finite_crops(shape, size):
 
 def test_crops_are_float32_tensors_of_the_networks_layout(street):
     camera = Camera.from_fov(50, street.shape)
-    virtual = virtual_cameras_on_boxes(np.array([[10.0, 10, 90, 90]]), camera, 64)
-    crops = sample_crops(HostPicture(street), camera, virtual, np.ones(1))
+    virtual = virtual_cameras_for_boxes(np.array([[10.0, 10, 90, 90]]), camera, 64)
+    crops = sample_crops(HostImage(street), camera, virtual, np.ones(1))
     assert crops.shape == (1, 3, 64, 64)
     assert crops.dtype == torch.float32
 
@@ -176,15 +174,15 @@ def test_devices_make_the_crops_that_the_host_makes(street, coeffs, count, antia
     camera = Camera.from_fov(60, street.shape, distortion_coeffs=np.array(coeffs))
     boxes = [[300, 90, 220, 400], [100, 200, 50, 70], [10, 20, 700, 560], [-100, -50, 300, 300]]
     augmentations = Augmentations.spread(count)
-    virtual = augmentations.of(virtual_cameras_on_boxes(np.array(boxes, float), camera, 128))
+    virtual = augmentations.of(virtual_cameras_for_boxes(np.array(boxes, float), camera, 128))
     views = [street, np.ascontiguousarray(street[..., ::-1])[..., ::-1], street[::-1][::-1]]
     host, *devices = (
-        sample_crops(picture, camera, virtual, augmentations.gamma, antialias_factor).numpy()
-        for picture in [HostPicture(street), *(DevicePicture(v, CPU) for v in views)]
+        sample_crops(source_image, camera, virtual, augmentations.gamma, antialias_factor).numpy()
+        for source_image in [HostImage(street), *(DeviceImage(v, CPU) for v in views)]
     )
     for view in views[1:]:
         same = sample_crops(
-            HostPicture(view), camera, virtual, augmentations.gamma, antialias_factor
+            HostImage(view), camera, virtual, augmentations.gamma, antialias_factor
         )
         np.testing.assert_array_equal(same.numpy(), host)
     for device in devices:
@@ -197,7 +195,7 @@ def test_a_strong_lens_hides_nothing_of_what_it_bends(street):
     for coeffs in ([-0.45, 0.25, 0.01, -0.01, -0.08], [0.6, 0.4, 0, 0, 0.2]):
         camera = Camera.from_fov(80, street.shape, distortion_coeffs=np.array(coeffs))
         boxes = [[20, 20, 700, 500], [300, 200, 100, 100], [600, 400, 150, 160]]
-        virtual = virtual_cameras_on_boxes(np.array(boxes, float), camera, 64)
-        crops = sample_crops(HostPicture(white), camera, virtual, np.ones(1)).numpy()
+        virtual = virtual_cameras_for_boxes(np.array(boxes, float), camera, 64)
+        crops = sample_crops(HostImage(white), camera, virtual, np.ones(1)).numpy()
         inside = crops[:, 0, 8:-8, 8:-8]
         assert inside[1].min() > 0.999

@@ -18,7 +18,7 @@ CASES = json.loads((GOLDEN / 'cases.json').read_text())
 K = np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]])
 STREET_BOXES = [[236, 155, 62, 150], [470, 190, 70, 150], [640, 240, 75, 160], [700, 60, 60, 130]]
 
-picture = functools.cache(photo)
+source_image = functools.cache(photo)
 
 
 @pytest.fixture(scope='module')
@@ -33,7 +33,7 @@ def model_of(checkpoint_folder):
 
 def run(model, case, boxes=None, **options):
     return model.estimate_poses(
-        picture(case['image']),
+        source_image(case['image']),
         case['boxes'] if boxes is None else boxes,
         intrinsic_matrix=case['K'],
         distortion_coeffs=case.get('dist'),
@@ -115,7 +115,7 @@ def test_no_boxes_give_empty_arrays_of_the_right_shapes(metrabs_model):
 
 @pytest.mark.parametrize('num_aug', [1, 3])
 def test_several_cameras_share_the_network_and_change_nothing(metrabs_model, street, num_aug):
-    office = picture('office')
+    office = source_image('office')
     cameras = np.stack([K, [[500.0, 0, 300], [0, 510, 200], [0, 0, 1]], K])
     boxes = [STREET_BOXES, [[100, 50, 200, 300]], []]
     options = {'num_aug': num_aug, 'internal_batch_size': 4}

@@ -25,7 +25,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.node.camera_stream import MAX_FRAME_ID_CHARS
-from metrabs_ros.node.detections import MAX_DETECTIONS, chosen_boxes, to_boxes
+from metrabs_ros.node.detections import MAX_DETECTIONS, select_detections, to_boxes
 from metrabs_ros.node.pose_node import PoseNode
 
 ONE = (500.0, 0.0, 4000.0)
@@ -277,11 +277,11 @@ def grid(count, scores=None):
 def test_duplicates_among_given_boxes_are_suppressed():
     boxes_px = np.array([[0, 0, 50, 50], [2, 2, 50, 50], [90, 60, 20, 20], [0, 0, 50, 50.0]])
     boxes = Boxes(boxes_px, np.array([0.5, 0.9, 0.0, 0.8]))
-    chosen, left_out = chosen_boxes(boxes, 0.7, -1)
+    chosen, left_out = select_detections(boxes, 0.7, -1)
     # A score of 0 is one, too: some nodes do not set scores.
     assert (chosen.boxes_px[:, 0].tolist(), chosen.scores.tolist()) == ([2, 90], [0.9, 0])
     assert left_out == 0
-    assert len(chosen_boxes(boxes, 1.0, -1)[0]) == 4
+    assert len(select_detections(boxes, 1.0, -1)[0]) == 4
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_duplicates_among_given_boxes_are_suppressed():
 )
 def test_the_surest_of_many_given_boxes_are_processed(max_detections, count, left_out):
     scores = np.random.default_rng(0).permutation(1000) / 1000
-    chosen, found_left_out = chosen_boxes(grid(1000, scores), 0.7, max_detections)
+    chosen, found_left_out = select_detections(grid(1000, scores), 0.7, max_detections)
     assert chosen.scores.tolist() == np.sort(scores)[::-1][:count].tolist()
     assert found_left_out == left_out
 

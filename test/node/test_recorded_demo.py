@@ -29,7 +29,7 @@ from metrabs_ros.conversions.images import to_rgb
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import TRANSFORMS
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 
 FRAMES = 4
 DEMO = """
@@ -81,7 +81,9 @@ def test_a_recording_of_the_demo_has_the_poses_of_the_front_door(tmp_path, stree
         rclpy.shutdown()
     model = metrabs_ros.load_model('blazepose')
     said = []
-    summary = annotate(tmp_path / 'bag', tmp_path / 'people', Wanted(), model, said.append)
+    summary = annotate(
+        tmp_path / 'bag', tmp_path / 'people', AnnotateOptions(), model, said.append
+    )
     assert summary.worked_on == FRAMES
     assert 'has people in it already (/pose/skeletons)' in said[0]
     originals = messages_in(tmp_path / 'bag', '/image')

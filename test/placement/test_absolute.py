@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import IMAGE_SHAPE, angles, cameras, standing_person
 
-from metrabs_ros.blazepose.regions import Circles, virtual_cameras_on_circles
+from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.placement.absolute import absolute_points, full_perspective, weak_perspective
 
 
@@ -32,7 +32,7 @@ def test_synthetic_person_comes_back_through_lens_and_crop(camera, pixel, distan
     image_points_px = camera.project(person_mm)
     assume(((image_points_px >= 0) & (image_points_px < IMAGE_SHAPE[::-1])).all())
     boxes = np.concatenate([image_points_px.min(axis=0), np.ptp(image_points_px, axis=0)])[None]
-    virtual = virtual_cameras_on_circles(Circles.around_boxes(boxes, camera), camera, 256, 1.25)
+    virtual = virtual_cameras_on_regions(Regions.around_boxes(boxes, camera), camera, 256, 1.25)
 
     seen = camera.unproject(image_points_px) @ virtual.rotation[0].T
     image_points = (seen[:, :2] / seen[:, 2:])[None]

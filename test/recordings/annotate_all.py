@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from known_people import KnownPeople
 
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 
 LIMIT_BYTES = 3 * 2**30
 
@@ -25,7 +25,7 @@ def outcome_of(bag: pathlib.Path, results: pathlib.Path) -> dict[str, object]:
     said: list[str] = []
     start_s, cpu_s = time.perf_counter(), time.process_time()
     try:
-        wanted = Wanted(fov_degrees=60.0)
+        wanted = AnnotateOptions(fov_degrees=60.0)
         summary = annotate(bag, results, wanted, KnownPeople((0, 0, 3000)), said.append)
         said += summary.lines()
         kind = ''

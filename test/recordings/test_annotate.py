@@ -46,7 +46,7 @@ from metrabs_ros.recordings.message_types import (
     maker,
     typestore,
 )
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.tables import COLUMNS
 
 FORMATS = {
@@ -89,7 +89,7 @@ def model():
 def run(source, model, output=None, **wanted):
     """Annotate; return the summary and the folder of the results."""
     output = output or source.parent / 'results'
-    summary = annotate(source, output, Wanted(**wanted), model, lambda sentence: None)
+    summary = annotate(source, output, AnnotateOptions(**wanted), model, lambda sentence: None)
     return summary, output
 
 

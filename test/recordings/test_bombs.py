@@ -18,7 +18,7 @@ from metrabs_ros.recordings.limits import (
     MAX_DEFINITIONS_LINES,
     DefinitionBudget,
 )
-from metrabs_ros.recordings.options import REMARK_CHARS, Wanted
+from metrabs_ros.recordings.options import REMARK_CHARS, AnnotateOptions
 
 MOST_CPU_S = 15.0
 MOST_MIB = 1200
@@ -93,7 +93,7 @@ def test_scanning_shows_its_progress(tmp_path, capfd, monkeypatch):
 
     model = KnownPeople((0, 0, 3000))
     with pytest.raises(ValueError, match='no images with a CameraInfo'):
-        annotate(file, tmp_path / 'out', Wanted(), model, lambda sentence: None, True)
+        annotate(file, tmp_path / 'out', AnnotateOptions(), model, lambda sentence: None, True)
     assert 'scanning bag.mcap' in capfd.readouterr().err
     # Where nobody watches, it is quiet.
     Bag(file, lambda sentence: None).close()

@@ -11,7 +11,7 @@ from metrabs_ros.conversions.people import to_message
 from metrabs_ros.pose_estimator import Options
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import SKELETONS, message_types, typestore
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.tracking.person_tracker import PeopleStream, finder_for
 from metrabs_ros.tracking.tracker import Tracker
@@ -30,7 +30,7 @@ def part(street):
 def annotated(tmp_path, image, model, **wanted):
     """Return the SkeletonArrays that annotate writes of an image that is shown repeatedly."""
     bag = write_bag(tmp_path / 'bag', [image[..., ::-1]] * FRAMES)
-    annotate(bag, tmp_path / 'results', Wanted(**wanted), model, lambda sentence: None)
+    annotate(bag, tmp_path / 'results', AnnotateOptions(**wanted), model, lambda sentence: None)
     return [
         typestore().deserialize_cdr(data, SKELETONS)
         for _, _, data in messages_in(tmp_path / 'results', '/camera/pose/skeletons')

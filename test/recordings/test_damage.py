@@ -20,7 +20,7 @@ from rosbags.rosbag2 import CompressionMode
 
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bags import UnreadableRecording
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 
 WRITERS = {
     'mcap': lambda path, images: write_bag(path, images),
@@ -78,7 +78,7 @@ def test_bytes_that_are_lost_or_wrong_do_no_more_harm(bag, tmp_path_factory, sha
     for place, value in flips:
         data[int(place * len(data))] = value
     file.write_bytes(data[: round((0.2 + 0.8 * share) * len(data))])
-    wanted, model = Wanted(fov_degrees=60.0), KnownPeople((0, 0, 3000))
+    wanted, model = AnnotateOptions(fov_degrees=60.0), KnownPeople((0, 0, 3000))
     try:
         summary = annotate(damaged, folder / 'people', wanted, model, lambda sentence: None)
     except UnreadableRecording:

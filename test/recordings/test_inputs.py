@@ -22,7 +22,7 @@ from metrabs_ros.recordings import parallel
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.calibration import UnusableCalibration, read_calibration
 from metrabs_ros.recordings.image_files import Source, UnusableSource
-from metrabs_ros.recordings.options import MAX_CAUSES, Summary, Wanted
+from metrabs_ros.recordings.options import MAX_CAUSES, AnnotateOptions, Summary
 
 CLAIMED_PX = 40_000
 NOBODY = 65534
@@ -380,7 +380,7 @@ def test_headers_that_do_not_fit_are_counted(tmp_path):
     ]
     bag = write_bag(tmp_path / 'bag', [image], extra=extra)
     summary = annotate(
-        bag, tmp_path / 'out', Wanted(), KnownPeople((0, 0, 3000)), lambda sentence: None
+        bag, tmp_path / 'out', AnnotateOptions(), KnownPeople((0, 0, 3000)), lambda sentence: None
     )
     assert (summary.frames, summary.worked_on) == (5, 1)
     assert {cause: count for cause, (count, _) in summary.unusable.items()} == {

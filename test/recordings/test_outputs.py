@@ -20,7 +20,7 @@ from recorded_bags import people_in, write_bag
 from metrabs_ros import cli
 from metrabs_ros.recordings import output_files, parallel
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.output_files import MANIFEST, Pair, UnusableOutput, check_apart
 
 IMAGES = [np.zeros((20, 30, 3), np.uint8)] * 2
@@ -44,7 +44,7 @@ def contents_of(folder):
 
 def run(source, output, **wanted):
     return annotate(
-        source, output, Wanted(**wanted), KnownPeople((0, 0, 3000)), lambda sentence: None
+        source, output, AnnotateOptions(**wanted), KnownPeople((0, 0, 3000)), lambda sentence: None
     )
 
 
@@ -341,7 +341,7 @@ def test_an_interrupted_run_leaves_no_table(tmp_path, bag):
 
     table = tmp_path / 'a.csv'
     with pytest.raises(KeyboardInterrupt):
-        annotate(bag, tmp_path / 'out', Wanted(csv=str(table)), Stopping(), print)
+        annotate(bag, tmp_path / 'out', AnnotateOptions(csv=str(table)), Stopping(), print)
     assert not table.exists()
     run(bag, tmp_path / 'out', csv=str(table))
     assert table.exists()

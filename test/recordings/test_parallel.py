@@ -17,7 +17,7 @@ from recorded_bags import people_in, write_bag
 from metrabs_ros import cli
 from metrabs_ros.recordings import parallel
 from metrabs_ros.recordings.bags import bags_in
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 
 PROJECT = pathlib.Path(__file__).parents[2]
 PATIENCE_S = 120.0
@@ -39,7 +39,8 @@ def bags(tmp_path, street):
 
 def tasks_for(bags):
     return [
-        parallel.Task(bag, bag.parent / f'{bag.stem}_people', Wanted(threads=1)) for bag in bags
+        parallel.Task(bag, bag.parent / f'{bag.stem}_people', AnnotateOptions(threads=1))
+        for bag in bags
     ]
 
 

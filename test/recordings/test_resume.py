@@ -10,7 +10,7 @@ from known_people import KnownPeople
 from recorded_bags import START_NS, STEP_NS, messages_in, people_in, write_bag
 
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED
 from metrabs_ros.tracking.tracker import Tracker
 
@@ -108,7 +108,7 @@ def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
     # Random weights give poses that no body takes.
     for module in ('metrabs.estimator', 'tracking.box_following'):
         monkeypatch.setattr(f'metrabs_ros.{module}.plausible_poses', everybody)
-    wanted = Wanted(follow=follow, batch=0 if follow else 2)
+    wanted = AnnotateOptions(follow=follow, batch=0 if follow else 2)
 
     def run(output):
         return annotate(source, tmp_path / output, wanted, model, lambda sentence: None)
@@ -137,7 +137,7 @@ def test_a_frame_at_which_the_networks_failed_is_not_repeated(
     tmp_path, source, frames, models, monkeypatch, name, follow
 ):
     model = models(name)
-    wanted = Wanted(follow=follow, batch=0 if follow else 1)
+    wanted = AnnotateOptions(follow=follow, batch=0 if follow else 1)
 
     def run(output):
         return annotate(source, tmp_path / output, wanted, model, lambda sentence: None)
@@ -176,7 +176,9 @@ def test_the_tracker_learns_whom_each_frame_was_examined_for(
     def run(output):
         """Annotate; return the ids that were examined for, and those followed, of each frame."""
         taken.clear()
-        annotate(source, tmp_path / output, Wanted(follow=True), model, lambda sentence: None)
+        annotate(
+            source, tmp_path / output, AnnotateOptions(follow=True), model, lambda sentence: None
+        )
         return [
             (None if a.ids is None else a.ids.tolist(), a.followed_ids.tolist()) for a in taken
         ]

@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 from test_people import people_at
 
 from metrabs_ros.people import People
-from metrabs_ros.recordings.resume_log import FORMAT, Journal, Key, from_numbers, to_numbers
+from metrabs_ros.recordings.resume_log import FORMAT, Key, ResumeLog, from_numbers, to_numbers
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 IDENTITY = {'source': 'a'}
 
 
 def written(file, count):
-    journal = Journal(file, IDENTITY)
+    journal = ResumeLog(file, IDENTITY)
     for i in range(count):
         journal.put(Key(0, i), np.arange(float(i)))
     journal.close()
 
 
 def replayed(file, identity=IDENTITY, count=6):
-    journal = Journal(file, identity)
+    journal = ResumeLog(file, identity)
     found = []
     for i in range(count):
         numbers = journal.take(Key(0, i))
@@ -48,7 +48,7 @@ def test_after_a_cut_all_whole_frames_before_it_are_known(tmp_path_factory, lost
     before = replayed(file)
     assert before == 5 if lost == 0 else before < 5
     # It goes on from there.
-    journal = Journal(file, IDENTITY)
+    journal = ResumeLog(file, IDENTITY)
     for i in range(before):
         assert journal.take(Key(0, i)) is not None
     assert journal.take(Key(0, before)) is None
@@ -74,7 +74,7 @@ def test_a_journal_of_another_format_is_begun_anew(tmp_path, about):
 
 def test_frames_in_another_order_are_not_known(tmp_path):
     written(tmp_path / 'journal', 3)
-    journal = Journal(tmp_path / 'journal', IDENTITY)
+    journal = ResumeLog(tmp_path / 'journal', IDENTITY)
     assert journal.take(Key(0, 0)) is not None
     assert journal.take(Key(1, 1)) is None
     assert journal.take(Key(0, 1)) is None
@@ -82,7 +82,7 @@ def test_frames_in_another_order_are_not_known(tmp_path):
 
 
 def test_people_come_back_as_they_went():
-    for people in (people_at((0, 0, 3000), (500, 0, 4000)), People.nobody(BLAZEPOSE_33)):
+    for people in (people_at((0, 0, 3000), (500, 0, 4000)), People.empty(BLAZEPOSE_33)):
         back = from_numbers(to_numbers(people), BLAZEPOSE_33, (480, 640))
         for field in dataclasses.fields(People):
             if field.name not in ('skeleton', 'ids', 'in_view'):

@@ -17,9 +17,9 @@ from metrabs_ros import cli
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import SKELETONS, maker, message_types
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.report.observations import read_sightings
+from metrabs_ros.report.observations import read_observations
 from metrabs_ros.report.page import write_report
 
 TOPIC = '/camera/pose/skeletons'
@@ -102,11 +102,11 @@ BROKEN = {
 def test_skeletons_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
     messages = [frame(i) for i in range(FRAMES)]
     messages[2] = frame(2, **BROKEN[name])
-    (sightings,) = read_sightings(bag_of(tmp_path / 'bag', messages), print)
-    assert sightings.people.tolist() == [2, 2, 1, 2, 2, 2]
-    (remark,) = sightings.remarks
+    (observations,) = read_observations(bag_of(tmp_path / 'bag', messages), print)
+    assert observations.people.tolist() == [2, 2, 1, 2, 2, 2]
+    (remark,) = observations.remarks
     assert f'1 skeletons on {TOPIC} were left out' in remark
-    for array in (sightings.places_m, sightings.speeds_m_s, sightings.deviations_m):
+    for array in (observations.places_m, observations.speeds_m_s, observations.deviations_m):
         assert np.isfinite(array).all()
 
 
@@ -128,9 +128,9 @@ def odd_messages():
 def test_messages_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
     messages = [frame(0), odd_messages()[name], frame(2)]
     bag = bag_of(tmp_path / 'bag', messages)
-    (sightings,) = read_sightings(bag, print)
-    assert len(sightings.stamps_s) == 2
-    assert f'1 messages on {TOPIC} were left out' in sightings.remarks[0]
+    (observations,) = read_observations(bag, print)
+    assert len(observations.stamps_s) == 2
+    assert f'1 messages on {TOPIC} were left out' in observations.remarks[0]
     write_report(bag, tmp_path / 'page.html', print)
     assert 'were left out' in (tmp_path / 'page.html').read_text()
 
@@ -167,7 +167,7 @@ def test_texts_of_a_bag_are_escaped_and_short(tmp_path):
 def test_what_annotate_is_said_to_have_remarked_is_escaped(tmp_path):
     bag = write_bag(tmp_path / 'in', [np.zeros((20, 30, 3), np.uint8)])
     results = tmp_path / 'results'
-    annotate(bag, results, Wanted(), KnownPeople((0, 0, 3000)), print)
+    annotate(bag, results, AnnotateOptions(), KnownPeople((0, 0, 3000)), print)
     metadata = results / 'metadata.yaml'
     about = (
         '{"remarks": ["<script>", 5, '
@@ -176,9 +176,9 @@ def test_what_annotate_is_said_to_have_remarked_is_escaped(tmp_path):
     )
     text = re.sub(r'metrabs_ros: .*(\n    .*)*', f"metrabs_ros: '{about}'", metadata.read_text())
     metadata.write_text(text)
-    (sightings,) = read_sightings(results, print)
-    assert sightings.remarks[0] == '<script>'
-    assert len(sightings.remarks) <= 50
+    (observations,) = read_observations(results, print)
+    assert observations.remarks[0] == '<script>'
+    assert len(observations.remarks) <= 50
     write_report(results, tmp_path / 'page.html', print)
     assert '<script>' not in (tmp_path / 'page.html').read_text()
 
@@ -211,10 +211,12 @@ def test_joints_that_change_do_not_mix(tmp_path):
         joint_edges=np.array([0, 1], np.uint16),
         skeletons=fewer,
     )
-    (sightings,) = read_sightings(bag_of(tmp_path / 'bag', [usual, other, usual, other]), print)
-    assert len(sightings.joint_names) == len(sightings.deviations_m) == 17
+    (observations,) = read_observations(
+        bag_of(tmp_path / 'bag', [usual, other, usual, other]), print
+    )
+    assert len(observations.joint_names) == len(observations.deviations_m) == 17
     np.testing.assert_allclose(
-        sightings.deviations_m,
+        observations.deviations_m,
         np.mean([skeleton.standard_deviations for skeleton in fewer], axis=0),
         rtol=1e-5,
     )
@@ -224,7 +226,7 @@ def test_many_topics_are_reported_up_to_a_limit(tmp_path):
     extra = [(f'/c{i}/pose/skeletons', SKELETONS, START_NS, frame(0)) for i in range(25)]
     bag = write_bag(tmp_path / 'bag', [], [], extra=extra)
     said = []
-    assert len(read_sightings(bag, said.append)) == 20
+    assert len(read_observations(bag, said.append)) == 20
     assert '25 topics' in said[0]
 
 

@@ -23,8 +23,8 @@ from recorded_bags import (
 from metrabs_ros import cli
 from metrabs_ros.pose_estimator import Poses
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.options import Wanted
-from metrabs_ros.report.observations import read_sightings
+from metrabs_ros.recordings.options import AnnotateOptions
+from metrabs_ros.report.observations import read_observations
 from metrabs_ros.report.page import write_report
 
 STEP_MM = 100.0
@@ -48,22 +48,24 @@ def images():
 
 def results_of(tmp_path, images, topics=CAMERA):
     bag = write_bag(tmp_path / 'bag', images, topics)
-    annotate(bag, tmp_path / 'results', Wanted(batch=1), Approaching(), lambda sentence: None)
+    annotate(
+        bag, tmp_path / 'results', AnnotateOptions(batch=1), Approaching(), lambda sentence: None
+    )
     return tmp_path / 'results'
 
 
 def test_sightings_are_what_was_there(tmp_path, images):
-    (sightings,) = read_sightings(results_of(tmp_path, images), print)
-    assert sightings.topic == '/camera/pose/skeletons'
-    assert sightings.people.tolist() == [1] * 10 + [2] * 10
-    np.testing.assert_allclose(sightings.times_s, 0.1 * np.arange(FRAMES), atol=1e-6)
-    first = sightings.of_person(1)
+    (observations,) = read_observations(results_of(tmp_path, images), print)
+    assert observations.topic == '/camera/pose/skeletons'
+    assert observations.people.tolist() == [1] * 10 + [2] * 10
+    np.testing.assert_allclose(observations.times_s, 0.1 * np.arange(FRAMES), atol=1e-6)
+    first = observations.of_person(1)
     np.testing.assert_allclose(
-        sightings.distances_m[first], 6 - STEP_MM / 1000 * np.arange(FRAMES), atol=1e-3
+        observations.distances_m[first], 6 - STEP_MM / 1000 * np.arange(FRAMES), atol=1e-3
     )
-    assert sightings.ground_axes == (0, 2)
-    assert sightings.gaps() == []
-    assert sightings.speeds_m_s[first[-1]] == pytest.approx(1.0, abs=0.2)
+    assert observations.ground_axes == (0, 2)
+    assert observations.gaps() == []
+    assert observations.speeds_m_s[first[-1]] == pytest.approx(1.0, abs=0.2)
 
 
 def test_missing_frames_are_gaps(tmp_path, images):
@@ -75,9 +77,9 @@ def test_missing_frames_are_gaps(tmp_path, images):
         if time_ns >= START_NS + 12 * STEP_NS
     ]
     both = write_bag(tmp_path / 'both', images[:5], extra=extra)
-    annotate(both, tmp_path / 'results', Wanted(), Approaching(), lambda sentence: None)
-    (sightings,) = read_sightings(tmp_path / 'results', print)
-    ((start_s, length_s),) = sightings.gaps()
+    annotate(both, tmp_path / 'results', AnnotateOptions(), Approaching(), lambda sentence: None)
+    (observations,) = read_observations(tmp_path / 'results', print)
+    ((start_s, length_s),) = observations.gaps()
     assert (start_s, length_s) == (pytest.approx(0.4, abs=1e-6), pytest.approx(0.8, abs=1e-6))
 
 
@@ -116,11 +118,13 @@ def test_nobody_and_nothing_have_a_page_too(tmp_path, images):
             poses = super().find_people(image, camera, options)
             return poses.select(np.zeros(0, int))
 
-    annotate(bag, tmp_path / 'nobody', Wanted(), Nobody((0, 0, 3000)), lambda sentence: None)
+    annotate(
+        bag, tmp_path / 'nobody', AnnotateOptions(), Nobody((0, 0, 3000)), lambda sentence: None
+    )
     write_report(tmp_path / 'nobody', tmp_path / 'nobody.html', print)
     assert '<b>0</b>different people' in (tmp_path / 'nobody.html').read_text()
     empty = write_bag(tmp_path / 'empty', [])
-    wanted = Wanted(fov_degrees=60.0)
+    wanted = AnnotateOptions(fov_degrees=60.0)
     annotate(empty, tmp_path / 'nothing', wanted, Nobody(), lambda sentence: None)
     write_report(tmp_path / 'nothing', tmp_path / 'nothing.html', print)
     assert 'There were no frames' in (tmp_path / 'nothing.html').read_text()

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from metrabs_ros.tracking.association import (
     GATE,
     Pairs,
+    assign_nearest_first,
     box_overlap,
-    near_pairs,
-    nearest_first,
-    place_std,
+    gated_pairs,
+    position_std,
 )
 
 HERE = np.zeros(3)
@@ -31,7 +31,7 @@ def pairs_of(*pairs):
 )
 def test_nobody_is_two_people_and_the_cheapest_pair_is_always_kept(pairs, random):
     costs = np.array([random.random() for _ in pairs])
-    kept = nearest_first(pairs_of(*pairs), costs)
+    kept = assign_nearest_first(pairs_of(*pairs), costs)
     assert len(set(kept.known.tolist())) == len(kept.known)
     assert len(set(kept.found.tolist())) == len(kept.found)
     left = list(zip(kept.known.tolist(), kept.found.tolist()))
@@ -46,7 +46,7 @@ def test_depth_may_be_farther_off_than_the_place_in_the_image():
     std_mm = np.array([[100.0], [200.0]])
     expected = np.array([[0, 0, 5000.0]])
     found = np.array([[0, 0, 5500.0], [500.0, 0, 5000], [0, 0, 6500], [0, 0, 9000]])
-    pairs = near_pairs(expected, found, HERE, std_mm)
+    pairs = gated_pairs(expected, found, HERE, std_mm)
     assert pairs.found.tolist() == [0, 2]
     assert pairs.near.tolist() == [True, False]
     np.testing.assert_allclose(pairs.along, [2.5, 7.5])
@@ -55,9 +55,11 @@ def test_depth_may_be_farther_off_than_the_place_in_the_image():
 
 
 def test_the_longer_people_are_unseen_the_farther_they_may_have_gone():
-    std = place_std(np.full(2, 5000.0), np.full((2, 2), 30.0), np.array([0.0, 1.0]), np.full(2, 9))
+    std = position_std(
+        np.full(2, 5000.0), np.full((2, 2), 30.0), np.array([0.0, 1.0]), np.full(2, 9)
+    )
     assert (std[:, 1] > std[:, 0] + 1000).all()
-    new = place_std(np.full(1, 5000.0), np.full((2, 1), 30.0), np.zeros(1), np.ones(1))
+    new = position_std(np.full(1, 5000.0), np.full((2, 1), 30.0), np.zeros(1), np.ones(1))
     assert new[1, 0] > std[1, 0] + 200
 
 

@@ -19,7 +19,7 @@ from metrabs_ros.tracking.person_tracker import (
     people_in_streams,
 )
 from metrabs_ros.tracking.region_following import PeopleFollower
-from metrabs_ros.tracking.timed_view import Shot
+from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import Tracker
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
@@ -111,7 +111,7 @@ def test_boxes_that_are_given_are_looked_at():
     crowd = Crowd(A, B)
     stream = PeopleStream(BoxFinder(crowd, Options()), Tracker())
     boxes = Boxes(people_at(B).boxes_px, np.array([0.6]))
-    (people,) = people_in_streams([stream], [Shot(View(IMAGE, CAMERA), 1.0, boxes)])
+    (people,) = people_in_streams([stream], [TimedView(View(IMAGE, CAMERA), 1.0, boxes)])
     assert crowd.log == [1]
     assert people.confidence.tolist() == [0.6]
     np.testing.assert_allclose(people.positions_mm, [B], atol=1)
@@ -170,13 +170,13 @@ def test_boxes_that_the_lens_does_not_see_do_not_fail_the_others(metrabs_model, 
     matrix = np.array([[100.0, 0, 384], [0, 100, 288], [0, 0, 1]])
     view = View(street, Camera(matrix, np.zeros(4), fisheye=True))
     boxes = Boxes(np.array([[0.0, 0, 30, 30], [300, 200, 100, 200]]), np.array([0.9, 0.8]))
-    (people,) = people_in_streams([stream], [Shot(view, 1.0, boxes)])
+    (people,) = people_in_streams([stream], [TimedView(view, 1.0, boxes)])
     assert people.confidence.tolist() == [0.8]
     # A known person's box, at the rim of the image, from where the lens sees nothing.
     expected = people.select(np.zeros(2, int))
     expected.boxes_px[0] = 0, 0, 30, 30
-    assert finder.boxes(Shot(view, 1.05), expected) is None
-    assert finder.boxes(Shot(view, 1.1), expected).boxes_px.tolist() == [
+    assert finder.boxes(TimedView(view, 1.05), expected) is None
+    assert finder.boxes(TimedView(view, 1.1), expected).boxes_px.tolist() == [
         people.boxes_px[0].tolist()
     ]
 
@@ -185,7 +185,7 @@ def test_no_more_of_the_given_boxes_are_looked_at_than_allowed():
     crowd = Crowd(A, B)
     stream = PeopleStream(BoxFinder(crowd, Options(max_detections=3)), Tracker())
     boxes = Boxes(people_at(*[A, B] * 5).boxes_px, np.linspace(0.1, 1, 10))
-    people_in_streams([stream], [Shot(View(IMAGE, CAMERA), 1.0, boxes)])
+    people_in_streams([stream], [TimedView(View(IMAGE, CAMERA), 1.0, boxes)])
     assert crowd.log == [3]
 
 
@@ -193,8 +193,10 @@ def test_several_streams_share_a_run_of_the_network():
     crowd = Crowd(A)
     streams = [PeopleStream(BoxFinder(crowd, Options()), Tracker()) for _ in range(2)]
     for stamp_s in (0.0, 0.03):
-        shots = [Shot(View(IMAGE, CAMERA), stamp_s)] * 2
-        assert [people.ids.tolist() for people in people_in_streams(streams, shots)] == [[1]] * 2
+        timed_views = [TimedView(View(IMAGE, CAMERA), stamp_s)] * 2
+        assert [people.ids.tolist() for people in people_in_streams(streams, timed_views)] == [
+            [1]
+        ] * 2
 
 
 class Fragile(Crowd):
@@ -224,8 +226,8 @@ def test_an_image_that_fails_leaves_the_other_streams_as_they_would_be_without_i
         people, failed = [], []
         for i in range(12):
             images = [IMAGE, bad if first_fails and i in (0, 3, 5, 6) else IMAGE, IMAGE]
-            shots = [Shot(View(image, CAMERA), i / 10, boxes) for image in images]
-            outcomes = outcomes_in_streams(streams, shots)
+            timed_views = [TimedView(View(image, CAMERA), i / 10, boxes) for image in images]
+            outcomes = outcomes_in_streams(streams, timed_views)
             people += [outcomes[0].people, outcomes[2].people]
             failed.append(isinstance(outcomes[1].people, Exception))
             assert all((outcome.batch_error is not None) == failed[-1] for outcome in outcomes)
@@ -244,22 +246,27 @@ def test_an_image_that_fails_leaves_the_other_streams_as_they_would_be_without_i
 def test_the_detector_is_due_as_often_although_the_network_runs_twice():
     streams = [PeopleStream(BoxFinder(Fragile(A), Options()), Tracker()) for _ in range(2)]
     for i in range(12):
-        shots = [Shot(View(image, CAMERA), i / 30) for image in (IMAGE, IMAGE + np.uint8(i == 5))]
-        outcomes_in_streams(streams, shots)
+        timed_views = [
+            TimedView(View(image, CAMERA), i / 30) for image in (IMAGE, IMAGE + np.uint8(i == 5))
+        ]
+        outcomes_in_streams(streams, timed_views)
     # In frames 0, 5 and 10.
     assert streams[0].finder._frames == streams[1].finder._frames == 1
 
 
 def test_tracks_that_are_half_updated_are_deleted(monkeypatch):
     streams = [PeopleStream(BoxFinder(Crowd(A), Options()), Tracker()) for _ in range(2)]
-    shots = [Shot(View(IMAGE, CAMERA), 1.0)] * 2
-    people_in_streams(streams, shots)
+    timed_views = [TimedView(View(IMAGE, CAMERA), 1.0)] * 2
+    people_in_streams(streams, timed_views)
     with monkeypatch.context() as patch:
         patch.setattr(streams[0].tracker, '_bring_back', lambda camera: 1 / 0)
-        failed, other = outcomes_in_streams(streams, shots)
+        failed, other = outcomes_in_streams(streams, timed_views)
     assert isinstance(failed.people, ZeroDivisionError)
     assert other.people.ids.tolist() == [1]
-    assert [people.ids.tolist() for people in people_in_streams(streams, shots)] == [[2], [1]]
+    assert [people.ids.tolist() for people in people_in_streams(streams, timed_views)] == [
+        [2],
+        [1],
+    ]
 
 
 def test_people_have_arrays_of_the_network(metrabs_model, street):

@@ -25,7 +25,7 @@ from metrabs_ros.tracking.detection_history import Attempts, DetectionHistory
 from metrabs_ros.tracking.tracker import Tracker
 
 CAMERA = Camera(INTRINSICS)
-NOBODY = People.nobody(COCO_17)
+NOBODY = People.empty(COCO_17)
 FRAMES = 240
 HERE_MM = (300.0, 100.0, 5000.0)
 
@@ -99,7 +99,7 @@ def test_tracks_that_are_not_published_keep_their_ids():
         assert not len(tracker.update(NOBODY, i / 30, CAMERA, IMAGE_SHAPE))
     for i in range(25, 28):
         people = tracker.update(person(rng), i / 30, CAMERA, IMAGE_SHAPE)
-    assert people.ids.tolist() == tracker.ids_of_found.tolist() == [1]
+    assert people.ids.tolist() == tracker.detection_ids.tolist() == [1]
 
 
 def test_frames_that_do_not_look_for_somebody_are_no_misses():

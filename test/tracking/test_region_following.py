@@ -69,9 +69,9 @@ def test_newcomers_are_found_by_the_time_all_tiles_had_their_turn(model, street)
 def test_ids_are_never_used_again(model, street):
     follow = Stream(model)
     first = set(follow(street).ids.tolist())
-    follow.people.forget()
+    follow.people.reset()
     assert len(follow(np.full_like(street, 90))) == 0
-    follow.people.forget()
+    follow.people.reset()
     second = set(follow(street).ids.tolist())
     assert first
     assert second
@@ -121,21 +121,21 @@ def searched(model, monkeypatch):
 def test_a_quick_camera_is_not_searched_more_than_one_with_10_frames_a_second(
     model, searched, rate_hz
 ):
-    follow, nobody = Stream(model, rate_hz=rate_hz), np.full((480, 640, 3), 90, np.uint8)
-    follow(nobody)
+    follow, empty = Stream(model, rate_hz=rate_hz), np.full((480, 640, 3), 90, np.uint8)
+    follow(empty)
     searched.clear()
     for _ in range(round(rate_hz)):
-        follow(nobody)
+        follow(empty)
     assert len(searched) == pytest.approx(20, abs=1)
     assert len(set(searched)) == len(searched)
 
 
 def test_where_stamps_stand_still_each_frame_is_searched(model, searched):
-    follow, nobody = Stream(model, rate_hz=np.inf), np.full((480, 640, 3), 90, np.uint8)
-    follow(nobody)
+    follow, empty = Stream(model, rate_hz=np.inf), np.full((480, 640, 3), 90, np.uint8)
+    follow(empty)
     searched.clear()
     for _ in range(5):
-        follow(nobody)
+        follow(empty)
     assert len(searched) == 10
 
 

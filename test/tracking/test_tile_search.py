@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metrabs_ros.blazepose.detector import Tile, all_tiles
-from metrabs_ros.tracking.tile_search import Allowance, TileSearch, spread_out
+from metrabs_ros.tracking.tile_search import RateBudget, TileSearch, spread_out
 
 IMAGE = np.full((480, 640, 3), 90, np.uint8)
 NOBODY = np.zeros((0, 4))
@@ -23,7 +23,7 @@ def test_tiles_in_a_row_lie_far_apart():
 
 
 def test_allowances_add_up():
-    allowance = Allowance()
+    allowance = RateBudget()
     taken = [allowance.take(0.8) for _ in range(10)]
     assert sum(taken) == 8
     assert set(taken) == {0, 1}

@@ -20,7 +20,7 @@ from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.tracking.tracker import MAX_ID, Tracker
 
 CAMERA = Camera(INTRINSICS)
-NOBODY = People.nobody(COCO_17)
+NOBODY = People.empty(COCO_17)
 A, B = (-800.0, 100.0, 4000.0), (900.0, 100.0, 6000.0)
 
 
@@ -51,9 +51,9 @@ class Clock:
 def test_ids_stay_with_people_in_whatever_order():
     see = Clock()
     assert [see.ids(at(A, B)), see.ids(at(B, A)), see.ids(at(A, B))] == [[1, 2]] * 3
-    assert see.tracker.ids_of_found.tolist() == [1, 2]
+    assert see.tracker.detection_ids.tolist() == [1, 2]
     see(at(B, A))
-    assert see.tracker.ids_of_found.tolist() == [2, 1]
+    assert see.tracker.detection_ids.tolist() == [2, 1]
 
 
 def test_in_the_first_frames_all_count_later_only_who_was_seen_often_enough():
@@ -266,7 +266,7 @@ def test_who_is_nowhere_is_ignored():
     for _ in range(4):
         people = see(dataclasses.replace(broken, poses3d_mm=poses_mm))
     assert len(people) == 1
-    assert see.tracker.ids_of_found.tolist() == [UNKNOWN_ID, people.ids[0]]
+    assert see.tracker.detection_ids.tolist() == [UNKNOWN_ID, people.ids[0]]
     assert people.finite().all()
 
 
@@ -284,11 +284,11 @@ def test_another_skeleton_begins_anew():
 
 def test_people_are_expected_where_they_go():
     tracker = Tracker()
-    assert tracker.expect(0.0, CAMERA, IMAGE_SHAPE) is None
+    assert tracker.predict(0.0, CAMERA, IMAGE_SHAPE) is None
     for i in range(30):
         tracker.update(at((A[0] + 40 * i, *A[1:])), i / 30, CAMERA, IMAGE_SHAPE)
     tracker.update(NOBODY, 1.0, CAMERA, IMAGE_SHAPE)
-    expected = tracker.expect(31 / 30, CAMERA, IMAGE_SHAPE)
+    expected = tracker.predict(31 / 30, CAMERA, IMAGE_SHAPE)
     truth = at((A[0] + 40 * 31, *A[1:]))
     assert expected.ids.tolist() == [1]
     assert expected.seen.tolist() == [False]
@@ -321,7 +321,7 @@ def test_detections_with_values_that_are_not_finite_are_ignored(name, value):
         values = getattr(found, name).copy()
         values[i % 2] = value
         people = see(dataclasses.replace(found, **{name: values}))
-        assert see.tracker.ids_of_found[i % 2] == UNKNOWN_ID
+        assert see.tracker.detection_ids[i % 2] == UNKNOWN_ID
         for array in (people.confidence, people.joint_std_mm, people.velocities_mm_s):
             assert np.isfinite(array).all()
         assert people.finite().all()
@@ -333,7 +333,7 @@ def test_where_stamps_stand_still_who_left_is_forgotten():
         see(at(A))
     last = [len(see(NOBODY, step_s=0.0)) for _ in range(130)]
     assert last[-1] == 0
-    assert not len(see.tracker.expect(see.now_s, CAMERA, IMAGE_SHAPE))
+    assert not len(see.tracker.predict(see.now_s, CAMERA, IMAGE_SHAPE))
 
 
 def test_stamps_that_step_back_and_forth_keep_ids():
@@ -431,7 +431,7 @@ def test_wherever_the_camera_is_all_is_finite(cameras):
         extrinsics = turned(yaw_degrees).extrinsic_matrix.copy()
         extrinsics[[0, 2], 3] = x_mm, z_mm
         camera = Camera(INTRINSICS, extrinsic_matrix=extrinsics)
-        expected = tracker.expect(i / 10, camera, IMAGE_SHAPE)
+        expected = tracker.predict(i / 10, camera, IMAGE_SHAPE)
         assert expected is None or expected.finite().all()
         people = tracker.update(at(A, B), i / 10, camera, IMAGE_SHAPE)
         assert people.finite().all()

@@ -22,7 +22,7 @@ from metrabs_ros.recordings.message_types import (
     maker,
     message_types,
 )
-from metrabs_ros.recordings.options import Wanted
+from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.view.results import MOST_CAMERAS, Results
 from metrabs_ros.view.scene import Scene
 
@@ -63,7 +63,7 @@ def shown(results, folder):
 def results_of(tmp_path, images, topics, **wanted):
     bag = write_bag(tmp_path / 'bag', images, topics)
     model = KnownPeople((0, 0, 3000), (500, 0, 4000))
-    annotate(bag, tmp_path / 'results', Wanted(**wanted), model, lambda sentence: None)
+    annotate(bag, tmp_path / 'results', AnnotateOptions(**wanted), model, lambda sentence: None)
     return tmp_path / 'results'
 
 
