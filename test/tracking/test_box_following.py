@@ -259,7 +259,7 @@ def test_tracks_that_are_half_updated_are_deleted(monkeypatch):
     timed_views = [TimedView(View(IMAGE, CAMERA), 1.0)] * 2
     people_in_streams(streams, timed_views)
     with monkeypatch.context() as patch:
-        patch.setattr(streams[0].tracker, '_bring_back', lambda camera: 1 / 0)
+        patch.setattr(streams[0].tracker, '_reidentify', lambda camera: 1 / 0)
         failed, other = outcomes_in_streams(streams, timed_views)
     assert isinstance(failed.people, ZeroDivisionError)
     assert other.people.ids.tolist() == [1]
