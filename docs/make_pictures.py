@@ -45,7 +45,7 @@ def draw_demo(file: pathlib.Path) -> None:
             paths_mm[person_id].append(place_mm)
     drawing.draw_people(picture, people)
     lasting = {key: path for key, path in paths_mm.items() if len(path) > 2 * RATE_HZ}
-    plan = drawing.draw_from_above(lasting, picture.shape[0])
+    plan = drawing.draw_top_view(lasting, picture.shape[0])
     both = np.concatenate([picture, plan], axis=1)
     cv2.imwrite(str(file), both, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import numbers
@@ -91,9 +92,9 @@ def load_detector(name: str, threads: int = 0) -> BoxDetector:
     """
     kind, _, rest = name.partition(':') if isinstance(name, str) else ('', '', '')
     if kind in ('auto', BLAZEPOSE) and not rest:
-        from metrabs_ros.detectors.late import LateDetector
-
-        return LateDetector(lambda: _load_blazepose_boxes(threads))
+        # Loaded at the first detection: pose estimation in given boxes needs no detector.
+        load = functools.cache(lambda: _load_blazepose_boxes(threads))
+        return lambda image, camera, options: load()(image, camera, options)
     if kind == 'onnx' and rest:
         from metrabs_ros.detectors.onnx import OnnxDetector
 

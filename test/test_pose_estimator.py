@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metrabs_ros.blazepose.detector import all_tiles
-from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
+from metrabs_ros.detectors.boxes import MAX_CANDIDATES
 from metrabs_ros.pose_estimator import Options
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
@@ -436,5 +436,5 @@ def test_a_threshold_of_nothing_takes_bounded_memory(model, street):
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 0 < len(found.scores) <= LARGEST_CANDIDATE_COUNT
+    assert 0 < len(found.scores) <= MAX_CANDIDATES
     assert peak_bytes < 500e6

@@ -82,7 +82,7 @@ def body_axes(people: People) -> FloatArray:
     angles to it.
     """
     up = _unit(people.midpoint('shoulder') - people.midpoint('hip'), (0, -1, 0))
-    across = people.place('hip', 'left') - people.place('hip', 'right')
+    across = people.part_position('hip', 'left') - people.part_position('hip', 'right')
     across = across - (across * up).sum(axis=-1, keepdims=True) * up
     left = _unit(across, (1, 0, 0))
     # Where a fallback came in, the two may not be at right angles.

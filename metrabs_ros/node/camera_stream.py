@@ -269,7 +269,7 @@ class CameraStream:
             latency_s = age_s(look.header, now)
             # Stamps of another clock say nothing of latency.
             if 0 <= latency_s <= LONGEST_LATENCY_S:
-                people, out.stamp = people.after(latency_s), now.to_msg()
+                people, out.stamp = people.extrapolated(latency_s), now.to_msg()
         self.outputs.publish(image, people, look.motion, camera.up, out, convention, current)
 
     def _subscribe(

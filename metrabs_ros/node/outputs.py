@@ -100,7 +100,7 @@ class Outputs:
         settings
             Of these, what is said about transforms.
         """
-        moved = people.moved(motion.rotation, motion.translation_mm)
+        moved = people.transformed(motion.rotation, motion.translation_mm)
         message = to_message(moved.in_convention(convention), header, TYPES)
         if self._markers.get_subscription_count():
             distances_m = to_metres(people.distances_mm).tolist()

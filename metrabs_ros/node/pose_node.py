@@ -52,7 +52,7 @@ from metrabs_ros.node.managed_node import ManagedNode, reported
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.transforms import Frames
 from metrabs_ros.node.worker import Worker
-from metrabs_ros.people import BEYOND_ALL_PLACES, People
+from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.pose_estimator import Options, PoseEstimator
 from metrabs_ros.tracking.box_following import BoxFinder
 from metrabs_ros.tracking.person_tracker import (
@@ -439,13 +439,13 @@ class PoseNode(ManagedNode):
         # Not only what is finite now: infinite ones would warn on the way to the other frame.
         people = people.select(finite)
         motion = item.motion
-        published = people.moved(motion.rotation, motion.translation_mm).finite()
+        published = people.transformed(motion.rotation, motion.translation_mm).finite()
         left_out = np.count_nonzero(~finite) + np.count_nonzero(~published)
         if left_out:
             self.record.fallbacks.explain(
                 'pose not finite',
                 f'{left_out} people are left out, whose positions, velocities or standard '
-                f'deviations are not finite or above {BEYOND_ALL_PLACES / MM_PER_M:g} m',
+                f'deviations are not finite or above {MAX_MAGNITUDE / MM_PER_M:g} m',
                 item.stream.name,
             )
         return people.select(published)

@@ -10,7 +10,7 @@ from geometry_msgs.msg import TransformStamped
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.node.transforms import rotation_matrix
-from metrabs_ros.people import BEYOND_ALL_PLACES
+from metrabs_ros.people import MAX_MAGNITUDE
 
 MOST_FRAMES = 200
 LONGEST_NAME = 200
@@ -146,7 +146,7 @@ def _pose_in(message: TransformStamped) -> Pose | None:
     translation_m = np.array([move.x, move.y, move.z])
     quaternion = np.array([turn.x, turn.y, turn.z, turn.w])
     # Comparisons with NaN are false.
-    if not (np.abs(translation_m) < BEYOND_ALL_PLACES).all():
+    if not (np.abs(translation_m) < MAX_MAGNITUDE).all():
         return None
     if (
         not (np.abs(quaternion) < 2).all()

@@ -167,7 +167,7 @@ def as_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) ->
     from the joint confidences where there is only one augmentation.
     """
     poses3d_mm, poses2d_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
-    people = People.as_found(
+    people = People.from_detections(
         skeleton, poses.boxes_px, poses.scores, poses3d_mm, poses2d_px, image_shape
     )
     if len(poses.joint_confidence):

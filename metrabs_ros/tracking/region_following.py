@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.blazepose.detector import (
-    SMALLEST_TILE_PX,
+    MIN_TILE_PX,
     Detections,
     Tile,
     guess_neighbours,
@@ -199,7 +199,7 @@ class PeopleFollower:
         return Regions(moved_px, moved_px + scale * (top_px - centre_px))
 
     def _follow(self, view: View, ids: NDArray[np.int64], regions: Regions) -> PosedRegions:
-        seen = self._estimator.look(view.image, view.camera, regions)
+        seen = self._estimator.estimate(view.image, view.camera, regions)
         people = dataclasses.replace(seen.people, ids=ids)
         still_there = (
             (people.confidence > LEAST_PRESENCE)
@@ -259,7 +259,7 @@ class PeopleFollower:
         limit_px = np.array(self._image_shape[1::-1])
         # Of somebody at the edge a part is in view, though the middle may not be.
         centre_px = np.clip(regions.centre_px, 0, limit_px - 1)
-        side_px = np.clip(LOST_TILE * regions.radius_px, SMALLEST_TILE_PX, limit_px.max())
+        side_px = np.clip(LOST_TILE * regions.radius_px, MIN_TILE_PX, limit_px.max())
         corner_px = centre_px - side_px[:, None] / 2
         return [
             Tile(round(left), round(top), round(side))

@@ -20,7 +20,7 @@ from metrabs_ros.conversions.cameras import scaling_about_corner
 from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.drawing import color_of
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.people import BEYOND_ALL_PLACES, People
+from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.backlog import Backlog, memory_limit_bytes
 from metrabs_ros.view.entities import entity_paths
@@ -558,7 +558,7 @@ def shrunk(image: ImageArray) -> ImageArray:
 
 def _is_finite(frame: Placed) -> bool:
     numbers = np.concatenate([frame.rotation.ravel(), frame.translation_m])
-    return bool((np.abs(numbers) < BEYOND_ALL_PLACES).all())
+    return bool((np.abs(numbers) < MAX_MAGNITUDE).all())
 
 
 def _rgba(people: People, index: int) -> tuple[int, int, int, int]:

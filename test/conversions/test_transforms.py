@@ -43,9 +43,11 @@ def test_axes_point_forward_left_and_up(facing):
     forward, left, up = body_axes(people)[0].T
     np.testing.assert_allclose(up, (0, -1, 0), atol=1e-6)
     np.testing.assert_allclose(np.cross(forward, left), up, atol=1e-9)
-    nose_mm = people.place('nose')[0] - people.midpoint('ear')[0]
+    nose_mm = people.part_position('nose')[0] - people.midpoint('ear')[0]
     assert nose_mm @ forward > 0
-    assert (people.place('hip', 'left') - people.place('hip', 'right'))[0] @ left > 0
+    assert (people.part_position('hip', 'left') - people.part_position('hip', 'right'))[
+        0
+    ] @ left > 0
 
 
 def test_collapsed_bodies_still_have_axes():
