@@ -58,8 +58,8 @@ class Camera:
     extrinsic_matrix
         [4, 4], transforms world coordinates to camera coordinates, both in millimetres.
     world_up_vector
-        [3], up direction in world coordinates.  The default is correct for a level camera whose
-        world frame is its own optical frame.
+        [3], up direction in world coordinates.  The default is correct for a level camera and a
+        world frame that is the optical frame of the camera.
     fisheye
         Use the equidistant lens model: the distance of an image point from the image centre
         depends on the angle between ray and optical axis, up to 180 degrees of view and beyond
@@ -443,10 +443,10 @@ def _checked_coeffs(value: ArrayLike, fisheye: bool) -> FloatArray:
             f'one of these numbers of values: {lengths}'
         )
     coeffs = _as_finite('distortion_coeffs', coeffs, coeffs.shape)
-    largest = np.abs(coeffs).max(initial=0)
-    if largest > MAX_DISTORTION_COEFF:
+    max_coeff = np.abs(coeffs).max(initial=0)
+    if max_coeff > MAX_DISTORTION_COEFF:
         raise ValueError(
-            f'distortion_coeffs holds a value of magnitude {largest:g}; it must be at most '
+            f'distortion_coeffs holds a value of magnitude {max_coeff:g}; it must be at most '
             f'{MAX_DISTORTION_COEFF:g}'
         )
     if fisheye:
@@ -457,10 +457,10 @@ def _checked_coeffs(value: ArrayLike, fisheye: bool) -> FloatArray:
 def _checked_extrinsics(value: ArrayLike) -> FloatArray:
     """Return a valid extrinsic matrix [4, 4]; raises the errors of `Camera`."""
     matrix = _as_finite('extrinsic_matrix', value, (4, 4))
-    largest = np.abs(matrix[:, :3]).max()
-    farthest_mm = np.abs(matrix[:, 3]).max()
+    max_entry = np.abs(matrix[:, :3]).max()
+    max_translation_mm = np.abs(matrix[:, 3]).max()
     # Checked before the determinant, which could overflow.
-    if largest > MAX_ROTATION_ENTRY or farthest_mm > MAX_TRANSLATION_MM:
+    if max_entry > MAX_ROTATION_ENTRY or max_translation_mm > MAX_TRANSLATION_MM:
         raise ValueError(
             f'extrinsic_matrix is out of range: {_shown(matrix)}; a rotation has entries up to 1, '
             f'a translation up to {MAX_TRANSLATION_MM:g} mm'
@@ -475,11 +475,11 @@ def _checked_extrinsics(value: ArrayLike) -> FloatArray:
 def _unit_up(value: ArrayLike) -> FloatArray:
     """Return an up direction [3] of unit length; raises the errors of `Camera`."""
     up = _as_finite('world_up_vector', value, (3,))
-    largest = np.abs(up).max()
-    if largest < 1e-9:
+    max_component = np.abs(up).max()
+    if max_component < 1e-9:
         raise ValueError(f'world_up_vector has no direction: {up.tolist()}')
     # The squares of large numbers overflow.
-    up = up / largest
+    up = up / max_component
     return up / np.linalg.norm(up)
 
 

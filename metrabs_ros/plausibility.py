@@ -292,7 +292,8 @@ def align_scale(poses_mm: FloatArray) -> FloatArray:
     """
     Scale poses [..., A, J, 3] about the camera so that all A have the same root mean square.
 
-    A single camera does not observe the scale: poses that differ only in scale look the same.
+    A single camera does not observe the scale: poses that differ only in scale have the same
+    image.
     """
     square = np.mean(poses_mm**2, axis=(-1, -2), keepdims=True)
     mean_square = square.mean(axis=-3, keepdims=True)

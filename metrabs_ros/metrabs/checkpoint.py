@@ -106,7 +106,7 @@ def read_checkpoint(folder: pathlib.Path) -> Checkpoint:
     conventions = _read(
         folder / SKELETONS,
         lambda file: _read_conventions(file, transform.shape[1]),
-        'for each skeleton its indices, names and edges, in plain containers or numpy arrays',
+        'indices, names and edges of each skeleton, in plain containers or numpy arrays',
     )
     crop_model = _crop_model(folder / WEIGHTS, config, len(joints))
     return Checkpoint(config, crop_model, joints, decoder, transform, conventions)
@@ -157,9 +157,7 @@ def _read_settings(file: pathlib.Path) -> dict[str, Any]:
 def _config(file: pathlib.Path, settings: dict[str, Any], latents: int) -> MetrabsConfig:
     def setting(name: str, kind: type[T]) -> T:
         if name not in settings:
-            raise WeightsError(
-                f'{shown(file)} lacks {name}, which should be of type {kind.__name__}'
-            )
+            raise WeightsError(f'{shown(file)} lacks {name} of type {kind.__name__}')
         value = settings[name]
         # YAML reads whole millimetres as integers.
         fits = isinstance(value, (int, float) if kind is float else kind)
@@ -267,7 +265,7 @@ def _read_conventions(file: pathlib.Path, joints: int) -> dict[str, Convention]:
             raise ValueError(f'{name!r} has {len(names)} names, but indices {indices.shape}')
         if len(indices) and not (indices.min() >= 0 and indices.max() < joints):
             raise ValueError(
-                f'{name!r} has an index {indices.max()}, but {TRANSFORM} makes {joints} joints'
+                f'{name!r} has an index {indices.max()}, but {TRANSFORM} has {joints} joints'
             )
         skeleton = Skeleton(checked_name, names, _as_edges(info['edges'], len(names)))
         conventions[checked_name] = Convention(skeleton, indices.astype(np.intp))
@@ -297,7 +295,7 @@ def _as_edges(edges: Any, joints: int) -> tuple[tuple[int, int], ...]:
     if len(array) > MAX_EDGES:
         raise ValueError(f'it has {len(array)} edges, more than {MAX_EDGES}')
     if not is_empty and not (array.min() >= 0 and array.max() < joints):
-        raise ValueError(f'an edge goes to joint {array.max()} of {joints}')
+        raise ValueError(f'an edge refers to joint {array.max()} of {joints}')
     return tuple((int(a), int(b)) for a, b in array.reshape(-1, 2))
 
 
@@ -346,21 +344,21 @@ def _check_tensors(
     WeightsError
         If they differ, or the file is much larger than these parameters.
     """
-    found = weights.tensors
+    stored = weights.tensors
     expected = {name: tuple(value.shape) for name, value in required.items()}
-    shared = [name for name in expected if name in found]
+    shared = [name for name in expected if name in stored]
     wrong = {
-        'lacks': sorted(expected.keys() - found.keys()),
-        'has unknown': sorted(found.keys() - expected.keys()),
+        'lacks': sorted(expected.keys() - stored.keys()),
+        'has unknown': sorted(stored.keys() - expected.keys()),
         'has of another shape': [
-            f'{name} {printable(found[name].shape)} instead of {expected[name]}'
+            f'{name} {printable(stored[name].shape)} instead of {expected[name]}'
             for name in shared
-            if found[name].shape != expected[name]
+            if stored[name].shape != expected[name]
         ],
         'has of another type': [
-            f'{name} {found[name].dtype} instead of {required[name].dtype}'
+            f'{name} {stored[name].dtype} instead of {required[name].dtype}'
             for name in shared
-            if _is_integer(found[name]) == required[name].is_floating_point()
+            if _is_integer(stored[name]) == required[name].is_floating_point()
         ],
     }
     problems = [f'{what} {_listed(names)}' for what, names in wrong.items() if names]

@@ -112,14 +112,14 @@ def _parts(count: int, gamma: FloatArray, max_crops: int) -> Iterator[tuple[slic
     A part with all crops of one or more people, or with some of the crops of one person, and the
     exponents of each person's crops in it.
     """
-    each = len(gamma)
-    if each <= max_crops:
-        step = max_crops // each * each
+    num_aug = len(gamma)
+    if num_aug <= max_crops:
+        step = max_crops // num_aug * num_aug
         for start in range(0, count, step):
             yield slice(start, min(start + step, count)), gamma
         return
-    for person in range(0, count, each):
-        for first in range(0, each, max_crops):
+    for person in range(0, count, num_aug):
+        for first in range(0, num_aug, max_crops):
             part = gamma[first : first + max_crops]
             yield slice(person + first, person + first + len(part)), part
 
@@ -133,7 +133,7 @@ def _sample_people(
     crops: Tensor,
 ) -> None:
     """Sample crops [N, 3, side, side]; those of a person use the same part of the image."""
-    large_px, each = virtual.side_px * antialias_factor, len(gamma)
+    large_px = virtual.side_px * antialias_factor
     to_ray = np.linalg.inv(
         corner_aligned_scaling(antialias_factor) @ virtual.intrinsic_matrix @ virtual.rotation
     )
@@ -159,7 +159,7 @@ def _sample_people(
             kept = upload(np.flatnonzero(has_level), crops.device)
             crops[upload(batch.reshape(-1)[has_level], crops.device)] = encoded[kept]
 
-    source_image.for_each_batch(levels.reshape(-1, each), sample)
+    source_image.for_each_batch(levels.reshape(-1, len(gamma)), sample)
 
 
 def _as_slice(rows: PixelArray) -> PixelArray | slice:
@@ -189,7 +189,7 @@ def _sample_level(
     -------
     [P x A, 3, S, S], linear RGB.
     """
-    people, each, _, side_px, _ = source.shape
+    people, num_aug, _, side_px, _ = source.shape
     to_level = corner_aligned_scaling(0.5**level)
     factor, shift_px = to_level[0, 0], to_level[0, 2]
     at_level_px = factor * bounds_px + shift_px
@@ -200,7 +200,7 @@ def _sample_level(
     # All parts have the size of the largest one; move those that would exceed the image.
     size_px = (np.clip(high_px, low_px, limit_px) - low_px).max(axis=0)
     if not size_px.all():
-        return source.new_zeros(people * each, 3, side_px, side_px)
+        return source.new_zeros(people * num_aug, 3, side_px, side_px)
     low_px = np.minimum(low_px, limit_px - size_px)
     linear_rgb = source_image.linear_rgb(low_px, low_px + size_px, level)
     if min(linear_rgb.shape[2:]) < 2:
@@ -212,11 +212,11 @@ def _sample_level(
         upload(values.astype(np.float32), source.device)
         for values in ((shift_px - low_px) * scale - 1, factor * scale)
     )
-    positions = source.permute(0, 1, 3, 4, 2).reshape(people, each * side_px, side_px, 2)
+    positions = source.permute(0, 1, 3, 4, 2).reshape(people, num_aug * side_px, side_px, 2)
     grid = torch.addcmul(offset[:, None, None], positions, slope)
     sampled = functional.grid_sample(linear_rgb, grid, padding_mode='zeros', align_corners=True)
-    by_crop = sampled.view(people, 3, each, side_px, side_px).transpose(1, 2)
-    return by_crop.reshape(people * each, 3, side_px, side_px)
+    by_crop = sampled.view(people, 3, num_aug, side_px, side_px).transpose(1, 2)
+    return by_crop.reshape(people * num_aug, 3, side_px, side_px)
 
 
 def _bounds(camera: Camera, to_ray: FloatArray, side_px: int) -> FloatArray:

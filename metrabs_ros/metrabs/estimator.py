@@ -86,9 +86,12 @@ class MetrabsEstimator(PoseEstimator):
             usable = virtual.usable
             boxes.append(detected.select(usable))
             cameras.append(virtual.select(usable))
-        results = self._poses(views, [each.boxes_px for each in boxes], cameras, options)
+        results = self._poses(
+            views, [view_boxes.boxes_px for view_boxes in boxes], cameras, options
+        )
         results = [
-            dataclasses.replace(poses, scores=each.scores) for poses, each in zip(results, boxes)
+            dataclasses.replace(poses, scores=view_boxes.scores)
+            for poses, view_boxes in zip(results, boxes)
         ]
         if options.suppress_implausible_poses:
             results = [poses.select(plausible_poses(poses, self.skeleton)) for poses in results]
@@ -176,8 +179,8 @@ class MetrabsEstimator(PoseEstimator):
         batch_size: int,
     ) -> Iterator[Tensor]:
         """Yield the crops of all views in parts of about a batch size."""
-        each = len(augmentations)
-        step = max(1, batch_size // each) * each
+        num_aug = len(augmentations)
+        step = max(1, batch_size // num_aug) * num_aug
         for view, cameras in zip(views, virtual):
             source_image = create_source_image(view.image, self._device) if len(cameras) else None
             for start in range(0, len(cameras), step):

@@ -21,7 +21,7 @@ PixelArray = NDArray[np.int64]
 
 class SourceImage(abc.ABC):
     """
-    An image whose parts can be converted to linear RGB.
+    An image with access to parts of it in linear RGB.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ def test_a_truncated_file_is_named_with_the_expected_content(folder, name, kept)
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'proc_side': ...}, 'lacks proc_side, which should be of type int'),
+        ({'proc_side': ...}, 'lacks proc_side of type int'),
         ({'centered_stride': 1}, 'has centered_stride: 1; expected: bool'),
         ({'box_size_mm': 'large'}, "has box_size_mm: 'large'; expected: float"),
         ({'depth': 0}, 'has depth: 0; expected: at least 1'),
@@ -119,7 +119,7 @@ def test_a_joint_transform_matrix_of_another_network_is_rejected(folder):
     [
         ({'a': {'indices': [40], 'names': ['x'], 'edges': []}}, 'an index 40'),
         ({'a': {'indices': [0, 1], 'names': ['x'], 'edges': []}}, '1 names, but indices'),
-        ({'a': {'indices': [0], 'names': ['x'], 'edges': [(0, 1)]}}, 'an edge goes to joint 1'),
+        ({'a': {'indices': [0], 'names': ['x'], 'edges': [(0, 1)]}}, 'an edge refers to joint 1'),
         ({'a': {'indices': [0], 'names': ['x'], 'edges': []}}, "no skeleton ''"),
         ({'a': {'names': ['x'], 'edges': []}}, "KeyError: 'indices'"),
         ([], 'AttributeError'),
