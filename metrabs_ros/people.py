@@ -167,14 +167,14 @@ class People:
         return dataclasses.replace(self, **arrays)
 
     @classmethod
-    def concatenate(cls, several: Sequence[People]) -> People:
+    def concatenate(cls, parts: Sequence[People]) -> People:
         """Concatenate one or more sets of people that have the same skeleton."""
         arrays = {
-            field.name: np.concatenate([getattr(people, field.name) for people in several])
+            field.name: np.concatenate([getattr(people, field.name) for people in parts])
             for field in dataclasses.fields(cls)
             if field.name != 'skeleton'
         }
-        return cls(skeleton=several[0].skeleton, **arrays)
+        return cls(skeleton=parts[0].skeleton, **arrays)
 
     def in_convention(self, convention: Convention) -> People:
         """Return the same people with only the joints of a convention."""

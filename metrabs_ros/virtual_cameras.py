@@ -55,13 +55,13 @@ class VirtualCameras:
         )
 
     @classmethod
-    def concatenate(cls, several: Sequence[VirtualCameras]) -> VirtualCameras:
+    def concatenate(cls, parts: Sequence[VirtualCameras]) -> VirtualCameras:
         """Concatenate one or more sets of cameras."""
         return cls(
-            np.concatenate([cameras.rotation for cameras in several]),
-            np.concatenate([cameras.intrinsic_matrix for cameras in several]),
-            several[0].side_px,
-            np.concatenate([cameras.scale for cameras in several]),
+            np.concatenate([cameras.rotation for cameras in parts]),
+            np.concatenate([cameras.intrinsic_matrix for cameras in parts]),
+            parts[0].side_px,
+            np.concatenate([cameras.scale for cameras in parts]),
         )
 
     def mirrored(self) -> VirtualCameras:

@@ -60,11 +60,11 @@ class Detections:
         return Detections(self.regions.select(which), self.scores[which])
 
     @classmethod
-    def concatenate(cls, several: Sequence[Detections]) -> Detections:
+    def concatenate(cls, parts: Sequence[Detections]) -> Detections:
         """Concatenate one or more sets of detections."""
         return cls(
-            Regions.concatenate(*(detections.regions for detections in several)),
-            np.concatenate([detections.scores for detections in several]),
+            Regions.concatenate(*(detections.regions for detections in parts)),
+            np.concatenate([detections.scores for detections in parts]),
         )
 
 

@@ -82,12 +82,12 @@ class PosedRegions:
         both = PosedRegions.concatenate([self, second])
         return both.select(np.arange(len(use_second)) + len(use_second) * use_second)
 
-    def weighted(self, scores: FloatArray) -> PosedRegions:
+    def scale_confidence(self, scores: FloatArray) -> PosedRegions:
         """Multiply the confidences by scores [N], for example those of the detector."""
         people = dataclasses.replace(self.people, confidence=self.people.confidence * scores)
         return PosedRegions(people, self.regions)
 
-    def plausible(self, camera: Camera) -> PosedRegions:
+    def select_plausible(self, camera: Camera) -> PosedRegions:
         """Return the people with a confident and plausible pose, without duplicates."""
         people, tilt_degrees = self.people, self.regions.tilt_degrees(camera)
         posed = self.select(is_confident(people, tilt_degrees) & has_plausible_size(people))
@@ -151,14 +151,14 @@ class BlazePoseEstimator(PoseEstimator):
                 [guess_neighbours(posed.regions, side) for side in (-1, 1)]
             )
             neighbours = self.verify(image, camera, proposals, *sampling)
-            posed = PosedRegions.concatenate([posed, neighbours]).plausible(camera)
+            posed = PosedRegions.concatenate([posed, neighbours]).select_plausible(camera)
         else:
-            posed = self.estimate_twice(image, camera, detections.regions, *sampling).weighted(
-                detections.scores
-            )
+            posed = self.estimate_twice(
+                image, camera, detections.regions, *sampling
+            ).scale_confidence(detections.scores)
         posed = self.refine(image, camera, posed, *sampling)
         if options.suppress_implausible_poses:
-            posed = posed.plausible(camera)
+            posed = posed.select_plausible(camera)
         poses = _as_poses(posed.people)
         finite = np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3)))
         return poses.select(finite)
@@ -197,13 +197,13 @@ class BlazePoseEstimator(PoseEstimator):
             image, camera, detections.regions, antialias_factor, internal_batch_size
         )
         candidates = np.flatnonzero(first.people.confidence > MIN_PRESENCE)
-        first = first.select(candidates).weighted(detections.scores[candidates])
+        first = first.select(candidates).scale_confidence(detections.scores[candidates])
         kept = np.flatnonzero(suppress_duplicates(first.people, first.people.confidence))
         first, candidates = first.select(kept), candidates[kept]
         second = self.estimate(
             image, camera, first.regions, antialias_factor, internal_batch_size
-        ).weighted(detections.scores[candidates])
-        return first.more_confident_of(second).plausible(camera)
+        ).scale_confidence(detections.scores[candidates])
+        return first.more_confident_of(second).select_plausible(camera)
 
     def estimate_twice(
         self,

@@ -52,19 +52,19 @@ class Regions:
         return Regions(self.centre_px[which], self.top_px[which])
 
     @classmethod
-    def concatenate(cls, *several: Regions) -> Regions:
+    def concatenate(cls, *parts: Regions) -> Regions:
         """Concatenate several sets of regions."""
         return cls(
-            np.concatenate([regions.centre_px for regions in several]),
-            np.concatenate([regions.top_px for regions in several]),
+            np.concatenate([regions.centre_px for regions in parts]),
+            np.concatenate([regions.top_px for regions in parts]),
         )
 
     @classmethod
-    def mean(cls, several: Sequence[Regions]) -> Regions:
+    def mean(cls, estimates: Sequence[Regions]) -> Regions:
         """Return the element-wise mean of several sets of N regions."""
         return cls(
-            np.mean([regions.centre_px for regions in several], axis=0),
-            np.mean([regions.top_px for regions in several], axis=0),
+            np.mean([regions.centre_px for regions in estimates], axis=0),
+            np.mean([regions.top_px for regions in estimates], axis=0),
         )
 
     @classmethod
