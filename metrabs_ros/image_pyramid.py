@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import FloatArray, ImageArray
 
 GAMMA = 2.2
+"""Assumed exponent between linear RGB and pixel values."""
 PYRAMID_LEVELS = 3
 MAX_COORDINATE_PX = 1e6
 """Limit of the image coordinates that crops are sampled at."""

@@ -23,11 +23,13 @@ from metrabs_ros.image_pyramid import corner_aligned_scaling
 INPUT_PX = 224
 TILE_DIVISORS = (1, 2, 3)
 TILE_STRIDE = 2 / 3
+"""Maximum distance between adjacent tiles, as a share of their side."""
 MIN_TILE_PX = 96
 CENTRE_POINT, TOP_POINT = 0, 1
 NEIGHBOUR_OFFSET = 0.6
 """Assumed distance between people walking side by side, in radii of their regions."""
 NEIGHBOUR_SCORE = 0.5
+"""Score of proposed detections beside other people."""
 
 
 @dataclasses.dataclass(frozen=True)

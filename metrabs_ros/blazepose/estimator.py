@@ -40,6 +40,7 @@ DETECTOR_THRESHOLD = 0.4
 MIN_PRESENCE = 0.1
 """Minimum confidence of the first estimate for the second one to be computed."""
 BOX_MARGIN = 0.1
+"""Sum of the margins on both sides of a box, as a share of the extent of the pose."""
 MIN_ROTATION_DETERMINANT = 0.5
 """Minimum determinant of a usable rotation; it is 0 if the direction overflowed."""
 

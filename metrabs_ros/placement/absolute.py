@@ -13,7 +13,9 @@ import numpy as np
 from metrabs_ros.arrays import BoolArray, FloatArray
 
 OUTSIDE_WEIGHT = 1e-4
+"""Weight of joints outside the view; joints inside have weight 1."""
 RIDGE = 0.1
+"""Strength of the Tikhonov regularisation, after scaling to unit size."""
 
 
 def absolute_points(
