@@ -18,7 +18,7 @@ from metrabs_ros.tracking.association import (
     Indices,
     Pairs,
     assign_nearest_first,
-    box_overlap,
+    box_iou,
     gated_pairs,
     position_std,
 )
@@ -234,13 +234,13 @@ class Tracker:
         middles_mm = middle_of_joints(places_mm)
         same = self._associate(found, middles_mm, camera, image_shape)
         # The depth of somebody half hidden can be far off, the place in the image is not.
-        for pair in np.flatnonzero(same.nearing != 1):
-            pose_mm = places_mm[same.found[pair]]
-            pose_mm += (same.nearing[pair] - 1) * (pose_mm - viewpoint_mm(camera))
+        for pair in np.flatnonzero(same.depth_scale != 1):
+            pose_mm = places_mm[same.detection_indices[pair]]
+            pose_mm += (same.depth_scale[pair] - 1) * (pose_mm - viewpoint_mm(camera))
         source: NDArray[np.int64] = np.full(len(self._tracks), -1)
-        source[same.known] = same.found
+        source[same.track_indices] = same.detection_indices
         self._correct(found, places_mm, source, camera)
-        new = _strangers(same.found, middles_mm)
+        new = _strangers(same.detection_indices, middles_mm)
         if len(new):
             self._add(found.select(new), places_mm[new], camera)
             source = np.append(source, new)
@@ -303,14 +303,14 @@ class Tracker:
             viewpoint_mm(camera),
             self._std_mm(expected_mm, camera, unseen_s),
         )
-        costs, near = pairs.costs, pairs.near
-        possible = ~is_lost[pairs.known] | (costs < LOST_GATE**2)
+        costs, near = pairs.costs, pairs.is_in_gate
+        possible = ~is_lost[pairs.track_indices] | (costs < LOST_GATE**2)
         # Where there is but one who may be it, boxes say no more.
-        unclear = np.flatnonzero(pairs.contested | ~near)
+        unclear = np.flatnonzero(pairs.is_ambiguous | ~near)
         if len(unclear):
-            known, seen = pairs.known[unclear], pairs.found[unclear]
+            known, seen = pairs.track_indices[unclear], pairs.detection_indices[unclear]
             boxes_px = moved_boxes(tracks, camera.from_world(expected_mm), camera, image_shape)
-            overlap = box_overlap(boxes_px[known], found.boxes_px[seen])
+            overlap = box_iou(boxes_px[known], found.boxes_px[seen])
             is_doubtful = tracks.hits < self.min_hits
             costs[unclear] += (
                 OVERLAP_WEIGHT * (1 - overlap) + TENTATIVE_PENALTY * is_doubtful[known]
@@ -401,9 +401,9 @@ class Tracker:
             + REIDENTIFICATION_STD_MM
         )
         pairs = gated_pairs(places_mm[lost], places_mm[new], viewpoint_mm(camera), std_mm[:, lost])
-        pairs = pairs.select(pairs.near)
+        pairs = pairs.select(pairs.is_in_gate)
         again = assign_nearest_first(pairs, pairs.costs)
-        back, gone = lost[again.known], new[again.found]
+        back, gone = lost[again.track_indices], new[again.detection_indices]
         tracks.ids = tracks.ids.copy()  # others have been given the array
         tracks.ids[gone], tracks.first_s[gone] = tracks.ids[back], tracks.first_s[back]
         tracks.hits[gone] += tracks.hits[back]
@@ -416,7 +416,7 @@ class Tracker:
 
     def _steady(self) -> FloatArray:
         seen = self._tracks.misses == 0
-        return self._bones.steady(self._motion.positions_mm, seen, self._usual_step_s)
+        return self._bones.update(self._motion.positions_mm, seen, self._usual_step_s)
 
     def _people(
         self, poses_mm: FloatArray, camera: Camera, image_shape: tuple[int, ...]
