@@ -142,7 +142,7 @@ masks = st.lists(st.sampled_from(['hit', 'missed', 'followed', '']), min_size=3,
     st.integers(1, 5),
 )
 def test_ratios_stay_between_0_and_1(steps, min_hits):
-    history, now_s = DetectionHistory.of_new(3, 0.0), 0.0
+    history, now_s = DetectionHistory.initial(3, 0.0), 0.0
     for step_s, outcomes in steps:
         now_s += step_s
         hit, missed, followed = (

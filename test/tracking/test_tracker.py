@@ -17,7 +17,8 @@ import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
-from metrabs_ros.tracking.tracker import MAX_ID, Tracker
+from metrabs_ros.tracking.tracker import Tracker
+from metrabs_ros.tracking.tracks import MAX_ID
 
 CAMERA = Camera(INTRINSICS)
 NOBODY = People.empty(COCO_17)
