@@ -20,7 +20,7 @@ UNSEEN_STD_MM_S, UNSEEN_STD_MM_S2 = 200.0, 1250.0
 """
 Additional standard deviation per second without a detection, and per second squared.
 
-The squared term allows for people who change direction.
+The squared term allows for changes of direction.
 """
 GATE = 3.0
 """Gating threshold, in standard deviations."""

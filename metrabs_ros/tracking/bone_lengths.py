@@ -62,7 +62,7 @@ class BoneLengths:
         poses_mm
             [T, J, 3], filtered poses; noise would bias the lengths upwards.
         seen
-            [T], tracks whose lengths are updated.
+            [T], which tracks were detected; only their lengths are updated.
         step_s
             Time since the last frame.
 

@@ -34,7 +34,7 @@ class Attempts:
     ids
         Tracks that would have been detected if visible; None for all.  Only these can be missed.
     followed_ids
-        Tracks whose poses were estimated at their predicted positions, without a detector.  Such
+        Tracks with poses estimated at their predicted positions, without a detector.  Such
         a pose is no evidence of a person, so that it is not a hit.  Its absence is a miss.
     """
 
@@ -140,7 +140,7 @@ class DetectionHistory:
         missed
             [T], tracks that were attempted and not detected.
         followed
-            [T], tracks whose poses were estimated without a detector.
+            [T], tracks with poses that were estimated without a detector.
         stamp_s
             Stamp of the frame.
         min_hits

@@ -3,9 +3,10 @@ Kalman filters for the joints of tracked people.
 
 A pose is split into the position of the trunk and the positions of the joints relative to it,
 because the error of a network is much larger in the former.  Each of these points has a
-constant-velocity Kalman filter, whose measurement noise is the standard deviation of the joint.
+constant-velocity Kalman filter.  The stated standard deviations of the joints are the measurement
+noise.
 The noise of a camera differs between the directions across the line of sight and along it, so
-that each point has two covariance matrices.  A filter that keeps a resting joint calm is slow to
+that each point has two covariance matrices.  A filter that smooths a resting joint strongly is slow to
 follow a moving one.  The process noise therefore depends on the normalised innovations, and the
 measurement noise that normalises them is estimated for each track.
 """
@@ -175,8 +176,8 @@ class JointMotion:
         """
         Predicted means of the joints, [T, 3], world frame, for the association.
 
-        The mean of the filtered and the extrapolated measured position: the former lags behind
-        people who turn, the latter may be a false detection.
+        The mean of the filtered and the extrapolated measured position: the former lags when a
+        person turns, the latter may be a false detection.
         """
         state = self._state
         points_mm = state.measured_mm + state.position_mm
@@ -222,7 +223,7 @@ class JointMotion:
         self.mean_step_s += (0.1 if self.mean_step_s else 1.0) * (step_s - self.mean_step_s)
         state = self._state
         state.position_mm += step_s * state.velocity_mm_s
-        # Noise per frame instead of per second keeps joints equally calm at any frame rate.
+        # Noise per frame instead of per second smooths joints equally at any frame rate.
         frames = step_s / max(self.mean_step_s, MIN_STEP_S)
         index = RESTING_INDEX + state.mobility * (MOVING_INDEX - RESTING_INDEX)
         push_mm = index * state.noise_mm * frames**2
@@ -348,7 +349,7 @@ class JointMotion:
         sight: FloatArray,
         accepted: BoolArray,
     ) -> None:
-        """Increase the mobility of points whose innovations are not explained by noise."""
+        """Increase the mobility of points with innovations that noise does not explain."""
         state = self._state
         noise_mm = self._noise_factor * state.noise_mm
         sudden = np.empty_like(noise_mm)

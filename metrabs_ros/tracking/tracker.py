@@ -272,7 +272,7 @@ class Tracker:
     def _update_history(
         self, tracks: Tracks, current: People, followed: BoolArray, attempts: Attempts
     ) -> None:
-        """Count hits and misses of the tracks, whose people are `current`, [T]."""
+        """Count hits and misses of the tracks, given their current people [T]."""
         # People outside the image cannot be detected, so that they are not missed.
         missed = ~current.seen & current.in_view.any(axis=1)
         if attempts.ids is not None:
@@ -281,7 +281,7 @@ class Tracker:
         tracks.history.update(hit, missed, followed, self._stamp_s, self.min_hits)
 
     def _is_published(self, tracks: Tracks, current: People, followed: BoolArray) -> BoolArray:
-        """Return which tracks [T], whose people are `current`, are published."""
+        """Return which tracks are published, [T], given their current people [T]."""
         history = tracks.history
         # People outside the image cannot be verified, so that they are not carried over.
         is_carried_over = history.steady & current.in_view.any(axis=1)
@@ -341,11 +341,11 @@ def _new_people(associated: Indices, centres_mm: FloatArray) -> Indices:
     """Return which detections, with centres [N, 3], are new: not associated and no duplicates."""
     if len(associated) == len(centres_mm):
         return np.zeros(0, np.intp)
-    known = associated.tolist()
+    kept = associated.tolist()
     new = []
-    for i in sorted(set(range(len(centres_mm))) - set(known)):
-        distances_mm = np.linalg.norm(centres_mm[i] - centres_mm[known], axis=-1)
+    for i in sorted(set(range(len(centres_mm))) - set(kept)):
+        distances_mm = np.linalg.norm(centres_mm[i] - centres_mm[kept], axis=-1)
         if (distances_mm > DUPLICATE_DISTANCE_MM).all():
-            known.append(i)
+            kept.append(i)
             new.append(i)
     return np.array(new, np.intp)

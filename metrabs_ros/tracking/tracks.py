@@ -1,4 +1,4 @@
-"""Store of tracks: what is known of each tracked person, as arrays."""
+"""Store of tracks: arrays with the state of each tracked person."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Tracks:
         """
         Continue lost tracks as new tracks of the same people.
 
-        The new track keeps its state, and takes the id, the counts and the place of the lost one.
+        The new track keeps its state, and takes the id, the counts and the index of the lost one.
 
         Parameters
         ----------

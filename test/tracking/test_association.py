@@ -38,7 +38,7 @@ def test_assignment_is_one_to_one_and_maximal_and_has_the_cheapest_pair(pairs, r
     assert len(set(detections)) == len(detections)
     if pairs:
         assert pairs[int(np.argmin(costs))] in list(zip(tracks, detections))
-    # No pair is left whose track and detection are both free.
+    # No pair remains with both its track and its detection unassigned.
     for track, detection in pairs:
         assert track in tracks or detection in detections
 

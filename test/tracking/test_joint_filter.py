@@ -169,16 +169,16 @@ def test_skeleton_without_a_trunk_is_supported():
 
 
 steps = st.floats(0, 5)
-places = st.floats(-1e6, 1e6)
+positions = st.floats(-1e6, 1e6)
 
 
-@given(st.lists(st.tuples(steps, places, st.floats(0, 1e4), st.booleans()), max_size=20))
+@given(st.lists(st.tuples(steps, positions, st.floats(0, 1e4), st.booleans()), max_size=20))
 def test_states_stay_finite_and_speeds_bounded_with_any_measurements(frames):
     motion = JointMotion(COCO_17, 0.5)
     motion.add(np.zeros((1, 17, 3)), np.zeros((1, 17)), ORIGIN)
-    for step_s, place, std_mm, seen in frames:
+    for step_s, position, std_mm, seen in frames:
         motion.predict(step_s)
-        measured = np.full((1, 17, 3), place)
+        measured = np.full((1, 17, 3), position)
         motion.correct(measured, np.full((1, 17), std_mm), np.array([seen]), ORIGIN)
         assert np.isfinite(motion.positions_mm).all()
         # The speed limit holds for the trunk and for the joint relative to it, per axis.
