@@ -51,8 +51,8 @@ def measure_smoothing() -> None:
         ratios = scenes.jitter_ratio(measured, filtered)
         bias_mm = np.abs((filtered - truth)[len(truth) // 4 :].mean(axis=0)).mean(axis=0)
         print(
-            f'standing, {rate_hz} frames per second: jitter reduced by factors {ratios.round(1)} (x y z), '
-            f'bias {bias_mm.round(1)} mm'
+            f'standing, {rate_hz} frames per second: '
+            f'jitter reduced by factors {ratios.round(1)} (x y z), bias {bias_mm.round(1)} mm'
         )
     for amplitude_mm in (100, 200, 300):
         for noise in (False, True):

@@ -3,12 +3,13 @@ Kalman filters for the joints of tracked people.
 
 A pose is split into the position of the trunk and the positions of the joints relative to it,
 because the error of a network is much larger in the former.  Each of these points has a
-constant-velocity Kalman filter.  The stated standard deviations of the joints are the measurement
-noise.
-The noise of a camera differs between the directions across the line of sight and along it, so
-that each point has two covariance matrices.  A filter that smooths a resting joint strongly is slow to
-follow a moving one.  The process noise therefore depends on the normalised innovations, and the
-measurement noise that normalises them is estimated for each track.
+constant-velocity Kalman filter.  Its measurement noise is the stated standard deviation of the
+joint, scaled by a ratio that is estimated for each track.  The noise across the line of sight and
+the noise along it differ, so that each point has two covariance matrices.
+
+A filter that smooths a resting joint strongly is slow to follow a moving one.  The process noise
+therefore depends on the mobility of the joint, which normalised innovations above a threshold
+increase, and which decays over time.
 """
 
 from __future__ import annotations
