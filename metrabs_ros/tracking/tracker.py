@@ -20,7 +20,14 @@ from metrabs_ros.tracking.association import (
 )
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, MAX_MISSES, Attempts
 from metrabs_ros.tracking.reidentification import match_lost_tracks, reidentification_candidates
-from metrabs_ros.tracking.tracks import MAX_ID, Tracks, mean_of_joints, moved_boxes, unused_ids
+from metrabs_ros.tracking.tracks import (
+    MAX_ID,
+    Frame,
+    Tracks,
+    mean_of_joints,
+    moved_boxes,
+    unused_ids,
+)
 
 JUMP_BACK_S = 0.1
 """Tracking restarts if a stamp is earlier than the last one by more, in seconds."""
@@ -164,37 +171,31 @@ class Tracker:
         if self._tracks is None or self._tracks.skeleton != people.skeleton:
             self._tracks, self._frames = Tracks.empty(people.skeleton, self.smoothing), 0
         self._frames += 1
-        tracks, viewpoint_mm = self._tracks, _viewpoint_mm(camera)
+        tracks = self._tracks
         usable, positions_mm = _usable_detections(people, camera)
-        detections = people.select(usable)
+        detections, viewpoint_mm = people.select(usable), _viewpoint_mm(camera)
+        frame = Frame(detections, positions_mm, self._stamp_s, camera, image_shape, viewpoint_mm)
         centres_mm = mean_of_joints(positions_mm)
 
-        pairs = self._associate(tracks, detections, centres_mm, camera, image_shape)
-        _correct_depths(positions_mm, pairs, viewpoint_mm)
-        # The detection of each track, or -1.
+        pairs = self._associate(tracks, frame, centres_mm)
+        # The index of each track's detection, or -1.
         matches: NDArray[np.int64] = np.full(len(tracks), -1)
         matches[pairs.track_indices] = pairs.detection_indices
+
+        _correct_depths(positions_mm, pairs, viewpoint_mm)
         tracks.motion.smoothing = self.smoothing
-        tracks.correct(detections, positions_mm, matches, self._stamp_s, viewpoint_mm)
+        tracks.correct(frame, matches)
 
         new = _new_people(pairs.detection_indices, centres_mm)
         if len(new):
-            ids = self._new_ids(tracks, len(new))
-            tracks.add(detections.select(new), positions_mm[new], ids, self._stamp_s, viewpoint_mm)
-            matches = np.append(matches, new)
-        matches = matches[self._reidentify(tracks, viewpoint_mm)]
+            tracks.add(frame, new, self._new_ids(tracks, len(new)))
+        matches = np.append(matches, new)[self._reidentify(tracks, viewpoint_mm)]
         self.detection_ids = np.full(len(people), UNKNOWN_ID)
         self.detection_ids[np.flatnonzero(usable)[matches[tracks.seen]]] = tracks.ids[tracks.seen]
 
-        poses_mm = tracks.bones.update(tracks.motion.positions_mm, tracks.seen, self._mean_step_s)
-        current = tracks.people(poses_mm, self._stamp_s, camera, image_shape)
+        current = self._current_people(tracks, frame, matches)
         followed = current.seen & np.isin(current.ids, attempts.followed_ids)
         self._update_history(tracks, current, followed, attempts)
-        if self.smoothing == 0:
-            for name in ('poses3d_mm', 'poses2d_px', 'in_view'):
-                getattr(current, name)[current.seen] = getattr(detections, name)[
-                    matches[current.seen]
-                ]
         published = current.select(self._is_published(tracks, current, followed))
         self._delete_expired(tracks)
         return published
@@ -220,16 +221,9 @@ class Tracker:
     def _mean_step_s(self) -> float:
         return 0.0 if self._tracks is None else self._tracks.motion.mean_step_s
 
-    def _associate(
-        self,
-        tracks: Tracks,
-        detections: People,
-        centres_mm: FloatArray,
-        camera: Camera,
-        image_shape: tuple[int, ...],
-    ) -> Pairs:
+    def _associate(self, tracks: Tracks, frame: Frame, centres_mm: FloatArray) -> Pairs:
         """Assign detections with centres [N, 3] in the world to tracks."""
-        viewpoint_mm, expected_mm = _viewpoint_mm(camera), tracks.motion.centres_mm
+        viewpoint_mm, expected_mm = frame.viewpoint_mm, tracks.motion.centres_mm
         is_lost = tracks.misses >= LOST_MISSES
         unseen_s = self._stamp_s - tracks.last_seen_s
         unseen_s = np.where(is_lost, np.minimum(unseen_s, LOST_GROWTH_S), unseen_s)
@@ -241,11 +235,14 @@ class Tracker:
         unclear = np.flatnonzero(pairs.is_ambiguous | ~is_in_gate)
         if len(unclear):
             rows, columns = pairs.track_indices[unclear], pairs.detection_indices[unclear]
-            expected_mm = camera.from_world(expected_mm)
             boxes_px = moved_boxes(
-                tracks.boxes_px, tracks.centres_mm, expected_mm, camera, image_shape
+                tracks.boxes_px,
+                tracks.centres_mm,
+                frame.camera.from_world(expected_mm),
+                frame.camera,
+                frame.image_shape,
             )
-            iou = box_iou(boxes_px[rows], detections.boxes_px[columns])
+            iou = box_iou(boxes_px[rows], frame.detections.boxes_px[columns])
             is_tentative = tracks.hits < self.min_hits
             costs[unclear] += OVERLAP_WEIGHT * (1 - iou) + TENTATIVE_PENALTY * is_tentative[rows]
             is_possible[unclear] &= is_in_gate[unclear] | (iou > SAME_BOX_IOU)
@@ -268,6 +265,16 @@ class Tracker:
             if len(rows):
                 return tracks.merge(lost[rows], new[columns])
         return np.arange(len(tracks))
+
+    def _current_people(self, tracks: Tracks, frame: Frame, matches: NDArray[np.int64]) -> People:
+        """Return the people of all tracks [T], with filtered poses unless `smoothing` is 0."""
+        poses_mm = tracks.bones.update(tracks.motion.positions_mm, tracks.seen, self._mean_step_s)
+        current = tracks.people(poses_mm, frame.stamp_s, frame.camera, frame.image_shape)
+        if self.smoothing == 0:
+            columns = matches[current.seen]
+            for name in ('poses3d_mm', 'poses2d_px', 'in_view'):
+                getattr(current, name)[current.seen] = getattr(frame.detections, name)[columns]
+        return current
 
     def _update_history(
         self, tracks: Tracks, current: People, followed: BoolArray, attempts: Attempts

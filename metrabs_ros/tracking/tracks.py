@@ -23,6 +23,35 @@ UNSEEN_JOINT_STD_MM_S = 500.0
 """Growth of the joints' standard deviations without detections, in millimetres per second."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """
+    Detections of one frame, and the camera.
+
+    Parameters
+    ----------
+    detections
+        N people, camera frame.
+    positions_mm
+        [N, J, 3], their joints, world frame.
+    stamp_s
+        Stamp of the frame.
+    camera
+        The camera and its pose in the world.
+    image_shape
+        Height and width of the image.
+    viewpoint_mm
+        [3], position of the camera, world frame.
+    """
+
+    detections: People
+    positions_mm: FloatArray
+    stamp_s: float
+    camera: Camera
+    image_shape: tuple[int, ...]
+    viewpoint_mm: FloatArray
+
+
 @dataclasses.dataclass
 class Tracks:
     """
@@ -86,34 +115,24 @@ class Tracks:
         """Whether the last frame detected the track, [T]."""
         return self.misses == 0
 
-    def add(
-        self,
-        detections: People,
-        positions_mm: FloatArray,
-        ids: NDArray[np.int64],
-        stamp_s: float,
-        viewpoint_mm: FloatArray,
-    ) -> None:
+    def add(self, frame: Frame, new: Indices, ids: NDArray[np.int64]) -> None:
         """
-        Append a track for each detection.
+        Append tracks for new people.
 
         Parameters
         ----------
-        detections
-            N people, camera frame.
-        positions_mm
-            [N, J, 3], their joints, world frame.
+        frame
+            The frame.
+        new
+            [K], indices of the detections that start tracks.
         ids
-            [N], the new tracks' ids.
-        stamp_s
-            Stamp of the frame.
-        viewpoint_mm
-            [3], position of the camera, world frame.
+            [K], their ids.
         """
-        for name, values in _columns(detections, ids, stamp_s).items():
+        people = frame.detections.select(new)
+        for name, values in _columns(people, ids, frame.stamp_s).items():
             setattr(self, name, np.concatenate([getattr(self, name), values]))
-        self.history = self.history.concatenate(DetectionHistory.initial(len(ids), stamp_s))
-        self.motion.add(positions_mm, detections.joint_std_mm, viewpoint_mm)
+        self.history = self.history.concatenate(DetectionHistory.initial(len(ids), frame.stamp_s))
+        self.motion.add(frame.positions_mm[new], people.joint_std_mm, frame.viewpoint_mm)
         self.bones.add(len(ids))
 
     def keep(self, which: NDArray[Any]) -> None:
@@ -127,35 +146,29 @@ class Tracks:
         self.motion.keep(which)
         self.bones.keep(which)
 
-    def correct(
-        self,
-        detections: People,
-        positions_mm: FloatArray,
-        detection_indices: NDArray[np.int64],
-        stamp_s: float,
-        viewpoint_mm: FloatArray,
-    ) -> None:
+    def correct(self, frame: Frame, matches: NDArray[np.int64]) -> None:
         """
         Correct the tracks with their detections, and count hits and misses.
 
         Parameters
         ----------
-        detections, positions_mm, stamp_s, viewpoint_mm
-            As in `add`.
-        detection_indices
-            [T], the detection of each track, -1 for none.
+        frame
+            The frame.
+        matches
+            [T], index of each track's detection; -1 for none.
         """
-        seen = detection_indices >= 0
-        rows, columns = np.flatnonzero(seen), detection_indices[seen]
+        seen = matches >= 0
+        rows, columns = np.flatnonzero(seen), matches[seen]
+        people = frame.detections
         for name in ('boxes_px', 'confidence', 'joint_confidence', 'joint_std_mm'):
-            getattr(self, name)[rows] = getattr(detections, name)[columns]
-        self.centres_mm[rows] = mean_of_joints(detections.poses3d_mm[columns])
+            getattr(self, name)[rows] = getattr(people, name)[columns]
+        self.centres_mm[rows] = mean_of_joints(people.poses3d_mm[columns])
         self.hits += seen
         self.misses = np.where(seen, 0, self.misses + 1)
-        self.last_seen_s[rows] = stamp_s
+        self.last_seen_s[rows] = frame.stamp_s
         measured_mm = self.motion.positions_mm
-        measured_mm[rows] = positions_mm[columns]
-        self.motion.correct(measured_mm, self.joint_std_mm, seen, viewpoint_mm)
+        measured_mm[rows] = frame.positions_mm[columns]
+        self.motion.correct(measured_mm, self.joint_std_mm, seen, frame.viewpoint_mm)
 
     def merge(self, lost: Indices, new: Indices) -> NDArray[np.intp]:
         """

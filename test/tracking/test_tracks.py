@@ -8,7 +8,7 @@ from scenes import IMAGE_SHAPE, INTRINSICS, people_from, standing_body
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.skeletons.conventions import COCO_17
-from metrabs_ros.tracking.tracks import MAX_ID, Tracks, moved_boxes, unused_ids
+from metrabs_ros.tracking.tracks import MAX_ID, Frame, Tracks, moved_boxes, unused_ids
 
 CAMERA = Camera(INTRINSICS)
 POSITIONS_MM = np.array([(-800.0, 100.0, 4000.0), (0.0, 100.0, 5000.0), (900.0, 100.0, 6000.0)])
@@ -17,10 +17,14 @@ POSITIONS_MM = np.array([(-800.0, 100.0, 4000.0), (0.0, 100.0, 5000.0), (900.0, 
 @pytest.fixture
 def tracks():
     """Return tracks 1, 2 and 3 after one detection each."""
-    people = people_from(POSITIONS_MM[:, None] + standing_body(), CAMERA)
     tracks = Tracks.empty(COCO_17, smoothing=0.5)
-    tracks.add(people, people.poses3d_mm, np.array([1, 2, 3]), 0.0, np.zeros(3))
+    tracks.add(frame_of(POSITIONS_MM, 0.0), np.arange(3), np.array([1, 2, 3]))
     return tracks
+
+
+def frame_of(positions_mm, stamp_s):
+    people = people_from(positions_mm[:, None] + standing_body(), CAMERA)
+    return Frame(people, people.poses3d_mm, stamp_s, CAMERA, IMAGE_SHAPE, np.zeros(3))
 
 
 def people_of(tracks):
@@ -38,14 +42,13 @@ def test_remaining_tracks_keep_their_poses(tracks):
 
 
 def test_correction_counts_hits_and_misses(tracks):
-    people = people_from(POSITIONS_MM[:1, None] + standing_body(), CAMERA)
-    matches = np.array([-1, 0, -1])
-    tracks.correct(people, people.poses3d_mm, matches, 0.1, np.zeros(3))
+    frame = frame_of(POSITIONS_MM[:1], 0.1)
+    tracks.correct(frame, np.array([-1, 0, -1]))
     assert tracks.hits.tolist() == [1, 2, 1]
     assert tracks.misses.tolist() == [1, 0, 1]
     assert tracks.seen.tolist() == [False, True, False]
     assert tracks.last_seen_s.tolist() == [0, 0.1, 0]
-    np.testing.assert_array_equal(tracks.boxes_px[1], people.boxes_px[0])
+    np.testing.assert_array_equal(tracks.boxes_px[1], frame.detections.boxes_px[0])
 
 
 def test_merged_track_has_the_id_of_the_lost_and_the_pose_of_the_new_track(tracks):
