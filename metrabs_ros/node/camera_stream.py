@@ -46,7 +46,7 @@ from metrabs_ros.node.transforms import WORLD_UP, Frames, Motion
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import View
 from metrabs_ros.skeletons.conventions import Convention
-from metrabs_ros.tracking.person_tracker import PeopleStream
+from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import JUMP_BACK_S
 
@@ -116,8 +116,8 @@ class CameraStream:
         The node that subscribes and publishes.
     name
         The camera's name, under which its topics are; empty if it is the only one.
-    people
-        Detects and tracks the people seen by this camera.
+    tracker
+        Has this camera's tracks, which are deleted where time jumps back.
     frames
         What is known from TF.
     record
@@ -125,10 +125,10 @@ class CameraStream:
     """
 
     def __init__(
-        self, node: Node, name: str, people: PeopleStream, frames: Frames, record: Record
+        self, node: Node, name: str, tracker: PersonTracker, frames: Frames, record: Record
     ) -> None:
         self.name = name
-        self.people = people
+        self._tracker = tracker
         self.outputs = Outputs(node, name)
         self._node = node
         self._frames = frames
@@ -252,10 +252,14 @@ class CameraStream:
         self._watch_time(stamp_s)
         if self._reset_requested:
             self._reset_requested = False
-            self.people.reset()
+            self._tracker.reset(self.name)
             self.outputs.clear_markers()
         return PreparedFrame(
-            self, header, TimedView(View(image, camera), stamp_s, boxes), motion, frame_id
+            self,
+            header,
+            TimedView(View(image, camera), stamp_s, boxes, self.name),
+            motion,
+            frame_id,
         )
 
     def publish(

@@ -54,15 +54,7 @@ from metrabs_ros.node.transforms import Frames
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.pose_estimator import Options, PoseEstimator
-from metrabs_ros.tracking.box_following import BoxFinder
-from metrabs_ros.tracking.person_tracker import (
-    Outcome,
-    PeopleFinder,
-    PeopleStream,
-    finder_for,
-    outcomes_in_streams,
-)
-from metrabs_ros.tracking.tracker import Tracker
+from metrabs_ros.tracking.person_tracker import PersonTracker, Result
 
 DIAGNOSTICS_PERIOD_S = 1.0
 DIAGNOSTICS_DEPTH = 10
@@ -107,6 +99,7 @@ class PoseNode(ManagedNode):
         self.record = diagnostics.Record(self.get_logger())
         self._enabled = True
         self._model: PoseEstimator | None = None
+        self._tracker: PersonTracker | None = None
         self._streams: list[CameraStream] = []
         self._worker: Worker[Frame] | None = None
         self._stopped_worker: Worker[Frame] | None = None
@@ -207,11 +200,10 @@ class PoseNode(ManagedNode):
     def _load(self) -> None:
         model = self._load_model(self.settings)
         model.convention(self.settings.skeleton)
-        finders = {name: _finder(model, self.settings) for name in self.settings.cameras}
-        for name, finder in finders.items():
-            people = PeopleStream(finder, Tracker())
-            self._streams.append(CameraStream(self, name, people, self._frames, self.record))
-        self._model = model
+        tracker = PersonTracker(model, _options(self.settings))
+        for name in self.settings.cameras:
+            self._streams.append(CameraStream(self, name, tracker, self._frames, self.record))
+        self._model, self._tracker = model, tracker
 
     def _unsubscribe(self) -> None:
         if self._worker is None:
@@ -228,7 +220,8 @@ class PoseNode(ManagedNode):
             steps.callback(worker.stop)
 
     def _release(self) -> None:
-        streams, self._streams, self._model = self._streams, [], None
+        streams, self._streams = self._streams, []
+        self._model = self._tracker = None
         with contextlib.ExitStack() as steps:
             steps.callback(heap.return_free_memory)
             steps.callback(gc.collect)
@@ -326,22 +319,24 @@ class PoseNode(ManagedNode):
             The cameras whose frames are not counted yet as worked on or dropped.  Those that are
             counted are removed.
         """
-        current, model = self.settings, self._model
+        current, model, tracker = self.settings, self._model, self._tracker
         prepared_frames = []
         for frame in frames:
             prepared = self._prepared(frame, current, worker)
             if not prepared:
                 uncounted.discard(frame.stream.name)
             prepared_frames += prepared
-        if model is None:
+        if model is None or tracker is None:
             self._discard(prepared_frames)
             uncounted.clear()
-        if model is None or not prepared_frames:
+            return
+        if not prepared_frames:
             return
         try:
             # Failures of single frames are among the outcomes.
             with self.record.latencies.of('find people'):
-                outcomes = self._people(prepared_frames, current)
+                _apply(current, tracker)
+                results = tracker.process_each([item.timed_view for item in prepared_frames])
         except Exception as error:
             for item in prepared_frames:
                 self._explain_failure(error, worker, item.stream.name)
@@ -349,8 +344,8 @@ class PoseNode(ManagedNode):
             return
         if worker.is_wanted:
             worker.keep_next()
-        for item, outcome in zip(prepared_frames, outcomes, strict=True):
-            people = self._found(item, outcome, len(prepared_frames), worker)
+        for item, result in zip(prepared_frames, results, strict=True):
+            people = self._people(item, result, len(prepared_frames), worker)
             if people is not None:
                 self._publish(item, people, model, current, worker)
             uncounted.discard(item.stream.name)
@@ -370,22 +365,15 @@ class PoseNode(ManagedNode):
             self._explain_failure(error, worker, frame.stream.name)
         return []
 
-    def _people(self, prepared_frames: list[PreparedFrame], current: Settings) -> list[Outcome]:
-        """Find the people in frames of different cameras."""
-        streams = [item.stream.people for item in prepared_frames]
-        for stream in streams:
-            _apply(current, stream)
-        return outcomes_in_streams(streams, [item.timed_view for item in prepared_frames])
-
-    def _found(
-        self, item: PreparedFrame, outcome: Outcome, cameras: int, worker: Worker[Frame]
+    def _people(
+        self, item: PreparedFrame, result: Result, cameras: int, worker: Worker[Frame]
     ) -> People | None:
         """Return the people in a frame of a batch of so many cameras; None if it is dropped."""
-        people, name, circumstances = outcome.people, item.stream.name, None
-        if outcome.batch_error is not None:
+        people, name, circumstances = result.people, item.stream.name, None
+        if result.batch_error is not None:
             circumstances = (
                 f'processed alone, as a batch of {cameras} cameras failed with '
-                f'{type(outcome.batch_error).__name__}'
+                f'{type(result.batch_error).__name__}'
             )
         if isinstance(people, Exception):
             self._explain_failure(people, worker, name, circumstances)
@@ -498,16 +486,8 @@ def _load_model(current: Settings) -> PoseEstimator:
     return model
 
 
-def _finder(model: PoseEstimator, current: Settings) -> PeopleFinder:
-    if current.detector == TOPIC_DETECTOR:
-        model.check(_options(current))
-        return BoxFinder(model, _options(current))
-    return finder_for(model, _options(current))
-
-
-def _apply(current: Settings, stream: PeopleStream) -> None:
-    finder, tracker = stream.finder, stream.tracker
-    finder.options, finder.detect_interval = _options(current), current.detect_interval
+def _apply(current: Settings, tracker: PersonTracker) -> None:
+    tracker.options, tracker.detect_interval = _options(current), current.detect_interval
     tracker.max_lost, tracker.min_hits = current.max_lost, current.min_hits
     tracker.smoothing = current.smoothing
 
