@@ -20,7 +20,7 @@ import metrabs_ros
 from metrabs_ros import drawing
 from metrabs_ros.camera import Camera
 from metrabs_ros.demo_video import default_footage
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 from metrabs_ros.tracking.person_tracker import PeopleStream, finder_for
 
 HERE = pathlib.Path(__file__).parent

@@ -10,7 +10,7 @@ import pytest
 
 from metrabs_ros.blazepose.detector import all_tiles
 from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 FOCAL_PX = 900.0

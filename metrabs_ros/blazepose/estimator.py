@@ -23,6 +23,7 @@ from metrabs_ros.blazepose.network import BlazePoseLandmarks
 from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.options import Options
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
 from metrabs_ros.plausibility import (
@@ -32,7 +33,7 @@ from metrabs_ros.plausibility import (
     needed_confidence,
     suppress_duplicates,
 )
-from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses
+from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.virtual_cameras import VirtualCameras
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 DETECTOR_THRESHOLD = 0.3
 LARGEST_CANDIDATE_COUNT = 1000

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from metrabs_ros.arrays import ImageArray
     from metrabs_ros.camera import Camera
     from metrabs_ros.detectors.boxes import BoxDetector, Boxes
-    from metrabs_ros.pose_estimator import Options
+    from metrabs_ros.options import Options
 
 
 class LateDetector:

@@ -16,7 +16,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.detectors import trial
 from metrabs_ros.detectors.boxes import Boxes, look
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 from metrabs_ros.regular_file import open_regular, shown
 
 DEFAULT_SIDE_PX = 640

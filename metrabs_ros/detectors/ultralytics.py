@@ -8,7 +8,7 @@ from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import DETECTOR_THRESHOLD, Boxes, look
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 PERSON = 0
 

@@ -43,8 +43,8 @@ from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
 from metrabs_ros.node.transforms import WORLD_UP, Frames, Motion
+from metrabs_ros.options import View
 from metrabs_ros.people import People
-from metrabs_ros.pose_estimator import View
 from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.person_tracker import PeopleStream
 from metrabs_ros.tracking.timed_view import TimedView

@@ -16,7 +16,7 @@ from metrabs_ros.conversions.transforms import frame_name
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
-from metrabs_ros.pose_estimator import View
+from metrabs_ros.options import View
 from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.calibration import Calibration

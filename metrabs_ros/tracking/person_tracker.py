@@ -12,8 +12,9 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.options import Options, View
 from metrabs_ros.people import People
-from metrabs_ros.pose_estimator import Options, PoseEstimator, View
+from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.box_following import BoxFinder, people_in_boxes
 from metrabs_ros.tracking.detection_history import Attempts
 from metrabs_ros.tracking.region_following import PeopleFollower

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 from metrabs_ros.tracking.person_tracker import PeopleStream
 from metrabs_ros.tracking.region_following import PeopleFollower
 from metrabs_ros.tracking.tracker import Tracker
