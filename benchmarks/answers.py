@@ -77,7 +77,7 @@ class Camera(Node):
 def main() -> None:
     """Measure and print."""
     for variable in demo.PROFILES_VARIABLES:
-        os.environ.setdefault(variable, str(demo.LARGE_IMAGES))
+        os.environ.setdefault(variable, str(demo.FASTDDS_PROFILES_FILE))
     model = sys.argv[1] if len(sys.argv) > 1 else 'blazepose'
     command = [sys.executable, '-m', 'metrabs_ros.node.pose_node']
     node = subprocess.Popen([*command, '--ros-args', '-p', f'model:={model}'])

@@ -21,7 +21,7 @@ from metrabs_ros.arrays import ImageArray
 os.environ.setdefault('ROS_DOMAIN_ID', '97')
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 for _variable in demo.PROFILES_VARIABLES:
-    os.environ.setdefault(_variable, str(demo.LARGE_IMAGES))
+    os.environ.setdefault(_variable, str(demo.FASTDDS_PROFILES_FILE))
 
 RATE_HZ = 30.0
 FOCAL_LENGTH = 0.96

@@ -115,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subjects.write_checkpoint(folder, 's_centered')
         for engine, precision in ENGINES:
-            if precision == 'bf16' and not machine.calculates_in_bf16():
+            if precision == 'bf16' and not machine.supports_bf16():
                 print('bf16 is only emulated on this processor: not measured')
                 continue
             measure(folder, engine, precision, calls, rows)

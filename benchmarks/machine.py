@@ -17,6 +17,6 @@ def describe() -> str:
     return f'{processor}, {os.cpu_count()} cores, Python {platform.python_version()}'
 
 
-def calculates_in_bf16() -> bool:
+def supports_bf16() -> bool:
     """Tell whether the processor has instructions for bfloat16."""
     return 'avx512_bf16' in pathlib.Path('/proc/cpuinfo').read_text()

@@ -1,4 +1,4 @@
-"""Arguments of the Python API: options, views, and the checks of both."""
+"""Arguments of the Python API: options, views and requests, and their validation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from metrabs_ros.camera import Camera, as_numbers, intrinsics_from_fov
 from metrabs_ros.foreign_text import printable
 
 DEFAULT_FOV_DEGREES = 55.0
+"""Field of view across the longer side of an image without intrinsics."""
 DETECTOR_NMS_IOU = 0.7
-SMALLEST_IMAGE_PX = 2
-SMALLEST_BOX_PX = 1.0
-LARGEST_NUM_AUG = 100
-LARGEST_ANTIALIAS_FACTOR = 16
+"""Default IoU threshold of the detector's non-maximum suppression."""
+MIN_IMAGE_PX = 2
+MIN_BOX_PX = 1.0
+MAX_NUM_AUG = 100
+MAX_ANTIALIAS_FACTOR = 16
 CAMERA_ARGUMENTS = (
     'intrinsic_matrix',
     'distortion_coeffs',
@@ -30,19 +32,21 @@ CAMERA_ARGUMENTS = (
     'world_up_vector',
     'default_fov_degrees',
 )
-PER_IMAGE_AXES = {'intrinsic_matrix': 2, 'distortion_coeffs': 1, 'extrinsic_matrix': 2}
-"""The arguments that can differ from image to image, and how many axes they have for one."""
+PER_IMAGE_ARGUMENT_AXES = {'intrinsic_matrix': 2, 'distortion_coeffs': 1, 'extrinsic_matrix': 2}
+"""Arguments that can differ between images, and the number of axes of the value of one image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """
-    How to look for people and at them; see `PoseEstimator.detect_poses`.
+    Options of detection and pose estimation.
+
+    `PoseEstimator.detect_poses` describes each of them.
 
     Raises
     ------
     ValueError
-        If a value cannot be what its name says.
+        If a value is out of range or has the wrong type.
     """
 
     internal_batch_size: int = 64
@@ -55,31 +59,31 @@ class Options:
     suppress_implausible_poses: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
+        """Validate the values."""
         is_size = _is_whole(self.internal_batch_size, 1)
-        _refuse_unless(is_size, 'internal_batch_size', self, 'a whole number from 1')
-        # More would take more memory than there is.
-        for name, most in (
-            ('antialias_factor', LARGEST_ANTIALIAS_FACTOR),
-            ('num_aug', LARGEST_NUM_AUG),
+        _check_option(is_size, 'internal_batch_size', self, 'a whole number of at least 1')
+        # Larger values would exhaust the memory.
+        for name, maximum in (
+            ('antialias_factor', MAX_ANTIALIAS_FACTOR),
+            ('num_aug', MAX_NUM_AUG),
         ):
             value = getattr(self, name)
-            fits = _is_whole(value, 1) and value <= most
-            _refuse_unless(fits, name, self, f'a whole number from 1 to {most}')
-        count = self.max_detections
-        _refuse_unless(_is_whole(count, -1), 'max_detections', self, '-1 or a whole number from 0')
+            is_valid = _is_whole(value, 1) and value <= maximum
+            _check_option(is_valid, name, self, f'a whole number from 1 to {maximum}')
+        is_count = _is_whole(self.max_detections, -1)
+        _check_option(is_count, 'max_detections', self, '-1 or a whole number of at least 0')
         for name in ('detector_threshold', 'detector_nms_iou_threshold'):
             value = getattr(self, name)
-            fits = isinstance(value, numbers.Real) and 0 <= float(value) <= 1
-            _refuse_unless(fits or value is None, name, self, 'a number from 0 to 1')
+            is_valid = isinstance(value, numbers.Real) and 0 <= float(value) <= 1
+            _check_option(is_valid or value is None, name, self, 'a number from 0 to 1')
 
-    def threshold_or(self, usual: float) -> float:
-        """Return the lowest score of a detection that counts: what was asked for, or the usual."""
-        return usual if self.detector_threshold is None else self.detector_threshold
+    def detector_threshold_or(self, default: float) -> float:
+        """Return the minimum detection score, or a default if the option is not set."""
+        return default if self.detector_threshold is None else self.detector_threshold
 
 
 class View(NamedTuple):
-    """An image [H, W, 3], uint8, RGB, and the camera that took it."""
+    """An image [H, W, 3], uint8, RGB, and its camera."""
 
     image: ImageArray
     camera: Camera
@@ -88,18 +92,18 @@ class View(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Request:
     """
-    What is asked of an image.
+    The arguments of a call of the Python API, for one image.
 
     Parameters
     ----------
     view
         The image and its camera.
     options
-        How to look.
+        Options of detection and pose estimation.
     skeleton
-        The name of the convention wanted.
+        Name of the joint convention of the result.
     average_aug
-        Whether the mean over the augmentations is wanted.
+        Whether to return the mean over the augmentations.
     """
 
     view: View
@@ -108,13 +112,13 @@ class Request:
     average_aug: bool
 
     @classmethod
-    def of(cls, image: ImageArray, arguments: Mapping[str, Any]) -> Request:
-        """Read the arguments of the front door, as `PoseEstimator.detect_poses` names them."""
-        about_camera = {name: arguments[name] for name in CAMERA_ARGUMENTS}
+    def parse(cls, image: ImageArray, arguments: Mapping[str, Any]) -> Request:
+        """Parse keyword arguments of `PoseEstimator.detect_poses`."""
+        camera_arguments = {name: arguments[name] for name in CAMERA_ARGUMENTS}
         names = {field.name for field in dataclasses.fields(Options)}
         options = {name: value for name, value in arguments.items() if name in names}
         return cls(
-            View(image, camera_from_arguments(image, **about_camera)),
+            View(image, camera_from_arguments(image, **camera_arguments)),
             Options(**options),
             arguments['skeleton'],
             arguments['average_aug'],
@@ -130,19 +134,19 @@ def camera_from_arguments(
     default_fov_degrees: float,
 ) -> Camera:
     """
-    Build the camera of an image from the arguments of the front door.
+    Build the camera of an image from arguments of `PoseEstimator.detect_poses`.
 
     Raises
     ------
     ValueError
-        If the image is not [H, W, 3] uint8, or an argument cannot be a camera's.
+        If the image is not [H, W, 3] uint8, or an argument is not valid for a camera.
     """
-    shape, kind = np.shape(image), getattr(image, 'dtype', type(image).__name__)
-    is_rgb = len(shape) == 3 and shape[2] == 3 and kind == np.uint8
-    if not is_rgb or min(shape[:2]) < SMALLEST_IMAGE_PX:
+    shape, dtype = np.shape(image), getattr(image, 'dtype', type(image).__name__)
+    is_rgb = len(shape) == 3 and shape[2] == 3 and dtype == np.uint8
+    if not is_rgb or min(shape[:2]) < MIN_IMAGE_PX:
         raise ValueError(
-            f'image has shape {shape} and type {kind}; it must be [H, W, 3] uint8 RGB, of at '
-            f'least {SMALLEST_IMAGE_PX} x {SMALLEST_IMAGE_PX} pixels'
+            f'image has shape {shape} and type {dtype}; it must be [H, W, 3] uint8 RGB, of at '
+            f'least {MIN_IMAGE_PX} x {MIN_IMAGE_PX} pixels'
         )
     coeffs = as_numbers(
         'distortion_coeffs', [] if distortion_coeffs is None else distortion_coeffs
@@ -159,12 +163,12 @@ def camera_from_arguments(
 
 def _as_number(name: str, value: object) -> float:
     """
-    Return a number as a float.
+    Convert a number to a float.
 
     Raises
     ------
     ValueError
-        If it is none, or too large for a float; the message names it.
+        If the value is not a number, or too large for a float.  The message contains `name`.
     """
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):
@@ -173,11 +177,11 @@ def _as_number(name: str, value: object) -> float:
 
 
 def format_value(value: object) -> str:
-    """Return the start of a value's `repr`, whatever the value is."""
+    """Return the start of the `repr` of any value, for error messages."""
     try:
         return printable(reprlib.repr(value))
     except ValueError:
-        # An integer of too many digits.
+        # Python does not print integers of more than 4300 digits.
         return f'of type {type(value).__name__}'
 
 
@@ -201,7 +205,7 @@ def check_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> FloatArray:
     for box in array[:, :4]:
         left, top, box_width, box_height = box
         sides = (box_width, box_height)
-        if not np.isfinite(box).all() or min(sides) <= 0 or max(sides) < SMALLEST_BOX_PX:
+        if not np.isfinite(box).all() or min(sides) <= 0 or max(sides) < MIN_BOX_PX:
             raise ValueError(f'boxes holds {box.tolist()}, which has no area')
         if left >= width or top >= height or left + box_width <= 0 or top + box_height <= 0:
             raise ValueError(
@@ -225,40 +229,59 @@ def as_list(name: str, values: Any) -> list[Any]:
         raise ValueError(f'{name} is {format_value(values)}; it must be a sequence') from error
 
 
-def _is_whole(value: object, least: int) -> bool:
+def _is_whole(value: object, minimum: int) -> bool:
     is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_number and int(value) >= least  # type: ignore[call-overload]
+    return is_number and int(value) >= minimum  # type: ignore[call-overload]
 
 
-def _refuse_unless(fits: bool, name: str, options: Options, expected: str) -> None:
-    if not fits:
+def _check_option(is_valid: bool, name: str, options: Options, expected: str) -> None:
+    if not is_valid:
         raise ValueError(
             f'{name} is {format_value(getattr(options, name))}; it must be {expected}'
         )
 
 
 def arguments_per_image(
-    ask: Callable[..., Any], kwargs: dict[str, Any], count: int
+    method: Callable[..., Any], kwargs: dict[str, Any], count: int
 ) -> list[dict[str, Any]]:
-    """Give each image its own entry of the arguments that can differ from image to image."""
-    signature = inspect.signature(ask)
+    """
+    Split the keyword arguments of a batched call into those of each image.
+
+    Parameters
+    ----------
+    method
+        The method for one image; it has the default values.
+    kwargs
+        The arguments of the batched call.  Those in `PER_IMAGE_ARGUMENT_AXES` may have a leading
+        axis with one entry for each image.
+    count
+        Number of images.
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong number of entries.
+    TypeError
+        If the method does not have such an argument.
+    """
+    signature = inspect.signature(method)
     signature.bind_partial(**kwargs)
-    usual = {name: parameter.default for name, parameter in signature.parameters.items()}
-    own = [{**usual, **kwargs} for _ in range(count)]
-    for name, axes in PER_IMAGE_AXES.items():
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+    per_image = [{**defaults, **kwargs} for _ in range(count)]
+    for name, axes in PER_IMAGE_ARGUMENT_AXES.items():
         value = kwargs.get(name)
-        if value is None or _axes_of(value) == axes:
+        if value is None or _axis_count(value) == axes:
             continue
         values = as_list(name, value)
         if len(values) not in (1, count):
             raise ValueError(f'{name} has {len(values)} entries for {count} images')
-        for i, arguments in enumerate(own):
+        for i, arguments in enumerate(per_image):
             arguments[name] = values[i % len(values)]
-    return own
+    return per_image
 
 
-def _axes_of(value: ArrayLike) -> int | None:
-    """Return how many axes a value has; None if its entries differ in shape."""
+def _axis_count(value: ArrayLike) -> int | None:
+    """Return the number of axes of a value, or None if its entries have different shapes."""
     try:
         return np.ndim(value)
     except ValueError:

@@ -15,8 +15,8 @@ ARGUMENTS = (
     *('--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader'),
     '--ignore-gpu-blocklist',
 )
-PATIENCE_S = 600.0
-PERIOD_S = 2.0
+TIMEOUT_S = 600.0
+POLL_PERIOD_S = 2.0
 
 
 def free_ports(count):
@@ -31,7 +31,7 @@ def free_ports(count):
 
 
 @contextlib.contextmanager
-def page_at(address, size=(1600, 900), arguments=()):
+def open_page(address, size=(1600, 900), arguments=()):
     """Open a page in Chromium with arguments; skip the test where there is none."""
     chromium = shutil.which('chromium') or shutil.which('chromium-browser')
     if chromium is None:
@@ -44,28 +44,28 @@ def page_at(address, size=(1600, 900), arguments=()):
         )
         try:
             page = browser.new_page(viewport={'width': size[0], 'height': size[1]})
-            page.set_default_timeout(1000 * PATIENCE_S)
+            page.set_default_timeout(1000 * TIMEOUT_S)
             page.goto(address)
             yield page
         finally:
             browser.close()
 
 
-def picture_of(page):
+def take_screenshot(page):
     """Return a screenshot, [H, W, 3], RGB."""
     data = np.frombuffer(page.screenshot(), np.uint8)
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def wait_for_picture(page, shows, keep=None):
+def wait_for_screenshot(page, shows, keep=None):
     """Take screenshots until one shows what it should; return what it shows."""
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + TIMEOUT_S
     while True:
-        picture = picture_of(page)
+        picture = take_screenshot(page)
         if keep is not None:
             cv2.imwrite(str(keep), picture[..., ::-1])
         found = shows(picture)
         if found is not None:
             return found
-        assert time.monotonic() < deadline_s, f'not seen in {PATIENCE_S} s'
-        time.sleep(PERIOD_S)
+        assert time.monotonic() < deadline_s, f'not seen in {TIMEOUT_S} s'
+        time.sleep(POLL_PERIOD_S)

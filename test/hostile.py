@@ -60,7 +60,7 @@ NOT_FILES = (
 )
 
 
-def in_a_child(
+def run_in_child(
     function: Callable[[], object], room_bytes: int = 1 << 30, limit_s: int = 60
 ) -> str:
     """

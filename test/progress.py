@@ -7,13 +7,13 @@ import pathlib
 import subprocess
 import time
 
-STALL_S = 90.0
+STALL_TIMEOUT_S = 90.0
 """A process that uses no processor for so long is stuck."""
-MOST_S = 900.0
-PERIOD_S = 0.2
+MAX_DURATION_S = 900.0
+POLL_PERIOD_S = 0.2
 
 
-def run_while_it_progresses(command, **options):
+def run_with_stall_timeout(command, **options):
     """Run a command as `subprocess.run` does, with its output as text."""
     with subprocess.Popen(
         [str(part) for part in command],
@@ -22,23 +22,23 @@ def run_while_it_progresses(command, **options):
         text=True,
         **options,
     ) as process:
-        stdout, stderr = output_while_it_progresses(process)
+        stdout, stderr = communicate_with_stall_timeout(process)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def output_while_it_progresses(process):
+def communicate_with_stall_timeout(process):
     """Return the output of a process once it has ended, as `Popen.communicate` does."""
     start_s = changed_s = time.monotonic()
     used_s = 0.0
     while True:
         try:
-            return process.communicate(timeout=PERIOD_S)
+            return process.communicate(timeout=POLL_PERIOD_S)
         except subprocess.TimeoutExpired:
             now_s = time.monotonic()
-        newly_s = cpu_time_of_tree_s(process.pid)
+        newly_s = tree_cpu_time_s(process.pid)
         if newly_s != used_s:
             used_s, changed_s = newly_s, now_s
-        if now_s - changed_s > STALL_S or now_s - start_s > MOST_S:
+        if now_s - changed_s > STALL_TIMEOUT_S or now_s - start_s > MAX_DURATION_S:
             process.kill()
             stdout, stderr = process.communicate()
             raise AssertionError(
@@ -47,13 +47,13 @@ def output_while_it_progresses(process):
             )
 
 
-def end_of(process):
+def wait_for_exit(process):
     """Return the exit status of a process whose output nobody reads, once it has ended."""
-    output_while_it_progresses(process)
+    communicate_with_stall_timeout(process)
     return process.returncode
 
 
-def processes_below(pid):
+def descendant_pids(pid):
     """Return the ids of a process's children, their children and so on."""
     children = {}
     for other, fields in _all_processes():
@@ -67,9 +67,9 @@ def processes_below(pid):
     return found
 
 
-def cpu_time_of_tree_s(pid):
+def tree_cpu_time_s(pid):
     """Return how long a process and those below it have used a processor."""
-    tree = {pid, *processes_below(pid)}
+    tree = {pid, *descendant_pids(pid)}
     # User and system time, and the same of children that have ended.
     ticks = sum(
         int(ticks)

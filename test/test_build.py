@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from progress import output_while_it_progresses, run_while_it_progresses
+from progress import communicate_with_stall_timeout, run_with_stall_timeout
 
 PROJECT = pathlib.Path(__file__).parents[1]
 PREFIX = pathlib.Path(sys.prefix)
@@ -50,7 +50,7 @@ def sourced(overlay, command):
 def in_overlay(overlay, command):
     """Run a shell command with the overlay sourced."""
     arguments, options = sourced(overlay, command)
-    return run_while_it_progresses(arguments, **options)
+    return run_with_stall_timeout(arguments, **options)
 
 
 def test_node_and_messages_come_from_the_overlay(overlay):
@@ -94,7 +94,7 @@ def test_the_executable_is_where_ros2_run_looks(overlay):
             if 'blazepose is ready' in line:
                 break
         process.send_signal(signal.SIGINT)
-        rest, _ = output_while_it_progresses(process)
+        rest, _ = communicate_with_stall_timeout(process)
     finally:
         process.kill()
     output = ''.join(lines) + rest

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 from browser import free_ports
-from progress import end_of, run_while_it_progresses
+from progress import run_with_stall_timeout, wait_for_exit
 from recorded_bags import people_in, write_bag, write_ros1_bag
 
 PROJECT = pathlib.Path(__file__).parents[1]
@@ -122,7 +122,7 @@ def pictures(tmp_path):
 @pytest.mark.skipif(not (VENV / '.done').exists(), reason='make sets up an environment of its own')
 def test_make_demo_plays_pictures(pictures):
     environ = {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKELEVEL')}
-    result = run_while_it_progresses(
+    result = run_with_stall_timeout(
         ['make', 'demo', f'INPUT={pictures}', f'VENV={VENV}'], cwd=PROJECT, env=environ
     )
     assert 'demo: 3 frames' in result.stdout, result.stdout + result.stderr
@@ -142,9 +142,7 @@ def test_the_demo_takes_a_calibration(pictures, tmp_path):
 
 def metrabs_ros(*arguments, **options):
     """Run the command line."""
-    return run_while_it_progresses(
-        [sys.executable, '-m', 'metrabs_ros.cli', *arguments], **options
-    )
+    return run_with_stall_timeout([sys.executable, '-m', 'metrabs_ros.cli', *arguments], **options)
 
 
 def test_recordings_are_annotated_reported_and_shown(tmp_path, street):
@@ -173,6 +171,6 @@ def test_recordings_are_annotated_reported_and_shown(tmp_path, street):
     try:
         assert 'view: open http://' in view.stdout.readline()
         view.send_signal(signal.SIGINT)
-        assert end_of(view) == 130
+        assert wait_for_exit(view) == 130
     finally:
         view.kill()

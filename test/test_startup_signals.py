@@ -16,11 +16,11 @@ from conftest import DATA
 from metrabs_ros import startup_signals
 
 PROJECT = pathlib.Path(__file__).parents[1]
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 FIRST_MODULE = 'metrabs_ros.startup_signals'
 NUMBERS_OF_IMPORTS = (1, 3, 10, 50, 200, 350)
 """Modules that are imported between that one and the signal."""
-PICTURES = 400
+IMAGE_COUNT = 400
 
 NODES = {
     'pose_node': ('scripts/pose_node',),
@@ -56,7 +56,7 @@ class Program:
     def wait_for_imports(self, number):
         """Wait until so many modules more than the first one of this package are imported."""
         # Ends the loop if it never imports so many.
-        watch = threading.Timer(PATIENCE_S, self.process.kill)
+        watch = threading.Timer(TIMEOUT_S, self.process.kill)
         watch.start()
         try:
             self._read_until_imported(number)
@@ -79,7 +79,7 @@ class Program:
     def end(self, sent):
         """Send a signal; return the exit status and what was printed but the modules."""
         self.process.send_signal(sent)
-        _, errors = self.process.communicate(timeout=PATIENCE_S)
+        _, errors = self.process.communicate(timeout=TIMEOUT_S)
         lines = [line for line in errors.splitlines() if not line.startswith('import time:')]
         return self.process.returncode, ''.join(self.errors) + '\n'.join(lines)
 
@@ -115,7 +115,7 @@ def test_nodes_end_quietly_while_they_start(start, name, sent):
 def pictures(tmp_path_factory):
     """Return a folder of pictures that take longer than the start."""
     folder = tmp_path_factory.mktemp('pictures')
-    for i in range(PICTURES):
+    for i in range(IMAGE_COUNT):
         cv2.imwrite(str(folder / f'{i:04}.png'), np.zeros((240, 320, 3), np.uint8))
     return folder
 

@@ -137,7 +137,7 @@ class BlazePoseEstimator(PoseEstimator):
         detections = self._detector(
             image,
             all_tiles(image.shape),
-            options.threshold_or(DETECTOR_THRESHOLD),
+            options.detector_threshold_or(DETECTOR_THRESHOLD),
             options.detector_nms_iou_threshold,
             True if flip_aug is None else flip_aug,
         )
@@ -175,7 +175,7 @@ class BlazePoseEstimator(PoseEstimator):
 
     def detect(self, image: ImageArray, tiles: Sequence[Tile], options: Options) -> Detections:
         """Look for people in some tiles of an image [H, W, 3], uint8, RGB."""
-        threshold = options.threshold_or(DETECTOR_THRESHOLD)
+        threshold = options.detector_threshold_or(DETECTOR_THRESHOLD)
         return self._detector(image, tiles, threshold, options.detector_nms_iou_threshold)
 
     def verify(

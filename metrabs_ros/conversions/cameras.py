@@ -15,22 +15,22 @@ from metrabs_ros.image_pyramid import corner_aligned_scaling
 
 PINHOLE_LENSES = ('', 'plumb_bob', 'rational_polynomial', 'none')
 FISHEYE_LENSES = ('equidistant', 'fisheye')
-TILTED_LENGTH = 14
+MAX_COEFFICIENTS = 14
 """The largest number of coefficients of a known lens model."""
 MAX_UPSCALING = 4
 """An image may be this many times as wide and as high as its camera_info says: it was resized."""
-MIN_FOCAL_SHARE, MAX_FOCAL_SHARE = 0.003, 1e4
+MIN_FOCAL_RATIO, MAX_FOCAL_RATIO = 0.003, 1e4
 """Range of the focal length relative to the image's longer side: fields of view of 179.3 degrees
 and of 0.006 degrees."""
-MAX_CENTRE_SHARE = 1000
+MAX_CENTRE_RATIO = 1000
 """Maximum distance of the principal point from the image, relative to the longer side.  It lies
 outside of the image where that is a small region of interest."""
-GRID = 9
-MIN_REACHED_SHARE = 0.1
+GRID_SIZE = 9
+MIN_INVERTIBLE_FRACTION = 0.1
 """Minimum share of the image whose pixels have a viewing ray.  Of a circular fisheye image in a
 wide frame, less than half has."""
-MAX_REPROJECTION_SHARE = 1e-3
-KEPT_CAMERAS = 32
+MAX_REPROJECTION_RATIO = 1e-3
+CACHED_CAMERAS = 32
 
 
 def to_camera(info: Any, image_shape: tuple[int, ...], rectified: bool = False) -> Camera:
@@ -123,14 +123,14 @@ def _coeffs(info: Any) -> FloatArray:
         If there are more than any lens model has, which is checked before they are converted, or
         the sensor is tilted.
     """
-    if len(info.d) > TILTED_LENGTH:
+    if len(info.d) > MAX_COEFFICIENTS:
         raise UnusableInput(
             'lens model',
             f'the camera_info has {len(info.d)} distortion coefficients (D), but a lens model has '
-            f'at most {TILTED_LENGTH}; calibrate the camera again or correct the camera driver',
+            f'at most {MAX_COEFFICIENTS}; calibrate the camera again or correct the camera driver',
         )
     coeffs = np.array(info.d, np.float64)
-    if len(coeffs) != TILTED_LENGTH:
+    if len(coeffs) != MAX_COEFFICIENTS:
         return coeffs
     if coeffs[12:].any():
         raise UnusableInput(
@@ -141,7 +141,7 @@ def _coeffs(info: Any) -> FloatArray:
     return coeffs[:12]
 
 
-@functools.lru_cache(KEPT_CAMERAS)
+@functools.lru_cache(CACHED_CAMERAS)
 def _checked_camera(
     intrinsics: bytes, coeffs: bytes, fisheye: bool, height: int, width: int
 ) -> Camera:
@@ -158,16 +158,16 @@ def _checked_camera(
     camera = Camera(matrix, np.frombuffer(coeffs, np.float64).copy(), fisheye=fisheye)
     ((fx, _, cx), (_, fy, cy), _) = camera.intrinsic_matrix.tolist()
     side_px = max(height, width)
-    if min(fx, fy) < MIN_FOCAL_SHARE * side_px or max(fx, fy) > MAX_FOCAL_SHARE * side_px:
+    if min(fx, fy) < MIN_FOCAL_RATIO * side_px or max(fx, fy) > MAX_FOCAL_RATIO * side_px:
         raise ValueError(
             f'its focal lengths are {fx:g} and {fy:g} pixels in an image of {width} x {height}'
         )
-    if max(abs(cx), abs(cy)) > MAX_CENTRE_SHARE * side_px:
+    if max(abs(cx), abs(cy)) > MAX_CENTRE_RATIO * side_px:
         raise ValueError(
             f'its principal point is {cx:g}, {cy:g} in an image of {width} x {height} pixels'
         )
-    reached = _reached_share(camera, height, width)
-    if reached < MIN_REACHED_SHARE:
+    reached = _invertible_fraction(camera, height, width)
+    if reached < MIN_INVERTIBLE_FRACTION:
         raise ValueError(
             f'its distortion coefficients {camera.distortion_coeffs.tolist()} cannot be inverted '
             f'in {1 - reached:.0%} of the image'
@@ -175,12 +175,12 @@ def _checked_camera(
     return camera
 
 
-def _reached_share(camera: Camera, height: int, width: int) -> float:
+def _invertible_fraction(camera: Camera, height: int, width: int) -> float:
     """Return for which share of an image's pixels there is a viewing ray, from 0 to 1."""
-    x, y = np.meshgrid(np.linspace(0, width - 1, GRID), np.linspace(0, height - 1, GRID))
+    x, y = np.meshgrid(np.linspace(0, width - 1, GRID_SIZE), np.linspace(0, height - 1, GRID_SIZE))
     points_px = np.stack([x, y], axis=-1).reshape(-1, 2)
     error_px = np.abs(camera.project(1000 * camera.unproject(points_px)) - points_px).max(axis=1)
-    return float(np.mean(error_px <= 0.01 + MAX_REPROJECTION_SHARE * max(height, width)))
+    return float(np.mean(error_px <= 0.01 + MAX_REPROJECTION_RATIO * max(height, width)))
 
 
 def _region_px(info: Any) -> tuple[int, int]:

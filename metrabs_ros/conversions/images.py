@@ -16,26 +16,26 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import JPEG_START, PNG_SIGNATURE, check_image_size, image_size
 
-LARGEST_SIDE_PX = 16384
+MAX_SIDE_PX = 16384
 MAX_PIXELS = 50_000_000
 """Default limit: three times a 16-megapixel camera.  It takes 150 MB as RGB."""
 JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
 PNG_END = b'IEND'
 MAX_PNG_CHUNKS = 10_000
 MAX_JPEG_SCANS = 64
-MAX_SCANS_OF_LARGEST = 12
+MAX_SCANS_AT_MAX_PIXELS = 12
 """A progressive JPEG has about ten scans.  Each takes a pass over the whole image, however few
 bytes it has, so that the product of scans and pixels is limited: smaller images may have more."""
-ROWS_AT_ONCE = 64
+CHUNK_ROWS = 64
 """Rows converted with floating-point intermediates, which are ten times as large as the image."""
 
 # What drivers call by its type only is in OpenCV's order.
-_MEANT_BY = {'8UC1': 'mono8', '8UC3': 'bgr8', '8UC4': 'bgra8', '16UC1': 'mono16'}
+_ENCODING_ALIASES = {'8UC1': 'mono8', '8UC3': 'bgr8', '8UC4': 'bgra8', '16UC1': 'mono16'}
 _CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 """Of the encodings that need no copy."""
 _ROWS = {'nv21': 1.5, 'nv24': 3.0}
 """Rows of data to a row of pixels where colours have a plane of their own."""
-_CONVERTED: dict[str, tuple[type, int, int]] = {
+_CONVERSIONS: dict[str, tuple[type, int, int]] = {
     'mono16': (np.uint16, 1, cv2.COLOR_GRAY2RGB),
     'rgb16': (np.uint16, 3, cv2.COLOR_RGB2RGBA),
     'bgr16': (np.uint16, 3, cv2.COLOR_BGR2RGBA),
@@ -89,11 +89,11 @@ def compressed_shape(message: Any, max_pixels: int = MAX_PIXELS) -> tuple[int, i
     is_known = data.startswith((JPEG_START, PNG_SIGNATURE))
     size = image_size(data) if is_known else None
     if size is None:
-        raise _not_decodable(message)
+        raise _decoding_error(message)
     width, height = size
     _check_size(height, width, max_pixels)
     scans = data.count(JPEG_SCAN) if data.startswith(JPEG_START) else 0
-    limit = min(MAX_JPEG_SCANS, MAX_SCANS_OF_LARGEST * max_pixels // (width * height))
+    limit = min(MAX_JPEG_SCANS, MAX_SCANS_AT_MAX_PIXELS * max_pixels // (width * height))
     if scans > limit:
         raise UnusableInput(
             'compressed image',
@@ -125,7 +125,7 @@ def to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """
     height, _ = declared_shape(message, max_pixels)
     step = message.step
-    encoding = _MEANT_BY.get(message.encoding, message.encoding)
+    encoding = _ENCODING_ALIASES.get(message.encoding, message.encoding)
     rows = _ROWS.get(encoding, 1.0) * height
     if len(message.data) < rows * step:
         raise UnusableInput(
@@ -134,19 +134,19 @@ def to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
             f'make {rows * step:g}; the camera driver sends broken messages',
         )
     if encoding in _CHANNELS:
-        return _view(message, _CHANNELS[encoding], blue_first=encoding.startswith('bgr'))
+        return _view_as_rgb(message, _CHANNELS[encoding], blue_first=encoding.startswith('bgr'))
     if encoding in _ROWS:
         return _from_semi_planar(message, encoding)
-    if encoding in _CONVERTED:
-        return _converted(message, encoding)
+    if encoding in _CONVERSIONS:
+        return _convert(message, encoding)
     raise UnusableInput(
         'image encoding',
         f"an image in encoding '{printable(message.encoding, 32)}' cannot be converted to rgb8; "
-        f'known are {", ".join([*_CHANNELS, *_ROWS, *_CONVERTED])}',
+        f'known are {", ".join([*_CHANNELS, *_ROWS, *_CONVERSIONS])}',
     )
 
 
-def decompressed(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
+def decompress(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """
     Return the image of a CompressedImage as RGB, [H, W, 3], uint8.
 
@@ -158,7 +158,7 @@ def decompressed(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     shape = compressed_shape(message, max_pixels)
     # The libraries that decode write a line to stderr for every damaged image, and fill what is
     # missing with gray.
-    if not _is_complete(bytes(message.data)):
+    if not _is_complete_file(bytes(message.data)):
         raise UnusableInput(
             'compressed image',
             f'the compressed image of {len(message.data)} bytes is truncated or damaged',
@@ -171,11 +171,11 @@ def decompressed(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     except cv2.error:
         image = None
     if image is None or image.shape[:2] != shape:
-        raise _not_decodable(message)
+        raise _decoding_error(message)
     return np.asarray(image[..., ::-1], np.uint8)
 
 
-def _is_complete(data: bytes) -> bool:
+def _is_complete_file(data: bytes) -> bool:
     """Tell whether a JPEG image has its end, and a PNG image all its chunks, undamaged."""
     if data.startswith(JPEG_START):
         return data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
@@ -197,11 +197,11 @@ def _is_complete(data: bytes) -> bool:
 
 
 def _check_size(height: int, width: int, max_pixels: int) -> None:
-    if not 0 < height <= LARGEST_SIDE_PX or not 0 < width <= LARGEST_SIDE_PX:
+    if not 0 < height <= MAX_SIDE_PX or not 0 < width <= MAX_SIDE_PX:
         raise UnusableInput(
             'image size',
             f'the image is {width} x {height} pixels; each side must be from 1 to '
-            f'{LARGEST_SIDE_PX} pixels',
+            f'{MAX_SIDE_PX} pixels',
         )
     try:
         check_image_size(width, height, max_pixels)
@@ -210,7 +210,7 @@ def _check_size(height: int, width: int, max_pixels: int) -> None:
         raise UnusableInput('image size', explanation) from error
 
 
-def _not_decodable(message: Any) -> UnusableInput:
+def _decoding_error(message: Any) -> UnusableInput:
     return UnusableInput(
         'compressed image',
         f"{len(message.data)} bytes of format '{printable(message.format, 32)}' are not a valid "
@@ -218,11 +218,11 @@ def _not_decodable(message: Any) -> UnusableInput:
     )
 
 
-def _view(message: Any, channels: int, blue_first: bool) -> ImageArray:
+def _view_as_rgb(message: Any, channels: int, blue_first: bool) -> ImageArray:
     """View the message's data as RGB, whatever the order of its channels."""
     height, width, step = message.height, message.width, message.step
     if step < channels * width:
-        raise _too_narrow(message, channels * width)
+        raise _step_error(message, channels * width)
     data = np.frombuffer(message.data, np.uint8, count=height * step).reshape(height, step)
     pixels = data[:, : channels * width].reshape(height, width, channels)
     if channels == 1:
@@ -246,8 +246,8 @@ def _from_semi_planar(message: Any, encoding: str) -> ImageArray:
     brightness = data[: height * step].reshape(height, step)[:, :width]
     colours = data[height * step : 3 * height * step].reshape(height, 2 * step)[:, : 2 * width]
     rgb = np.empty((height, width, 3), np.uint8)
-    for row in range(0, height, ROWS_AT_ONCE):
-        rows = slice(row, row + ROWS_AT_ONCE)
+    for row in range(0, height, CHUNK_ROWS):
+        rows = slice(row, row + CHUNK_ROWS)
         rgb[rows] = _from_luma_and_chroma(brightness[rows], colours[rows])
     return rgb
 
@@ -263,19 +263,19 @@ def _from_luma_and_chroma(
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
 
 
-def _converted(message: Any, encoding: str) -> ImageArray:
+def _convert(message: Any, encoding: str) -> ImageArray:
     """Convert with OpenCV, 16 bits to the upper 8 of them."""
-    kind, channels, code = _CONVERTED[encoding]
+    kind, channels, code = _CONVERSIONS[encoding]
     height, width, step = message.height, message.width, message.step
     used = channels * width * np.dtype(kind).itemsize
     if step < used:
-        raise _too_narrow(message, used)
+        raise _step_error(message, used)
     data = np.frombuffer(message.data, np.uint8, count=height * step).reshape(height, step)
     pixels: NDArray[Any] = (
         np.ascontiguousarray(data[:, :used]).view(kind).reshape(height, width, channels)
     )
     if kind is np.uint16:
-        pixels = cv2.convertScaleAbs(_in_own_order(message, pixels), alpha=1 / 257)
+        pixels = cv2.convertScaleAbs(_to_native_byte_order(message, pixels), alpha=1 / 257)
     try:
         image = cv2.cvtColor(pixels.reshape(height, width, channels), code)
     except cv2.error as error:
@@ -286,13 +286,13 @@ def _converted(message: Any, encoding: str) -> ImageArray:
     return np.asarray(image[..., :3], np.uint8)
 
 
-def _in_own_order(message: Any, pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+def _to_native_byte_order(message: Any, pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Return 16-bit numbers in this machine's order of bytes."""
     is_own = bool(message.is_bigendian) == (sys.byteorder == 'big')
     return pixels if is_own else pixels.byteswap()
 
 
-def _too_narrow(message: Any, used: int) -> UnusableInput:
+def _step_error(message: Any, used: int) -> UnusableInput:
     return UnusableInput(
         'image data',
         f'the image has rows of {message.step} bytes, but {message.width} pixels of '

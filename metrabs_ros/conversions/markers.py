@@ -17,7 +17,7 @@ JOINT_DIAMETER_M = 0.06
 BONE_WIDTH_M = 0.03
 TEXT_HEIGHT_M = 0.2
 TEXT_ABOVE_M = 0.35
-CARRIED_OPACITY = 0.4
+EXTRAPOLATED_OPACITY = 0.4
 """Of people who are not seen but carried over from earlier frames."""
 
 
@@ -101,7 +101,7 @@ class MarkerWriter:
         self, skeleton: Any, header: Any, namespace: str, kind: int, points: list[Any]
     ) -> Any:
         red, green, blue = color_of(skeleton.id)
-        opacity = 1.0 if skeleton.seen else CARRIED_OPACITY
+        opacity = 1.0 if skeleton.seen else EXTRAPOLATED_OPACITY
         marker = self._types.Marker(
             header=header,
             ns=namespace,

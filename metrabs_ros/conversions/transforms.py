@@ -12,7 +12,7 @@ from metrabs_ros.conversions.message_types import MessageTypes
 from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.people import People
 
-UNTURNED = np.array([0.0, 0.0, 0.0, 1.0])
+IDENTITY_QUATERNION = np.array([0.0, 0.0, 0.0, 1.0])
 
 
 def to_transforms(
@@ -53,7 +53,7 @@ def to_transforms(
         if with_joints:
             below = types.Header(stamp=header.stamp, frame_id=name)
             transforms += [
-                _transform(below, f'{name}_{suffix}', place_mm, UNTURNED, types)
+                _transform(below, f'{name}_{suffix}', place_mm, IDENTITY_QUATERNION, types)
                 for suffix, place_mm in zip(suffixes, in_body_mm[i])
             ]
     return transforms

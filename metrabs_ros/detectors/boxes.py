@@ -129,7 +129,7 @@ def chosen(found: Boxes, image_shape: tuple[int, ...], options: Options) -> Boxe
         The threshold, how much boxes may overlap, and how many there may be.
     """
     finite = np.isfinite(found.boxes_px).all(axis=1) & np.isfinite(found.scores)
-    sure = found.scores >= options.threshold_or(DETECTOR_THRESHOLD)
+    sure = found.scores >= options.detector_threshold_or(DETECTOR_THRESHOLD)
     boxes = found.select(finite & sure).within(image_shape)
     boxes = Boxes(boxes.boxes_px, np.clip(boxes.scores, 0, 1))
     boxes = boxes.select(np.argsort(-boxes.scores, kind='stable')[:LARGEST_CANDIDATE_COUNT])

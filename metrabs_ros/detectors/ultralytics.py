@@ -51,7 +51,7 @@ class UltralyticsDetector:
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Find people; see `BoxDetector`."""
-        threshold = options.threshold_or(DETECTOR_THRESHOLD)
+        threshold = options.detector_threshold_or(DETECTOR_THRESHOLD)
         return look(lambda seen: self._find(seen, threshold), image, options)
 
     def _find(self, image: ImageArray, threshold: float) -> Boxes:

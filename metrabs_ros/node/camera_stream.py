@@ -24,7 +24,7 @@ from metrabs_ros.conversions.cameras import check_size, to_camera
 from metrabs_ros.conversions.images import (
     compressed_shape,
     declared_shape,
-    decompressed,
+    decompress,
     to_rgb,
 )
 from metrabs_ros.conversions.unusable_input import UnusableInput
@@ -487,7 +487,7 @@ def _decoded(
     shape = declared_shape(image, max_pixels) if is_raw else compressed_shape(image, max_pixels)
     if info is not None:
         check_size(info, *shape)
-    return to_rgb(image, max_pixels) if is_raw else decompressed(image, max_pixels)
+    return to_rgb(image, max_pixels) if is_raw else decompress(image, max_pixels)
 
 
 def age_s(header: Header, now: Time) -> float:

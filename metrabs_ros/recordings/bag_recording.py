@@ -11,7 +11,7 @@ from typing import Any
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import to_camera
-from metrabs_ros.conversions.images import decompressed, to_rgb
+from metrabs_ros.conversions.images import decompress, to_rgb
 from metrabs_ros.conversions.transforms import frame_name
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
@@ -188,7 +188,7 @@ class BagRecording:
             image = to_rgb(frame.content)
         else:
             _check_size(frame.content)
-            image = decompressed(frame.content)
+            image = decompress(frame.content)
         return View(image, self._camera(stream, frame.stamp_ns, image.shape))
 
     def close(self) -> None:

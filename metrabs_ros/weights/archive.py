@@ -11,19 +11,19 @@ import zlib
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import open_regular
 
-LARGEST_BYTES = 8 << 30
-LARGEST_MEMBER_COUNT = 10_000
-LARGEST_HEADER_BYTES = 1 << 20
+MAX_UNPACKED_BYTES = 8 << 30
+MAX_MEMBERS = 10_000
+MAX_HEADER_BYTES = 1 << 20
 """Of a member, with its name and what pads it, and of what follows the last one."""
-LONGEST_PATH_CHARS = 1000
-READ_BYTES = 1 << 20
+MAX_PATH_CHARS = 1000
+CHUNK_BYTES = 1 << 20
 
 
 class ArchiveError(RuntimeError):
     """An archive is damaged or holds what it should not; the message names it."""
 
 
-class _Allowance:
+class _LimitedStream:
     """
     A stream that ends with an error once more is read than has been allowed.
 
@@ -66,7 +66,7 @@ def unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
     """
     try:
         with open_regular(archive) as packed, gzip.open(packed) as stream:
-            _unpack_stream(archive, _Allowance(stream), folder)
+            _unpack_stream(archive, _LimitedStream(stream), folder)
     except gzip.BadGzipFile as error:
         raise _damaged(archive, error) from error
     except OSError:
@@ -76,22 +76,24 @@ def unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
         raise _damaged(archive, error) from error
 
 
-def _unpack_stream(archive: pathlib.Path, stream: _Allowance, folder: pathlib.Path) -> None:
+def _unpack_stream(archive: pathlib.Path, stream: _LimitedStream, folder: pathlib.Path) -> None:
     total_bytes = 0
-    stream.allow(LARGEST_HEADER_BYTES)
+    stream.allow(MAX_HEADER_BYTES)
     with tarfile.open(fileobj=stream, mode='r|') as members:  # type: ignore[call-overload]
         for count, member in enumerate(members, start=1):
             path = _safe_path(archive, member)
             total_bytes += member.size
-            if total_bytes > LARGEST_BYTES:
-                raise ArchiveError(f'{archive.name} unpacks to more than {LARGEST_BYTES} bytes')
-            if count > LARGEST_MEMBER_COUNT:
-                raise ArchiveError(f'{archive.name} has more than {LARGEST_MEMBER_COUNT} members')
-            stream.allow(member.size + LARGEST_HEADER_BYTES)
+            if total_bytes > MAX_UNPACKED_BYTES:
+                raise ArchiveError(
+                    f'{archive.name} unpacks to more than {MAX_UNPACKED_BYTES} bytes'
+                )
+            if count > MAX_MEMBERS:
+                raise ArchiveError(f'{archive.name} has more than {MAX_MEMBERS} members')
+            stream.allow(member.size + MAX_HEADER_BYTES)
             if member.isfile():
                 _unpack_file(archive, members, member, folder / path)
     # The checksum is at the very end.
-    while stream.read(READ_BYTES):
+    while stream.read(CHUNK_BYTES):
         pass
 
 
@@ -108,7 +110,7 @@ def _safe_path(archive: pathlib.Path, member: tarfile.TarInfo) -> pathlib.PurePo
     if not (is_plain or member.isdir()):
         raise ArchiveError(f'{archive.name} has a member that is no file: {shown}')
     has_name = bool(path.parts) or member.isdir()
-    if not has_name or not member.name.isprintable() or len(member.name) > LONGEST_PATH_CHARS:
+    if not has_name or not member.name.isprintable() or len(member.name) > MAX_PATH_CHARS:
         raise ArchiveError(f'{archive.name} has a member without a usable name: {shown}')
     if member.size < 0:
         raise ArchiveError(f'{archive.name} has a member of {member.size} bytes: {shown}')

@@ -15,9 +15,9 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import open_regular, read_limited
 from metrabs_ros.weights.zip_archive import open_zip, read_member
 
-LARGEST_ARRAY_BYTES = 64 << 20
-LARGEST_HEADER_BYTES = 10_000
-LARGEST_DIMENSION_COUNT = 8
+MAX_ARRAY_BYTES = 64 << 20
+MAX_HEADER_BYTES = 10_000
+MAX_DIMENSIONS = 8
 
 _MAGIC = b'\x93NUMPY'
 _HEADER = re.compile(
@@ -34,11 +34,11 @@ def read_npy(file: pathlib.Path) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If it is anything else, or larger than `LARGEST_ARRAY_BYTES`.
+        If it is anything else, or larger than `MAX_ARRAY_BYTES`.
     OSError
         If it cannot be read or is no regular file.
     """
-    return array_from_npy(read_limited(file, LARGEST_ARRAY_BYTES))
+    return array_from_npy(read_limited(file, MAX_ARRAY_BYTES))
 
 
 def read_npz(file: pathlib.Path, names: Sequence[str]) -> list[NDArray[Any]]:
@@ -54,8 +54,7 @@ def read_npz(file: pathlib.Path, names: Sequence[str]) -> list[NDArray[Any]]:
     """
     with open_regular(file) as opened, open_zip(opened) as archive:
         return [
-            array_from_npy(read_member(archive, f'{name}.npy', LARGEST_ARRAY_BYTES))
-            for name in names
+            array_from_npy(read_member(archive, f'{name}.npy', MAX_ARRAY_BYTES)) for name in names
         ]
 
 
@@ -75,7 +74,7 @@ def array_from_npy(content: bytes) -> NDArray[Any]:
     length_bytes = 2 if content[6] == 1 else 4
     header_start = 8 + length_bytes
     header_bytes = int.from_bytes(content[8:header_start], 'little')
-    if header_bytes > LARGEST_HEADER_BYTES:
+    if header_bytes > MAX_HEADER_BYTES:
         raise ValueError(f'its header has {header_bytes} bytes')
     data_start = header_start + header_bytes
     header = content[header_start:data_start].decode('latin1')
@@ -101,7 +100,7 @@ def array_from_bytes(
         If the number of bytes is not what type and shape require.
     """
     required_bytes = math.prod(shape) * dtype.itemsize
-    if len(shape) > LARGEST_DIMENSION_COUNT or required_bytes != len(data):
+    if len(shape) > MAX_DIMENSIONS or required_bytes != len(data):
         raise ValueError(
             f'it declares {dtype} of shape {printable(shape)}, {printable(required_bytes)} bytes, '
             f'but holds {len(data)} bytes'

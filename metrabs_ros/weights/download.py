@@ -27,12 +27,12 @@ from metrabs_ros.regular_file import (
 _LOG = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 18
-FRUITLESS_TRIES = 5
-STALL_S = 30.0
+MAX_FRUITLESS_ATTEMPTS = 5
+STALL_TIMEOUT_S = 30.0
 RANGE_NOT_SATISFIABLE = 416
-LARGEST_DOWNLOAD_BYTES = 8 << 30
-LARGEST_NOTES_BYTES = 4096
-MESSAGE_CHARS = 200
+MAX_DOWNLOAD_BYTES = 8 << 30
+MAX_METADATA_BYTES = 4096
+MAX_MESSAGE_CHARS = 200
 CONNECTION_ERRORS = (
     urllib.error.URLError,
     http.client.HTTPException,
@@ -63,15 +63,19 @@ class Download:
     """
 
     def __init__(
-        self, url: str, target: pathlib.Path, stall_s: float = STALL_S, pause_s: float = 1.0
+        self,
+        url: str,
+        target: pathlib.Path,
+        stall_timeout_s: float = STALL_TIMEOUT_S,
+        retry_delay_s: float = 1.0,
     ) -> None:
         self._url = url
         self._target = target
         self._part = target.with_name(target.name + '.part')
-        self._notes = target.with_name(target.name + '.part.json')
-        self._stall_s = stall_s
-        self._pause_s = pause_s
-        self.resumed = False
+        self._metadata_file = target.with_name(target.name + '.part.json')
+        self._stall_timeout_s = stall_timeout_s
+        self._retry_delay_s = retry_delay_s
+        self.is_resumed = False
 
     def run(self) -> None:
         """
@@ -81,7 +85,7 @@ class Download:
         ------
         DownloadError
             If the server refuses, several tries in a row brought nothing, or the file is larger
-            than `LARGEST_DOWNLOAD_BYTES`.
+            than `MAX_DOWNLOAD_BYTES`.
         OSError
             If the file cannot be written.
         """
@@ -89,52 +93,52 @@ class Download:
             raise DownloadError(f"'{printable(self._url)}' is no address of http or https")
         if os.path.lexists(self._target):
             open_regular(self._target, follow_links=False).close()
-            self.resumed = True
+            self.is_resumed = True
             return
         self._target.parent.mkdir(parents=True, exist_ok=True)
         fruitless = 0
         while True:
-            before = self._bytes_there()
+            before = self._part_bytes()
             try:
-                if self._try():
+                if self._attempt():
                     break
-                reason = f'the connection ended after {self._bytes_there()} bytes'
+                reason = f'the connection ended after {self._part_bytes()} bytes'
             except urllib.error.HTTPError as error:
                 reason = f'the server says {error.code} {printable(error.reason)}'
                 if error.code < 500 and error.code != RANGE_NOT_SATISFIABLE:
-                    raise self._failed(reason) from error
+                    raise self._error(reason) from error
             except CONNECTION_ERRORS as error:
-                reason = printable(str(error) or type(error).__name__, MESSAGE_CHARS)
+                reason = printable(str(error) or type(error).__name__, MAX_MESSAGE_CHARS)
             except ValueError as error:
                 # The address cannot be parsed.
-                raise self._failed(printable(error, MESSAGE_CHARS)) from error
-            fruitless = 0 if self._bytes_there() > before else fruitless + 1
-            if fruitless == FRUITLESS_TRIES:
-                raise self._failed(f'{reason} ({fruitless} tries brought nothing more)')
+                raise self._error(printable(error, MAX_MESSAGE_CHARS)) from error
+            fruitless = 0 if self._part_bytes() > before else fruitless + 1
+            if fruitless == MAX_FRUITLESS_ATTEMPTS:
+                raise self._error(f'{reason} ({fruitless} tries brought nothing more)')
             _LOG.info('%s; trying again ...', reason)
-            time.sleep(self._pause_s * 2**fruitless)
+            time.sleep(self._retry_delay_s * 2**fruitless)
         os.replace(self._part, self._target)
-        self._notes.unlink(missing_ok=True)
+        self._metadata_file.unlink(missing_ok=True)
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """Remove what there is of the file."""
-        for file in (self._target, self._part, self._notes):
+        for file in (self._target, self._part, self._metadata_file):
             file.unlink(missing_ok=True)
 
-    def _failed(self, reason: str) -> DownloadError:
-        url = printable(self._url, MESSAGE_CHARS)
+    def _error(self, reason: str) -> DownloadError:
+        url = printable(self._url, MAX_MESSAGE_CHARS)
         return DownloadError(f'{url} is not available: {reason}')
 
-    def _refuse_large(self, size_bytes: int) -> None:
-        if size_bytes > LARGEST_DOWNLOAD_BYTES:
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > MAX_DOWNLOAD_BYTES:
             self._part.unlink(missing_ok=True)
-            raise self._failed(
-                f'it has {printable(size_bytes)} bytes, more than {LARGEST_DOWNLOAD_BYTES}'
+            raise self._error(
+                f'it has {printable(size_bytes)} bytes, more than {MAX_DOWNLOAD_BYTES}'
             )
 
-    def _try(self) -> bool:
+    def _attempt(self) -> bool:
         """Read on as far as one connection goes; return whether the file is whole."""
-        there = self._bytes_there()
+        there = self._part_bytes()
         request = urllib.request.Request(self._url, headers={'User-Agent': 'metrabs_ros'})
         if there:
             request.add_header('Range', f'bytes={there}-')
@@ -142,22 +146,22 @@ class Download:
             if validator := self._validator():
                 request.add_header('If-Range', validator)
         try:
-            response = urllib.request.urlopen(request, timeout=self._stall_s)
+            response = urllib.request.urlopen(request, timeout=self._stall_timeout_s)
         except urllib.error.HTTPError as error:
             if error.code == RANGE_NOT_SATISFIABLE:
-                return self._is_whole_already(error.headers.get('Content-Range', ''))
+                return self._is_part_complete(error.headers.get('Content-Range', ''))
             raise
         with response:
-            start, total = _extent(response)
-            self._refuse_large(total or 0)
+            start, total = _content_range(response)
+            self._check_size(total or 0)
             if there and start != there:
                 there = 0
-            self.resumed |= there > 0
+            self.is_resumed |= there > 0
             validator = response.headers.get('ETag') or response.headers.get('Last-Modified')
-            write_atomically(self._notes, json.dumps({'validator': validator}).encode())
+            write_atomically(self._metadata_file, json.dumps({'validator': validator}).encode())
             with open_own(self._part, 'ab' if there else 'wb') as part:
                 self._copy(response, part, there, total)
-        return total is None or self._bytes_there() == total
+        return total is None or self._part_bytes() == total
 
     def _copy(self, response: Any, part: IO[bytes], there: int, total: int | None) -> None:
         # Who has the weights does without.
@@ -175,19 +179,19 @@ class Download:
         with bar:
             while chunk := response.read1(CHUNK_BYTES):
                 there += len(chunk)
-                self._refuse_large(there)
+                self._check_size(there)
                 part.write(chunk)
                 bar.update(len(chunk))
 
-    def _is_whole_already(self, content_range: str) -> bool:
+    def _is_part_complete(self, content_range: str) -> bool:
         """Tell whether nothing is missing; what is longer than the file is begun anew."""
         total = re.fullmatch(r'bytes \*/(\d{1,18})', content_range)
-        if total and int(total[1]) == self._bytes_there():
+        if total and int(total[1]) == self._part_bytes():
             return True
         self._part.unlink(missing_ok=True)
         return False
 
-    def _bytes_there(self) -> int:
+    def _part_bytes(self) -> int:
         try:
             with open_regular(self._part, follow_links=False) as part:
                 return os.fstat(part.fileno()).st_size
@@ -196,7 +200,7 @@ class Download:
 
     def _validator(self) -> str | None:
         try:
-            notes = read_limited(self._notes, LARGEST_NOTES_BYTES, follow_links=False)
+            notes = read_limited(self._metadata_file, MAX_METADATA_BYTES, follow_links=False)
             validator = json.loads(notes)['validator']
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
@@ -205,7 +209,7 @@ class Download:
         return validator if is_strong and validator.isprintable() else None
 
 
-def _extent(response: Any) -> tuple[int, int | None]:
+def _content_range(response: Any) -> tuple[int, int | None]:
     """Return at which byte an answer starts, and how long the file is, if the server says so."""
     part = re.fullmatch(
         r'bytes (\d{1,18})-\d{1,18}/(\d{1,18})', response.headers.get('Content-Range', '')
@@ -235,6 +239,6 @@ def download_wheel(requirement: str, folder: pathlib.Path) -> pathlib.Path:
     if result.returncode or not wheels:
         lines = [line for line in result.stderr.splitlines() if 'ERROR' in line]
         reason = (lines or result.stderr.splitlines() or ['no reason given'])[-1]
-        reason = printable(reason.strip(), MESSAGE_CHARS)
+        reason = printable(reason.strip(), MAX_MESSAGE_CHARS)
         raise DownloadError(f'pip could not download {requirement}: {reason}')
     return wheels[0]

@@ -22,13 +22,13 @@ import numpy as np
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.weights.array_file import array_from_bytes
 
-LARGEST_PICKLE_BYTES = 2 << 20
-LARGEST_INTEGER_BITS = 64
-LARGEST_ITEM_COUNT = 500_000
-DEEPEST_NESTING = 32
-MOST_OPEN_MARKS = 1000
+MAX_PICKLE_BYTES = 2 << 20
+MAX_INTEGER_BITS = 64
+MAX_ITEMS = 500_000
+MAX_NESTING_DEPTH = 32
+MAX_OPEN_MARKS = 1000
 
-_MOVED = {
+_MODULE_ALIASES = {
     # numpy 2 has moved its core, as Python 3 has its builtins; pickles name either place.
     '__builtin__': 'builtins',
     'numpy.core.multiarray': 'numpy._core.multiarray',
@@ -83,9 +83,9 @@ def read_calls(content: bytes) -> Any:
     pickle.UnpicklingError
         If it is damaged, too large, or uses more of the format than data needs.
     """
-    if len(content) > LARGEST_PICKLE_BYTES:
+    if len(content) > MAX_PICKLE_BYTES:
         raise pickle.UnpicklingError(
-            f'it has {len(content)} bytes, more than the limit of {LARGEST_PICKLE_BYTES}'
+            f'it has {len(content)} bytes, more than the limit of {MAX_PICKLE_BYTES}'
         )
     machine = _Machine()
     try:
@@ -134,7 +134,7 @@ class _Machine:
         if opcode in _CONSTANTS:
             self._stack.append(_CONSTANTS[opcode]())
         elif opcode in _LITERALS:
-            if type(argument) is int and argument.bit_length() > LARGEST_INTEGER_BITS:
+            if type(argument) is int and argument.bit_length() > MAX_INTEGER_BITS:
                 raise pickle.UnpicklingError(
                     f'it holds an integer of {argument.bit_length()} bits'
                 )
@@ -150,8 +150,8 @@ class _Machine:
         return items
 
     def _mark(self, _: Any) -> None:
-        if len(self._marks) >= MOST_OPEN_MARKS:
-            raise pickle.UnpicklingError(f'it has more than {MOST_OPEN_MARKS} open containers')
+        if len(self._marks) >= MAX_OPEN_MARKS:
+            raise pickle.UnpicklingError(f'it has more than {MAX_OPEN_MARKS} open containers')
         self._marks.append(self._stack)
         self._stack = []
 
@@ -308,14 +308,14 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
 
 
 def _global_named(module: str, name: str) -> Global:
-    return Global(f'{_MOVED.get(module, module)}.{name}')
+    return Global(f'{_MODULE_ALIASES.get(module, module)}.{name}')
 
 
 class _Resolver:
     """Makes values of recorded calls of plain containers and numpy; all others are refused."""
 
     def __init__(self) -> None:
-        self._left = LARGEST_ITEM_COUNT
+        self._left = MAX_ITEMS
 
     def resolve(self, value: Any, depth: int) -> Any:
         """
@@ -326,9 +326,9 @@ class _Resolver:
         """
         self._left -= 1
         if self._left < 0:
-            raise pickle.UnpicklingError(f'it holds more than {LARGEST_ITEM_COUNT} values')
-        if depth > DEEPEST_NESTING:
-            raise pickle.UnpicklingError(f'it is nested more than {DEEPEST_NESTING} deep')
+            raise pickle.UnpicklingError(f'it holds more than {MAX_ITEMS} values')
+        if depth > MAX_NESTING_DEPTH:
+            raise pickle.UnpicklingError(f'it is nested more than {MAX_NESTING_DEPTH} deep')
         if isinstance(value, list | tuple):
             return type(value)(self.resolve(item, depth + 1) for item in value)
         if isinstance(value, dict):
@@ -336,7 +336,7 @@ class _Resolver:
         if isinstance(value, Call):
             return self._resolve_call(value, depth)
         if isinstance(value, Global):
-            raise _refused(value.name)
+            raise _unsupported(value.name)
         if isinstance(value, PersistentId):
             raise pickle.UnpicklingError('it refers to something outside of it')
         return value
@@ -362,7 +362,7 @@ class _Resolver:
         if call.function == 'numpy._core.numeric._frombuffer':
             data, dtype, shape, order = arguments
             return array_from_bytes(data, _required_dtype(dtype), _shape(shape), order == 'F')
-        raise _refused(call.function)
+        raise _unsupported(call.function)
 
     def _array_from_state(self, state: Any, depth: int) -> Any:
         """Return the array of a state (version, shape, dtype, whether in Fortran order, data)."""
@@ -416,7 +416,7 @@ def _latin1_bytes(text: Any, encoding: Any) -> bytes:
     return text.encode('latin1')
 
 
-def _refused(name: str) -> pickle.UnpicklingError:
+def _unsupported(name: str) -> pickle.UnpicklingError:
     return pickle.UnpicklingError(
         f"it asks for {printable(name)}, which is neither a plain container nor numpy's"
     )

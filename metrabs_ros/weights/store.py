@@ -44,13 +44,13 @@ BLAZEPOSE_FILES = {
 }
 """For each file its place in the wheel and its sha256."""
 
-LARGEST_NETWORK_BYTES = 64 << 20
-LARGEST_RECORD_BYTES = 64 << 10
-LONGEST_WAIT_S = 3600.0
+MAX_NETWORK_BYTES = 64 << 20
+MAX_RECORD_BYTES = 64 << 10
+MAX_LOCK_WAIT_S = 3600.0
 """For another process that fetches the same weights."""
-MESSAGE_CHARS = 400
+MAX_MESSAGE_CHARS = 400
 
-LANDMARK_FILE = 'config.yaml'
+MARKER_FILE = 'config.yaml'
 """Where this file is in a release's archive, there are the others."""
 
 METRABS_LICENCE = (
@@ -137,11 +137,11 @@ def weights_folder(name: str) -> pathlib.Path:
         If a file is not the published one, or fetching fails.
     """
     folder = cache_folder() / name
-    expected = _expected_sums(name)
+    expected = _expected_checksums(name)
     if not expected or not all(os.path.lexists(folder / file) for file in expected):
         return fetch(name)
     for file, sha256 in expected.items():
-        _check(folder / file, sha256, name)
+        _verify_checksum(folder / file, sha256, name)
     return folder
 
 
@@ -164,8 +164,8 @@ def fetch(name: str, url: str | None = None) -> pathlib.Path:
     folder = cache_folder() / name
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
-        with _alone(name):
-            if _is_whole(name):
+        with _fetch_lock(name):
+            if _is_complete(name):
                 return folder
             prefix = f'.fetch-{name}-'
             # Of processes that were killed.
@@ -176,31 +176,33 @@ def fetch(name: str, url: str | None = None) -> pathlib.Path:
                     found = _fetch_blazepose(pathlib.Path(scratch))
                 else:
                     found = _fetch_release(name, url, pathlib.Path(scratch))
-                _put_in_place(found, folder)
+                _replace_folder(found, folder)
     except (DownloadError, ArchiveError) as error:
-        raise WeightsError(f'{printable(error, MESSAGE_CHARS)}; {_again(name)}') from error
+        raise WeightsError(
+            f'{printable(error, MAX_MESSAGE_CHARS)}; {_retry_hint(name)}'
+        ) from error
     except OSError as error:
         raise WeightsError(
             f'the weights could not be stored in {shown(folder)}: '
-            f'{printable(error, MESSAGE_CHARS)}; free some space or set METRABS_ROS_CACHE to a '
+            f'{printable(error, MAX_MESSAGE_CHARS)}; free some space or set METRABS_ROS_CACHE to a '
             'folder that can be written'
         ) from error
     return folder
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
+def _fetch_lock(name: str) -> Iterator[None]:
     """Wait until no other process fetches the same."""
 
     def tell(waited_s: float) -> None:
         _LOG.info('waiting for another process, which fetches %s: %.0f s', name, waited_s)
 
-    with locked(cache_folder() / f'.{name}.lock', LONGEST_WAIT_S, tell):
+    with locked(cache_folder() / f'.{name}.lock', MAX_LOCK_WAIT_S, tell):
         yield
 
 
-def _is_whole(name: str) -> bool:
-    expected = _expected_sums(name)
+def _is_complete(name: str) -> bool:
+    expected = _expected_checksums(name)
     folder = cache_folder() / name
     try:
         return bool(expected) and all(
@@ -210,22 +212,22 @@ def _is_whole(name: str) -> bool:
         return False
 
 
-def _expected_sums(name: str) -> Mapping[str, str]:
+def _expected_checksums(name: str) -> Mapping[str, str]:
     """Return the sums that are known or were recorded, by the files' names; none if none are."""
     if name == BLAZEPOSE:
         return {file: sha256 for file, (_, sha256) in BLAZEPOSE_FILES.items()}
-    recorded = _record(name)
+    recorded = _checksum_file(name)
     try:
         if not os.path.lexists(recorded):
             return RELEASES[name].sha256
-        sums = json.loads(read_limited(recorded, LARGEST_RECORD_BYTES, follow_links=False))
+        sums = json.loads(read_limited(recorded, MAX_RECORD_BYTES, follow_links=False))
         for file, sha256 in sums.items():
             if not (_is_plain(file) and _SHA256.fullmatch(sha256)):
                 raise ValueError('it holds something else than names and sums')
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(
-            f'{shown(recorded)} is damaged ({printable(error, MESSAGE_CHARS)}); remove it, then '
-            f'{_again(name)}'
+            f'{shown(recorded)} is damaged ({printable(error, MAX_MESSAGE_CHARS)}); remove it, then '
+            f'{_retry_hint(name)}'
         ) from error
     return {**sums, **RELEASES[name].sha256}
 
@@ -235,7 +237,7 @@ def _is_plain(file: str) -> bool:
     return file.isprintable() and '/' not in file and file not in ('', '.', '..')
 
 
-def _record(name: str) -> pathlib.Path:
+def _checksum_file(name: str) -> pathlib.Path:
     """Return the file with the sums of the first download, which outlives the weights."""
     return cache_folder() / f'{name}.sha256.json'
 
@@ -249,12 +251,12 @@ def _fetch_blazepose(scratch: pathlib.Path) -> pathlib.Path:
     for name, (member, sha256) in BLAZEPOSE_FILES.items():
         try:
             with open_regular(wheel) as file, open_zip(file) as archive:
-                content = read_member(archive, member, LARGEST_NETWORK_BYTES)
+                content = read_member(archive, member, MAX_NETWORK_BYTES)
         # All that the module zipfile raises for damaged archives.
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
             raise ArchiveError(f'{wheel.name} does not hold {member}: {error}') from error
         (folder / name).write_bytes(content)
-        _check(folder / name, sha256, BLAZEPOSE)
+        _verify_checksum(folder / name, sha256, BLAZEPOSE)
     return folder
 
 
@@ -269,39 +271,41 @@ def _fetch_release(name: str, url: str | None, scratch: pathlib.Path) -> pathlib
     try:
         unpack(archive, unpacked)
     except ArchiveError:
-        download.forget()
-        if not download.resumed:
+        download.discard()
+        if not download.is_resumed:
             raise
         # Its parts may have been of different versions.
         shutil.rmtree(unpacked, ignore_errors=True)
         download.run()
         unpack(archive, unpacked)
-    places = sorted(unpacked.rglob(LANDMARK_FILE))
+    places = sorted(unpacked.rglob(MARKER_FILE))
     if not places:
-        download.forget()
-        raise ArchiveError(f'{name}.tar.gz holds no {LANDMARK_FILE}')
+        download.discard()
+        raise ArchiveError(f'{name}.tar.gz holds no {MARKER_FILE}')
     folder = places[0].parent
     found = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
     for file in found:
         if not _is_plain(file):
-            download.forget()
+            download.discard()
             raise ArchiveError(f'{name}.tar.gz holds a file {printable(repr(file))}')
-    expected = _expected_sums(name)
+    expected = _expected_checksums(name)
     for file, sha256 in expected.items():
         if found.get(file) != sha256:
-            download.forget()
+            download.discard()
             raise ArchiveError(
                 f'the {name} that was fetched is not the one that is known: {file} has the sha256 '
                 f'{found.get(file, "of no file")}, expected {sha256}'
-                + ('' if file in release.sha256 else f' as recorded in {_record(name)}')
+                + ('' if file in release.sha256 else f' as recorded in {_checksum_file(name)}')
             )
-    download.forget()
+    download.discard()
     if not expected.keys() >= found.keys():
-        write_atomically(_record(name), json.dumps({**found, **expected}, indent=1).encode())
+        write_atomically(
+            _checksum_file(name), json.dumps({**found, **expected}, indent=1).encode()
+        )
     return folder
 
 
-def _put_in_place(found: pathlib.Path, folder: pathlib.Path) -> None:
+def _replace_folder(found: pathlib.Path, folder: pathlib.Path) -> None:
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
     elif folder.is_symlink():
@@ -309,12 +313,14 @@ def _put_in_place(found: pathlib.Path, folder: pathlib.Path) -> None:
     os.replace(found, folder)
 
 
-def _check(file: pathlib.Path, sha256: str, name: str) -> None:
+def _verify_checksum(file: pathlib.Path, sha256: str, name: str) -> None:
     try:
         found = sha256_of(file)
     except OSError as error:
-        reason = printable(error, MESSAGE_CHARS)
-        raise WeightsError(f'{shown(file)} cannot be read: {reason}; {_again(name)}') from error
+        reason = printable(error, MAX_MESSAGE_CHARS)
+        raise WeightsError(
+            f'{shown(file)} cannot be read: {reason}; {_retry_hint(name)}'
+        ) from error
     if found != sha256:
         raise WeightsError(
             f'{shown(file)} is damaged or not the published file: its sha256 is {found}, expected '
@@ -322,5 +328,5 @@ def _check(file: pathlib.Path, sha256: str, name: str) -> None:
         )
 
 
-def _again(name: str) -> str:
+def _retry_hint(name: str) -> str:
     return f'to try again, run: metrabs_ros fetch {name}'

@@ -22,7 +22,7 @@ from torch import Tensor
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import CHUNK_BYTES, open_regular
 from metrabs_ros.weights.plain_pickle import (
-    LARGEST_PICKLE_BYTES,
+    MAX_PICKLE_BYTES,
     Call,
     Global,
     PersistentId,
@@ -30,8 +30,8 @@ from metrabs_ros.weights.plain_pickle import (
 )
 from metrabs_ros.weights.zip_archive import open_zip, read_member
 
-LARGEST_FILE_BYTES = 8 << 30
-LARGEST_BYTE_ORDER_BYTES = 16
+MAX_FILE_BYTES = 8 << 30
+MAX_BYTE_ORDER_BYTES = 16
 DTYPES = {
     'torch.DoubleStorage': torch.float64,
     'torch.FloatStorage': torch.float32,
@@ -119,10 +119,10 @@ class WeightsFile:
             raise zipfile.BadZipFile(f'it has {len(roots)} members data.pkl instead of 1')
         (self._root,) = roots
         if f'{self._root}byteorder' in archive.namelist():
-            order = read_member(archive, f'{self._root}byteorder', LARGEST_BYTE_ORDER_BYTES)
+            order = read_member(archive, f'{self._root}byteorder', MAX_BYTE_ORDER_BYTES)
             if order != b'little':
                 raise zipfile.BadZipFile(f'its byte order is {printable(order)}, not little')
-        state = read_calls(read_member(archive, f'{self._root}data.pkl', LARGEST_PICKLE_BYTES))
+        state = read_calls(read_member(archive, f'{self._root}data.pkl', MAX_PICKLE_BYTES))
         self.tensors: Mapping[str, StoredTensor] = {
             str(name): self._stored(value) for name, value in _items(state).items()
         }
@@ -206,9 +206,9 @@ def open_weights(file: pathlib.Path) -> Iterator[WeightsFile]:
     """
     with open_regular(file) as opened:
         size_bytes = os.fstat(opened.fileno()).st_size
-        if size_bytes > LARGEST_FILE_BYTES:
+        if size_bytes > MAX_FILE_BYTES:
             raise zipfile.BadZipFile(
-                f'it has {size_bytes} bytes, more than the limit of {LARGEST_FILE_BYTES}'
+                f'it has {size_bytes} bytes, more than the limit of {MAX_FILE_BYTES}'
             )
         with open_zip(opened) as archive:
             yield WeightsFile(archive)

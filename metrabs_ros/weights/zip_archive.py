@@ -9,11 +9,11 @@ from typing import IO
 from metrabs_ros.foreign_text import printable
 
 CHUNK_BYTES = 1 << 20
-LARGEST_DIRECTORY_BYTES = 4 << 20
-LARGEST_ENTRY_COUNT = 20_000
-LARGEST_RATIO = 200
+MAX_DIRECTORY_BYTES = 4 << 20
+MAX_ENTRIES = 20_000
+MAX_COMPRESSION_RATIO = 200
 """Of the unpacked to the packed size of a member; arrays of numbers reach a few times 10."""
-RATIO_FREE_BYTES = 1 << 20
+MIN_RATIO_CHECK_BYTES = 1 << 20
 """Smaller members may have any ratio."""
 
 
@@ -26,12 +26,10 @@ class _DirectoryLimitedFile(io.BufferedReader):
     """
 
     def read(self, size: int | None = -1) -> bytes:
-        wanted = LARGEST_DIRECTORY_BYTES + 1 if size is None or size < 0 else size
-        content = super().read(min(wanted, LARGEST_DIRECTORY_BYTES + 1))
-        if len(content) > LARGEST_DIRECTORY_BYTES:
-            raise zipfile.BadZipFile(
-                f'its directory has more than {LARGEST_DIRECTORY_BYTES} bytes'
-            )
+        wanted = MAX_DIRECTORY_BYTES + 1 if size is None or size < 0 else size
+        content = super().read(min(wanted, MAX_DIRECTORY_BYTES + 1))
+        if len(content) > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f'its directory has more than {MAX_DIRECTORY_BYTES} bytes')
         return content
 
 
@@ -51,9 +49,9 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     """
     raw = io.FileIO(file.fileno(), closefd=False)
     archive = zipfile.ZipFile(_DirectoryLimitedFile(raw))
-    if len(archive.infolist()) > LARGEST_ENTRY_COUNT:
+    if len(archive.infolist()) > MAX_ENTRIES:
         raise zipfile.BadZipFile(
-            f'it has {len(archive.infolist())} entries, more than {LARGEST_ENTRY_COUNT}'
+            f'it has {len(archive.infolist())} entries, more than {MAX_ENTRIES}'
         )
     return archive
 
@@ -78,7 +76,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:
             f'{limit_bytes}'
         )
     packed_bytes = max(info.compress_size, 1)
-    if declared_bytes > max(RATIO_FREE_BYTES, LARGEST_RATIO * packed_bytes):
+    if declared_bytes > max(MIN_RATIO_CHECK_BYTES, MAX_COMPRESSION_RATIO * packed_bytes):
         raise zipfile.BadZipFile(
             f'{printable(name)} unpacks to {declared_bytes} bytes from {packed_bytes}'
         )

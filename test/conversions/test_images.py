@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 
-from metrabs_ros.conversions.images import decompressed, to_rgb
+from metrabs_ros.conversions.images import decompress, to_rgb
 from metrabs_ros.conversions.unusable_input import UnusableInput
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -205,7 +205,7 @@ def test_colours_in_a_plane_of_their_own_survive(flag, encoding, padding):
 def test_compressed_images_become_rgb(street, extension):
     _, data = cv2.imencode(extension, street[..., ::-1])
     message = CompressedImage(format='jpeg', data=array.array('B', data.tobytes()))
-    assert np.abs(decompressed(message).astype(int) - street).mean() < 6
+    assert np.abs(decompress(message).astype(int) - street).mean() < 6
 
 
 def compressed(data):
@@ -215,7 +215,7 @@ def compressed(data):
 @pytest.mark.parametrize('data', [b'', b'no picture', b'\xff\xd8\xff\xe0' + bytes(50)])
 def test_data_that_is_no_image_says_so(data):
     with pytest.raises(UnusableInput, match='not a valid JPEG or PNG image') as caught:
-        decompressed(compressed(data))
+        decompress(compressed(data))
     assert caught.value.cause == 'compressed image'
 
 
@@ -248,7 +248,7 @@ LARGE_CLAIMS = {
 def test_a_small_file_that_claims_a_huge_image_is_not_decoded(data):
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UnusableInput, match='pixels') as caught:
-        decompressed(compressed(data))
+        decompress(compressed(data))
     assert caught.value.cause == 'image size'
     assert len(data) < 1000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
@@ -256,9 +256,9 @@ def test_a_small_file_that_claims_a_huge_image_is_not_decoded(data):
 
 def test_the_limit_of_pixels_can_be_set():
     message = compressed(encoded(SMALL, '.png'))
-    assert decompressed(message, max_pixels=256).shape == SMALL.shape
+    assert decompress(message, max_pixels=256).shape == SMALL.shape
     with pytest.raises(UnusableInput, match=r'16 x 16 pixels, the limit is 0\.000255'):
-        decompressed(message, max_pixels=255)
+        decompress(message, max_pixels=255)
     raw = message_of(SMALL, 'rgb8')
     assert to_rgb(raw, max_pixels=256).shape == SMALL.shape
     with pytest.raises(UnusableInput, match='the image is too large'):
@@ -276,14 +276,14 @@ def test_formats_that_compressed_image_transport_does_not_send_are_refused(exten
     except cv2.error:
         pytest.skip('this OpenCV cannot write it')
     with pytest.raises(UnusableInput) as caught:
-        decompressed(compressed(data))
+        decompress(compressed(data))
     assert caught.value.cause == 'compressed image'
 
 
 def test_an_svg_is_no_image():
     data = b'<svg xmlns="http://www.w3.org/2000/svg" width="99999" height="99999"/>'
     with pytest.raises(UnusableInput, match='not a valid JPEG or PNG'):
-        decompressed(compressed(data))
+        decompress(compressed(data))
 
 
 def test_a_jpeg_of_very_many_scans_is_not_decoded():
@@ -291,8 +291,8 @@ def test_a_jpeg_of_very_many_scans_is_not_decoded():
     last = data.rindex(b'\xff\xda')
     many = data[:last] + 1000 * data[last:-2] + data[-2:]
     with pytest.raises(UnusableInput, match='scans; of that size, up to 64 are decoded'):
-        decompressed(compressed(many))
-    assert decompressed(compressed(data)).shape == SMALL.shape
+        decompress(compressed(many))
+    assert decompress(compressed(data)).shape == SMALL.shape
 
 
 def test_the_largest_jpeg_may_have_fewer_scans_than_a_small_one():
@@ -300,10 +300,10 @@ def test_the_largest_jpeg_may_have_fewer_scans_than_a_small_one():
     last = data.rindex(b'\xff\xda')
     many = data[:last] + 20 * data[last:-2] + data[-2:]
     largest_px = SMALL.shape[0] * SMALL.shape[1]
-    assert decompressed(compressed(many)).shape == SMALL.shape
-    assert decompressed(compressed(data), largest_px).shape == SMALL.shape
+    assert decompress(compressed(many)).shape == SMALL.shape
+    assert decompress(compressed(data), largest_px).shape == SMALL.shape
     with pytest.raises(UnusableInput, match='of that size, up to 12 are decoded'):
-        decompressed(compressed(many), largest_px)
+        decompress(compressed(many), largest_px)
 
 
 def test_every_kind_of_jpeg_and_png_becomes_8_bit_rgb():
@@ -318,7 +318,7 @@ def test_every_kind_of_jpeg_and_png_becomes_8_bit_rgb():
         encoded(SMALL, '.jpg', cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
         encoded(SMALL, '.jpg', cv2.IMWRITE_JPEG_RST_INTERVAL, 1),
     ):
-        image = decompressed(compressed(data))
+        image = decompress(compressed(data))
         assert (image.shape, image.dtype) == (SMALL.shape, np.uint8)
         assert np.abs(image.astype(int) - 90).max() <= 2
 
@@ -342,7 +342,7 @@ def test_orientation_in_metadata_does_not_rotate_the_image():
     )
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (32, 16, 3)
     for data in (jpeg, png):
-        np.testing.assert_allclose(decompressed(compressed(data)), wide, atol=3)
+        np.testing.assert_allclose(decompress(compressed(data)), wide, atol=3)
 
 
 @pytest.mark.parametrize('extension', ['.jpg', '.png'])
@@ -350,10 +350,10 @@ def test_truncated_images_are_refused_without_a_word_on_stderr(street, extension
     whole = encoded(street, extension)
     for length in (len(whole) // 2, len(whole) - 2, 600):
         with pytest.raises(UnusableInput, match='truncated or damaged'):
-            decompressed(compressed(whole[:length]))
+            decompress(compressed(whole[:length]))
     assert capfd.readouterr().err == ''
     # Some cameras pad their images.
-    assert decompressed(compressed(whole + bytes(100))).shape == street.shape
+    assert decompress(compressed(whole + bytes(100))).shape == street.shape
 
 
 @settings(max_examples=300)
@@ -365,7 +365,7 @@ def test_any_damage_to_a_compressed_image_gives_an_image_or_a_reason(data):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     cut = whole[: data.draw(st.integers(0, len(whole)))]
     try:
-        image = decompressed(compressed(bytes(cut)), max_pixels=1_000_000)
+        image = decompress(compressed(bytes(cut)), max_pixels=1_000_000)
     except UnusableInput:
         return
     assert (image.ndim, image.shape[2], image.dtype) == (3, 3, np.uint8)

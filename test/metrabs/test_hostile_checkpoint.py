@@ -39,7 +39,7 @@ def replace(file: pathlib.Path, content: bytes) -> None:
 
 def refusal(folder: pathlib.Path, name: str) -> str:
     """Return the sentence with which a checkpoint is refused."""
-    message = hostile.in_a_child(lambda: read_checkpoint(folder))
+    message = hostile.run_in_child(lambda: read_checkpoint(folder))
     assert message.startswith('WeightsError: '), message
     assert name in message
     assert '\n' not in message
@@ -341,7 +341,7 @@ def test_settings_take_no_more_than_their_size(folder, bomb):
     content = CONFIG_BOMBS[bomb] if is_whole else f'{whole}\n{CONFIG_BOMBS[bomb]}\n'
     replace(folder / 'config.yaml', content.encode())
     if bomb == 'sexagesimal':
-        assert hostile.in_a_child(lambda: read_checkpoint(folder)) == 'returned'
+        assert hostile.run_in_child(lambda: read_checkpoint(folder)) == 'returned'
     else:
         refusal(folder, 'config.yaml')
 
@@ -387,7 +387,7 @@ def test_files_of_another_user_are_named(folder, name):
         file.unlink()
         file.write_bytes(content)
     (folder / name).chmod(0)
-    assert hostile.in_a_child(lambda: _as_nobody(folder)).startswith('WeightsError: ')
+    assert hostile.run_in_child(lambda: _as_nobody(folder)).startswith('WeightsError: ')
 
 
 def _as_nobody(folder: pathlib.Path) -> None:
@@ -406,7 +406,7 @@ def _as_nobody(folder: pathlib.Path) -> None:
     ],
 )
 def test_a_model_that_does_not_exist_is_named_in_one_short_sentence(name):
-    message = hostile.in_a_child(lambda: metrabs_ros.load_model(name))
+    message = hostile.run_in_child(lambda: metrabs_ros.load_model(name))
     assert message.startswith(('ValueError: ', 'WeightsError: ')), message
     assert message.isprintable()
     assert len(message) < 600

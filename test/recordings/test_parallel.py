@@ -76,7 +76,7 @@ def test_the_command_line_says_what_came_of_each(bags, tmp_path, capfd):
     # Again, only what is not there is done.
     assert cli.main([*arguments, '--csv']) == 1
     again = capfd.readouterr()
-    assert 'first_people is there already, left alone' in again.out
+    assert 'first_people already exists and is skipped' in again.out
     assert 'frames' not in again.out
 
 

@@ -12,13 +12,13 @@ from servers import Behaviour, serve
 
 from metrabs_ros.regular_file import sha256_of
 from metrabs_ros.weights import download as download_module
-from metrabs_ros.weights.download import LARGEST_DOWNLOAD_BYTES, Download, DownloadError
+from metrabs_ros.weights.download import MAX_DOWNLOAD_BYTES, Download, DownloadError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
 def download(url, target):
-    job = Download(url, target, stall_s=0.3, pause_s=0.01)
+    job = Download(url, target, stall_timeout_s=0.3, retry_delay_s=0.01)
     job.run()
     return job
 
@@ -56,7 +56,7 @@ def test_what_another_process_brought_is_gone_on_with(target):
         with pytest.raises(DownloadError, match=r'after 120000 bytes \(5 tries'):
             download(url, target)
         behaviour.asked.clear()
-        assert download(url, target).resumed
+        assert download(url, target).is_resumed
     assert behaviour.asked == ['bytes=120000-']
     assert target.read_bytes() == CONTENT
 
@@ -126,7 +126,7 @@ def test_what_is_no_file_does_not_block_and_is_not_written_through(target, name,
     target.parent.mkdir()
     put(target.with_name(name))
     with serve(Behaviour(CONTENT)) as url:
-        message = hostile.in_a_child(lambda: download(url, target))
+        message = hostile.run_in_child(lambda: download(url, target))
     if name.endswith('.json') and put is not hostile.put_directory:
         assert message == 'returned'
         assert target.read_bytes() == CONTENT
@@ -160,7 +160,7 @@ def test_damaged_notes_are_not_believed(target, notes):
     assert target.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize('length', [LARGEST_DOWNLOAD_BYTES + 1, 10**17])
+@pytest.mark.parametrize('length', [MAX_DOWNLOAD_BYTES + 1, 10**17])
 def test_a_file_of_absurd_length_is_not_begun(target, length):
     behaviour = Behaviour(CONTENT, length=length)
     with serve(behaviour) as url, pytest.raises(DownloadError, match='more than'):
@@ -170,7 +170,7 @@ def test_a_file_of_absurd_length_is_not_begun(target, length):
 
 
 def test_a_file_that_does_not_end_is_given_up(target, monkeypatch):
-    monkeypatch.setattr(download_module, 'LARGEST_DOWNLOAD_BYTES', 100_000)
+    monkeypatch.setattr(download_module, 'MAX_DOWNLOAD_BYTES', 100_000)
     with serve(Behaviour(CONTENT)) as url, pytest.raises(DownloadError, match='more than'):
         download(url, target)
     assert not target.with_name('file.tar.gz.part').exists()

@@ -221,7 +221,7 @@ def test_the_command_line_fetches_from_a_mirror(cache, packed_release):
 @pytest.mark.parametrize(
     ('arguments', 'says'),
     [
-        (('yolo',), "no model 'yolo'"),
+        (('yolo',), "model 'yolo' does not exist"),
         (('blazepose', 'tensorrt'), "engine 'tensorrt'"),
         (('blazepose', 'auto', 'fp16'), "precision 'fp16'"),
         (('blazepose', 'auto', 'auto', 'cuda'), "device 'cuda'"),
@@ -234,7 +234,7 @@ def test_what_is_not_offered_is_named(arguments, says):
 
 def refusal(name='blazepose'):
     """Return the sentence with which weights are refused, in a child, as some block."""
-    message = hostile.in_a_child(lambda: store.weights_folder(name))
+    message = hostile.run_in_child(lambda: store.weights_folder(name))
     assert message.startswith('WeightsError: '), message
     assert message.isprintable()
     assert len(message) < 1000
