@@ -1,4 +1,4 @@
-"""A browser without a display."""
+"""Headless browser for tests of web pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POLL_PERIOD_S = 2.0
 
 
 def free_ports(count):
-    """Return ports that nobody listens on."""
+    """Return TCP ports that are not in use."""
     probes = [socket.socket() for _ in range(count)]
     for probe in probes:
         probe.bind(('', 0))
@@ -32,10 +32,10 @@ def free_ports(count):
 
 @contextlib.contextmanager
 def open_page(address, size=(1600, 900), arguments=()):
-    """Open a page in Chromium with arguments; skip the test where there is none."""
+    """Open a page in Chromium; skip the test if Chromium is not installed."""
     chromium = shutil.which('chromium') or shutil.which('chromium-browser')
     if chromium is None:
-        pytest.skip('there is no Chromium here (apt-get install chromium)')
+        pytest.skip('Chromium is not installed (apt-get install chromium)')
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -57,15 +57,30 @@ def take_screenshot(page):
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def wait_for_screenshot(page, shows, keep=None):
-    """Take screenshots until one shows what it should; return what it shows."""
+def wait_for_screenshot(page, evaluate, file=None):
+    """
+    Take screenshots until one meets a condition.
+
+    Parameters
+    ----------
+    page
+        The page.
+    evaluate
+        Returns None if a screenshot does not meet the condition.
+    file
+        File for the last screenshot; None to not store it.
+
+    Returns
+    -------
+    The result of `evaluate`.
+    """
     deadline_s = time.monotonic() + TIMEOUT_S
     while True:
-        picture = take_screenshot(page)
-        if keep is not None:
-            cv2.imwrite(str(keep), picture[..., ::-1])
-        found = shows(picture)
-        if found is not None:
-            return found
-        assert time.monotonic() < deadline_s, f'not seen in {TIMEOUT_S} s'
+        screenshot = take_screenshot(page)
+        if file is not None:
+            cv2.imwrite(str(file), screenshot[..., ::-1])
+        result = evaluate(screenshot)
+        if result is not None:
+            return result
+        assert time.monotonic() < deadline_s, f'the condition is not met after {TIMEOUT_S} s'
         time.sleep(POLL_PERIOD_S)

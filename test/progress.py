@@ -1,4 +1,4 @@
-"""Waiting for processes as long as they make progress, on a machine of any speed."""
+"""Wait for processes while they make progress, independent of the speed of the machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import subprocess
 import time
 
 STALL_TIMEOUT_S = 90.0
-"""A process that uses no processor for so long is stuck."""
+"""A process that uses no processor time for this long is considered blocked."""
 MAX_DURATION_S = 900.0
 POLL_PERIOD_S = 0.2
 
 
 def run_with_stall_timeout(command, **options):
-    """Run a command as `subprocess.run` does, with its output as text."""
+    """Run a command like `subprocess.run`, with text output and a timeout on its progress."""
     with subprocess.Popen(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
@@ -27,7 +27,7 @@ def run_with_stall_timeout(command, **options):
 
 
 def communicate_with_stall_timeout(process):
-    """Return the output of a process once it has ended, as `Popen.communicate` does."""
+    """Wait for a process and return its output, like `Popen.communicate`."""
     start_s = changed_s = time.monotonic()
     used_s = 0.0
     while True:
@@ -48,29 +48,29 @@ def communicate_with_stall_timeout(process):
 
 
 def wait_for_exit(process):
-    """Return the exit status of a process whose output nobody reads, once it has ended."""
+    """Wait for a process, discard its output, and return its exit status."""
     communicate_with_stall_timeout(process)
     return process.returncode
 
 
 def descendant_pids(pid):
-    """Return the ids of a process's children, their children and so on."""
+    """Return the process ids of all descendants of a process."""
     children = {}
     for other, fields in _all_processes():
         children.setdefault(int(fields[1]), []).append(other)
-    found = []
-    waiting = [pid]
-    while waiting:
-        of_one = children.get(waiting.pop(), [])
-        found += of_one
-        waiting += of_one
-    return found
+    descendants = []
+    pending = [pid]
+    while pending:
+        pids = children.get(pending.pop(), [])
+        descendants += pids
+        pending += pids
+    return descendants
 
 
 def tree_cpu_time_s(pid):
-    """Return how long a process and those below it have used a processor."""
+    """Return the processor time of a process and its descendants in seconds."""
     tree = {pid, *descendant_pids(pid)}
-    # User and system time, and the same of children that have ended.
+    # User and system time, and those of children that have ended.
     ticks = sum(
         int(ticks)
         for other, fields in _all_processes()
@@ -81,10 +81,10 @@ def tree_cpu_time_s(pid):
 
 
 def _all_processes():
-    """Give each process's id and the fields of its stat from the third on."""
+    """Yield the id of each process and the fields of its stat file from the third on."""
     for file in pathlib.Path('/proc').glob('[0-9]*/stat'):
         try:
             text = file.read_text()
-        except OSError:  # it has just ended
+        except OSError:  # The process has just ended.
             continue
         yield int(file.parent.name), text.rpartition(')')[2].split()
