@@ -1,4 +1,4 @@
-"""What a result was measured on."""
+"""Description of the machine, for the results."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def describe() -> str:
 
 
 def supports_bf16() -> bool:
-    """Tell whether the processor has instructions for bfloat16."""
+    """Return whether the processor has bfloat16 instructions."""
     return 'avx512_bf16' in pathlib.Path('/proc/cpuinfo').read_text()
