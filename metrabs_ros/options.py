@@ -22,7 +22,9 @@ DEFAULT_FOV_DEGREES = 55.0
 DETECTOR_NMS_IOU = 0.7
 """Default IoU threshold of the detector's non-maximum suppression."""
 MIN_IMAGE_PX = 2
+"""Minimum height and width of an image."""
 MIN_BOX_PX = 1.0
+"""Minimum length of the longer side of a box."""
 MAX_NUM_AUG = 100
 MAX_ANTIALIAS_FACTOR = 16
 CAMERA_ARGUMENTS = (

@@ -30,7 +30,9 @@ from metrabs_ros.skeletons.conventions import Convention, Skeleton
 Prediction = dict[str, FloatArray]
 
 MAX_SKELETON_NAMES_CHARS = 1000
+"""Maximum length of the list of skeleton names in an error message."""
 POSITIONAL_ARGUMENTS = ('self', 'image', 'boxes')
+"""Arguments of the methods that are not passed on by name."""
 
 
 @dataclasses.dataclass(frozen=True)
