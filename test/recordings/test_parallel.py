@@ -162,7 +162,7 @@ def test_an_interruption_ends_all_processes_quietly(tmp_path, street, delay_s):
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE_S)
         assert 'Traceback' not in errors
-        assert 'the same command goes on' in errors
+        assert 'run the same command again' in errors
         assert process.returncode == 130
         assert wait_until(lambda: not processes_of(process.pid))
     finally:
