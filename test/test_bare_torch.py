@@ -30,7 +30,7 @@ from metrabs_ros.metrabs import source_image
 from metrabs_ros.metrabs import estimator
 
 # As a GPU's, on the processor.
-estimator.picture_on = source_image.DevicePicture
+estimator.source_image_on = source_image.DeviceImage
 model = metrabs_ros.load_model(sys.argv[1], engine='torch', device='cpu')
 image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
 poses = model.estimate_poses(image, [[50, 20, 90, 200], [150, 30, 60, 180]], num_aug=2)
