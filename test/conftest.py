@@ -27,7 +27,7 @@ from metrabs_ros.pose_estimator import PoseEstimator
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for variable in demo.PROFILES_VARIABLES:
-    os.environ[variable] = str(demo.LARGE_IMAGES)
+    os.environ[variable] = str(demo.FASTDDS_PROFILES_FILE)
 
 # Optional packages may be missing when colcon runs the tests.
 collect_ignore_glob = []

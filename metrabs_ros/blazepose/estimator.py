@@ -23,6 +23,7 @@ from metrabs_ros.blazepose.network import BlazePoseLandmarks
 from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.options import Options
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
 from metrabs_ros.plausibility import (
@@ -32,7 +33,7 @@ from metrabs_ros.plausibility import (
     min_confidence,
     suppress_duplicates,
 )
-from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses
+from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.virtual_cameras import VirtualCameras
 
@@ -138,7 +139,7 @@ class BlazePoseEstimator(PoseEstimator):
         detections = self._detector(
             image,
             all_tiles(image.shape),
-            options.threshold_or(DETECTOR_THRESHOLD),
+            options.detector_threshold_or(DETECTOR_THRESHOLD),
             options.detector_nms_iou_threshold,
             True if flip_aug is None else flip_aug,
         )
@@ -176,7 +177,7 @@ class BlazePoseEstimator(PoseEstimator):
 
     def detect(self, image: ImageArray, tiles: Sequence[Tile], options: Options) -> Detections:
         """Detect people in tiles of an image [H, W, 3], uint8, RGB."""
-        threshold = options.threshold_or(DETECTOR_THRESHOLD)
+        threshold = options.detector_threshold_or(DETECTOR_THRESHOLD)
         return self._detector(image, tiles, threshold, options.detector_nms_iou_threshold)
 
     def verify(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 DETECTOR_THRESHOLD = 0.3
 MAX_CANDIDATES = 1000
@@ -131,7 +131,7 @@ def filter_boxes(boxes: Boxes, image_shape: tuple[int, ...], options: Options) -
         The score threshold, IoU threshold and maximum number of detections.
     """
     is_finite = np.isfinite(boxes.boxes_px).all(axis=1) & np.isfinite(boxes.scores)
-    is_confident = boxes.scores >= options.threshold_or(DETECTOR_THRESHOLD)
+    is_confident = boxes.scores >= options.detector_threshold_or(DETECTOR_THRESHOLD)
     boxes = boxes.select(is_finite & is_confident).clipped_to(image_shape)
     boxes = Boxes(boxes.boxes_px, np.clip(boxes.scores, 0, 1))
     boxes = boxes.select(np.argsort(-boxes.scores, kind='stable')[:MAX_CANDIDATES])

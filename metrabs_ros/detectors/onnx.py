@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.backends.openvino import reason_of
+from metrabs_ros.backends.openvino import compile_for_cpu, create_core, error_summary
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors import trial
 from metrabs_ros.detectors.boxes import Boxes, detect_boxes
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 from metrabs_ros.regular_file import open_regular, shown
 
 DEFAULT_SIDE_PX = 640
@@ -85,12 +85,7 @@ class OnnxDetector:
     """
 
     def __init__(self, model_file: pathlib.Path, threads: int = 0) -> None:
-        try:
-            import openvino  # noqa: F401
-        except ImportError as error:
-            raise ImportError(
-                'the package openvino is needed to run this detector: pip install openvino'
-            ) from error
+        create_core()  # Raises an ImportError if openvino is not installed.
         try:
             open_regular(model_file).close()
         except (OSError, ValueError) as error:
@@ -112,11 +107,11 @@ class OnnxDetector:
         self._model_file = model_file
         try:
             network, self._input_px = _read_network(model_file)
-            self._request = _compile(network, threads).create_infer_request()
+            self._request = compile_for_cpu(create_core(), network, threads).create_infer_request()
         except (RuntimeError, IndexError, TypeError) as error:
             raise ValueError(
                 f'detector {shown(model_file)} is not an ONNX file of a network with one image '
-                f'[1, 3, H, W] as input: {reason_of(error)}'
+                f'[1, 3, H, W] as input: {error_summary(error)}'
             ) from error
         last_sizes = [list(output.partial_shape)[-1:] for output in network.outputs]
         self._normalises = any(
@@ -137,7 +132,7 @@ class OnnxDetector:
             self._request.infer({0: batch})
         except RuntimeError as error:
             raise ValueError(
-                f'detector {shown(self._model_file)} cannot be run: {reason_of(error)}'
+                f'detector {shown(self._model_file)} cannot be run: {error_summary(error)}'
             ) from error
         outputs = [
             np.array(self._request.get_output_tensor(i).data, np.float64)
@@ -210,9 +205,7 @@ class OnnxDetector:
 
 def _read_network(model_file: pathlib.Path) -> tuple[Any, tuple[int, int]]:
     """Read a network and set its input to one image; return the network and the image size."""
-    import openvino
-
-    network = openvino.Core().read_model(model_file)
+    network = create_core().read_model(model_file)
     shape = network.input().partial_shape
     height, width = (
         shape[i].get_length() if shape[i].is_static else DEFAULT_SIDE_PX for i in (2, 3)
@@ -224,13 +217,6 @@ def _read_network(model_file: pathlib.Path) -> tuple[Any, tuple[int, int]]:
         )
     network.reshape([1, 3, height, width])
     return network, (height, width)
-
-
-def _compile(network: Any, threads: int) -> Any:
-    import openvino
-
-    options = {'INFERENCE_NUM_THREADS': threads} if threads else {}
-    return openvino.Core().compile_model(network, 'CPU', options)
 
 
 def _person_scores(logits: FloatArray) -> FloatArray:

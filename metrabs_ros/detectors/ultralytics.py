@@ -8,7 +8,7 @@ from metrabs_ros.arrays import ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import DETECTOR_THRESHOLD, Boxes, detect_boxes
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 PERSON_CLASS = 0
 
@@ -51,7 +51,7 @@ class UltralyticsDetector:
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Detect people; see `BoxDetector`."""
-        threshold = options.threshold_or(DETECTOR_THRESHOLD)
+        threshold = options.detector_threshold_or(DETECTOR_THRESHOLD)
         return detect_boxes(lambda part: self._run_network(part, threshold), image, options)
 
     def _run_network(self, image: ImageArray, threshold: float) -> Boxes:

@@ -25,7 +25,7 @@ from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.regular_file import read_limited, shown
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.weights.array_file import read_npy, read_npz
-from metrabs_ros.weights.plain_pickle import LARGEST_PICKLE_BYTES, read_plain
+from metrabs_ros.weights.plain_pickle import MAX_PICKLE_BYTES, read_plain
 from metrabs_ros.weights.store import WeightsError
 from metrabs_ros.weights.weights_file import StoredTensor, WeightsFile, open_weights
 
@@ -255,7 +255,7 @@ def _checked_matrix(
 
 
 def _read_conventions(file: pathlib.Path, joints: int) -> dict[str, Convention]:
-    infos = read_plain(read_limited(file, LARGEST_PICKLE_BYTES))
+    infos = read_plain(read_limited(file, MAX_PICKLE_BYTES))
     conventions = {}
     for name, info in infos.items():
         (checked_name,) = _as_names([name])

@@ -20,9 +20,10 @@ from metrabs_ros.metrabs.checkpoint import Checkpoint
 from metrabs_ros.metrabs.crop_engine import MAX_BATCH, CropEngine
 from metrabs_ros.metrabs.crops import check_sampled_size, sample_crops
 from metrabs_ros.metrabs.source_image import create_source_image
+from metrabs_ros.options import Options, View
 from metrabs_ros.placement.absolute import absolute_points, full_perspective, weak_perspective
 from metrabs_ros.plausibility import plausible_poses
-from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses, View
+from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 if TYPE_CHECKING:

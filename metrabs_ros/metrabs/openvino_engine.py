@@ -14,7 +14,7 @@ from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.backends.engine_cache import EngineCache, StorageError
-from metrabs_ros.backends.openvino import CompiledNetwork
+from metrabs_ros.backends.openvino import CompiledNetwork, create_core
 from metrabs_ros.metrabs.crop_engine import split_batches, weights_hash
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.metrabs.torch_engine import fuse_norms
@@ -61,15 +61,11 @@ class OpenVinoCropEngine:
         cache: EngineCache,
         threads: int = 0,
     ) -> None:
-        import openvino
-
         self._heads = model.heatmap_heads.eval()
 
         def read(folder: pathlib.Path) -> Any:
-            # Read without memory mapping, because mapped files must not be moved.
-            core = openvino.Core()
-            core.set_property({'ENABLE_MMAP': False})
-            return core.read_model(folder / NETWORK_FILE)
+            # Memory-mapped files must not be moved.
+            return create_core(use_mmap=False).read_model(folder / NETWORK_FILE)
 
         @functools.cache
         def convert() -> Any:
@@ -95,12 +91,12 @@ class OpenVinoCropEngine:
         return image_points_px, metric_points_mm
 
     def _features(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        (features,) = self._backbone.room_for(len(crops))
+        (features,) = self._backbone.allocate_outputs(len(crops))
         left_over = len(crops) % self._backbone.width
         start = len(crops) - left_over
-        self._backbone.run_side_by_side(crops[:start], [features[:start]])
+        self._backbone.infer_items(crops[:start], [features[:start]])
         for rows, _ in split_batches(left_over, BATCH_SIZES):
-            self._backbone.run_together(crops[start:][rows], [features[start:][rows]])
+            self._backbone.infer_batch(crops[start:][rows], [features[start:][rows]])
         return features
 
 

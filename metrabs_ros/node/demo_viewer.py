@@ -40,7 +40,7 @@ QUEUE_SIZE = 30
 REPORT_PERIOD_S = 1.0
 LOG_PERIOD_S = 10.0
 POLL_PERIOD_S = 0.02
-PATH_CHARS = 300
+MAX_PATH_CHARS = 300
 MOST_PIXELS = 50_000_000
 MOST_PATHS, LONGEST_PATH = 1000, 10_000
 """Of people from above; the oldest are forgotten."""
@@ -114,7 +114,7 @@ class ViewerNode(GuardedNode):
         print(
             f'demo: {self._frames} frames, {mean:.1f} people a frame, '
             f'{max(rate_hz, 0):.1f} frames a second'
-            f'{f", wrote {printable(self._folder / VIDEO, PATH_CHARS)}" if published else ""}'
+            f'{f", wrote {printable(self._folder / VIDEO, MAX_PATH_CHARS)}" if published else ""}'
             if self._frames
             else 'demo: no frames were worked on',
             flush=True,
@@ -126,7 +126,7 @@ class ViewerNode(GuardedNode):
         try:
             os.replace(self._unfinished / name, self._folder / name)
         except OSError as error:
-            target = printable(self._folder / name, PATH_CHARS)
+            target = printable(self._folder / name, MAX_PATH_CHARS)
             print(f'viewer: {target} cannot be written: {error.strerror}', file=sys.stderr)
             return False
         return True
@@ -173,7 +173,7 @@ class ViewerNode(GuardedNode):
                 (width, height),
             )
             if not self._video.isOpened():
-                file = printable(self._unfinished / VIDEO, PATH_CHARS)
+                file = printable(self._unfinished / VIDEO, MAX_PATH_CHARS)
                 self.get_logger().error(f'{file} cannot be written')
         self._video.write(picture)
 
@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             viewer = ViewerNode(chosen.output, chosen.rate)
         except OSError as error:
-            output = printable(chosen.output, PATH_CHARS)
+            output = printable(chosen.output, MAX_PATH_CHARS)
             print(f'viewer: output {output} cannot be written: {error.strerror}', file=sys.stderr)
             return 1
         try:

@@ -52,8 +52,9 @@ from metrabs_ros.node.managed_node import ManagedNode, reported
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.transforms import Frames
 from metrabs_ros.node.worker import Worker
+from metrabs_ros.options import Options
 from metrabs_ros.people import MAX_MAGNITUDE, People
-from metrabs_ros.pose_estimator import Options, PoseEstimator
+from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.person_tracker import PersonTracker, Result
 
 DIAGNOSTICS_PERIOD_S = 1.0

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
+from metrabs_ros.options import Options
 from metrabs_ros.people import People
 from metrabs_ros.plausibility import plausible_poses
-from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses
+from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import Skeleton
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.timed_view import TimedView

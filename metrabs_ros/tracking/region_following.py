@@ -19,9 +19,9 @@ from metrabs_ros.blazepose.detector import (
 )
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator, PosedRegions
 from metrabs_ros.blazepose.regions import Regions
+from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import has_plausible_size, is_confident, suppress_duplicates
-from metrabs_ros.pose_estimator import Options, View
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.tile_search import RateBudget, TileSearch
 from metrabs_ros.tracking.timed_view import TimedView

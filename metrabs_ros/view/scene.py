@@ -61,7 +61,7 @@ FRUSTUM_M = 1.0
 MOST_LABELS = 12
 """Of frames of TF; more of them are shown only where the mouse points."""
 SLOWEST_ARROW_M_S = 0.2
-CARRIED_OPACITY = 90
+EXTRAPOLATED_OPACITY = 90
 AXIS_COLORS = ((230, 60, 60), (60, 200, 60), (80, 120, 255))
 FIRST_DATE_S = 1e8
 """Stamps before it are no dates, but seconds since something began."""
@@ -563,4 +563,4 @@ def _is_finite(frame: Placed) -> bool:
 
 def _rgba(people: People, index: int) -> tuple[int, int, int, int]:
     red, green, blue = (round(255 * part) for part in color_of(int(people.ids[index])))
-    return red, green, blue, 255 if people.seen[index] else CARRIED_OPACITY
+    return red, green, blue, 255 if people.seen[index] else EXTRAPOLATED_OPACITY

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors import trial
 from metrabs_ros.detectors.onnx import OnnxDetector
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 
 def save(file: pathlib.Path, nodes, constants=(), shape=(1, 3, 64, 96), kind=TensorProto.FLOAT):

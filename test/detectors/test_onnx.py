@@ -9,7 +9,7 @@ from bright_box import LAYOUTS, LOWER_SCORE, SCORE, write_detector
 import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.onnx import OnnxDetector
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 SHAPE = (480, 640, 3)
 BOX = [200, 100, 80, 160]

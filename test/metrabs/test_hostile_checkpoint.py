@@ -39,7 +39,7 @@ def replace(file: pathlib.Path, content: bytes) -> None:
 
 def error_of(folder: pathlib.Path, name: str) -> str:
     """Return the error message for a checkpoint that must be rejected."""
-    message = hostile.in_a_child(lambda: read_checkpoint(folder))
+    message = hostile.run_in_child(lambda: read_checkpoint(folder))
     assert message.startswith('WeightsError: '), message
     assert name in message
     assert '\n' not in message
@@ -343,7 +343,7 @@ def test_memory_for_settings_is_limited(folder, bomb):
     content = CONFIG_BOMBS[bomb] if is_whole else f'{whole}\n{CONFIG_BOMBS[bomb]}\n'
     replace(folder / 'config.yaml', content.encode())
     if bomb == 'sexagesimal':
-        assert hostile.in_a_child(lambda: read_checkpoint(folder)) == 'returned'
+        assert hostile.run_in_child(lambda: read_checkpoint(folder)) == 'returned'
     else:
         error_of(folder, 'config.yaml')
 
@@ -389,7 +389,7 @@ def test_unreadable_files_are_rejected(folder, name):
         file.unlink()
         file.write_bytes(content)
     (folder / name).chmod(0)
-    assert hostile.in_a_child(lambda: _read_as_other_user(folder)).startswith('WeightsError: ')
+    assert hostile.run_in_child(lambda: _read_as_other_user(folder)).startswith('WeightsError: ')
 
 
 def _read_as_other_user(folder: pathlib.Path) -> None:
@@ -408,7 +408,7 @@ def _read_as_other_user(folder: pathlib.Path) -> None:
     ],
 )
 def test_the_error_for_an_unknown_model_is_one_short_line(name):
-    message = hostile.in_a_child(lambda: metrabs_ros.load_model(name))
+    message = hostile.run_in_child(lambda: metrabs_ros.load_model(name))
     assert message.startswith(('ValueError: ', 'WeightsError: ')), message
     assert message.isprintable()
     assert len(message) < 600

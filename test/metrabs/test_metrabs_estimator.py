@@ -11,7 +11,7 @@ import torch
 from conftest import CAN_CALCULATE_IN_BF16, DATA, photo
 
 import metrabs_ros
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 GOLDEN = DATA / 'golden'
 CASES = json.loads((GOLDEN / 'cases.json').read_text())

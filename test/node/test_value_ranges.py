@@ -21,7 +21,7 @@ from metrabs_ros.node.transforms import INVALID_TRANSFORM, MAX_TRANSLATION_M, to
 from metrabs_ros.people import MAX_MAGNITUDE
 
 ONE = (500.0, 0.0, 4000.0)
-UNTURNED = (0.0, 0.0, 0.0, 1.0)
+IDENTITY_QUATERNION = (0.0, 0.0, 0.0, 1.0)
 NAN, INF = math.nan, math.inf
 TRANSLATIONS = [
     (1e308, 0.0, 0.0),
@@ -41,7 +41,7 @@ ROTATIONS = [
     (0.0, 0.0, 0.0, 2.0),
 ]
 BAD_TRANSFORMS = [
-    *((translation, UNTURNED) for translation in TRANSLATIONS),
+    *((translation, IDENTITY_QUATERNION) for translation in TRANSLATIONS),
     *((((1.0, 2.0, 3.0), rotation)) for rotation in ROTATIONS),
 ]
 bad_transforms = pytest.mark.parametrize(('translation', 'rotation'), BAD_TRANSFORMS)
@@ -99,7 +99,7 @@ def test_transforms_over_dds_never_make_anything_infinite(frame, fallback, capfd
         wanted = 'map' if frame == 'target_frame' else 'camera_optical_frame'
         wait_for(
             lambda: (
-                (send(UNTURNED, (1.0, 2.0, 3.0)) and robot.skeletons)
+                (send(IDENTITY_QUATERNION, (1.0, 2.0, 3.0)) and robot.skeletons)
                 and robot.skeletons[-1].header.frame_id == wanted
             )
         )
@@ -112,7 +112,12 @@ def test_people_who_are_too_far_away_after_the_transform_are_left_out():
     model = KnownPeople(ONE, (0.0, far_mm, 4000.0))
     with pose_node(model, target_frame='map', tf='joints') as (node, robot):
         StaticTransformBroadcaster(robot).sendTransform(
-            transform('map', 'camera_optical_frame', UNTURNED, (0.0, 0.5 * MAX_TRANSLATION_M, 0.0))
+            transform(
+                'map',
+                'camera_optical_frame',
+                IDENTITY_QUATERNION,
+                (0.0, 0.5 * MAX_TRANSLATION_M, 0.0),
+            )
         )
         answer = wait_for(
             lambda: [
