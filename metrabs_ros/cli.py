@@ -227,9 +227,9 @@ def _view(chosen: argparse.Namespace) -> int:
 def _annotate(chosen: argparse.Namespace) -> int:
     _need('rosbags', 'annotate', 'rosbags', 'mcap')
     from metrabs_ros.recordings import parallel
-    from metrabs_ros.recordings.annotate import results_of
+    from metrabs_ros.recordings.annotate import default_output
     from metrabs_ros.recordings.options import AnnotateOptions
-    from metrabs_ros.recordings.output_files import Pair, absolute, check_apart
+    from metrabs_ros.recordings.output_files import Pair, absolute, find_conflicts
 
     fields = [field.name for field in dataclasses.fields(AnnotateOptions)]
     wanted = AnnotateOptions(**{name: getattr(chosen, name) for name in fields})
@@ -239,14 +239,14 @@ def _annotate(chosen: argparse.Namespace) -> int:
     inputs = [found for path in chosen.input for found in _recordings_in(path)]
     if len(inputs) > 1 and (wanted.csv or wanted.parquet):
         raise ValueError('of several recordings each has its own table: give --csv no file')
-    outputs = [results_of(source) for source, _ in inputs]
+    outputs = [default_output(source) for source, _ in inputs]
     if chosen.output is not None:
         alone = len(inputs) == 1
         outputs = [chosen.output if alone else chosen.output / path.name for path in outputs]
     pairs = [Pair(source, output) for (source, _), output in zip(inputs, outputs)]
     status = 0
     tasks = []
-    for pair, (_, complaint), overlap in zip(pairs, inputs, check_apart(pairs)):
+    for pair, (_, complaint), overlap in zip(pairs, inputs, find_conflicts(pairs)):
         if complaint or overlap:
             status = _complain(complaint or overlap)
             continue
@@ -258,11 +258,11 @@ def _annotate(chosen: argparse.Namespace) -> int:
     if not tasks:
         return status
     if chosen.ray is not None:
-        outcomes = _with_progress(parallel.on_ray(tasks, chosen.ray), len(tasks))
+        outcomes = _with_progress(parallel.run_on_ray(tasks, chosen.ray), len(tasks))
     elif chosen.workers > 1:
-        outcomes = _with_progress(parallel.in_processes(tasks, chosen.workers), len(tasks))
+        outcomes = _with_progress(parallel.run_in_processes(tasks, chosen.workers), len(tasks))
     else:
-        outcomes = (parallel.work_on(task, show_progress=True) for task in tasks)
+        outcomes = (parallel.annotate_task(task, show_progress=True) for task in tasks)
     try:
         for outcome in outcomes:
             status |= _tell_of(outcome)
@@ -274,12 +274,12 @@ def _annotate(chosen: argparse.Namespace) -> int:
 
 def _recordings_in(path: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
     """Return the recordings at a path, or the path and why it cannot be read."""
-    from metrabs_ros.recordings.bags import bags_in
+    from metrabs_ros.recordings.bags import find_bags
     from metrabs_ros.recordings.input_files import check_input
 
     try:
         check_input(path)
-        return [(recording, '') for recording in bags_in(path)]
+        return [(recording, '') for recording in find_bags(path)]
     except (ValueError, OSError) as error:
         return [(path, str(error))]
 

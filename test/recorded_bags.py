@@ -18,7 +18,7 @@ from metrabs_ros.recordings.message_types import (
     COMPRESSED_IMAGE,
     IMAGE,
     SKELETONS,
-    maker,
+    message_factory,
     typestore,
 )
 
@@ -44,18 +44,18 @@ CAMERA = (RecordedTopic(),)
 
 def header(i, frame_id='camera_optical_frame'):
     sec, nanosec = divmod(START_NS + i * STEP_NS, 10**9)
-    stamp = maker('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
-    return maker('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)
+    stamp = message_factory('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
+    return message_factory('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)
 
 
 def image_message(image, i, topic):
     if topic.quality:
         _, data = cv2.imencode(topic.quality, image)
-        return maker(COMPRESSED_IMAGE)(
+        return message_factory(COMPRESSED_IMAGE)(
             header=header(i, topic.frame_id), format=topic.quality[1:], data=data.reshape(-1)
         )
     height, width = image.shape[:2]
-    return maker(IMAGE)(
+    return message_factory(IMAGE)(
         header=header(i, topic.frame_id),
         height=height,
         width=width,
@@ -68,7 +68,7 @@ def image_message(image, i, topic):
 def info_message(image, i, frame_id='camera_optical_frame'):
     height, width = image.shape[:2]
     k = [FOCAL_PX, 0, width / 2, 0, FOCAL_PX, height / 2, 0, 0, 1]
-    return maker(CAMERA_INFO)(
+    return message_factory(CAMERA_INFO)(
         header=header(i, frame_id),
         height=height,
         width=width,
@@ -89,7 +89,7 @@ def messages_of(images, topics):
             if topic.info:
                 info = info_message(image, i, topic.frame_id)
                 yield topic.info, CAMERA_INFO, time_ns + 1000, info
-        text = maker('std_msgs/msg/String')(data=f'number {i}')
+        text = message_factory('std_msgs/msg/String')(data=f'number {i}')
         yield '/chatter', 'std_msgs/msg/String', time_ns + 2000, text
 
 

@@ -31,18 +31,18 @@ from metrabs_ros.recordings.image_files import Source, UnusableSource
 from metrabs_ros.recordings.image_recording import ImageRecording
 from metrabs_ros.recordings.input_files import check_input, is_folder
 from metrabs_ros.recordings.metadata import NAME as METADATA
-from metrabs_ros.recordings.options import EXAMPLE_CHARS, AnnotateOptions, Summary
+from metrabs_ros.recordings.options import MAX_EXAMPLE_CHARS, AnnotateOptions, Summary
 from metrabs_ros.recordings.output_files import (
     UNFINISHED,
     Pair,
     UnfinishedFolder,
     UnusableOutput,
     absolute,
-    check_apart,
     check_output,
+    find_conflicts,
     publish,
+    translate_os_errors,
     unfinished,
-    writing,
 )
 from metrabs_ros.recordings.progress import Progress, no_progress, progress_bar
 from metrabs_ros.recordings.recording import Frame, Recording, size_of
@@ -66,22 +66,22 @@ from metrabs_ros.tracking.person_tracker import finder_for
 from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import Tracker
 
-__all__ = ['UNFINISHED', 'annotate', 'results_of']
+__all__ = ['UNFINISHED', 'annotate', 'default_output']
 
-Tell = Callable[[str], None]
+Warn = Callable[[str], None]
 
 READ_AHEAD = WRITE_BEHIND = 16
 """So many messages wait between the threads."""
-USUAL_BATCH = 8
-BATCH_PIXELS = 64_000_000
+DEFAULT_BATCH = 8
+MAX_BATCH_PIXELS = 64_000_000
 """Fewer images than a batch has are held in memory at once if they have more pixels."""
 MIN_HITS = 1
 """What is found in a recording is written from the first frame on."""
-OF_BATCHES_AND_OUTPUTS = ('batch', 'only_results', 'csv', 'parquet', 'overwrite', 'threads')
-OF_TRACKING = ('smoothing', 'max_lost')
+OPTIONS_WITHOUT_EFFECT = ('batch', 'only_results', 'csv', 'parquet', 'overwrite', 'threads')
+TRACKING_OPTIONS = ('smoothing', 'max_lost')
 
 
-def results_of(source: pathlib.Path) -> pathlib.Path:
+def default_output(source: pathlib.Path) -> pathlib.Path:
     """Return where the results of a recording are written by default."""
     whole = pathlib.Path(os.path.abspath(source))
     stem = whole.name if is_folder(whole) else whole.stem
@@ -93,7 +93,7 @@ def annotate(
     output: pathlib.Path,
     wanted: AnnotateOptions,
     model: PoseEstimator,
-    tell: Tell = print,
+    warn: Warn = print,
     show_progress: bool = False,
 ) -> Summary:
     """
@@ -126,7 +126,7 @@ def annotate(
     """
     check_input(source)
     output = absolute(output)
-    for complaint in check_apart([Pair(source, output)]):
+    for complaint in find_conflicts([Pair(source, output)]):
         if complaint:
             raise UnusableOutput(complaint)
     tables = _table_files(source, output, wanted)
@@ -135,21 +135,21 @@ def annotate(
     convention = model.convention(wanted.skeleton)
     summary = Summary(shown(source), shown(output))
 
-    def remark(sentence: str) -> None:
-        if said := summary.remark(sentence):
-            tell(said)
+    def add_warning(sentence: str) -> None:
+        if said := summary.add_warning(sentence):
+            warn(said)
 
     start_s = time.perf_counter()
     progress = progress_bar if show_progress else no_progress
-    recording = _open(source, wanted, remark, progress)
+    recording = _open(source, wanted, add_warning, progress)
     try:
-        with writing(output), unfinished(output) as folder:
-            journal = ResumeLog(folder.journal, _identity(source, wanted))
+        with translate_os_errors(output), unfinished(output) as folder:
+            resume_log = ResumeLog(folder.resume_log, _run_identity(source, wanted))
             try:
-                run = _Run(recording, journal, model, convention, wanted, summary)
+                run = _Run(recording, resume_log, model, convention, wanted, summary)
                 run.work(folder, tables, show_progress)
             finally:
-                journal.close()
+                resume_log.close()
             summary.total_s = time.perf_counter() - start_s
             # Of a bag, the other messages are kept; of pictures nothing would be left.
             is_empty = not summary.worked_on and isinstance(recording, ImageRecording)
@@ -160,7 +160,7 @@ def annotate(
     finally:
         recording.close()
     if is_empty:
-        raise UnusableSource(_why_nothing_was_found(summary))
+        raise UnusableSource(_no_image_error(summary))
     return summary
 
 
@@ -170,14 +170,14 @@ class _Run:
     def __init__(
         self,
         recording: Recording,
-        journal: ResumeLog,
+        resume_log: ResumeLog,
         model: PoseEstimator,
         convention: Convention,
         wanted: AnnotateOptions,
         summary: Summary,
     ) -> None:
         self._recording = recording
-        self._journal = journal
+        self._resume_log = resume_log
         self._model = model
         self._convention = convention
         self._wanted = wanted
@@ -193,7 +193,7 @@ class _Run:
         # Known people are recognised by all joints of the network.
         self._skeleton = model.skeleton if wanted.follow else convention.skeleton
         # BlazePose has its own batches of one image's tiles and people.
-        usual = 1 if isinstance(model, BlazePoseEstimator) else USUAL_BATCH
+        usual = 1 if isinstance(model, BlazePoseEstimator) else DEFAULT_BATCH
         self._batch = 1 if wanted.follow else wanted.batch or usual
         self._ids: list[set[int]] = [set() for _ in recording.cameras]
         self._table_files: list[TableFile] = []
@@ -203,8 +203,8 @@ class _Run:
         self, folder: UnfinishedFolder, tables: Sequence[TableFile], show_progress: bool
     ) -> None:
         """Work on all frames, and write the results into a folder."""
-        cameras, kept = self._recording.cameras, self._recording.kept
-        self._bag = ResultBag(folder.results, cameras, kept)
+        cameras, copied_topics = self._recording.cameras, self._recording.copied_topics
+        self._bag = ResultBag(folder.results, cameras, copied_topics)
         self._behind = WriteBehind(WRITE_BEHIND)
         try:
             self._table_files = list(tables)
@@ -229,7 +229,7 @@ class _Run:
             raise
         summary = self._summary
         summary.people = sum(len(ids) for ids in self._ids)
-        summary.resumed = self._journal.replayed
+        summary.resumed = self._resume_log.replayed
 
     def discard(self) -> None:
         """Close unfinished results."""
@@ -270,11 +270,11 @@ class _Run:
             try:
                 usable.append((frame, self._recording.view(frame)))
             except UnusableInput as unusable:
-                self._summary.leave_out(unusable.cause, str(unusable))
+                self._summary.count_unusable(unusable.cause, str(unusable))
                 continue
             height, width = usable[-1][1].image.shape[:2]
             pixels += height * width
-            if pixels > BATCH_PIXELS:
+            if pixels > MAX_BATCH_PIXELS:
                 self._find_and_write(usable)
                 usable, pixels = [], 0
         self._find_and_write(usable)
@@ -282,7 +282,7 @@ class _Run:
     def _find_and_write(self, frames: Sequence[tuple[Frame, View]]) -> None:
         for (frame, view), entry in zip(frames, self._found(frames)):
             if isinstance(entry, Failure):
-                self._summary.leave_out(entry.cause, entry.why)
+                self._summary.count_unusable(entry.cause, entry.why)
             else:
                 self._write(frame, view, entry)
 
@@ -294,7 +294,7 @@ class _Run:
         """
         new = []
         for i, (frame, view) in enumerate(frames):
-            numbers = self._journal.take(Key(frame.camera, frame.stamp_ns))
+            numbers = self._resume_log.replay(Key(frame.camera, frame.stamp_ns))
             if numbers is None:
                 new = list(frames[i:])
                 break
@@ -307,7 +307,7 @@ class _Run:
         start_s = time.perf_counter()
         found = self._entries(new)
         self._summary.estimator_s += time.perf_counter() - start_s
-        self._journal.put_together(
+        self._resume_log.append_batch(
             [
                 (Key(frame.camera, frame.stamp_ns), entry.to_numbers())
                 for (frame, _), entry in zip(new, found)
@@ -327,7 +327,7 @@ class _Run:
             if self._wanted.follow:
                 # What the finder did before it failed is not known when the run is resumed.
                 self._finders[frames[0][0].camera].reset()
-            why = printable(error, EXAMPLE_CHARS)
+            why = printable(error, MAX_EXAMPLE_CHARS)
             return [Failure(f'failed: {type(error).__name__}', why)]
         everybody = [
             as_people(own, self._model.skeleton, view.image.shape)
@@ -389,7 +389,7 @@ class _Run:
             table.put(frame.stamp_ns, camera.source, people)
 
 
-def _why_nothing_was_found(summary: Summary) -> str:
+def _no_image_error(summary: Summary) -> str:
     examples = [example for _, example in summary.unusable.values()]
     if not examples:
         return f'{summary.source} has no images'
@@ -400,7 +400,7 @@ def _table_files(
     source: pathlib.Path, output: pathlib.Path, wanted: AnnotateOptions
 ) -> list[TableFile]:
     """Return the tables that are wanted; raises an UnusableOutput where one cannot be written."""
-    inputs = [source, *_other_inputs(wanted)]
+    inputs = [source, *_additional_inputs(wanted)]
     tables = [
         TableFile.of(kind, target, output, inputs, wanted.overwrite)
         for kind, target in (('csv', wanted.csv), ('parquet', wanted.parquet))
@@ -412,7 +412,7 @@ def _table_files(
     return tables
 
 
-def _other_inputs(wanted: AnnotateOptions) -> list[pathlib.Path]:
+def _additional_inputs(wanted: AnnotateOptions) -> list[pathlib.Path]:
     """Return the files and folders that are read besides the recording."""
     paths = [pathlib.Path(wanted.model), pathlib.Path(wanted.detector.partition(':')[2] or '-')]
     if wanted.camera_info is not None:
@@ -444,22 +444,22 @@ def _with_identities(
 
 
 def _open(
-    source: pathlib.Path, wanted: AnnotateOptions, tell: Tell, progress: Progress
+    source: pathlib.Path, wanted: AnnotateOptions, warn: Warn, progress: Progress
 ) -> Recording:
     calibration: Calibration | None = None
     if wanted.camera_info is not None:
         calibration = read_calibration(wanted.camera_info)
     keep = not wanted.only_results
     if is_bag(source):
-        bag = Bag(source, tell, progress)
+        bag = Bag(source, warn, progress)
         try:
-            return BagRecording(bag, calibration, wanted.fov_degrees, wanted.topics, keep, tell)
+            return BagRecording(bag, calibration, wanted.fov_degrees, wanted.topics, keep, warn)
         except BaseException:
             bag.close()
             raise
     pictures = Source(str(source), still_frames=1)
     if calibration is None and not wanted.fov_degrees:
-        tell(
+        warn(
             f'{shown(source)} has no calibration: a field of view of {DEFAULT_FOV_DEGREES:g} '
             'degrees is guessed, and distances are only as true as that; --camera-info FILE or '
             '--fov DEGREES says better'
@@ -468,9 +468,9 @@ def _open(
     return ImageRecording(pictures, calibration, fov_degrees, keep)
 
 
-def _identity(source: pathlib.Path, wanted: AnnotateOptions) -> dict[str, object]:
+def _run_identity(source: pathlib.Path, wanted: AnnotateOptions) -> dict[str, object]:
     """Return all that what is found depends on."""
-    left_out = {*OF_BATCHES_AND_OUTPUTS, *(() if wanted.follow else OF_TRACKING)}
+    left_out = {*OPTIONS_WITHOUT_EFFECT, *(() if wanted.follow else TRACKING_OPTIONS)}
     about = {
         name: value for name, value in dataclasses.asdict(wanted).items() if name not in left_out
     }
@@ -481,7 +481,7 @@ def _identity(source: pathlib.Path, wanted: AnnotateOptions) -> dict[str, object
     return {
         'version': metrabs_ros.__version__,
         'source': _files_of(source),
-        'weights': [_files_of(path) for path in _other_inputs(wanted)],
+        'weights': [_files_of(path) for path in _additional_inputs(wanted)],
         **about,
     }
 
@@ -489,10 +489,10 @@ def _identity(source: pathlib.Path, wanted: AnnotateOptions) -> dict[str, object
 def _files_of(path: pathlib.Path) -> list[tuple[str, int, int]]:
     """Return the files of a folder, or a file: name, size, and when it was changed."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [_about_file(file) for file in files]
+    return [_file_state(file) for file in files]
 
 
-def _about_file(file: pathlib.Path) -> tuple[str, int, int]:
+def _file_state(file: pathlib.Path) -> tuple[str, int, int]:
     try:
         status = file.stat()
     except OSError:  # For example a link to a file that does not exist.

@@ -31,7 +31,7 @@ class Topic(NamedTuple):
     qos: tuple[Any, ...] = ()
 
 
-class Recorded(NamedTuple):
+class BagMessage(NamedTuple):
     """A message: its topic, when it was recorded, and its data as ROS 2 serialises it (CDR)."""
 
     topic: Topic

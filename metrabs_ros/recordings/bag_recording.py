@@ -17,11 +17,11 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.pose_estimator import View
-from metrabs_ros.recordings.bag_message import Recorded, Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import MAX_PIXELS
-from metrabs_ros.recordings.input_files import listed
+from metrabs_ros.recordings.input_files import join_names
 from metrabs_ros.recordings.limits import MAX_NAME_CHARS
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
@@ -29,21 +29,23 @@ from metrabs_ros.recordings.message_types import (
     IDL_START,
     IMAGE,
     TRANSFORMS,
-    maker,
-    types_of,
+    field_types,
+    message_factory,
     typestore,
 )
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.regular_file import shown
 
-KEPT_INFOS = 200
+MAX_STORED_INFOS = 200
 VALID_TYPE = re.compile(r'[A-Za-z]\w*/(msg|srv|action)/[A-Za-z]\w*', re.ASCII)
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
-OWN_OUTPUTS = re.compile(r'.*/pose/(skeletons|markers|image_annotated)')
+RESULT_TOPICS = re.compile(r'.*/pose/(skeletons|markers|image_annotated)')
 """What the node publishes, and what is written here."""
-PEOPLE_FRAMES = re.compile(r'\w*person_\d+(_\w+)?')
-VARIANT = re.compile(r'(.*/)image(_raw|_rect|_color|_mono|_rect_color|_rect_raw|_rect_mono)?')
+PERSON_FRAME = re.compile(r'\w*person_\d+(_\w+)?')
+IMAGE_VARIANT = re.compile(
+    r'(.*/)image(_raw|_rect|_color|_mono|_rect_color|_rect_raw|_rect_mono)?'
+)
 """What image_pipeline calls the stages of one camera's image."""
 
 
@@ -77,7 +79,7 @@ class _ImageStream:
         """Keep a calibration that came; of many the last ones."""
         with self._lock:
             self._infos[stamp_ns_of(info.header)] = info
-            if len(self._infos) > KEPT_INFOS:
+            if len(self._infos) > MAX_STORED_INFOS:
                 del self._infos[next(iter(self._infos))]
 
     def info_at(self, stamp_ns: int) -> Any:
@@ -119,18 +121,18 @@ class BagRecording:
         fov_degrees: float,
         topics: Sequence[str],
         keep: bool,
-        tell: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._bag = bag
         self._calibration = calibration
         self._fov_degrees = fov_degrees
-        self._tell = tell
+        self._warn = warn
         self._first: dict[Topic, Any] = {}
         self._streams = self._calibrated(self._chosen(topics))
         for stream in self._streams:
             for topic in (stream.topic, stream.info_topic):
-                if topic is not None and not _is_as_usual(topic):
-                    tell(
+                if topic is not None and not _has_standard_definition(topic):
+                    warn(
                         f'the definition of {printable(topic.msgtype)} in {shown(bag.path)} is '
                         f'not that of ROS; {printable(topic.name)} is read by that of ROS'
                     )
@@ -144,33 +146,33 @@ class BagRecording:
             )
             for stream in self._streams
         ]
-        results = [topic for topic in bag.counts if OWN_OUTPUTS.fullmatch(topic.name)]
+        results = [topic for topic in bag.counts if RESULT_TOPICS.fullmatch(topic.name)]
         if results and keep:
-            names = listed(sorted(topic.name for topic in results))
-            tell(
+            names = join_names(sorted(topic.name for topic in results))
+            warn(
                 f'{shown(bag.path)} has people in it already ({names}); they are replaced by the '
                 'new ones'
             )
         others = [topic for topic in bag.counts if keep and topic not in set(results)]
-        self.kept = [topic for topic in others if _can_be_written(topic)]
-        lost = [topic.name for topic in others if not _can_be_written(topic)]
+        self.copied_topics = [topic for topic in others if _is_valid_topic(topic)]
+        lost = [topic.name for topic in others if not _is_valid_topic(topic)]
         if lost:
-            tell(
-                f'the topics {listed(lost)} are left out of the results: their names or types '
+            warn(
+                f'the topics {join_names(lost)} are left out of the results: their names or types '
                 'are not valid in ROS 2'
             )
 
-    def __iter__(self) -> Iterator[Frame | Recorded]:
+    def __iter__(self) -> Iterator[Frame | BagMessage]:
         """Return frames and messages; see `Recording`."""
         cameras = {stream.topic: i for i, stream in enumerate(self._streams)}
         calibrating: dict[Topic, list[_ImageStream]] = {}
         for stream in self._streams:
             if stream.info_topic is not None:
                 calibrating.setdefault(stream.info_topic, []).append(stream)
-        kept = set(self.kept)
-        needed = {*kept, *cameras, *calibrating}
+        copied_topics = set(self.copied_topics)
+        needed = {*copied_topics, *cameras, *calibrating}
         for message in self._bag.messages([t for t in self._bag.counts if t in needed]):
-            if message.topic in kept:
+            if message.topic in copied_topics:
                 yield from self._without_people(message)
             for stream in calibrating.get(message.topic, ()):
                 info = self._read(message)
@@ -199,20 +201,21 @@ class BagRecording:
         """Return the topics of images to work on, one a camera."""
         found = [
             topic
-            for topic in self._bag.topics_by_name()
-            if topic.msgtype in (IMAGE, COMPRESSED_IMAGE) and not OWN_OUTPUTS.fullmatch(topic.name)
+            for topic in self._bag.sorted_topics()
+            if topic.msgtype in (IMAGE, COMPRESSED_IMAGE)
+            and not RESULT_TOPICS.fullmatch(topic.name)
         ]
         if names:
             known = {topic.name: topic for topic in found}
             missing = [name for name in names if name not in known]
             if missing:
                 raise UnreadableRecording(
-                    f'{shown(self._bag.path)} has no images on {listed(missing)}; it has them on '
-                    f'{listed(known) or "no topic"}'
+                    f'{shown(self._bag.path)} has no images on {join_names(missing)}; it has them on '
+                    f'{join_names(known) or "no topic"}'
                 )
             return _with_namespaces([known[name] for name in names])
         if not found:
-            topics = listed([f'{t.name} ({t.msgtype})' for t in self._bag.topics_by_name()])
+            topics = join_names([f'{t.name} ({t.msgtype})' for t in self._bag.sorted_topics()])
             raise UnreadableRecording(
                 f'{shown(self._bag.path)} has no topic of sensor_msgs/Image or CompressedImage; '
                 f'it has {topics or "no topics at all"}'
@@ -236,7 +239,7 @@ class BagRecording:
         image = self._first.get(topic)
         kind = str(getattr(image, 'encoding', getattr(image, 'format', '')))
         if kind in DEPTH_ENCODINGS or 'compressedDepth' in f'{topic.name} {kind}':
-            self._tell(
+            self._warn(
                 f'{printable(topic.name)} holds depths ({printable(kind)}), which are not worked '
                 'on'
             )
@@ -248,14 +251,14 @@ class BagRecording:
         by_camera: dict[str, list[Topic]] = {}
         for topic in topics:
             base = topic.name.removesuffix('/compressed')
-            variant = VARIANT.fullmatch(base)
+            variant = IMAGE_VARIANT.fullmatch(base)
             by_camera.setdefault(variant[1] if variant else base, []).append(topic)
         chosen = []
         for same in by_camera.values():
             same.sort(key=self._preference)
             chosen.append(same[0])
             for other in same[1:]:
-                self._tell(
+                self._warn(
                     f'{printable(other.name)} is of the same camera as {printable(same[0].name)} '
                     f'and left alone; --topics {printable(other.name)} takes it instead'
                 )
@@ -268,7 +271,7 @@ class BagRecording:
 
     def _calibrated(self, streams: Sequence[_ImageStream]) -> list[_ImageStream]:
         """Return those whose calibration is there, or is not needed."""
-        infos = [topic for topic in self._bag.topics_by_name() if topic.msgtype == CAMERA_INFO]
+        infos = [topic for topic in self._bag.sorted_topics() if topic.msgtype == CAMERA_INFO]
         missing = [s.topic for s in streams if s.topic not in self._first]
         self._first |= self._first_of([*infos, *missing])
         by_name = {topic.name: topic for topic in infos}
@@ -292,7 +295,7 @@ class BagRecording:
         ]
         for stream in streams:
             if stream not in usable:
-                self._tell(
+                self._warn(
                     f'there is no CameraInfo for {printable(stream.topic.name)} (looked for '
                     f'{printable(_namespace(stream.base))}/camera_info); it is left out. '
                     '--camera-info FILE takes a calibration, --fov DEGREES a guess'
@@ -316,7 +319,7 @@ class BagRecording:
             return Camera.from_fov(self._fov_degrees, image_shape)
         return to_camera(info, image_shape, rectified and any(info.p))
 
-    def _frame(self, camera: int, message: Recorded) -> Frame:
+    def _frame(self, camera: int, message: BagMessage) -> Frame:
         image = self._read(message)
         if image is None:
             broken = UnusableInput(
@@ -325,14 +328,14 @@ class BagRecording:
                 f'{printable(message.topic.msgtype)}',
             )
             return Frame(camera, message.time_ns, message.time_ns, '', broken)
-        problem = _problem_of(image.header, message.topic)
+        problem = _header_error(image.header, message.topic)
         if problem is not None:
             return Frame(camera, message.time_ns, message.time_ns, '', problem)
         return Frame(
             camera, message.time_ns, stamp_ns_of(image.header), image.header.frame_id, image
         )
 
-    def _read(self, message: Recorded) -> Any:
+    def _read(self, message: BagMessage) -> Any:
         """Return a message by the definition that ROS has of it; None if it is none such."""
         # Whatever a bag says its messages look like: that can be wrong, and these never change.
         try:
@@ -340,7 +343,7 @@ class BagRecording:
         except Exception:  # Data of another kind makes the library stumble in many ways.
             return None
 
-    def _without_people(self, message: Recorded) -> Iterator[Recorded]:
+    def _without_people(self, message: BagMessage) -> Iterator[BagMessage]:
         """Return a message, but of transforms without the people who were known before."""
         tree = self._read(message) if message.topic.msgtype == TRANSFORMS else None
         transforms = [] if tree is None else tree.transforms
@@ -348,19 +351,19 @@ class BagRecording:
         if len(others) == len(transforms):
             yield message
         elif others:
-            rest = maker(TRANSFORMS)(transforms=others)
+            rest = message_factory(TRANSFORMS)(transforms=others)
             yield message._replace(data=typestore().serialize_cdr(rest, TRANSFORMS))
 
 
-def _is_as_usual(topic: Topic) -> bool:
+def _has_standard_definition(topic: Topic) -> bool:
     """Tell whether a bag has the usual definition of a type, or none."""
     if not topic.definition or topic.definition.startswith(IDL_START):
         return True
-    types = types_of(topic)
+    types = field_types(topic)
     return types is not None and types[topic.msgtype][1] == typestore().fielddefs[topic.msgtype][1]
 
 
-def _problem_of(header: Any, topic: Topic) -> UnusableInput | None:
+def _header_error(header: Any, topic: Topic) -> UnusableInput | None:
     """Return what is wrong with an image's header."""
     sec, nanosec = int(header.stamp.sec), int(header.stamp.nanosec)
     if sec < 0 or nanosec >= NANOSECONDS:
@@ -391,7 +394,7 @@ def _check_size(message: Any) -> None:
 
 def _is_person(frame_id: str) -> bool:
     """Tell whether a frame is one that is published of a person."""
-    return len(frame_id) <= MAX_NAME_CHARS and PEOPLE_FRAMES.fullmatch(frame_id) is not None
+    return len(frame_id) <= MAX_NAME_CHARS and PERSON_FRAME.fullmatch(frame_id) is not None
 
 
 def _namespace(name: str) -> str:
@@ -414,7 +417,7 @@ def _with_namespaces(topics: Sequence[Topic]) -> list[_ImageStream]:
     return streams
 
 
-def _can_be_written(topic: Topic) -> bool:
+def _is_valid_topic(topic: Topic) -> bool:
     """Tell whether a bag can have a topic."""
     is_named = bool(topic.name) and topic.name.isprintable()
     return is_named and VALID_TYPE.fullmatch(topic.msgtype) is not None

@@ -13,23 +13,23 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX, Recorded, Topic
-from metrabs_ros.recordings.decompression import copy_unpacked, unpacked_message
+from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX, BagMessage, Topic
+from metrabs_ros.recordings.decompression import decompress_file, decompress_message
 from metrabs_ros.recordings.input_files import (
     UnusableFile,
     check_input,
-    files_in,
     is_folder,
+    list_folder,
     open_input,
     reason,
 )
 from metrabs_ros.recordings.limits import (
-    CHUNK_BYTES_OF_ANY_RATIO,
-    FILE_BYTES_OF_ANY_RATIO,
+    MAX_COMPRESSION_RATIO,
     MAX_MESSAGE_BYTES,
-    MAX_RATIO,
     MAX_TOPICS,
     MIB,
+    UNRESTRICTED_CHUNK_BYTES,
+    UNRESTRICTED_FILE_BYTES,
     DamagedFile,
     DefinitionBudget,
     ReadBudget,
@@ -42,17 +42,17 @@ from metrabs_ros.recordings.ros1_file import Ros1File
 from metrabs_ros.recordings.sqlite_file import SqliteFile
 from metrabs_ros.regular_file import shown
 
-NUMBER = re.compile(r'_(\d{1,18})(?=\.\w+$)')
+FILE_NUMBER = re.compile(r'_(\d{1,18})(?=\.\w+$)')
 """Of a file of a split bag."""
 ROS2_SUFFIXES = ('.mcap', '.db3')
-PACKED_SUFFIX = '.zstd'
-BAG_SUFFIXES = ('.bag', '.active', *ROS2_SUFFIXES, PACKED_SUFFIX)
-FREE_BYTES = 256 * MIB
+COMPRESSED_SUFFIX = '.zstd'
+BAG_SUFFIXES = ('.bag', '.active', *ROS2_SUFFIXES, COMPRESSED_SUFFIX)
+MIN_FREE_DISK_BYTES = 256 * MIB
 """Are left on the disk on which files are decompressed."""
-FILES_OPEN = 100
+MAX_OPEN_FILES = 100
 """If a bag has more files, they are closed while they are not read."""
 MAX_FILES = 10_000
-LISTED = 5
+MAX_LISTED = 5
 """So many files are listed in messages."""
 MAX_PASSES = 50
 """Over a bag, to find the first message of each topic."""
@@ -77,7 +77,7 @@ class Storage(Protocol):
     counts: Counter[Topic]
     damage: str
 
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
+    def messages(self, topics: Sequence[Topic]) -> Iterator[BagMessage]:
         """Return the messages of topics in the order in which they were recorded."""
         ...
 
@@ -108,15 +108,15 @@ class Bag:
     """
 
     def __init__(
-        self, path: pathlib.Path, tell: Callable[[str], None], progress: Progress = no_progress
+        self, path: pathlib.Path, warn: Callable[[str], None], progress: Progress = no_progress
     ) -> None:
         self.path = path
-        self._tell = tell
+        self._warn = warn
         self._storages: list[Storage] = []
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_files)
             self._open(progress, stack)
-            self._topics = _merged_topics(path, self._storages)
+            self._topics = _merge_topics(path, self._storages)
             self._stack = stack.pop_all()
         self.counts: Counter[Topic] = Counter()
         for storage in self._storages:
@@ -124,7 +124,7 @@ class Bag:
                 # Topics without messages are in there, too.
                 self.counts[self._topics[topic]] += count
 
-    def topics_by_name(self) -> list[Topic]:
+    def sorted_topics(self) -> list[Topic]:
         """Return all topics, sorted."""
         return sorted(self.counts, key=lambda topic: (topic.name, topic.msgtype))
 
@@ -137,7 +137,7 @@ class Bag:
         UnreadableRecording
             If there are none.
         """
-        topics = [topic for topic in self.topics_by_name() if topic.msgtype == SKELETONS]
+        topics = [topic for topic in self.sorted_topics() if topic.msgtype == SKELETONS]
         if not topics:
             raise UnreadableRecording(
                 f'{shown(self.path)} has no skeletons in it; metrabs_ros annotate '
@@ -145,19 +145,19 @@ class Bag:
             )
         return topics
 
-    def messages(self, topics: Sequence[Topic] = ()) -> Iterator[Recorded]:
+    def messages(self, topics: Sequence[Topic] = ()) -> Iterator[BagMessage]:
         """Return the messages of topics, by default of all; where data is damaged, they end."""
         wanted = set(topics or self.counts)
         for storage in self._storages:
             own = [topic for topic in storage.counts if self._topics[topic] in wanted]
             if own:
-                yield from self._until_damage(storage.messages(own))
-                if len(self._storages) > FILES_OPEN:
+                yield from self._read_until_damage(storage.messages(own))
+                if len(self._storages) > MAX_OPEN_FILES:
                     storage.close()
 
-    def first_messages(self, topics: Sequence[Topic]) -> dict[Topic, Recorded]:
+    def first_messages(self, topics: Sequence[Topic]) -> dict[Topic, BagMessage]:
         """Return the first message of each topic that has any."""
-        first: dict[Topic, Recorded] = {}
+        first: dict[Topic, BagMessage] = {}
         for turn in range(MAX_PASSES):
             missing = [topic for topic in topics if self.counts[topic] and topic not in first]
             before = len(first)
@@ -181,14 +181,14 @@ class Bag:
         for storage in self._storages:
             storage.close()
 
-    def _until_damage(self, messages: Iterator[Recorded]) -> Iterator[Recorded]:
+    def _read_until_damage(self, messages: Iterator[BagMessage]) -> Iterator[BagMessage]:
         count = 0
         try:
             for message in messages:
                 count += 1
                 yield message._replace(topic=self._topics[message.topic])
         except Exception as error:  # Damaged data makes readers fail in many ways.
-            self._tell(
+            self._warn(
                 f'{shown(self.path)} is damaged after {count} messages '
                 f'({printable(error, 300) or type(error).__name__}); what comes before is used'
             )
@@ -200,30 +200,30 @@ class Bag:
         lost: list[str] = []
         for file in files:
             try:
-                storage = _opened(file, progress, stack)
+                storage = _open_storage(file, progress, stack)
             except (UnusableFile, DamagedFile, OSError) as error:
                 lost.append(f'{printable(file.name)}: {printable(error, 300)}')
                 continue
             if compression == 'message':
-                storage = _Unpacking(storage, file.stat().st_size)
+                storage = _MessageDecompressor(storage, file.stat().st_size)
             self._storages.append(storage)
             if storage.damage:
                 problem = problem or f'{printable(file.name)}: {storage.damage}'
-            if len(files) > FILES_OPEN:
+            if len(files) > MAX_OPEN_FILES:
                 storage.close()
         found = sum(sum(storage.counts.values()) for storage in self._storages)
         if not (problem or lost) and self._storages:
             return
         if not found:
-            reasons = '; '.join(filter(None, [problem, *lost[:LISTED]])) or 'it has no files'
+            reasons = '; '.join(filter(None, [problem, *lost[:MAX_LISTED]])) or 'it has no files'
             raise UnreadableRecording(f'{shown(self.path)} cannot be read as a bag: {reasons}')
         problem = problem or f'{len(lost)} of its {len(files)} files cannot be read'
-        self._tell(f'{shown(self.path)} is not whole: {problem}; {found} messages can be read')
-        for loss in lost[:LISTED]:
-            self._tell(f'nothing can be read of {loss}')
+        self._warn(f'{shown(self.path)} is not whole: {problem}; {found} messages can be read')
+        for loss in lost[:MAX_LISTED]:
+            self._warn(f'nothing can be read of {loss}')
 
 
-class _Unpacking:
+class _MessageDecompressor:
     """
     A file whose messages are compressed with zstd one by one.
 
@@ -240,12 +240,12 @@ class _Unpacking:
         self._file_bytes = file_bytes
         self.counts, self.damage = storage.counts, storage.damage
 
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
+    def messages(self, topics: Sequence[Topic]) -> Iterator[BagMessage]:
         """Return the messages of topics; see `Storage`."""
         budget = ReadBudget(self._file_bytes)
         for message in self._storage.messages(topics):
-            limit = max(CHUNK_BYTES_OF_ANY_RATIO, MAX_RATIO * len(message.data))
-            data = unpacked_message(message.data, min(limit, MAX_MESSAGE_BYTES))
+            limit = max(UNRESTRICTED_CHUNK_BYTES, MAX_COMPRESSION_RATIO * len(message.data))
+            data = decompress_message(message.data, min(limit, MAX_MESSAGE_BYTES))
             budget.take_bytes(len(data))
             yield message._replace(data=data)
 
@@ -268,11 +268,11 @@ def is_bag(path: pathlib.Path) -> bool:
     if os.path.lexists(path / NAME):
         return True
     # What a recorder leaves that was killed: one file, or several with a number each.
-    names = {NUMBER.sub('', file.name) for file in _ros2_files_in(path)}
+    names = {FILE_NUMBER.sub('', file.name) for file in _list_ros2_files(path)}
     return len(names) == 1
 
 
-def bags_in(path: pathlib.Path) -> list[pathlib.Path]:
+def find_bags(path: pathlib.Path) -> list[pathlib.Path]:
     """
     Return the bags in a folder that is none itself and has some, without results; else it.
 
@@ -283,11 +283,11 @@ def bags_in(path: pathlib.Path) -> list[pathlib.Path]:
     """
     if not is_folder(path) or is_bag(path):
         return [path]
-    children = [child for child in files_in(path) if not child.name.endswith(RESULTS_SUFFIX)]
-    return [child for child in children if _looks_like_bag(child)] or [path]
+    children = [child for child in list_folder(path) if not child.name.endswith(RESULTS_SUFFIX)]
+    return [child for child in children if _is_readable_bag(child)] or [path]
 
 
-def _looks_like_bag(path: pathlib.Path) -> bool:
+def _is_readable_bag(path: pathlib.Path) -> bool:
     try:
         return is_bag(path)
     except UnusableFile:
@@ -299,34 +299,34 @@ def _files_of(path: pathlib.Path) -> tuple[list[pathlib.Path], str, str]:
     if not is_folder(path):
         return [path], '', ''
     if not os.path.lexists(path / NAME):
-        return _ros2_files_in(path), '', f'it has no {NAME}'
+        return _list_ros2_files(path), '', f'it has no {NAME}'
     try:
         metadata = read_metadata(path)
     except UnusableMetadata as error:
-        return _ros2_files_in(path), '', printable(error, 300)
+        return _list_ros2_files(path), '', printable(error, 300)
     return [path / name for name in metadata.files], metadata.compression, ''
 
 
-def _ros2_files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+def _list_ros2_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return a bag's files in the order in which they were written."""
 
     def number(file: pathlib.Path) -> tuple[int, str]:
-        found = NUMBER.search(file.name)
+        found = FILE_NUMBER.search(file.name)
         return (int(found[1]) if found else 0, file.name)
 
-    files = [file for file in files_in(folder) if file.suffix in ROS2_SUFFIXES]
+    files = [file for file in list_folder(folder) if file.suffix in ROS2_SUFFIXES]
     if len(files) > MAX_FILES:
         raise UnusableFile(f'{shown(folder)} has {len(files)} files; at most {MAX_FILES} are read')
     return sorted(files, key=number)
 
 
-def _opened(file: pathlib.Path, progress: Progress, stack: contextlib.ExitStack) -> Storage:
+def _open_storage(file: pathlib.Path, progress: Progress, stack: contextlib.ExitStack) -> Storage:
     """Open a file by its suffix, decompressed if need be."""
     name = printable(file.name)
-    if file.suffix == PACKED_SUFFIX:
+    if file.suffix == COMPRESSED_SUFFIX:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with progress(f'decompressing {name}', None, 'B') as advance:
-            file = _decompressed(file, folder, advance)
+            file = _decompress_file(file, folder, advance)
     if file.suffix == '.db3':
         with progress(f'counting the messages of {name}', None, ' messages') as advance:
             return SqliteFile(file, advance)
@@ -338,20 +338,20 @@ def _opened(file: pathlib.Path, progress: Progress, stack: contextlib.ExitStack)
         return reader(file, advance)
 
 
-def _decompressed(file: pathlib.Path, folder: pathlib.Path, advance: Advance) -> pathlib.Path:
+def _decompress_file(file: pathlib.Path, folder: pathlib.Path, advance: Advance) -> pathlib.Path:
     target = folder / file.stem
     with open_input(file) as source, target.open('wb') as unpacked_file:
         size = os.fstat(source.fileno()).st_size
-        room = shutil.disk_usage(folder).free - FREE_BYTES
-        limit = min(FILE_BYTES_OF_ANY_RATIO + MAX_RATIO * size, room)
+        room = shutil.disk_usage(folder).free - MIN_FREE_DISK_BYTES
+        limit = min(UNRESTRICTED_FILE_BYTES + MAX_COMPRESSION_RATIO * size, room)
         try:
-            copy_unpacked(source, unpacked_file, limit, advance)
+            decompress_file(source, unpacked_file, limit, advance)
         except OSError as error:
             raise DamagedFile(f'it cannot be decompressed: {reason(error)}') from error
     return target
 
 
-def _merged_topics(path: pathlib.Path, storages: Sequence[Storage]) -> dict[Topic, Topic]:
+def _merge_topics(path: pathlib.Path, storages: Sequence[Storage]) -> dict[Topic, Topic]:
     """
     Return for each topic of each file the topic of the whole bag.
 

@@ -19,8 +19,8 @@ from metrabs_ros.regular_file import shown
 
 MAX_FILE_BYTES = 2**20
 MAX_COEFFICIENTS = 14
-LARGEST_SIZE_PX = 2**31 - 1
-ROI_SIZES = ('x_offset', 'y_offset', 'height', 'width')
+MAX_SIZE_PX = 2**31 - 1
+ROI_FIELDS = ('x_offset', 'y_offset', 'height', 'width')
 
 
 class UnusableCalibration(ValueError):  # noqa: N818
@@ -54,7 +54,7 @@ class Calibration:
     roi: Region = dataclasses.field(default_factory=Region)
 
     @classmethod
-    def guessed(cls, fov_degrees: float, image_shape: tuple[int, ...]) -> Calibration:
+    def from_fov(cls, fov_degrees: float, image_shape: tuple[int, ...]) -> Calibration:
         """Make up the calibration of a camera of which only the field of view is known."""
         matrix = Camera.from_fov(fov_degrees, image_shape).intrinsic_matrix
         height, width = image_shape[:2]
@@ -80,7 +80,7 @@ def read_calibration(file: pathlib.Path) -> Calibration:
         values = load_yaml(read_input(file, MAX_FILE_BYTES).decode('utf-8'))
         if not isinstance(values, dict):
             raise UnusableYaml('it holds no names with values')
-        return _of_printed(values) if 'k' in values else _of_calibrator(values)
+        return _from_camera_info(values) if 'k' in values else _from_calibration_file(values)
     except UnusableFile as error:
         raise UnusableCalibration(
             f'the calibration {shown(file)} cannot be read: {printable(error, 500)}'
@@ -89,36 +89,36 @@ def read_calibration(file: pathlib.Path) -> Calibration:
         raise UnusableCalibration(
             f'{shown(file)} is no ROS calibration (image_width, image_height, camera_matrix, '
             'distortion_coefficients) and no CameraInfo as ros2 topic echo prints it: '
-            f'{_explained(error)}'
+            f'{_describe_error(error)}'
         ) from error
 
 
-def _explained(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f'it has no {printable(error.args[0])}'
     return printable(error, 300)
 
 
-def _of_calibrator(values: dict[str, Any]) -> Calibration:
+def _from_calibration_file(values: dict[str, Any]) -> Calibration:
     read = Calibration(
         width=_size(values, 'image_width'),
         height=_size(values, 'image_height'),
-        k=_numbers(_data(values, 'camera_matrix'), 9),
-        d=_numbers(_data(values, 'distortion_coefficients')),
+        k=_numbers(_matrix_data(values, 'camera_matrix'), 9),
+        d=_numbers(_matrix_data(values, 'distortion_coefficients')),
         distortion_model=_model(values),
     )
     if 'rectification_matrix' in values:
-        read.r = _numbers(_data(values, 'rectification_matrix'), 9)
+        read.r = _numbers(_matrix_data(values, 'rectification_matrix'), 9)
     if 'projection_matrix' in values:
-        read.p = _numbers(_data(values, 'projection_matrix'), 12)
+        read.p = _numbers(_matrix_data(values, 'projection_matrix'), 12)
     return read
 
 
-def _of_printed(values: dict[str, Any]) -> Calibration:
+def _from_camera_info(values: dict[str, Any]) -> Calibration:
     roi = values.get('roi') or {}
     if not isinstance(roi, dict):
         raise ValueError(f'roi is {printable(roi)}; it must have x_offset and so on')
-    sizes = {name: _size(roi, name) for name in ROI_SIZES if name in roi}
+    sizes = {name: _size(roi, name) for name in ROI_FIELDS if name in roi}
     return Calibration(
         width=_size(values, 'width'),
         height=_size(values, 'height'),
@@ -133,7 +133,7 @@ def _of_printed(values: dict[str, Any]) -> Calibration:
     )
 
 
-def _data(values: dict[str, Any], name: str) -> Any:
+def _matrix_data(values: dict[str, Any], name: str) -> Any:
     """Return the numbers of a matrix."""
     matrix = values[name]
     if not isinstance(matrix, dict) or 'data' not in matrix:
@@ -154,7 +154,7 @@ def _size(values: dict[str, Any], name: str) -> int:
     # bool is a kind of int, and .nan one of float.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f'{name} is {printable(value)}; it must be a whole number')
-    if not 0 <= value <= LARGEST_SIZE_PX or value != int(value):
+    if not 0 <= value <= MAX_SIZE_PX or value != int(value):
         raise ValueError(f'{name} is {printable(value)}; it must be a whole number from 0')
     return int(value)
 

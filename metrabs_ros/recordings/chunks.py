@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from metrabs_ros.recordings.limits import MAX_OPEN_BYTES
 
-PLAUSIBLE_TIMES_NS = range(2**63)
+VALID_TIMES_NS = range(2**63)
 """Times of messages; others do not fit into the bags that are written."""
 
 
@@ -37,10 +37,10 @@ class Chunk(NamedTuple):
     offset: int
     start_ns: int
     end_ns: int
-    unpacked_bytes: int
+    uncompressed_bytes: int
 
 
-def in_order(
+def merge_by_time(
     chunks: Sequence[Chunk], read: Callable[[Chunk], Sequence[RawMessage]]
 ) -> Iterator[RawMessage]:
     """
@@ -54,7 +54,7 @@ def in_order(
         Returns the messages of a chunk in the order of their times.
     """
     chunks = sorted(chunks, key=lambda chunk: (chunk.start_ns, chunk.offset))
-    if _most_open_bytes(chunks) > MAX_OPEN_BYTES:
+    if _max_open_bytes(chunks) > MAX_OPEN_BYTES:
         for chunk in sorted(chunks, key=lambda chunk: chunk.offset):
             yield from read(chunk)
         return
@@ -80,14 +80,14 @@ def in_order(
                 heapq.heappop(opened)
 
 
-def _most_open_bytes(chunks: Sequence[Chunk]) -> int:
+def _max_open_bytes(chunks: Sequence[Chunk]) -> int:
     """Return how many bytes of chunks that are sorted by start overlap at most."""
     most = size = 0
     ends: list[tuple[int, int]] = []
     for chunk in chunks:
         while ends and ends[0][0] < chunk.start_ns:
             size -= heapq.heappop(ends)[1]
-        heapq.heappush(ends, (chunk.end_ns, chunk.unpacked_bytes))
-        size += chunk.unpacked_bytes
+        heapq.heappush(ends, (chunk.end_ns, chunk.uncompressed_bytes))
+        size += chunk.uncompressed_bytes
         most = max(most, size)
     return most

@@ -12,11 +12,11 @@ from typing import IO, Any
 from metrabs_ros.recordings.limits import DamagedFile, check_chunk_size
 from metrabs_ros.recordings.progress import Advance
 
-COPIED_AT_ONCE = 2**20
-USUAL_WINDOW_LOG, LARGEST_WINDOW_LOG = 27, 30
+COPY_BLOCK_BYTES = 2**20
+DEFAULT_WINDOW_LOG, MAX_WINDOW_LOG = 27, 30
 
 
-def unpacked(data: bytes | memoryview, compression: str, size: int) -> bytes | memoryview:
+def decompress(data: bytes | memoryview, compression: str, size: int) -> bytes | memoryview:
     """
     Return a decompressed chunk.
 
@@ -39,15 +39,15 @@ def unpacked(data: bytes | memoryview, compression: str, size: int) -> bytes | m
             raise DamagedFile(f'a chunk has {len(data)} bytes, but claims {size}')
         return data
     check_chunk_size(len(data), size)
-    return _unpacked(data, compression, size, exactly=True)
+    return _decompress(data, compression, size, exactly=True)
 
 
-def unpacked_message(data: bytes | memoryview, limit: int) -> bytes:
+def decompress_message(data: bytes | memoryview, limit: int) -> bytes:
     """Return a zstd-compressed message of at most so many bytes; raises a DamagedFile."""
-    return _unpacked(data, 'zstd', limit, exactly=False)
+    return _decompress(data, 'zstd', limit, exactly=False)
 
 
-def copy_unpacked(source: IO[bytes], target: IO[bytes], limit: int, advance: Advance) -> None:
+def decompress_file(source: IO[bytes], target: IO[bytes], limit: int, advance: Advance) -> None:
     """
     Decompress a zstd file into another one.
 
@@ -57,11 +57,11 @@ def copy_unpacked(source: IO[bytes], target: IO[bytes], limit: int, advance: Adv
         If there are more bytes than the limit, or the data is invalid.
     """
     size = 0
-    with _as_damage('zstd'):
+    with _translate_errors('zstd'):
         reader = _zstd().open(source, 'rb')
     while True:
-        with _as_damage('zstd'):
-            part = reader.read(COPIED_AT_ONCE)
+        with _translate_errors('zstd'):
+            part = reader.read(COPY_BLOCK_BYTES)
         if not part:
             return
         size += len(part)
@@ -71,13 +71,13 @@ def copy_unpacked(source: IO[bytes], target: IO[bytes], limit: int, advance: Adv
         advance(len(part))
 
 
-def _unpacked(data: bytes | memoryview, compression: str, size: int, exactly: bool) -> bytes:
+def _decompress(data: bytes | memoryview, compression: str, size: int, exactly: bool) -> bytes:
     if compression not in _DECODERS:
         raise DamagedFile(f'the compression {compression[:20]!r} is not known')
     parts: list[bytes] = []
     have = 0
     rest: bytes | memoryview = data
-    with _as_damage(compression):
+    with _translate_errors(compression):
         # Frames may follow each other.
         while len(rest):
             decoder = _DECODERS[compression](size)
@@ -95,7 +95,7 @@ def _unpacked(data: bytes | memoryview, compression: str, size: int, exactly: bo
 
 
 @contextlib.contextmanager
-def _as_damage(compression: str) -> Iterator[None]:
+def _translate_errors(compression: str) -> Iterator[None]:
     """Raise what a library raises for invalid data as a DamagedFile."""
     try:
         yield
@@ -111,7 +111,7 @@ def _zstd_decoder(size: int) -> Any:
     zstd = _zstd()
     # A frame's header asks for a window, which is allocated at once.
     log = math.ceil(math.log2(max(size, 1)))
-    log = min(max(log, USUAL_WINDOW_LOG), LARGEST_WINDOW_LOG)
+    log = min(max(log, DEFAULT_WINDOW_LOG), MAX_WINDOW_LOG)
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: log})
 
 

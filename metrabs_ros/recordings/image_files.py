@@ -19,25 +19,25 @@ from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.recordings.input_files import (
     UnusableFile,
     check_input,
-    files_in,
     is_folder,
+    list_folder,
     read_input,
     read_start,
 )
 from metrabs_ros.regular_file import shown
 
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 STILL_FRAMES = 50
-STILL_RATE_HZ = 10.0
+DEFAULT_RATE_HZ = 10.0
 MAX_PIXELS = 100_000_000
 """Of a picture or a frame of a video; its RGB values take three times as many bytes."""
-MAX_PICTURE_BYTES = 512 * 2**20
-PLAUSIBLE_RATES_HZ = (0.01, 1000.0)
-TEXT_BYTES = 512
-PLAYLISTS = (b'#EXTM3U', b'ffconcat', b'v=0', b'<')
+MAX_IMAGE_FILE_BYTES = 512 * 2**20
+VALID_RATES_HZ = (0.01, 1000.0)
+TEXT_PROBE_BYTES = 512
+PLAYLIST_PREFIXES = (b'#EXTM3U', b'ffconcat', b'v=0', b'<')
 """Texts that make a video library open other files or network connections."""
-TEXT_VIDEO = b'YUV4MPEG2'
-VIDEO_DEVICES_MAJOR = 81
+YUV4MPEG_MAGIC = b'YUV4MPEG2'
+VIDEO_DEVICE_MAJOR = 81
 BACKENDS = (cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER, cv2.CAP_OPENCV_MJPEG)
 """Others take some file names for patterns of further files."""
 
@@ -70,8 +70,8 @@ class Source:
     def __init__(self, path: str, still_frames: int = STILL_FRAMES) -> None:
         self.path = pathlib.Path(path)
         self.is_live = _is_device(self.path)
-        self.rate_hz = STILL_RATE_HZ
-        self._pictures: list[pathlib.Path] = []
+        self.rate_hz = DEFAULT_RATE_HZ
+        self._image_files: list[pathlib.Path] = []
         self._video: cv2.VideoCapture | None = None
         if self.is_live:
             self._open_device()
@@ -81,18 +81,20 @@ class Source:
         try:
             check_input(self.path)
             if is_folder(self.path):
-                self._pictures = [
-                    file for file in files_in(self.path) if file.suffix.lower() in SUFFIXES
+                self._image_files = [
+                    file
+                    for file in list_folder(self.path)
+                    if file.suffix.lower() in IMAGE_SUFFIXES
                 ]
-            elif self.path.suffix.lower() in SUFFIXES:
-                self._pictures = [self.path] * still_frames
+            elif self.path.suffix.lower() in IMAGE_SUFFIXES:
+                self._image_files = [self.path] * still_frames
             else:
                 self._open_video()
         except UnusableFile as error:
             raise UnusableSource(str(error)) from error
-        if self._video is None and not self._pictures:
+        if self._video is None and not self._image_files:
             raise UnusableSource(
-                f'the folder {shown(self.path)} holds no pictures ({" ".join(SUFFIXES)})'
+                f'the folder {shown(self.path)} holds no pictures ({" ".join(IMAGE_SUFFIXES)})'
             )
 
     def __iter__(self) -> Iterator[ImageArray]:
@@ -105,7 +107,7 @@ class Source:
 
     def pictures(self) -> Iterator[ImageArray | UnusableImage]:
         """Return the images, BGR, and in the place of those that cannot be used, why."""
-        yield from self._of_video() if self._video is not None else self._of_files()
+        yield from self._read_video() if self._video is not None else self._read_image_files()
 
     @property
     def is_video(self) -> bool:
@@ -116,30 +118,30 @@ class Source:
     def expected_frames(self) -> int:
         """How many images there are as far as that is known beforehand, else 0."""
         if self._video is None:
-            return len(self._pictures)
+            return len(self._image_files)
         count = self._video.get(cv2.CAP_PROP_FRAME_COUNT)
         return int(count) if math.isfinite(count) and 0 < count < 2**31 else 0
 
-    def _of_video(self) -> Iterator[ImageArray | UnusableImage]:
+    def _read_video(self) -> Iterator[ImageArray | UnusableImage]:
         assert self._video is not None
         count = 0
         while True:
             try:
                 is_there, image = self._video.read()
             except cv2.error as error:
-                yield UnusableImage(_cannot_be_decoded(self.path, error))
+                yield UnusableImage(_decoding_error(self.path, error))
                 return
             if not is_there:
                 break
             count += 1
-            why = _refusal(self.path, image.shape[1], image.shape[0])
+            why = _size_error(self.path, image.shape[1], image.shape[0])
             yield UnusableImage(why) if why else np.asarray(image, np.uint8)
         if not count and not self.is_live:
             yield UnusableImage(f'no frame of {shown(self.path)} can be decoded')
 
-    def _of_files(self) -> Iterator[ImageArray | UnusableImage]:
+    def _read_image_files(self) -> Iterator[ImageArray | UnusableImage]:
         shape = None
-        for file in self._pictures:
+        for file in self._image_files:
             try:
                 picture = read_image(file)
             except UnusableImage as unusable:
@@ -156,12 +158,12 @@ class Source:
             )
 
     def _open_video(self) -> None:
-        start = read_start(self.path, TEXT_BYTES)
+        start = read_start(self.path, TEXT_PROBE_BYTES)
         if not start:
             raise UnusableSource(f'{shown(self.path)} is empty; it cannot be read as a video')
         if _is_text(start):
             raise UnusableSource(f'{shown(self.path)} is text; it cannot be read as a video')
-        self._video = _capture(self.path)
+        self._video = _open_capture(self.path)
         if self._video is None:
             raise UnusableSource(f'{shown(self.path)} cannot be read as a video')
         # A size of 0 means that it is not known before the first frame.
@@ -169,25 +171,25 @@ class Source:
             int(self._video.get(name))
             for name in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         )
-        why = _refusal(self.path, width, height) if width and height else ''
+        why = _size_error(self.path, width, height) if width and height else ''
         if why:
             raise UnusableSource(why)
-        self._take_rate()
+        self._read_rate()
 
     def _open_device(self) -> None:
-        if os.major(os.stat(self.path).st_rdev) != VIDEO_DEVICES_MAJOR:
+        if os.major(os.stat(self.path).st_rdev) != VIDEO_DEVICE_MAJOR:
             raise UnusableSource(f'{shown(self.path)} is a device, but no camera')
         self._video = cv2.VideoCapture(str(self.path))
         if not self._video.isOpened():
             raise UnusableSource(f'{shown(self.path)} is no camera that answers')
-        self._take_rate()
+        self._read_rate()
 
-    def _take_rate(self) -> None:
+    def _read_rate(self) -> None:
         assert self._video is not None
         rate_hz = self._video.get(cv2.CAP_PROP_FPS)
-        slowest_hz, fastest_hz = PLAUSIBLE_RATES_HZ
+        slowest_hz, fastest_hz = VALID_RATES_HZ
         # Also not a number is not between them.
-        self.rate_hz = rate_hz if slowest_hz <= rate_hz <= fastest_hz else STILL_RATE_HZ
+        self.rate_hz = rate_hz if slowest_hz <= rate_hz <= fastest_hz else DEFAULT_RATE_HZ
 
 
 def read_image(file: pathlib.Path) -> ImageArray:
@@ -200,7 +202,7 @@ def read_image(file: pathlib.Path) -> ImageArray:
         If it cannot be read, or is too large to be decoded.
     """
     try:
-        data = read_input(file, MAX_PICTURE_BYTES)
+        data = read_input(file, MAX_IMAGE_FILE_BYTES)
     except UnusableFile as error:
         raise UnusableImage(str(error)) from error
     size = image_size(data)
@@ -208,19 +210,19 @@ def read_image(file: pathlib.Path) -> ImageArray:
         raise UnusableImage(
             f'{shown(file)} cannot be read as a picture: no size is found in its header'
         )
-    why = _refusal(file, *size)
+    why = _size_error(file, *size)
     if why:
         raise UnusableImage(why)
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise UnusableImage(_cannot_be_decoded(file, error)) from error
+        raise UnusableImage(_decoding_error(file, error)) from error
     if picture is None:
         raise UnusableImage(f'{shown(file)} cannot be read as a picture: its data is invalid')
     return np.asarray(picture, np.uint8)
 
 
-def _refusal(path: pathlib.Path, width: int, height: int) -> str:
+def _size_error(path: pathlib.Path, width: int, height: int) -> str:
     """Return why an image of a size is not decoded, or ''."""
     try:
         check_image_size(width, height, MAX_PIXELS)
@@ -234,7 +236,7 @@ def _refusal(path: pathlib.Path, width: int, height: int) -> str:
     return ''
 
 
-def _cannot_be_decoded(path: pathlib.Path, error: cv2.error) -> str:
+def _decoding_error(path: pathlib.Path, error: cv2.error) -> str:
     return f'{shown(path)} cannot be decoded: {printable(error.err or error, 200)}'
 
 
@@ -246,9 +248,9 @@ def _is_device(path: pathlib.Path) -> bool:
 
 
 def _is_text(start: bytes) -> bool:
-    if start.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(PLAYLISTS):
+    if start.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(PLAYLIST_PREFIXES):
         return True
-    if start.startswith(TEXT_VIDEO):
+    if start.startswith(YUV4MPEG_MAGIC):
         return False
     # The last character may be cut in two.
     text = start.decode('utf-8', 'ignore')
@@ -256,7 +258,7 @@ def _is_text(start: bytes) -> bool:
     return is_whole and all(letter.isprintable() or letter.isspace() for letter in text)
 
 
-def _capture(path: pathlib.Path) -> cv2.VideoCapture | None:
+def _open_capture(path: pathlib.Path) -> cv2.VideoCapture | None:
     """Open a video; None if nothing can."""
     # An absolute path is never taken for an address.
     name = os.path.abspath(path)

@@ -10,13 +10,13 @@ from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.pose_estimator import View
-from metrabs_ros.recordings.bag_message import Recorded, Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import Source, UnusableImage
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
-    maker,
+    message_factory,
     typestore,
 )
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
@@ -53,16 +53,16 @@ class ImageRecording:
         self._calibration = calibration
         self._fov_degrees = fov_degrees
         self.cameras = [RecordedCamera(NAMESPACE, '', shown(source.path), source.expected_frames)]
-        self.kept: Sequence[Topic] = [IMAGES, INFOS] if keep else []
+        self.copied_topics: Sequence[Topic] = [IMAGES, INFOS] if keep else []
 
-    def __iter__(self) -> Iterator[Frame | Recorded]:
+    def __iter__(self) -> Iterator[Frame | BagMessage]:
         """Return frames and messages; see `Recording`."""
         for i, image in enumerate(self._source.pictures()):
             time_ns = round(i * 1e9 / self._source.rate_hz)
             if isinstance(image, UnusableImage):
                 yield Frame(0, time_ns, time_ns, FRAME_ID, UnusableInput('picture', str(image)))
                 continue
-            if self.kept:
+            if self.copied_topics:
                 yield from self._messages(image, time_ns)
             yield Frame(0, time_ns, time_ns, FRAME_ID, image)
 
@@ -76,16 +76,18 @@ class ImageRecording:
     def close(self) -> None:
         """Do nothing: the pictures are closed where they end."""
 
-    def _messages(self, image: ImageArray, time_ns: int) -> Iterator[Recorded]:
+    def _messages(self, image: ImageArray, time_ns: int) -> Iterator[BagMessage]:
         """Return what a camera would have published of an image, BGR."""
         header = header_at(time_ns, FRAME_ID)
         _, jpeg = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-        picture = maker(COMPRESSED_IMAGE)(header=header, format='jpeg', data=jpeg)
+        picture = message_factory(COMPRESSED_IMAGE)(header=header, format='jpeg', data=jpeg)
         info = self._calibration_for(image.shape).to_message(
-            maker(CAMERA_INFO), maker('sensor_msgs/msg/RegionOfInterest'), header
+            message_factory(CAMERA_INFO),
+            message_factory('sensor_msgs/msg/RegionOfInterest'),
+            header,
         )
         for topic, message in ((IMAGES, picture), (INFOS, info)):
-            yield Recorded(topic, time_ns, typestore().serialize_cdr(message, topic.msgtype))
+            yield BagMessage(topic, time_ns, typestore().serialize_cdr(message, topic.msgtype))
 
     def _calibration_for(self, image_shape: tuple[int, ...]) -> Calibration:
-        return self._calibration or Calibration.guessed(self._fov_degrees, image_shape)
+        return self._calibration or Calibration.from_fov(self._fov_degrees, image_shape)

@@ -18,18 +18,18 @@ from metrabs_ros.regular_file import (
     shown,
 )
 
-LISTED = 10
+MAX_LISTED = 10
 
 
 class UnusableFile(ValueError):  # noqa: N818
     """A path does not lead to a readable file; the message says why."""
 
 
-def listed(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Return the first names of several, separated by commas, and how many more there are."""
     names = list(names)
-    first = ', '.join(printable(name) or "''" for name in names[:LISTED])
-    return first if len(names) <= LISTED else f'{first} and {len(names) - LISTED} more'
+    first = ', '.join(printable(name) or "''" for name in names[:MAX_LISTED])
+    return first if len(names) <= MAX_LISTED else f'{first} and {len(names) - MAX_LISTED} more'
 
 
 def reason(error: OSError) -> str:
@@ -99,7 +99,7 @@ class PositionedFile:
         self._file: IO[bytes] | None = open_input(path)
         self.size = os.fstat(self._file.fileno()).st_size
 
-    def at(self, offset: int, length: int) -> bytes:
+    def read_at(self, offset: int, length: int) -> bytes:
         """
         Return bytes of the file.
 
@@ -155,7 +155,7 @@ def read_start(path: pathlib.Path, count: int) -> bytes:
         return file.read(count)
 
 
-def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+def list_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     """
     Return what is in a folder, sorted by name.
 

@@ -7,13 +7,13 @@ MIB = 2**20
 MAX_MESSAGE_BYTES = 1024 * MIB
 MAX_CHUNK_BYTES = 512 * MIB
 """Of one compressed chunk after decompression."""
-MAX_RATIO = 1000
+MAX_COMPRESSION_RATIO = 1000
 """Decompressed bytes per compressed byte, beyond what is allowed for files of any size."""
-CHUNK_BYTES_OF_ANY_RATIO = 64 * MIB
+UNRESTRICTED_CHUNK_BYTES = 64 * MIB
 """A chunk of one uniform image compresses far better than MAX_RATIO."""
-FILE_BYTES_OF_ANY_RATIO = 1024 * MIB
-RECORDS_OF_ANY_FILE = 100_000
-BYTES_PER_RECORD = 2
+UNRESTRICTED_FILE_BYTES = 1024 * MIB
+UNRESTRICTED_RECORDS = 100_000
+MIN_BYTES_PER_RECORD = 2
 """Even well compressed records are larger on average in a large file."""
 MAX_OPEN_BYTES = 768 * MIB
 """Of chunks with overlapping times that are held in memory to sort their messages."""
@@ -22,7 +22,7 @@ MAX_NAME_CHARS = 1000
 """Of the names of topics and types."""
 MAX_DEFINITION_CHARS, MAX_DEFINITION_LINES, MAX_LINE_CHARS = 256 * 1024, 2000, 10_000
 """Of one message definition; lines that are empty or comments do not count."""
-MAX_DEFINITIONS_CHARS, MAX_DEFINITIONS_LINES = 4 * MIB, 12_000
+MAX_BAG_DEFINITION_CHARS, MAX_BAG_DEFINITION_LINES = 4 * MIB, 12_000
 """Of all message definitions of a bag together: parsing takes about a millisecond a line."""
 
 
@@ -41,8 +41,8 @@ class ReadBudget:
     """
 
     def __init__(self, file_bytes: int) -> None:
-        self._records = RECORDS_OF_ANY_FILE + file_bytes // BYTES_PER_RECORD
-        self._bytes = FILE_BYTES_OF_ANY_RATIO + MAX_RATIO * file_bytes
+        self._records = UNRESTRICTED_RECORDS + file_bytes // MIN_BYTES_PER_RECORD
+        self._bytes = UNRESTRICTED_FILE_BYTES + MAX_COMPRESSION_RATIO * file_bytes
 
     def take_records(self, count: int = 1) -> None:
         """Count records, and raise a DamagedFile if there are too many for a file of its size."""
@@ -55,7 +55,7 @@ class ReadBudget:
         self._bytes -= count
         if self._bytes < 0:
             raise DamagedFile(
-                f'it unpacks to more than {MAX_RATIO} times its size; this looks like a '
+                f'it unpacks to more than {MAX_COMPRESSION_RATIO} times its size; this looks like a '
                 'decompression bomb'
             )
 
@@ -64,7 +64,7 @@ class DefinitionBudget:
     """Limits how much text of message definitions is parsed of one bag."""
 
     def __init__(self) -> None:
-        self._chars, self._lines = MAX_DEFINITIONS_CHARS, MAX_DEFINITIONS_LINES
+        self._chars, self._lines = MAX_BAG_DEFINITION_CHARS, MAX_BAG_DEFINITION_LINES
         self._accepted: dict[str, bool] = {}
 
     def accepts(self, definition: str) -> bool:
@@ -88,13 +88,14 @@ class DefinitionBudget:
         return self._chars >= 0 and self._lines >= 0
 
 
-def check_chunk_size(compressed_bytes: int, unpacked_bytes: int) -> None:
+def check_chunk_size(compressed_bytes: int, uncompressed_bytes: int) -> None:
     """Raise a DamagedFile if a compressed chunk claims to unpack to an implausible size."""
     limit = min(
-        MAX_CHUNK_BYTES, max(CHUNK_BYTES_OF_ANY_RATIO, MAX_RATIO * max(compressed_bytes, 0))
+        MAX_CHUNK_BYTES,
+        max(UNRESTRICTED_CHUNK_BYTES, MAX_COMPRESSION_RATIO * max(compressed_bytes, 0)),
     )
-    if not 0 <= unpacked_bytes <= limit:
+    if not 0 <= uncompressed_bytes <= limit:
         raise DamagedFile(
-            f'a chunk of {compressed_bytes} bytes claims to unpack to {unpacked_bytes} bytes; '
+            f'a chunk of {compressed_bytes} bytes claims to unpack to {uncompressed_bytes} bytes; '
             f'at most {limit} are read'
         )

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.recordings.bag_message import Recorded, Topic
-from metrabs_ros.recordings.chunks import PLAUSIBLE_TIMES_NS, Chunk, RawMessage, in_order
-from metrabs_ros.recordings.decompression import unpacked
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
+from metrabs_ros.recordings.chunks import VALID_TIMES_NS, Chunk, RawMessage, merge_by_time
+from metrabs_ros.recordings.decompression import decompress
 from metrabs_ros.recordings.input_files import PositionedFile
 from metrabs_ros.recordings.limits import (
     MAX_CHUNK_BYTES,
@@ -24,7 +24,7 @@ from metrabs_ros.recordings.limits import (
     ReadBudget,
     check_chunk_size,
 )
-from metrabs_ros.recordings.profiles import profiles_of
+from metrabs_ros.recordings.profiles import parse_profiles
 from metrabs_ros.recordings.progress import Advance
 
 MAGIC = b'\x89MCAP0\r\n'
@@ -78,14 +78,14 @@ class McapFile:
 
     def __init__(self, path: pathlib.Path, advance: Advance) -> None:
         self._file = PositionedFile(path)
-        self._size, self._at = self._file.size, self._file.at
+        self._size, self._read_at = self._file.size, self._file.read_at
         try:
-            if self._size < len(MAGIC) or self._at(0, len(MAGIC)) != MAGIC:
+            if self._size < len(MAGIC) or self._read_at(0, len(MAGIC)) != MAGIC:
                 raise DamagedFile('it does not begin as an mcap file does')
             self.damage = ''
             self._schemas: dict[int, tuple[str, str]] = {}
             self._topics: dict[int, Topic] = {}
-            self._foreign: set[int] = set()
+            self._unsupported_channels: set[int] = set()
             self._data_end = self._size
             self._index: _Index | None = None
             try:
@@ -100,7 +100,7 @@ class McapFile:
         for channel, topic in self._topics.items():
             self.counts[topic] += counts.get(channel, 0)
 
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
+    def messages(self, topics: Sequence[Topic]) -> Iterator[BagMessage]:
         """Return the messages of topics; see `Storage`."""
         chosen = set(topics)
         wanted = {number for number, topic in self._topics.items() if topic in chosen}
@@ -112,11 +112,13 @@ class McapFile:
                 for chunk in self._index.chunks
                 if not of_chunks[chunk.offset] or of_chunks[chunk.offset] & wanted
             ]
-            messages = in_order(chunks, lambda chunk: self._chunk_at(chunk.offset, wanted, budget))
+            messages = merge_by_time(
+                chunks, lambda chunk: self._chunk_at(chunk.offset, wanted, budget)
+            )
         else:
             messages = self._scan_until_damage(wanted, budget)
         for time_ns, channel, data in messages:
-            yield Recorded(self._topics[channel], time_ns, data)
+            yield BagMessage(self._topics[channel], time_ns, data)
 
     def close(self) -> None:
         """Close the file until it is read again."""
@@ -124,7 +126,7 @@ class McapFile:
 
     def _record_at(self, offset: int) -> tuple[int, int, int]:
         """Return a record's kind, and where its content starts and ends."""
-        kind, length = _RECORD.unpack(self._at(offset, _RECORD.size))
+        kind, length = _RECORD.unpack(self._read_at(offset, _RECORD.size))
         start = offset + _RECORD.size
         if kind == 0 or length > self._size - start:
             raise DamagedFile(f'the record at byte {offset} is invalid or cut off')
@@ -132,13 +134,13 @@ class McapFile:
 
     def _read_summary(self) -> _Index | None:
         """Return what the summary says; None if there is none, or it is incomplete."""
-        if self._size < len(MAGIC) + FOOTER_BYTES or self._at(self._size - 8, 8) != MAGIC:
+        if self._size < len(MAGIC) + FOOTER_BYTES or self._read_at(self._size - 8, 8) != MAGIC:
             raise DamagedFile('its end is missing')
         footer_offset = self._size - FOOTER_BYTES
         kind, start, end = self._record_at(footer_offset)
         if kind != FOOTER or end - start != _FOOTER.size:
             raise DamagedFile('its end is invalid')
-        summary, _, _ = _FOOTER.unpack(self._at(start, _FOOTER.size))
+        summary, _, _ = _FOOTER.unpack(self._read_at(start, _FOOTER.size))
         self._data_end = footer_offset
         if summary == 0:
             return None
@@ -147,7 +149,7 @@ class McapFile:
         if footer_offset - summary > MAX_SUMMARY_BYTES:
             raise DamagedFile('its summary is too large')
         self._data_end = summary
-        return self._parse_summary(self._at(summary, footer_offset - summary))
+        return self._parse_summary(self._read_at(summary, footer_offset - summary))
 
     def _parse_summary(self, summary: bytes) -> _Index | None:
         counts: dict[int, int] | None = None
@@ -162,7 +164,7 @@ class McapFile:
                 chunk, of_chunk = self._parse_chunk_index(content)
                 if chunk.offset in chunks:
                     raise DamagedFile('its summary lists a chunk twice')
-                budget.take_bytes(chunk.unpacked_bytes)
+                budget.take_bytes(chunk.uncompressed_bytes)
                 budget.take_records(len(of_chunk))
                 chunks[chunk.offset], channels[chunk.offset] = chunk, of_chunk
             elif kind == STATISTICS:
@@ -187,13 +189,13 @@ class McapFile:
         table = content[position + 4 :][:table_bytes]
         channels = frozenset(number for number, _ in _COUNT.iter_unpack(table))
         position += 4 + table_bytes + 8
-        _, position = _string(content, position)
+        _, position = _parse_string(content, position)
         (compressed_bytes,) = _U64.unpack_from(content, position)
-        (unpacked_bytes,) = _U64.unpack_from(content, position + 8)
+        (uncompressed_bytes,) = _U64.unpack_from(content, position + 8)
         if offset < len(MAGIC) or offset + length > self._data_end or compressed_bytes > length:
             raise DamagedFile('its summary lists a chunk that is not in the file')
-        check_chunk_size(compressed_bytes, unpacked_bytes)
-        return Chunk(offset, start_ns, end_ns, unpacked_bytes), channels
+        check_chunk_size(compressed_bytes, uncompressed_bytes)
+        return Chunk(offset, start_ns, end_ns, uncompressed_bytes), channels
 
     def _counts_by_scanning(self, advance: Advance) -> Counter[int]:
         """Return how many messages each channel has; note where the file is damaged."""
@@ -218,19 +220,19 @@ class McapFile:
             kind, start, end = self._record_at(offset)
             budget.take_records()
             if kind == MESSAGE:
-                head = self._at(start, min(_MESSAGE.size, end - start))
+                head = self._read_at(start, min(_MESSAGE.size, end - start))
                 channel, _, time_ns, _ = _MESSAGE.unpack(head)
                 if channel in self._topics and (wanted is None or channel in wanted):
                     data = b''
                     if wanted is not None:
                         _check_length(end - start, MAX_MESSAGE_BYTES)
-                        data = self._at(start + _MESSAGE.size, end - start - _MESSAGE.size)
-                    yield RawMessage(_plausible(time_ns), channel, data)
+                        data = self._read_at(start + _MESSAGE.size, end - start - _MESSAGE.size)
+                    yield RawMessage(_check_time(time_ns), channel, data)
             elif kind == CHUNK:
                 yield from self._chunk_at(offset, wanted, budget)
             elif kind in (SCHEMA, CHANNEL):
                 _check_length(end - start, MAX_RECORD_BYTES)
-                self._define(kind, memoryview(self._at(start, end - start)))
+                self._define(kind, memoryview(self._read_at(start, end - start)))
             elif kind in (FOOTER, DATA_END):
                 return
             advance(end - offset)
@@ -253,15 +255,15 @@ class McapFile:
         if kind != CHUNK:
             raise DamagedFile(f'there is no chunk at byte {offset}')
         _check_length(end - start, MAX_CHUNK_BYTES)
-        content = memoryview(self._at(start, end - start))
+        content = memoryview(self._read_at(start, end - start))
         _, _, size, checksum = _CHUNK_HEAD.unpack_from(content)
-        compression, position = _string(content, _CHUNK_HEAD.size)
+        compression, position = _parse_string(content, _CHUNK_HEAD.size)
         (length,) = _U64.unpack_from(content, position)
         packed = content[position + 8 :][:length]
         if len(packed) != length:
             raise DamagedFile(f'the chunk at byte {offset} is invalid')
         budget.take_bytes(size)
-        records = unpacked(packed, compression, size)
+        records = decompress(packed, compression, size)
         if checksum and zlib.crc32(records) != checksum:
             raise DamagedFile(f'the checksum of the chunk at byte {offset} is wrong')
         messages = []
@@ -270,7 +272,7 @@ class McapFile:
                 channel, _, time_ns, _ = _MESSAGE.unpack_from(record)
                 if channel in self._topics and (wanted is None or channel in wanted):
                     data = b'' if wanted is None else bytes(record[_MESSAGE.size :])
-                    messages.append(RawMessage(_plausible(time_ns), channel, data))
+                    messages.append(RawMessage(_check_time(time_ns), channel, data))
             elif kind in (SCHEMA, CHANNEL) and self._index is None:
                 self._define(kind, record)
             elif kind == CHUNK:
@@ -283,23 +285,26 @@ class McapFile:
         (number,) = _U16.unpack_from(content)
         if kind == SCHEMA:
             if number not in self._schemas:
-                name, position = _string(content, 2)
-                encoding, position = _string(content, position)
-                definition, _ = _string(content, position, MAX_RECORD_BYTES)
+                name, position = _parse_string(content, 2)
+                encoding, position = _parse_string(content, position)
+                definition, _ = _parse_string(content, position, MAX_RECORD_BYTES)
                 is_known = encoding in DEFINITION_ENCODINGS
                 self._schemas[number] = name, definition if is_known else ''
-        elif number not in self._topics and number not in self._foreign:
+        elif number not in self._topics and number not in self._unsupported_channels:
             (schema,) = _U16.unpack_from(content, 2)
-            name, position = _string(content, 4)
-            encoding, position = _string(content, position)
+            name, position = _parse_string(content, 4)
+            encoding, position = _parse_string(content, position)
             if encoding not in CDR_ENCODINGS:
-                self._foreign.add(number)
+                self._unsupported_channels.add(number)
                 return
             if len(self._topics) >= MAX_TOPICS:
                 raise DamagedFile(f'it has more than {MAX_TOPICS} topics')
             msgtype, definition = self._schemas.get(schema, ('', ''))
             self._topics[number] = Topic(
-                name, msgtype, definition, qos=profiles_of(_profiles_text(content, position))
+                name,
+                msgtype,
+                definition,
+                qos=parse_profiles(_parse_profiles_text(content, position)),
             )
 
 
@@ -316,7 +321,9 @@ def _records_in(data: memoryview, budget: ReadBudget) -> Iterator[tuple[int, mem
         position += length
 
 
-def _string(content: memoryview, position: int, limit: int = MAX_NAME_CHARS) -> tuple[str, int]:
+def _parse_string(
+    content: memoryview, position: int, limit: int = MAX_NAME_CHARS
+) -> tuple[str, int]:
     """Return a string with its length before it, and the position after it."""
     (length,) = _U32.unpack_from(content, position)
     end = position + 4 + length
@@ -325,14 +332,14 @@ def _string(content: memoryview, position: int, limit: int = MAX_NAME_CHARS) -> 
     return str(content[position + 4 : end], 'utf-8', 'replace'), end
 
 
-def _profiles_text(content: memoryview, position: int) -> str:
+def _parse_profiles_text(content: memoryview, position: int) -> str:
     """Return the text of the offered profiles in a channel's metadata, empty if there is none."""
     (length,) = _U32.unpack_from(content, position)
     position += 4
     end = position + length
     while position < min(end, len(content)):
-        key, position = _string(content, position, MAX_RECORD_BYTES)
-        value, position = _string(content, position, MAX_RECORD_BYTES)
+        key, position = _parse_string(content, position, MAX_RECORD_BYTES)
+        value, position = _parse_string(content, position, MAX_RECORD_BYTES)
         if key == 'offered_qos_profiles':
             return value
     return ''
@@ -343,7 +350,7 @@ def _check_length(length: int, limit: int) -> None:
         raise DamagedFile(f'a record has {length} bytes; at most {limit} are read')
 
 
-def _plausible(time_ns: int) -> int:
-    if time_ns not in PLAUSIBLE_TIMES_NS:
+def _check_time(time_ns: int) -> int:
+    if time_ns not in VALID_TIMES_NS:
         raise DamagedFile(f'the time {time_ns} ns of a message is invalid')
     return time_ns

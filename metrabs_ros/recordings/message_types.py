@@ -44,27 +44,27 @@ def typestore() -> Typestore:
 def message_types() -> MessageTypes:
     """Return what makes the messages that people are told of with."""
     return MessageTypes(
-        Header=maker('std_msgs/msg/Header'),
-        Point=maker('geometry_msgs/msg/Point'),
-        Vector3=maker('geometry_msgs/msg/Vector3'),
-        ColorRGBA=maker('std_msgs/msg/ColorRGBA'),
-        TransformStamped=maker('geometry_msgs/msg/TransformStamped'),
-        Marker=maker('visualization_msgs/msg/Marker'),
-        MarkerArray=maker(MARKERS),
-        ImagePoint=maker('metrabs_ros/msg/ImagePoint'),
-        Skeleton=maker('metrabs_ros/msg/Skeleton'),
-        SkeletonArray=maker(SKELETONS),
+        Header=message_factory('std_msgs/msg/Header'),
+        Point=message_factory('geometry_msgs/msg/Point'),
+        Vector3=message_factory('geometry_msgs/msg/Vector3'),
+        ColorRGBA=message_factory('std_msgs/msg/ColorRGBA'),
+        TransformStamped=message_factory('geometry_msgs/msg/TransformStamped'),
+        Marker=message_factory('visualization_msgs/msg/Marker'),
+        MarkerArray=message_factory(MARKERS),
+        ImagePoint=message_factory('metrabs_ros/msg/ImagePoint'),
+        Skeleton=message_factory('metrabs_ros/msg/Skeleton'),
+        SkeletonArray=message_factory(SKELETONS),
     )
 
 
 @functools.cache
-def maker(msgtype: str) -> Make:
+def message_factory(msgtype: str) -> Make:
     """Return what makes messages of a type; fields that are not given are zero or empty."""
     store = typestore()
     kind = store.types[msgtype]
     fields = dict(store.fielddefs[msgtype][1])
     if all(node == Nodetype.BASE for node, _ in fields.values()):
-        zeros = {name: _zero(description) for name, description in fields.items()}
+        zeros = {name: _default_value(description) for name, description in fields.items()}
         return lambda **given: kind(**zeros | given) if len(given) < len(zeros) else kind(**given)
     dtypes = {
         name: dtype for name, description in fields.items() if (dtype := _dtype(description))
@@ -76,7 +76,7 @@ def maker(msgtype: str) -> Make:
                 given[name] = np.asarray(given[name], dtype)
         for name, description in fields.items():
             if name not in given:
-                given[name] = _zero(description)
+                given[name] = _default_value(description)
         return kind(**given)
 
     return make
@@ -93,28 +93,28 @@ def _dtype(description: Any) -> np.dtype[Any] | None:
     return np.dtype({'char': 'uint8', 'byte': 'uint8'}.get(name, name))
 
 
-def _zero(description: Any) -> Any:
+def _default_value(description: Any) -> Any:
     """Return what a field is that was not given."""
     node, detail = description
     if node == Nodetype.BASE:
         return {'string': '', 'bool': False}.get(detail[0], 0)
     if node == Nodetype.NAME:
-        return maker(detail)()
+        return message_factory(detail)()
     length = detail[1] if node == Nodetype.ARRAY else 0
     dtype = _dtype(description)
     if dtype is not None:
         return np.zeros(length, dtype)
-    return [_zero(detail[0]) for _ in range(length)]
+    return [_default_value(detail[0]) for _ in range(length)]
 
 
-def types_of(topic: Topic) -> Typesdict | None:
+def field_types(topic: Topic) -> Typesdict | None:
     """Return what a recording says that messages are made of, if it says so and makes sense."""
-    store = store_of(topic.msgtype, topic.definition)
+    store = typestore_of(topic.msgtype, topic.definition)
     return None if store is None else store.fielddefs
 
 
 @functools.lru_cache(maxsize=1000)
-def store_of(msgtype: str, definition: str) -> Typestore | None:
+def typestore_of(msgtype: str, definition: str) -> Typestore | None:
     """Return the types of a definition; None if there is none or it makes no sense."""
     if not definition or _has_expressions(definition):
         return None

@@ -11,7 +11,7 @@ from metrabs_ros.recordings.input_files import UnusableFile, read_input
 from metrabs_ros.recordings.plain_yaml import MAX_TEXT_CHARS, UnusableYaml, load_yaml
 
 NAME = 'metadata.yaml'
-TOP_LEVEL = 'rosbag2_bagfile_information'
+ROOT_KEY = 'rosbag2_bagfile_information'
 CUSTOM_KEY = 'metrabs_ros'
 """Of what annotate writes about its results."""
 MAX_FILES = 10_000
@@ -55,9 +55,9 @@ def read_metadata(folder: pathlib.Path) -> Metadata:
         values = load_yaml(text)
     except (UnusableFile, UnusableYaml, UnicodeDecodeError) as error:
         raise UnusableMetadata(f'{NAME} is not usable: {printable(error, 300)}') from error
-    about = values.get(TOP_LEVEL) if isinstance(values, dict) else None
+    about = values.get(ROOT_KEY) if isinstance(values, dict) else None
     if not isinstance(about, dict):
-        raise UnusableMetadata(f'{NAME} is not usable: it has no {TOP_LEVEL}')
+        raise UnusableMetadata(f'{NAME} is not usable: it has no {ROOT_KEY}')
     files = about.get('relative_file_paths')
     if (
         not isinstance(files, list)
@@ -70,12 +70,12 @@ def read_metadata(folder: pathlib.Path) -> Metadata:
     return Metadata(
         # Older versions have paths, of the machine where the bag was recorded.
         tuple(dict.fromkeys(pathlib.PurePath(file).name for file in files)),
-        _compression(about),
-        _about_results(about.get('custom_data')),
+        _parse_compression(about),
+        _parse_summary_text(about.get('custom_data')),
     )
 
 
-def _compression(about: dict[str, Any]) -> str:
+def _parse_compression(about: dict[str, Any]) -> str:
     mode = about.get('compression_mode') or ''
     if not isinstance(mode, str) or mode.lower() not in COMPRESSION_MODES:
         raise UnusableMetadata(
@@ -91,7 +91,7 @@ def _compression(about: dict[str, Any]) -> str:
     return mode
 
 
-def _about_results(custom: Any) -> dict[str, Any]:
+def _parse_summary_text(custom: Any) -> dict[str, Any]:
     text = custom.get(CUSTOM_KEY) if isinstance(custom, dict) else None
     if not isinstance(text, str):
         return {}

@@ -20,10 +20,10 @@ RANGES = (
     ('max_lost', 0, 1e6),
     ('fov_degrees', 0, 179),
 )
-MAX_CAUSES, MAX_REMARKS = 20, 50
+MAX_CAUSES, MAX_WARNINGS = 20, 50
 OTHER_CAUSES = 'other causes'
-REMARK_CHARS = 1500
-CAUSE_CHARS, EXAMPLE_CHARS = 80, 500
+MAX_WARNING_CHARS = 1500
+MAX_CAUSE_CHARS, MAX_EXAMPLE_CHARS = 80, 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,15 +145,15 @@ class Summary:
     estimator_s: float = 0.0
     total_s: float = 0.0
 
-    def leave_out(self, cause: str, why: str) -> None:
+    def count_unusable(self, cause: str, why: str) -> None:
         """Count a frame that could not be worked on; both texts may come from anywhere."""
-        cause = printable(cause, CAUSE_CHARS)
+        cause = printable(cause, MAX_CAUSE_CHARS)
         if cause not in self.unusable and len(self.unusable) >= MAX_CAUSES:
             cause = OTHER_CAUSES
-        count, example = self.unusable.get(cause, (0, printable(why, EXAMPLE_CHARS)))
+        count, example = self.unusable.get(cause, (0, printable(why, MAX_EXAMPLE_CHARS)))
         self.unusable[cause] = count + 1, example
 
-    def remark(self, sentence: str) -> str:
+    def add_warning(self, sentence: str) -> str:
         """
         Take note of a sentence about what was not as it should be.
 
@@ -161,10 +161,10 @@ class Summary:
         -------
         What is to be said: nothing if it is known already, or there are too many.
         """
-        sentence = printable(sentence, REMARK_CHARS)
-        if sentence in self.remarks or len(self.remarks) > MAX_REMARKS:
+        sentence = printable(sentence, MAX_WARNING_CHARS)
+        if sentence in self.remarks or len(self.remarks) > MAX_WARNINGS:
             return ''
-        if len(self.remarks) == MAX_REMARKS:
+        if len(self.remarks) == MAX_WARNINGS:
             sentence = 'there were more remarks, which are left out'
         self.remarks.append(sentence)
         return sentence

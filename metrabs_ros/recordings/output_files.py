@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from metrabs_ros.recordings.input_files import UnusableFile, listed, read_input, reason
+from metrabs_ros.recordings.input_files import UnusableFile, join_names, read_input, reason
 from metrabs_ros.recordings.limits import MIB
 from metrabs_ros.recordings.metadata import NAME as METADATA
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
@@ -22,8 +22,8 @@ from metrabs_ros.regular_file import open_own, shown
 UNFINISHED = '.unfinished'
 MANIFEST = '.annotate.json'
 """In a folder of results; lists the files that annotate wrote there."""
-TABLES = ('joints.csv', 'joints.parquet')
-LOCK, JOURNAL, RESULTS, SCRATCH = 'lock', 'journal', 'results', 'tables'
+TABLE_FILES = ('joints.csv', 'joints.parquet')
+LOCK, RESUME_LOG, RESULTS, TABLE_FOLDER = 'lock', 'journal', 'results', 'tables'
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of file systems that have no locks."""
@@ -43,14 +43,14 @@ class Pair(NamedTuple):
 class UnfinishedFolder(NamedTuple):
     """What a run keeps beside its results until they are complete."""
 
-    journal: pathlib.Path
+    resume_log: pathlib.Path
     results: pathlib.Path
     """The new results; its name is that of the output, as far as that is text."""
     tables: pathlib.Path
 
 
 @contextlib.contextmanager
-def writing(path: pathlib.Path) -> Iterator[None]:
+def translate_os_errors(path: pathlib.Path) -> Iterator[None]:
     """Raise what goes wrong with files in the context as an UnusableOutput that names a path."""
     try:
         yield
@@ -68,12 +68,12 @@ def absolute(path: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(os.path.realpath(path))
 
 
-def unfinished_of(output: pathlib.Path) -> pathlib.Path:
+def unfinished_path(output: pathlib.Path) -> pathlib.Path:
     """Return the folder for what is not yet complete."""
     return output.parent / f'{output.name}{UNFINISHED}'
 
 
-def check_apart(pairs: Sequence[Pair]) -> list[str]:
+def find_conflicts(pairs: Sequence[Pair]) -> list[str]:
     """
     Return for each pair why its output cannot be used, or ''.
 
@@ -81,26 +81,26 @@ def check_apart(pairs: Sequence[Pair]) -> list[str]:
     that belongs to, and it must not be the output of a pair before.
     """
     sources = [absolute(pair.source) for pair in pairs]
-    places = {place: source for source in sources for place in _places_of(source)}
-    above = {place: source for source in sources for place in _places_above(source)}
+    places = {place: source for source in sources for place in _path_keys(source)}
+    above = {place: source for source in sources for place in _parent_keys(source)}
     for source in sources:
-        for link in _targets_of_links_in(source):
-            above |= dict.fromkeys([*_places_of(link), *_places_above(link)], source)
+        for link in _link_targets(source):
+            above |= dict.fromkeys([*_path_keys(link), *_parent_keys(link)], source)
     taken: dict[object, pathlib.Path] = {}
     complaints = []
     for pair in pairs:
         output = absolute(pair.output)
         complaint = ''
-        for folder in (output, unfinished_of(output)):
+        for folder in (output, unfinished_path(output)):
             complaint = complaint or _overlap(folder, places, above)
-        for place in (*_places_of(output), *_places_above(output)):
+        for place in (*_path_keys(output), *_parent_keys(output)):
             if place in taken and not complaint:
                 complaint = (
                     f'the results of {shown(taken[place])} go to {shown(output)}, too, or around '
                     'it; give another --output'
                 )
         if not complaint:
-            taken |= dict.fromkeys(_places_of(output), pair.source)
+            taken |= dict.fromkeys(_path_keys(output), pair.source)
         complaints.append(complaint)
     return complaints
 
@@ -122,11 +122,11 @@ def check_output(output: pathlib.Path, overwrite: bool, names: Iterable[str]) ->
         raise FileExistsError(f'{shown(output)} is there already; --overwrite replaces it')
     if not os.path.isdir(output):
         raise UnusableOutput(f'{shown(output)} is no folder; give another --output')
-    own = _own_files(output)
+    own = _written_files(output)
     foreign = [name for name in names if name not in own and os.path.lexists(output / name)]
     if foreign:
         raise UnusableOutput(
-            f'{shown(output)} has files that annotate did not write ({listed(foreign)}) and does '
+            f'{shown(output)} has files that annotate did not write ({join_names(foreign)}) and does '
             'not replace; give another --output'
         )
 
@@ -155,13 +155,13 @@ def check_file_output(
     whole = absolute(file)
     for path in inputs:
         source = absolute(path)
-        within = {*_places_of(whole), *_places_above(whole)}
-        if within & set(_places_of(source)):
+        within = {*_path_keys(whole), *_parent_keys(whole)}
+        if within & set(_path_keys(source)):
             raise UnusableOutput(f'{shown(file)} is, or is in, the input {shown(path)}')
     if whole == output or os.path.isdir(whole):
         raise UnusableOutput(f'{shown(file)} is a folder; name a file')
     if whole.parent == output:
-        if whole.name in (METADATA, MANIFEST, *TABLES) or whole.suffix == '.mcap':
+        if whole.name in (METADATA, MANIFEST, *TABLE_FILES) or whole.suffix == '.mcap':
             raise UnusableOutput(f'{shown(file)} is a file of the results; give another name')
     elif not whole.parent.is_dir():
         raise UnusableOutput(f'{shown(file)} cannot be written: there is no folder for it')
@@ -177,33 +177,33 @@ def unfinished(output: pathlib.Path) -> Iterator[UnfinishedFolder]:
     UnusableOutput
         If it cannot be made, has files of others in it, or another run is using it.
     """
-    folder = unfinished_of(output)
+    folder = unfinished_path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir()
     if not stat.S_ISDIR(os.lstat(folder).st_mode):
         raise UnusableOutput(f'{shown(folder)} is in the way: it is no folder; move it away')
     names = set(os.listdir(folder))
-    foreign = names - {LOCK, JOURNAL, RESULTS, SCRATCH}
+    foreign = names - {LOCK, RESUME_LOG, RESULTS, TABLE_FOLDER}
     # Every run makes the lock first.
     if foreign or (names and LOCK not in names):
         raise UnusableOutput(
             f'{shown(folder)} is in the way: it has files that annotate did not write '
-            f'({listed(sorted(foreign or names))}); move it away'
+            f'({join_names(sorted(foreign or names))}); move it away'
         )
     with _lock(folder / LOCK, output):
-        results, tables = folder / RESULTS, folder / SCRATCH
+        results, tables = folder / RESULTS, folder / TABLE_FOLDER
         for part in (results, tables):
             _remove(part)
             part.mkdir()
         try:
-            yield UnfinishedFolder(folder / JOURNAL, results / _text_name(output), tables)
+            yield UnfinishedFolder(folder / RESUME_LOG, results / _utf8_name(output), tables)
         finally:
             # They are written anew, from the journal.
             for part in (results, tables):
                 with contextlib.suppress(OSError):
                     _remove(part)
-        for name in (JOURNAL, LOCK):
+        for name in (RESUME_LOG, LOCK):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(folder / name)
         folder.rmdir()
@@ -226,7 +226,7 @@ def publish(results: pathlib.Path, output: pathlib.Path) -> None:
         os.replace(results, output)
         return
     check_output(output, True, names)
-    own = _own_files(output)
+    own = _written_files(output)
     # From now on, an interruption leaves files that the next run knows as its own.
     _write_manifest(output, sorted({*own, *names}))
     # Without the metadata nobody takes a mixture of files for a bag.
@@ -270,7 +270,7 @@ def check_stream(path: pathlib.Path) -> None:
 def _overlap(
     folder: pathlib.Path, places: dict[object, pathlib.Path], above: dict[object, pathlib.Path]
 ) -> str:
-    for place in _places_of(folder):
+    for place in _path_keys(folder):
         if place in places:
             return f'the output {shown(folder)} is the input; give another --output'
         if place in above:
@@ -278,7 +278,7 @@ def _overlap(
                 f'the output {shown(folder)} contains the input {shown(above[place])}; give '
                 'another --output'
             )
-    for place in _places_above(folder):
+    for place in _parent_keys(folder):
         if place in places:
             return (
                 f'the output {shown(folder)} is within the input {shown(places[place])}; give '
@@ -287,7 +287,7 @@ def _overlap(
     return ''
 
 
-def _places_of(path: pathlib.Path) -> list[object]:
+def _path_keys(path: pathlib.Path) -> list[object]:
     """Return by what a path is known: its name, and what is there, by whatever name."""
     with contextlib.suppress(OSError, ValueError):
         status = os.stat(path)
@@ -295,11 +295,11 @@ def _places_of(path: pathlib.Path) -> list[object]:
     return [str(path)]
 
 
-def _places_above(path: pathlib.Path) -> list[object]:
-    return [place for parent in path.parents for place in _places_of(parent)]
+def _parent_keys(path: pathlib.Path) -> list[object]:
+    return [place for parent in path.parents for place in _path_keys(parent)]
 
 
-def _targets_of_links_in(folder: pathlib.Path) -> list[pathlib.Path]:
+def _link_targets(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return what the links in a folder lead to."""
     try:
         with os.scandir(folder) as entries:
@@ -308,7 +308,7 @@ def _targets_of_links_in(folder: pathlib.Path) -> list[pathlib.Path]:
         return []
 
 
-def _own_files(output: pathlib.Path) -> set[str]:
+def _written_files(output: pathlib.Path) -> set[str]:
     """Return the names of the files in a folder that annotate wrote."""
     names: list[object] = []
     with contextlib.suppress(UnusableFile, ValueError, RecursionError):
@@ -320,7 +320,7 @@ def _own_files(output: pathlib.Path) -> set[str]:
         with contextlib.suppress(UnusableMetadata):
             metadata = read_metadata(output)
             if metadata.about:
-                names = [METADATA, *metadata.files, *TABLES]
+                names = [METADATA, *metadata.files, *TABLE_FILES]
     return {name for name in names if isinstance(name, str) and _is_plain(name)}
 
 
@@ -340,7 +340,7 @@ def _write_manifest(folder: pathlib.Path, names: Sequence[str]) -> None:
 def _lock(file: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
     with open_own(file, 'r+b') as lock:
         # The run before may have removed it in the meantime.
-        if not (_try_lock(lock.fileno()) and _is_at(file, lock.fileno())):
+        if not (_try_lock(lock.fileno()) and _is_same_file(file, lock.fileno())):
             raise UnusableOutput(f'another run is writing {shown(output)}')
         yield
 
@@ -357,7 +357,7 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _is_at(file: pathlib.Path, descriptor: int) -> bool:
+def _is_same_file(file: pathlib.Path, descriptor: int) -> bool:
     """Tell whether a path leads to an open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(file))
@@ -378,6 +378,6 @@ def _unlink(path: pathlib.Path) -> None:
         os.unlink(path)
 
 
-def _text_name(output: pathlib.Path) -> str:
+def _utf8_name(output: pathlib.Path) -> str:
     """Return the name of an output as it can stand in a bag's metadata, which is text."""
     return os.fsencode(output.name).decode('utf-8', 'replace') or RESULTS

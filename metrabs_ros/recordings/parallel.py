@@ -24,7 +24,7 @@ from metrabs_ros.regular_file import shown
 
 _LOG = logging.getLogger(__name__)
 
-COMPLAINT_CHARS = 3000
+MAX_ERROR_CHARS = 3000
 
 
 class Task(NamedTuple):
@@ -43,22 +43,22 @@ class Outcome(NamedTuple):
     complaint: str = ''
 
 
-def work_on(task: Task, show_progress: bool = False) -> Outcome:
+def annotate_task(task: Task, show_progress: bool = False) -> Outcome:
     """Annotate a recording in this process; what goes wrong is returned, not raised."""
     remarks: list[str] = []
-    tell = print if show_progress else remarks.append
+    warn = print if show_progress else remarks.append
     try:
         model = _model(task.wanted)
-        return Outcome(task, annotate(*task, model, tell, show_progress))
+        return Outcome(task, annotate(*task, model, warn, show_progress))
     except (ValueError, RuntimeError, ImportError, OSError) as error:
         complaint = str(error) or type(error).__name__
     except Exception as error:  # Whatever it is, the other recordings are worked on.
         _LOG.debug('annotating %s failed', task.source, exc_info=True)
         complaint = f'{shown(task.source)} failed: {type(error).__name__}: {error}'
-    return Outcome(task, None, printable(' '.join([*remarks, complaint]), COMPLAINT_CHARS))
+    return Outcome(task, None, printable(' '.join([*remarks, complaint]), MAX_ERROR_CHARS))
 
 
-def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+def run_in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
     """
     Annotate recordings in so many processes, and return what comes of them as it comes.
 
@@ -66,14 +66,14 @@ def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
     recording: those that were not done are repeated one at a time.
     """
     undone = []
-    with _submitted(tasks, min(workers, max(len(tasks), 1))) as futures:
+    with _submit(tasks, min(workers, max(len(tasks), 1))) as futures:
         for future in concurrent.futures.as_completed(futures):
             try:
                 yield future.result()
             except concurrent.futures.process.BrokenProcessPool:
                 undone.append(futures[future])
     for task in undone:
-        with _submitted([task], 1) as futures:
+        with _submit([task], 1) as futures:
             try:
                 yield next(iter(futures)).result()
             except concurrent.futures.process.BrokenProcessPool:
@@ -86,7 +86,7 @@ def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
 
 
 @contextlib.contextmanager
-def _submitted(
+def _submit(
     tasks: Sequence[Task], workers: int
 ) -> Iterator[dict[concurrent.futures.Future[Outcome], Task]]:
     """
@@ -98,12 +98,12 @@ def _submitted(
     others = set(multiprocessing.active_children())
     pool = _pool(workers)
     try:
-        with _sigint_postponed():
+        with _postpone_sigint():
             # The pool starts its processes here, and none later.
-            futures = {pool.submit(work_on, task): task for task in tasks}
+            futures = {pool.submit(annotate_task, task): task for task in tasks}
         yield futures
     except BaseException:
-        with _sigint_postponed():
+        with _postpone_sigint():
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             pool.shutdown(cancel_futures=True)
@@ -123,7 +123,7 @@ def show_log_records() -> None:
 
 
 @contextlib.contextmanager
-def _sigint_postponed() -> Iterator[None]:
+def _postpone_sigint() -> Iterator[None]:
     """
     Postpone SIGINT to the end of the context, and block it in processes that are started in it.
 
@@ -147,7 +147,7 @@ def _sigint_postponed() -> Iterator[None]:
                 signal.raise_signal(signal.SIGINT)
 
 
-def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
+def run_on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
     """
     Annotate recordings on a Ray cluster, a task each.
 
@@ -174,7 +174,7 @@ def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
         include_dashboard=False if address == 'local' else None,
     )
     try:
-        remote = ray.remote(work_on)
+        remote = ray.remote(annotate_task)
         waiting = [remote.remote(task) for task in tasks]
         while waiting:
             done, waiting = ray.wait(waiting)

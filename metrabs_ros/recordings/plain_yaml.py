@@ -38,13 +38,13 @@ def load_yaml(text: str) -> Any:
     except UnusableYaml:
         raise
     except yaml.YAMLError as error:
-        raise UnusableYaml(f'it is no YAML ({_on_one_line(error)})') from error
+        raise UnusableYaml(f'it is no YAML ({_one_line(error)})') from error
     # What the construction of numbers, dates and keys raises.
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise UnusableYaml(f'it holds an invalid value ({_on_one_line(error)})') from error
+        raise UnusableYaml(f'it holds an invalid value ({_one_line(error)})') from error
 
 
-def _on_one_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return printable(' '.join(str(error)[:1000].split()), 200)
 
 

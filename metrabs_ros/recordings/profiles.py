@@ -11,10 +11,10 @@ from metrabs_ros.recordings.plain_yaml import UnusableYaml, load_yaml
 
 MAX_TEXT_CHARS = 64 * 1024
 MAX_PROFILES = 100
-LARGEST_NUMBER = 2**63
+MAX_NUMBER = 2**63
 
 
-def profiles_of(text: str) -> tuple[Any, ...]:
+def parse_profiles(text: str) -> tuple[Any, ...]:
     """Return the profiles in a text, none if it is not valid."""
     return _parsed(text) if len(text) <= MAX_TEXT_CHARS else ()
 
@@ -40,5 +40,5 @@ def _is_plain(profile: Any) -> bool:
     for time in (profile.deadline, profile.lifespan, profile.liveliness_lease_duration):
         numbers += [time.sec, time.nsec]
     return isinstance(profile.avoid_ros_namespace_conventions, bool) and all(
-        isinstance(number, int) and abs(number) <= LARGEST_NUMBER for number in numbers
+        isinstance(number, int) and abs(number) <= MAX_NUMBER for number in numbers
     )

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-SHOWN_AFTER_S = 1.0
+DISPLAY_DELAY_S = 1.0
 
 Advance = Callable[[int], None]
 """Is told how many more bytes, or whatever is counted, have been worked on."""
@@ -38,7 +38,7 @@ def progress_bar(what: str, total: int | None, unit: str) -> Iterator[Advance]:
         total=total,
         unit=unit,
         unit_scale=True,
-        delay=SHOWN_AFTER_S,
+        delay=DISPLAY_DELAY_S,
         leave=False,
         file=sys.stderr,
     ) as bar:

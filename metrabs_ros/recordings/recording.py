@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from metrabs_ros.pose_estimator import View
-from metrabs_ros.recordings.bag_message import Recorded, Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Recording(Protocol):
         ...
 
     @property
-    def kept(self) -> Sequence[Topic]:
+    def copied_topics(self) -> Sequence[Topic]:
         """The topics whose messages are there to be kept."""
         ...
 
-    def __iter__(self) -> Iterator[Frame | Recorded]:
+    def __iter__(self) -> Iterator[Frame | BagMessage]:
         """Return frames and messages in the order in which they were recorded."""
         ...
 
@@ -91,9 +91,9 @@ class Recording(Protocol):
         ...
 
 
-def size_of(item: Frame | Recorded) -> int:
+def size_of(item: Frame | BagMessage) -> int:
     """Return about how many bytes of memory a frame or a message takes."""
-    if isinstance(item, Recorded):
+    if isinstance(item, BagMessage):
         return len(item.data)
     content = item.content
     return int(getattr(content, 'nbytes', 0) or len(getattr(content, 'data', ())))

@@ -15,7 +15,7 @@ from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message, to_metres
 from metrabs_ros.conversions.transforms import to_transforms
 from metrabs_ros.people import People
-from metrabs_ros.recordings.bag_message import Recorded, Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -23,10 +23,10 @@ from metrabs_ros.recordings.message_types import (
     MARKERS,
     SKELETONS,
     TRANSFORMS,
-    maker,
+    message_factory,
     message_types,
-    store_of,
     typestore,
+    typestore_of,
 )
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import header_at
@@ -49,18 +49,21 @@ class ResultBag:
     """
 
     def __init__(
-        self, folder: pathlib.Path, cameras: Sequence[RecordedCamera], kept: Sequence[Topic]
+        self,
+        folder: pathlib.Path,
+        cameras: Sequence[RecordedCamera],
+        copied_topics: Sequence[Topic],
     ) -> None:
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._types = message_types()
         # Several publishers of a topic, with profiles of their own, become one.
-        by_name = {(topic.name, topic.msgtype): topic for topic in reversed(kept)}
+        by_name = {(topic.name, topic.msgtype): topic for topic in reversed(copied_topics)}
         self._connections = {
             key: self._writer.add_connection(
                 topic.name,
                 topic.msgtype,
-                **_described(topic),
+                **_definition_arguments(topic),
                 offered_qos_profiles=topic.qos,
             )
             for key, topic in sorted(by_name.items())
@@ -79,7 +82,7 @@ class ResultBag:
         ) or self._writer.add_connection('/tf', TRANSFORMS, typestore=typestore())
         self._write_markers = [MarkerWriter(self._types) for _ in cameras]
 
-    def keep(self, message: Recorded) -> None:
+    def keep(self, message: BagMessage) -> None:
         """Write a message as it was recorded."""
         connection = self._connections[message.topic.name, message.topic.msgtype]
         self._writer.write(connection, message.time_ns, message.data)
@@ -105,7 +108,7 @@ class ResultBag:
         markers = self._write_markers[frame.camera](message, distances_m, camera.up)
         if len(people) and frame.frame_id:
             transforms = to_transforms(people, header, self._types, prefix)
-            tree = maker(TRANSFORMS)(transforms=transforms)
+            tree = message_factory(TRANSFORMS)(transforms=transforms)
             self._write_message(self._transforms, frame, tree, TRANSFORMS)
         self._write_message(self._markers[frame.camera], frame, markers, MARKERS)
         self._write_message(self._skeletons[frame.camera], frame, message, SKELETONS)
@@ -124,19 +127,21 @@ class ResultBag:
         self._writer.write(connection, frame.time_ns, data)
 
 
-def _described(topic: Topic) -> dict[str, Any]:
+def _definition_arguments(topic: Topic) -> dict[str, Any]:
     """
     Return the definition of a topic's messages and its hash, which go together.
 
     Those that are read here are as ROS defines them; so are those of which the recording has no
     definition, or one that makes no sense.
     """
-    return _description(topic.msgtype, '' if topic.msgtype in READ_TYPES else topic.definition)
+    return _standard_arguments(
+        topic.msgtype, '' if topic.msgtype in READ_TYPES else topic.definition
+    )
 
 
 @functools.lru_cache(maxsize=1000)
-def _description(msgtype: str, definition: str) -> dict[str, Any]:
-    store = store_of(msgtype, definition) or typestore()
+def _standard_arguments(msgtype: str, definition: str) -> dict[str, Any]:
+    store = typestore_of(msgtype, definition) or typestore()
     if msgtype not in store.fielddefs:
         # Nothing is known of it: readers refuse a hash that is not that of the definition.
         store = get_typestore(Stores.EMPTY)

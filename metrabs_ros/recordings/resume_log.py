@@ -16,12 +16,12 @@ from metrabs_ros.people import People, in_view
 from metrabs_ros.regular_file import open_own
 from metrabs_ros.skeletons.conventions import Skeleton
 
-HEAD = struct.Struct('<qqqI')
+ENTRY_HEADER = struct.Struct('<qqqI')
 """Of a frame: its camera, its stamp, how many bytes follow, and their checksum."""
 MAX_ENTRY_BYTES = 256 * 2**20
-FAILED = -1.0
+FAILURE_MARK = -1.0
 """Begins the numbers of a `Failure`; those of an `Entry` begin with a count."""
-FORMAT = 3
+FORMAT_VERSION = 3
 """Of the entries; to be increased whenever it changes, so that other ones are not misread."""
 
 
@@ -76,7 +76,7 @@ class Failure(NamedTuple):
     def to_numbers(self) -> FloatArray:
         """Return all of this as a row of numbers."""
         text = json.dumps(self).encode()
-        return np.concatenate([[FAILED], np.frombuffer(text, np.uint8)])
+        return np.concatenate([[FAILURE_MARK], np.frombuffer(text, np.uint8)])
 
     @classmethod
     def from_numbers(cls, numbers: FloatArray) -> Failure:
@@ -86,7 +86,7 @@ class Failure(NamedTuple):
 
 def parse_entry(numbers: FloatArray) -> Entry | Failure:
     """Return what was noted in a journal as numbers."""
-    return (Failure if numbers[0] == FAILED else Entry).from_numbers(numbers)
+    return (Failure if numbers[0] == FAILURE_MARK else Entry).from_numbers(numbers)
 
 
 class ResumeLog:
@@ -104,7 +104,7 @@ class ResumeLog:
     """
 
     def __init__(self, file: pathlib.Path, identity: Mapping[str, object]) -> None:
-        about = {**identity, 'journal_format': FORMAT}
+        about = {**identity, 'journal_format': FORMAT_VERSION}
         first_line = (json.dumps(about, sort_keys=True) + '\n').encode()
         self._file = open_own(file, 'r+b')
         self._is_replaying = self._file.readline(len(first_line)) == first_line
@@ -115,7 +115,7 @@ class ResumeLog:
         self.replayed = 0
         """How many frames were found in it."""
 
-    def take(self, key: Key) -> FloatArray | None:
+    def replay(self, key: Key) -> FloatArray | None:
         """Return what is known of a frame, or None; frames must be asked for in their order."""
         if not self._is_replaying:
             return None
@@ -129,25 +129,25 @@ class ResumeLog:
             self.replayed += 1
         return numbers
 
-    def put(self, key: Key, found: FloatArray) -> None:
+    def append(self, key: Key, found: FloatArray) -> None:
         """Note what was found in the next frame."""
-        self.put_together([(key, found)])
+        self.append_batch([(key, found)])
 
-    def put_together(self, found: Sequence[tuple[Key, FloatArray]]) -> None:
+    def append_batch(self, found: Sequence[tuple[Key, FloatArray]]) -> None:
         """
         Note what was found in frames that went through the network together.
 
         They are written at once: if only a part of them were known, the others would later go
         through the network in another batch, with results that differ in the last digits.
         """
-        self._file.write(b''.join(_packed(key, numbers) for key, numbers in found))
+        self._file.write(b''.join(_encode(key, numbers) for key, numbers in found))
         self._file.flush()
 
     def _read(self, key: Key) -> FloatArray | None:
-        head = self._file.read(HEAD.size)
-        if len(head) < HEAD.size:
+        head = self._file.read(ENTRY_HEADER.size)
+        if len(head) < ENTRY_HEADER.size:
             return None
-        camera, stamp_ns, size, checksum = HEAD.unpack(head)
+        camera, stamp_ns, size, checksum = ENTRY_HEADER.unpack(head)
         if (camera, stamp_ns) != key or not 0 <= size <= MAX_ENTRY_BYTES:
             return None
         data = self._file.read(size)
@@ -160,9 +160,9 @@ class ResumeLog:
         self._file.close()
 
 
-def _packed(key: Key, found: FloatArray) -> bytes:
+def _encode(key: Key, found: FloatArray) -> bytes:
     data = np.ascontiguousarray(found, np.float64).tobytes()
-    return HEAD.pack(*key, len(data), zlib.crc32(data)) + data
+    return ENTRY_HEADER.pack(*key, len(data), zlib.crc32(data)) + data
 
 
 def to_numbers(people: People) -> FloatArray:

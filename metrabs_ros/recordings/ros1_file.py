@@ -17,9 +17,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.msg import normalize_msgtype
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.recordings.bag_message import Recorded, Topic
-from metrabs_ros.recordings.chunks import Chunk, RawMessage, in_order
-from metrabs_ros.recordings.decompression import unpacked
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
+from metrabs_ros.recordings.chunks import Chunk, RawMessage, merge_by_time
+from metrabs_ros.recordings.decompression import decompress
 from metrabs_ros.recordings.input_files import PositionedFile
 from metrabs_ros.recordings.limits import (
     MAX_CHUNK_BYTES,
@@ -107,12 +107,12 @@ class Ros1File:
 
     def __init__(self, path: pathlib.Path, advance: Advance) -> None:
         self._file = PositionedFile(path)
-        self._size, self._at = self._file.size, self._file.at
+        self._size, self._read_at = self._file.size, self._file.read_at
         try:
-            if self._size < len(MAGIC) or self._at(0, len(MAGIC)) != MAGIC:
+            if self._size < len(MAGIC) or self._read_at(0, len(MAGIC)) != MAGIC:
                 raise DamagedFile('it does not begin as a ROS 1 bag of version 2.0 does')
             self.damage = ''
-            self._convert = _FromRos1()
+            self._convert = _Ros1Converter()
             self._topics: dict[int, Topic] = {}
             self._index: _Index | None = None
             try:
@@ -127,7 +127,7 @@ class Ros1File:
         for connection, topic in self._topics.items():
             self.counts[topic] += counts[connection]
 
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
+    def messages(self, topics: Sequence[Topic]) -> Iterator[BagMessage]:
         """Return the messages of topics; see `Storage`."""
         chosen = set(topics)
         wanted = {number for number, topic in self._topics.items() if topic in chosen}
@@ -135,19 +135,21 @@ class Ros1File:
         if self._index is not None:
             of_chunks = self._index.connections_of_chunks
             chunks = [chunk for chunk in self._index.chunks if of_chunks[chunk.offset] & wanted]
-            messages = in_order(chunks, lambda chunk: self._chunk_at(chunk.offset, wanted, budget))
+            messages = merge_by_time(
+                chunks, lambda chunk: self._chunk_at(chunk.offset, wanted, budget)
+            )
         else:
             messages = self._scan_until_damage(wanted, budget)
         for time_ns, connection, data in messages:
             topic = self._topics[connection]
-            yield Recorded(topic, time_ns, self._convert.data(topic, data))
+            yield BagMessage(topic, time_ns, self._convert.data(topic, data))
 
     def close(self) -> None:
         """Close the file until it is read again."""
         self._file.close()
 
     def _record_at(self, offset: int) -> _Record:
-        record = _parsed_record(self._at, offset)
+        record = _parse_record(self._read_at, offset)
         if record.end > self._size:
             raise DamagedFile(f'the file ends within the record at byte {offset}')
         return record
@@ -166,7 +168,7 @@ class Ros1File:
             record = self._record_at(offset)
             if record.kind != CONNECTION:
                 raise DamagedFile('a connection is missing')
-            self._define(record, self._at(record.start, _checked(record.length)))
+            self._define(record, self._read_at(record.start, _checked(record.length)))
             offset = record.end
         counts: Counter[int] = Counter()
         chunks: dict[int, Chunk] = {}
@@ -178,7 +180,7 @@ class Ros1File:
             chunk, of_chunk = self._parse_chunk_info(record)
             if chunk.offset in chunks:
                 raise DamagedFile('it lists a chunk twice')
-            budget.take_bytes(chunk.unpacked_bytes)
+            budget.take_bytes(chunk.uncompressed_bytes)
             budget.take_records(sum(of_chunk.values()))
             chunks[chunk.offset], connections[chunk.offset] = chunk, frozenset(of_chunk)
             counts.update(of_chunk)
@@ -187,7 +189,7 @@ class Ros1File:
 
     def _parse_chunk_info(self, record: _Record) -> tuple[Chunk, dict[int, int]]:
         (offset,) = _U64.unpack(record.fields[b'chunk_pos'])
-        counts = dict(_PAIR.iter_unpack(self._at(record.start, _checked(record.length))))
+        counts = dict(_PAIR.iter_unpack(self._read_at(record.start, _checked(record.length))))
         chunk = self._record_at(offset)
         if chunk.kind != CHUNK:
             raise DamagedFile('it lists a chunk that is none')
@@ -229,9 +231,9 @@ class Ros1File:
             if record.kind == CHUNK:
                 yield from self._chunk_at(offset, wanted, budget)
             elif record.kind == CONNECTION:
-                self._define(record, self._at(record.start, _checked(record.length)))
+                self._define(record, self._read_at(record.start, _checked(record.length)))
             elif record.kind == MESSAGE:
-                yield from self._message(record, self._at, wanted)
+                yield from self._message(record, self._read_at, wanted)
             advance(record.end - offset)
             offset = record.end
 
@@ -247,7 +249,7 @@ class Ros1File:
             raise DamagedFile(f'a chunk has {chunk.length} bytes; at most {MAX_CHUNK_BYTES}')
         budget.take_bytes(size)
         compression = chunk.fields[b'compression'].decode()
-        whole = unpacked(self._at(chunk.start, chunk.length), compression, size)
+        whole = decompress(self._read_at(chunk.start, chunk.length), compression, size)
 
         def at(start: int, length: int) -> bytes:
             if length < 0 or start + length > len(whole):
@@ -258,7 +260,7 @@ class Ros1File:
         position = 0
         while position < len(whole):
             budget.take_records()
-            record = _parsed_record(at, position)
+            record = _parse_record(at, position)
             if record.kind == CONNECTION:
                 if self._index is None:
                     self._define(record, at(record.start, _checked(record.length)))
@@ -293,7 +295,7 @@ class Ros1File:
             return
         if len(self._topics) >= MAX_TOPICS:
             raise DamagedFile(f'it has more than {MAX_TOPICS} connections')
-        about = _fields_of(data)
+        about = _parse_fields(data)
         name, msgtype = (
             about_field.decode('utf-8', 'replace')
             for about_field in (record.fields[b'topic'], about[b'type'])
@@ -302,21 +304,21 @@ class Ros1File:
             raise DamagedFile('the name of a topic is too long')
         definition = about[b'message_definition'].decode('utf-8', 'replace')
         self._topics[number] = self._convert.topic(
-            _normalized(name), normalize_msgtype(msgtype), definition
+            _normalize_name(name), normalize_msgtype(msgtype), definition
         )
 
 
-def _parsed_record(at: Callable[[int, int], bytes], offset: int) -> _Record:
+def _parse_record(at: Callable[[int, int], bytes], offset: int) -> _Record:
     (header_bytes,) = _U32.unpack(at(offset, _U32.size))
     if header_bytes > MAX_HEADER_BYTES:
         raise DamagedFile(f'the record at byte {offset} has a header of {header_bytes} bytes')
     start = offset + _U32.size + header_bytes
-    fields = _fields_of(at(offset + _U32.size, header_bytes))
+    fields = _parse_fields(at(offset + _U32.size, header_bytes))
     (length,) = _U32.unpack(at(start, _U32.size))
     return _Record(fields, start + _U32.size, length)
 
 
-def _fields_of(header: bytes) -> dict[bytes, bytes]:
+def _parse_fields(header: bytes) -> dict[bytes, bytes]:
     fields = {}
     position = 0
     while position < len(header):
@@ -336,12 +338,12 @@ def _checked(length: int) -> int:
     return length
 
 
-def _normalized(name: str) -> str:
+def _normalize_name(name: str) -> str:
     """Return a topic's name without empty parts."""
     return f'{"/" * name.startswith("/")}{"/".join(part for part in name.split("/") if part)}'
 
 
-class _FromRos1:
+class _Ros1Converter:
     """Turns ROS 1's serialised messages into ROS 2's."""
 
     def __init__(self) -> None:
@@ -360,7 +362,7 @@ class _FromRos1:
         """
         if (name, msgtype) not in self._topics:
             try:
-                self._topics[name, msgtype] = self._take_in(name, msgtype, definition)
+                self._topics[name, msgtype] = self._convert_topic(name, msgtype, definition)
             except Exception:  # A text that is no definition makes the parser stumble anywhere.
                 self._topics[name, msgtype] = Topic(name, msgtype)
         return self._topics[name, msgtype]
@@ -376,7 +378,7 @@ class _FromRos1:
             return b''
         return converted
 
-    def _take_in(self, name: str, msgtype: str, definition: str) -> Topic:
+    def _convert_topic(self, name: str, msgtype: str, definition: str) -> Topic:
         renamed = STATIC_MSGTYPE_RENAMES.get(msgtype, msgtype)
         if renamed not in self._converters:
             if not self._budget.accepts(definition):

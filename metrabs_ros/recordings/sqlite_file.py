@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.recordings.bag_message import Recorded, Topic
-from metrabs_ros.recordings.chunks import PLAUSIBLE_TIMES_NS
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
+from metrabs_ros.recordings.chunks import VALID_TIMES_NS
 from metrabs_ros.recordings.input_files import open_input
 from metrabs_ros.recordings.limits import (
     MAX_DEFINITION_CHARS,
@@ -24,14 +24,14 @@ from metrabs_ros.recordings.limits import (
     DamagedFile,
     ReadBudget,
 )
-from metrabs_ros.recordings.profiles import MAX_TEXT_CHARS, profiles_of
+from metrabs_ros.recordings.profiles import MAX_TEXT_CHARS, parse_profiles
 from metrabs_ros.recordings.progress import Advance
 
 MAGIC = b'SQLite format 3\0'
-SMALLEST_VALUE_LIMIT = MIB
-LARGEST_VALUE_LIMIT = 1_000_000_000
+MIN_VALUE_LIMIT_BYTES = MIB
+MAX_VALUE_LIMIT_BYTES = 1_000_000_000
 STEPS_BETWEEN_CHECKS = 1_000_000
-STEPS_PER_BYTE, STEPS_OF_ANY_FILE = 20, 200_000_000
+STEPS_PER_BYTE, UNRESTRICTED_STEPS = 20, 200_000_000
 """Of SQLite's virtual machine, for one statement."""
 
 
@@ -80,7 +80,7 @@ class SqliteFile:
         for number, topic in self._topics.items():
             self.counts[topic] += counts[number]
 
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
+    def messages(self, topics: Sequence[Topic]) -> Iterator[BagMessage]:
         """Return the messages of topics; see `Storage`."""
         chosen = set(topics)
         wanted = {number: topic for number, topic in self._topics.items() if topic in chosen}
@@ -104,7 +104,7 @@ class SqliteFile:
             left -= len(found[1])
             if left < 0:
                 raise DamagedFile('its messages are larger than the file')
-            yield Recorded(topic, int(found[0]), found[1])
+            yield BagMessage(topic, int(found[0]), found[1])
 
     def close(self) -> None:
         """Close the file until it is read again."""
@@ -121,7 +121,7 @@ class SqliteFile:
     def _check_steps(self) -> int:
         """Tell SQLite whether to stop a statement that takes too long for the file's size."""
         self._steps += STEPS_BETWEEN_CHECKS
-        return int(self._steps > STEPS_OF_ANY_FILE + STEPS_PER_BYTE * self._size)
+        return int(self._steps > UNRESTRICTED_STEPS + STEPS_PER_BYTE * self._size)
 
     def _check_tables(self) -> None:
         """Refuse tables whose rows are computed rather than stored."""
@@ -152,7 +152,7 @@ class SqliteFile:
                 name,
                 msgtype,
                 self._definition_of(msgtype),
-                qos=profiles_of(text) if is_text else (),
+                qos=parse_profiles(text) if is_text else (),
             )
         return topics
 
@@ -185,7 +185,7 @@ class SqliteFile:
                     continue
                 if number not in self._topics:
                     continue
-                if time_ns not in PLAUSIBLE_TIMES_NS:
+                if time_ns not in VALID_TIMES_NS:
                     raise DamagedFile(f'the time {time_ns} ns of a message is invalid')
                 counts[number] += 1
                 self._rows.append(row)
@@ -223,7 +223,7 @@ def _connection(
     database.set_progress_handler(check_steps, STEPS_BETWEEN_CHECKS)
     if hasattr(database, 'setlimit'):  # from Python 3.11
         # A value that claims to be larger than the file is refused before it is allocated.
-        limit = min(max(size, SMALLEST_VALUE_LIMIT), LARGEST_VALUE_LIMIT)
+        limit = min(max(size, MIN_VALUE_LIMIT_BYTES), MAX_VALUE_LIMIT_BYTES)
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
     with contextlib.suppress(sqlite3.Error):
         # Otherwise no database is opened that says that it is longer than it is.

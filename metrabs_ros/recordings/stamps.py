@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metrabs_ros.recordings.message_types import maker
+from metrabs_ros.recordings.message_types import message_factory
 
 NANOSECONDS = 1_000_000_000
 
@@ -17,5 +17,5 @@ def stamp_ns_of(header: Any) -> int:
 def header_at(stamp_ns: int, frame_id: str) -> Any:
     """Return the std_msgs/Header of a stamp and a frame."""
     sec, nanosec = divmod(stamp_ns, NANOSECONDS)
-    stamp = maker('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
-    return maker('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)
+    stamp = message_factory('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
+    return message_factory('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)

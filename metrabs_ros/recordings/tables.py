@@ -20,15 +20,15 @@ from metrabs_ros.recordings.output_files import (
     check_stream,
     is_stream,
     move_file,
-    writing,
+    translate_os_errors,
 )
 from metrabs_ros.recordings.stamps import NANOSECONDS
 from metrabs_ros.regular_file import shown
 
-ROWS_IN_MEMORY = 10_000
-CAMERA_CHARS = 300
+MAX_BUFFERED_ROWS = 10_000
+MAX_CAMERA_CHARS = 300
 COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
-COLUMNS_OF_CAMERAS = (*COLUMNS, 'camera')
+COLUMNS_WITH_CAMERA = (*COLUMNS, 'camera')
 
 
 class JointTable(Protocol):
@@ -98,7 +98,7 @@ class TableFile(NamedTuple):
             return cls(kind, usual, True)
         table = cls(kind, pathlib.Path(target), False)
         if is_stream(table.file):
-            with writing(table.file):
+            with translate_os_errors(table.file):
                 check_stream(table.file)
             return table
         check_file_output(table.file, output, inputs)
@@ -124,7 +124,7 @@ class TableFile(NamedTuple):
         """Put the complete table where it belongs."""
         place = self._place(folder)
         if place.parent == folder.tables:
-            with writing(self.file):
+            with translate_os_errors(self.file):
                 move_file(place, absolute(self.file))
 
     def _place(self, folder: UnfinishedFolder) -> pathlib.Path:
@@ -149,15 +149,15 @@ class CsvTable:
         self._with_camera = with_camera
         self._file = file.open('w', newline='', encoding='utf-8')
         self._writer = csv.writer(self._file, lineterminator='\n')
-        self._writer.writerow(COLUMNS_OF_CAMERAS if with_camera else COLUMNS)
+        self._writer.writerow(COLUMNS_WITH_CAMERA if with_camera else COLUMNS)
 
     def put(self, stamp_ns: int, camera: str, people: People) -> None:
         """Write the rows of a frame; see `JointTable`."""
         sec, nanosec = divmod(stamp_ns, NANOSECONDS)
         stamp = f'{sec}.{nanosec:09d}'
-        last = (printable(camera, CAMERA_CHARS),) if self._with_camera else ()
+        last = (printable(camera, MAX_CAMERA_CHARS),) if self._with_camera else ()
         names = people.skeleton.joint_names
-        for person_id, places, deviations in _rows_of(people):
+        for person_id, places, deviations in _person_rows(people):
             self._writer.writerows(
                 (stamp, person_id, name, f'{x:.6f}', f'{y:.6f}', f'{z:.6f}', f'{std:.6f}', *last)
                 for name, (x, y, z), std in zip(names, places, deviations)
@@ -198,7 +198,7 @@ class ParquetTable:
     def put(self, stamp_ns: int, camera: str, people: People) -> None:
         """Write the rows of a frame; see `JointTable`."""
         names = people.skeleton.joint_names
-        for person_id, places, deviations in _rows_of(people):
+        for person_id, places, deviations in _person_rows(people):
             values: dict[str, list[Any]] = {
                 'stamp': [stamp_ns / NANOSECONDS] * len(names),
                 'id': [person_id] * len(names),
@@ -207,11 +207,11 @@ class ParquetTable:
                 'y': [place[1] for place in places],
                 'z': [place[2] for place in places],
                 'deviation': deviations,
-                'camera': [printable(camera, CAMERA_CHARS)] * len(names),
+                'camera': [printable(camera, MAX_CAMERA_CHARS)] * len(names),
             }
             for name, column in self._columns.items():
                 column.extend(values[name])
-        if len(self._columns['id']) >= ROWS_IN_MEMORY:
+        if len(self._columns['id']) >= MAX_BUFFERED_ROWS:
             self._flush()
 
     def close(self) -> None:
@@ -227,7 +227,7 @@ class ParquetTable:
 
 def _is_csv_table(file: pathlib.Path) -> bool:
     """Tell whether a file begins as `CsvTable` writes it."""
-    headers = [f'{",".join(columns)}\n'.encode() for columns in (COLUMNS, COLUMNS_OF_CAMERAS)]
+    headers = [f'{",".join(columns)}\n'.encode() for columns in (COLUMNS, COLUMNS_WITH_CAMERA)]
     start = read_start(file, max(map(len, headers)))
     return any(start.startswith(header) for header in headers)
 
@@ -240,7 +240,7 @@ def _is_parquet_table(file: pathlib.Path) -> bool:
             names = parquet.read_schema(opened).names
         except (pyarrow.ArrowException, OSError):
             return False
-    return tuple(names) in (COLUMNS, COLUMNS_OF_CAMERAS)
+    return tuple(names) in (COLUMNS, COLUMNS_WITH_CAMERA)
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -253,7 +253,7 @@ def _pyarrow() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def _rows_of(people: People) -> list[tuple[int, list[Any], list[float]]]:
+def _person_rows(people: People) -> list[tuple[int, list[Any], list[float]]]:
     """Return each person's id, joints and their deviations, in metres."""
     places_m, deviations_m = to_metres(people.poses3d_mm), to_metres(people.joint_std_mm)
     return list(zip(people.ids.tolist(), places_m.tolist(), deviations_m.tolist()))

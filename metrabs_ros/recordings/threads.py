@@ -9,15 +9,15 @@ from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
 
-LIMIT_BYTES = 256 * 2**20
+MAX_QUEUED_BYTES = 256 * 2**20
 
 
-def no_bytes(item: object) -> int:
+def zero_bytes(item: object) -> int:
     """Return the size of items whose size does not matter."""
     return 0
 
 
-class _Line(Generic[Item]):
+class _Queue(Generic[Item]):
     """
     Items on their way from one thread to another, limited in number and size.
 
@@ -33,14 +33,14 @@ class _Line(Generic[Item]):
         self._depth, self._limit_bytes = depth, limit_bytes
         self._waiting: collections.deque[tuple[Item, int]] = collections.deque()
         self._bytes = 0
-        self._is_ended = self._is_given_up = False
+        self._is_complete = self._is_abandoned = False
         self._changed = threading.Condition()
 
     def put(self, item: Item, size_bytes: int) -> bool:
         """Wait for room and append an item; False if nobody takes items any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_given_up or self._has_room(size_bytes))
-            if self._is_given_up:
+            self._changed.wait_for(lambda: self._is_abandoned or self._has_room(size_bytes))
+            if self._is_abandoned:
                 return False
             self._waiting.append((item, size_bytes))
             self._bytes += size_bytes
@@ -50,20 +50,20 @@ class _Line(Generic[Item]):
     def end(self) -> None:
         """Tell the other thread that no more items come."""
         with self._changed:
-            self._is_ended = True
+            self._is_complete = True
             self._changed.notify_all()
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Tell the other thread that no more items are taken."""
         with self._changed:
-            self._is_given_up = True
+            self._is_abandoned = True
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Item]:
         """Wait for items and return them until the end."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._is_ended)
+                self._changed.wait_for(lambda: self._waiting or self._is_complete)
                 if not self._waiting:
                     return
                 item, size_bytes = self._waiting.popleft()
@@ -98,12 +98,12 @@ class ReadAhead(Generic[Item]):
         self,
         items: Iterable[Item],
         depth: int,
-        size_of: Callable[[Item], int] = no_bytes,
-        limit_bytes: int = LIMIT_BYTES,
+        size_of: Callable[[Item], int] = zero_bytes,
+        limit_bytes: int = MAX_QUEUED_BYTES,
     ) -> None:
         self._items = items
         self._size_of = size_of
-        self._line: _Line[Item] = _Line(depth, limit_bytes)
+        self._queue: _Queue[Item] = _Queue(depth, limit_bytes)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
 
@@ -111,21 +111,21 @@ class ReadAhead(Generic[Item]):
         """Return the items, once."""
         self._thread.start()
         try:
-            yield from self._line
+            yield from self._queue
             if self._error is not None:
                 raise self._error
         finally:
-            self._line.give_up()
+            self._queue.abandon()
             self._thread.join()
 
     def _read(self) -> None:
         try:
             for item in self._items:
-                if not self._line.put(item, self._size_of(item)):
+                if not self._queue.put(item, self._size_of(item)):
                     return
         except BaseException as error:
             self._error = error
-        self._line.end()
+        self._queue.end()
 
 
 class WriteBehind:
@@ -142,8 +142,8 @@ class WriteBehind:
         How many bytes the things that wait take at most.
     """
 
-    def __init__(self, depth: int, limit_bytes: int = LIMIT_BYTES) -> None:
-        self._line: _Line[Callable[[], None]] = _Line(depth, limit_bytes)
+    def __init__(self, depth: int, limit_bytes: int = MAX_QUEUED_BYTES) -> None:
+        self._queue: _Queue[Callable[[], None]] = _Queue(depth, limit_bytes)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -151,11 +151,11 @@ class WriteBehind:
     def put(self, do: Callable[[], None], size_bytes: int = 0) -> None:
         """Have something done, which takes so much memory, after all that was put before."""
         self._raise()
-        self._line.put(do, size_bytes)
+        self._queue.put(do, size_bytes)
 
     def finish(self) -> None:
         """Wait until everything is done."""
-        self._line.end()
+        self._queue.end()
         self._thread.join()
         self._raise()
 
@@ -166,7 +166,7 @@ class WriteBehind:
 
     def _work(self) -> None:
         failed = False
-        for do in self._line:
+        for do in self._queue:
             if failed:
                 continue
             try:

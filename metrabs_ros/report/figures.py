@@ -36,20 +36,20 @@ STYLE: dict[str, Any] = {
     'ytick.color': INK,
     'text.color': INK,
 }
-LABELLED_PEOPLE = 12
+MAX_LABELLED_PEOPLE = 12
 """So many people, those longest in view, are told apart by a legend."""
-BREAK_STEPS = 5
+MAX_CONNECTED_FRAMES = 5
 """Somebody who was away for so many frames leaves a gap in a line."""
-GAPS_DRAWN = 200
+MAX_DRAWN_GAPS = 200
 RATE_BINS = 60
 HEAT_CELLS = 60
-JOINTS_SHOWN = 40
-JOINT_CHARS = 30
-PEOPLE_DRAWN = 200
+MAX_SHOWN_JOINTS = 40
+MAX_JOINT_CHARS = 30
+MAX_DRAWN_PEOPLE = 200
 """So many people, those longest in view, are drawn; each takes time."""
 
 
-def people_over_time(observations: Observations) -> bytes:
+def plot_people_over_time(observations: Observations) -> bytes:
     """Draw how many people there were, and who when."""
     figure, (count, who) = _figure(2, 4.6, height_ratios=[1, 2], sharex=True)
     times_s = observations.times_s
@@ -58,11 +58,11 @@ def people_over_time(observations: Observations) -> bytes:
     count.set_ylabel('people')
     count.set_ylim(bottom=0)
     count.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ids = drawn_ids(observations)
+    ids = select_drawn_ids(observations)
     for row, person_id in enumerate(ids):
-        own = observations.of_person(person_id)
-        x_s = times_s[observations.frames[own]]
-        who.scatter(x_s, np.full(len(own), row), s=5, marker='s', color=_color(person_id))
+        indices = observations.of_person(person_id)
+        x_s = times_s[observations.frames[indices]]
+        who.scatter(x_s, np.full(len(indices), row), s=5, marker='s', color=_color(person_id))
     step = max(1, len(ids) // 15)
     who.set_yticks(range(0, len(ids), step), [str(person_id) for person_id in ids[::step]])
     who.set_ylabel('id')
@@ -70,7 +70,7 @@ def people_over_time(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def distances_over_time(observations: Observations) -> bytes:
+def plot_distances(observations: Observations) -> bytes:
     """Draw how far everybody was."""
     figure, (axes,) = _figure(1, 3.4)
     _draw_lines(axes, observations, observations.distances_m)
@@ -80,33 +80,33 @@ def distances_over_time(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def from_above(observations: Observations) -> bytes:
+def plot_ground_plan(observations: Observations) -> bytes:
     """Draw where people were for how long, and along which paths."""
     figure = Figure(figsize=(9.0, 4.6), layout='constrained')
     with mpl.rc_context(STYLE):
         heat, paths = figure.subplots(1, 2, sharex=True, sharey=True)
         right, forward = observations.ground_axes
-        places_m = observations.places_m[:, (right, forward)]
-        corners = np.concatenate([places_m, np.zeros((1, 2))])
+        positions_m = observations.positions_m[:, (right, forward)]
+        corners = np.concatenate([positions_m, np.zeros((1, 2))])
         low, high = corners.min(axis=0), corners.max(axis=0)
         margin_m = max(0.5, 0.06 * float((high - low).max()))
         low, high = low - margin_m, high + margin_m
         step_s = float(np.median(observations.steps_s)) if len(observations.steps_s) else 1.0
         cells = np.maximum(np.ceil(HEAT_CELLS * (high - low) / (high - low).max()), 4).astype(int)
         seconds, x_edges, y_edges = np.histogram2d(
-            places_m[:, 0],
-            places_m[:, 1],
+            positions_m[:, 0],
+            positions_m[:, 1],
             bins=cells.tolist(),
             range=np.stack([low, high], axis=1).tolist(),
         )
         shown = np.where(seconds.T > 0, seconds.T * step_s, np.nan)
         mesh = heat.pcolormesh(x_edges, y_edges, shown, cmap='viridis')
         figure.colorbar(mesh, ax=heat, label='seconds', shrink=0.8)
-        for person_id in drawn_ids(observations):
-            own = observations.of_person(person_id)
-            breaks = _breaks(observations, own)
-            line = np.insert(places_m[own], breaks, np.nan, axis=0)
-            ends = places_m[own[np.append(breaks, len(own)) - 1]]
+        for person_id in select_drawn_ids(observations):
+            indices = observations.of_person(person_id)
+            breaks = _breaks(observations, indices)
+            line = np.insert(positions_m[indices], breaks, np.nan, axis=0)
+            ends = positions_m[indices[np.append(breaks, len(indices)) - 1]]
             paths.plot(*line.T, color=_color(person_id), linewidth=1.1)
             paths.plot(*ends.T, 'o', color=_color(person_id), markersize=3)
         for axes, title in ((heat, 'where people were'), (paths, 'their paths')):
@@ -120,7 +120,7 @@ def from_above(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def rates(observations: Observations) -> bytes:
+def plot_frame_rate(observations: Observations) -> bytes:
     """Draw how many frames came a second, and where some were missing."""
     figure, (axes,) = _figure(1, 2.6)
     times_s = observations.times_s
@@ -129,7 +129,7 @@ def rates(observations: Observations) -> bytes:
     counts, edges = np.histogram(times_s, bins=bins, range=(0, length_s))
     axes.stairs(counts / np.diff(edges), edges, color=ACCENT, fill=True, alpha=0.3)
     axes.stairs(counts / np.diff(edges), edges, color=ACCENT)
-    longest = sorted(observations.gaps(), key=lambda gap: -gap[1])[:GAPS_DRAWN]
+    longest = sorted(observations.gaps(), key=lambda gap: -gap[1])[:MAX_DRAWN_GAPS]
     for start_s, gap_s in longest:
         axes.axvspan(start_s, start_s + gap_s, color=WARNING, alpha=0.35, linewidth=0)
     axes.set_ylabel('frames a second')
@@ -137,7 +137,7 @@ def rates(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def latencies(observations: Observations) -> bytes:
+def plot_latencies(observations: Observations) -> bytes:
     """Draw how long after it was taken each frame was recorded."""
     figure, (axes,) = _figure(1, 2.6)
     latencies_ms = 1000 * observations.latencies_s()
@@ -152,7 +152,7 @@ def latencies(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def confidences(observations: Observations) -> bytes:
+def plot_confidences(observations: Observations) -> bytes:
     """Draw how sure the network was of people, and how far off each joint may be."""
     figure = Figure(figsize=(9.0, 3.6), layout='constrained')
     with mpl.rc_context(STYLE):
@@ -160,7 +160,10 @@ def confidences(observations: Observations) -> bytes:
         people.hist(observations.confidence, bins=np.linspace(0, 1, 21), color=ACCENT, alpha=0.7)
         people.set_xlabel('confidence')
         people.set_ylabel('sightings')
-        names = [printable(name, JOINT_CHARS) for name in observations.joint_names[:JOINTS_SHOWN]]
+        names = [
+            printable(name, MAX_JOINT_CHARS)
+            for name in observations.joint_names[:MAX_SHOWN_JOINTS]
+        ]
         joints.bar(range(len(names)), 1000 * observations.deviations_m[: len(names)], color=ACCENT)
         joints.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         joints.set_ylabel('standard deviation in mm')
@@ -168,9 +171,9 @@ def confidences(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def drawn_ids(observations: Observations) -> NDArray[np.int64]:
+def select_drawn_ids(observations: Observations) -> NDArray[np.int64]:
     """Return the ids of the people who are drawn, sorted."""
-    return np.sort(_longest_in_view(observations, PEOPLE_DRAWN))
+    return np.sort(_longest_in_view(observations, MAX_DRAWN_PEOPLE))
 
 
 def _longest_in_view(observations: Observations, count: int) -> NDArray[np.int64]:
@@ -187,14 +190,14 @@ def _figure(rows: int, height: float, **options: Any) -> tuple[Figure, list[Axes
 
 def _draw_lines(axes: Axes, observations: Observations, values: FloatArray) -> None:
     """Draw a line a person over time, the longest with a legend."""
-    labelled = set(_longest_in_view(observations, LABELLED_PEOPLE).tolist())
+    labelled = set(_longest_in_view(observations, MAX_LABELLED_PEOPLE).tolist())
     times_s = observations.times_s
-    for person_id in drawn_ids(observations).tolist():
+    for person_id in select_drawn_ids(observations).tolist():
         label = str(person_id) if person_id in labelled else None
-        own = observations.of_person(person_id)
-        breaks = _breaks(observations, own)
-        x_s = np.insert(times_s[observations.frames[own]], breaks, np.nan)
-        y = np.insert(values[own], breaks, np.nan)
+        indices = observations.of_person(person_id)
+        breaks = _breaks(observations, indices)
+        x_s = np.insert(times_s[observations.frames[indices]], breaks, np.nan)
+        y = np.insert(values[indices], breaks, np.nan)
         axes.plot(x_s, y, color=_color(person_id), linewidth=1.1, label=label)
     if labelled:
         axes.legend(
@@ -207,9 +210,9 @@ def _draw_lines(axes: Axes, observations: Observations, values: FloatArray) -> N
         )
 
 
-def _breaks(observations: Observations, own: NDArray[np.intp]) -> NDArray[np.intp]:
+def _breaks(observations: Observations, indices: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return before which of a person's sightings there is a gap."""
-    return np.flatnonzero(np.diff(observations.frames[own]) > BREAK_STEPS) + 1
+    return np.flatnonzero(np.diff(observations.frames[indices]) > MAX_CONNECTED_FRAMES) + 1
 
 
 def _color(person_id: int) -> tuple[float, float, float]:

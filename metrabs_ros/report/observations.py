@@ -15,7 +15,7 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.people import to_metres, to_people
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
-from metrabs_ros.recordings.bag_message import Recorded, Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.message_types import SKELETONS, typestore
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
@@ -25,7 +25,7 @@ from metrabs_ros.regular_file import shown
 
 MAX_CAMERAS = 20
 MAX_JOINTS = 1000
-MAX_REMARKS, REMARK_CHARS = 50, 1000
+MAX_WARNINGS, MAX_WARNING_CHARS = 50, 1000
 PER_JOINT = (
     *('positions', 'velocities', 'standard_deviations', 'confidences', 'image_points', 'in_view'),
 )
@@ -77,13 +77,13 @@ class Observations:
     people: NDArray[np.int64]
     frames: NDArray[np.int64]
     ids: NDArray[np.int64]
-    places_m: FloatArray
+    positions_m: FloatArray
     speeds_m_s: FloatArray
     confidence: FloatArray
     seen: NDArray[np.bool_]
     joint_names: tuple[str, ...]
     deviations_m: FloatArray
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def times_s(self) -> FloatArray:
@@ -93,7 +93,7 @@ class Observations:
     @property
     def distances_m(self) -> FloatArray:
         """How far each sighting was from the origin, the camera as a rule, [S]."""
-        return np.linalg.norm(self.places_m, axis=-1)
+        return np.linalg.norm(self.positions_m, axis=-1)
 
     @property
     def ground_axes(self) -> tuple[int, int]:
@@ -103,9 +103,9 @@ class Observations:
     @property
     def has_y_down(self) -> bool:
         """Whether people are spread along z rather than y: the frame is a camera's."""
-        if not len(self.places_m):
+        if not len(self.positions_m):
             return True
-        return bool(np.ptp(self.places_m[:, 2]) >= np.ptp(self.places_m[:, 1]))
+        return bool(np.ptp(self.positions_m[:, 2]) >= np.ptp(self.positions_m[:, 1]))
 
     def of_person(self, person_id: int) -> NDArray[np.intp]:
         """Return which sightings are of a person."""
@@ -134,7 +134,7 @@ class _UnusableSkeletons(ValueError):  # noqa: N818
     """A message with skeletons, or one of its skeletons, is not valid; the text says why."""
 
 
-def read_observations(path: pathlib.Path, tell: Callable[[str], None]) -> list[Observations]:
+def read_observations(path: pathlib.Path, warn: Callable[[str], None]) -> list[Observations]:
     """
     Return the sightings in a bag, of each camera.
 
@@ -147,23 +147,23 @@ def read_observations(path: pathlib.Path, tell: Callable[[str], None]) -> list[O
     UnreadableRecording
         If there are no skeletons in it.
     """
-    bag = Bag(path, tell, progress_bar)
+    bag = Bag(path, warn, progress_bar)
     try:
         topics = bag.skeleton_topics()
         if len(topics) > MAX_CAMERAS:
-            tell(
+            warn(
                 f'{shown(path)} has {len(topics)} topics with skeletons; the report is about the '
                 f'first {MAX_CAMERAS}'
             )
-        remarks = _remarks(path)
+        warnings = _read_warnings(path)
         with progress_bar('reading skeletons', None, ' messages') as advance:
-            return [_read(bag, topic, remarks, advance) for topic in topics[:MAX_CAMERAS]]
+            return [_read(bag, topic, warnings, advance) for topic in topics[:MAX_CAMERAS]]
     finally:
         bag.close()
 
 
 def _read(
-    bag: Bag, topic: Topic, remarks: tuple[str, ...], advance: Callable[[int], None]
+    bag: Bag, topic: Topic, warnings: tuple[str, ...], advance: Callable[[int], None]
 ) -> Observations:
     stamps_s: list[float] = []
     recorded_s: list[float] = []
@@ -178,16 +178,16 @@ def _read(
     invalid: Counter[str] = Counter()
     examples: dict[str, str] = {}
 
-    def leave_out(what: str, count: int, why: str) -> None:
+    def count_unusable(what: str, count: int, why: str) -> None:
         invalid[what] += count
         examples.setdefault(what, why)
 
     for message in bag.messages([topic]):
         advance(1)
         try:
-            skeletons, people = _valid_people(message, leave_out)
+            skeletons, people = _valid_people(message, count_unusable)
         except _UnusableSkeletons as error:
-            leave_out('messages', 1, str(error))
+            count_unusable('messages', 1, str(error))
             continue
         frame_id = skeletons.header.frame_id
         if people.skeleton.joint_names != joint_names:
@@ -218,19 +218,19 @@ def _read(
         recorded_s=np.array(recorded_s, float),
         people=np.array(counts, np.int64),
         frames=np.array(rows['frames'], np.int64),
-        ids=_joined(rows['ids'], np.zeros(0, np.int64)),
-        places_m=_joined(rows['places'], np.zeros((0, 3))),
-        speeds_m_s=_joined(rows['speeds'], np.zeros(0)),
-        confidence=_joined(rows['confidence'], np.zeros(0)),
-        seen=_joined(rows['seen'], np.zeros(0, bool)),
+        ids=_concatenate(rows['ids'], np.zeros(0, np.int64)),
+        positions_m=_concatenate(rows['places'], np.zeros((0, 3))),
+        speeds_m_s=_concatenate(rows['speeds'], np.zeros(0)),
+        confidence=_concatenate(rows['confidence'], np.zeros(0)),
+        seen=_concatenate(rows['seen'], np.zeros(0, bool)),
         joint_names=joint_names,
         deviations_m=to_metres(deviations_mm / max(measured, 1)),
-        remarks=(*remarks, *left_out),
+        warnings=(*warnings, *left_out),
     )
 
 
 def _valid_people(
-    message: Recorded, leave_out: Callable[[str, int, str], None]
+    message: BagMessage, count_unusable: Callable[[str, int, str], None]
 ) -> tuple[Any, People]:
     """Return a message and its valid people; raises an _UnusableSkeletons if there are none."""
     try:
@@ -252,13 +252,13 @@ def _valid_people(
         if wrong is None:
             whole.append(skeleton)
         else:
-            leave_out(
+            count_unusable(
                 'skeletons', 1, f'{wrong} has {lengths[wrong]} entries for {joints} joint_names'
             )
     people = to_people(dataclasses.replace(skeletons, skeletons=whole))
     usable = people.finite() & _in_range(people)
     if not usable.all():
-        leave_out('skeletons', int((~usable).sum()), 'a value is not finite or out of range')
+        count_unusable('skeletons', int((~usable).sum()), 'a value is not finite or out of range')
         people = people.select(usable)
     return skeletons, people
 
@@ -276,20 +276,22 @@ def _in_range(people: People) -> NDArray[np.bool_]:
     )
 
 
-def _joined(arrays: list[Any], nothing: NDArray[Any]) -> NDArray[Any]:
+def _concatenate(arrays: list[Any], nothing: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([nothing, *arrays])
 
 
-def _remarks(path: pathlib.Path) -> tuple[str, ...]:
+def _read_warnings(path: pathlib.Path) -> tuple[str, ...]:
     """Return what annotate said of the recording, if it wrote the results."""
     try:
         about = read_metadata(path).about
     except UnusableMetadata:
         return ()
-    remarks = about.get('remarks')
-    said = [text for text in remarks if isinstance(text, str)] if isinstance(remarks, list) else []
+    warnings = about.get('remarks')
+    said = (
+        [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
+    )
     unusable = about.get('unusable')
     for cause, found in unusable.items() if isinstance(unusable, dict) else ():
         if isinstance(found, list) and len(found) == 2 and isinstance(found[0], int):
             said.append(f'{found[0]} frames were not worked on, {cause}: {found[1]}')
-    return tuple(printable(text, REMARK_CHARS) for text in said[:MAX_REMARKS])
+    return tuple(printable(text, MAX_WARNING_CHARS) for text in said[:MAX_WARNINGS])

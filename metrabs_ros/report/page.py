@@ -19,17 +19,19 @@ from metrabs_ros.recordings.output_files import (
     absolute,
     check_stream,
     is_stream,
-    writing,
+    translate_os_errors,
 )
 from metrabs_ros.regular_file import shown
 from metrabs_ros.report import figures
 from metrabs_ros.report.observations import Observations, read_observations
 
-CLOSEST_SHOWN = 12
-FEWEST_SIGHTINGS = 3
+MAX_LISTED_PEOPLE = 12
+MIN_DETECTIONS = 3
 """Who is there for less may be a mistake of the network's."""
-GAPS_SHOWN = 12
-OLD_START = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+MAX_LISTED_GAPS = 12
+START_OF_VERSION_0_1 = (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+)
 START = (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="generator" content="metrabs_ros report">'
@@ -54,7 +56,7 @@ th { font-weight: 600; border-bottom: 1px solid #d8dee4; }
 """
 
 
-def write_report(path: pathlib.Path, output: pathlib.Path, tell: Callable[[str], None]) -> None:
+def write_report(path: pathlib.Path, output: pathlib.Path, warn: Callable[[str], None]) -> None:
     """
     Write a page about the people in a bag.
 
@@ -77,7 +79,7 @@ def write_report(path: pathlib.Path, output: pathlib.Path, tell: Callable[[str],
         If the file cannot be written, or is something else than an earlier report.
     """
     _check_output(path, output)
-    everything = read_observations(path, tell)
+    everything = read_observations(path, warn)
     parts = [_header(path, everything)]
     parts += [section for observations in everything for section in _camera(observations)]
     title = html.escape(_name_of(path))
@@ -93,7 +95,7 @@ def write_report(path: pathlib.Path, output: pathlib.Path, tell: Callable[[str],
 def _check_output(path: pathlib.Path, output: pathlib.Path) -> None:
     """Refuse to write where there is something else than an earlier report."""
     if is_stream(output):
-        with writing(output):
+        with translate_os_errors(output):
             check_stream(output)
         return
     if os.path.isdir(output):
@@ -109,17 +111,17 @@ def _check_output(path: pathlib.Path, output: pathlib.Path) -> None:
 def _is_report(file: pathlib.Path) -> bool:
     start = read_start(file, len(START.encode()))
     # Reports of version 0.1 did not say who wrote them.
-    return start == START.encode() or start.startswith(OLD_START.encode())
+    return start == START.encode() or start.startswith(START_OF_VERSION_0_1.encode())
 
 
 def _write(output: pathlib.Path, text: str) -> None:
     """Write a page, as a whole or not at all."""
     if is_stream(output):
-        with writing(output):
+        with translate_os_errors(output):
             output.write_text(text, encoding='utf-8')
         return
     target = absolute(output)
-    with writing(output):
+    with translate_os_errors(output):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(UNFINISHED, f'.{target.stem[:50]}', target.parent)
         try:
@@ -144,10 +146,12 @@ def _name_of(path: pathlib.Path) -> str:
 
 
 def _header(path: pathlib.Path, everything: Sequence[Observations]) -> str:
-    remarks = dict.fromkeys(
-        remark for observations in everything for remark in observations.remarks
+    warnings = dict.fromkeys(
+        add_warning for observations in everything for add_warning in observations.warnings
     )
-    said = ''.join(f'<p class="warning">{html.escape(remark)}</p>' for remark in remarks)
+    said = ''.join(
+        f'<p class="warning">{html.escape(add_warning)}</p>' for add_warning in warnings
+    )
     return f'<h1>{html.escape(_name_of(path))}</h1>{said}'
 
 
@@ -160,22 +164,21 @@ def _camera(observations: Observations) -> list[str]:
         sections += [
             _section(
                 'People over time',
-                _picture('People over time', figures.people_over_time(observations))
+                _picture('People over time', figures.plot_people_over_time(observations))
                 + _undrawn(observations),
             ),
-            _section(
-                'Distances', _picture('Distances', figures.distances_over_time(observations))
-            ),
+            _section('Distances', _picture('Distances', figures.plot_distances(observations))),
             _section(
                 'From above',
-                _picture('From above', figures.from_above(observations)) + _plan(observations),
+                _picture('From above', figures.plot_ground_plan(observations))
+                + _plan(observations),
             ),
             _section('Closest approaches', _closest(observations)),
         ]
     sections.append(
         _section(
             'Frame rate and gaps',
-            _picture('Frame rate', figures.rates(observations)) + _gaps(observations),
+            _picture('Frame rate', figures.plot_frame_rate(observations)) + _gaps(observations),
         )
     )
     # Stamps that were made from the recording say nothing.
@@ -185,11 +188,13 @@ def _camera(observations: Observations) -> list[str]:
             "image, in a recording of the node's topics the skeletons."
         )
         sections.append(
-            _section('Latency', _picture('Latency', figures.latencies(observations)) + _note(note))
+            _section(
+                'Latency', _picture('Latency', figures.plot_latencies(observations)) + _note(note)
+            )
         )
     if len(observations.ids):
         sections.append(
-            _section('Confidence', _picture('Confidence', figures.confidences(observations)))
+            _section('Confidence', _picture('Confidence', figures.plot_confidences(observations)))
         )
     return sections
 
@@ -226,11 +231,11 @@ def _closest(observations: Observations) -> str:
     distances_m, times_s = observations.distances_m, observations.times_s
     by_id = np.argsort(observations.ids, kind='stable')
     starts = np.flatnonzero(np.diff(observations.ids[by_id])) + 1
-    for own in np.split(by_id, starts):
-        if len(own) < FEWEST_SIGHTINGS:
+    for indices in np.split(by_id, starts):
+        if len(indices) < MIN_DETECTIONS:
             continue
-        nearest = own[np.argmin(distances_m[own])]
-        first, last = observations.frames[own[0]], observations.frames[own[-1]]
+        nearest = indices[np.argmin(distances_m[indices])]
+        first, last = observations.frames[indices[0]], observations.frames[indices[-1]]
         rows.append(
             (
                 float(distances_m[nearest]),
@@ -242,8 +247,8 @@ def _closest(observations: Observations) -> str:
         )
     rows.sort(key=lambda row: row[0])
     head = ''.join(f'<th>{name}</th>' for name in ('id', 'nearest', 'when', 'speed', 'there'))
-    note = _note(f'Of those who were there in at least {FEWEST_SIGHTINGS} frames.')
-    return _table(head, [cells for _, cells in rows], CLOSEST_SHOWN) + note
+    note = _note(f'Of those who were there in at least {MIN_DETECTIONS} frames.')
+    return _table(head, [cells for _, cells in rows], MAX_LISTED_PEOPLE) + note
 
 
 def _gaps(observations: Observations) -> str:
@@ -251,7 +256,7 @@ def _gaps(observations: Observations) -> str:
     if not gaps:
         return _note('No frames are missing.')
     rows = [f'<td>{start_s:.2f} s</td><td>{gap_s:.2f} s</td>' for start_s, gap_s in gaps]
-    return _table('<th>gap at</th><th>length</th>', rows, GAPS_SHOWN)
+    return _table('<th>gap at</th><th>length</th>', rows, MAX_LISTED_GAPS)
 
 
 def _table(head: str, rows: Sequence[str], most: int) -> str:
@@ -270,7 +275,7 @@ def _note(text: str) -> str:
 
 def _undrawn(observations: Observations) -> str:
     """Return a note about people who are not drawn."""
-    more = len(np.unique(observations.ids)) - len(figures.drawn_ids(observations))
+    more = len(np.unique(observations.ids)) - len(figures.select_drawn_ids(observations))
     return _note(f'{more} more people, in view for less time, are not drawn.') if more > 0 else ''
 
 

@@ -7,9 +7,9 @@ import os
 import re
 import threading
 
-_AMOUNT = re.compile(r'(\d+(?:\.\d+)?) ?(%|[kKMGT]?i?B)')
+_AMOUNT_PATTERN = re.compile(r'(\d+(?:\.\d+)?) ?(%|[kKMGT]?i?B)')
 _POWERS = {'': 0, 'k': 1, 'm': 2, 'g': 3, 't': 4}
-SMALLEST_LIMIT_BYTES = 1 << 20
+MIN_LIMIT_BYTES = 1 << 20
 
 
 class Backlog:
@@ -106,7 +106,7 @@ def memory_limit_bytes(text: str) -> int:
     ValueError
         If the text is not an amount, or is too small.
     """
-    matched = _AMOUNT.fullmatch(text.strip())
+    matched = _AMOUNT_PATTERN.fullmatch(text.strip())
     if matched is None:
         raise ValueError(f'memory limit {text[:80]!r} is not an amount such as 256MiB, 2GB or 25%')
     amount, unit = float(matched[1]), matched[2].lower()
@@ -116,6 +116,6 @@ def memory_limit_bytes(text: str) -> int:
     else:
         base = 1024 if 'i' in unit else 1000
         limit = int(min(amount * base ** _POWERS[unit.rstrip('ib')], 2**62))
-    if limit < SMALLEST_LIMIT_BYTES:
+    if limit < MIN_LIMIT_BYTES:
         raise ValueError(f'memory limit {text[:80]!r} is less than 1MiB')
     return limit

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-MOST_PATH_CHARS = 80
-RESERVED = frozenset({'tf'})
+MAX_PATH_CHARS = 80
+RESERVED_PATHS = frozenset({'tf'})
 """Of the scene itself."""
 
 
@@ -23,10 +23,10 @@ def entity_paths(names: Iterable[str]) -> dict[str, str]:
         The names of cameras; the empty one has an empty path.
     """
     paths: dict[str, str] = {}
-    taken = set(RESERVED)
+    taken = set(RESERVED_PATHS)
     for name in names:
         parts = [re.sub(r'[^A-Za-z0-9_]', '_', part) for part in name.split('/') if part]
-        wanted = path = '/'.join(parts)[:MOST_PATH_CHARS].strip('/')
+        wanted = path = '/'.join(parts)[:MAX_PATH_CHARS].strip('/')
         number = 1
         while path in taken:
             number += 1

@@ -8,7 +8,7 @@ _PLAIN = frozenset(' .,;:/%+-=?()\'"')
 """Characters that have no meaning in the middle of a line."""
 
 
-def escaped(text: object, max_chars: int = 80) -> str:
+def escape_markdown(text: object, max_chars: int = 80) -> str:
     """
     Return text that Markdown shows as it is, in one line.
 

@@ -36,41 +36,41 @@ except ImportError as error:
         'the view in a browser needs rerun-sdk 0.39 or later: pip install rerun-sdk'
     ) from error
 
-APPLICATION = 'metrabs_ros'
+APPLICATION_ID = 'metrabs_ros'
 JPEG_QUALITY = 80
-LARGEST_SIDE_PX = 1280
+MAX_SIDE_PX = 1280
 """Longer side of a picture; larger images are shrunk before they are compressed."""
-SAMPLES_PER_PIXEL = 2
+MIN_SAMPLES_PER_PIXEL = 2
 """In each direction, of the image for a pixel of a shrunk picture, at the least."""
 MEMORY_LIMIT = '256MiB'
 """Of the data that is kept for browsers that are opened later."""
 TRANSFER_PERIOD_S = 0.05
 TRAIL_LENGTH = 60
-FORGOTTEN_S = 5.0
+TRAIL_TIMEOUT_S = 5.0
 """A trail that has not grown for so long is removed."""
-MOST_PEOPLE = 100
+MAX_PEOPLE = 100
 """Shown at the same time, and trails."""
-MOST_PLOTS = 100
-LONGEST_TEXT = 200_000
-SHORTEST_BLUEPRINT_PERIOD_S = 5.0
+MAX_PLOTS = 100
+MAX_STATUS_CHARS = 200_000
+MIN_BLUEPRINT_PERIOD_S = 5.0
 JOINT_RADIUS_M, BONE_RADIUS_M = 0.035, 0.02
 TRAIL_RADIUS_M, ARROW_RADIUS_M, AXIS_RADIUS_M = 0.01, 0.015, 0.008
 LABEL_ABOVE_M = 0.3
 AXIS_LENGTH_M = 0.3
 FRUSTUM_M = 1.0
-MOST_LABELS = 12
+MAX_FRAME_LABELS = 12
 """Of frames of TF; more of them are shown only where the mouse points."""
-SLOWEST_ARROW_M_S = 0.2
-CARRIED_OPACITY = 90
+MIN_ARROW_SPEED_M_S = 0.2
+EXTRAPOLATED_OPACITY = 90
 AXIS_COLORS = ((230, 60, 60), (60, 200, 60), (80, 120, 255))
-FIRST_DATE_S = 1e8
+MIN_DATE_S = 1e8
 """Stamps before it are no dates, but seconds since something began."""
-PLOTTED_S = 30.0
-BEHIND_CAMERA_M = ((2.5, -3.0, -4.0), (0.0, 0.0, 6.0), (0.0, -1.0, 0.0))
+PLOT_RANGE_S = 30.0
+EYE_BEHIND_CAMERA_M = ((2.5, -3.0, -4.0), (0.0, 0.0, 6.0), (0.0, -1.0, 0.0))
 """In an optical frame: where the eye is, what it looks at, and what is up."""
 
 
-class Placed(NamedTuple):
+class FramePose(NamedTuple):
     """A frame of TF: its name, rotation [3, 3] and translation [3] in metres to the scene's."""
 
     name: str
@@ -82,7 +82,7 @@ class Placed(NamedTuple):
 class _Trail:
     """The last positions of a person, and the time of the newest."""
 
-    places_m: collections.deque[list[float]]
+    positions_m: collections.deque[list[float]]
     last_s: float
 
 
@@ -101,7 +101,7 @@ class Scene:
 
     def __init__(self, cameras: Sequence[str], is_live: bool = False) -> None:
         self._recording_id = str(uuid.uuid4())
-        self._stream = rr.RecordingStream(APPLICATION, recording_id=self._recording_id)
+        self._stream = rr.RecordingStream(APPLICATION_ID, recording_id=self._recording_id)
         self._roots = {
             name: f'world/{path}'.rstrip('/') for name, path in entity_paths(cameras).items()
         }
@@ -119,14 +119,14 @@ class Scene:
         self._blueprint_sent_s = -np.inf
         self._stream.log('world', rr.ViewCoordinates.RDF, static=True)
 
-    def turn_up(self, z_up: bool) -> None:
+    def set_z_up(self, z_up: bool) -> None:
         """Show a frame with z up, such as a world frame, or with y down, such as a camera's."""
         if z_up != self._z_up:
             self._z_up = z_up
             self._stream.log('world', self._up_axes(), static=True)
             # A blueprint resets what the user arranged, and frames may change with each message.
             now_s = time.monotonic()
-            if now_s - self._blueprint_sent_s > SHORTEST_BLUEPRINT_PERIOD_S:
+            if now_s - self._blueprint_sent_s > MIN_BLUEPRINT_PERIOD_S:
                 self._blueprint_sent_s = now_s
                 if self._backlog is None or self._preamble is None:
                     self._stream.send_blueprint(self._blueprint())
@@ -184,7 +184,7 @@ class Scene:
 
     def show_image(self, stamp_s: float, name: str, image: ImageArray | bytes) -> None:
         """
-        Show a camera's image, and shrink a large one to `LARGEST_SIDE_PX`.
+        Show a camera's image, and shrink a large one to `MAX_SIDE_PX`.
 
         The intrinsics, and the people on the image, that are shown after it are scaled to match.
 
@@ -200,7 +200,7 @@ class Scene:
         self._set_time(stamp_s)
         self._scales[name] = np.ones(2)
         if not isinstance(image, bytes):
-            picture = shrunk(image)
+            picture = shrink(image)
             self._scales[name] = np.array(picture.shape[1::-1]) / np.array(image.shape[1::-1])
             flags = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
             _, jpeg = cv2.imencode('.jpg', picture[..., ::-1], flags)
@@ -216,7 +216,7 @@ class Scene:
         name: str,
         camera: Camera,
         image_shape: tuple[int, ...],
-        pose: Placed | None = None,
+        pose: FramePose | None = None,
     ) -> None:
         """
         Show a camera by its frustum, without its distortion, where it is in the scene.
@@ -255,14 +255,14 @@ class Scene:
         """Show people, in the frame of the scene; of very many the first ones."""
         self._set_time(stamp_s)
         people = people.select(people.finite())
-        people = people.select(np.arange(min(len(people), MOST_PEOPLE)))
+        people = people.select(np.arange(min(len(people), MAX_PEOPLE)))
         colors = np.array([_rgba(people, i) for i in range(len(people))], np.uint8).reshape(-1, 4)
         self._show_skeletons(self._roots[name], people, colors)
         self._show_trails(self._roots[name], self._trails[name], people, stamp_s)
         image_root = f'{self._roots[name]}/camera/image'
         self._show_on_image(image_root, people, colors, self._scales[name])
 
-    def show_frames(self, stamp_s: float, frames: Sequence[Placed]) -> None:
+    def show_frames(self, stamp_s: float, frames: Sequence[FramePose]) -> None:
         """Show frames of TF by their axes."""
         frames = [frame for frame in frames if _is_finite(frame)]
         self._set_time(stamp_s)
@@ -285,7 +285,7 @@ class Scene:
                 [frame.translation_m for frame in named],
                 radii=AXIS_RADIUS_M,
                 labels=[printable(frame.name) for frame in named],
-                show_labels=len(named) <= MOST_LABELS,
+                show_labels=len(named) <= MAX_FRAME_LABELS,
                 colors=(180, 180, 180),
             ),
         )
@@ -295,7 +295,7 @@ class Scene:
         self._set_time(stamp_s)
         for name, value in values.items():
             if name not in self._plots:
-                if len(self._plots) >= MOST_PLOTS:
+                if len(self._plots) >= MAX_PLOTS:
                     continue
                 kind, _, label = name.partition('/')
                 (path,) = entity_paths([f'{kind}/{label.replace("/", "_")}']).values()
@@ -305,14 +305,14 @@ class Scene:
                 self._log_series(self._stream, name)
             self._stream.log(f'plots/{self._plots[name]}', rr.Scalars(value))
 
-    def say(self, text: str) -> None:
+    def show_status(self, text: str) -> None:
         """
         Show a text, in Markdown, instead of the one before.
 
-        Text that comes from elsewhere must be escaped; see `markdown.escaped`.
+        Text that comes from elsewhere must be escaped; see `markdown.escape_markdown`.
         """
         self._stream.log(
-            'status', rr.TextDocument(text[:LONGEST_TEXT], media_type=rr.MediaType.MARKDOWN)
+            'status', rr.TextDocument(text[:MAX_STATUS_CHARS], media_type=rr.MediaType.MARKDOWN)
         )
 
     def _up_axes(self) -> rr.components.ViewCoordinates:
@@ -356,7 +356,7 @@ class Scene:
                 show_labels=True,
             ),
         )
-        moving = speeds > SLOWEST_ARROW_M_S
+        moving = speeds > MIN_ARROW_SPEED_M_S
         self._stream.log(
             f'{root}/people/velocities',
             rr.Arrows3D(
@@ -370,24 +370,24 @@ class Scene:
     def _show_trails(
         self, root: str, trails: dict[int, _Trail], people: People, stamp_s: float
     ) -> None:
-        places_m = to_metres(people.positions_mm).tolist()
-        for person_id, place_m in zip(people.ids.tolist(), places_m):
+        positions_m = to_metres(people.positions_mm).tolist()
+        for person_id, place_m in zip(people.ids.tolist(), positions_m):
             trail = trails.setdefault(
                 person_id, _Trail(collections.deque(maxlen=TRAIL_LENGTH), stamp_s)
             )
-            trail.places_m.append(place_m)
+            trail.positions_m.append(place_m)
             trail.last_s = stamp_s
         for person_id in list(trails):
             # A time in the future is from before a recording was started again.
-            if abs(stamp_s - trails[person_id].last_s) > FORGOTTEN_S:
+            if abs(stamp_s - trails[person_id].last_s) > TRAIL_TIMEOUT_S:
                 del trails[person_id]
-        for person_id in list(trails)[:-MOST_PEOPLE]:
+        for person_id in list(trails)[:-MAX_PEOPLE]:
             del trails[person_id]
-        shown = {key: trail for key, trail in trails.items() if len(trail.places_m) > 1}
+        shown = {key: trail for key, trail in trails.items() if len(trail.positions_m) > 1}
         self._stream.log(
             f'{root}/people/trails',
             rr.LineStrips3D(
-                [list(trail.places_m) for trail in shown.values()],
+                [list(trail.positions_m) for trail in shown.values()],
                 colors=[color_of(person_id) for person_id in shown],
                 radii=TRAIL_RADIUS_M,
             ),
@@ -427,7 +427,7 @@ class Scene:
         # The viewer allows one type for a timeline: that of the first stamp stays, even where a
         # simulation or another camera has stamps of the other kind.
         if self._has_dates is None:
-            self._has_dates = stamp_s >= FIRST_DATE_S
+            self._has_dates = stamp_s >= MIN_DATE_S
         if self._has_dates:
             self._stream.set_time('stamp', timestamp=stamp_s)
         else:
@@ -437,7 +437,7 @@ class Scene:
         """Return the layout of the page."""
         eye = None
         if not self._z_up:
-            position, target, up = BEHIND_CAMERA_M
+            position, target, up = EYE_BEHIND_CAMERA_M
             eye = rrb.EyeControls3D(position=position, look_target=target, eye_up=up)
         space = rrb.Spatial3DView(
             name='People', origin='world', eye_controls=eye, background=(18, 20, 24, 255)
@@ -448,7 +448,7 @@ class Scene:
         ]
         last = rrb.VisibleTimeRange(
             self._timeline,
-            start=rr.TimeRangeBoundary.cursor_relative(seconds=-PLOTTED_S),
+            start=rr.TimeRangeBoundary.cursor_relative(seconds=-PLOT_RANGE_S),
             end=rr.TimeRangeBoundary.cursor_relative(seconds=0.0),
         )
         plots = [
@@ -497,7 +497,7 @@ class _Preamble:
         self._scene = scene
         self._lock = threading.Lock()
         self._stream = rr.RecordingStream(
-            APPLICATION, recording_id=scene._recording_id, send_properties=False
+            APPLICATION_ID, recording_id=scene._recording_id, send_properties=False
         )
         self._encoded = rr.binary_stream(self._stream)
         self._store_info = self._encoded.read() or b''
@@ -531,9 +531,9 @@ def _transfer(encoded: rr.BinaryStream, backlog: Backlog) -> None:
         time.sleep(TRANSFER_PERIOD_S)
 
 
-def shrunk(image: ImageArray) -> ImageArray:
+def shrink(image: ImageArray) -> ImageArray:
     """
-    Return an image as it is, or with `LARGEST_SIDE_PX` on its longer side.
+    Return an image as it is, or with `MAX_SIDE_PX` on its longer side.
 
     Most pixels of a very large image are skipped: to average all of a reversed view, such as
     that of a BGR image, takes as long as to compress it.
@@ -544,23 +544,23 @@ def shrunk(image: ImageArray) -> ImageArray:
         [H, W, 3], uint8.
     """
     height, width = image.shape[:2]
-    factor = LARGEST_SIDE_PX / max(height, width)
+    factor = MAX_SIDE_PX / max(height, width)
     if factor >= 1:
         return image
     new_height, new_width = max(1, round(factor * height)), max(1, round(factor * width))
-    step_y = max(1, height // (SAMPLES_PER_PIXEL * new_height))
-    step_x = max(1, width // (SAMPLES_PER_PIXEL * new_width))
+    step_y = max(1, height // (MIN_SAMPLES_PER_PIXEL * new_height))
+    step_x = max(1, width // (MIN_SAMPLES_PER_PIXEL * new_width))
     # From the middle of the steps, so that the picture is not shifted.
     samples = np.ascontiguousarray(image[step_y // 2 :: step_y, step_x // 2 :: step_x])
     resized = cv2.resize(samples, (new_width, new_height), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, np.uint8)
 
 
-def _is_finite(frame: Placed) -> bool:
+def _is_finite(frame: FramePose) -> bool:
     numbers = np.concatenate([frame.rotation.ravel(), frame.translation_m])
     return bool((np.abs(numbers) < BEYOND_ALL_PLACES).all())
 
 
 def _rgba(people: People, index: int) -> tuple[int, int, int, int]:
     red, green, blue = (round(255 * part) for part in color_of(int(people.ids[index])))
-    return red, green, blue, 255 if people.seen[index] else CARRIED_OPACITY
+    return red, green, blue, 255 if people.seen[index] else EXTRAPOLATED_OPACITY

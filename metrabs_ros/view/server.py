@@ -27,20 +27,20 @@ from metrabs_ros.view.access import AccessRules, Refused
 from metrabs_ros.view.backlog import Backlog, Reader
 from metrabs_ros.view.viewer_files import PAGE
 
-MOST_CONNECTIONS = 64
+MAX_CONNECTIONS = 64
 """At the same time, to a port."""
-MOST_STREAMS = 16
+MAX_STREAMS = 16
 """Browsers that are shown data at the same time."""
-REQUEST_PATIENCE_S = 10.0
+REQUEST_TIMEOUT_S = 10.0
 """For all of a request to arrive, its body included, and for a refusal to be sent."""
-SLOWEST_BYTES_S = 100e3
+MIN_BYTES_PER_S = 100e3
 """Bytes per second of a file of the viewer; a browser that takes them slower is cut off."""
-STALL_S = 60.0
+SEND_TIMEOUT_S = 60.0
 """A connection that takes no data for so long is closed."""
-WAIT_S = 1.0
-PIECE_BYTES = 1 << 18
-LONGEST_BODY_BYTES = 1 << 16
-LAST_PORT = 65535
+BLOCK_WAIT_S = 1.0
+SEND_CHUNK_BYTES = 1 << 18
+MAX_BODY_BYTES = 1 << 16
+MAX_PORT = 65535
 SCENE_FILE = 'scene.rrd'
 TOKEN_BYTES = 16
 CONTENT_TYPES = {
@@ -59,7 +59,7 @@ HEADERS = {
     'Vary': 'Origin',
     'Connection': 'close',
 }
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "worker-src 'self' blob:; connect-src 'self' data: blob: {data}; "
@@ -105,12 +105,12 @@ class ViewServer:
         self.rules = AccessRules.listening_on(host)
         self.preamble = preamble
         self.backlog = backlog
-        self.streams = threading.BoundedSemaphore(MOST_STREAMS)
+        self.streams = threading.BoundedSemaphore(MAX_STREAMS)
         self._host = host
         self._path = f'/{secrets.token_urlsafe(TOKEN_BYTES)}/{SCENE_FILE}'
-        self._page = _listening(host, page_port, _PageHandler, self)
+        self._page = _listen(host, page_port, _PageHandler, self)
         try:
-            self._data = _listening(host, data_port, _DataHandler, self)
+            self._data = _listen(host, data_port, _DataHandler, self)
         except OSError:
             self._page.server_close()
             raise
@@ -140,7 +140,7 @@ class ViewServer:
         """The address of the page, with the secret path of the data in it."""
         host = self._host
         if host in ('', '0.0.0.0', '::'):
-            host = own_address()
+            host = local_address()
         host = f'[{host}]' if ':' in host else host
         source = urllib.parse.quote(f'http://{host}:{self.data_port}{self._path}', safe='')
         return f'http://{host}:{self.page_port}/?url={source}&renderer=webgl'
@@ -163,7 +163,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     server_version = 'metrabs_ros'
     sys_version = ''
-    timeout = REQUEST_PATIENCE_S
+    timeout = REQUEST_TIMEOUT_S
 
     @property
     def view(self) -> ViewServer:
@@ -175,25 +175,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         # The deadline of the request stays: it also limits the body and the refusal.
         self.close_connection = True
         try:
-            host = self._checked_host()
+            host = self._validate_headers()
         except Refused as error:
-            self._skip_body()
+            self._discard_body()
             self.refuse(HTTPStatus.FORBIDDEN, str(error))
             return
         if self.command not in ('GET', 'HEAD'):
-            self._skip_body()
+            self._discard_body()
             self.refuse(HTTPStatus.METHOD_NOT_ALLOWED, 'there is only something to get here')
             return
-        self.connection.settimeout(STALL_S)
-        self.answer(host)
+        self.connection.settimeout(SEND_TIMEOUT_S)
+        self.respond(host)
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
-    def answer(self, host: str) -> None:
+    def respond(self, host: str) -> None:
         """Answer a request that was made under a permitted host name."""
         raise NotImplementedError
 
-    def begin(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
+    def send_headers(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
         """Send the header of an answer."""
         self.send_response(status)
         for name, value in {**HEADERS, **headers}.items():
@@ -204,27 +204,27 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Send a sentence instead of what was asked for."""
         body = f'{reason}\n'.encode()
         headers = {'Content-Type': 'text/plain', 'Content-Length': str(len(body))}
-        self.begin(status, {**headers, 'Cache-Control': 'no-store'})
-        self.send_piecewise(body)
+        self.send_headers(status, {**headers, 'Cache-Control': 'no-store'})
+        self.send_body(body)
 
-    def send_piecewise(self, body: bytes) -> None:
+    def send_body(self, body: bytes) -> None:
         """Send in pieces, each of which may take as long as a connection may stall."""
         if self.command == 'HEAD':
             return
         view = memoryview(body)
-        for start in range(0, len(view), PIECE_BYTES):
-            self.wfile.write(view[start : start + PIECE_BYTES])
+        for start in range(0, len(view), SEND_CHUNK_BYTES):
+            self.wfile.write(view[start : start + SEND_CHUNK_BYTES])
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
         """Log nothing: whoever can connect could fill the log."""
 
-    def _skip_body(self) -> None:
+    def _discard_body(self) -> None:
         """Read a short body, without which closing the connection could discard the answer."""
         length = self.headers.get('Content-Length', '')
         if length.isascii() and length.isdigit():
-            self.rfile.read(min(int(length[:9]), LONGEST_BODY_BYTES))
+            self.rfile.read(min(int(length[:9]), MAX_BODY_BYTES))
 
-    def _checked_host(self) -> str:
+    def _validate_headers(self) -> str:
         for name in ('Host', 'Origin'):
             if len(self.headers.get_all(name, [])) > 1:
                 raise Refused(f'the request has several {name} headers')
@@ -238,7 +238,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 class _PageHandler(_Handler):
     """Serves the viewer's files."""
 
-    def answer(self, host: str) -> None:
+    def respond(self, host: str) -> None:
         """Send a file."""
         path, _, _ = self.path.partition('?')
         name = path[1:] or PAGE
@@ -248,22 +248,22 @@ class _PageHandler(_Handler):
             return
         # A policy cannot name an IPv6 address.
         data = f'http://{"*" if host.startswith("[") else host}:{self.view.data_port}'
-        patience_s = REQUEST_PATIENCE_S + len(content) / SLOWEST_BYTES_S
+        patience_s = REQUEST_TIMEOUT_S + len(content) / MIN_BYTES_PER_S
         self.server.set_deadline(self.connection, patience_s)
         headers = {
             'Content-Type': CONTENT_TYPES.get(name.rpartition('.')[2], 'application/octet-stream'),
             'Content-Length': str(len(content)),
-            'Content-Security-Policy': POLICY.format(data=data),
+            'Content-Security-Policy': CONTENT_SECURITY_POLICY.format(data=data),
             'Cache-Control': 'no-cache',
         }
-        self.begin(HTTPStatus.OK, headers)
-        self.send_piecewise(content)
+        self.send_headers(HTTPStatus.OK, headers)
+        self.send_body(content)
 
 
 class _DataHandler(_Handler):
     """Serves what is shown, as it comes."""
 
-    def answer(self, host: str) -> None:
+    def respond(self, host: str) -> None:
         """Send all data that is kept, then what is added, until the browser leaves."""
         if self.headers.get('Sec-Fetch-Site', 'none') == 'cross-site':
             self.refuse(HTTPStatus.FORBIDDEN, 'the request comes from a page of another site')
@@ -279,22 +279,22 @@ class _DataHandler(_Handler):
 
     def _send_scene(self, host: str) -> None:
         # It goes on for as long as the browser shows it; only a stall ends it.
-        self.server.lift_deadline(self.connection)
+        self.server.clear_deadline(self.connection)
         headers = {'Content-Type': 'application/octet-stream', 'Cache-Control': 'no-store'}
         if self.headers.get('Origin') is not None:
             headers['Access-Control-Allow-Origin'] = f'http://{host}:{self.view.page_port}'
-        self.begin(HTTPStatus.OK, headers)
+        self.send_headers(HTTPStatus.OK, headers)
         if self.command == 'HEAD':
             return
         reader = Reader(self.view.backlog)
-        self.send_piecewise(self.view.preamble())
+        self.send_body(self.view.preamble())
         while True:
             try:
-                block = reader.read(WAIT_S)
+                block = reader.read(BLOCK_WAIT_S)
             except EOFError:
                 return
             if block is not None:
-                self.send_piecewise(block)
+                self.send_body(block)
             elif _is_closed(self.connection):
                 return
 
@@ -317,14 +317,14 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = MOST_CONNECTIONS
+    request_queue_size = MAX_CONNECTIONS
 
     def __init__(
         self, family: int, address: Any, handler: type[_Handler], view: ViewServer
     ) -> None:
         self.address_family = family
         self.view = view
-        self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._deadlines_s: dict[Any, float] = {}
         super().__init__(address, handler)
 
@@ -340,7 +340,7 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
         if not self._connections.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        self.set_deadline(request, REQUEST_PATIENCE_S)
+        self.set_deadline(request, REQUEST_TIMEOUT_S)
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread can be started
@@ -369,7 +369,7 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
         """
         self._deadlines_s[request] = time.monotonic() + patience_s
 
-    def lift_deadline(self, request: Any) -> None:
+    def clear_deadline(self, request: Any) -> None:
         """Let a connection take as long as it wants."""
         self._deadlines_s.pop(request, None)
 
@@ -378,7 +378,7 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
         now_s = time.monotonic()
         for request, deadline_s in list(self._deadlines_s.items()):
             if now_s > deadline_s:
-                self.lift_deadline(request)
+                self.clear_deadline(request)
                 try:
                     request.shutdown(socket.SHUT_RDWR)
                 except OSError:
@@ -391,15 +391,15 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
             print(f'view: a request failed: {printable(repr(error), 200)}', file=sys.stderr)
 
     def _end(self, request: Any) -> None:
-        self.lift_deadline(request)
+        self.clear_deadline(request)
         self.shutdown_request(request)
         self._connections.release()
 
 
-def _listening(host: str, port: int, handler: type[_Handler], view: ViewServer) -> _Listener:
+def _listen(host: str, port: int, handler: type[_Handler], view: ViewServer) -> _Listener:
     """Return what listens on a port, or raise an error with a sentence."""
-    if not 0 <= port <= LAST_PORT:
-        raise OSError(f'port {port} is not in 0 to {LAST_PORT}')
+    if not 0 <= port <= MAX_PORT:
+        raise OSError(f'port {port} is not in 0 to {MAX_PORT}')
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
@@ -408,10 +408,10 @@ def _listening(host: str, port: int, handler: type[_Handler], view: ViewServer) 
     try:
         return _Listener(family, address, handler, view)
     except OSError as error:
-        raise OSError(_why_not(host, port, error)) from error
+        raise OSError(_listen_error(host, port, error)) from error
 
 
-def _why_not(host: str, port: int, error: OSError) -> str:
+def _listen_error(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f'port {port} is taken, perhaps by another view; '
@@ -444,7 +444,7 @@ def exposure_warning(host: str) -> str:
     )
 
 
-def own_address() -> str:
+def local_address() -> str:
     """Return the address of this machine in its network, or the loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

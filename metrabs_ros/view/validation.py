@@ -12,22 +12,22 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 
-MOST_JOINTS = 1000
-MOST_BONES = 10_000
-MOST_SKELETONS = 1000
-MOST_POINTS = 100_000
+MAX_JOINTS = 1000
+MAX_BONES = 10_000
+MAX_SKELETONS = 1000
+MAX_POINTS = 100_000
 """Joints, or bones, of all skeletons of a message: they are converted one by one."""
-ONE_EACH = ('positions', 'image_points', 'confidences', 'in_view')
+REQUIRED_FIELDS = ('positions', 'image_points', 'confidences', 'in_view')
 """Fields of a Skeleton with an entry for each joint."""
-ONE_EACH_OR_NONE = ('velocities', 'standard_deviations')
+OPTIONAL_FIELDS = ('velocities', 'standard_deviations')
 """Fields of a Skeleton with an entry for each joint, or empty."""
-MOST_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000
 """Of an image that is shown; a browser decodes it, too."""
 PNG_START = b'\x89PNG'
 JPEG_START = b'\xff\xd8\xff'
 
 
-def checked_people(message: Any) -> People:
+def validate_people(message: Any) -> People:
     """
     Return the people in a SkeletonArray whose joints have possible positions.
 
@@ -57,29 +57,29 @@ def _check_counts(message: Any) -> None:
     Raises
     ------
     ValueError
-        See `checked_people`.
+        See `validate_people`.
     """
     joints, bones = len(message.joint_names), len(message.joint_edges) // 2
     skeletons = len(message.skeletons)
     for count, limit, what in (
-        (joints, MOST_JOINTS, 'joints'),
-        (bones, MOST_BONES, 'bones'),
-        (skeletons, MOST_SKELETONS, 'people'),
-        (skeletons * joints, MOST_POINTS, 'joints of all people'),
-        (skeletons * bones, MOST_POINTS, 'bones of all people'),
+        (joints, MAX_JOINTS, 'joints'),
+        (bones, MAX_BONES, 'bones'),
+        (skeletons, MAX_SKELETONS, 'people'),
+        (skeletons * joints, MAX_POINTS, 'joints of all people'),
+        (skeletons * bones, MAX_POINTS, 'bones of all people'),
     ):
         if count > limit:
             raise ValueError(f'{count} {what} are too many; up to {limit} are shown')
     if any(not 0 <= joint < joints for joint in message.joint_edges):
         raise ValueError(f'joint_edges has an index outside of 0 to {joints - 1}')
     for skeleton in message.skeletons:
-        for field in (*ONE_EACH, *ONE_EACH_OR_NONE):
+        for field in (*REQUIRED_FIELDS, *OPTIONAL_FIELDS):
             count = len(getattr(skeleton, field))
-            if count != joints and (count or field in ONE_EACH):
+            if count != joints and (count or field in REQUIRED_FIELDS):
                 raise ValueError(f'{field} has {count} entries, but there are {joints} joints')
 
 
-def checked_file(message: Any) -> tuple[bytes, tuple[int, int]]:
+def validate_image_file(message: Any) -> tuple[bytes, tuple[int, int]]:
     """
     Return the bytes of a CompressedImage that browsers show, and its height and width.
 
@@ -95,5 +95,5 @@ def checked_file(message: Any) -> tuple[bytes, tuple[int, int]]:
             f'{len(data)} bytes of format {printable(message.format)!r} are neither JPEG nor PNG'
         )
     width, height = size
-    check_image_size(width, height, MOST_PIXELS)
+    check_image_size(width, height, MAX_PIXELS)
     return data, (height, width)

@@ -101,7 +101,7 @@ class Shown:
         self.z_up = []
         self.said = []
 
-    def turn_up(self, z_up):
+    def set_z_up(self, z_up):
         self.z_up.append(z_up)
 
     def show_people(self, stamp_s, name, people):

@@ -43,7 +43,7 @@ from metrabs_ros.recordings.message_types import (
     MARKERS,
     SKELETONS,
     TRANSFORMS,
-    maker,
+    message_factory,
     typestore,
 )
 from metrabs_ros.recordings.options import AnnotateOptions
@@ -315,7 +315,7 @@ def test_depths_are_not_taken_for_pictures(tmp_path, images, model):
 
 
 def depth_message(depth, i, topic):
-    return maker(IMAGE)(
+    return message_factory(IMAGE)(
         header=header(i),
         height=120,
         width=160,
@@ -395,7 +395,7 @@ def test_a_bag_of_nothing_at_all_says_so(tmp_path, model):
 
 
 def test_a_bag_without_images_says_what_it_has(tmp_path, model):
-    text = maker('std_msgs/msg/String')(data='hello')
+    text = message_factory('std_msgs/msg/String')(data='hello')
     extra = [('/talk', 'std_msgs/msg/String', START_NS, text)]
     source = write_bag(tmp_path / 'bag', [], [], extra=extra)
     with pytest.raises(UnreadableRecording, match=r'/talk \(std_msgs/msg/String\)'):

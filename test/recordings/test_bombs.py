@@ -14,11 +14,11 @@ from known_people import KnownPeople
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.limits import (
+    MAX_BAG_DEFINITION_LINES,
     MAX_DEFINITION_LINES,
-    MAX_DEFINITIONS_LINES,
     DefinitionBudget,
 )
-from metrabs_ros.recordings.options import REMARK_CHARS, AnnotateOptions
+from metrabs_ros.recordings.options import MAX_WARNING_CHARS, AnnotateOptions
 
 MOST_CPU_S = 15.0
 MOST_MIB = 1200
@@ -57,7 +57,7 @@ def test_of_each_it_is_said_in_sentences_what_came_of_it(outcomes):
         assert outcome['said'], name
         for sentence in outcome['said']:
             assert sentence.isprintable(), name
-            assert len(sentence) < 3 * REMARK_CHARS, name
+            assert len(sentence) < 3 * MAX_WARNING_CHARS, name
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_bag_with_unusable_metadata_is_still_read(outcomes, name):
 
 def test_scanning_shows_its_progress(tmp_path, capfd, monkeypatch):
     # Sooner than a user would want it, as the file is small.
-    monkeypatch.setattr('metrabs_ros.recordings.progress.SHOWN_AFTER_S', 0.0)
+    monkeypatch.setattr('metrabs_ros.recordings.progress.DISPLAY_DELAY_S', 0.0)
     file = tmp_path / 'bag.mcap'
     file.write_bytes(hostile_bags.mcap(hostile_bags.KNOWN, hostile_bags.message() * 40_000))
 
@@ -108,4 +108,4 @@ def test_definitions_are_parsed_up_to_a_limit():
     assert all(budget.accepts(fields + '# said\n' * 9000) for _ in range(100))
     others = [f'int32 x{i}\n{fields[: len(fields) // 2]}' for i in range(100)]
     accepted = [budget.accepts(definition) for definition in others]
-    assert 1 < sum(accepted) < MAX_DEFINITIONS_LINES // (MAX_DEFINITION_LINES // 2)
+    assert 1 < sum(accepted) < MAX_BAG_DEFINITION_LINES // (MAX_DEFINITION_LINES // 2)

@@ -51,7 +51,7 @@ def test_what_is_no_calibration_is_refused(tmp_path, content):
 
 
 def test_a_guessed_calibration_spans_the_field_of_view():
-    info = Calibration.guessed(90, (480, 640, 3))
+    info = Calibration.from_fov(90, (480, 640, 3))
     assert list(info.k) == pytest.approx([320, 0, 320, 0, 320, 240, 0, 0, 1])
 
 

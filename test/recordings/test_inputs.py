@@ -347,8 +347,8 @@ def test_numbers_out_of_range_are_said(tmp_path, capfd, arguments):
 def test_causes_and_remarks_are_limited_in_number_and_length():
     summary = Summary('source', 'output')
     for i in range(600):
-        summary.leave_out(f'image encoding {i}\x1b', f'in encoding {i}\n' + 'x' * 10_000)
-        summary.remark(f'{i} is odd\n' + 'y' * 10_000)
+        summary.count_unusable(f'image encoding {i}\x1b', f'in encoding {i}\n' + 'x' * 10_000)
+        summary.add_warning(f'{i} is odd\n' + 'y' * 10_000)
     assert len(summary.unusable) == MAX_CAUSES + 1
     assert sum(count for count, _ in summary.unusable.values()) == 600
     for line in [*summary.lines(), *summary.remarks]:

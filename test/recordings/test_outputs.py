@@ -21,7 +21,7 @@ from metrabs_ros import cli
 from metrabs_ros.recordings import output_files, parallel
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
 from metrabs_ros.recordings.options import AnnotateOptions
-from metrabs_ros.recordings.output_files import MANIFEST, Pair, UnusableOutput, check_apart
+from metrabs_ros.recordings.output_files import MANIFEST, Pair, UnusableOutput, find_conflicts
 
 IMAGES = [np.zeros((20, 30, 3), np.uint8)] * 2
 
@@ -153,7 +153,7 @@ def test_check_apart_knows_what_lies_in_what(tmp_path):
         Pair(tmp_path / 'e', tmp_path / 'a' / 'b'),
         Pair(tmp_path / 'f', tmp_path),
     ]
-    refused = [bool(complaint) for complaint in check_apart(pairs)]
+    refused = [bool(complaint) for complaint in find_conflicts(pairs)]
     assert refused == [True, False, False, True, True, True]
 
 

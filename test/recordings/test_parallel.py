@@ -16,7 +16,7 @@ from recorded_bags import people_in, write_bag
 
 from metrabs_ros import cli
 from metrabs_ros.recordings import parallel
-from metrabs_ros.recordings.bags import bags_in
+from metrabs_ros.recordings.bags import find_bags
 from metrabs_ros.recordings.options import AnnotateOptions
 
 PROJECT = pathlib.Path(__file__).parents[2]
@@ -56,12 +56,12 @@ def check(outcomes, bags):
 
 
 def test_bags_are_worked_on_in_processes(bags):
-    check(list(parallel.in_processes(tasks_for(bags), 2)), bags)
+    check(list(parallel.run_in_processes(tasks_for(bags), 2)), bags)
 
 
 def test_bags_are_worked_on_by_a_local_ray(bags):
     pytest.importorskip('ray')
-    check(list(parallel.on_ray(tasks_for(bags), 'local')), bags)
+    check(list(parallel.run_on_ray(tasks_for(bags), 'local')), bags)
 
 
 def test_the_command_line_says_what_came_of_each(bags, tmp_path, capfd):
@@ -91,20 +91,20 @@ def test_a_folder_of_bags_stands_for_them(tmp_path, street):
     folder = tmp_path / 'week'
     bags = [write_bag(folder / name, [street]) for name in ('monday', 'tuesday')]
     (folder / 'notes.txt').touch()
-    assert bags_in(folder) == bags
-    assert bags_in(bags[0]) == [bags[0]]
+    assert find_bags(folder) == bags
+    assert find_bags(bags[0]) == [bags[0]]
     (folder / 'monday_people').mkdir()
     (folder / 'monday_people' / 'metadata.yaml').touch()
-    assert bags_in(folder) == bags
+    assert find_bags(folder) == bags
     # What is left of a recorder that was killed is one bag, whatever it is split into.
     (bags[0] / 'metadata.yaml').unlink()
     (bags[0] / 'monday.mcap').rename(bags[0] / 'monday_0.mcap')
     (bags[0] / 'monday_1.mcap').write_bytes((bags[0] / 'monday_0.mcap').read_bytes())
-    assert bags_in(bags[0]) == [bags[0]]
+    assert find_bags(bags[0]) == [bags[0]]
     # Others without a number are bags of their own.
     (bags[1] / 'metadata.yaml').unlink()
     (bags[1] / 'evening.mcap').write_bytes((bags[1] / 'tuesday.mcap').read_bytes())
-    assert [bag.name for bag in bags_in(bags[1])] == ['evening.mcap', 'tuesday.mcap']
+    assert [bag.name for bag in find_bags(bags[1])] == ['evening.mcap', 'tuesday.mcap']
 
 
 def test_a_wrong_skeleton_lists_the_known_ones(bags, capfd):

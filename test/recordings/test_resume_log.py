@@ -12,29 +12,35 @@ from hypothesis import strategies as st
 from test_people import people_at
 
 from metrabs_ros.people import People
-from metrabs_ros.recordings.resume_log import FORMAT, Key, ResumeLog, from_numbers, to_numbers
+from metrabs_ros.recordings.resume_log import (
+    FORMAT_VERSION,
+    Key,
+    ResumeLog,
+    from_numbers,
+    to_numbers,
+)
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 IDENTITY = {'source': 'a'}
 
 
 def written(file, count):
-    journal = ResumeLog(file, IDENTITY)
+    log = ResumeLog(file, IDENTITY)
     for i in range(count):
-        journal.put(Key(0, i), np.arange(float(i)))
-    journal.close()
+        log.append(Key(0, i), np.arange(float(i)))
+    log.close()
 
 
 def replayed(file, identity=IDENTITY, count=6):
-    journal = ResumeLog(file, identity)
+    log = ResumeLog(file, identity)
     found = []
     for i in range(count):
-        numbers = journal.take(Key(0, i))
+        numbers = log.replay(Key(0, i))
         if numbers is None:
             break
         np.testing.assert_array_equal(numbers, np.arange(float(i)))
         found.append(i)
-    journal.close()
+    log.close()
     return len(found)
 
 
@@ -48,12 +54,12 @@ def test_after_a_cut_all_whole_frames_before_it_are_known(tmp_path_factory, lost
     before = replayed(file)
     assert before == 5 if lost == 0 else before < 5
     # It goes on from there.
-    journal = ResumeLog(file, IDENTITY)
+    log = ResumeLog(file, IDENTITY)
     for i in range(before):
-        assert journal.take(Key(0, i)) is not None
-    assert journal.take(Key(0, before)) is None
-    journal.put(Key(0, before), np.arange(float(before)))
-    journal.close()
+        assert log.replay(Key(0, i)) is not None
+    assert log.replay(Key(0, before)) is None
+    log.append(Key(0, before), np.arange(float(before)))
+    log.close()
     assert replayed(file) == before + 1
 
 
@@ -63,7 +69,9 @@ def test_a_journal_of_something_else_is_begun_anew(tmp_path):
     assert replayed(tmp_path / 'journal') == 0
 
 
-@pytest.mark.parametrize('about', [{}, {'journal_format': FORMAT - 1}], ids=['none', 'earlier'])
+@pytest.mark.parametrize(
+    'about', [{}, {'journal_format': FORMAT_VERSION - 1}], ids=['none', 'earlier']
+)
 def test_a_journal_of_another_format_is_begun_anew(tmp_path, about):
     written(tmp_path / 'journal', 3)
     _, _, entries = (tmp_path / 'journal').read_bytes().partition(b'\n')
@@ -74,11 +82,11 @@ def test_a_journal_of_another_format_is_begun_anew(tmp_path, about):
 
 def test_frames_in_another_order_are_not_known(tmp_path):
     written(tmp_path / 'journal', 3)
-    journal = ResumeLog(tmp_path / 'journal', IDENTITY)
-    assert journal.take(Key(0, 0)) is not None
-    assert journal.take(Key(1, 1)) is None
-    assert journal.take(Key(0, 1)) is None
-    journal.close()
+    log = ResumeLog(tmp_path / 'journal', IDENTITY)
+    assert log.replay(Key(0, 0)) is not None
+    assert log.replay(Key(1, 1)) is None
+    assert log.replay(Key(0, 1)) is None
+    log.close()
 
 
 def test_people_come_back_as_they_went():

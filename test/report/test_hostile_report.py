@@ -16,7 +16,7 @@ from test_people import people_at
 from metrabs_ros import cli
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.message_types import SKELETONS, maker, message_types
+from metrabs_ros.recordings.message_types import SKELETONS, message_factory, message_types
 from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.report.observations import read_observations
@@ -104,9 +104,9 @@ def test_skeletons_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
     messages[2] = frame(2, **BROKEN[name])
     (observations,) = read_observations(bag_of(tmp_path / 'bag', messages), print)
     assert observations.people.tolist() == [2, 2, 1, 2, 2, 2]
-    (remark,) = observations.remarks
-    assert f'1 skeletons on {TOPIC} were left out' in remark
-    for array in (observations.places_m, observations.speeds_m_s, observations.deviations_m):
+    (add_warning,) = observations.warnings
+    assert f'1 skeletons on {TOPIC} were left out' in add_warning
+    for array in (observations.positions_m, observations.speeds_m_s, observations.deviations_m):
         assert np.isfinite(array).all()
 
 
@@ -130,7 +130,7 @@ def test_messages_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
     bag = bag_of(tmp_path / 'bag', messages)
     (observations,) = read_observations(bag, print)
     assert len(observations.stamps_s) == 2
-    assert f'1 messages on {TOPIC} were left out' in observations.remarks[0]
+    assert f'1 messages on {TOPIC} were left out' in observations.warnings[0]
     write_report(bag, tmp_path / 'page.html', print)
     assert 'were left out' in (tmp_path / 'page.html').read_text()
 
@@ -177,8 +177,8 @@ def test_what_annotate_is_said_to_have_remarked_is_escaped(tmp_path):
     text = re.sub(r'metrabs_ros: .*(\n    .*)*', f"metrabs_ros: '{about}'", metadata.read_text())
     metadata.write_text(text)
     (observations,) = read_observations(results, print)
-    assert observations.remarks[0] == '<script>'
-    assert len(observations.remarks) <= 50
+    assert observations.warnings[0] == '<script>'
+    assert len(observations.warnings) <= 50
     write_report(results, tmp_path / 'page.html', print)
     assert '<script>' not in (tmp_path / 'page.html').read_text()
 
@@ -280,7 +280,7 @@ def test_a_report_can_be_read_by_others(tmp_path, bag):
 
 
 def test_the_type_of_the_topic_is_what_counts(tmp_path, capfd):
-    text = maker('std_msgs/msg/String')(data='hello')
+    text = message_factory('std_msgs/msg/String')(data='hello')
     bag = write_bag(
         tmp_path / 'bag', [], [], extra=[(TOPIC, 'std_msgs/msg/String', START_NS, text)]
     )

@@ -10,8 +10,8 @@ import hypothesis.strategies as st
 import pytest
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.view.entities import MOST_PATH_CHARS, entity_paths
-from metrabs_ros.view.markdown import escaped
+from metrabs_ros.view.entities import MAX_PATH_CHARS, entity_paths
+from metrabs_ros.view.markdown import escape_markdown
 
 MARKUP = set('\\`*_{}[]<>#!|~&$\n\r\t')
 
@@ -31,7 +31,7 @@ MARKUP = set('\\`*_{}[]<>#!|~&$\n\r\t')
     ],
 )
 def test_markup_in_foreign_text_has_no_effect(text):
-    shown = escaped(text)
+    shown = escape_markdown(text)
     assert not MARKUP & set(without_entities(shown))
     assert html.unescape(shown) == printable(text)
 
@@ -43,7 +43,7 @@ def without_entities(text):
 
 @hypothesis.given(st.text(max_size=300))
 def test_no_text_has_an_effect(text):
-    shown = escaped(text)
+    shown = escape_markdown(text)
     assert not MARKUP & set(without_entities(shown))
     assert html.unescape(shown) == printable(text)
     assert len(html.unescape(shown)) <= 80
@@ -55,7 +55,7 @@ def test_paths_of_entities_are_different_and_plain(names):
     assert list(paths) == names
     assert len(set(paths.values())) == len(names)
     for path in paths.values():
-        assert len(path) <= MOST_PATH_CHARS + 4
+        assert len(path) <= MAX_PATH_CHARS + 4
         assert all(
             part.isidentifier() or part.replace('_', 'a').isalnum()
             for part in path.split('/')
@@ -66,5 +66,5 @@ def test_paths_of_entities_are_different_and_plain(names):
 def test_namespaces_are_kept_and_nothing_else():
     names = ['rear/left', '/front/', '../../world', 'tf', 'a b', 'a_b', '', 'x' * 1000]
     assert list(entity_paths(names).values()) == [
-        *('rear/left', 'front', '__/__/world', 'tf_2', 'a_b', 'a_b_2', '', 'x' * MOST_PATH_CHARS)
+        *('rear/left', 'front', '__/__/world', 'tf_2', 'a_b', 'a_b_2', '', 'x' * MAX_PATH_CHARS)
     ]

@@ -19,11 +19,11 @@ from metrabs_ros.recordings.bags import UnreadableRecording
 from metrabs_ros.recordings.message_types import (
     COMPRESSED_IMAGE,
     SKELETONS,
-    maker,
+    message_factory,
     message_types,
 )
 from metrabs_ros.recordings.options import AnnotateOptions
-from metrabs_ros.view.results import MOST_CAMERAS, Results
+from metrabs_ros.view.results import MAX_CAMERAS, Results
 from metrabs_ros.view.scene import Scene
 
 FRAMES = 4
@@ -150,7 +150,7 @@ def test_names_of_topics_are_escaped_and_bounded(tmp_path, images):
     bag = write_bag(tmp_path / '![x](y) <b>', images, extra=extra)
     rows, text = shown(bag, tmp_path)
     people = [entity for entity in rows if entity.endswith('/people/joints')]
-    assert len(people) == MOST_CAMERAS
+    assert len(people) == MAX_CAMERAS
     assert all(re.fullmatch(r'[\w/]{1,120}', entity) for entity in people)
     assert '/world/tf/people/joints' not in people
     assert '![x]' not in text
@@ -159,7 +159,7 @@ def test_names_of_topics_are_escaped_and_bounded(tmp_path, images):
 
 def test_an_image_that_claims_to_be_huge_is_not_shown(tmp_path, images):
     claims = b'\xff\xd8\xff\xc0\x00\x11\x08' + b'\x75\x30\x75\x30' + bytes(20)
-    bomb = maker(COMPRESSED_IMAGE)(
+    bomb = message_factory(COMPRESSED_IMAGE)(
         header=header(1), format='jpeg', data=np.frombuffer(claims, np.uint8)
     )
     topic = RecordedTopic('/camera/image_raw/compressed', quality='.jpg')

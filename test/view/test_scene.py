@@ -15,7 +15,7 @@ import rerun as rr
 from test_people import people_at
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.view.scene import FIRST_DATE_S, LARGEST_SIDE_PX, Scene, shrunk
+from metrabs_ros.view.scene import MAX_SIDE_PX, MIN_DATE_S, Scene, shrink
 
 SHAPES = [(5773, 8660), (8660, 5773), (1080, 1920), (1281, 1000), (16384, 3051), (9000, 1)]
 MARK_PX = np.array([0.7, 0.4])
@@ -82,7 +82,7 @@ def test_what_is_on_a_large_image_stays_where_it_is(height, width, is_reversed, 
     ray = camera.unproject(np.array(centre, float))
     matrix, resolution = logged.pinhole()
     assert resolution == [*picture.shape[::-1]]
-    assert max(picture.shape) == min(max(height, width), LARGEST_SIDE_PX)
+    assert max(picture.shape) == min(max(height, width), MAX_SIDE_PX)
     for shown in ((matrix @ ray)[:2], logged.box_centre(), logged.bone_start()):
         np.testing.assert_allclose(shown, mark, atol=0.6)
 
@@ -100,10 +100,10 @@ def test_a_file_after_a_large_image_is_not_scaled(monkeypatch):
 
 @pytest.mark.parametrize(('height', 'width'), SHAPES)
 def test_images_of_any_shape_are_shrunk(height, width):
-    small = shrunk(np.full((height, width, 3), 99, np.uint8))
-    assert max(small.shape) == LARGEST_SIDE_PX
+    small = shrink(np.full((height, width, 3), 99, np.uint8))
+    assert max(small.shape) == MAX_SIDE_PX
     assert min(small.shape[:2]) == max(
-        1, round(LARGEST_SIDE_PX / max(height, width) * min(height, width))
+        1, round(MAX_SIDE_PX / max(height, width) * min(height, width))
     )
     assert (small == 99).all()
 
@@ -120,8 +120,8 @@ def test_the_largest_image_takes_a_fraction_of_a_second():
 @pytest.mark.parametrize(
     ('stamps_s', 'kind'),
     [
-        ((1.0, FIRST_DATE_S + 1, 2.0), 'Duration'),
-        ((FIRST_DATE_S + 1, 1.0, FIRST_DATE_S + 2), 'Timestamp'),
+        ((1.0, MIN_DATE_S + 1, 2.0), 'Duration'),
+        ((MIN_DATE_S + 1, 1.0, MIN_DATE_S + 2), 'Timestamp'),
     ],
 )
 def test_all_stamps_of_a_recording_are_of_one_kind(tmp_path, stamps_s, kind):

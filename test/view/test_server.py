@@ -276,8 +276,8 @@ def wait_until(condition):
 
 
 def test_connections_are_limited_and_end(monkeypatch):
-    monkeypatch.setattr(server, 'MOST_CONNECTIONS', 4)
-    monkeypatch.setattr(server, 'REQUEST_PATIENCE_S', 0.5)
+    monkeypatch.setattr(server, 'MAX_CONNECTIONS', 4)
+    monkeypatch.setattr(server, 'REQUEST_TIMEOUT_S', 0.5)
     served = Served()
     # They send nothing, or a request without an end, byte by byte.
     silent = [socket.create_connection((served.host, served.data_port)) for _ in range(20)]
@@ -306,7 +306,7 @@ def is_cut_off_while_dripping(connection):
     'head', ['POST / HTTP/1.1\r\nHost: localhost', 'GET / HTTP/1.1\r\nHost: x']
 )
 def test_a_slow_body_does_not_keep_a_connection(monkeypatch, head):
-    monkeypatch.setattr(server, 'REQUEST_PATIENCE_S', 0.5)
+    monkeypatch.setattr(server, 'REQUEST_TIMEOUT_S', 0.5)
     served = Served()
     for port in (served.page_port, served.data_port):
         with socket.create_connection((served.host, port)) as connection:
@@ -315,8 +315,8 @@ def test_a_slow_body_does_not_keep_a_connection(monkeypatch, head):
 
 
 def test_a_browser_that_takes_the_viewer_slowly_is_cut_off(monkeypatch):
-    monkeypatch.setattr(server, 'REQUEST_PATIENCE_S', 0.5)
-    monkeypatch.setattr(server, 'SLOWEST_BYTES_S', 1e9)
+    monkeypatch.setattr(server, 'REQUEST_TIMEOUT_S', 0.5)
+    monkeypatch.setattr(server, 'MIN_BYTES_PER_S', 1e9)
     served = Served()
     name = 're_viewer_bg.wasm'
     with socket.create_connection((served.host, served.page_port)) as connection:
@@ -341,7 +341,7 @@ def receive(connection, size):
 
 
 def test_a_browser_that_does_not_read_costs_no_memory_and_is_cut_off(monkeypatch):
-    monkeypatch.setattr(server, 'STALL_S', 1.0)
+    monkeypatch.setattr(server, 'SEND_TIMEOUT_S', 1.0)
     served = Served(memory_limit='1MiB')
     connection = socket.create_connection((served.host, served.data_port))
     connection.sendall(f'GET {served.path} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode())
@@ -358,7 +358,7 @@ def test_a_browser_that_does_not_read_costs_no_memory_and_is_cut_off(monkeypatch
 
 
 def test_only_so_many_browsers_are_shown_data(monkeypatch):
-    monkeypatch.setattr(server, 'MOST_STREAMS', 2)
+    monkeypatch.setattr(server, 'MAX_STREAMS', 2)
     served = Served()
     request = f'GET {served.path} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode()
     readers = [socket.create_connection((served.host, served.data_port)) for _ in range(2)]
@@ -382,7 +382,7 @@ def test_browsers_and_changes_of_the_frame_leave_no_threads_behind():
 
     def come_and_go(count):
         for i in range(count):
-            served.scene.turn_up(bool(i % 2))
+            served.scene.set_z_up(bool(i % 2))
             assert served.ask(served.data_port, served.path)[2] == RRD_START
         wait_until(lambda: open_connections(served.data_port) == 0)
         return len(os.listdir('/proc/self/task'))
