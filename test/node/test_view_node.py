@@ -107,7 +107,7 @@ class Shown:
     def show_people(self, stamp_s, name, people):
         self.people[name] = people
 
-    def say(self, text):
+    def show_status(self, text):
         self.said.append(text)
 
     def show_image(self, *arguments):
