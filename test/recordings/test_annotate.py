@@ -196,7 +196,7 @@ def test_one_of_the_raw_and_the_compressed_images_is_worked_on(tmp_path, images,
     source = write_bag(tmp_path / 'bag', images, topics)
     summary, _ = run(source, model)
     assert summary.frames == FRAMES
-    assert 'image_raw/compressed is of the same camera' in summary.remarks[0]
+    assert 'image_raw/compressed is skipped: it is of the same camera' in summary.remarks[0]
     summary, _ = run(source, model, tmp_path / 'other', topics=('/camera/image_raw/compressed',))
     assert (summary.worked_on, summary.remarks) == (FRAMES, [])
 
@@ -230,14 +230,17 @@ def test_images_without_calibration_are_left_out_and_others_worked_on(tmp_path, 
     source = write_bag(tmp_path / 'bag', images, topics)
     summary, output = run(source, model)
     assert summary.worked_on == FRAMES
-    assert 'no CameraInfo for /other/image_raw' in summary.remarks[0]
+    assert '/other/image_raw is skipped: it has no CameraInfo' in summary.remarks[0]
     assert '--camera-info FILE' in summary.remarks[0]
     assert len(messages_in(output, '/other/image_raw')) == FRAMES
 
 
 def test_a_bag_without_any_calibration_says_what_to_give(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images, [RecordedTopic(info=None)])
-    with pytest.raises(UnreadableRecording, match=r'--camera-info FILE, or with --fov DEGREES'):
+    with pytest.raises(
+        UnreadableRecording,
+        match=r'--camera-info FILE, or an approximate field of view with --fov DEGREES',
+    ):
         run(source, model)
     summary, _ = run(source, model, fov_degrees=60.0)
     assert summary.worked_on == FRAMES
@@ -311,7 +314,7 @@ def test_depths_are_not_taken_for_pictures(tmp_path, images, model):
     )
     summary, _ = run(both, model)
     assert summary.frames == FRAMES
-    assert summary.remarks == ['/depth/image_raw holds depths (16UC1), which are not worked on']
+    assert summary.remarks == ['/depth/image_raw is skipped: it has depth images (16UC1)']
 
 
 def depth_message(depth, i, topic):
@@ -328,7 +331,7 @@ def depth_message(depth, i, topic):
 def test_people_of_an_earlier_run_give_way(tmp_path, images, model):
     _, first = run(write_bag(tmp_path / 'bag', images), model)
     summary, again = run(first, KnownPeople((0, 0, 5000)), tmp_path / 'again')
-    assert 'has people in it already' in summary.remarks[0]
+    assert 'already contains results' in summary.remarks[0]
     assert [len(people) for _, people in people_in(again)] == [1] * FRAMES
     assert len(messages_in(again, '/tf')) == FRAMES
     assert len(messages_in(again, '/chatter')) == FRAMES
@@ -364,7 +367,7 @@ def test_a_wrong_definition_does_no_harm(tmp_path, images, model, definition):
     assert summary.worked_on == FRAMES
     assert len(messages_in(output, '/camera/image_raw')) == FRAMES
     if definition:
-        assert 'is not that of ROS' in summary.remarks[0]
+        assert 'differs from that of ROS' in summary.remarks[0]
 
 
 def test_messages_that_are_no_images_are_counted(tmp_path, images, model):
@@ -608,7 +611,7 @@ def test_a_lock_that_fails_otherwise_is_reported_with_its_reason(
 
 def test_unknown_topics_are_named_with_the_known_ones(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images)
-    with pytest.raises(UnreadableRecording, match='no images on /x; it has them on /c'):
+    with pytest.raises(UnreadableRecording, match='no images on /x; it has images on /c'):
         run(source, model, topics=('/x',))
 
 
