@@ -227,32 +227,15 @@ def _view(chosen: argparse.Namespace) -> int:
 def _annotate(chosen: argparse.Namespace) -> int:
     _need('rosbags', 'annotate', 'rosbags', 'mcap')
     from metrabs_ros.recordings import parallel
-    from metrabs_ros.recordings.annotate import default_output
     from metrabs_ros.recordings.options import AnnotateOptions
-    from metrabs_ros.recordings.output_files import Pair, absolute, find_conflicts
 
     fields = [field.name for field in dataclasses.fields(AnnotateOptions)]
     wanted = AnnotateOptions(**{name: getattr(chosen, name) for name in fields})
     wanted = dataclasses.replace(wanted, topics=tuple(wanted.topics))
     if chosen.workers < 1:
         raise ValueError(f'--workers is {chosen.workers}; it must be at least 1')
-    inputs = [found for path in chosen.input for found in _recordings_in(path)]
-    if len(inputs) > 1 and (wanted.csv or wanted.parquet):
-        raise ValueError('of several recordings each has its own table: give --csv no file')
-    outputs = [default_output(source) for source, _ in inputs]
-    if chosen.output is not None:
-        alone = len(inputs) == 1
-        outputs = [chosen.output if alone else chosen.output / path.name for path in outputs]
-    pairs = [Pair(source, output) for (source, _), output in zip(inputs, outputs)]
-    status = 0
-    tasks = []
-    for pair, (_, complaint), overlap in zip(pairs, inputs, find_conflicts(pairs)):
-        if complaint or overlap:
-            status = _complain(complaint or overlap)
-            continue
-        # With its links: the name that is given tells what it is.
-        source = pathlib.Path(os.path.abspath(pair.source))
-        tasks.append(parallel.Task(source, absolute(pair.output), wanted))
+    tasks, errors = parallel.plan_tasks(chosen.input, chosen.output, wanted)
+    status = max(map(_complain, errors), default=0)
     if len(tasks) > 1 and not wanted.overwrite:
         tasks = _not_done(tasks)
     if not tasks:
@@ -270,18 +253,6 @@ def _annotate(chosen: argparse.Namespace) -> int:
         print('interrupted; the same command goes on where this one stopped', file=sys.stderr)
         return INTERRUPTED
     return status
-
-
-def _recordings_in(path: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
-    """Return the recordings at a path, or the path and why it cannot be read."""
-    from metrabs_ros.recordings.bags import find_bags
-    from metrabs_ros.recordings.input_files import check_input
-
-    try:
-        check_input(path)
-        return [(recording, '') for recording in find_bags(path)]
-    except (ValueError, OSError) as error:
-        return [(path, str(error))]
 
 
 def _complain(complaint: str) -> int:
@@ -307,7 +278,7 @@ def _with_progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]
 def _tell_of(outcome: Outcome) -> int:
     """Say what came of a recording; return the exit status."""
     if outcome.summary is None:
-        return _complain(outcome.complaint)
+        return _complain(outcome.error_message)
     tqdm.write('\n'.join(outcome.summary.lines()))
     return 0 if outcome.summary.worked_on else 1
 
