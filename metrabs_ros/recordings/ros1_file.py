@@ -324,7 +324,7 @@ class _Ros1Converter:
             _check_arrays(types)
             self._register(types, msgtype, renamed)
         text, _ = self._target.generate_msgdef(renamed, ros_version=2)
-        return Topic(name, renamed, text, self._target.hash_rihs01(renamed))
+        return Topic(name, renamed, text)
 
     def _register(self, types: Typesdict, msgtype: str, renamed: str) -> None:
         """Register the types of a definition and generate the converter of its messages."""

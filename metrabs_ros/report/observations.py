@@ -283,7 +283,7 @@ def _concatenate(arrays: list[Any], nothing: NDArray[Any]) -> NDArray[Any]:
 def _read_warnings(path: pathlib.Path) -> tuple[str, ...]:
     """Return what annotate said of the recording, if it wrote the results."""
     try:
-        about = read_metadata(path).about
+        about = read_metadata(path).summary
     except UnusableMetadata:
         return ()
     warnings = about.get('remarks')

@@ -378,7 +378,7 @@ def test_messages_that_are_no_images_are_counted(tmp_path, images, model):
     count, example = summary.unusable['image message']
     assert count == 1
     assert '/camera/image_raw' in example
-    assert any('not worked on' in line for line in summary.lines())
+    assert any('not processed' in line for line in summary.lines())
 
 
 def test_a_bag_of_no_frames_is_kept_and_says_so(tmp_path, model):
@@ -386,7 +386,7 @@ def test_a_bag_of_no_frames_is_kept_and_says_so(tmp_path, model):
     with pytest.raises(UnreadableRecording, match='no images'):
         run(empty, model)
     summary, output = run(empty, model, fov_degrees=60.0)
-    assert 'there were no images in it' in summary.lines()
+    assert 'the recording has no images' in summary.lines()
     assert people_in(output) == []
 
 
@@ -536,7 +536,7 @@ def test_tables_of_joints_of_one_or_more_cameras_are_replaced(tmp_path, images, 
     pair = write_bag(tmp_path / 'pair', images[:2], topics)
     for i, source in enumerate((alone, pair, alone)):
         run(source, model, tmp_path / str(i), overwrite=True, **{option: str(file)})
-    with pytest.raises(FileExistsError, match='--overwrite replaces it'):
+    with pytest.raises(FileExistsError, match='use --overwrite to replace it'):
         run(source, model, tmp_path / 'last', **{option: str(file)})
 
 
@@ -567,7 +567,7 @@ def test_a_folder_of_pictures_is_worked_on_and_says_that_it_guesses(tmp_path, im
         cv2.imwrite(str(folder / f'{i}.png'), image)
     summary, output = run(folder, model)
     assert summary.worked_on == FRAMES
-    assert 'field of view of 55 degrees is guessed' in summary.remarks[0]
+    assert 'field of view of 55 degrees is assumed' in summary.remarks[0]
     # What was written of pictures is a bag, which can be worked on again.
     summary, _ = run(output, model, tmp_path / 'again')
     assert summary.worked_on == FRAMES

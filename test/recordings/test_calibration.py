@@ -44,7 +44,7 @@ def test_a_ros_calibration_is_read(tmp_path):
 def test_what_is_no_calibration_is_refused(tmp_path, content):
     file = tmp_path / 'camera.yaml'
     file.write_text(content)
-    with pytest.raises(UnusableCalibration, match='is no ROS calibration'):
+    with pytest.raises(UnusableCalibration, match='is neither a ROS calibration'):
         read_calibration(file)
     with pytest.raises(UnusableCalibration, match='cannot be read'):
         read_calibration(tmp_path / 'missing.yaml')

@@ -66,7 +66,7 @@ def claiming(suffix, px=CLAIMED_PX):
 def known_people(monkeypatch):
     """Spare the loading of a real model."""
     people = KnownPeople((0, 0, 3000))
-    monkeypatch.setattr(parallel, '_model', lambda wanted: people)
+    monkeypatch.setattr(parallel, '_load_model', lambda options: people)
 
 
 def run(capfd, *arguments):
@@ -107,7 +107,7 @@ def test_in_a_folder_only_the_huge_picture_is_left_out(tmp_path, capfd, suffix):
     status = cli.main(['annotate', str(folder), '-o', str(tmp_path / 'out')])
     said = capfd.readouterr()
     assert status == 0
-    assert '7 frames were not worked on, picture: ' in said.out
+    assert '7 frames were not processed, picture: ' in said.out
     # The times are those of the places in the row.
     assert [stamp for stamp, _ in people_in(tmp_path / 'out')] == [0, 200_000_000]
 
@@ -210,11 +210,11 @@ def test_a_folder_without_permission_is_said(tmp_path):
     code = (
         'import os, pathlib, sys\n'
         'from metrabs_ros.recordings.input_files import check_input\n'
-        'from metrabs_ros.recordings.bags import bags_in, Bag\n'
+        'from metrabs_ros.recordings.bags import find_bags, Bag\n'
         f'os.setgid({NOBODY}); os.setuid({NOBODY})\n'
         'for path in map(pathlib.Path, sys.argv[1:]):\n'
         '    try:\n'
-        '        check_input(path); print([Bag(bag, print) for bag in bags_in(path)])\n'
+        '        check_input(path); print([Bag(bag, print) for bag in find_bags(path)])\n'
         '    except ValueError as error:\n'
         '        print(error)\n'
     )

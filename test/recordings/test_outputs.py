@@ -30,7 +30,7 @@ IMAGES = [np.zeros((20, 30, 3), np.uint8)] * 2
 def known_people(monkeypatch):
     """Spare the loading of a real model."""
     people = KnownPeople((0, 0, 3000))
-    monkeypatch.setattr(parallel, '_model', lambda wanted: people)
+    monkeypatch.setattr(parallel, '_load_model', lambda options: people)
 
 
 def contents_of(folder):
@@ -135,7 +135,7 @@ def test_two_recordings_do_not_share_an_output(tmp_path, bag, capfd):
     out = tmp_path / 'out'
     assert cli.main(['annotate', str(bag), str(other), '-o', str(out)]) == 1
     said = capfd.readouterr()
-    assert 'the results of' in said.err
+    assert 'is in, the output of' in said.err
     assert 'Traceback' not in said.err
     assert len(people_in(out / 'bag_people')) == 2
     # The same recording twice is one of the two.
@@ -248,7 +248,7 @@ def test_a_folder_that_looks_unfinished_but_is_of_others_is_left_alone(tmp_path,
         (folder / name).mkdir()
         (folder / name / 'file').write_text('mine')
         before = contents_of(tmp_path)
-        with pytest.raises(UnusableOutput, match='move it away'):
+        with pytest.raises(UnusableOutput, match='move it to another place'):
             run(bag, tmp_path / 'out')
         assert contents_of(tmp_path) == before
         shutil.rmtree(folder)
@@ -256,11 +256,11 @@ def test_a_folder_that_looks_unfinished_but_is_of_others_is_left_alone(tmp_path,
     target = tmp_path / 'target'
     target.mkdir()
     folder.symlink_to(target)
-    with pytest.raises(UnusableOutput, match='no folder'):
+    with pytest.raises(UnusableOutput, match='is not a folder'):
         run(bag, tmp_path / 'out')
     folder.unlink()
     folder.write_text('a file')
-    with pytest.raises(UnusableOutput, match='no folder'):
+    with pytest.raises(UnusableOutput, match='is not a folder'):
         run(bag, tmp_path / 'out')
 
 

@@ -47,7 +47,7 @@ def tasks_for(bags):
 def check(outcomes, bags):
     """Hold that both bags were worked on, and that of the other one it is said why not."""
     by_source = {outcome.task.source: outcome for outcome in outcomes}
-    assert 'cannot be read as a bag' in by_source[bags[1]].complaint
+    assert 'cannot be read as a bag' in by_source[bags[1]].error_message
     for bag, frames in ((bags[0], 1), (bags[2], 2)):
         assert by_source[bag].summary.worked_on == frames
         found = people_in(by_source[bag].task.output)
@@ -84,7 +84,7 @@ def test_a_single_bag_goes_where_it_is_told(bags, tmp_path, capfd):
     assert cli.main(['annotate', str(bags[0]), '-o', str(tmp_path / 'one'), '--follow']) == 0
     assert len(people_in(tmp_path / 'one')) == 1
     assert cli.main(['annotate', str(bags[0]), '-o', str(tmp_path / 'one')]) == 1
-    assert '--overwrite replaces it' in capfd.readouterr().err
+    assert 'use --overwrite to replace it' in capfd.readouterr().err
 
 
 def test_a_folder_of_bags_stands_for_them(tmp_path, street):
