@@ -104,8 +104,8 @@ def test_skeletons_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
     messages[2] = frame(2, **BROKEN[name])
     (observations,) = read_observations(bag_of(tmp_path / 'bag', messages), print)
     assert observations.people.tolist() == [2, 2, 1, 2, 2, 2]
-    (add_warning,) = observations.warnings
-    assert f'1 skeletons on {TOPIC} were left out' in add_warning
+    (warning,) = observations.warnings
+    assert f'1 skeletons on {TOPIC} are not valid and were skipped' in warning
     for array in (observations.positions_m, observations.speeds_m_s, observations.deviations_m):
         assert np.isfinite(array).all()
 
@@ -130,9 +130,9 @@ def test_messages_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
     bag = bag_of(tmp_path / 'bag', messages)
     (observations,) = read_observations(bag, print)
     assert len(observations.stamps_s) == 2
-    assert f'1 messages on {TOPIC} were left out' in observations.warnings[0]
+    assert f'1 messages on {TOPIC} are not valid and were skipped' in observations.warnings[0]
     write_report(bag, tmp_path / 'page.html', print)
-    assert 'were left out' in (tmp_path / 'page.html').read_text()
+    assert 'are not valid and were skipped' in (tmp_path / 'page.html').read_text()
 
 
 @pytest.mark.parametrize('name', ['positions nan', 'confidences shorter', 'box inf'])
@@ -266,7 +266,7 @@ def test_a_report_replaces_only_reports(tmp_path, bag, capfd):
     alone = tmp_path / 'notes.mcap'
     (bag / 'bag.mcap').rename(alone)
     assert cli.main(['report', str(alone)]) == 1
-    assert 'is no report' in capfd.readouterr().err
+    assert 'is not a report' in capfd.readouterr().err
 
 
 def test_a_report_can_be_read_by_others(tmp_path, bag):

@@ -122,12 +122,12 @@ def test_nobody_and_nothing_have_a_page_too(tmp_path, images):
         bag, tmp_path / 'nobody', AnnotateOptions(), Nobody((0, 0, 3000)), lambda sentence: None
     )
     write_report(tmp_path / 'nobody', tmp_path / 'nobody.html', print)
-    assert '<b>0</b>different people' in (tmp_path / 'nobody.html').read_text()
+    assert '<b>0</b>person ids' in (tmp_path / 'nobody.html').read_text()
     empty = write_bag(tmp_path / 'empty', [])
     wanted = AnnotateOptions(fov_degrees=60.0)
     annotate(empty, tmp_path / 'nothing', wanted, Nobody(), lambda sentence: None)
     write_report(tmp_path / 'nothing', tmp_path / 'nothing.html', print)
-    assert 'There were no frames' in (tmp_path / 'nothing.html').read_text()
+    assert 'There are no frames' in (tmp_path / 'nothing.html').read_text()
 
 
 def test_what_was_wrong_with_the_recording_stands_on_the_page(tmp_path, images):
