@@ -1,4 +1,4 @@
-"""Shows the results of annotating a recording."""
+"""Display of the results of annotate."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from metrabs_ros.view.validation import validate_image_file, validate_people
 MAX_CAMERAS = 16
 SUFFIX = '/pose/skeletons'
 RATE_FRAMES = 20
+"""Number of frames over which the frame rate is averaged."""
 IDENTITY_POSE = FramePose('', np.eye(3), np.zeros(3))
 
 
 def _open_images(path: pathlib.Path) -> BagRecording | None:
-    """Return the images in a bag, or None if it has none, as with --only-results."""
-    bag = Bag(path, lambda sentence: None)
+    """Return the images of a bag; None if it has none, as with ``--only-results``."""
+    bag = Bag(path, lambda message: None)
     try:
-        return BagRecording(bag, None, DEFAULT_FOV_DEGREES, (), False, lambda sentence: None)
+        return BagRecording(bag, None, DEFAULT_FOV_DEGREES, (), False, lambda message: None)
     except UnreadableRecording:
         bag.close()
     return None
@@ -43,19 +44,19 @@ def _open_images(path: pathlib.Path) -> BagRecording | None:
 
 class Results:
     """
-    The people in a bag, and the images beside them.
+    The people and the images of a bag.
 
     Parameters
     ----------
     path
         The bag.
-    tell
-        Is called with a sentence about each problem.
+    warn
+        Called with each warning message.
 
     Raises
     ------
     UnreadableRecording
-        If there are no people in it.
+        If the bag has no skeletons.
     """
 
     def __init__(self, path: pathlib.Path, warn: Callable[[str], None]) -> None:
@@ -66,21 +67,21 @@ class Results:
             self._bag.close()
             raise
         if len(topics) > MAX_CAMERAS:
-            warn(f'of {len(topics)} topics with people the first {MAX_CAMERAS} are shown')
+            warn(f'the first {MAX_CAMERAS} of {len(topics)} topics with people are displayed')
         self._names = {
             topic: topic.name.removesuffix(SUFFIX).strip('/') for topic in topics[:MAX_CAMERAS]
         }
         self._images = _open_images(path)
         self._warn = warn
-        self._not_shown: collections.Counter[str] = collections.Counter()
+        self._malformed: collections.Counter[str] = collections.Counter()
 
     @property
     def cameras(self) -> list[str]:
-        """The names of the cameras."""
+        """Names of the cameras."""
         return list(dict.fromkeys(self._names.values()))
 
     def show_in(self, scene: Scene) -> None:
-        """Show everything, as fast as it is read; what is malformed is left out and counted."""
+        """Log all messages to a scene without delays; skip and count malformed messages."""
         scene.show_status(f'**{escape_markdown(self._bag.path.name)}**')
         stamps_s: dict[Topic, collections.deque[float]] = {
             topic: collections.deque(maxlen=RATE_FRAMES) for topic in self._names
@@ -93,8 +94,8 @@ class Results:
                 else:
                     self._show('people', self._show_people, scene, item, stamps_s[item.topic])
                     progress.update()
-        for kind, count in self._not_shown.items():
-            self._warn(f'{count} messages with {kind} are malformed and not shown')
+        for kind, count in self._malformed.items():
+            self._warn(f'{count} messages with {kind} are malformed and were skipped')
         scene.flush()
 
     def close(self) -> None:
@@ -110,15 +111,14 @@ class Results:
         yield from heapq.merge(images, people, key=lambda item: item.time_ns)
 
     def _show(self, kind: str, show: Callable[..., None], *arguments: Any) -> None:
-        """Show a message; of those that cannot be shown, say why of the first and count them."""
+        """Log a message; count malformed messages and warn about the first of each kind."""
         try:
             show(*arguments)
-        # Depending on what is broken in a message, reading it fails in many ways.
-        except Exception as error:
-            if not self._not_shown[kind]:
+        except Exception as error:  # A malformed message can raise any exception.
+            if not self._malformed[kind]:
                 reason = f'{type(error).__name__}: {printable(error, 200)}'
-                self._warn(f'a message with {kind} is malformed and not shown ({reason})')
-            self._not_shown[kind] += 1
+                self._warn(f'a message with {kind} is malformed and was skipped ({reason})')
+            self._malformed[kind] += 1
 
     def _show_frame(self, scene: Scene, frame: Frame) -> None:
         assert self._images is not None
@@ -127,11 +127,11 @@ class Results:
             return
         image, camera = self._images.view(frame)
         stamp_s = frame.stamp_ns / NANOSECONDS
-        shown: ImageArray | bytes = image
+        displayed: ImageArray | bytes = image
         if getattr(frame.content, '__msgtype__', '') == COMPRESSED_IMAGE:
             with contextlib.suppress(ValueError):
-                shown, _ = validate_image_file(frame.content)
-        scene.show_image(stamp_s, name, shown)
+                displayed, _ = validate_image_file(frame.content)
+        scene.show_image(stamp_s, name, displayed)
         scene.show_camera(stamp_s, name, camera, image.shape, IDENTITY_POSE)
 
     def _show_people(
@@ -145,7 +145,7 @@ class Results:
         stamps_s.append(stamp_s)
         of_camera = f' of {name}' if len(self._names) > 1 else ''
         values = {f'people/people{of_camera}': float(len(people))}
-        passed_s = stamps_s[-1] - stamps_s[0]
-        if passed_s > 0:
-            values[f'rate/frames a second{of_camera}'] = (len(stamps_s) - 1) / passed_s
+        duration_s = stamps_s[-1] - stamps_s[0]
+        if duration_s > 0:
+            values[f'rate/frames per second{of_camera}'] = (len(stamps_s) - 1) / duration_s
         scene.plot(stamp_s, values)

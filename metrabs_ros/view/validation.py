@@ -1,4 +1,4 @@
-"""What messages hold that are shown, checked before it takes memory or time."""
+"""Validation of messages before they are displayed, with limits on memory and time."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ MAX_JOINTS = 1000
 MAX_BONES = 10_000
 MAX_SKELETONS = 1000
 MAX_POINTS = 100_000
-"""Joints, or bones, of all skeletons of a message: they are converted one by one."""
+"""Maximum number of joints, and of bones, of all people of a message."""
 REQUIRED_FIELDS = ('positions', 'image_points', 'confidences', 'in_view')
-"""Fields of a Skeleton with an entry for each joint."""
+"""Fields of a Skeleton with one entry per joint."""
 OPTIONAL_FIELDS = ('velocities', 'standard_deviations')
-"""Fields of a Skeleton with an entry for each joint, or empty."""
+"""Fields of a Skeleton with one entry per joint, or empty."""
 MAX_PIXELS = 50_000_000
-"""Of an image that is shown; a browser decodes it, too."""
+"""Maximum size of a displayed image, which the browser must decode."""
 PNG_START = b'\x89PNG'
 JPEG_START = b'\xff\xd8\xff'
 
 
 def validate_people(message: Any) -> People:
     """
-    Return the people in a SkeletonArray whose joints have possible positions.
+    Return the people in a SkeletonArray whose joint positions are finite and in range.
 
-    Velocities that are not finite are replaced by 0.
+    Velocities that are not are replaced by 0.
 
     Raises
     ------
     ValueError
-        If its arrays have other lengths than it has joints, its bones have no such joints,
-        there are too many of anything, or its stamp is negative.
+        If the lengths of arrays are inconsistent, a bone has an invalid joint index, a limit is
+        exceeded, or the stamp is negative.
     """
     _check_counts(message)
     if message.header.stamp.sec < 0:
@@ -52,12 +52,12 @@ def validate_people(message: Any) -> People:
 
 def _check_counts(message: Any) -> None:
     """
-    Check how many entries a SkeletonArray has, and the joints of its bones.
+    Check the lengths of the arrays in a SkeletonArray, and the joint indices of its bones.
 
     Raises
     ------
     ValueError
-        See `validate_people`.
+        As in `validate_people`.
     """
     joints, bones = len(message.joint_names), len(message.joint_edges) // 2
     skeletons = len(message.skeletons)
@@ -69,9 +69,9 @@ def _check_counts(message: Any) -> None:
         (skeletons * bones, MAX_POINTS, 'bones of all people'),
     ):
         if count > limit:
-            raise ValueError(f'{count} {what} are too many; up to {limit} are shown')
+            raise ValueError(f'the message has {count} {what}; at most {limit} are displayed')
     if any(not 0 <= joint < joints for joint in message.joint_edges):
-        raise ValueError(f'joint_edges has an index outside of 0 to {joints - 1}')
+        raise ValueError(f'joint_edges has an index that is not from 0 to {joints - 1}')
     for skeleton in message.skeletons:
         for field in (*REQUIRED_FIELDS, *OPTIONAL_FIELDS):
             count = len(getattr(skeleton, field))
@@ -81,18 +81,18 @@ def _check_counts(message: Any) -> None:
 
 def validate_image_file(message: Any) -> tuple[bytes, tuple[int, int]]:
     """
-    Return the bytes of a CompressedImage that browsers show, and its height and width.
+    Return the data of a CompressedImage that browsers can display, and its height and width.
 
     Raises
     ------
     ValueError
-        If it is no JPEG and no PNG image, or too large.
+        If the data is not a JPEG or PNG image, or the image is too large.
     """
     data = bytes(message.data)
     size = image_size(data)
     if size is None or not data.startswith((JPEG_START, PNG_START)):
         raise ValueError(
-            f'{len(data)} bytes of format {printable(message.format)!r} are neither JPEG nor PNG'
+            f'the image of format {printable(message.format)!r} is neither a JPEG nor a PNG image'
         )
     width, height = size
     check_image_size(width, height, MAX_PIXELS)

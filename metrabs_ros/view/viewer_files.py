@@ -1,4 +1,4 @@
-"""The files of Rerun's viewer for browsers, as they come with rerun-sdk."""
+"""Files of the Rerun web viewer, from the installed rerun-sdk."""
 
 from __future__ import annotations
 
@@ -21,30 +21,29 @@ POLL_PERIOD_S = 0.02
 
 
 class ViewerNotFound(OSError):  # noqa: N818
-    """The viewer's files are not available; the message says why."""
+    """The files of the viewer are not available; the message states the reason."""
 
 
-def viewer_files() -> dict[str, bytes]:
+def load_viewer_files() -> dict[str, bytes]:
     """
-    Return the files by their names.
+    Return the files of the viewer by their names.
 
-    Some releases of rerun-sdk have an archive of them, in others they are part of its
-    executable.  The executable serves them for a moment on the loopback interface; it could also
-    serve what is logged, but not refuse requests of foreign web pages.
+    Some releases of rerun-sdk contain an archive of the files; in other releases they are part of
+    the executable.  In the latter case the executable is started to download them over the
+    loopback interface.  Its server is not used for the view, because it does not reject requests
+    of other web pages.
 
     Raises
     ------
-    NoViewer
-        If the installed rerun-sdk has none.
+    ViewerNotFound
+        If the installed rerun-sdk has no web viewer.
     """
     archive = _find_file('rerun', 'web_viewer.zip')
     if archive is not None:
         return _from_archive(archive)
     executable = _find_file('rerun_cli', 'rerun')
     if executable is None:
-        raise ViewerNotFound(
-            'the installed rerun-sdk has no viewer for browsers: pip install rerun-sdk'
-        )
+        raise ViewerNotFound('the installed rerun-sdk has no web viewer: pip install rerun-sdk')
     return _from_executable(executable)
 
 
@@ -61,7 +60,7 @@ def _from_archive(archive: pathlib.Path) -> dict[str, bytes]:
         known = {pathlib.PurePosixPath(name).name: name for name in opened.namelist()}
         missing = [name for name in REQUIRED_FILES if name not in known]
         if missing:
-            raise ViewerNotFound(f'{archive} lacks {", ".join(missing)}')
+            raise ViewerNotFound(f'{archive} does not contain {", ".join(missing)}')
         return {
             name: opened.read(known[name])
             for name in (*REQUIRED_FILES, *OPTIONAL_FILES)
@@ -84,17 +83,17 @@ def _from_executable(executable: pathlib.Path) -> dict[str, bytes]:
     )
     try:
         _wait_for_server(process, page_port)
-        found = {
+        files = {
             name: _fetch(f'http://127.0.0.1:{page_port}/{name}')
             for name in (*REQUIRED_FILES, *OPTIONAL_FILES)
         }
     finally:
         process.kill()
         process.wait()
-    missing = [name for name in REQUIRED_FILES if found[name] is None]
+    missing = [name for name in REQUIRED_FILES if files[name] is None]
     if missing:
         raise ViewerNotFound(f'{executable} does not serve {", ".join(missing)}')
-    return {name: content for name, content in found.items() if content is not None}
+    return {name: content for name, content in files.items() if content is not None}
 
 
 def _wait_for_server(process: subprocess.Popen[bytes], port: int) -> None:
@@ -104,12 +103,13 @@ def _wait_for_server(process: subprocess.Popen[bytes], port: int) -> None:
             return
         time.sleep(POLL_PERIOD_S)
     status = process.poll()
-    how = 'does not answer' if status is None else f'ended with exit status {status}'
-    raise ViewerNotFound(f'the viewer of rerun-sdk, {process.args[0]!r}, {how}')  # type: ignore[index]
+    failure = 'does not respond' if status is None else f'ended with exit status {status}'
+    executable = process.args[0]  # type: ignore[index]
+    raise ViewerNotFound(f'the viewer of rerun-sdk, {executable!r}, {failure}')
 
 
 def _fetch(address: str) -> bytes | None:
-    # Proxies of the environment are for other machines.
+    # Proxies of the environment must not be used for the loopback interface.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(address, timeout=START_TIMEOUT_S) as response:

@@ -455,7 +455,7 @@ def test_a_taken_port_says_so():
         taken.bind(('0.0.0.0', 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f'port {port} is taken'):
+        with pytest.raises(OSError, match=f'port {port} is in use'):
             Scene(['']).serve(port, free_ports(1)[0])
 
 

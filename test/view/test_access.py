@@ -92,7 +92,7 @@ def test_only_the_page_itself_may_read_the_data(origin):
 
 
 def test_a_page_under_another_port_is_told_of_the_port():
-    with pytest.raises(Refused, match='keep their numbers, that of the page 9090'):
+    with pytest.raises(Refused, match='the page must keep its port number 9090'):
         LOOPBACK.check_origin('http://localhost:19090', 'localhost', 9090)
 
 

@@ -136,7 +136,7 @@ def test_malformed_messages_are_left_out_and_counted(tmp_path, images, capsys):
     assert rows['/world/camera/people/joints'] == len(empty) + 1
     assert rows['/world/camera/camera/image'] == 2 * FRAMES
     said = capsys.readouterr().out
-    assert f'{len(malformed)} messages with people are malformed and not shown' in said
+    assert f'{len(malformed)} messages with people are malformed and were skipped' in said
     assert len(said) < 2000
 
 

@@ -18,7 +18,7 @@ from sockets import listening_addresses
 from metrabs_ros.view import server
 from metrabs_ros.view.scene import Scene
 from metrabs_ros.view.server import exposure_warning
-from metrabs_ros.view.viewer_files import viewer_files
+from metrabs_ros.view.viewer_files import load_viewer_files
 
 GRPC = '/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages'
 RRD_START = b'RRF2'
@@ -236,10 +236,10 @@ def test_it_is_served_on_the_loopback_interface_of_ipv6():
 @pytest.mark.parametrize(
     ('host', 'says'),
     [
-        ('no such host', 'no address or name of this machine'),
-        ('192.0.2.1', 'no address of this machine'),
-        ('x' * 10_000, 'no address or name of this machine'),
-        ('\x1b[31m', 'no address or name of this machine'),
+        ('no such host', 'not an address or name of this machine'),
+        ('192.0.2.1', 'not an address of this machine'),
+        ('x' * 10_000, 'not an address or name of this machine'),
+        ('\x1b[31m', 'not an address or name of this machine'),
     ],
 )
 def test_a_host_that_is_not_here_says_so(host, says):
@@ -252,12 +252,12 @@ def test_a_host_that_is_not_here_says_so(host, says):
 def test_a_taken_port_says_so_and_leaves_the_other_free():
     web, data = free_ports(2)
     with socket.create_server(('127.0.0.1', data)):
-        with pytest.raises(OSError, match=f'port {data} is taken'):
+        with pytest.raises(OSError, match=f'port {data} is in use'):
             Scene(['']).serve(web, data)
         socket.create_server(('127.0.0.1', web)).close()
     with pytest.raises(OSError, match='both'):
         Scene(['']).serve(web, web)
-    with pytest.raises(OSError, match='not in 0 to 65535'):
+    with pytest.raises(OSError, match='not from 0 to 65535'):
         Scene(['']).serve(web, 70000)
 
 
@@ -327,7 +327,7 @@ def test_a_browser_that_takes_the_viewer_slowly_is_cut_off(monkeypatch):
             assert time.monotonic() < deadline_s
             taken_bytes += len(block)
             time.sleep(0.05)
-    assert taken_bytes < len(viewer_files()[name])
+    assert taken_bytes < len(load_viewer_files()[name])
     monkeypatch.undo()
     assert served.ask(served.page_port, f'/{name}')[0] == 200
 
@@ -372,7 +372,7 @@ def test_only_so_many_browsers_are_shown_data(monkeypatch):
 
 
 def test_an_error_in_a_request_is_one_line(served, capfd, monkeypatch):
-    monkeypatch.setattr(served.scene._backlog, '_take', None)
+    monkeypatch.setattr(served.scene._backlog, '_read', None)
     served.ask(served.data_port, served.path)
     wait_until(lambda: 'view: a request failed: TypeError' in capfd.readouterr().err)
 
