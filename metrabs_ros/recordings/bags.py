@@ -279,7 +279,7 @@ def find_bags(path: pathlib.Path) -> list[pathlib.Path]:
     """
     Return the bags in a folder, except results of annotate; the path itself if it has none.
 
-    A folder that is a bag is returned as it is.
+    If the folder itself is a bag, it is returned.
 
     Raises
     ------

@@ -63,12 +63,12 @@ class Recording(Protocol):
 
     @property
     def cameras(self) -> Sequence[RecordedCamera]:
-        """The cameras whose frames can be processed."""
+        """Cameras with frames that can be processed."""
         ...
 
     @property
     def copied_topics(self) -> Sequence[Topic]:
-        """The topics whose messages are copied to the results."""
+        """Topics with messages that are copied to the results."""
         ...
 
     def __iter__(self) -> Iterator[Frame | BagMessage]:

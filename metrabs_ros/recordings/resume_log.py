@@ -143,7 +143,7 @@ class ResumeLog:
         Append the payloads of the frames of a batch with one write.
 
         If only a part of a batch were logged, a resumed run would process the other frames in a
-        different batch, whose results differ by rounding errors.
+        different batch, and the results would differ by rounding errors.
         """
         self._file.write(b''.join(_encode(key, payload) for key, payload in entries))
         self._file.flush()

@@ -77,7 +77,7 @@ class _Record(NamedTuple):
 
 class Ros1File(IndexedFile):
     """
-    A ROS 1 bag whose messages are converted to the serialization of ROS 2.
+    A ROS 1 bag; its messages are converted to the serialization of ROS 2.
 
     Its index consists of the connection and chunk info records.  See `IndexedFile`.
     """
@@ -292,7 +292,7 @@ class _Ros1Converter:
         """
         Return a topic with its definition in the format of ROS 2.
 
-        A topic whose messages cannot be converted has an empty definition, and its messages have
+        If the messages of a topic cannot be converted, its definition is empty, and its messages have
         empty data.
         """
         if (name, msgtype) not in self._topics:

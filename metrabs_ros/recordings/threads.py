@@ -151,7 +151,7 @@ class WriteBehind:
         self._thread.start()
 
     def put(self, function: Callable[[], None], size_bytes: int = 0) -> None:
-        """Queue a function, whose data has a size in bytes; wait while the queue is full."""
+        """Queue a function with the size of its data in bytes; wait while the queue is full."""
         self._raise()
         self._queue.put(function, size_bytes)
 

@@ -60,7 +60,7 @@ LABEL_ABOVE_M = 0.3
 AXIS_LENGTH_M = 0.3
 FRUSTUM_M = 1.0
 MAX_FRAME_LABELS = 12
-"""Maximum number of TF frames whose names are always displayed."""
+"""Maximum number of TF frames for which names are always displayed."""
 MIN_ARROW_SPEED_M_S = 0.2
 EXTRAPOLATED_OPACITY = 90
 AXIS_COLORS = ((230, 60, 60), (60, 200, 60), (80, 120, 255))

@@ -375,7 +375,7 @@ class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self._deadlines_s.pop(request, None)
 
     def service_actions(self) -> None:
-        """Shut down connections whose deadlines have passed."""
+        """Shut down connections after their deadlines."""
         now_s = time.monotonic()
         for request, deadline_s in list(self._deadlines_s.items()):
             if now_s > deadline_s:

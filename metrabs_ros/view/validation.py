@@ -29,7 +29,7 @@ JPEG_START = b'\xff\xd8\xff'
 
 def validate_people(message: Any) -> People:
     """
-    Return the people in a SkeletonArray whose joint positions are finite and in range.
+    Return the people in a SkeletonArray that have finite joint positions in range.
 
     Velocities that are not are replaced by 0.
 

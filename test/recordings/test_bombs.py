@@ -20,8 +20,8 @@ from metrabs_ros.recordings.limits import (
 )
 from metrabs_ros.recordings.options import MAX_WARNING_CHARS, AnnotateOptions
 
-MOST_CPU_S = 15.0
-MOST_MIB = 1200
+MAX_CPU_S = 15.0
+MAX_MEMORY_MIB = 1200
 
 
 @pytest.fixture(scope='module')
@@ -44,14 +44,14 @@ def outcomes(tmp_path_factory):
     return dict(zip(bags, lines))
 
 
-def test_each_takes_bounded_memory_and_time(outcomes):
-    slow = {name: o for name, o in outcomes.items() if o['cpu_s'] > MOST_CPU_S}
-    large = {name: o for name, o in outcomes.items() if o['peak_mib'] > MOST_MIB}
+def test_hostile_bags_take_bounded_memory_and_time(outcomes):
+    slow = {name: o for name, o in outcomes.items() if o['cpu_s'] > MAX_CPU_S}
+    large = {name: o for name, o in outcomes.items() if o['peak_mib'] > MAX_MEMORY_MIB}
     assert not slow
     assert not large
 
 
-def test_of_each_it_is_said_in_sentences_what_came_of_it(outcomes):
+def test_the_outcome_of_each_bag_is_reported_in_bounded_lines(outcomes):
     for name, outcome in outcomes.items():
         assert not outcome['unexpected'], name
         assert outcome['said'], name
@@ -76,16 +76,16 @@ def test_of_each_it_is_said_in_sentences_what_came_of_it(outcomes):
         ('a device in a bag', 'is a device'),
     ],
 )
-def test_the_reason_is_given(outcomes, name, why):
+def test_the_reason_of_rejection_is_reported(outcomes, name, why):
     assert why in ' '.join(outcomes[name]['said'])
 
 
 @pytest.mark.parametrize('name', ['laughs', 'a list', 'binary', 'deep', 'python'])
-def test_a_bag_with_unusable_metadata_is_still_read(outcomes, name):
+def test_a_bag_with_unusable_metadata_is_read(outcomes, name):
     assert '3 of 3 frames' in ' '.join(outcomes[f'metadata: {name}']['said'])
 
 
-def test_scanning_shows_its_progress(tmp_path, capfd, monkeypatch):
+def test_the_progress_of_scanning_is_displayed(tmp_path, capfd, monkeypatch):
     # Sooner than a user would want it, as the file is small.
     monkeypatch.setattr('metrabs_ros.recordings.progress.DISPLAY_DELAY_S', 0.0)
     file = tmp_path / 'bag.mcap'

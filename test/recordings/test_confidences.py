@@ -54,7 +54,7 @@ def published(image, model):
     return messages
 
 
-def test_followed_people_are_written_as_the_node_publishes_them(tmp_path, part, model):
+def test_followed_people_equal_those_that_the_node_publishes(tmp_path, part, model):
     for ours, theirs in zip(annotated(tmp_path, part, model, follow=True), published(part, model)):
         assert len(ours.skeletons) == len(theirs.skeletons)
         for mine, other in zip(ours.skeletons, theirs.skeletons):
@@ -66,7 +66,7 @@ def test_followed_people_are_written_as_the_node_publishes_them(tmp_path, part, 
     assert len(ours.skeletons)
 
 
-def test_every_joint_has_the_visibility_that_the_network_sees(tmp_path, part, model):
+def test_joint_confidences_are_the_visibilities_of_the_network(tmp_path, part, model):
     (skeletons, *_) = annotated(tmp_path, part, model)
     assert all(np.ptp(skeleton.confidences) > 0.01 for skeleton in skeletons.skeletons)
     poses = model.find_people(part, camera_of(part), Options())

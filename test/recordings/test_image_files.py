@@ -9,7 +9,7 @@ import pytest
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 
 
-def test_a_folder_is_played_in_order_and_odd_files_are_left_out(tmp_path, capsys):
+def test_images_of_a_folder_are_returned_in_order_without_unusable_files(tmp_path, capsys):
     for i, value in enumerate((10, 20, 30)):
         cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((4, 6, 3), value, np.uint8))
     (tmp_path / '3.png').write_bytes(b'no picture')
@@ -19,6 +19,6 @@ def test_a_folder_is_played_in_order_and_odd_files_are_left_out(tmp_path, capsys
     assert 'but the first image' in capsys.readouterr().err
 
 
-def test_an_empty_folder_is_no_source(tmp_path):
+def test_an_empty_folder_is_rejected(tmp_path):
     with pytest.raises(UnusableSource, match='has no images'):
         Source(str(tmp_path))

@@ -24,11 +24,11 @@ from metrabs_ros.recordings.calibration import UnusableCalibration, read_calibra
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 from metrabs_ros.recordings.options import MAX_CAUSES, AnnotateOptions, Summary
 
-CLAIMED_PX = 40_000
-NOBODY = 65534
+DECLARED_PX = 40_000
+UNPRIVILEGED_ID = 65534
 
 
-def picture(suffix, size=(20, 30)):
+def encoded_image(suffix, size=(20, 30)):
     """Return an encoded picture."""
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     # WebP without a quality has no losses, and another header.
@@ -40,9 +40,9 @@ def with_chunk_checksum(png):
     return png[:29] + struct.pack('>I', zlib.crc32(png[12:29])) + png[33:]
 
 
-def claiming(suffix, px=CLAIMED_PX):
+def with_declared_size(suffix, px=DECLARED_PX):
     """Return a picture whose header claims to be larger than it is."""
-    data = bytearray(picture(suffix))
+    data = bytearray(encoded_image(suffix))
     if suffix == '.png':
         data[16:24] = struct.pack('>II', px, px)
         return with_chunk_checksum(bytes(data))
@@ -79,10 +79,10 @@ def run(capfd, *arguments):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp', '.tiff', '.webp'])
-def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path, capfd, suffix):
+def test_an_image_file_with_a_huge_declared_size_is_rejected(tmp_path, capfd, suffix):
     huge, fine = tmp_path / f'huge{suffix}', tmp_path / 'fine.png'
-    huge.write_bytes(claiming(suffix))
-    fine.write_bytes(picture('.png'))
+    huge.write_bytes(with_declared_size(suffix))
+    fine.write_bytes(encoded_image('.png'))
     status, (sentence,) = run(capfd, 'annotate', huge, fine, '-o', tmp_path / 'out')
     assert status == 1
     assert 'too large' in sentence
@@ -92,18 +92,18 @@ def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path, capfd, suffix):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp', '.tiff', '.webp'])
-def test_in_a_folder_only_the_huge_picture_is_left_out(tmp_path, capfd, suffix):
+def test_unusable_files_in_an_image_folder_are_skipped(tmp_path, capfd, suffix):
     folder = tmp_path / 'pictures'
     folder.mkdir()
     for i in (0, 2):
-        (folder / f'{i}.png').write_bytes(picture('.png'))
-    (folder / f'1{suffix}').write_bytes(claiming(suffix))
+        (folder / f'{i}.png').write_bytes(encoded_image('.png'))
+    (folder / f'1{suffix}').write_bytes(with_declared_size(suffix))
     (folder / '3.png').write_bytes(b'nothing')
     (folder / '4.png').symlink_to('4.png')
     (folder / '5.png').symlink_to('/dev/zero')
     os.mkfifo(folder / '6.png')
     (folder / '7.png').mkdir()
-    (folder / '8.png').write_bytes(picture('.png')[:60])
+    (folder / '8.png').write_bytes(encoded_image('.png')[:60])
     status = cli.main(['annotate', str(folder), '-o', str(tmp_path / 'out')])
     said = capfd.readouterr()
     assert status == 0
@@ -146,7 +146,7 @@ def special_paths(folder):
     return paths
 
 
-def test_whatever_a_path_leads_to_it_is_answered_by_a_sentence(tmp_path, capfd):
+def test_each_unusable_path_is_reported_in_one_line(tmp_path, capfd):
     folder = tmp_path / 'inputs'
     folder.mkdir()
     paths = special_paths(folder)
@@ -163,7 +163,7 @@ def test_whatever_a_path_leads_to_it_is_answered_by_a_sentence(tmp_path, capfd):
 
 
 @pytest.mark.parametrize('kind', ['fifo', 'loop.mcap', '/dev/zero', 'not text', 'empty.mp4'])
-def test_an_input_alone_is_answered_by_a_sentence(tmp_path, capfd, kind):
+def test_a_single_unusable_path_is_reported_in_one_line(tmp_path, capfd, kind):
     path = special_paths(tmp_path)[kind]
     status, lines = run(capfd, 'annotate', path, '-o', tmp_path / 'out')
     assert (status, len(lines)) == (1, 1)
@@ -171,14 +171,14 @@ def test_an_input_alone_is_answered_by_a_sentence(tmp_path, capfd, kind):
     assert (status, len(lines)) == (1, 1)
 
 
-def test_names_that_are_no_text_are_worked_on(tmp_path, capfd):
+def test_paths_that_are_not_valid_utf8_are_processed(tmp_path, capfd):
     image = np.zeros((20, 30, 3), np.uint8)
     (tmp_path / 'plain').mkdir()
     folder = tmp_path / os.fsdecode(b'odd\xff\x1b')
     folder.mkdir()
     bag = write_bag(tmp_path / 'plain' / 'bag', [image] * 2)
     bag = bag.rename(folder / os.fsdecode(b'b\xffag'))
-    (folder / 'a.png').write_bytes(picture('.png'))
+    (folder / 'a.png').write_bytes(encoded_image('.png'))
     video = tmp_path / 'video.avi'
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*'MJPG'), 20.0, (64, 48))
     for _ in range(3):
@@ -191,7 +191,7 @@ def test_names_that_are_no_text_are_worked_on(tmp_path, capfd):
         assert len(people_in(folder / os.fsdecode(name))) == frames
 
 
-def test_a_folder_without_permission_is_said(tmp_path):
+def test_missing_permissions_are_reported(tmp_path):
     closed, fine = tmp_path / 'closed', tmp_path / 'fine'
     closed.mkdir()
     closed.chmod(0o000)
@@ -201,7 +201,7 @@ def test_a_folder_without_permission_is_said(tmp_path):
     (within / 'bag').mkdir(parents=True)
     (within / 'bag').chmod(0o000)
     fine.mkdir()
-    (fine / 'a.png').write_bytes(picture('.png'))
+    (fine / 'a.png').write_bytes(encoded_image('.png'))
     out = tmp_path / 'out'
     out.mkdir()
     out.chmod(0o777)
@@ -211,7 +211,7 @@ def test_a_folder_without_permission_is_said(tmp_path):
         'import os, pathlib, sys\n'
         'from metrabs_ros.recordings.input_files import check_input\n'
         'from metrabs_ros.recordings.bags import find_bags, Bag\n'
-        f'os.setgid({NOBODY}); os.setuid({NOBODY})\n'
+        f'os.setgid({UNPRIVILEGED_ID}); os.setuid({UNPRIVILEGED_ID})\n'
         'for path in map(pathlib.Path, sys.argv[1:]):\n'
         '    try:\n'
         '        check_input(path); print([Bag(bag, print) for bag in find_bags(path)])\n'
@@ -241,9 +241,9 @@ def video(tmp_path):
     return bytearray(file.read_bytes())
 
 
-def test_a_video_whose_frames_are_huge_is_refused(tmp_path, capfd, video):
+def test_a_video_with_huge_declared_frames_is_rejected(tmp_path, capfd, video):
     for start in [i for i in range(len(video)) if video[i : i + 2] == b'\xff\xc0']:
-        video[start + 5 : start + 9] = struct.pack('>HH', CLAIMED_PX, CLAIMED_PX)
+        video[start + 5 : start + 9] = struct.pack('>HH', DECLARED_PX, DECLARED_PX)
     file = tmp_path / 'huge.avi'
     file.write_bytes(video)
     status, (sentence,) = run(capfd, 'annotate', file, '-o', tmp_path / 'out')
@@ -252,7 +252,7 @@ def test_a_video_whose_frames_are_huge_is_refused(tmp_path, capfd, video):
     assert not (tmp_path / 'out').exists()
 
 
-def test_absurd_rates_and_counts_of_a_video_do_no_harm(tmp_path, video):
+def test_invalid_rates_and_frame_counts_of_a_video_are_replaced(tmp_path, video):
     stream, header = video.index(b'strh') + 8, video.index(b'avih') + 8
     for scale, rate in ((1, 2**32 - 1), (2**32 - 1, 1), (0, 0), (1, 0), (0, 1)):
         video[stream + 20 : stream + 28] = struct.pack('<II', scale, rate)
@@ -266,7 +266,7 @@ def test_absurd_rates_and_counts_of_a_video_do_no_harm(tmp_path, video):
         assert len(list(source)) == 3
 
 
-def test_a_video_is_cut_off_anywhere(tmp_path, video):
+def test_a_truncated_video_is_read_in_part_or_rejected(tmp_path, video):
     for share in (0.01, 0.2, 0.5, 0.9):
         file = tmp_path / 'cut.avi'
         file.write_bytes(video[: int(share * len(video))])
@@ -304,7 +304,7 @@ HOSTILE_CALIBRATIONS = {
 
 
 @pytest.mark.parametrize('name', HOSTILE_CALIBRATIONS)
-def test_a_hostile_calibration_is_refused_with_a_sentence(tmp_path, name):
+def test_a_hostile_calibration_is_rejected_with_a_short_message(tmp_path, name):
     content = HOSTILE_CALIBRATIONS[name]
     file = tmp_path / 'camera.yaml'
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -315,7 +315,7 @@ def test_a_hostile_calibration_is_refused_with_a_sentence(tmp_path, name):
 
 
 @pytest.mark.parametrize('kind', ['fifo', 'loop.mcap', '/dev/zero', 'folder', 'missing'])
-def test_a_calibration_that_is_no_file_is_said(tmp_path, kind):
+def test_a_calibration_that_is_not_a_file_is_rejected(tmp_path, kind):
     with pytest.raises(UnusableCalibration, match='cannot be read'):
         read_calibration(special_paths(tmp_path)[kind])
 
@@ -336,15 +336,15 @@ def test_a_calibration_that_is_no_file_is_said(tmp_path, kind):
         ('--workers', '0'),
     ],
 )
-def test_numbers_out_of_range_are_said(tmp_path, capfd, arguments):
+def test_options_out_of_range_are_rejected(tmp_path, capfd, arguments):
     file = tmp_path / 'a.png'
-    file.write_bytes(picture('.png'))
+    file.write_bytes(encoded_image('.png'))
     status, (sentence,) = run(capfd, 'annotate', file, *arguments)
     assert status == 1
     assert 'must be' in sentence
 
 
-def test_causes_and_remarks_are_limited_in_number_and_length():
+def test_causes_and_warnings_are_limited_in_number_and_length():
     summary = Summary('source', 'output')
     for i in range(600):
         summary.count_unusable(f'image encoding {i}\x1b', f'in encoding {i}\n' + 'x' * 10_000)
@@ -357,7 +357,7 @@ def test_causes_and_remarks_are_limited_in_number_and_length():
     assert len(summary.remarks) == 51
 
 
-def test_headers_that_do_not_fit_are_counted(tmp_path):
+def test_images_with_invalid_headers_are_counted(tmp_path):
     image = np.zeros((20, 30, 3), np.uint8)
     usual = image_message(image, 0, CAMERA[0])
     stamp, header = usual.header.stamp, usual.header

@@ -53,7 +53,7 @@ def bag(tmp_path):
     return write_bag(tmp_path / 'data' / 'bag', IMAGES)
 
 
-def outputs_on_inputs(tmp_path, bag):
+def overlapping_outputs(tmp_path, bag):
     """Return outputs that are, contain or are within the input, by different ways to say so."""
     link, parent_link = tmp_path / 'link', tmp_path / 'parent_link'
     link.symlink_to(bag)
@@ -79,9 +79,9 @@ def outputs_on_inputs(tmp_path, bag):
 
 
 @pytest.mark.parametrize('overwrite', [(), ('--overwrite',)], ids=['', 'overwrite'])
-def test_an_output_on_the_input_is_refused(tmp_path, bag, capfd, overwrite):
+def test_an_output_that_overlaps_the_input_is_rejected(tmp_path, bag, capfd, overwrite):
     before = contents_of(tmp_path)
-    for name, output in outputs_on_inputs(tmp_path, bag).items():
+    for name, output in overlapping_outputs(tmp_path, bag).items():
         status = cli.main(['annotate', str(bag), '-o', str(output), *overwrite])
         said = capfd.readouterr().err
         assert status == 1, name
@@ -90,7 +90,7 @@ def test_an_output_on_the_input_is_refused(tmp_path, bag, capfd, overwrite):
         assert contents_of(tmp_path) == before, name
 
 
-def test_an_input_file_may_not_be_in_the_output(tmp_path, capfd):
+def test_an_output_that_contains_an_input_file_is_rejected(tmp_path, capfd):
     file = tmp_path / 'pictures' / 'a.png'
     file.parent.mkdir()
     cv2.imwrite(str(file), IMAGES[0])
@@ -105,7 +105,7 @@ def test_an_input_file_may_not_be_in_the_output(tmp_path, capfd):
             assert contents_of(tmp_path) == before
 
 
-def test_links_in_the_input_lead_to_an_input_too(tmp_path, bag):
+def test_targets_of_links_in_the_input_are_inputs(tmp_path, bag):
     out = tmp_path / 'out'
     run(bag, out)
     linked = tmp_path / 'linked'
@@ -118,7 +118,7 @@ def test_links_in_the_input_lead_to_an_input_too(tmp_path, bag):
     assert contents_of(out) == before
 
 
-def test_one_output_may_not_be_another_input(tmp_path, bag, capfd):
+def test_an_output_that_is_another_input_is_rejected(tmp_path, bag, capfd):
     people = tmp_path / 'data' / 'bag_people'
     run(bag, people)
     before = contents_of(people)
@@ -130,7 +130,7 @@ def test_one_output_may_not_be_another_input(tmp_path, bag, capfd):
     assert len(people_in(tmp_path / 'data' / 'bag_people_people')) == 2
 
 
-def test_two_recordings_do_not_share_an_output(tmp_path, bag, capfd):
+def test_two_recordings_with_the_same_output_are_rejected(tmp_path, bag, capfd):
     other = write_bag(tmp_path / 'other' / 'bag', IMAGES * 2)
     out = tmp_path / 'out'
     assert cli.main(['annotate', str(bag), str(other), '-o', str(out)]) == 1
@@ -143,7 +143,7 @@ def test_two_recordings_do_not_share_an_output(tmp_path, bag, capfd):
     assert len(people_in(tmp_path / 'twice' / 'bag_people')) == 2
 
 
-def test_check_apart_knows_what_lies_in_what(tmp_path):
+def test_find_conflicts_detects_overlapping_paths(tmp_path):
     (tmp_path / 'a' / 'b').mkdir(parents=True)
     pairs = [
         Pair(tmp_path / 'a', tmp_path / 'x'),
@@ -157,7 +157,7 @@ def test_check_apart_knows_what_lies_in_what(tmp_path):
     assert refused == [True, False, False, True, True, True]
 
 
-def test_only_own_files_are_replaced(tmp_path, bag):
+def test_only_files_that_annotate_wrote_are_replaced(tmp_path, bag):
     out = tmp_path / 'out'
     run(bag, out, csv='')
     notes, folder = out / 'notes.txt', out / 'more' / 'deep'
@@ -180,7 +180,7 @@ def test_only_own_files_are_replaced(tmp_path, bag):
     assert not (tmp_path / f'out{UNFINISHED}').exists()
 
 
-def test_results_can_be_put_beside_other_files(tmp_path, bag):
+def test_results_can_be_written_next_to_other_files(tmp_path, bag):
     out = tmp_path / 'out'
     out.mkdir()
     (out / 'photo.jpg').write_bytes(b'jpeg')
@@ -194,7 +194,7 @@ def test_results_can_be_put_beside_other_files(tmp_path, bag):
 
 
 @pytest.mark.parametrize('name', ['metadata.yaml', 'out.mcap', 'joints.csv'])
-def test_files_of_others_with_the_same_names_are_not_replaced(tmp_path, bag, name):
+def test_other_files_with_the_same_names_are_not_replaced(tmp_path, bag, name):
     out = tmp_path / 'out'
     out.mkdir()
     (out / name).write_text('mine')
@@ -210,7 +210,7 @@ def test_files_of_others_with_the_same_names_are_not_replaced(tmp_path, bag, nam
     assert contents_of(other) == before
 
 
-def test_results_without_a_list_of_files_are_known_by_their_metadata(tmp_path, bag):
+def test_results_without_a_manifest_are_recognized_by_their_metadata(tmp_path, bag):
     out = tmp_path / 'out'
     run(bag, out)
     (out / MANIFEST).unlink()
@@ -230,7 +230,7 @@ def test_results_without_a_list_of_files_are_known_by_their_metadata(tmp_path, b
         b'\xff\xfe',
     ],
 )
-def test_a_hostile_list_of_files_deletes_nothing_elsewhere(tmp_path, bag, content):
+def test_a_hostile_manifest_deletes_no_other_files(tmp_path, bag, content):
     out = tmp_path / 'out'
     out.mkdir()
     (tmp_path / 'precious').write_text('mine')
@@ -241,7 +241,7 @@ def test_a_hostile_list_of_files_deletes_nothing_elsewhere(tmp_path, bag, conten
     assert (tmp_path / 'precious').read_text() == 'mine'
 
 
-def test_a_folder_that_looks_unfinished_but_is_of_others_is_left_alone(tmp_path, bag):
+def test_another_folder_with_the_name_of_unfinished_results_is_not_changed(tmp_path, bag):
     folder = tmp_path / f'out{UNFINISHED}'
     for name in ('precious', 'results', 'tables', 'journal'):
         folder.mkdir()
@@ -277,13 +277,13 @@ def test_links_in_an_unfinished_folder_are_not_followed(tmp_path, bag, name):
     assert precious.read_text() == 'mine'
 
 
-def test_an_output_named_as_files_of_a_run_is_written(tmp_path, bag):
+def test_outputs_may_have_the_names_of_internal_files(tmp_path, bag):
     for name in ('lock', 'journal', 'results'):
         run(bag, tmp_path / name)
         assert len(people_in(tmp_path / name)) == 2
 
 
-def test_a_table_does_not_replace_an_input_or_anything_else(tmp_path, bag, capfd):
+def test_a_table_replaces_neither_inputs_nor_other_files(tmp_path, bag, capfd):
     camera = tmp_path / 'camera.yaml'
     camera.write_text(
         'width: 30\nheight: 20\nk: [50, 0, 15, 0, 50, 10, 0, 0, 1]\ndistortion_model: plumb_bob\n'
@@ -318,7 +318,7 @@ def test_a_table_does_not_replace_an_input_or_anything_else(tmp_path, bag, capfd
     assert contents_of(tmp_path) == before
 
 
-def test_a_table_replaces_an_earlier_one_if_that_is_wanted(tmp_path, bag):
+def test_a_table_replaces_an_earlier_table_with_overwrite(tmp_path, bag):
     for kind in ('csv', 'parquet'):
         table = tmp_path / f'a.{kind}'
         run(bag, tmp_path / f'first_{kind}', **{kind: str(table)})
@@ -347,7 +347,7 @@ def test_an_interrupted_run_leaves_no_table(tmp_path, bag):
     assert table.exists()
 
 
-def test_tables_go_to_pipes_and_devices(tmp_path, bag):
+def test_tables_can_be_written_to_pipes_and_devices(tmp_path, bag):
     run(bag, tmp_path / 'out', csv='/dev/null')
     with pytest.raises(UnusableOutput, match='no space left'):
         run(bag, tmp_path / 'full', csv='/dev/full')
@@ -382,9 +382,7 @@ def small_disk(tmp_path):
     assert not left_open
 
 
-def test_a_full_disk_is_said_and_the_run_continues_when_there_is_space(
-    tmp_path, small_disk, capfd
-):
+def test_a_full_disk_is_reported_and_the_run_is_resumed_later(tmp_path, small_disk, capfd):
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (60, 80, 3), np.uint8) for _ in range(20)]
     bag = write_bag(tmp_path / 'large', pictures)
@@ -404,7 +402,7 @@ def test_a_full_disk_is_said_and_the_run_continues_when_there_is_space(
     assert len(people_in(small_disk / 'out')) == 20
 
 
-def test_outputs_that_cannot_be_made_are_said(tmp_path, bag, capfd):
+def test_outputs_that_cannot_be_created_are_reported(tmp_path, bag, capfd):
     file = tmp_path / 'file'
     file.write_text('mine')
     loop = tmp_path / 'loop'
@@ -419,7 +417,7 @@ def test_outputs_that_cannot_be_made_are_said(tmp_path, bag, capfd):
     assert file.read_text() == 'mine'
 
 
-def test_a_crash_while_results_are_replaced_leaves_them_known(tmp_path, bag, monkeypatch):
+def test_results_are_recognized_after_a_crash_during_replacement(tmp_path, bag, monkeypatch):
     out = tmp_path / 'out'
     run(bag, out)
     (out / 'notes.txt').write_text('mine')

@@ -16,12 +16,12 @@ from metrabs_ros.tracking.tracker import Tracker
 
 FRAMES = 6
 CUT = 4
-PROGRESS = 0.7
+INTERRUPTED_AT_SHARE = 0.7
 """Of the calls of the networks, at which runs are interrupted."""
 NETWORK_CALLS = ('find_people_in', 'pose_people_in', 'look', 'detect')
 
 
-FAILS_AT = 2
+FAILING_FRAME = 2
 """Frame at which a network fails."""
 
 
@@ -66,7 +66,7 @@ class Interruption:
         return counted
 
 
-def everybody(poses, skeleton):
+def accept_all(poses, skeleton):
     """Take all poses for plausible."""
     return np.arange(len(poses.scores))
 
@@ -101,13 +101,13 @@ def models(request, model):
 
 @pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
 @pytest.mark.parametrize('name', ['blazepose', 'metrabs', 'known'])
-def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
+def test_a_resumed_run_equals_an_uninterrupted_run(
     tmp_path, source, models, monkeypatch, name, follow
 ):
     model = models(name)
     # Random weights give poses that no body takes.
     for module in ('metrabs.estimator', 'tracking.box_following'):
-        monkeypatch.setattr(f'metrabs_ros.{module}.plausible_poses', everybody)
+        monkeypatch.setattr(f'metrabs_ros.{module}.plausible_poses', accept_all)
     wanted = AnnotateOptions(follow=follow, batch=0 if follow else 2)
 
     def run(output):
@@ -118,7 +118,7 @@ def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
         run('whole')
         calls = sum(counter.calls.values())
     with monkeypatch.context() as patch:
-        Interruption(patch, model, at_call=round(PROGRESS * calls))
+        Interruption(patch, model, at_call=round(INTERRUPTED_AT_SHARE * calls))
         with pytest.raises(KeyboardInterrupt):
             run('resumed')
     summary = run('resumed')
@@ -133,7 +133,7 @@ def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
 
 @pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
 @pytest.mark.parametrize('name', ['blazepose', 'known'])
-def test_a_frame_at_which_the_networks_failed_is_not_repeated(
+def test_a_failed_frame_is_not_processed_again(
     tmp_path, source, frames, models, monkeypatch, name, follow
 ):
     model = models(name)
@@ -142,7 +142,7 @@ def test_a_frame_at_which_the_networks_failed_is_not_repeated(
     def run(output):
         return annotate(source, tmp_path / output, wanted, model, lambda sentence: None)
 
-    failure = Failure(monkeypatch, model, frames[FAILS_AT])
+    failure = Failure(monkeypatch, model, frames[FAILING_FRAME])
     with monkeypatch.context() as patch:
         counter = Interruption(patch, model, at_call=-1)
         whole = run('whole')
@@ -154,7 +154,7 @@ def test_a_frame_at_which_the_networks_failed_is_not_repeated(
     failure.count = 0
     resumed = run('resumed')
     assert failure.count == 0
-    assert resumed.resumed > FAILS_AT + 1
+    assert resumed.resumed > FAILING_FRAME + 1
     assert resumed.worked_on == whole.worked_on == FRAMES - 1
     assert resumed.unusable == whole.unusable
     assert list(whole.unusable) == ['failed: RuntimeError']
@@ -162,7 +162,7 @@ def test_a_frame_at_which_the_networks_failed_is_not_repeated(
 
 
 @pytest.mark.parametrize('name', ['blazepose', 'known'])
-def test_the_tracker_learns_whom_each_frame_was_examined_for(
+def test_attempts_of_a_resumed_run_equal_those_of_an_uninterrupted_run(
     tmp_path, source, models, monkeypatch, name
 ):
     model = models(name)

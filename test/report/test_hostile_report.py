@@ -99,7 +99,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize('name', BROKEN)
-def test_skeletons_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
+def test_invalid_skeletons_are_skipped_and_counted(tmp_path, name):
     messages = [frame(i) for i in range(FRAMES)]
     messages[2] = frame(2, **BROKEN[name])
     (observations,) = read_observations(bag_of(tmp_path / 'bag', messages), print)
@@ -110,7 +110,7 @@ def test_skeletons_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
         assert np.isfinite(array).all()
 
 
-def odd_messages():
+def invalid_messages():
     """Return messages that are not valid as a whole, by name."""
     usual = frame(1)
     return {
@@ -124,9 +124,9 @@ def odd_messages():
     }
 
 
-@pytest.mark.parametrize('name', odd_messages())
-def test_messages_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
-    messages = [frame(0), odd_messages()[name], frame(2)]
+@pytest.mark.parametrize('name', invalid_messages())
+def test_invalid_messages_are_skipped_and_counted(tmp_path, name):
+    messages = [frame(0), invalid_messages()[name], frame(2)]
     bag = bag_of(tmp_path / 'bag', messages)
     (observations,) = read_observations(bag, print)
     assert len(observations.stamps_s) == 2
@@ -136,7 +136,7 @@ def test_messages_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
 
 
 @pytest.mark.parametrize('name', ['positions nan', 'confidences shorter', 'box inf'])
-def test_a_report_of_nothing_valid_is_written(tmp_path, capfd, name):
+def test_a_report_without_valid_people_is_written(tmp_path, capfd, name):
     broken = dataclasses.replace(frame(0, **BROKEN[name]))
     only = dataclasses.replace(broken, skeletons=broken.skeletons[:1])
     bag = bag_of(tmp_path / 'bag', [only] * 3)
@@ -148,7 +148,7 @@ def test_a_report_of_nothing_valid_is_written(tmp_path, capfd, name):
 HOSTILE = '<script>alert("x")</script>\x1b[31m\n\u202e & $\\frac{$'
 
 
-def test_texts_of_a_bag_are_escaped_and_short(tmp_path):
+def test_texts_of_a_bag_are_escaped_and_truncated(tmp_path):
     message = frame(0, frame_id=HOSTILE + 'f' * 10_000)
     joints = [f'{HOSTILE}{i}' for i in range(len(message.joint_names))]
     messages = [dataclasses.replace(message, joint_names=joints)] * 3
@@ -164,7 +164,7 @@ def test_texts_of_a_bag_are_escaped_and_short(tmp_path):
     assert len(without_pictures) < 20_000
 
 
-def test_what_annotate_is_said_to_have_remarked_is_escaped(tmp_path):
+def test_warnings_in_the_metadata_are_escaped_and_limited(tmp_path):
     bag = write_bag(tmp_path / 'in', [np.zeros((20, 30, 3), np.uint8)])
     results = tmp_path / 'results'
     annotate(bag, results, AnnotateOptions(), KnownPeople((0, 0, 3000)), print)
@@ -183,14 +183,14 @@ def test_what_annotate_is_said_to_have_remarked_is_escaped(tmp_path):
     assert '<script>' not in (tmp_path / 'page.html').read_text()
 
 
-def test_many_people_and_gaps_are_drawn_up_to_a_limit(tmp_path):
+def test_the_number_of_drawn_people_and_gaps_is_limited(tmp_path):
     messages = [frame(i if i % 2 else 8 * i, ids=(2 * i, 2 * i + 1)) for i in range(800)]
     bag = bag_of(tmp_path / 'bag', messages)
     write_report(bag, tmp_path / 'page.html', print)
     assert '1400 more people' in (tmp_path / 'page.html').read_text()
 
 
-def test_times_far_apart_and_back_are_drawn(tmp_path):
+def test_large_and_decreasing_stamps_are_drawn(tmp_path):
     stamps_ns = [0, 2**31 * 10**9 - 1, 5, 10**9, 3]
     messages = [
         dataclasses.replace(frame(0), header=header_at(stamp_ns, '')) for stamp_ns in stamps_ns
@@ -199,7 +199,7 @@ def test_times_far_apart_and_back_are_drawn(tmp_path):
     assert (tmp_path / 'page.html').exists()
 
 
-def test_joints_that_change_do_not_mix(tmp_path):
+def test_deviations_of_different_joints_are_not_averaged(tmp_path):
     usual = frame(0)
     fewer = [
         dataclasses.replace(skeleton, **{name: getattr(skeleton, name)[:17] for name in PER_JOINT})
@@ -222,7 +222,7 @@ def test_joints_that_change_do_not_mix(tmp_path):
     )
 
 
-def test_many_topics_are_reported_up_to_a_limit(tmp_path):
+def test_the_number_of_reported_topics_is_limited(tmp_path):
     extra = [(f'/c{i}/pose/skeletons', SKELETONS, START_NS, frame(0)) for i in range(25)]
     bag = write_bag(tmp_path / 'bag', [], [], extra=extra)
     said = []
@@ -269,7 +269,7 @@ def test_a_report_replaces_only_reports(tmp_path, bag, capfd):
     assert 'is not a report' in capfd.readouterr().err
 
 
-def test_a_report_can_be_read_by_others(tmp_path, bag):
+def test_a_report_has_default_file_permissions(tmp_path, bag):
     umask = os.umask(0o022)
     try:
         write_report(bag, tmp_path / 'page.html', print)
@@ -279,7 +279,7 @@ def test_a_report_can_be_read_by_others(tmp_path, bag):
     assert [file.name for file in tmp_path.iterdir() if file.suffix == '.unfinished'] == []
 
 
-def test_the_type_of_the_topic_is_what_counts(tmp_path, capfd):
+def test_topics_of_other_types_are_ignored(tmp_path, capfd):
     text = message_factory('std_msgs/msg/String')(data='hello')
     bag = write_bag(
         tmp_path / 'bag', [], [], extra=[(TOPIC, 'std_msgs/msg/String', START_NS, text)]

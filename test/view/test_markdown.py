@@ -30,7 +30,7 @@ MARKUP = set('\\`*_{}[]<>#!|~&$\n\r\t')
         '\u202e\x1b[31m\x00',
     ],
 )
-def test_markup_in_foreign_text_has_no_effect(text):
+def test_markup_in_untrusted_text_is_escaped(text):
     shown = escape_markdown(text)
     assert not MARKUP & set(without_entities(shown))
     assert html.unescape(shown) == printable(text)
@@ -42,7 +42,7 @@ def without_entities(text):
 
 
 @hypothesis.given(st.text(max_size=300))
-def test_no_text_has_an_effect(text):
+def test_any_text_is_escaped(text):
     shown = escape_markdown(text)
     assert not MARKUP & set(without_entities(shown))
     assert html.unescape(shown) == printable(text)
@@ -50,7 +50,7 @@ def test_no_text_has_an_effect(text):
 
 
 @hypothesis.given(st.lists(st.text(max_size=30), unique=True, max_size=20))
-def test_paths_of_entities_are_different_and_plain(names):
+def test_entity_paths_are_unique_and_have_plain_characters(names):
     paths = entity_paths(names)
     assert list(paths) == names
     assert len(set(paths.values())) == len(names)
@@ -63,7 +63,7 @@ def test_paths_of_entities_are_different_and_plain(names):
         )
 
 
-def test_namespaces_are_kept_and_nothing_else():
+def test_namespaces_are_kept_and_other_characters_replaced():
     names = ['rear/left', '/front/', '../../world', 'tf', 'a b', 'a_b', '', 'x' * 1000]
     assert list(entity_paths(names).values()) == [
         *('rear/left', 'front', '__/__/world', 'tf_2', 'a_b', 'a_b_2', '', 'x' * MAX_PATH_CHARS)

@@ -67,7 +67,7 @@ def results_of(tmp_path, images, topics, **wanted):
     return tmp_path / 'results'
 
 
-def test_people_and_images_are_shown_frame_for_frame(tmp_path, images):
+def test_people_and_images_are_displayed_frame_by_frame(tmp_path, images):
     rows, text = shown(results_of(tmp_path, images, [RecordedTopic()]), tmp_path)
     for entity in ('people/joints', 'people/bones', 'people/trails', 'camera/image/boxes'):
         assert rows[f'/world/camera/{entity}'] == FRAMES
@@ -78,7 +78,7 @@ def test_people_and_images_are_shown_frame_for_frame(tmp_path, images):
     assert 'image/jpeg' in text
 
 
-def test_each_camera_has_its_place(tmp_path, images):
+def test_each_camera_has_its_own_entities(tmp_path, images):
     topics = [
         RecordedTopic(f'/{side}/image_raw', f'{side}_frame', f'/{side}/camera_info')
         for side in ('left', 'right')
@@ -89,14 +89,14 @@ def test_each_camera_has_its_place(tmp_path, images):
         assert rows[f'/world/{side}/camera/image'] == 2 * FRAMES
 
 
-def test_people_are_shown_without_images_too(tmp_path, images):
+def test_people_are_displayed_without_images(tmp_path, images):
     results = results_of(tmp_path, images, [RecordedTopic()], only_results=True)
     rows, _ = shown(results, tmp_path)
     assert rows['/world/camera/people/joints'] == FRAMES
     assert rows['/world/camera/camera/image'] == 0
 
 
-def test_a_bag_without_people_says_how_to_find_them(tmp_path, images):
+def test_a_bag_without_people_is_rejected_with_advice(tmp_path, images):
     with pytest.raises(UnreadableRecording, match='metrabs_ros annotate'):
         Results(write_bag(tmp_path / 'bag', images), print)
 
@@ -109,7 +109,7 @@ def skeletons_message(i, **changes):
     return message
 
 
-def test_malformed_messages_are_left_out_and_counted(tmp_path, images, capsys):
+def test_malformed_messages_are_skipped_and_counted(tmp_path, images, capsys):
     nan = float('nan')
     point = message_types().Point
     whole = skeletons_message(0)
@@ -140,7 +140,7 @@ def test_malformed_messages_are_left_out_and_counted(tmp_path, images, capsys):
     assert len(said) < 2000
 
 
-def test_names_of_topics_are_escaped_and_bounded(tmp_path, images):
+def test_topic_names_are_escaped_and_truncated(tmp_path, images):
     odd = ['../../x', '<b>', '[a](b)', 'tf', '\x1b[31m', 'x' * 500, 'a|b\n', 'plots']
     names = [*odd, *(f'camera_{i}' for i in range(100))]
     extra = [
@@ -157,7 +157,7 @@ def test_names_of_topics_are_escaped_and_bounded(tmp_path, images):
     assert '&#33;&#91;x&#93;(y)' in text
 
 
-def test_an_image_that_claims_to_be_huge_is_not_shown(tmp_path, images):
+def test_an_image_with_a_huge_declared_size_is_skipped(tmp_path, images):
     claims = b'\xff\xd8\xff\xc0\x00\x11\x08' + b'\x75\x30\x75\x30' + bytes(20)
     bomb = message_factory(COMPRESSED_IMAGE)(
         header=header(1), format='jpeg', data=np.frombuffer(claims, np.uint8)

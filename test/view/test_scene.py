@@ -18,7 +18,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.view.scene import MAX_SIDE_PX, MIN_DATE_S, Scene, shrink
 
 SHAPES = [(5773, 8660), (8660, 5773), (1080, 1920), (1281, 1000), (16384, 3051), (9000, 1)]
-MARK_PX = np.array([0.7, 0.4])
+MARK_POSITION = np.array([0.7, 0.4])
 """Centre of a mark, as a share of the image's width and height."""
 
 
@@ -52,7 +52,7 @@ class Logged:
 
 def marked_image(height, width, is_reversed):
     """Return a black image with a white square, and its centre in pixels."""
-    centre = np.rint(MARK_PX * (width, height)).astype(int)
+    centre = np.rint(MARK_POSITION * (width, height)).astype(int)
     image = np.zeros((height, width, 3), np.uint8)
     (x, y), half = centre, max(height, width) // 40
     image[y - half : y + half + 1, x - half : x + half + 1] = 255
@@ -61,7 +61,7 @@ def marked_image(height, width, is_reversed):
 
 @pytest.mark.parametrize('is_reversed', [False, True])
 @pytest.mark.parametrize(('height', 'width'), [(5773, 8660), (1080, 1920), (480, 640)])
-def test_what_is_on_a_large_image_stays_where_it_is(height, width, is_reversed, monkeypatch):
+def test_overlays_are_scaled_with_a_large_image(height, width, is_reversed, monkeypatch):
     scene = Scene([''], is_live=True)
     logged = Logged(scene, monkeypatch)
     image, centre = marked_image(height, width, is_reversed)
@@ -87,7 +87,7 @@ def test_what_is_on_a_large_image_stays_where_it_is(height, width, is_reversed, 
         np.testing.assert_allclose(shown, mark, atol=0.6)
 
 
-def test_a_file_after_a_large_image_is_not_scaled(monkeypatch):
+def test_an_encoded_image_is_not_scaled(monkeypatch):
     scene = Scene([''], is_live=True)
     logged = Logged(scene, monkeypatch)
     image, _ = marked_image(1080, 1920, False)
@@ -99,7 +99,7 @@ def test_a_file_after_a_large_image_is_not_scaled(monkeypatch):
 
 
 @pytest.mark.parametrize(('height', 'width'), SHAPES)
-def test_images_of_any_shape_are_shrunk(height, width):
+def test_images_of_any_shape_are_scaled_down(height, width):
     small = shrink(np.full((height, width, 3), 99, np.uint8))
     assert max(small.shape) == MAX_SIDE_PX
     assert min(small.shape[:2]) == max(
@@ -108,7 +108,7 @@ def test_images_of_any_shape_are_shrunk(height, width):
     assert (small == 99).all()
 
 
-def test_the_largest_image_takes_a_fraction_of_a_second():
+def test_a_very_large_image_is_displayed_fast():
     noise = np.random.default_rng(0).integers(0, 255, (5773, 8660, 3), np.uint8)
     scene = Scene([''], is_live=True)
     for image in (noise, noise[..., ::-1]):
@@ -124,7 +124,7 @@ def test_the_largest_image_takes_a_fraction_of_a_second():
         ((MIN_DATE_S + 1, 1.0, MIN_DATE_S + 2), 'Timestamp'),
     ],
 )
-def test_all_stamps_of_a_recording_are_of_one_kind(tmp_path, stamps_s, kind):
+def test_all_stamps_of_a_recording_have_one_type(tmp_path, stamps_s, kind):
     scene = Scene([''])
     scene.save(str(tmp_path / 'scene.rrd'))
     for stamp_s in stamps_s:
