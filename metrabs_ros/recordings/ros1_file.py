@@ -292,7 +292,7 @@ class _Ros1Converter:
         """
         Return a topic with its definition in the format of ROS 2.
 
-        If the messages of a topic cannot be converted, its definition is empty, and its messages have
+        If messages cannot be converted, the definition of their topic is empty, and they have
         empty data.
         """
         if (name, msgtype) not in self._topics:

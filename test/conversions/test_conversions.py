@@ -36,7 +36,7 @@ def test_positions_are_in_metres():
     assert sum(point.z for point in hips) / 2 == 3.0
 
 
-def test_encoded_people_are_decoded_exactly():
+def test_people_come_back_as_they_went():
     people = people_at((0, 0, 3000), (500, 0, 4000))
     back = to_people(to_message(people, HEADER, TYPES))
     assert back.skeleton == people.skeleton

@@ -1,4 +1,4 @@
-"""Recordings come back frame for frame, with the people in them."""
+"""Annotation of recordings of all supported formats."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ FORMATS = {
         path.with_suffix('.bag'), images, compression=rosbag1.Writer.CompressionFormat.LZ4
     ),
 }
-"""What writes bags of each kind."""
+"""Functions that write a bag of each format."""
 WHOLE_FILES = ('mcap', 'mcap in compressed chunks', 'sqlite3', 'ROS 1', 'ROS 1, compressed')
 FRAMES = 6
 STAMPS = [START_NS + i * STEP_NS for i in range(FRAMES)]
@@ -75,21 +75,21 @@ STAMPS = [START_NS + i * STEP_NS for i in range(FRAMES)]
 
 @pytest.fixture
 def images():
-    """Return a few pictures of noise, BGR."""
+    """Return noise images, BGR."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 255, (120, 160, 3), np.uint8) for _ in range(FRAMES)]
 
 
 @pytest.fixture
 def model():
-    """Return a model that sees the same two people everywhere."""
+    """Return a model that detects the same two people in each image."""
     return KnownPeople((0, 0, 3000), (500, 0, 4000))
 
 
-def run(source, model, output=None, **wanted):
+def run(source, model, output=None, **options):
     """Annotate; return the summary and the folder of the results."""
     output = output or source.parent / 'results'
-    summary = annotate(source, output, AnnotateOptions(**wanted), model, lambda sentence: None)
+    summary = annotate(source, output, AnnotateOptions(**options), model, lambda message: None)
     return summary, output
 
 
@@ -283,7 +283,7 @@ def test_a_calibration_from_a_file_is_used(tmp_path, images, model, text):
 
 def test_each_image_uses_its_own_calibration_if_it_follows_the_image(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images)
-    # The calibration changes with the fourth image, as where a lens zooms.
+    # The focal length changes with the fourth image, as with a zoom lens.
     infos = messages_in(source, '/camera/camera_info')
     extra = []
     for i, (name, time_ns, data) in enumerate(infos):
@@ -341,7 +341,7 @@ def test_new_results_replace_those_in_the_recording(tmp_path, images, model):
 @pytest.mark.parametrize('share', [0.55, 0.9, 0.999])
 def test_a_truncated_bag_is_processed_up_to_the_damage(tmp_path, kind, share, model):
     rng = np.random.default_rng(0)
-    # As large as images are, so that the file has many parts.
+    # Images are large enough for several chunks per file.
     pictures = [rng.integers(0, 255, (600, 800, 3), np.uint8) for _ in range(FRAMES)]
     source = FORMATS[kind](tmp_path / 'bag', pictures)
     file = source if source.is_file() else next(f for f in source.iterdir() if 'bag' in f.name)
@@ -426,7 +426,7 @@ def test_an_interrupted_run_is_resumed(tmp_path, images, model, follow):
         run(source, stopping, batch=2, follow=follow)
     assert not (tmp_path / 'results').exists()
     journal = tmp_path / f'results{UNFINISHED}' / 'journal'
-    # The last thing written is cut in two, as when the power fails.
+    # Truncate the last entry, as after a power failure.
     with open(journal, 'r+b') as stream:
         stream.truncate(journal.stat().st_size - 10)
     summary, output = run(source, model, follow=follow)
@@ -435,7 +435,7 @@ def test_an_interrupted_run_is_resumed(tmp_path, images, model, follow):
     assert not journal.exists()
     _, whole = run(source, model, tmp_path / 'whole', follow=follow)
     assert len(people_in(output)) == len(people_in(whole)) == FRAMES
-    # Whoever is followed is found by what was seen before, which nobody remembers.
+    # With `follow`, test_resume.py compares the results.
     if not follow:
         assert messages_in(output) == messages_in(whole)
 
@@ -458,7 +458,7 @@ def test_results_are_replaced_only_with_overwrite(tmp_path, images, model):
 
 
 class Failing(KnownPeople):
-    """A model that fails at every third image."""
+    """A model that raises an exception at every third image."""
 
     def find_people(self, image, camera, options):
         poses = super().find_people(image, camera, options)
@@ -568,7 +568,7 @@ def test_an_image_folder_is_processed_with_an_assumed_field_of_view(tmp_path, im
     summary, output = run(folder, model)
     assert summary.worked_on == FRAMES
     assert 'field of view of 55 degrees is assumed' in summary.remarks[0]
-    # What was written of pictures is a bag, which can be worked on again.
+    # The results of an image folder are a bag, which can be annotated again.
     summary, _ = run(output, model, tmp_path / 'again')
     assert summary.worked_on == FRAMES
 

@@ -1,4 +1,4 @@
-"""Calibrations are read from files, as tools of ROS write them, or guessed."""
+"""Reading of calibration files of ROS tools, and approximate calibrations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever happened to a file, what is left of it is read, or it is said why not."""
+"""Damaged bags are read in part, or rejected with a message."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MAX_CPU_S = 10.0
 
 @pytest.fixture(scope='module', params=list(WRITERS))
 def bag(request, tmp_path_factory):
-    """Return a bag, and the file with its messages."""
+    """Return a bag and the file that has its messages."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (60, 80, 3), np.uint8) for _ in range(FRAMES)]
     path = WRITERS[request.param](tmp_path_factory.mktemp('whole') / 'bag', images)
@@ -78,9 +78,9 @@ def test_truncated_and_corrupted_bags_are_read_or_rejected(bag, tmp_path_factory
     for place, value in flips:
         data[int(place * len(data))] = value
     file.write_bytes(data[: round((0.2 + 0.8 * share) * len(data))])
-    wanted, model = AnnotateOptions(fov_degrees=60.0), KnownPeople((0, 0, 3000))
+    options, model = AnnotateOptions(fov_degrees=60.0), KnownPeople((0, 0, 3000))
     try:
-        summary = annotate(damaged, folder / 'people', wanted, model, lambda sentence: None)
+        summary = annotate(damaged, folder / 'people', options, model, lambda message: None)
     except UnreadableRecording:
         return
     finally:
@@ -89,7 +89,7 @@ def test_truncated_and_corrupted_bags_are_read_or_rejected(bag, tmp_path_factory
 
 
 def test_corrupted_lengths_take_bounded_memory_and_time(bag, tmp_path):
-    """Put large numbers where lengths may be, and read the files with limited memory."""
+    """Write large numbers at positions of lengths, and read the files with limited memory."""
     path, file = bag
     whole = file.read_bytes()
     rng = np.random.default_rng(1)
@@ -103,7 +103,7 @@ def test_corrupted_lengths_take_bounded_memory_and_time(bag, tmp_path):
             copy.parent.mkdir()
             target = copy
         data = bytearray(whole)
-        # Most lengths are in the headers at the start, and in the index at the end.
+        # Most lengths are in headers at the start and in the index at the end.
         for _ in range(3):
             place = int(len(data) * rng.random() ** 3)
             place = place if rng.random() < 0.5 else len(data) - 1 - place
@@ -123,4 +123,4 @@ def test_corrupted_lengths_take_bounded_memory_and_time(bag, tmp_path):
     for outcome in outcomes:
         assert not outcome['unexpected'], outcome
         assert outcome['cpu_s'] < MAX_CPU_S
-        assert all(sentence.isprintable() for sentence in outcome['said'])
+        assert all(message.isprintable() for message in outcome['messages'])

@@ -1,4 +1,4 @@
-"""Folders of pictures are played in order."""
+"""Reading of image folders."""
 
 from __future__ import annotations
 

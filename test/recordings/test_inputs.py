@@ -1,4 +1,4 @@
-"""Each input that cannot be used is answered by one sentence, and the others are worked on."""
+"""Each unusable input is reported in one line, and the other inputs are processed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ UNPRIVILEGED_ID = 65534
 
 
 def encoded_image(suffix, size=(20, 30)):
-    """Return an encoded picture."""
+    """Return an encoded image."""
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
-    # WebP without a quality has no losses, and another header.
+    # Without a quality, WebP is lossless and has a different header.
     options = (cv2.IMWRITE_WEBP_QUALITY, 80) if suffix == '.webp' else ()
     return cv2.imencode(suffix, image, options)[1].tobytes()
 
@@ -41,7 +41,7 @@ def with_chunk_checksum(png):
 
 
 def with_declared_size(suffix, px=DECLARED_PX):
-    """Return a picture whose header claims to be larger than it is."""
+    """Return an encoded image with a header that declares a huge size."""
     data = bytearray(encoded_image(suffix))
     if suffix == '.png':
         data[16:24] = struct.pack('>II', px, px)
@@ -56,7 +56,7 @@ def with_declared_size(suffix, px=DECLARED_PX):
             entry = data.index(struct.pack('<HH', tag, 3))
             data[entry : entry + 12] = struct.pack('<HHII', tag, 4, 1, px)
     else:
-        # In WebP with losses 14 bits each, more cannot be claimed.
+        # Lossy WebP stores sizes in 14 bits.
         start = data.index(b'\x9d\x01\x2a')
         data[start + 3 : start + 7] = struct.pack('<HH', 16383, 16383)
     return bytes(data)
@@ -64,17 +64,17 @@ def with_declared_size(suffix, px=DECLARED_PX):
 
 @pytest.fixture(autouse=True)
 def known_people(monkeypatch):
-    """Spare the loading of a real model."""
+    """Replace the model by one that needs no network."""
     people = KnownPeople((0, 0, 3000))
     monkeypatch.setattr(parallel, '_load_model', lambda options: people)
 
 
 def run(capfd, *arguments):
-    """Run a command; return its exit status and the lines of its errors."""
+    """Run a command; return its exit status and the lines of its error messages."""
     status = cli.main([*map(str, arguments)])
-    said = capfd.readouterr()
-    lines = [line for line in said.err.splitlines() if line.startswith('metrabs_ros: ')]
-    assert 'Traceback' not in said.err
+    captured = capfd.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith('metrabs_ros: ')]
+    assert 'Traceback' not in captured.err
     return status, lines
 
 
@@ -83,10 +83,10 @@ def test_an_image_file_with_a_huge_declared_size_is_rejected(tmp_path, capfd, su
     huge, fine = tmp_path / f'huge{suffix}', tmp_path / 'fine.png'
     huge.write_bytes(with_declared_size(suffix))
     fine.write_bytes(encoded_image('.png'))
-    status, (sentence,) = run(capfd, 'annotate', huge, fine, '-o', tmp_path / 'out')
+    status, (message,) = run(capfd, 'annotate', huge, fine, '-o', tmp_path / 'out')
     assert status == 1
-    assert 'too large' in sentence
-    assert str(huge) in sentence
+    assert 'too large' in message
+    assert str(huge) in message
     assert len(people_in(tmp_path / 'out' / 'fine_people')) == 1
     assert sorted(f.name for f in (tmp_path / 'out').iterdir()) == ['fine_people']
 
@@ -105,15 +105,15 @@ def test_unusable_files_in_an_image_folder_are_skipped(tmp_path, capfd, suffix):
     (folder / '7.png').mkdir()
     (folder / '8.png').write_bytes(encoded_image('.png')[:60])
     status = cli.main(['annotate', str(folder), '-o', str(tmp_path / 'out')])
-    said = capfd.readouterr()
+    captured = capfd.readouterr()
     assert status == 0
-    assert '7 frames were not processed, picture: ' in said.out
-    # The times are those of the places in the row.
+    assert '7 frames were not processed, picture: ' in captured.out
+    # Skipped files count for the stamps of the others.
     assert [stamp for stamp, _ in people_in(tmp_path / 'out')] == [0, 200_000_000]
 
 
 def special_paths(folder):
-    """Return paths to what is no recording."""
+    """Return paths that are not recordings."""
     paths = {name: folder / name for name in ('fifo', 'loop.mcap', 'dangling', 'empty.mcap')}
     os.mkfifo(paths['fifo'])
     paths['loop.mcap'].symlink_to('loop.mcap')
@@ -219,7 +219,7 @@ def test_missing_permissions_are_reported(tmp_path):
         '        print(error)\n'
     )
     if os.getuid():
-        pytest.skip('only root can become somebody without permissions')
+        pytest.skip('only root can change to an unprivileged user')
     paths = [closed, closed / 'x.mcap', secret, within]
     found = subprocess.run(
         [sys.executable, '-c', code, *map(str, paths)], capture_output=True, text=True
@@ -232,7 +232,7 @@ def test_missing_permissions_are_reported(tmp_path):
 
 @pytest.fixture
 def video(tmp_path):
-    """Return the content of a video of three frames."""
+    """Return the content of a video file with three frames."""
     file = tmp_path / 'whole.avi'
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*'MJPG'), 20.0, (160, 120))
     for i in range(3):
@@ -246,9 +246,9 @@ def test_a_video_with_huge_declared_frames_is_rejected(tmp_path, capfd, video):
         video[start + 5 : start + 9] = struct.pack('>HH', DECLARED_PX, DECLARED_PX)
     file = tmp_path / 'huge.avi'
     file.write_bytes(video)
-    status, (sentence,) = run(capfd, 'annotate', file, '-o', tmp_path / 'out')
+    status, (message,) = run(capfd, 'annotate', file, '-o', tmp_path / 'out')
     assert status == 1
-    assert 'huge.avi' in sentence
+    assert 'huge.avi' in message
     assert not (tmp_path / 'out').exists()
 
 
@@ -278,7 +278,7 @@ def test_a_truncated_video_is_read_in_part_or_rejected(tmp_path, video):
 
 
 HOSTILE_CALIBRATIONS = {
-    'laughs': 'a: &a [x,x,x,x,x,x,x,x,x]\n'
+    'billion laughs': 'a: &a [x,x,x,x,x,x,x,x,x]\n'
     + ''.join(
         f'{chr(98 + i)}: &{chr(98 + i)} [{",".join([f"*{chr(97 + i)}"] * 9)}]\n' for i in range(9)
     ),
@@ -339,9 +339,9 @@ def test_a_calibration_that_is_not_a_file_is_rejected(tmp_path, kind):
 def test_options_out_of_range_are_rejected(tmp_path, capfd, arguments):
     file = tmp_path / 'a.png'
     file.write_bytes(encoded_image('.png'))
-    status, (sentence,) = run(capfd, 'annotate', file, *arguments)
+    status, (message,) = run(capfd, 'annotate', file, *arguments)
     assert status == 1
-    assert 'must be' in sentence
+    assert 'must be' in message
 
 
 def test_causes_and_warnings_are_limited_in_number_and_length():
@@ -380,7 +380,7 @@ def test_images_with_invalid_headers_are_counted(tmp_path):
     ]
     bag = write_bag(tmp_path / 'bag', [image], extra=extra)
     summary = annotate(
-        bag, tmp_path / 'out', AnnotateOptions(), KnownPeople((0, 0, 3000)), lambda sentence: None
+        bag, tmp_path / 'out', AnnotateOptions(), KnownPeople((0, 0, 3000)), lambda message: None
     )
     assert (summary.frames, summary.worked_on) == (5, 1)
     assert {cause: count for cause, (count, _) in summary.unusable.items()} == {

@@ -1,4 +1,4 @@
-"""Results replace only files that annotate wrote itself, and never what is read."""
+"""Results replace only files that annotate wrote, and never an input."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ IMAGES = [np.zeros((20, 30, 3), np.uint8)] * 2
 
 @pytest.fixture(autouse=True)
 def known_people(monkeypatch):
-    """Spare the loading of a real model."""
+    """Replace the model by one that needs no network."""
     people = KnownPeople((0, 0, 3000))
     monkeypatch.setattr(parallel, '_load_model', lambda options: people)
 
 
 def contents_of(folder):
-    """Return what every file in a folder holds."""
+    """Return the checksum of each file in a folder."""
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob('*'))
@@ -42,9 +42,9 @@ def contents_of(folder):
     }
 
 
-def run(source, output, **wanted):
+def run(source, output, **options):
     return annotate(
-        source, output, AnnotateOptions(**wanted), KnownPeople((0, 0, 3000)), lambda sentence: None
+        source, output, AnnotateOptions(**options), KnownPeople((0, 0, 3000)), lambda message: None
     )
 
 
@@ -54,7 +54,7 @@ def bag(tmp_path):
 
 
 def overlapping_outputs(tmp_path, bag):
-    """Return outputs that are, contain or are within the input, by different ways to say so."""
+    """Return different paths of outputs that are, contain, or are inside the input."""
     link, parent_link = tmp_path / 'link', tmp_path / 'parent_link'
     link.symlink_to(bag)
     parent_link.symlink_to(bag.parent)
@@ -83,10 +83,10 @@ def test_an_output_that_overlaps_the_input_is_rejected(tmp_path, bag, capfd, ove
     before = contents_of(tmp_path)
     for name, output in overlapping_outputs(tmp_path, bag).items():
         status = cli.main(['annotate', str(bag), '-o', str(output), *overwrite])
-        said = capfd.readouterr().err
+        captured = capfd.readouterr().err
         assert status == 1, name
-        assert 'input' in said, name
-        assert said.count('\n') == 1, name
+        assert 'input' in captured, name
+        assert captured.count('\n') == 1, name
         assert contents_of(tmp_path) == before, name
 
 
@@ -124,8 +124,8 @@ def test_an_output_that_is_another_input_is_rejected(tmp_path, bag, capfd):
     before = contents_of(people)
     arguments = ['annotate', str(bag), str(people), '--overwrite']
     assert cli.main(arguments) == 1
-    said = capfd.readouterr()
-    assert 'bag_people is the input' in said.err
+    captured = capfd.readouterr()
+    assert 'bag_people is the input' in captured.err
     assert contents_of(people) == before
     assert len(people_in(tmp_path / 'data' / 'bag_people_people')) == 2
 
@@ -134,11 +134,11 @@ def test_two_recordings_with_the_same_output_are_rejected(tmp_path, bag, capfd):
     other = write_bag(tmp_path / 'other' / 'bag', IMAGES * 2)
     out = tmp_path / 'out'
     assert cli.main(['annotate', str(bag), str(other), '-o', str(out)]) == 1
-    said = capfd.readouterr()
-    assert 'is in, the output of' in said.err
-    assert 'Traceback' not in said.err
+    captured = capfd.readouterr()
+    assert 'is in, the output of' in captured.err
+    assert 'Traceback' not in captured.err
     assert len(people_in(out / 'bag_people')) == 2
-    # The same recording twice is one of the two.
+    # Of the same recording given twice, the first one is annotated.
     assert cli.main(['annotate', str(bag), str(bag), '-o', str(tmp_path / 'twice')]) == 1
     assert len(people_in(tmp_path / 'twice' / 'bag_people')) == 2
 
@@ -175,7 +175,7 @@ def test_only_files_that_annotate_wrote_are_replaced(tmp_path, bag):
     assert (out / 'report.html').exists()
     assert (out / 'pipe').exists()
     assert (out / 'link').is_symlink()
-    # What an earlier run wrote and this one does not is old.
+    # Files of the earlier run that the new run does not write are removed.
     assert not (out / 'joints.csv').exists()
     assert not (tmp_path / f'out{UNFINISHED}').exists()
 
@@ -202,7 +202,7 @@ def test_other_files_with_the_same_names_are_not_replaced(tmp_path, bag, name):
     with pytest.raises(UnusableOutput, match='did not write'):
         run(bag, out, overwrite=True, csv='')
     assert contents_of(tmp_path) == before
-    # Another recording is not replaced either.
+    # Other recordings are not replaced, either.
     other = write_bag(tmp_path / 'other', IMAGES)
     before = contents_of(other)
     with pytest.raises(UnusableOutput, match='did not write'):
@@ -252,7 +252,7 @@ def test_another_folder_with_the_name_of_unfinished_results_is_not_changed(tmp_p
             run(bag, tmp_path / 'out')
         assert contents_of(tmp_path) == before
         shutil.rmtree(folder)
-    # A link leads elsewhere.
+    # Symbolic links are not followed.
     target = tmp_path / 'target'
     target.mkdir()
     folder.symlink_to(target)
@@ -310,8 +310,8 @@ def test_a_table_replaces_neither_inputs_nor_other_files(tmp_path, bag, capfd):
         for kind in ('--csv', '--parquet'):
             arguments = ['annotate', str(bag), '-o', str(out), kind, str(target), '--overwrite']
             assert cli.main([*arguments, '--camera-info', str(camera)]) == 1, target
-            said = capfd.readouterr().err
-            assert said.count('\n') == 1, said
+            captured = capfd.readouterr().err
+            assert captured.count('\n') == 1, captured
             assert contents_of(tmp_path) == before, target
     both = str(tmp_path / 'both')
     assert cli.main(['annotate', str(bag), '-o', str(out), '--csv', both, '--parquet', both]) == 1
@@ -327,7 +327,7 @@ def test_a_table_replaces_an_earlier_table_with_overwrite(tmp_path, bag):
             run(bag, tmp_path / f'second_{kind}', **{kind: str(table)})
         run(bag, tmp_path / f'second_{kind}', **{kind: str(table)}, overwrite=True)
         assert table.read_bytes() == before
-    # Within the results it is one of their files, under whatever name.
+    # A table in the folder of the results may have any name.
     run(bag, tmp_path / 'within', csv=str(tmp_path / 'within' / 'table.csv'))
     run(bag, tmp_path / 'usual', csv=str(tmp_path / 'usual' / 'joints.csv'))
     assert (tmp_path / 'within' / 'table.csv').exists()
@@ -355,9 +355,9 @@ def test_tables_can_be_written_to_pipes_and_devices(tmp_path, bag):
     pipe = tmp_path / 'pipe'
     os.mkfifo(pipe)
     with pytest.raises(UnusableOutput, match='cannot be written'):
-        run(bag, tmp_path / 'nobody_reads', csv=str(pipe))
+        run(bag, tmp_path / 'no_reader', csv=str(pipe))
     with subprocess.Popen(['cat', str(pipe)], stdout=subprocess.PIPE) as reader:
-        # Opening it for writing waits for the reader.
+        # Opening the pipe for writing blocks until the reader has opened it.
         os.close(os.open(pipe, os.O_RDWR))
         with open(pipe, 'w'):
             run(bag, tmp_path / 'piped', csv=str(pipe))
@@ -366,7 +366,7 @@ def test_tables_can_be_written_to_pipes_and_devices(tmp_path, bag):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Return a folder on a disk of 200 kB."""
+    """Return a folder on a file system of 200 kB."""
     folder = tmp_path / 'disk'
     folder.mkdir()
     mounted = subprocess.run(
@@ -377,7 +377,7 @@ def small_disk(tmp_path):
     yield folder
     links = [os.path.realpath(f'/proc/self/fd/{name}') for name in os.listdir('/proc/self/fd')]
     left_open = [link for link in links if link.startswith(str(folder))]
-    # Whatever is left open would keep the disk busy.
+    # An open file would keep the file system busy.
     subprocess.run(['umount', '--lazy', str(folder)], check=True)
     assert not left_open
 
@@ -390,11 +390,11 @@ def test_a_full_disk_is_reported_and_the_run_is_resumed_later(tmp_path, small_di
     ballast.write_bytes(bytes(100_000))
     arguments = ['annotate', str(bag), '-o', str(small_disk / 'out')]
     assert cli.main(arguments) == 1
-    said = capfd.readouterr().err
-    lines = [line for line in said.splitlines() if line.startswith('metrabs_ros: ')]
+    captured = capfd.readouterr().err
+    lines = [line for line in captured.splitlines() if line.startswith('metrabs_ros: ')]
     assert len(lines) == 1
     assert 'cannot be written: no space left on device' in lines[0]
-    assert 'Traceback' not in said
+    assert 'Traceback' not in captured
     assert not (small_disk / 'out').exists()
     subprocess.run(['mount', '-o', 'remount,size=20m', str(small_disk)], check=True)
     assert cli.main(arguments) == 0
@@ -410,10 +410,10 @@ def test_outputs_that_cannot_be_created_are_reported(tmp_path, bag, capfd):
     for output in (file, file / 'out', file / 'a' / 'b', loop, loop / 'out', '/proc/out'):
         for more in ((), ('--overwrite',)):
             status = cli.main(['annotate', str(bag), '-o', str(output), *more])
-            said = capfd.readouterr().err
+            captured = capfd.readouterr().err
             assert status == 1, output
-            assert said.count('\n') == 1, said
-            assert 'Errno' not in said
+            assert captured.count('\n') == 1, captured
+            assert 'Errno' not in captured
     assert file.read_text() == 'mine'
 
 

@@ -1,4 +1,4 @@
-"""Several recordings at once, by processes and by Ray, and from the command line."""
+"""Annotation of several recordings in processes, with Ray, and from the command line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from metrabs_ros.recordings.options import AnnotateOptions
 PROJECT = pathlib.Path(__file__).parents[2]
 TIMEOUT_S = 120.0
 IMPORT_DELAY_S = 4.0
-"""Until then, some of the processes import modules."""
+"""Time during which some of the processes import modules, in seconds."""
 
 
 @pytest.fixture
 def bags(tmp_path, street):
-    """Return three bags: two of a street, and one that is none."""
+    """Return two bags of the street image, and an invalid file between them."""
     (tmp_path / 'broken.mcap').write_bytes(b'nothing')
     image = street[..., ::-1]
     return [
@@ -45,7 +45,7 @@ def make_tasks(bags):
 
 
 def check_outcomes(outcomes, bags):
-    """Hold that both bags were worked on, and that of the other one it is said why not."""
+    """Check that both bags were annotated, and that an error is returned for the invalid file."""
     by_source = {outcome.task.source: outcome for outcome in outcomes}
     assert 'cannot be read as a bag' in by_source[bags[1]].error_message
     for bag, frames in ((bags[0], 1), (bags[2], 2)):
@@ -67,13 +67,13 @@ def test_bags_are_annotated_with_local_ray(bags):
 def test_the_command_line_reports_each_recording(bags, tmp_path, capfd):
     arguments = ['annotate', *map(str, bags), '-o', str(tmp_path / 'out'), '--workers', '2']
     assert cli.main([*arguments, '--csv']) == 1
-    said = capfd.readouterr()
-    assert '1 of 1 frames' in said.out
-    assert '2 of 2 frames' in said.out
-    assert 'broken.mcap cannot be read as a bag' in said.err
+    captured = capfd.readouterr()
+    assert '1 of 1 frames' in captured.out
+    assert '2 of 2 frames' in captured.out
+    assert 'broken.mcap cannot be read as a bag' in captured.err
     assert (tmp_path / 'out' / 'first_people' / 'joints.csv').exists()
     assert (tmp_path / 'out' / 'second_people' / 'metadata.yaml').exists()
-    # Again, only what is not there is done.
+    # A second run annotates only recordings without results.
     assert cli.main([*arguments, '--csv']) == 1
     again = capfd.readouterr()
     assert 'first_people is there already, left alone' in again.out
@@ -96,12 +96,12 @@ def test_bags_in_a_folder_are_found(tmp_path, street):
     (folder / 'monday_people').mkdir()
     (folder / 'monday_people' / 'metadata.yaml').touch()
     assert find_bags(folder) == bags
-    # What is left of a recorder that was killed is one bag, whatever it is split into.
+    # Numbered files without metadata are one split bag.
     (bags[0] / 'metadata.yaml').unlink()
     (bags[0] / 'monday.mcap').rename(bags[0] / 'monday_0.mcap')
     (bags[0] / 'monday_1.mcap').write_bytes((bags[0] / 'monday_0.mcap').read_bytes())
     assert find_bags(bags[0]) == [bags[0]]
-    # Others without a number are bags of their own.
+    # Files without a number are separate bags.
     (bags[1] / 'metadata.yaml').unlink()
     (bags[1] / 'evening.mcap').write_bytes((bags[1] / 'tuesday.mcap').read_bytes())
     assert [bag.name for bag in find_bags(bags[1])] == ['evening.mcap', 'tuesday.mcap']
@@ -123,12 +123,12 @@ def test_log_records_of_worker_processes_are_printed(capfd):
 
 
 def child_processes(group):
-    """Return what is running in a process group: the children of each process, by its number."""
+    """Return the children of each running process of a process group, by process id."""
     children = {}
     for folder in pathlib.Path('/proc').glob('[0-9]*'):
         try:
             fields = (folder / 'stat').read_text().rpartition(')')[2].split()
-        except OSError:  # It ended meanwhile.
+        except OSError:  # The process has ended meanwhile.
             continue
         if int(fields[2]) == group and fields[0] != 'Z':
             children.setdefault(int(fields[1]), []).append(int(folder.name))
@@ -136,7 +136,7 @@ def child_processes(group):
 
 
 def wait_until(condition):
-    """Wait until something is true; return whether it became so."""
+    """Wait until a condition is true; return False after the timeout."""
     end_s = time.monotonic() + TIMEOUT_S
     while not condition() and time.monotonic() < end_s:
         time.sleep(0.02)
@@ -156,9 +156,9 @@ def test_sigint_ends_all_processes_without_tracebacks(tmp_path, street, delay_s)
         start_new_session=True,
     )
     try:
-        # The process that keeps track of semaphores, and two workers.
+        # The resource tracker of multiprocessing, and two workers.
         assert wait_until(lambda: len(child_processes(process.pid).get(process.pid, [])) >= 3)
-        time.sleep(delay_s)  # Into the imports, which cannot be watched from here.
+        time.sleep(delay_s)  # The imports of the workers cannot be observed.
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=TIMEOUT_S)
         assert 'Traceback' not in errors

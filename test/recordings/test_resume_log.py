@@ -1,4 +1,4 @@
-"""What was found is known again, and nothing else is."""
+"""Complete entries of a resume log are replayed, and no others."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_complete_entries_of_a_truncated_log_are_replayed(tmp_path_factory, lost
         stream.truncate(max(0, size - lost))
     before = count_replayed(file)
     assert before == 5 if lost == 0 else before < 5
-    # It goes on from there.
+    # New entries can be appended.
     log = ResumeLog(file, IDENTITY)
     for i in range(before):
         assert log.replay(Key(0, i)) is not None

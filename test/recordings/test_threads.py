@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind keep the order, and raise what goes wrong."""
+"""Reading ahead and writing behind keep the order and propagate exceptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report of a bag that anybody may have written leaves out what is not valid, and says so."""
+"""Reports of untrusted bags skip invalid data and contain a warning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FRAMES = 6
 
 
 def frame(i, frame_id='camera_optical_frame', ids=(1, 2), **fields):
-    """Return a SkeletonArray, with other fields than usual in its first skeleton."""
+    """Return a SkeletonArray with changed fields in its first skeleton."""
     people = people_at((0, 0, 3000 + 100 * i), (700, 0, 4000))
     people = dataclasses.replace(people, ids=np.array(ids, np.int64))
     message = to_message(people, header_at(START_NS + i * STEP_NS, frame_id), message_types())
@@ -47,7 +47,7 @@ def bag_of(folder, messages, topic=TOPIC):
 
 
 def with_value(value):
-    """Return what puts a number in the place of the first one."""
+    """Return a function that replaces the first number of an array."""
 
     def change(array):
         changed = np.array(array, float)
@@ -58,7 +58,7 @@ def with_value(value):
 
 
 def point(value):
-    """Return what puts a point with a number in the place of the first one."""
+    """Return a function that replaces the x coordinate of the first point."""
 
     def change(points):
         return [dataclasses.replace(points[0], x=value), *points[1:]]
@@ -111,7 +111,7 @@ def test_invalid_skeletons_are_skipped_and_counted(tmp_path, name):
 
 
 def invalid_messages():
-    """Return messages that are not valid as a whole, by name."""
+    """Return invalid messages by their names."""
     usual = frame(1)
     return {
         'no joints': dataclasses.replace(usual, joint_names=[]),
@@ -225,9 +225,9 @@ def test_deviations_of_different_joints_are_not_averaged(tmp_path):
 def test_the_number_of_reported_topics_is_limited(tmp_path):
     extra = [(f'/c{i}/pose/skeletons', SKELETONS, START_NS, frame(0)) for i in range(25)]
     bag = write_bag(tmp_path / 'bag', [], [], extra=extra)
-    said = []
-    assert len(read_observations(bag, said.append)) == 20
-    assert '25 topics' in said[0]
+    warnings = []
+    assert len(read_observations(bag, warnings.append)) == 20
+    assert '25 topics' in warnings[0]
 
 
 @pytest.fixture
@@ -256,13 +256,13 @@ def test_a_report_replaces_only_reports(tmp_path, bag, capfd):
         '/proc/page.html',
     ):
         assert cli.main(['report', str(bag), '-o', str(target)]) == 1, target
-        said = capfd.readouterr().err
-        assert said.count('\n') == 1, said
-        assert 'Errno' not in said
+        captured = capfd.readouterr().err
+        assert captured.count('\n') == 1, captured
+        assert 'Errno' not in captured
     assert all(file.read_bytes() == data for file, data in before.items())
     assert link.is_symlink()
     assert cli.main(['report', str(bag), '-o', '/dev/null']) == 0
-    # A single file has its report beside it, which may not be another page either.
+    # The default report of a single file does not replace other pages, either.
     alone = tmp_path / 'notes.mcap'
     (bag / 'bag.mcap').rename(alone)
     assert cli.main(['report', str(alone)]) == 1

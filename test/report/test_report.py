@@ -1,4 +1,4 @@
-"""A report says of a recording what was in it, on a page that needs nothing else."""
+"""Reports of annotated recordings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FRAMES = 20
 
 
 class Approaching(KnownPeople):
-    """One who comes nearer, and from the tenth frame on one who stays, beside."""
+    """A person that approaches the camera, and a second, standing person from frame 10 on."""
 
     def find_people(self, image, camera, options):
         i = len(self.seen)
@@ -49,7 +49,7 @@ def images():
 def results_of(tmp_path, images, topics=CAMERA):
     bag = write_bag(tmp_path / 'bag', images, topics)
     annotate(
-        bag, tmp_path / 'results', AnnotateOptions(batch=1), Approaching(), lambda sentence: None
+        bag, tmp_path / 'results', AnnotateOptions(batch=1), Approaching(), lambda message: None
     )
     return tmp_path / 'results'
 
@@ -77,7 +77,7 @@ def test_missing_frames_are_gaps(tmp_path, images):
         if time_ns >= START_NS + 12 * STEP_NS
     ]
     both = write_bag(tmp_path / 'both', images[:5], extra=extra)
-    annotate(both, tmp_path / 'results', AnnotateOptions(), Approaching(), lambda sentence: None)
+    annotate(both, tmp_path / 'results', AnnotateOptions(), Approaching(), lambda message: None)
     (observations,) = read_observations(tmp_path / 'results', print)
     ((start_s, length_s),) = observations.gaps()
     assert (start_s, length_s) == (pytest.approx(0.4, abs=1e-6), pytest.approx(0.8, abs=1e-6))
@@ -119,13 +119,17 @@ def test_reports_without_people_or_frames_are_written(tmp_path, images):
             return poses.select(np.zeros(0, int))
 
     annotate(
-        bag, tmp_path / 'nobody', AnnotateOptions(), NoPeople((0, 0, 3000)), lambda sentence: None
+        bag,
+        tmp_path / 'no_people',
+        AnnotateOptions(),
+        NoPeople((0, 0, 3000)),
+        lambda message: None,
     )
-    write_report(tmp_path / 'nobody', tmp_path / 'nobody.html', print)
-    assert '<b>0</b>person ids' in (tmp_path / 'nobody.html').read_text()
+    write_report(tmp_path / 'no_people', tmp_path / 'no_people.html', print)
+    assert '<b>0</b>person ids' in (tmp_path / 'no_people.html').read_text()
     empty = write_bag(tmp_path / 'empty', [])
-    wanted = AnnotateOptions(fov_degrees=60.0)
-    annotate(empty, tmp_path / 'nothing', wanted, NoPeople(), lambda sentence: None)
+    options = AnnotateOptions(fov_degrees=60.0)
+    annotate(empty, tmp_path / 'nothing', options, NoPeople(), lambda message: None)
     write_report(tmp_path / 'nothing', tmp_path / 'nothing.html', print)
     assert 'There are no frames' in (tmp_path / 'nothing.html').read_text()
 

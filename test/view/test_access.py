@@ -1,4 +1,4 @@
-"""Requests of foreign web pages are told from those of the view's own page."""
+"""Requests of other web pages are distinguished from those of the view's own page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data for browsers is kept up to a limit, and all browsers share it."""
+"""The backlog is limited in size, and all readers share it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metrabs_ros.view.backlog import Backlog, Reader, memory_limit_bytes
 
 
 def read_all(reader):
-    """Return what is there."""
+    """Return all available blocks."""
     blocks = []
     while (block := reader.read(0)) is not None:
         blocks.append(block)

@@ -1,4 +1,4 @@
-"""Foreign text is shown as it is, and cannot load or link anything."""
+"""Untrusted text is displayed literally, and cannot load or link resources."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_markup_in_untrusted_text_is_escaped(text):
 
 
 def without_entities(text):
-    """Return what is left of a text without numeric entities."""
+    """Return a text without numeric entities."""
     return re.sub(r'&#\d+;', '', text)
 
 

@@ -1,4 +1,4 @@
-"""Results of annotate are shown with their images, each at its time."""
+"""Results of annotate are displayed with their images, by stamp."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def images():
 
 
 def shown(results, folder):
-    """Return how often each thing was shown, and all of it as text."""
+    """Return the number of rows of each entity, and the printed recording."""
     recorded = Results(results, print)
     scene = Scene(recorded.cameras)
     scene.save(str(folder / 'scene.rrd'))
@@ -60,10 +60,10 @@ def shown(results, folder):
     return rows, text
 
 
-def results_of(tmp_path, images, topics, **wanted):
+def results_of(tmp_path, images, topics, **options):
     bag = write_bag(tmp_path / 'bag', images, topics)
     model = KnownPeople((0, 0, 3000), (500, 0, 4000))
-    annotate(bag, tmp_path / 'results', AnnotateOptions(**wanted), model, lambda sentence: None)
+    annotate(bag, tmp_path / 'results', AnnotateOptions(**options), model, lambda message: None)
     return tmp_path / 'results'
 
 
@@ -71,7 +71,7 @@ def test_people_and_images_are_displayed_frame_by_frame(tmp_path, images):
     rows, text = shown(results_of(tmp_path, images, [RecordedTopic()]), tmp_path)
     for entity in ('people/joints', 'people/bones', 'people/trails', 'camera/image/boxes'):
         assert rows[f'/world/camera/{entity}'] == FRAMES
-    # The image and the lens it was taken through.
+    # The image and the pinhole model.
     assert rows['/world/camera/camera/image'] == 2 * FRAMES
     assert rows['/plots/people/people'] == FRAMES + 1
     assert '1: 3.0 m, 0.0 m/s' in text
@@ -102,7 +102,7 @@ def test_a_bag_without_people_is_rejected_with_advice(tmp_path, images):
 
 
 def skeletons_message(i, **changes):
-    """Return a SkeletonArray of one person, with changes to it or to the person."""
+    """Return a SkeletonArray of one person, with changed fields of the message or the person."""
     message = to_message(people_at((0, 0, 3000)), header(i), message_types())
     for name, value in changes.items():
         setattr(message if hasattr(message, name) else message.skeletons[0], name, value)
@@ -122,7 +122,7 @@ def test_malformed_messages_are_skipped_and_counted(tmp_path, images, capsys):
         skeletons_message(3, joint_edges=np.array([0, 60000], np.uint16)),
         skeletons_message(4, joint_names=[]),
     ]
-    # These hold nobody at a possible place, which is no error.
+    # People at invalid positions are skipped without a warning.
     empty = [
         skeletons_message(5, positions=[point(x=nan, y=nan, z=nan)] * joints),
         skeletons_message(6, positions=[point(x=1e308, y=0.0, z=0.0)] * joints),
@@ -135,9 +135,9 @@ def test_malformed_messages_are_skipped_and_counted(tmp_path, images, capsys):
     rows, _ = shown(write_bag(tmp_path / 'bag', images, extra=extra), tmp_path)
     assert rows['/world/camera/people/joints'] == len(empty) + 1
     assert rows['/world/camera/camera/image'] == 2 * FRAMES
-    said = capsys.readouterr().out
-    assert f'{len(malformed)} messages with people are malformed and were skipped' in said
-    assert len(said) < 2000
+    captured = capsys.readouterr().out
+    assert f'{len(malformed)} messages with people are malformed and were skipped' in captured
+    assert len(captured) < 2000
 
 
 def test_topic_names_are_escaped_and_truncated(tmp_path, images):

@@ -1,4 +1,4 @@
-"""Large images are shown small, with what is on them; a recording has one kind of time."""
+"""Large images are scaled with their overlays; stamps of a recording have one type."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from metrabs_ros.view.scene import MAX_SIDE_PX, MIN_DATE_S, Scene, shrink
 
 SHAPES = [(5773, 8660), (8660, 5773), (1080, 1920), (1281, 1000), (16384, 3051), (9000, 1)]
 MARK_POSITION = np.array([0.7, 0.4])
-"""Centre of a mark, as a share of the image's width and height."""
+"""Centre of a mark, in multiples of the image width and height."""
 
 
 class Logged:
-    """Keeps what is logged last to each entity, by its kind."""
+    """Stores the last logged object of each entity and type."""
 
     def __init__(self, scene, monkeypatch):
         self.last = {}
@@ -128,7 +128,7 @@ def test_all_stamps_of_a_recording_have_one_type(tmp_path, stamps_s, kind):
     scene = Scene([''])
     scene.save(str(tmp_path / 'scene.rrd'))
     for stamp_s in stamps_s:
-        # rerun-sdk encodes what was logged between two calls of flush in one table.
+        # rerun-sdk encodes the data between two calls of flush as one table.
         scene.plot(stamp_s, {'people/people': 1.0})
         scene.flush()
     del scene

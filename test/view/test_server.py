@@ -1,4 +1,4 @@
-"""The view can be read by its own page alone, and by default on this machine alone."""
+"""The view is accessible from its own page only, and by default from this machine only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GREY = np.full((48, 64, 3), 128, np.uint8)
 
 
 class Served:
-    """A scene that is served, and where."""
+    """A served scene and its addresses."""
 
     def __init__(self, host='127.0.0.1', **options):
         self.scene = Scene([''], is_live=True)
@@ -41,7 +41,7 @@ class Served:
         self.scene.show_image(1.0, '', GREY)
 
     def request(self, port, path, method='GET', body=None, host=None, **headers):
-        """Send a request; return the status, the headers and the beginning of the answer."""
+        """Send a request; return the status, the headers and the first bytes of the body."""
         connection = http.client.HTTPConnection(self.host, port, timeout=TIMEOUT_S)
         name = f'[{self.host}]' if ':' in self.host else self.host
         connection.putrequest(method, path, skip_host=True)
@@ -161,7 +161,7 @@ def test_malformed_requests_are_rejected(served, request_text, capfd):
             connection.sendall(request_text)
             while block := connection.recv(65536):
                 answer += block
-        except ConnectionError:  # cut off in the middle of too long a request
+        except ConnectionError:  # The server closed the connection.
             pass
     assert b' 200 ' not in answer[:20]
     assert RRD_START not in answer
@@ -170,7 +170,7 @@ def test_malformed_requests_are_rejected(served, request_text, capfd):
 
 
 def test_a_browser_denies_other_pages_access_to_the_data(served):
-    """Ask as a page of another port does, and as one whose name resolves to this machine."""
+    """Request the data from a page on another port, and from a page with DNS rebinding."""
     (port,) = free_ports(1)
 
     class Empty(http.server.BaseHTTPRequestHandler):
@@ -268,7 +268,7 @@ def test_a_port_in_use_is_reported_and_the_other_port_is_released():
 
 
 def open_connections(port):
-    """Return how many connections to a port of this process there are."""
+    """Return the number of connections to a port of this machine."""
     with open('/proc/net/tcp') as file:
         rows = [line.split() for line in file.readlines()[1:]]
     return sum(row[1].endswith(f':{port:04X}') and row[3] == '01' for row in rows)
@@ -285,7 +285,7 @@ def test_connections_are_limited_in_number_and_time(monkeypatch):
     monkeypatch.setattr(server, 'MAX_CONNECTIONS', 4)
     monkeypatch.setattr(server, 'REQUEST_TIMEOUT_S', 0.5)
     served = Served()
-    # They send nothing, or a request without an end, byte by byte.
+    # The clients send nothing, or an endless request byte by byte.
     silent = [socket.create_connection((served.host, served.data_port)) for _ in range(20)]
     wait_until(lambda: open_connections(served.data_port) <= 4)
     wait_until(lambda: open_connections(served.data_port) == 0)
@@ -297,7 +297,7 @@ def test_connections_are_limited_in_number_and_time(monkeypatch):
 
 
 def is_closed_while_sending_slowly(connection):
-    """Send byte by byte; tell whether the connection ends within seconds."""
+    """Send byte by byte; return whether the server closes the connection within seconds."""
     deadline_s = time.monotonic() + CLOSE_TIMEOUT_S
     try:
         while time.monotonic() < deadline_s:
@@ -328,7 +328,7 @@ def test_a_slow_download_of_the_viewer_is_closed(monkeypatch):
     with socket.create_connection((served.host, served.page_port)) as connection:
         connection.sendall(f'GET /{name} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode())
         deadline_s, taken_bytes = time.monotonic() + CLOSE_TIMEOUT_S, 0
-        # Fast enough that no single piece of the file stalls.
+        # The client is fast enough that no single chunk times out.
         while block := receive(connection, 1 << 16):
             assert time.monotonic() < deadline_s
             taken_bytes += len(block)
@@ -339,7 +339,7 @@ def test_a_slow_download_of_the_viewer_is_closed(monkeypatch):
 
 
 def receive(connection, size):
-    """Return received bytes; none if the connection was ended, in whatever way."""
+    """Return received bytes; empty if the connection was closed or reset."""
     try:
         return connection.recv(size)
     except ConnectionError:
@@ -394,5 +394,5 @@ def test_browsers_and_frame_changes_leak_no_threads():
         return len(os.listdir('/proc/self/task'))
 
     before = come_and_go(4)
-    # As many as some browsers have at a time, not a few for each one that was there.
+    # The number of threads depends on simultaneous browsers, not on all earlier ones.
     assert come_and_go(40) < before + 20
