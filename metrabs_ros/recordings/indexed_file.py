@@ -77,7 +77,7 @@ class IndexedFile(abc.ABC):
             try:
                 self._index = self._read_index()
             except self.PARSING_ERRORS as error:
-                self.damage = f'the index is damaged ({printable(error, 200)})'
+                self.damage = f'the index is not usable ({printable(error, 200)})'
             counts = self._index.counts if self._index else self._count_by_scanning(advance)
         except BaseException:
             self._file.close()
