@@ -520,7 +520,7 @@ def test_files_that_are_not_tables_of_joints_are_not_replaced(tmp_path, images, 
     write(file)
     before = file.read_bytes()
     source = write_bag(tmp_path / 'bag', images)
-    with pytest.raises(ValueError, match='is no table of joints and is not replaced'):
+    with pytest.raises(ValueError, match='is not a table of joints and is not replaced'):
         run(source, model, overwrite=True, **{option: str(file)})
     assert file.read_bytes() == before
 
@@ -616,7 +616,7 @@ def test_unknown_topics_are_rejected_with_the_known_names(tmp_path, images, mode
 
 
 def test_paths_that_are_not_recordings_are_rejected(tmp_path, model):
-    with pytest.raises(ValueError, match='there is no'):
+    with pytest.raises(ValueError, match='does not exist'):
         run(tmp_path / 'missing.mcap', model)
     file = pathlib.Path(tmp_path / 'text.txt')
     file.write_text('hello')
