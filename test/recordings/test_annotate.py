@@ -433,11 +433,11 @@ def test_an_interrupted_run_is_resumed(tmp_path, images, model, follow):
     assert (summary.worked_on, summary.resumed) == (FRAMES, 3)
     assert len(model.seen) == FRAMES - 3
     assert not journal.exists()
-    _, whole = run(source, model, tmp_path / 'whole', follow=follow)
-    assert len(people_in(output)) == len(people_in(whole)) == FRAMES
+    _, uninterrupted = run(source, model, tmp_path / 'uninterrupted', follow=follow)
+    assert len(people_in(output)) == len(people_in(uninterrupted)) == FRAMES
     # With `follow`, test_resume.py compares the results.
     if not follow:
-        assert messages_in(output) == messages_in(whole)
+        assert messages_in(output) == messages_in(uninterrupted)
 
 
 def test_results_of_other_options_are_not_resumed(tmp_path, images, model):

@@ -115,7 +115,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(
 
     with monkeypatch.context() as patch:
         counter = Interruption(patch, model, at_call=-1)
-        run('whole')
+        run('uninterrupted')
         calls = sum(counter.calls.values())
     with monkeypatch.context() as patch:
         Interruption(patch, model, at_call=round(INTERRUPTED_AT_SHARE * calls))
@@ -128,7 +128,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(
     found = people_in(tmp_path / 'resumed')
     assert [stamp for stamp, _ in found] == [START_NS + i * STEP_NS for i in range(FRAMES)]
     assert sum(len(people) for _, people in found) >= FRAMES
-    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'whole')
+    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'uninterrupted')
 
 
 @pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
@@ -145,7 +145,7 @@ def test_a_failed_frame_is_not_processed_again(
     failure = Failure(monkeypatch, model, frames[FAILING_FRAME])
     with monkeypatch.context() as patch:
         counter = Interruption(patch, model, at_call=-1)
-        whole = run('whole')
+        uninterrupted = run('uninterrupted')
         calls = sum(counter.calls.values())
     with monkeypatch.context() as patch:
         Interruption(patch, model, at_call=calls - 1)
@@ -155,10 +155,10 @@ def test_a_failed_frame_is_not_processed_again(
     resumed = run('resumed')
     assert failure.count == 0
     assert resumed.resumed > FAILING_FRAME + 1
-    assert resumed.worked_on == whole.worked_on == FRAMES - 1
-    assert resumed.unusable == whole.unusable
-    assert list(whole.unusable) == ['failed: RuntimeError']
-    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'whole')
+    assert resumed.worked_on == uninterrupted.worked_on == FRAMES - 1
+    assert resumed.unusable == uninterrupted.unusable
+    assert list(uninterrupted.unusable) == ['failed: RuntimeError']
+    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'uninterrupted')
 
 
 @pytest.mark.parametrize('name', ['blazepose', 'known'])
@@ -166,32 +166,32 @@ def test_attempts_of_a_resumed_run_equal_those_of_an_uninterrupted_run(
     tmp_path, source, models, monkeypatch, name
 ):
     model = models(name)
-    taken = []
+    recorded = []
     update = Tracker.update
 
-    def noting(self, people, stamp_s, camera, image_shape, attempts=ALL_ATTEMPTED):
-        taken.append(attempts)
+    def recording_update(self, people, stamp_s, camera, image_shape, attempts=ALL_ATTEMPTED):
+        recorded.append(attempts)
         return update(self, people, stamp_s, camera, image_shape, attempts)
 
     def run(output):
         """Annotate; return the attempted and the followed ids of each frame."""
-        taken.clear()
+        recorded.clear()
         annotate(
             source, tmp_path / output, AnnotateOptions(follow=True), model, lambda message: None
         )
         return [
-            (None if a.ids is None else a.ids.tolist(), a.followed_ids.tolist()) for a in taken
+            (None if a.ids is None else a.ids.tolist(), a.followed_ids.tolist()) for a in recorded
         ]
 
-    monkeypatch.setattr(Tracker, 'update', noting)
+    monkeypatch.setattr(Tracker, 'update', recording_update)
     with monkeypatch.context() as patch:
         counter = Interruption(patch, model, at_call=-1)
-        whole = run('whole')
+        uninterrupted = run('uninterrupted')
         calls = sum(counter.calls.values())
-    assert len(whole) == FRAMES
-    assert any(ids is not None for ids, _ in whole)
+    assert len(uninterrupted) == FRAMES
+    assert any(ids is not None for ids, _ in uninterrupted)
     with monkeypatch.context() as patch:
         Interruption(patch, model, at_call=calls - 1)
         with pytest.raises(KeyboardInterrupt):
             run('resumed')
-    assert run('resumed') == whole
+    assert run('resumed') == uninterrupted
