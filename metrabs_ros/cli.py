@@ -265,44 +265,25 @@ def _view(args: argparse.Namespace) -> int:
 def _annotate(args: argparse.Namespace) -> int:
     _require_package('rosbags', 'annotate', 'rosbags', 'mcap')
     from metrabs_ros.recordings import parallel
-    from metrabs_ros.recordings.annotate import results_of
     from metrabs_ros.recordings.options import AnnotateOptions
-    from metrabs_ros.recordings.output_files import Pair, absolute, check_apart
 
     fields = [field.name for field in dataclasses.fields(AnnotateOptions)]
     options = AnnotateOptions(**{name: getattr(args, name) for name in fields})
     options = dataclasses.replace(options, topics=tuple(options.topics))
     if args.workers < 1:
         raise ValueError(f'--workers is {args.workers}; it must be at least 1')
-    inputs = [recording for path in args.input for recording in _recordings_in(path)]
-    if len(inputs) > 1 and (options.csv or options.parquet):
-        raise ValueError(
-            'each of several recordings has its own table: give --csv and --parquet without a file'
-        )
-    outputs = [results_of(source) for source, _ in inputs]
-    if args.output is not None:
-        is_single = len(inputs) == 1
-        outputs = [args.output if is_single else args.output / path.name for path in outputs]
-    pairs = [Pair(source, output) for (source, _), output in zip(inputs, outputs)]
-    status = 0
-    tasks = []
-    for pair, (_, error), overlap in zip(pairs, inputs, check_apart(pairs)):
-        if error or overlap:
-            status = _print_error(error or overlap)
-            continue
-        # Symbolic links are not resolved, because the file name determines the file type.
-        source = pathlib.Path(os.path.abspath(pair.source))
-        tasks.append(parallel.Task(source, absolute(pair.output), options))
+    tasks, errors = parallel.plan_tasks(args.input, args.output, options)
+    status = max(map(_print_error, errors), default=0)
     if len(tasks) > 1 and not options.overwrite:
         tasks = _without_existing_results(tasks)
     if not tasks:
         return status
     if args.ray is not None:
-        outcomes = _with_progress(parallel.on_ray(tasks, args.ray), len(tasks))
+        outcomes = _with_progress(parallel.run_on_ray(tasks, args.ray), len(tasks))
     elif args.workers > 1:
-        outcomes = _with_progress(parallel.in_processes(tasks, args.workers), len(tasks))
+        outcomes = _with_progress(parallel.run_in_processes(tasks, args.workers), len(tasks))
     else:
-        outcomes = (parallel.work_on(task, show_progress=True) for task in tasks)
+        outcomes = (parallel.annotate_task(task, show_progress=True) for task in tasks)
     try:
         for outcome in outcomes:
             status |= _report_outcome(outcome)
@@ -310,18 +291,6 @@ def _annotate(args: argparse.Namespace) -> int:
         print('interrupted; run the same command again to continue', file=sys.stderr)
         return INTERRUPTED_STATUS
     return status
-
-
-def _recordings_in(path: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
-    """Return the recordings at a path, or the path with an error message."""
-    from metrabs_ros.recordings.bags import bags_in
-    from metrabs_ros.recordings.input_files import check_input
-
-    try:
-        check_input(path)
-        return [(recording, '') for recording in bags_in(path)]
-    except (ValueError, OSError) as error:
-        return [(path, str(error))]
 
 
 def _print_error(message: str) -> int:
@@ -347,7 +316,7 @@ def _with_progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]
 def _report_outcome(outcome: Outcome) -> int:
     """Print the summary or error of a recording and return the exit status."""
     if outcome.summary is None:
-        return _print_error(outcome.complaint)
+        return _print_error(outcome.error_message)
     tqdm.write('\n'.join(outcome.summary.lines()))
     return 0 if outcome.summary.worked_on else 1
 

@@ -1,4 +1,4 @@
-"""Bags that were made to cost whoever reads them memory or time, each a few kilobytes to write."""
+"""Small bags that need much memory or time if they are read without limits."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MIB = 2**20
 MAGIC = b'\x89MCAP0\r\n'
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 1, 2, 3, 4, 5, 6
 CHUNK_INDEX, STATISTICS = 8, 11
-UNKNOWN = 0x80
-"""A kind of record that readers have to skip."""
+UNKNOWN_RECORD = 0x80
+"""Opcode of records that readers must skip."""
 IMAGES = [np.full((60, 80, 3), 90, np.uint8)] * 3
 DEFINITION = typestore().generate_msgdef(IMAGE, ros_version=2)[0]
 
@@ -55,11 +55,11 @@ def message(number=1, data=b'', time_ns=1):
     return record(MESSAGE, struct.pack('<HIQQ', number, 0, time_ns, time_ns) + data)
 
 
-def chunk(records, compression='zstd', claims=None, packed=None):
-    packed = zstd.compress(records) if packed is None else packed
-    size = len(records) if claims is None else claims
+def chunk(records, compression='zstd', declared_size=None, compressed=None):
+    compressed = zstd.compress(records) if compressed is None else compressed
+    size = len(records) if declared_size is None else declared_size
     head = struct.pack('<QQQI', 1, 1, size, 0) + text(compression)
-    return record(CHUNK, head + struct.pack('<Q', len(packed)) + packed)
+    return record(CHUNK, head + struct.pack('<Q', len(compressed)) + compressed)
 
 
 def chunk_index(offset, length, size, compressed, numbers=(1,)):
@@ -79,7 +79,7 @@ def statistics(counts, chunks=0, total=None):
 
 
 def mcap(*records, summary=None, summary_offset=None):
-    """Return a whole file, with or without a summary."""
+    """Return the content of an mcap file with or without a summary."""
     data = MAGIC + record(HEADER, text('ros2') + text('')) + b''.join(records)
     start = 0
     if summary is not None:
@@ -89,41 +89,37 @@ def mcap(*records, summary=None, summary_offset=None):
     return data + record(FOOTER, struct.pack('<QQI', start, 0, 0)) + MAGIC
 
 
-KNOWN = schema() + channel()
+IMAGE_TOPIC = schema() + channel()
 
 
-def tiny_records(size):
-    return KNOWN + record(UNKNOWN, b'') * (size // 9)
-
-
-def packed_repeatedly(unit, times):
-    """Compress one block many times without ever holding them all."""
+def compress_repeatedly(unit, times):
+    """Compress a block repeatedly, without all of the data in memory."""
     compressor = zstd.ZstdCompressor()
     parts = [compressor.compress(unit) for _ in range(times)]
     return b''.join([*parts, compressor.flush()])
 
 
 def bomb_of(unit, size):
-    """Return a chunk of a repeated unit, and what comes before it outside of the chunk."""
+    """Return a schema, a channel, and a chunk of a repeated unit."""
     block = unit * (MIB // len(unit))
     times = size // len(block)
-    packed = packed_repeatedly(block, times)
-    return KNOWN + chunk(b'', packed=packed, claims=times * len(block))
+    compressed = compress_repeatedly(block, times)
+    return IMAGE_TOPIC + chunk(b'', compressed=compressed, declared_size=times * len(block))
 
 
 def same_chunk_listed_often(times):
-    whole = chunk(KNOWN + message() * 10_000)
+    whole = chunk(IMAGE_TOPIC + message() * 10_000)
     offset = len(MAGIC) + len(record(HEADER, text('ros2') + text('')))
     lists = chunk_index(offset, len(whole), 40 * 10_000, 1000) * times
-    return mcap(whole, summary=KNOWN + lists + statistics({1: 10_000 * times}, chunks=times))
+    return mcap(whole, summary=IMAGE_TOPIC + lists + statistics({1: 10_000 * times}, chunks=times))
 
 
 def overlapping_chunks(count):
-    whole = chunk(b'', packed=packed_repeatedly(bytes(MIB), 60), claims=60 * MIB)
-    return mcap(KNOWN, *[whole] * count)
+    whole = chunk(b'', compressed=compress_repeatedly(bytes(MIB), 60), declared_size=60 * MIB)
+    return mcap(IMAGE_TOPIC, *[whole] * count)
 
 
-LAUGHS = 'a: &a [x, x, x, x, x, x, x, x, x]\n' + ''.join(
+BILLION_LAUGHS = 'a: &a [x, x, x, x, x, x, x, x, x]\n' + ''.join(
     f'{chr(98 + i)}: &{chr(98 + i)} [{", ".join([f"*{chr(97 + i)}"] * 9)}]\n' for i in range(9)
 )
 PARENTHESES = (
@@ -132,15 +128,15 @@ PARENTHESES = (
     'struct Odd { long x; }; }; };\n'
 )
 SHIFT = PARENTHESES.replace('(' * 9, '').replace('1' + ')' * 9, '1 << 99999999999')
-ODD = 'sensor_msgs/msg/Odd'
+UNUSUAL_TYPE = 'sensor_msgs/msg/Odd'
 
 
 def of_type(definition, encoding='ros2msg', times=1):
-    """Return an image and a topic of an odd type."""
+    """Return a file with an image topic and topics of an unusual type."""
     return mcap(
-        KNOWN,
+        IMAGE_TOPIC,
         *(
-            schema(2 + i, f'{ODD}{i or ""}', definition, encoding)
+            schema(2 + i, f'{UNUSUAL_TYPE}{i or ""}', definition, encoding)
             + channel(2 + i, f'/odd{i}', schema_number=2 + i)
             + message(2 + i, b'\x00\x01\x00\x00')
             for i in range(times)
@@ -151,34 +147,43 @@ def of_type(definition, encoding='ros2msg', times=1):
 MCAP_FILES = {
     'zeros': lambda: mcap(bomb_of(bytes(1), 256 * MIB)),
     'more zeros': lambda: mcap(bomb_of(bytes(1), 256 * MIB) * 20),
-    'unknown records': lambda: mcap(bomb_of(record(UNKNOWN, b''), 256 * MIB)),
-    'unknown records within the limit': lambda: mcap(bomb_of(record(UNKNOWN, b''), 60 * MIB)),
+    'unknown records': lambda: mcap(bomb_of(record(UNKNOWN_RECORD, b''), 256 * MIB)),
+    'unknown records within the limit': lambda: mcap(
+        bomb_of(record(UNKNOWN_RECORD, b''), 60 * MIB)
+    ),
     'tiny messages': lambda: mcap(bomb_of(message(), 60 * MIB)),
-    'tiny messages not chunked': lambda: mcap(KNOWN, message() * 50_000),
-    'large chunk': lambda: mcap(KNOWN, chunk(b'', claims=2**62)),
-    'negative chunk': lambda: mcap(KNOWN, chunk(b'', claims=2**64 - 1)),
-    'claims little': lambda: mcap(
-        KNOWN, chunk(b'', packed=packed_repeatedly(bytes(MIB), 1024), claims=100)
+    'tiny messages not chunked': lambda: mcap(IMAGE_TOPIC, message() * 50_000),
+    'large chunk': lambda: mcap(IMAGE_TOPIC, chunk(b'', declared_size=2**62)),
+    'negative chunk': lambda: mcap(IMAGE_TOPIC, chunk(b'', declared_size=2**64 - 1)),
+    'understated size': lambda: mcap(
+        IMAGE_TOPIC,
+        chunk(b'', compressed=compress_repeatedly(bytes(MIB), 1024), declared_size=100),
     ),
     'many chunks': lambda: overlapping_chunks(300),
-    'nested chunks': lambda: mcap(KNOWN, chunk(chunk(chunk(b'')))),
-    'lz4': lambda: mcap(KNOWN, chunk(b'', 'lz4', 60 * MIB, lz4.frame.compress(bytes(60 * MIB)))),
-    'lz4 that claims little': lambda: mcap(
-        KNOWN, chunk(b'', 'lz4', 10, lz4.frame.compress(bytes(200 * MIB)))
+    'nested chunks': lambda: mcap(IMAGE_TOPIC, chunk(chunk(chunk(b'')))),
+    'lz4': lambda: mcap(
+        IMAGE_TOPIC, chunk(b'', 'lz4', 60 * MIB, lz4.frame.compress(bytes(60 * MIB)))
     ),
-    'unknown compression': lambda: mcap(KNOWN, chunk(b'', 'x' * 10_000, 10, b'abc')),
+    'lz4 with understated size': lambda: mcap(
+        IMAGE_TOPIC, chunk(b'', 'lz4', 10, lz4.frame.compress(bytes(200 * MIB)))
+    ),
+    'unknown compression': lambda: mcap(IMAGE_TOPIC, chunk(b'', 'x' * 10_000, 10, b'abc')),
     'same chunk': lambda: same_chunk_listed_often(3000),
-    'absurd chunk': lambda: mcap(
-        KNOWN,
-        summary=KNOWN + chunk_index(2**63, 2**63, 2**63, 2**63) + statistics({1: 1}, chunks=1),
+    'chunk beyond the file': lambda: mcap(
+        IMAGE_TOPIC,
+        summary=IMAGE_TOPIC
+        + chunk_index(2**63, 2**63, 2**63, 2**63)
+        + statistics({1: 1}, chunks=1),
     ),
-    'absurd counts': lambda: mcap(KNOWN, message(), summary=KNOWN + statistics({1: 2**63 - 1})),
-    'contradicting counts': lambda: mcap(
-        KNOWN, message(), summary=KNOWN + statistics({1: 1}, total=2**63)
+    'huge counts': lambda: mcap(
+        IMAGE_TOPIC, message(), summary=IMAGE_TOPIC + statistics({1: 2**63 - 1})
     ),
-    'summary in itself': lambda: mcap(KNOWN, summary_offset=len(MAGIC)),
-    'summary after the end': lambda: mcap(KNOWN, summary_offset=2**63),
-    'long record': lambda: mcap(KNOWN, struct.pack('<BQ', MESSAGE, 2**63 - 1)),
+    'inconsistent counts': lambda: mcap(
+        IMAGE_TOPIC, message(), summary=IMAGE_TOPIC + statistics({1: 1}, total=2**63)
+    ),
+    'summary in itself': lambda: mcap(IMAGE_TOPIC, summary_offset=len(MAGIC)),
+    'summary after the end': lambda: mcap(IMAGE_TOPIC, summary_offset=2**63),
+    'long record': lambda: mcap(IMAGE_TOPIC, struct.pack('<BQ', MESSAGE, 2**63 - 1)),
     'long texts': lambda: mcap(
         record(SCHEMA, struct.pack('<HI', 1, 2**32 - 1)),
         record(CHANNEL, struct.pack('<HHI', 1, 1, 2**32 - 1)),
@@ -192,7 +197,7 @@ MCAP_FILES = {
         *(message(i) for i in range(1, 600)),
     ),
     'long topic': lambda: mcap(schema(), channel(topic='/' + 'x' * MIB), message()),
-    'odd topics': lambda: mcap(
+    'unusual topic names': lambda: mcap(
         schema(),
         *(
             channel(i, topic) + message(i)
@@ -201,24 +206,24 @@ MCAP_FILES = {
             )
         ),
     ),
-    'odd types': lambda: mcap(
-        KNOWN,
+    'invalid types': lambda: mcap(
+        IMAGE_TOPIC,
         *(
             schema(i, name, '') + channel(i, f'/t{i}', schema_number=i) + message(i)
             for i, name in enumerate(('', 'x', 'a/b', '../../x', '/msg/', 'a/msg/\n'), start=2)
         ),
     ),
-    'profiles': lambda: mcap(schema(), channel(profiles=LAUGHS), message()),
+    'profiles': lambda: mcap(schema(), channel(profiles=BILLION_LAUGHS), message()),
     'parentheses': lambda: of_type(PARENTHESES, 'ros2idl'),
     'shift': lambda: of_type(SHIFT, 'ros2idl'),
     'long array': lambda: of_type('uint8[999999999999] x\n'),
-    'array of nothing': lambda: of_type(f'Nothing[] x\n{"=" * 80}\nMSG: sensor_msgs/Nothing\n'),
+    'array of empty type': lambda: of_type(f'Nothing[] x\n{"=" * 80}\nMSG: sensor_msgs/Nothing\n'),
     'contains itself': lambda: of_type('Odd x\n'),
     'many fields': lambda: of_type(''.join(f'int32 f{i}\n' for i in range(20_000))),
     'many values': lambda: of_type(f'int32[] x [{"1, " * 60_000}1]\n'),
     'many definitions': lambda: of_type(''.join(f'int32 f{i}\n' for i in range(100)), times=300),
 }
-"""By name: what returns the content of an mcap file."""
+"""Functions that return the content of an mcap file, by name."""
 
 
 def ros1_record(fields, data):
@@ -259,11 +264,11 @@ def ros1_bag(*records, index_pos=0, connections=0, chunks=0):
     return b'#ROSBAG V2.0\n' + ros1_record(head, b' ' * 100) + b''.join(records)
 
 
-NOTHING = b'Nothing[] x\n' + b'=' * 80 + b'\nMSG: a/Nothing\n'
+EMPTY_TYPE = b'Nothing[] x\n' + b'=' * 80 + b'\nMSG: a/Nothing\n'
 
 ROS1_FILES = {
     'bz2': lambda: ros1_bag(ros1_chunk(bz2.compress(bytes(100 * MIB)), b'bz2', 100 * MIB)),
-    'bz2 that claims little': lambda: ros1_bag(
+    'bz2 with understated size': lambda: ros1_bag(
         ros1_chunk(bz2.compress(bytes(100 * MIB)), b'bz2', 100)
     ),
     'lz4': lambda: ros1_bag(
@@ -273,10 +278,12 @@ ROS1_FILES = {
     'long data': lambda: ros1_bag(
         struct.pack('<I', 9) + struct.pack('<I', 5) + b'op=\x02' + struct.pack('<I', 2**32 - 1)
     ),
-    'absurd index': lambda: ros1_bag(index_pos=2**63, connections=2**32 - 1, chunks=2**32 - 1),
+    'index beyond the file': lambda: ros1_bag(
+        index_pos=2**63, connections=2**32 - 1, chunks=2**32 - 1
+    ),
     'index in itself': lambda: ros1_bag(index_pos=13, connections=2**32 - 1, chunks=2**32 - 1),
-    'array of nothing': lambda: ros1_bag(
-        ros1_connection(definition=NOTHING, msgtype=b'a/Odd', topic=b'/odd'),
+    'array of empty type': lambda: ros1_bag(
+        ros1_connection(definition=EMPTY_TYPE, msgtype=b'a/Odd', topic=b'/odd'),
         ros1_connection(1),
         ros1_message(struct.pack('<I', 2**32 - 1)),
     ),
@@ -285,7 +292,7 @@ ROS1_FILES = {
             bz2.compress(ros1_record({b'op': b'\x63'}, b'') * 2_000_000), b'bz2', 17 * 2_000_000
         )
     ),
-    'odd op': lambda: ros1_bag(ros1_record({b'op': b''}, b''), ros1_record({}, b'')),
+    'invalid op': lambda: ros1_bag(ros1_record({b'op': b''}, b''), ros1_record({}, b'')),
 }
 
 
@@ -304,12 +311,12 @@ TOPICS = (
     f"INSERT INTO topics VALUES(1, '/camera/image_raw', '{IMAGE}', 'cdr')",
 )
 MESSAGES = 'CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id, timestamp, data)'
-ENDLESS = (
+ENDLESS_ROWS = (
     'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) '
     "SELECT i AS id, 1 AS topic_id, i AS timestamp, x'00' AS data FROM n"
 )
 DATABASES = {
-    'endless view': (*TOPICS, f'CREATE VIEW messages AS {ENDLESS}'),
+    'endless view': (*TOPICS, f'CREATE VIEW messages AS {ENDLESS_ROWS}'),
     'endless topics': (
         'CREATE VIEW topics AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) '
         "SELECT i AS id, '/x' AS name, 'x' AS type, 'cdr' AS serialization_format FROM n",
@@ -344,8 +351,8 @@ DATABASES = {
 }
 
 
-def looped_overflow(file):
-    """Write a database with a message whose data goes round in circles in the file."""
+def write_looped_database(file):
+    """Write a database in which the pages of a message form a loop."""
     write_database(file, *TOPICS, MESSAGES)
     database = sqlite3.connect(file)
     with database:
@@ -353,7 +360,7 @@ def looped_overflow(file):
     database.close()
     data = bytearray(file.read_bytes())
     page = struct.unpack_from('>H', data, 16)[0]
-    # Pages of the data begin with the number of the next one.
+    # Overflow pages start with the number of the next page.
     for start in range(page, len(data), page):
         (following,) = struct.unpack_from('>I', data, start)
         if following == start // page + 2:
@@ -363,14 +370,14 @@ def looped_overflow(file):
 
 
 METADATA = {
-    'laughs': LAUGHS,
+    'billion laughs': BILLION_LAUGHS,
     'a list': '[1, 2, 3]',
     'text': 'rosbag2_bagfile_information: yes',
     'empty': '',
     'binary': '\0\1\2',
     'deep': '[' * 100_000,
     'numbers': 'rosbag2_bagfile_information: {relative_file_paths: [1, 2, {a: b}], version: x}',
-    'elsewhere': 'rosbag2_bagfile_information: {relative_file_paths: [../../etc/passwd, '
+    'other paths': 'rosbag2_bagfile_information: {relative_file_paths: [../../etc/passwd, '
     '/dev/zero]}',
     'many files': 'rosbag2_bagfile_information: {relative_file_paths: ['
     + 'bag.mcap, ' * 20_000
@@ -378,14 +385,14 @@ METADATA = {
     'same file': 'rosbag2_bagfile_information: {relative_file_paths: ['
     + 'bag.mcap, ' * 200
     + ']}',
-    'odd compression': 'rosbag2_bagfile_information: {relative_file_paths: [bag.mcap], '
+    'invalid compression': 'rosbag2_bagfile_information: {relative_file_paths: [bag.mcap], '
     'compression_mode: [x], compression_format: {a: b}}',
     'python': '!!python/object/apply:os.system ["touch hacked"]',
 }
 
 
 def write_all(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Write all of them into a folder; return their paths by their names."""
+    """Write all bags to a folder; return their paths by their names."""
     bags = {}
     for name, content in MCAP_FILES.items():
         bags[f'mcap: {name}'] = file = folder / f'{len(bags)}.mcap'
@@ -396,17 +403,17 @@ def write_all(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     for name, statements in DATABASES.items():
         file = write_database(folder / f'{len(bags)}.db3', *statements)
         bags[f'SQLite: {name}'] = file
-    bags['SQLite: loop'] = looped_overflow(folder / 'loop.db3')
-    for name, text_of_it in METADATA.items():
+    bags['SQLite: loop'] = write_looped_database(folder / 'loop.db3')
+    for name, content in METADATA.items():
         bags[f'metadata: {name}'] = bag = write_bag(folder / f'{len(bags)}' / 'bag', IMAGES)
-        (bag / 'metadata.yaml').write_text(text_of_it)
+        (bag / 'metadata.yaml').write_text(content)
     bags |= _bombs_in_folders(folder)
     return bags
 
 
 def _bombs_in_folders(folder):
     bags = {}
-    bomb = packed_repeatedly(bytes(MIB), 2000)
+    bomb = compress_repeatedly(bytes(MIB), 2000)
     for plugin, suffix in ((None, '.mcap'), (SQLITE, '.db3')):
         options = {'plugin': plugin} if plugin else {}
         bag = write_bag(
@@ -423,7 +430,7 @@ def _bombs_in_folders(folder):
     )
     database = sqlite3.connect(bag / 'bag.db3')
     with database:
-        database.execute('UPDATE messages SET data = ?', (packed_repeatedly(bytes(MIB), 1024),))
+        database.execute('UPDATE messages SET data = ?', (compress_repeatedly(bytes(MIB), 1024),))
     database.close()
     bags['compressed messages'] = bag
     linked = folder / 'linked' / 'bag'

@@ -1,4 +1,4 @@
-"""Bags as recorders leave them."""
+"""Writing of bags for tests, and reading of messages and people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metrabs_ros.recordings.message_types import (
     COMPRESSED_IMAGE,
     IMAGE,
     SKELETONS,
-    maker,
+    message_factory,
     typestore,
 )
 
@@ -30,7 +30,7 @@ MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
 
 @dataclasses.dataclass
 class RecordedTopic:
-    """A topic of images and its calibration."""
+    """An image topic and its CameraInfo topic."""
 
     name: str = '/camera/image_raw'
     frame_id: str = 'camera_optical_frame'
@@ -44,18 +44,18 @@ CAMERA = (RecordedTopic(),)
 
 def header(i, frame_id='camera_optical_frame'):
     sec, nanosec = divmod(START_NS + i * STEP_NS, 10**9)
-    stamp = maker('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
-    return maker('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)
+    stamp = message_factory('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
+    return message_factory('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)
 
 
 def image_message(image, i, topic):
     if topic.quality:
         _, data = cv2.imencode(topic.quality, image)
-        return maker(COMPRESSED_IMAGE)(
+        return message_factory(COMPRESSED_IMAGE)(
             header=header(i, topic.frame_id), format=topic.quality[1:], data=data.reshape(-1)
         )
     height, width = image.shape[:2]
-    return maker(IMAGE)(
+    return message_factory(IMAGE)(
         header=header(i, topic.frame_id),
         height=height,
         width=width,
@@ -68,7 +68,7 @@ def image_message(image, i, topic):
 def info_message(image, i, frame_id='camera_optical_frame'):
     height, width = image.shape[:2]
     k = [FOCAL_PX, 0, width / 2, 0, FOCAL_PX, height / 2, 0, 0, 1]
-    return maker(CAMERA_INFO)(
+    return message_factory(CAMERA_INFO)(
         header=header(i, frame_id),
         height=height,
         width=width,
@@ -80,7 +80,7 @@ def info_message(image, i, frame_id='camera_optical_frame'):
 
 
 def messages_of(images, topics):
-    """Return (topic, type, time, message) for images, BGR, that each topic shows."""
+    """Return (topic, type, time, message) for images, BGR, on each of the topics."""
     for i, image in enumerate(images):
         time_ns = START_NS + i * STEP_NS
         for topic in topics:
@@ -89,12 +89,12 @@ def messages_of(images, topics):
             if topic.info:
                 info = info_message(image, i, topic.frame_id)
                 yield topic.info, CAMERA_INFO, time_ns + 1000, info
-        text = maker('std_msgs/msg/String')(data=f'number {i}')
+        text = message_factory('std_msgs/msg/String')(data=f'number {i}')
         yield '/chatter', 'std_msgs/msg/String', time_ns + 2000, text
 
 
-def described(definition):
-    """Return the arguments for a definition of a type that is not the usual one."""
+def definition_arguments(definition):
+    """Return the arguments of rosbags for a changed definition of a type."""
     return {} if definition is None else {'msgdef': definition, 'rihs01': f'RIHS01_{"1" * 64}'}
 
 
@@ -116,18 +116,18 @@ def write_bag(
             kind = COMPRESSED_IMAGE if topic.quality else IMAGE
             for name, msgtype in ((topic.name, kind), (topic.info, CAMERA_INFO)):
                 if name and name not in connections:
-                    own = (definitions or {}).get(msgtype)
+                    definition = (definitions or {}).get(msgtype)
                     connections[name] = writer.add_connection(
                         name,
                         msgtype,
                         typestore=store,
-                        **described(own),
+                        **definition_arguments(definition),
                     )
         for name, msgtype, time_ns, message in (*messages_of(images, topics), *extra):
             if name not in connections:
-                own = (definitions or {}).get(msgtype)
+                definition = (definitions or {}).get(msgtype)
                 connections[name] = writer.add_connection(
-                    name, msgtype, typestore=store, **described(own)
+                    name, msgtype, typestore=store, **definition_arguments(definition)
                 )
             data = message if isinstance(message, bytes) else store.serialize_cdr(message, msgtype)
             writer.write(connections[name], time_ns, data)
@@ -135,7 +135,7 @@ def write_bag(
 
 
 def write_split_bag(folder, images):
-    """Write a bag of two files."""
+    """Write a bag that is split into two files."""
     half = len(images) // 2
     parts = [folder.with_name(f'part_{i}') for i in range(2)]
     write_bag(parts[0], images[:half])
@@ -146,18 +146,18 @@ def write_split_bag(folder, images):
     for i, part in enumerate(parts):
         (part / f'{part.name}.mcap').rename(folder / f'{folder.name}_{i}.mcap')
         metadata.append(yaml.safe_load((part / 'metadata.yaml').read_text()))
-    about = metadata[0]['rosbag2_bagfile_information']
-    other = metadata[1]['rosbag2_bagfile_information']
-    about['relative_file_paths'] = [f'{folder.name}_{i}.mcap' for i in range(2)]
-    about['message_count'] += other['message_count']
-    about['duration']['nanoseconds'] = len(images) * STEP_NS
-    for mine in about['topics_with_message_count']:
-        mine['message_count'] += next(
+    info = metadata[0]['rosbag2_bagfile_information']
+    other_info = metadata[1]['rosbag2_bagfile_information']
+    info['relative_file_paths'] = [f'{folder.name}_{i}.mcap' for i in range(2)]
+    info['message_count'] += other_info['message_count']
+    info['duration']['nanoseconds'] = len(images) * STEP_NS
+    for topic_info in info['topics_with_message_count']:
+        topic_info['message_count'] += next(
             topic['message_count']
-            for topic in other['topics_with_message_count']
-            if topic['topic_metadata']['name'] == mine['topic_metadata']['name']
+            for topic in other_info['topics_with_message_count']
+            if topic['topic_metadata']['name'] == topic_info['topic_metadata']['name']
         )
-    about['files'] = []
+    info['files'] = []
     (folder / 'metadata.yaml').write_text(yaml.safe_dump(metadata[0]))
     return folder
 
@@ -173,29 +173,29 @@ def write_ros1_bag(file, images, topics=CAMERA, compression=None):
             if name not in connections:
                 connections[name] = writer.add_connection(name, msgtype, typestore=store)
             writer.write(
-                connections[name], time_ns, store.serialize_ros1(as_ros1(store, message), msgtype)
+                connections[name], time_ns, store.serialize_ros1(to_ros1(store, message), msgtype)
             )
     return file
 
 
-def as_ros1(store, message):
-    """Return the same message of ROS 1, whose headers count and whose CameraInfo shouts."""
+def to_ros1(store, message):
+    """Return a message as in ROS 1, with `seq` in headers and upper case in CameraInfo."""
     name = message.__msgtype__
     kind = store.types[name]
     values = {}
     for field, _ in store.fielddefs[name][1]:
-        theirs = field.lower() if name == CAMERA_INFO else field
-        value = getattr(message, theirs, 0)
-        values[field] = as_ros1(store, value) if hasattr(value, '__msgtype__') else value
+        ros2_field = field.lower() if name == CAMERA_INFO else field
+        value = getattr(message, ros2_field, 0)
+        values[field] = to_ros1(store, value) if hasattr(value, '__msgtype__') else value
     return kind(**values)
 
 
 def messages_in(folder, *names):
     """Return (topic's name, time, data) of the messages in a bag."""
-    bag = Bag(folder, lambda sentence: None)
+    bag = Bag(folder, lambda message: None)
     try:
-        wanted = [topic for topic in bag.counts if not names or topic.name in names]
-        messages = bag.messages(wanted) if wanted else ()
+        selected = [topic for topic in bag.counts if not names or topic.name in names]
+        messages = bag.messages(selected) if selected else ()
         return [(m.topic.name, m.time_ns, bytes(m.data)) for m in messages]
     finally:
         bag.close()

@@ -141,7 +141,7 @@ class CameraNode(GuardedNode):
 
     def _publish(self, image: ImageArray) -> None:
         if self._info is None:
-            self._info = to_message(Calibration.guessed(self._fov_degrees, image.shape))
+            self._info = to_message(Calibration.from_fov(self._fov_degrees, image.shape))
         message = Image()
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = FRAME_ID

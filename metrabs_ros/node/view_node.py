@@ -38,10 +38,10 @@ from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.stamped import Key, key_of
 from metrabs_ros.people import People
 from metrabs_ros.view.access import DEFAULT_HOST
-from metrabs_ros.view.markdown import escaped
-from metrabs_ros.view.scene import MEMORY_LIMIT, Placed, Scene
+from metrabs_ros.view.markdown import escape_markdown
+from metrabs_ros.view.scene import MEMORY_LIMIT, FramePose, Scene
 from metrabs_ros.view.server import exposure_warning
-from metrabs_ros.view.validation import MOST_PIXELS, checked_file, checked_people
+from metrabs_ros.view.validation import MAX_PIXELS, validate_image_file, validate_people
 
 KEPT_IMAGES = 20
 KEPT_IMAGE_BYTES = 256 << 20
@@ -114,9 +114,9 @@ class _CameraView:
         if now_s - self._people_shown_s < SILENCE_S:
             return ''
         if not self._images:
-            return f'nothing comes in on {escaped(self.topics, LONGEST_TOPICS)}'
+            return f'nothing comes in on {escape_markdown(self.topics, LONGEST_TOPICS)}'
         self._show_image(next(reversed(self._images.values())))
-        return f'images come in, but no skeletons: {escaped(self.topics, LONGEST_TOPICS)}'
+        return f'images come in, but no skeletons: {escape_markdown(self.topics, LONGEST_TOPICS)}'
 
     def _keep_info(self, info: CameraInfo) -> None:
         self._info = info
@@ -133,7 +133,7 @@ class _CameraView:
 
     def _take_people(self, message: SkeletonArray) -> None:
         try:
-            people = checked_people(message)
+            people = validate_people(message)
         # Such a message does not come from the pose node.
         except ValueError as error:
             self._node.warn(
@@ -188,9 +188,9 @@ class _CameraView:
         self._image_shown_s = time.monotonic()
         try:
             if isinstance(message, CompressedImage):
-                image, shape = checked_file(message)
+                image, shape = validate_image_file(message)
             else:
-                check_image_size(message.width, message.height, MOST_PIXELS)
+                check_image_size(message.width, message.height, MAX_PIXELS)
                 pixels = to_rgb(message)
                 image, shape = pixels, pixels.shape[:2]
             scene.show_image(stamp_s, self._name, image)
@@ -250,14 +250,14 @@ class ViewNode(GuardedNode):
         """Set the frame of the people: a single camera's, or else that of the first message."""
         if not self._root or len(self._views) == 1:
             self._root = frame_id
-            self.scene.turn_up(z_up)
+            self.scene.set_z_up(z_up)
 
-    def pose_of(self, frame_id: str) -> Placed | None:
+    def pose_of(self, frame_id: str) -> FramePose | None:
         """Return the pose of a frame in the scene, or None if it is not known."""
         if not self._root or frame_id == self._root:
-            return Placed(frame_id, np.eye(3), np.zeros(3))
+            return FramePose(frame_id, np.eye(3), np.zeros(3))
         pose = self._buffer.pose(frame_id, self._root)
-        return None if pose is None else Placed(frame_id, pose.rotation, pose.translation_m)
+        return None if pose is None else FramePose(frame_id, pose.rotation, pose.translation_m)
 
     def _show_frames(self) -> None:
         if not self._root:
@@ -272,7 +272,7 @@ class ViewNode(GuardedNode):
             self._newest_status = None
         missing = [said for view in self._views if (said := view.check())]
         if missing or self._status:
-            self.scene.say('\n\n'.join([*missing, self._status]))
+            self.scene.show_status('\n\n'.join([*missing, self._status]))
 
     def _show_diagnostics(self, message: DiagnosticArray) -> None:
         # Only the last one is shown, and not before the next check: escaping its text takes
@@ -286,14 +286,15 @@ class ViewNode(GuardedNode):
 def _table_of(status: DiagnosticStatus) -> str:
     """Return a status in Markdown, its values in a table."""
     rows = [
-        f'| {escaped(value.key)} | {escaped(value.value)} |' for value in status.values[:MOST_ROWS]
+        f'| {escape_markdown(value.key)} | {escape_markdown(value.value)} |'
+        for value in status.values[:MOST_ROWS]
     ]
     left_out = len(status.values) - len(rows)
     if left_out:
         rows.append(f'| and {left_out} more | |')
     level = LEVELS.get(status.level, 'stale')
     return '\n'.join(
-        [f'**{level}: {escaped(status.message, 200)}**', '', '| | |', '|---|---|', *rows]
+        [f'**{level}: {escape_markdown(status.message, 200)}**', '', '| | |', '|---|---|', *rows]
     )
 
 

@@ -1,4 +1,4 @@
-"""Finding the people in every frame of a recording, and writing them beside it."""
+"""Annotation of a recording: estimate the people in every frame and write a result bag."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from metrabs_ros.recordings.frame_processing import (
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 from metrabs_ros.recordings.image_recording import ImageRecording
 from metrabs_ros.recordings.input_files import check_input, is_folder
-from metrabs_ros.recordings.metadata import NAME as METADATA
+from metrabs_ros.recordings.metadata import METADATA_FILE
 from metrabs_ros.recordings.options import AnnotateOptions, Summary
 from metrabs_ros.recordings.output_files import (
     UNFINISHED,
@@ -42,11 +42,11 @@ from metrabs_ros.recordings.output_files import (
     UnfinishedFolder,
     UnusableOutput,
     absolute,
-    check_apart,
     check_output,
+    find_conflicts,
     publish,
-    unfinished,
-    writing,
+    translate_os_errors,
+    unfinished_folder,
 )
 from metrabs_ros.recordings.progress import Progress, no_progress, progress_bar
 from metrabs_ros.recordings.recording import Frame, Recording, size_of
@@ -62,90 +62,99 @@ from metrabs_ros.recordings.threads import ReadAhead, WriteBehind
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.conventions import Convention
 
-__all__ = ['UNFINISHED', 'annotate', 'results_of']
+__all__ = ['UNFINISHED', 'annotate', 'default_output']
 
-Tell = Callable[[str], None]
+Warn = Callable[[str], None]
+"""Callback that is called with each warning message."""
 
 READ_AHEAD = WRITE_BEHIND = 16
-"""So many messages wait between the threads."""
-USUAL_BATCH = 8
-BATCH_PIXELS = 64_000_000
-"""Fewer images than a batch has are held in memory at once if they have more pixels."""
-OF_BATCHES_AND_OUTPUTS = ('batch', 'only_results', 'csv', 'parquet', 'overwrite', 'threads')
-OF_TRACKING = ('smoothing', 'max_lost')
+"""Maximum number of messages in the queues between the threads."""
+DEFAULT_BATCH = 8
+"""Number of frames per batch of MeTRAbs."""
+MAX_BATCH_PIXELS = 64_000_000
+"""A batch is processed early when its images exceed this number of pixels."""
+OPTIONS_WITHOUT_EFFECT = ('batch', 'only_results', 'csv', 'parquet', 'overwrite', 'threads')
+"""Options that do not change the estimated people, so that a run can be resumed with others."""
+TRACKING_OPTIONS = ('smoothing', 'max_lost')
+"""Options that change the estimated people only if people are followed."""
 
 
-def results_of(source: pathlib.Path) -> pathlib.Path:
-    """Return where the results of a recording are written by default."""
-    whole = pathlib.Path(os.path.abspath(source))
-    stem = whole.name if is_folder(whole) else whole.stem
-    return absolute(whole.parent) / f'{stem}{RESULTS_SUFFIX}'
+def default_output(source: pathlib.Path) -> pathlib.Path:
+    """Return the default folder of the results of a recording."""
+    path = pathlib.Path(os.path.abspath(source))
+    stem = path.name if is_folder(path) else path.stem
+    return absolute(path.parent) / f'{stem}{RESULTS_SUFFIX}'
 
 
 def annotate(
     source: pathlib.Path,
     output: pathlib.Path,
-    wanted: AnnotateOptions,
+    options: AnnotateOptions,
     model: PoseEstimator,
-    tell: Tell = print,
+    warn: Warn = print,
     show_progress: bool = False,
 ) -> Summary:
     """
-    Find the people in every frame of a recording.
+    Estimate the people in every frame of a recording.
 
-    Results appear when they are complete.  A run that was interrupted continues where it stopped
-    when it is started again.
+    The output folder is created when the results are complete.  If an interrupted run is started
+    again, it resumes where it stopped.
 
     Parameters
     ----------
     source
-        A bag of ROS 1 or ROS 2, a video, or a folder of pictures.
+        A ROS 1 or ROS 2 bag, a video, a folder of images, or an image file.
     output
-        The folder of the results.
-    wanted
-        What is wanted.
+        Folder of the results.
+    options
+        Options of the run.
     model
-        What finds people.
-    tell
-        Is told in a sentence of everything that is not as it should be.
+        Model that estimates the people.
+    warn
+        Called with each warning message.
     show_progress
-        Whether to show a progress bar.
+        Whether to display a progress bar.
+
+    Returns
+    -------
+    Statistics and warnings of the run.
 
     Raises
     ------
     ValueError
-        If nothing can be worked on or written; the message says why.
+        If the recording cannot be processed or the results cannot be written; the message states
+        the reason.
     FileExistsError
-        If there are results already.
+        If the results exist and `options.overwrite` is false.
     """
     check_input(source)
     output = absolute(output)
-    for complaint in check_apart([Pair(source, output)]):
-        if complaint:
-            raise UnusableOutput(complaint)
-    tables = _table_files(source, output, wanted)
-    names = [METADATA, *(table.file.name for table in tables if table.is_in_results)]
-    check_output(output, wanted.overwrite, [*names, f'{output.name}.mcap'])
-    convention = model.convention(wanted.skeleton)
+    for conflict in find_conflicts([Pair(source, output)]):
+        if conflict:
+            raise UnusableOutput(conflict)
+    tables = _table_files(source, output, options)
+    names = [METADATA_FILE, *(table.file.name for table in tables if table.is_in_results)]
+    check_output(output, options.overwrite, [*names, f'{output.name}.mcap'])
+    convention = model.convention(options.skeleton)
     summary = Summary(shown(source), shown(output))
 
-    def remark(sentence: str) -> None:
-        if said := summary.remark(sentence):
-            tell(said)
+    def add_warning(message: str) -> None:
+        if displayed := summary.add_warning(message):
+            warn(displayed)
 
     start_s = time.perf_counter()
     progress = progress_bar if show_progress else no_progress
-    recording = _open(source, wanted, remark, progress)
+    recording = _open_recording(source, options, add_warning, progress)
     try:
-        with writing(output), unfinished(output) as folder:
-            resume_log = ResumeLog(folder.journal, _identity(source, wanted))
+        with translate_os_errors(output), unfinished_folder(output) as folder:
+            resume_log = ResumeLog(folder.resume_log, _run_identity(source, options))
             try:
-                run = _Run(recording, resume_log, model, convention, wanted, summary)
-                run.work(folder, tables, show_progress)
+                run = _Run(recording, resume_log, model, convention, options, summary)
+                run.process_frames(folder, tables, show_progress)
             finally:
                 resume_log.close()
             summary.total_s = time.perf_counter() - start_s
-            # Of a bag, the other messages are kept; of pictures nothing would be left.
+            # The results of a bag without frames still have its other messages.
             is_empty = not summary.worked_on and isinstance(recording, ImageRecording)
             if is_empty:
                 run.discard()
@@ -154,12 +163,12 @@ def annotate(
     finally:
         recording.close()
     if is_empty:
-        raise UnusableSource(_why_nothing_was_found(summary))
+        raise UnusableSource(_no_image_error(summary))
     return summary
 
 
 class _Run:
-    """A recording that is being worked on."""
+    """A run of `annotate`."""
 
     def __init__(
         self,
@@ -167,28 +176,28 @@ class _Run:
         resume_log: ResumeLog,
         model: PoseEstimator,
         convention: Convention,
-        wanted: AnnotateOptions,
+        options: AnnotateOptions,
         summary: Summary,
     ) -> None:
         self._recording = recording
-        self._log = resume_log
+        self._resume_log = resume_log
         self._summary = summary
-        kind = TrackedFrames if wanted.follow else IndependentFrames
-        self._processor: FrameProcessor = kind(model, convention, wanted)
-        # BlazePose has its own batches of one image's tiles and people.
-        usual = 1 if isinstance(model, BlazePoseEstimator) else USUAL_BATCH
-        self._batch = 1 if wanted.follow else wanted.batch or usual
+        processor_type = TrackedFrames if options.follow else IndependentFrames
+        self._processor: FrameProcessor = processor_type(model, convention, options)
+        # BlazePose forms batches from the tiles and the people of one image.
+        default = 1 if isinstance(model, BlazePoseEstimator) else DEFAULT_BATCH
+        self._batch = 1 if options.follow else options.batch or default
         self._ids: list[set[int]] = [set() for _ in recording.cameras]
         self._table_files: list[TableFile] = []
         self._tables: list[JointTable] = []
 
-    def work(
+    def process_frames(
         self, folder: UnfinishedFolder, tables: Sequence[TableFile], show_progress: bool
     ) -> None:
-        """Work on all frames, and write the results into a folder."""
-        cameras, kept = self._recording.cameras, self._recording.kept
-        self._bag = ResultBag(folder.results, cameras, kept)
-        self._behind = WriteBehind(WRITE_BEHIND)
+        """Process all frames, and write the results to the folder of unfinished results."""
+        cameras, copied_topics = self._recording.cameras, self._recording.copied_topics
+        self._bag = ResultBag(folder.results, cameras, copied_topics)
+        self._writer = WriteBehind(WRITE_BEHIND)
         try:
             self._table_files = list(tables)
             for table in tables:
@@ -196,14 +205,14 @@ class _Run:
             total = sum(camera.frames for camera in cameras)
             with tqdm(total=total or None, unit='frame', disable=not show_progress) as progress:
                 for batch in self._batches():
-                    self._work_on(batch)
+                    self._process(batch)
                     progress.update(len(batch))
-            self._behind.finish()
+            self._writer.finish()
             for opened in self._tables:
                 opened.close()
         except BaseException:
-            with contextlib.suppress(Exception):  # There is another reason to stop already.
-                self._behind.finish()
+            with contextlib.suppress(Exception):  # The first exception is raised.
+                self._writer.finish()
             for opened in self._tables:
                 with contextlib.suppress(Exception):
                     opened.close()
@@ -212,14 +221,14 @@ class _Run:
             raise
         summary = self._summary
         summary.people = sum(len(ids) for ids in self._ids)
-        summary.resumed = self._log.replayed
+        summary.resumed = self._resume_log.replayed
 
     def discard(self) -> None:
-        """Close unfinished results."""
+        """Close the result bag without completing it."""
         self._bag.abort()
 
     def finish(self, folder: UnfinishedFolder, output: pathlib.Path) -> None:
-        """Put complete results where they belong."""
+        """Complete the results and move them to the output folder."""
         try:
             self._bag.close(json.dumps(dataclasses.asdict(self._summary)))
         except BaseException:
@@ -231,9 +240,9 @@ class _Run:
             table.publish(folder)
 
     def _batches(self) -> Iterator[list[Frame]]:
-        """Return frames in batches, and keep the messages between them."""
+        """Return frames in batches, and copy the messages between them to the results."""
         waiting: collections.deque[Frame] = collections.deque()
-        # A camera's calibration may come just after its image: one frame waits longer.
+        # A CameraInfo may follow its image: frames wait for one more frame of each camera.
         lookahead = len(self._recording.cameras)
         for item in ReadAhead(self._recording, READ_AHEAD, size_of):
             if isinstance(item, Frame):
@@ -242,38 +251,38 @@ class _Run:
                 if len(waiting) >= self._batch + lookahead:
                     yield [waiting.popleft() for _ in range(self._batch)]
             else:
-                self._behind.put(functools.partial(self._bag.keep, item), len(item.data))
+                self._writer.put(functools.partial(self._bag.copy_message, item), len(item.data))
         while waiting:
             yield [waiting.popleft() for _ in range(min(self._batch, len(waiting)))]
 
-    def _work_on(self, frames: Sequence[Frame]) -> None:
+    def _process(self, frames: Sequence[Frame]) -> None:
         usable: list[tuple[Frame, View]] = []
         pixels = 0
         for frame in frames:
             try:
                 usable.append((frame, self._recording.view(frame)))
-            except UnusableInput as unusable:
-                self._summary.leave_out(unusable.cause, str(unusable))
+            except UnusableInput as error:
+                self._summary.count_unusable(error.cause, str(error))
                 continue
             height, width = usable[-1][1].image.shape[:2]
             pixels += height * width
-            if pixels > BATCH_PIXELS:
+            if pixels > MAX_BATCH_PIXELS:
                 self._process_and_write(usable)
                 usable, pixels = [], 0
         self._process_and_write(usable)
 
     def _process_and_write(self, frames: Sequence[tuple[Frame, View]]) -> None:
-        for (frame, view), (entry, people) in zip(frames, self._processed(frames)):
+        for (frame, view), (entry, people) in zip(frames, self._results(frames)):
             if isinstance(entry, Failure):
-                self._summary.leave_out(entry.cause, entry.why)
+                self._summary.count_unusable(entry.cause, entry.message)
             if people is not None:
                 self._write(frame, view, people)
 
-    def _processed(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
+    def _results(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
         """Return the results of frames: from the resume log as far as it goes, then new ones."""
         results: list[ProcessedFrame] = []
         for frame, view in frames:
-            numbers = self._log.take(Key(frame.camera, frame.stamp_ns))
+            numbers = self._resume_log.replay(Key(frame.camera, frame.stamp_ns))
             if numbers is None:
                 break
             entry = parse_entry(numbers)
@@ -283,7 +292,7 @@ class _Run:
             start_s = time.perf_counter()
             processed = self._processor.process(new)
             self._summary.estimator_s += time.perf_counter() - start_s
-            self._log.put_together(
+            self._resume_log.append_batch(
                 [
                     (Key(frame.camera, frame.stamp_ns), result.entry.to_numbers())
                     for (frame, _), result in zip(new, processed)
@@ -293,36 +302,36 @@ class _Run:
         return results
 
     def _write(self, frame: Frame, view: View, people: People) -> None:
-        # The image itself is not needed any more.
+        # The queue must not hold the image.
         without_image = frame._replace(content=None)
-        self._behind.put(functools.partial(self._write_out, without_image, people, view.camera))
+        self._writer.put(functools.partial(self._write_people, without_image, people, view.camera))
         self._summary.worked_on += 1
         self._summary.sightings += len(people)
         self._ids[frame.camera].update(people.ids[people.ids != UNKNOWN_ID].tolist())
 
-    def _write_out(self, frame: Frame, people: People, taken_by: Camera) -> None:
-        """Write the people of a frame, beside the network."""
-        camera = self._recording.cameras[frame.camera]
-        self._bag.put(frame, people, taken_by, camera.prefix)
+    def _write_people(self, frame: Frame, people: People, camera: Camera) -> None:
+        """Write the people of a frame, in the writing thread."""
+        recorded_camera = self._recording.cameras[frame.camera]
+        self._bag.write_people(frame, people, camera, recorded_camera.prefix)
         for table in self._tables:
-            table.put(frame.stamp_ns, camera.source, people)
+            table.write(frame.stamp_ns, recorded_camera.source, people)
 
 
-def _why_nothing_was_found(summary: Summary) -> str:
+def _no_image_error(summary: Summary) -> str:
     examples = [example for _, example in summary.unusable.values()]
     if not examples:
         return f'{summary.source} has no images'
-    return f'{summary.source} has no image that can be worked on: {examples[0]}'
+    return f'{summary.source} has no images that can be processed: {examples[0]}'
 
 
 def _table_files(
-    source: pathlib.Path, output: pathlib.Path, wanted: AnnotateOptions
+    source: pathlib.Path, output: pathlib.Path, options: AnnotateOptions
 ) -> list[TableFile]:
-    """Return the tables that are wanted; raises an UnusableOutput where one cannot be written."""
-    inputs = [source, *_other_inputs(wanted)]
+    """Return the files of the requested tables; raise an `UnusableOutput` if one is unusable."""
+    inputs = [source, *_additional_inputs(options)]
     tables = [
-        TableFile.of(kind, target, output, inputs, wanted.overwrite)
-        for kind, target in (('csv', wanted.csv), ('parquet', wanted.parquet))
+        TableFile.from_option(kind, target, output, inputs, options.overwrite)
+        for kind, target in (('csv', options.csv), ('parquet', options.parquet))
         if target is not None
     ]
     files = [absolute(table.file) for table in tables]
@@ -331,64 +340,66 @@ def _table_files(
     return tables
 
 
-def _other_inputs(wanted: AnnotateOptions) -> list[pathlib.Path]:
-    """Return the files and folders that are read besides the recording."""
-    paths = [pathlib.Path(wanted.model), pathlib.Path(wanted.detector.partition(':')[2] or '-')]
-    if wanted.camera_info is not None:
-        paths.append(wanted.camera_info)
+def _additional_inputs(options: AnnotateOptions) -> list[pathlib.Path]:
+    """Return the files and folders that are read in addition to the recording."""
+    paths = [pathlib.Path(options.model), pathlib.Path(options.detector.partition(':')[2] or '-')]
+    if options.camera_info is not None:
+        paths.append(options.camera_info)
     return [path for path in paths if os.path.exists(path)]
 
 
-def _open(
-    source: pathlib.Path, wanted: AnnotateOptions, tell: Tell, progress: Progress
+def _open_recording(
+    source: pathlib.Path, options: AnnotateOptions, warn: Warn, progress: Progress
 ) -> Recording:
     calibration: Calibration | None = None
-    if wanted.camera_info is not None:
-        calibration = read_calibration(wanted.camera_info)
-    keep = not wanted.only_results
+    if options.camera_info is not None:
+        calibration = read_calibration(options.camera_info)
+    copy_messages = not options.only_results
     if is_bag(source):
-        bag = Bag(source, tell, progress)
+        bag = Bag(source, warn, progress)
         try:
-            return BagRecording(bag, calibration, wanted.fov_degrees, wanted.topics, keep, tell)
+            return BagRecording(
+                bag, calibration, options.fov_degrees, options.topics, copy_messages, warn
+            )
         except BaseException:
             bag.close()
             raise
-    pictures = Source(str(source), still_frames=1)
-    if calibration is None and not wanted.fov_degrees:
-        tell(
+    images = Source(str(source), still_frames=1)
+    if calibration is None and not options.fov_degrees:
+        warn(
             f'{shown(source)} has no calibration: a field of view of {DEFAULT_FOV_DEGREES:g} '
-            'degrees is guessed, and distances are only as true as that; --camera-info FILE or '
-            '--fov DEGREES says better'
+            'degrees is assumed, so that distances are approximate; give a calibration with '
+            '--camera-info FILE, or the field of view with --fov DEGREES'
         )
-    fov_degrees = wanted.fov_degrees or DEFAULT_FOV_DEGREES
-    return ImageRecording(pictures, calibration, fov_degrees, keep)
+    fov_degrees = options.fov_degrees or DEFAULT_FOV_DEGREES
+    return ImageRecording(images, calibration, fov_degrees, copy_messages)
 
 
-def _identity(source: pathlib.Path, wanted: AnnotateOptions) -> dict[str, object]:
-    """Return all that what is found depends on."""
-    left_out = {*OF_BATCHES_AND_OUTPUTS, *(() if wanted.follow else OF_TRACKING)}
-    about = {
-        name: value for name, value in dataclasses.asdict(wanted).items() if name not in left_out
+def _run_identity(source: pathlib.Path, options: AnnotateOptions) -> dict[str, object]:
+    """Return everything that the estimated people depend on."""
+    ignored = {*OPTIONS_WITHOUT_EFFECT, *(() if options.follow else TRACKING_OPTIONS)}
+    values = {
+        name: value for name, value in dataclasses.asdict(options).items() if name not in ignored
     }
-    about['camera_info'] = (
-        wanted.camera_info.read_text(encoding='utf-8') if wanted.camera_info else ''
+    values['camera_info'] = (
+        options.camera_info.read_text(encoding='utf-8') if options.camera_info else ''
     )
-    about['topics'] = list(wanted.topics)
+    values['topics'] = list(options.topics)
     return {
         'version': metrabs_ros.__version__,
-        'source': _files_of(source),
-        'weights': [_files_of(path) for path in _other_inputs(wanted)],
-        **about,
+        'source': _file_states(source),
+        'weights': [_file_states(path) for path in _additional_inputs(options)],
+        **values,
     }
 
 
-def _files_of(path: pathlib.Path) -> list[tuple[str, int, int]]:
-    """Return the files of a folder, or a file: name, size, and when it was changed."""
+def _file_states(path: pathlib.Path) -> list[tuple[str, int, int]]:
+    """Return the names, sizes in bytes and modification times in ns of a file or a folder."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [_about_file(file) for file in files]
+    return [_file_state(file) for file in files]
 
 
-def _about_file(file: pathlib.Path) -> tuple[str, int, int]:
+def _file_state(file: pathlib.Path) -> tuple[str, int, int]:
     try:
         status = file.stat()
     except OSError:  # For example a link to a file that does not exist.

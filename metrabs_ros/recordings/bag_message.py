@@ -1,11 +1,11 @@
-"""What bags consist of."""
+"""Topics and messages of bags."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 RESULTS_SUFFIX = '_people'
-"""What the name of results ends in, after that of the recording."""
+"""Suffix that is appended to the name of a recording for the name of its results."""
 
 
 class Topic(NamedTuple):
@@ -15,24 +15,22 @@ class Topic(NamedTuple):
     Parameters
     ----------
     name, msgtype
-        For example ``/camera/image_raw`` and ``sensor_msgs/msg/Image``.
+        Names of the topic and its type, such as ``/camera/image_raw`` and
+        ``sensor_msgs/msg/Image``.
     definition
-        The text of the message's definition as the bag has it; empty without one.
-    digest
-        Its hash, empty without one.
+        Message definition in the bag; empty if the bag has none.
     qos
-        The profiles that were offered, as the library for bags has them.
+        Offered QoS profiles, as represented by rosbags.
     """
 
     name: str
     msgtype: str
     definition: str = ''
-    digest: str = ''
     qos: tuple[Any, ...] = ()
 
 
-class Recorded(NamedTuple):
-    """A message: its topic, when it was recorded, and its data as ROS 2 serialises it (CDR)."""
+class BagMessage(NamedTuple):
+    """A message of a bag: topic, time of recording in nanoseconds, and data in CDR."""
 
     topic: Topic
     time_ns: int

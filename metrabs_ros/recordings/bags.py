@@ -1,4 +1,4 @@
-"""Bags of ROS 1 and ROS 2 as streams of serialised messages, damaged ones as far as they go."""
+"""Bags of ROS 1 and ROS 2 as streams of serialized messages; damaged bags are read in part."""
 
 from __future__ import annotations
 
@@ -13,159 +13,159 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX, Recorded, Topic
-from metrabs_ros.recordings.decompression import copy_unpacked, unpacked_message
+from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX, BagMessage, Topic
+from metrabs_ros.recordings.decompression import decompress_file, decompress_message
 from metrabs_ros.recordings.input_files import (
     UnusableFile,
     check_input,
-    files_in,
+    error_reason,
     is_folder,
+    list_folder,
     open_input,
-    reason,
 )
 from metrabs_ros.recordings.limits import (
-    CHUNK_BYTES_OF_ANY_RATIO,
-    FILE_BYTES_OF_ANY_RATIO,
+    MAX_COMPRESSION_RATIO,
     MAX_MESSAGE_BYTES,
-    MAX_RATIO,
     MAX_TOPICS,
     MIB,
+    UNRESTRICTED_CHUNK_BYTES,
+    UNRESTRICTED_FILE_BYTES,
     DamagedFile,
     DefinitionBudget,
     ReadBudget,
 )
 from metrabs_ros.recordings.mcap_file import McapFile
 from metrabs_ros.recordings.message_types import SKELETONS
-from metrabs_ros.recordings.metadata import NAME, UnusableMetadata, read_metadata
+from metrabs_ros.recordings.metadata import METADATA_FILE, UnusableMetadata, read_metadata
 from metrabs_ros.recordings.progress import Advance, Progress, no_progress
 from metrabs_ros.recordings.ros1_file import Ros1File
 from metrabs_ros.recordings.sqlite_file import SqliteFile
 from metrabs_ros.regular_file import shown
 
-NUMBER = re.compile(r'_(\d{1,18})(?=\.\w+$)')
-"""Of a file of a split bag."""
+FILE_NUMBER = re.compile(r'_(\d{1,18})(?=\.\w+$)')
+"""Number at the end of the file names of a split bag."""
 ROS2_SUFFIXES = ('.mcap', '.db3')
-PACKED_SUFFIX = '.zstd'
-BAG_SUFFIXES = ('.bag', '.active', *ROS2_SUFFIXES, PACKED_SUFFIX)
-FREE_BYTES = 256 * MIB
-"""Are left on the disk on which files are decompressed."""
-FILES_OPEN = 100
-"""If a bag has more files, they are closed while they are not read."""
+COMPRESSED_SUFFIX = '.zstd'
+BAG_SUFFIXES = ('.bag', '.active', *ROS2_SUFFIXES, COMPRESSED_SUFFIX)
+MIN_FREE_DISK_BYTES = 256 * MIB
+"""Minimum free disk space that remains after a file is decompressed."""
+MAX_OPEN_FILES = 100
+"""Files of larger bags are closed while they are not read."""
 MAX_FILES = 10_000
-LISTED = 5
-"""So many files are listed in messages."""
+MAX_LISTED = 5
+"""Maximum number of files that a message lists."""
 MAX_PASSES = 50
-"""Over a bag, to find the first message of each topic."""
+"""Maximum number of passes over a bag to find the first message of each topic."""
 
 
 class UnreadableRecording(ValueError):  # noqa: N818
-    """Nothing can be read of a recording; the message says why."""
+    """No messages can be read from a recording; the message states the reason."""
 
 
 class Storage(Protocol):
     """
-    A file with messages.
+    A file of a bag.
 
     Parameters
     ----------
     counts
-        The topics, and how many messages each has.
+        Number of messages of each topic.
     damage
-        Why it cannot be read as a whole; empty if it can.
+        Reason why the file can be read only in part; empty if it is intact.
     """
 
     counts: Counter[Topic]
     damage: str
 
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
-        """Return the messages of topics in the order in which they were recorded."""
+    def messages(self, topics: Sequence[Topic]) -> Iterator[BagMessage]:
+        """Return the messages of topics in the order of recording."""
         ...
 
     def close(self) -> None:
-        """Close the file until it is read again."""
+        """Close the file; it is reopened when it is read again."""
         ...
 
 
 class Bag:
     """
-    A bag.
+    A ROS 1 or ROS 2 bag.
 
     Parameters
     ----------
     path
-        A ROS 2 bag's folder, with or without its metadata.yaml, one of its files, or a ROS 1 bag.
-    tell
-        Is told in a sentence of everything that is not as it should be.
+        The folder of a ROS 2 bag, with or without metadata.yaml, one of its files, or a ROS 1 bag.
+    warn
+        Called with each warning message, for example about damage.
     progress
-        Shows how far files have been read that have no usable index.
+        Displays the progress of scanning files that have no usable index.
 
     Raises
     ------
     UnusableFile
-        If it does not exist, or is neither a file nor a folder.
+        If the path does not exist, or is neither a file nor a folder.
     UnreadableRecording
-        If nothing can be read of it.
+        If no messages can be read.
     """
 
     def __init__(
-        self, path: pathlib.Path, tell: Callable[[str], None], progress: Progress = no_progress
+        self, path: pathlib.Path, warn: Callable[[str], None], progress: Progress = no_progress
     ) -> None:
         self.path = path
-        self._tell = tell
+        self._warn = warn
         self._storages: list[Storage] = []
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_files)
             self._open(progress, stack)
-            self._topics = _merged_topics(path, self._storages)
+            self._topics = _merge_topics(path, self._storages)
             self._stack = stack.pop_all()
         self.counts: Counter[Topic] = Counter()
         for storage in self._storages:
             for topic, count in storage.counts.items():
-                # Topics without messages are in there, too.
+                # Topics without messages are included.
                 self.counts[self._topics[topic]] += count
 
-    def topics_by_name(self) -> list[Topic]:
-        """Return all topics, sorted."""
+    def sorted_topics(self) -> list[Topic]:
+        """Return all topics, sorted by name and type."""
         return sorted(self.counts, key=lambda topic: (topic.name, topic.msgtype))
 
     def skeleton_topics(self) -> list[Topic]:
         """
-        Return the topics with people in them, sorted.
+        Return the topics of type SkeletonArray, sorted by name.
 
         Raises
         ------
         UnreadableRecording
-            If there are none.
+            If the bag has no such topic.
         """
-        topics = [topic for topic in self.topics_by_name() if topic.msgtype == SKELETONS]
+        topics = [topic for topic in self.sorted_topics() if topic.msgtype == SKELETONS]
         if not topics:
             raise UnreadableRecording(
-                f'{shown(self.path)} has no skeletons in it; metrabs_ros annotate '
-                f'{shown(self.path)} finds people first'
+                f'{shown(self.path)} has no skeletons; run metrabs_ros annotate '
+                f'{shown(self.path)} first'
             )
         return topics
 
-    def messages(self, topics: Sequence[Topic] = ()) -> Iterator[Recorded]:
-        """Return the messages of topics, by default of all; where data is damaged, they end."""
-        wanted = set(topics or self.counts)
+    def messages(self, topics: Sequence[Topic] = ()) -> Iterator[BagMessage]:
+        """Return the messages of topics, by default of all topics, up to damaged data."""
+        selected = set(topics or self.counts)
         for storage in self._storages:
-            own = [topic for topic in storage.counts if self._topics[topic] in wanted]
-            if own:
-                yield from self._until_damage(storage.messages(own))
-                if len(self._storages) > FILES_OPEN:
+            in_storage = [topic for topic in storage.counts if self._topics[topic] in selected]
+            if in_storage:
+                yield from self._read_until_damage(storage.messages(in_storage))
+                if len(self._storages) > MAX_OPEN_FILES:
                     storage.close()
 
-    def first_messages(self, topics: Sequence[Topic]) -> dict[Topic, Recorded]:
-        """Return the first message of each topic that has any."""
-        first: dict[Topic, Recorded] = {}
-        for turn in range(MAX_PASSES):
+    def first_messages(self, topics: Sequence[Topic]) -> dict[Topic, BagMessage]:
+        """Return the first message of each topic that has messages."""
+        first: dict[Topic, BagMessage] = {}
+        for number in range(MAX_PASSES):
             missing = [topic for topic in topics if self.counts[topic] and topic not in first]
             before = len(first)
             for message in self.messages(missing) if missing else ():
                 first.setdefault(message.topic, message)
-                # Parts of the bag without the remaining topics are skipped by beginning again,
-                # but not for any number of topics.
-                if len(first) > before and turn < MAX_PASSES - 1:
+                # A new pass skips the parts of the bag that lack the remaining topics.  The last
+                # pass reads on, so that the number of passes is limited.
+                if len(first) > before and number < MAX_PASSES - 1:
                     break
                 if len(first) == before + len(missing):
                     break
@@ -181,58 +181,61 @@ class Bag:
         for storage in self._storages:
             storage.close()
 
-    def _until_damage(self, messages: Iterator[Recorded]) -> Iterator[Recorded]:
+    def _read_until_damage(self, messages: Iterator[BagMessage]) -> Iterator[BagMessage]:
         count = 0
         try:
             for message in messages:
                 count += 1
                 yield message._replace(topic=self._topics[message.topic])
-        except Exception as error:  # Damaged data makes readers fail in many ways.
-            self._tell(
+        except Exception as error:  # Damaged data can raise any exception in the readers.
+            self._warn(
                 f'{shown(self.path)} is damaged after {count} messages '
-                f'({printable(error, 300) or type(error).__name__}); what comes before is used'
+                f'({printable(error, 300) or type(error).__name__}); the messages before the '
+                'damage are used'
             )
 
     def _open(self, progress: Progress, stack: contextlib.ExitStack) -> None:
-        """Open each of the bag's files as far as that goes."""
+        """Open the files of the bag, and warn about files that are damaged or unreadable."""
         check_input(self.path)
-        files, compression, problem = _files_of(self.path)
-        lost: list[str] = []
+        files, compression, problem = _bag_files(self.path)
+        unreadable: list[str] = []
         for file in files:
             try:
-                storage = _opened(file, progress, stack)
+                storage = _open_storage(file, progress, stack)
             except (UnusableFile, DamagedFile, OSError) as error:
-                lost.append(f'{printable(file.name)}: {printable(error, 300)}')
+                unreadable.append(f'{printable(file.name)}: {printable(error, 300)}')
                 continue
             if compression == 'message':
-                storage = _Unpacking(storage, file.stat().st_size)
+                storage = _MessageDecompressor(storage, file.stat().st_size)
             self._storages.append(storage)
             if storage.damage:
                 problem = problem or f'{printable(file.name)}: {storage.damage}'
-            if len(files) > FILES_OPEN:
+            if len(files) > MAX_OPEN_FILES:
                 storage.close()
-        found = sum(sum(storage.counts.values()) for storage in self._storages)
-        if not (problem or lost) and self._storages:
+        count = sum(sum(storage.counts.values()) for storage in self._storages)
+        if not (problem or unreadable) and self._storages:
             return
-        if not found:
-            reasons = '; '.join(filter(None, [problem, *lost[:LISTED]])) or 'it has no files'
-            raise UnreadableRecording(f'{shown(self.path)} cannot be read as a bag: {reasons}')
-        problem = problem or f'{len(lost)} of its {len(files)} files cannot be read'
-        self._tell(f'{shown(self.path)} is not whole: {problem}; {found} messages can be read')
-        for loss in lost[:LISTED]:
-            self._tell(f'nothing can be read of {loss}')
+        if not count:
+            reasons = '; '.join(filter(None, [problem, *unreadable[:MAX_LISTED]]))
+            raise UnreadableRecording(
+                f'{shown(self.path)} cannot be read as a bag: {reasons or "it has no files"}'
+            )
+        problem = problem or f'{len(unreadable)} of its {len(files)} files cannot be read'
+        self._warn(f'{shown(self.path)} is incomplete: {problem}; {count} messages can be read')
+        for file_and_reason in unreadable[:MAX_LISTED]:
+            self._warn(f'no messages can be read from {file_and_reason}')
 
 
-class _Unpacking:
+class _MessageDecompressor:
     """
-    A file whose messages are compressed with zstd one by one.
+    A file with zstd-compressed messages.
 
     Parameters
     ----------
     storage
         The file.
     file_bytes
-        Its size.
+        Size of the file.
     """
 
     def __init__(self, storage: Storage, file_bytes: int) -> None:
@@ -240,123 +243,128 @@ class _Unpacking:
         self._file_bytes = file_bytes
         self.counts, self.damage = storage.counts, storage.damage
 
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
+    def messages(self, topics: Sequence[Topic]) -> Iterator[BagMessage]:
         """Return the messages of topics; see `Storage`."""
         budget = ReadBudget(self._file_bytes)
         for message in self._storage.messages(topics):
-            limit = max(CHUNK_BYTES_OF_ANY_RATIO, MAX_RATIO * len(message.data))
-            data = unpacked_message(message.data, min(limit, MAX_MESSAGE_BYTES))
+            limit = max(UNRESTRICTED_CHUNK_BYTES, MAX_COMPRESSION_RATIO * len(message.data))
+            data = decompress_message(message.data, min(limit, MAX_MESSAGE_BYTES))
             budget.take_bytes(len(data))
             yield message._replace(data=data)
 
     def close(self) -> None:
-        """Close the file until it is read again."""
+        """Close the file; it is reopened when it is read again."""
         self._storage.close()
 
 
 def is_bag(path: pathlib.Path) -> bool:
     """
-    Tell whether a path looks like a bag.
+    Return whether a path is a bag, by its name or by the files in the folder.
 
     Raises
     ------
     UnusableFile
-        If it is a folder that cannot be read.
+        If the path is a folder that cannot be read.
     """
     if not is_folder(path):
         return path.suffix in BAG_SUFFIXES
-    if os.path.lexists(path / NAME):
+    if os.path.lexists(path / METADATA_FILE):
         return True
-    # What a recorder leaves that was killed: one file, or several with a number each.
-    names = {NUMBER.sub('', file.name) for file in _ros2_files_in(path)}
+    # A recorder that was killed leaves no metadata: one file, or a split bag's numbered files.
+    names = {FILE_NUMBER.sub('', file.name) for file in _list_ros2_files(path)}
     return len(names) == 1
 
 
-def bags_in(path: pathlib.Path) -> list[pathlib.Path]:
+def find_bags(path: pathlib.Path) -> list[pathlib.Path]:
     """
-    Return the bags in a folder that is none itself and has some, without results; else it.
+    Return the bags in a folder, except results of annotate; the path itself if it has none.
+
+    If the folder itself is a bag, it is returned.
 
     Raises
     ------
     UnusableFile
-        If it is a folder that cannot be read.
+        If the path is a folder that cannot be read.
     """
     if not is_folder(path) or is_bag(path):
         return [path]
-    children = [child for child in files_in(path) if not child.name.endswith(RESULTS_SUFFIX)]
-    return [child for child in children if _looks_like_bag(child)] or [path]
+    children = [child for child in list_folder(path) if not child.name.endswith(RESULTS_SUFFIX)]
+    return [child for child in children if _is_readable_bag(child)] or [path]
 
 
-def _looks_like_bag(path: pathlib.Path) -> bool:
+def _is_readable_bag(path: pathlib.Path) -> bool:
     try:
         return is_bag(path)
     except UnusableFile:
         return False
 
 
-def _files_of(path: pathlib.Path) -> tuple[list[pathlib.Path], str, str]:
-    """Return a bag's files, how they are compressed, and what is wrong with its metadata."""
+def _bag_files(path: pathlib.Path) -> tuple[list[pathlib.Path], str, str]:
+    """Return the files of a bag, its compression mode, and an error in its metadata or ''."""
     if not is_folder(path):
         return [path], '', ''
-    if not os.path.lexists(path / NAME):
-        return _ros2_files_in(path), '', f'it has no {NAME}'
+    if not os.path.lexists(path / METADATA_FILE):
+        return _list_ros2_files(path), '', f'it has no {METADATA_FILE}'
     try:
         metadata = read_metadata(path)
     except UnusableMetadata as error:
-        return _ros2_files_in(path), '', printable(error, 300)
+        return _list_ros2_files(path), '', printable(error, 300)
     return [path / name for name in metadata.files], metadata.compression, ''
 
 
-def _ros2_files_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return a bag's files in the order in which they were written."""
+def _list_ros2_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files of a ROS 2 bag in the order of recording."""
 
-    def number(file: pathlib.Path) -> tuple[int, str]:
-        found = NUMBER.search(file.name)
-        return (int(found[1]) if found else 0, file.name)
+    def sort_key(file: pathlib.Path) -> tuple[int, str]:
+        matched = FILE_NUMBER.search(file.name)
+        return (int(matched[1]) if matched else 0, file.name)
 
-    files = [file for file in files_in(folder) if file.suffix in ROS2_SUFFIXES]
+    files = [file for file in list_folder(folder) if file.suffix in ROS2_SUFFIXES]
     if len(files) > MAX_FILES:
         raise UnusableFile(f'{shown(folder)} has {len(files)} files; at most {MAX_FILES} are read')
-    return sorted(files, key=number)
+    return sorted(files, key=sort_key)
 
 
-def _opened(file: pathlib.Path, progress: Progress, stack: contextlib.ExitStack) -> Storage:
-    """Open a file by its suffix, decompressed if need be."""
+def _open_storage(file: pathlib.Path, progress: Progress, stack: contextlib.ExitStack) -> Storage:
+    """Open a file according to its suffix; decompress it first if necessary."""
     name = printable(file.name)
-    if file.suffix == PACKED_SUFFIX:
+    if file.suffix == COMPRESSED_SUFFIX:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with progress(f'decompressing {name}', None, 'B') as advance:
-            file = _decompressed(file, folder, advance)
+            file = _decompress_file(file, folder, advance)
     if file.suffix == '.db3':
-        with progress(f'counting the messages of {name}', None, ' messages') as advance:
+        with progress(f'counting messages of {name}', None, ' messages') as advance:
             return SqliteFile(file, advance)
     if file.suffix not in BAG_SUFFIXES:
-        raise DamagedFile(f'files ending in {printable(file.suffix)!r} are not known')
+        raise DamagedFile(
+            f'the suffix {printable(file.suffix)!r} is not supported; supported: '
+            f'{" ".join(BAG_SUFFIXES)}'
+        )
     reader = McapFile if file.suffix == '.mcap' else Ros1File
     size = os.stat(file).st_size
     with progress(f'scanning {name}', size, 'B') as advance:
         return reader(file, advance)
 
 
-def _decompressed(file: pathlib.Path, folder: pathlib.Path, advance: Advance) -> pathlib.Path:
+def _decompress_file(file: pathlib.Path, folder: pathlib.Path, advance: Advance) -> pathlib.Path:
     target = folder / file.stem
-    with open_input(file) as source, target.open('wb') as unpacked_file:
+    with open_input(file) as source, target.open('wb') as decompressed_file:
         size = os.fstat(source.fileno()).st_size
-        room = shutil.disk_usage(folder).free - FREE_BYTES
-        limit = min(FILE_BYTES_OF_ANY_RATIO + MAX_RATIO * size, room)
+        available = shutil.disk_usage(folder).free - MIN_FREE_DISK_BYTES
+        limit = min(UNRESTRICTED_FILE_BYTES + MAX_COMPRESSION_RATIO * size, available)
         try:
-            copy_unpacked(source, unpacked_file, limit, advance)
+            decompress_file(source, decompressed_file, limit, advance)
         except OSError as error:
-            raise DamagedFile(f'it cannot be decompressed: {reason(error)}') from error
+            raise DamagedFile(f'the file cannot be decompressed: {error_reason(error)}') from error
     return target
 
 
-def _merged_topics(path: pathlib.Path, storages: Sequence[Storage]) -> dict[Topic, Topic]:
+def _merge_topics(path: pathlib.Path, storages: Sequence[Storage]) -> dict[Topic, Topic]:
     """
-    Return for each topic of each file the topic of the whole bag.
+    Return a mapping from the topics of the files to the topics of the bag.
 
-    Files, and publishers within a file, may differ in profiles and definitions; the first
-    definition that is not too long to be parsed counts.
+    Files, and publishers within a file, may differ in QoS profiles and definitions.  The first
+    definition within the limits of `DefinitionBudget` is used.
     """
     definitions = DefinitionBudget()
     by_name: dict[tuple[str, str], list[Topic]] = {}
@@ -368,10 +376,10 @@ def _merged_topics(path: pathlib.Path, storages: Sequence[Storage]) -> dict[Topi
             f'{shown(path)} has {len(by_name)} topics; at most {MAX_TOPICS} are read'
         )
     merged = {}
-    for same in by_name.values():
-        texts = [topic.definition for topic in same if topic.definition]
+    for parts in by_name.values():
+        texts = [topic.definition for topic in parts if topic.definition]
         accepted = next((text for text in texts if definitions.accepts(text)), '')
-        profiles = dict.fromkeys(profile for topic in same for profile in topic.qos)
-        whole = same[0]._replace(definition=accepted, qos=tuple(profiles))
-        merged.update(dict.fromkeys(same, whole))
+        profiles = dict.fromkeys(profile for topic in parts for profile in topic.qos)
+        combined = parts[0]._replace(definition=accepted, qos=tuple(profiles))
+        merged.update(dict.fromkeys(parts, combined))
     return merged

@@ -1,4 +1,4 @@
-"""A camera's calibration from a file."""
+"""Camera calibrations from files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from metrabs_ros.regular_file import shown
 
 MAX_FILE_BYTES = 2**20
 MAX_COEFFICIENTS = 14
-LARGEST_SIZE_PX = 2**31 - 1
-ROI_SIZES = ('x_offset', 'y_offset', 'height', 'width')
+MAX_SIZE_PX = 2**31 - 1
+ROI_FIELDS = ('x_offset', 'y_offset', 'height', 'width')
 
 
 class UnusableCalibration(ValueError):  # noqa: N818
-    """A file holds no calibration; the message says why."""
+    """A file is not a valid calibration; the message states the reason."""
 
 
 @dataclasses.dataclass
 class Region:
-    """The fields of a sensor_msgs/RegionOfInterest; zeros stand for the whole sensor."""
+    """The fields of a sensor_msgs/RegionOfInterest, in pixels; all zero for the whole sensor."""
 
     x_offset: int = 0
     y_offset: int = 0
@@ -54,8 +54,17 @@ class Calibration:
     roi: Region = dataclasses.field(default_factory=Region)
 
     @classmethod
-    def guessed(cls, fov_degrees: float, image_shape: tuple[int, ...]) -> Calibration:
-        """Make up the calibration of a camera of which only the field of view is known."""
+    def from_fov(cls, fov_degrees: float, image_shape: tuple[int, ...]) -> Calibration:
+        """
+        Return an approximate calibration, without distortion.
+
+        Parameters
+        ----------
+        fov_degrees
+            Field of view along the longer side of the image, in degrees.
+        image_shape
+            Height and width of the image in pixels.
+        """
         matrix = Camera.from_fov(fov_degrees, image_shape).intrinsic_matrix
         height, width = image_shape[:2]
         projection = np.hstack([matrix, np.zeros((3, 1))])
@@ -64,63 +73,72 @@ class Calibration:
     def to_message(
         self, camera_info: MessageConstructor, region: MessageConstructor, header: Any
     ) -> Any:
-        """Return the CameraInfo that says this, by what makes it and its region of interest."""
+        """
+        Return the calibration as a CameraInfo message.
+
+        Parameters
+        ----------
+        camera_info, region
+            Factories of CameraInfo and RegionOfInterest messages.
+        header
+            Header of the message.
+        """
         return camera_info(**vars(self) | {'roi': region(**vars(self.roi)), 'header': header})
 
 
 def read_calibration(file: pathlib.Path) -> Calibration:
     """
-    Read a calibration as camera_calibration writes it, or a CameraInfo that was printed.
+    Read a calibration file of camera_calibration, or a CameraInfo from ``ros2 topic echo``.
 
     Raises
     ------
     UnusableCalibration
-        If the file is none.
+        If the file cannot be read or is not a calibration.
     """
     try:
-        # A printed CameraInfo ends in a line of dashes: only the first document counts.
+        # ``ros2 topic echo`` ends a message with a line of dashes, which starts a new document.
         values = load_yaml(read_input(file, MAX_FILE_BYTES).decode('utf-8'))
         if not isinstance(values, dict):
-            raise UnusableYaml('it holds no names with values')
-        return _of_printed(values) if 'k' in values else _of_calibrator(values)
+            raise UnusableYaml('it is not a mapping')
+        return _from_camera_info(values) if 'k' in values else _from_calibration_file(values)
     except UnusableFile as error:
         raise UnusableCalibration(
             f'the calibration {shown(file)} cannot be read: {printable(error, 500)}'
         ) from error
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise UnusableCalibration(
-            f'{shown(file)} is no ROS calibration (image_width, image_height, camera_matrix, '
-            'distortion_coefficients) and no CameraInfo as ros2 topic echo prints it: '
-            f'{_explained(error)}'
+            f'{shown(file)} is neither a ROS calibration (image_width, image_height, '
+            'camera_matrix, distortion_coefficients) nor a CameraInfo from ros2 topic echo: '
+            f'{_describe_error(error)}'
         ) from error
 
 
-def _explained(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f'it has no {printable(error.args[0])}'
     return printable(error, 300)
 
 
-def _of_calibrator(values: dict[str, Any]) -> Calibration:
-    read = Calibration(
+def _from_calibration_file(values: dict[str, Any]) -> Calibration:
+    calibration = Calibration(
         width=_size(values, 'image_width'),
         height=_size(values, 'image_height'),
-        k=_numbers(_data(values, 'camera_matrix'), 9),
-        d=_numbers(_data(values, 'distortion_coefficients')),
+        k=_numbers(_matrix_data(values, 'camera_matrix'), 9),
+        d=_numbers(_matrix_data(values, 'distortion_coefficients')),
         distortion_model=_model(values),
     )
     if 'rectification_matrix' in values:
-        read.r = _numbers(_data(values, 'rectification_matrix'), 9)
+        calibration.r = _numbers(_matrix_data(values, 'rectification_matrix'), 9)
     if 'projection_matrix' in values:
-        read.p = _numbers(_data(values, 'projection_matrix'), 12)
-    return read
+        calibration.p = _numbers(_matrix_data(values, 'projection_matrix'), 12)
+    return calibration
 
 
-def _of_printed(values: dict[str, Any]) -> Calibration:
+def _from_camera_info(values: dict[str, Any]) -> Calibration:
     roi = values.get('roi') or {}
     if not isinstance(roi, dict):
-        raise ValueError(f'roi is {printable(roi)}; it must have x_offset and so on')
-    sizes = {name: _size(roi, name) for name in ROI_SIZES if name in roi}
+        raise ValueError(f'roi is {printable(roi)}; it must have {", ".join(ROI_FIELDS)}')
+    sizes = {name: _size(roi, name) for name in ROI_FIELDS if name in roi}
     return Calibration(
         width=_size(values, 'width'),
         height=_size(values, 'height'),
@@ -135,8 +153,8 @@ def _of_printed(values: dict[str, Any]) -> Calibration:
     )
 
 
-def _data(values: dict[str, Any], name: str) -> Any:
-    """Return the numbers of a matrix."""
+def _matrix_data(values: dict[str, Any], name: str) -> Any:
+    """Return the elements of a matrix."""
     matrix = values[name]
     if not isinstance(matrix, dict) or 'data' not in matrix:
         raise ValueError(f'{name} has no data')
@@ -151,24 +169,30 @@ def _model(values: dict[str, Any]) -> str:
 
 
 def _size(values: dict[str, Any], name: str) -> int:
-    """Return a size or a position in pixels."""
+    """Return a size or an offset in pixels."""
     value = values[name]
-    # bool is a kind of int, and .nan one of float.
+    # bool is a subclass of int.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f'{name} is {printable(value)}; it must be a whole number')
-    if not 0 <= value <= LARGEST_SIZE_PX or value != int(value):
-        raise ValueError(f'{name} is {printable(value)}; it must be a whole number from 0')
+        raise ValueError(f'{name} is {printable(value)}; it must be an integer')
+    # The condition also rejects NaN.
+    if not 0 <= value <= MAX_SIZE_PX or value != int(value):
+        raise ValueError(
+            f'{name} is {printable(value)}; it must be an integer from 0 to {MAX_SIZE_PX}'
+        )
     return int(value)
 
 
 def _numbers(values: Any, length: int | None = None) -> list[float]:
     if not isinstance(values, (list, tuple)):
-        raise ValueError(f'{printable(values)} is no list of numbers')
+        raise ValueError(f'{printable(values)} is not a list of numbers')
     if length is not None and len(values) != length:
-        raise ValueError(f'{len(values)} numbers where there must be {length}')
+        raise ValueError(f'a matrix has {len(values)} elements; it must have {length}')
     if length is None and len(values) > MAX_COEFFICIENTS:
-        raise ValueError(f'{len(values)} distortion coefficients; at most {MAX_COEFFICIENTS}')
+        raise ValueError(
+            f'there are {len(values)} distortion coefficients; at most {MAX_COEFFICIENTS} are '
+            'supported'
+        )
     numbers = [float(value) for value in values]
     if not all(map(math.isfinite, numbers)):
-        raise ValueError(f'{printable(numbers)} are not all finite numbers')
+        raise ValueError(f'{printable(numbers)} must all be finite')
     return numbers

@@ -1,4 +1,4 @@
-"""Messages of a bag's chunks in the order of their times, with few chunks in memory."""
+"""Merging of the messages of chunks by time, with few chunks in memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from metrabs_ros.recordings.limits import MAX_OPEN_BYTES
 
-PLAUSIBLE_TIMES_NS = range(2**63)
-"""Times of messages; others do not fit into the bags that are written."""
+VALID_TIMES_NS = range(2**63)
+"""Valid message times; others cannot be written to the results."""
 
 
 class RawMessage(NamedTuple):
-    """A message: when it was recorded, the number of its channel, and its data."""
+    """A message: time of recording in nanoseconds, channel number, and data."""
 
     time_ns: int
     channel: int
@@ -22,46 +22,49 @@ class RawMessage(NamedTuple):
 
 class Chunk(NamedTuple):
     """
-    Where a chunk is in a file.
+    The position, the time range and the size of a chunk.
 
     Parameters
     ----------
     offset
-        Of its record, in bytes.
+        Offset of the chunk's record in the file, in bytes.
     start_ns, end_ns
-        The times of its first and its last message.
-    unpacked_bytes
-        Its size after decompression.
+        Times of the first and the last message.
+    uncompressed_bytes
+        Size after decompression.
     """
 
     offset: int
     start_ns: int
     end_ns: int
-    unpacked_bytes: int
+    uncompressed_bytes: int
 
 
-def in_order(
+def merge_by_time(
     chunks: Sequence[Chunk], read: Callable[[Chunk], Sequence[RawMessage]]
 ) -> Iterator[RawMessage]:
     """
-    Return the messages of chunks by time, or chunk after chunk if too many of them overlap.
+    Return the messages of chunks sorted by time.
+
+    If the chunks that overlap in time exceed `MAX_OPEN_BYTES`, messages are returned in the order
+    of the chunks in the file.
 
     Parameters
     ----------
     chunks
-        In any order.
+        The chunks in any order.
     read
-        Returns the messages of a chunk in the order of their times.
+        Returns the messages of a chunk, sorted by time.
     """
     chunks = sorted(chunks, key=lambda chunk: (chunk.start_ns, chunk.offset))
-    if _most_open_bytes(chunks) > MAX_OPEN_BYTES:
+    if _max_open_bytes(chunks) > MAX_OPEN_BYTES:
         for chunk in sorted(chunks, key=lambda chunk: chunk.offset):
             yield from read(chunk)
         return
     opened: list[tuple[int, int, int, Sequence[RawMessage]]] = []
     following = 0
     while opened or following < len(chunks):
-        # All chunks that may have an earlier message are opened first.
+        # Open all chunks that may have an earlier message.
         while following < len(chunks) and (
             not opened or chunks[following].start_ns <= opened[0][0]
         ):
@@ -80,14 +83,14 @@ def in_order(
                 heapq.heappop(opened)
 
 
-def _most_open_bytes(chunks: Sequence[Chunk]) -> int:
-    """Return how many bytes of chunks that are sorted by start overlap at most."""
-    most = size = 0
+def _max_open_bytes(chunks: Sequence[Chunk]) -> int:
+    """Return the maximum size of chunks that overlap in time; chunks are sorted by start."""
+    largest = size = 0
     ends: list[tuple[int, int]] = []
     for chunk in chunks:
         while ends and ends[0][0] < chunk.start_ns:
             size -= heapq.heappop(ends)[1]
-        heapq.heappush(ends, (chunk.end_ns, chunk.unpacked_bytes))
-        size += chunk.unpacked_bytes
-        most = max(most, size)
-    return most
+        heapq.heappush(ends, (chunk.end_ns, chunk.uncompressed_bytes))
+        size += chunk.uncompressed_bytes
+        largest = max(largest, size)
+    return largest

@@ -1,4 +1,4 @@
-"""Decompression that never returns, or allocates for, more than the caller expects."""
+"""Decompression with limits on the size of the output and on the allocated memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import IO, Any
 from metrabs_ros.recordings.limits import DamagedFile, check_chunk_size
 from metrabs_ros.recordings.progress import Advance
 
-COPIED_AT_ONCE = 2**20
-USUAL_WINDOW_LOG, LARGEST_WINDOW_LOG = 27, 30
+COPY_BLOCK_BYTES = 2**20
+DEFAULT_WINDOW_LOG, MAX_WINDOW_LOG = 27, 30
 
 
-def unpacked(data: bytes | memoryview, compression: str, size: int) -> bytes | memoryview:
+def decompress(data: bytes | memoryview, compression: str, size: int) -> bytes | memoryview:
     """
-    Return a decompressed chunk.
+    Decompress a chunk.
 
     Parameters
     ----------
@@ -27,91 +27,105 @@ def unpacked(data: bytes | memoryview, compression: str, size: int) -> bytes | m
     compression
         '', 'none', 'zstd', 'lz4' or 'bz2'.
     size
-        The size in bytes that the file claims.
+        Decompressed size in bytes that the file declares.
+
+    Returns
+    -------
+    The decompressed bytes.
 
     Raises
     ------
     DamagedFile
-        If the size is implausible or wrong, or the data or the compression is invalid.
+        If the declared size is implausible or wrong, the data is invalid, or the compression is
+        not supported.
     """
     if compression in ('', 'none'):
         if len(data) != size:
-            raise DamagedFile(f'a chunk has {len(data)} bytes, but claims {size}')
+            raise DamagedFile(f'a chunk has {len(data)} bytes, but declares {size}')
         return data
     check_chunk_size(len(data), size)
-    return _unpacked(data, compression, size, exactly=True)
+    return _decompress(data, compression, size, exactly=True)
 
 
-def unpacked_message(data: bytes | memoryview, limit: int) -> bytes:
-    """Return a zstd-compressed message of at most so many bytes; raises a DamagedFile."""
-    return _unpacked(data, 'zstd', limit, exactly=False)
+def decompress_message(data: bytes | memoryview, limit: int) -> bytes:
+    """Decompress a zstd-compressed message; raise a `DamagedFile` above a limit in bytes."""
+    return _decompress(data, 'zstd', limit, exactly=False)
 
 
-def copy_unpacked(source: IO[bytes], target: IO[bytes], limit: int, advance: Advance) -> None:
+def decompress_file(source: IO[bytes], target: IO[bytes], limit: int, advance: Advance) -> None:
     """
-    Decompress a zstd file into another one.
+    Decompress a zstd file into another file.
+
+    Parameters
+    ----------
+    source, target
+        The open files.
+    limit
+        Maximum decompressed size in bytes.
+    advance
+        Called with the number of bytes after each block.
 
     Raises
     ------
     DamagedFile
-        If there are more bytes than the limit, or the data is invalid.
+        If the limit is exceeded, or the data is invalid.
     """
     size = 0
-    with _as_damage('zstd'):
+    with _translate_errors('zstd'):
         reader = _zstd().open(source, 'rb')
     while True:
-        with _as_damage('zstd'):
-            part = reader.read(COPIED_AT_ONCE)
+        with _translate_errors('zstd'):
+            part = reader.read(COPY_BLOCK_BYTES)
         if not part:
             return
         size += len(part)
         if size > limit:
-            raise DamagedFile(f'it unpacks to more than {limit} bytes')
+            raise DamagedFile(f'the file decompresses to more than {limit} bytes')
         target.write(part)
         advance(len(part))
 
 
-def _unpacked(data: bytes | memoryview, compression: str, size: int, exactly: bool) -> bytes:
+def _decompress(data: bytes | memoryview, compression: str, size: int, exactly: bool) -> bytes:
     if compression not in _DECODERS:
-        raise DamagedFile(f'the compression {compression[:20]!r} is not known')
+        raise DamagedFile(f'the compression {compression[:20]!r} is not supported')
     parts: list[bytes] = []
-    have = 0
+    total = 0
     rest: bytes | memoryview = data
-    with _as_damage(compression):
-        # Frames may follow each other.
+    with _translate_errors(compression):
+        # The data may consist of several frames.
         while len(rest):
             decoder = _DECODERS[compression](size)
-            part = decoder.decompress(rest, size + 1 - have)
-            have += len(part)
-            if have > size:
-                raise DamagedFile(f'a chunk unpacks to more than {size} bytes')
+            part = decoder.decompress(rest, size + 1 - total)
+            total += len(part)
+            if total > size:
+                raise DamagedFile(f'a chunk decompresses to more than {size} bytes')
             if not decoder.eof:
-                raise DamagedFile('the compressed data ends in the middle')
+                raise DamagedFile('the compressed data is truncated')
             parts.append(part)
             rest = decoder.unused_data or b''
-    if exactly and have != size:
-        raise DamagedFile(f'a chunk unpacks to {have} bytes, but claims {size}')
+    if exactly and total != size:
+        raise DamagedFile(f'a chunk decompresses to {total} bytes, but declares {size}')
     return parts[0] if len(parts) == 1 else b''.join(parts)
 
 
 @contextlib.contextmanager
-def _as_damage(compression: str) -> Iterator[None]:
-    """Raise what a library raises for invalid data as a DamagedFile."""
+def _translate_errors(compression: str) -> Iterator[None]:
+    """Convert exceptions of compression libraries to `DamagedFile`."""
     try:
         yield
     except DamagedFile:
         raise
     except MemoryError as error:
-        raise DamagedFile('there is not enough memory to decompress it') from error
-    except Exception as error:  # Each library has errors of its own.
+        raise DamagedFile('not enough memory for decompression') from error
+    except Exception as error:  # Each library has its own exceptions.
         raise DamagedFile(f'the {compression} data is invalid: {error}') from error
 
 
 def _zstd_decoder(size: int) -> Any:
     zstd = _zstd()
-    # A frame's header asks for a window, which is allocated at once.
+    # The decoder allocates the window that a frame's header declares.
     log = math.ceil(math.log2(max(size, 1)))
-    log = min(max(log, USUAL_WINDOW_LOG), LARGEST_WINDOW_LOG)
+    log = min(max(log, DEFAULT_WINDOW_LOG), MAX_WINDOW_LOG)
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: log})
 
 
@@ -119,7 +133,7 @@ def _zstd() -> Any:
     for name in ('compression.zstd', 'backports.zstd'):
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
-    raise DamagedFile('it is compressed with zstd; pip install backports.zstd')
+    raise DamagedFile('zstd compression needs backports.zstd: pip install backports.zstd')
 
 
 def _lz4_decoder(size: int) -> Any:

@@ -13,7 +13,7 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import PoseEstimator
-from metrabs_ros.recordings.options import EXAMPLE_CHARS, AnnotateOptions
+from metrabs_ros.recordings.options import MAX_EXAMPLE_CHARS, AnnotateOptions
 from metrabs_ros.recordings.recording import Frame
 from metrabs_ros.recordings.resume_log import Entry, Failure, from_numbers, to_numbers
 from metrabs_ros.skeletons.conventions import Convention
@@ -205,4 +205,4 @@ def _timed_view(frame: Frame, view: View) -> TimedView:
 
 
 def _failure(error: Exception) -> Failure:
-    return Failure(f'failed: {type(error).__name__}', printable(error, EXAMPLE_CHARS))
+    return Failure(f'failed: {type(error).__name__}', printable(error, MAX_EXAMPLE_CHARS))

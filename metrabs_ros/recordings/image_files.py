@@ -1,4 +1,4 @@
-"""Images from a video, a folder of pictures, a picture, or a real device."""
+"""Images from a video, a folder of images, an image file, or a camera device."""
 
 from __future__ import annotations
 
@@ -19,222 +19,233 @@ from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.recordings.input_files import (
     UnusableFile,
     check_input,
-    files_in,
     is_folder,
+    list_folder,
     read_input,
     read_start,
 )
 from metrabs_ros.regular_file import shown
 
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 STILL_FRAMES = 50
-STILL_RATE_HZ = 10.0
+"""Number of times that a single image file is returned by default."""
+DEFAULT_RATE_HZ = 10.0
+"""Frame rate of image files, and of videos without a valid rate."""
 MAX_PIXELS = 100_000_000
-"""Of a picture or a frame of a video; its RGB values take three times as many bytes."""
-MAX_PICTURE_BYTES = 512 * 2**20
-PLAUSIBLE_RATES_HZ = (0.01, 1000.0)
-TEXT_BYTES = 512
-PLAYLISTS = (b'#EXTM3U', b'ffconcat', b'v=0', b'<')
-"""Texts that make a video library open other files or network connections."""
-TEXT_VIDEO = b'YUV4MPEG2'
-VIDEO_DEVICES_MAJOR = 81
+"""Maximum size of an image; its RGB values take three times as many bytes."""
+MAX_IMAGE_FILE_BYTES = 512 * 2**20
+VALID_RATES_HZ = (0.01, 1000.0)
+TEXT_PROBE_BYTES = 512
+"""Number of bytes at the start of a video that are examined for text."""
+PLAYLIST_PREFIXES = (b'#EXTM3U', b'ffconcat', b'v=0', b'<')
+"""Text formats with which a video library opens other files or network connections."""
+YUV4MPEG_MAGIC = b'YUV4MPEG2'
+VIDEO_DEVICE_MAJOR = 81
+"""Major device number of video4linux."""
 BACKENDS = (cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER, cv2.CAP_OPENCV_MJPEG)
-"""Others take some file names for patterns of further files."""
+"""Backends of OpenCV that do not expand file names to sequences of files."""
 
 
 class UnusableSource(ValueError):  # noqa: N818
-    """No images can be read from a source; the message says why."""
+    """No images can be read from a source; the message states the reason."""
 
 
 class UnusableImage(ValueError):  # noqa: N818
-    """A picture, or a frame of a video, cannot be used; the message says why."""
+    """An image file or a video frame cannot be used; the message states the reason."""
 
 
 class Source:
     """
-    Images and the rate at which they were taken.
+    A sequence of images and its frame rate.
 
     Parameters
     ----------
     path
-        A video file, a folder of pictures, a picture, or a device such as ``/dev/video0``.
+        A video file, a folder of images, an image file, or a device such as ``/dev/video0``.
     still_frames
-        How often a picture is shown that is the only one.
+        Number of times that a single image file is returned.
 
     Raises
     ------
     UnusableSource
-        If it cannot be read.
+        If the path cannot be read as any of these.
     """
 
     def __init__(self, path: str, still_frames: int = STILL_FRAMES) -> None:
         self.path = pathlib.Path(path)
         self.is_live = _is_device(self.path)
-        self.rate_hz = STILL_RATE_HZ
-        self._pictures: list[pathlib.Path] = []
+        self.rate_hz = DEFAULT_RATE_HZ
+        self._image_files: list[pathlib.Path] = []
         self._video: cv2.VideoCapture | None = None
         if self.is_live:
             self._open_device()
             return
         if str(path).startswith('/dev/') and not os.path.exists(path):
-            raise UnusableSource(f'there is no device {shown(self.path)}')
+            raise UnusableSource(f'the device {shown(self.path)} does not exist')
         try:
             check_input(self.path)
             if is_folder(self.path):
-                self._pictures = [
-                    file for file in files_in(self.path) if file.suffix.lower() in SUFFIXES
+                self._image_files = [
+                    file
+                    for file in list_folder(self.path)
+                    if file.suffix.lower() in IMAGE_SUFFIXES
                 ]
-            elif self.path.suffix.lower() in SUFFIXES:
-                self._pictures = [self.path] * still_frames
+            elif self.path.suffix.lower() in IMAGE_SUFFIXES:
+                self._image_files = [self.path] * still_frames
             else:
                 self._open_video()
         except UnusableFile as error:
             raise UnusableSource(str(error)) from error
-        if self._video is None and not self._pictures:
+        if self._video is None and not self._image_files:
             raise UnusableSource(
-                f'the folder {shown(self.path)} holds no pictures ({" ".join(SUFFIXES)})'
+                f'the folder {shown(self.path)} has no images ({" ".join(IMAGE_SUFFIXES)})'
             )
 
     def __iter__(self) -> Iterator[ImageArray]:
-        """Return the images, BGR; those that cannot be used are left out with a message."""
-        for picture in self.pictures():
-            if isinstance(picture, UnusableImage):
-                print(picture, file=sys.stderr)
+        """Return the images, BGR; skip unusable ones with a message on standard error."""
+        for image in self.images_or_errors():
+            if isinstance(image, UnusableImage):
+                print(image, file=sys.stderr)
             else:
-                yield picture
+                yield image
 
-    def pictures(self) -> Iterator[ImageArray | UnusableImage]:
-        """Return the images, BGR, and in the place of those that cannot be used, why."""
-        yield from self._of_video() if self._video is not None else self._of_files()
+    def images_or_errors(self) -> Iterator[ImageArray | UnusableImage]:
+        """Return the images, BGR, and an exception in place of each unusable image."""
+        yield from self._read_video() if self._video is not None else self._read_image_files()
 
     @property
     def is_video(self) -> bool:
-        """Whether the images follow each other as they were filmed."""
+        """Whether the images are frames of a video."""
         return self._video is not None
 
     @property
     def expected_frames(self) -> int:
-        """How many images there are as far as that is known beforehand, else 0."""
+        """Number of images; 0 if unknown."""
         if self._video is None:
-            return len(self._pictures)
+            return len(self._image_files)
         count = self._video.get(cv2.CAP_PROP_FRAME_COUNT)
         return int(count) if math.isfinite(count) and 0 < count < 2**31 else 0
 
-    def _of_video(self) -> Iterator[ImageArray | UnusableImage]:
+    def _read_video(self) -> Iterator[ImageArray | UnusableImage]:
         assert self._video is not None
         count = 0
         while True:
             try:
-                is_there, image = self._video.read()
+                has_frame, image = self._video.read()
             except cv2.error as error:
-                yield UnusableImage(_cannot_be_decoded(self.path, error))
+                yield UnusableImage(_decoding_error(self.path, error))
                 return
-            if not is_there:
+            if not has_frame:
                 break
             count += 1
-            why = _refusal(self.path, image.shape[1], image.shape[0])
-            yield UnusableImage(why) if why else np.asarray(image, np.uint8)
+            error_message = _size_error(self.path, image.shape[1], image.shape[0])
+            yield UnusableImage(error_message) if error_message else np.asarray(image, np.uint8)
         if not count and not self.is_live:
             yield UnusableImage(f'no frame of {shown(self.path)} can be decoded')
 
-    def _of_files(self) -> Iterator[ImageArray | UnusableImage]:
+    def _read_image_files(self) -> Iterator[ImageArray | UnusableImage]:
         shape = None
-        for file in self._pictures:
+        for file in self._image_files:
             try:
-                picture = read_image(file)
-            except UnusableImage as unusable:
-                yield unusable
+                image = read_image(file)
+            except UnusableImage as error:
+                yield error
                 continue
-            shape = shape or picture.shape
-            if picture.shape == shape:
-                yield picture
+            shape = shape or image.shape
+            if image.shape == shape:
+                yield image
                 continue
-            (height, width), (usual_height, usual_width) = picture.shape[:2], shape[:2]
+            (height, width), (first_height, first_width) = image.shape[:2], shape[:2]
             yield UnusableImage(
-                f'{shown(file)} is of another size, {width} x {height} instead of {usual_width} x '
-                f'{usual_height} pixels, left out'
+                f'{shown(file)} is skipped: it has {width} x {height} pixels, but the first image '
+                f'has {first_width} x {first_height}'
             )
 
     def _open_video(self) -> None:
-        start = read_start(self.path, TEXT_BYTES)
+        start = read_start(self.path, TEXT_PROBE_BYTES)
         if not start:
-            raise UnusableSource(f'{shown(self.path)} is empty; it cannot be read as a video')
+            raise UnusableSource(f'{shown(self.path)} is empty and cannot be read as a video')
         if _is_text(start):
-            raise UnusableSource(f'{shown(self.path)} is text; it cannot be read as a video')
-        self._video = _capture(self.path)
+            raise UnusableSource(f'{shown(self.path)} is text and cannot be read as a video')
+        self._video = _open_capture(self.path)
         if self._video is None:
             raise UnusableSource(f'{shown(self.path)} cannot be read as a video')
-        # A size of 0 means that it is not known before the first frame.
+        # A size of 0 is unknown until the first frame is decoded.
         width, height = (
             int(self._video.get(name))
             for name in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         )
-        why = _refusal(self.path, width, height) if width and height else ''
-        if why:
-            raise UnusableSource(why)
-        self._take_rate()
+        size_error = _size_error(self.path, width, height) if width and height else ''
+        if size_error:
+            raise UnusableSource(size_error)
+        self._read_rate()
 
     def _open_device(self) -> None:
-        if os.major(os.stat(self.path).st_rdev) != VIDEO_DEVICES_MAJOR:
-            raise UnusableSource(f'{shown(self.path)} is a device, but no camera')
+        if os.major(os.stat(self.path).st_rdev) != VIDEO_DEVICE_MAJOR:
+            raise UnusableSource(f'{shown(self.path)} is a device, but not a camera')
         self._video = cv2.VideoCapture(str(self.path))
         if not self._video.isOpened():
-            raise UnusableSource(f'{shown(self.path)} is no camera that answers')
-        self._take_rate()
+            raise UnusableSource(f'the camera {shown(self.path)} cannot be opened')
+        self._read_rate()
 
-    def _take_rate(self) -> None:
+    def _read_rate(self) -> None:
         assert self._video is not None
         rate_hz = self._video.get(cv2.CAP_PROP_FPS)
-        slowest_hz, fastest_hz = PLAUSIBLE_RATES_HZ
-        # Also not a number is not between them.
-        self.rate_hz = rate_hz if slowest_hz <= rate_hz <= fastest_hz else STILL_RATE_HZ
+        min_hz, max_hz = VALID_RATES_HZ
+        # The condition also rejects NaN.
+        self.rate_hz = rate_hz if min_hz <= rate_hz <= max_hz else DEFAULT_RATE_HZ
 
 
 def read_image(file: pathlib.Path) -> ImageArray:
     """
-    Read a picture, [H, W, 3], uint8, BGR.
+    Read an image file.
+
+    Returns
+    -------
+    [H, W, 3], uint8, BGR.
 
     Raises
     ------
-    UnusablePicture
-        If it cannot be read, or is too large to be decoded.
+    UnusableImage
+        If the file cannot be read, or the image is too large.
     """
     try:
-        data = read_input(file, MAX_PICTURE_BYTES)
+        data = read_input(file, MAX_IMAGE_FILE_BYTES)
     except UnusableFile as error:
         raise UnusableImage(str(error)) from error
     size = image_size(data)
     if size is None:
         raise UnusableImage(
-            f'{shown(file)} cannot be read as a picture: no size is found in its header'
+            f'{shown(file)} cannot be read as an image: its header is invalid or of an unknown '
+            'format'
         )
-    why = _refusal(file, *size)
-    if why:
-        raise UnusableImage(why)
+    size_error = _size_error(file, *size)
+    if size_error:
+        raise UnusableImage(size_error)
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise UnusableImage(_cannot_be_decoded(file, error)) from error
-    if picture is None:
-        raise UnusableImage(f'{shown(file)} cannot be read as a picture: its data is invalid')
-    return np.asarray(picture, np.uint8)
+        raise UnusableImage(_decoding_error(file, error)) from error
+    if image is None:
+        raise UnusableImage(f'{shown(file)} cannot be read as an image: its data is invalid')
+    return np.asarray(image, np.uint8)
 
 
-def _refusal(path: pathlib.Path, width: int, height: int) -> str:
-    """Return why an image of a size is not decoded, or ''."""
+def _size_error(path: pathlib.Path, width: int, height: int) -> str:
+    """Return an error message if an image is too large; '' if it is not."""
     try:
         check_image_size(width, height, MAX_PIXELS)
     except ValueError as error:
         return f'{shown(path)} is not decoded: {error}'
     if max(width, height) > MAX_SIDE_PX:
         return (
-            f'{shown(path)} is not decoded: {width} x {height} pixels; at most {MAX_SIDE_PX} '
-            'a side can be worked on'
+            f'{shown(path)} is not decoded: it has {width} x {height} pixels; each side may have '
+            f'at most {MAX_SIDE_PX}'
         )
     return ''
 
 
-def _cannot_be_decoded(path: pathlib.Path, error: cv2.error) -> str:
+def _decoding_error(path: pathlib.Path, error: cv2.error) -> str:
     return f'{shown(path)} cannot be decoded: {printable(error.err or error, 200)}'
 
 
@@ -246,26 +257,26 @@ def _is_device(path: pathlib.Path) -> bool:
 
 
 def _is_text(start: bytes) -> bool:
-    if start.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(PLAYLISTS):
+    if start.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(PLAYLIST_PREFIXES):
         return True
-    if start.startswith(TEXT_VIDEO):
+    if start.startswith(YUV4MPEG_MAGIC):
         return False
-    # The last character may be cut in two.
+    # The last character may be incomplete.
     text = start.decode('utf-8', 'ignore')
-    is_whole = len(text.encode()) >= len(start) - 3
-    return is_whole and all(letter.isprintable() or letter.isspace() for letter in text)
+    is_utf8 = len(text.encode()) >= len(start) - 3
+    return is_utf8 and all(letter.isprintable() or letter.isspace() for letter in text)
 
 
-def _capture(path: pathlib.Path) -> cv2.VideoCapture | None:
-    """Open a video; None if nothing can."""
-    # An absolute path is never taken for an address.
+def _open_capture(path: pathlib.Path) -> cv2.VideoCapture | None:
+    """Open a video; return None if no backend can open it."""
+    # Backends do not interpret an absolute path as a URL.
     name = os.path.abspath(path)
     descriptor = None
     try:
         try:
             name.encode()
         except UnicodeEncodeError:
-            # OpenCV takes only names that are text.
+            # OpenCV requires names in valid UTF-8.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             name = f'/proc/self/fd/{descriptor}'
         for backend in BACKENDS:

@@ -1,4 +1,4 @@
-"""Videos and folders of pictures as recordings of a camera."""
+"""Videos and image files as recordings of one camera."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.options import View
-from metrabs_ros.recordings.bag_message import Recorded, Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import Source, UnusableImage
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
-    maker,
+    message_factory,
     typestore,
 )
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
@@ -32,37 +32,41 @@ JPEG_QUALITY = 90
 
 class ImageRecording:
     """
-    A video or a folder of pictures; the first is taken at 0 s, the others as the rate says.
+    A video or image files of one camera.  Stamps start at 0 s and follow the frame rate.
 
     Parameters
     ----------
     source
-        The pictures.
+        The images.
     calibration
-        Of the camera, or None for a guess.
+        Calibration of the camera; None to approximate it by the field of view.
     fov_degrees
-        The field of view of the guess.
-    keep
-        Whether the pictures are there to be kept, as jpeg.
+        Field of view in degrees.
+    copy_messages
+        Whether the images, as JPEG, and CameraInfo messages are written to the results.
     """
 
     def __init__(
-        self, source: Source, calibration: Calibration | None, fov_degrees: float, keep: bool
+        self,
+        source: Source,
+        calibration: Calibration | None,
+        fov_degrees: float,
+        copy_messages: bool,
     ) -> None:
         self._source = source
         self._calibration = calibration
         self._fov_degrees = fov_degrees
         self.cameras = [RecordedCamera(NAMESPACE, '', shown(source.path), source.expected_frames)]
-        self.kept: Sequence[Topic] = [IMAGES, INFOS] if keep else []
+        self.copied_topics: Sequence[Topic] = [IMAGES, INFOS] if copy_messages else []
 
-    def __iter__(self) -> Iterator[Frame | Recorded]:
+    def __iter__(self) -> Iterator[Frame | BagMessage]:
         """Return frames and messages; see `Recording`."""
-        for i, image in enumerate(self._source.pictures()):
+        for i, image in enumerate(self._source.images_or_errors()):
             time_ns = round(i * 1e9 / self._source.rate_hz)
             if isinstance(image, UnusableImage):
                 yield Frame(0, time_ns, time_ns, FRAME_ID, UnusableInput('picture', str(image)))
                 continue
-            if self.kept:
+            if self.copied_topics:
                 yield from self._messages(image, time_ns)
             yield Frame(0, time_ns, time_ns, FRAME_ID, image)
 
@@ -74,18 +78,20 @@ class ImageRecording:
         return View(image, to_camera(self._calibration_for(image.shape), image.shape))
 
     def close(self) -> None:
-        """Do nothing: the pictures are closed where they end."""
+        """Do nothing; the source needs no closing."""
 
-    def _messages(self, image: ImageArray, time_ns: int) -> Iterator[Recorded]:
-        """Return what a camera would have published of an image, BGR."""
+    def _messages(self, image: ImageArray, time_ns: int) -> Iterator[BagMessage]:
+        """Return the messages that a camera driver would have published for an image, BGR."""
         header = header_at(time_ns, FRAME_ID)
         _, jpeg = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-        picture = maker(COMPRESSED_IMAGE)(header=header, format='jpeg', data=jpeg)
+        compressed = message_factory(COMPRESSED_IMAGE)(header=header, format='jpeg', data=jpeg)
         info = self._calibration_for(image.shape).to_message(
-            maker(CAMERA_INFO), maker('sensor_msgs/msg/RegionOfInterest'), header
+            message_factory(CAMERA_INFO),
+            message_factory('sensor_msgs/msg/RegionOfInterest'),
+            header,
         )
-        for topic, message in ((IMAGES, picture), (INFOS, info)):
-            yield Recorded(topic, time_ns, typestore().serialize_cdr(message, topic.msgtype))
+        for topic, message in ((IMAGES, compressed), (INFOS, info)):
+            yield BagMessage(topic, time_ns, typestore().serialize_cdr(message, topic.msgtype))
 
     def _calibration_for(self, image_shape: tuple[int, ...]) -> Calibration:
-        return self._calibration or Calibration.guessed(self._fov_degrees, image_shape)
+        return self._calibration or Calibration.from_fov(self._fov_degrees, image_shape)

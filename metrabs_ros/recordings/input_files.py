@@ -1,4 +1,4 @@
-"""Opening input files: only regular ones, since others can block or never end."""
+"""Access to input files: only regular files, since others can block or be endless."""
 
 from __future__ import annotations
 
@@ -18,44 +18,45 @@ from metrabs_ros.regular_file import (
     shown,
 )
 
-LISTED = 10
+MAX_LISTED = 10
+"""Maximum number of names in a message."""
 
 
 class UnusableFile(ValueError):  # noqa: N818
-    """A path does not lead to a readable file; the message says why."""
+    """A path is not a readable file or folder; the message states the reason."""
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return the first names of several, separated by commas, and how many more there are."""
+def join_names(names: Iterable[str]) -> str:
+    """Return names separated by commas, and the number of names beyond the first `MAX_LISTED`."""
     names = list(names)
-    first = ', '.join(printable(name) or "''" for name in names[:LISTED])
-    return first if len(names) <= LISTED else f'{first} and {len(names) - LISTED} more'
+    first = ', '.join(printable(name) or "''" for name in names[:MAX_LISTED])
+    return first if len(names) <= MAX_LISTED else f'{first} and {len(names) - MAX_LISTED} more'
 
 
-def reason(error: OSError) -> str:
-    """Return why an operation on a file failed, without the path that the message names."""
+def error_reason(error: OSError) -> str:
+    """Return the reason of a failed file operation, without the path."""
     return (error.strerror or printable(error)).lower()
 
 
 def check_input(path: pathlib.Path) -> None:
     """
-    Check that a path leads to a regular file or a folder that can be read.
+    Check that a path is a readable regular file or folder.
 
     Raises
     ------
     UnusableFile
-        If it does not.
+        If it is not.
     """
     mode = _status(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UnusableFile(f'{shown(path)} is {kind_of(mode)}, not a file or folder')
-    wanted = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
-    if not os.access(path, wanted):
+    access = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
+    if not os.access(path, access):
         raise UnusableFile(f'{shown(path)} cannot be read: permission denied')
 
 
 def check_file(path: pathlib.Path) -> None:
-    """Check that a path leads to a regular file; raises an UnusableFile."""
+    """Check that a path is a regular file; raise an `UnusableFile` if it is not."""
     mode = _status(path).st_mode
     if not stat.S_ISREG(mode):
         raise UnusableFile(f'{shown(path)} is {kind_of(mode)}, not a file')
@@ -68,7 +69,7 @@ def open_input(path: pathlib.Path) -> IO[bytes]:
     Raises
     ------
     UnusableFile
-        If it is no regular file or cannot be read.
+        If it is not a regular file or cannot be read.
     """
     check_file(path)
     try:
@@ -76,12 +77,12 @@ def open_input(path: pathlib.Path) -> IO[bytes]:
     except NotARegularFileError as error:
         raise UnusableFile(printable(error, MAX_PATH_CHARS)) from error
     except OSError as error:
-        raise UnusableFile(f'{shown(path)} cannot be read: {reason(error)}') from error
+        raise UnusableFile(f'{shown(path)} cannot be read: {error_reason(error)}') from error
 
 
 class PositionedFile:
     """
-    A regular file that is read at given positions; it is opened whenever it is needed.
+    A regular file that is read at given offsets.  A closed file is reopened when it is read.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ class PositionedFile:
     Raises
     ------
     UnusableFile
-        If it cannot be opened.
+        If the file cannot be opened.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -99,14 +100,14 @@ class PositionedFile:
         self._file: IO[bytes] | None = open_input(path)
         self.size = os.fstat(self._file.fileno()).st_size
 
-    def at(self, offset: int, length: int) -> bytes:
+    def read_at(self, offset: int, length: int) -> bytes:
         """
-        Return bytes of the file.
+        Return the bytes at an offset.
 
         Raises
         ------
         DamagedFile
-            If the file has no such bytes; nothing is allocated for them then.
+            If the range is not in the file.  No memory is allocated in this case.
         """
         if offset < 0 or length < 0 or offset + length > self.size:
             raise DamagedFile(f'the file ends within a record at byte {offset}')
@@ -115,14 +116,16 @@ class PositionedFile:
         try:
             data = os.pread(self._file.fileno(), length, offset)
         except OSError as error:
-            raise DamagedFile(f'it cannot be read at byte {offset}: {reason(error)}') from error
-        # The file may have become shorter, and one call returns at most 2 GiB.
+            raise DamagedFile(
+                f'the file cannot be read at byte {offset}: {error_reason(error)}'
+            ) from error
+        # The file may have been truncated meanwhile, and one call returns at most 2 GiB.
         if len(data) != length:
             raise DamagedFile(f'the file ends within a record at byte {offset}')
         return data
 
     def close(self) -> None:
-        """Close the file until it is read again."""
+        """Close the file; it is reopened when it is read again."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -135,29 +138,29 @@ def read_input(path: pathlib.Path, limit_bytes: int) -> bytes:
     Raises
     ------
     UnusableFile
-        If it cannot be read, or is larger than the limit.
+        If the file cannot be read, or is larger than the limit.
     """
     with open_input(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit_bytes:
             raise UnusableFile(
-                f'{shown(path)} has {size} bytes; at most {limit_bytes} are read of such a file'
+                f'{shown(path)} has {size} bytes; files of this kind may have {limit_bytes}'
             )
         try:
             return file.read(limit_bytes + 1)[:limit_bytes]
         except OSError as error:
-            raise UnusableFile(f'{shown(path)} cannot be read: {reason(error)}') from error
+            raise UnusableFile(f'{shown(path)} cannot be read: {error_reason(error)}') from error
 
 
 def read_start(path: pathlib.Path, count: int) -> bytes:
-    """Return the first bytes of a regular file; raises an UnusableFile."""
+    """Return the first bytes of a regular file; raise an `UnusableFile` if it cannot be read."""
     with open_input(path) as file:
         return file.read(count)
 
 
-def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+def list_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     """
-    Return what is in a folder, sorted by name.
+    Return the paths in a folder, sorted by name.
 
     Raises
     ------
@@ -167,11 +170,11 @@ def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise UnusableFile(f'{shown(folder)} cannot be read: {reason(error)}') from error
+        raise UnusableFile(f'{shown(folder)} cannot be read: {error_reason(error)}') from error
 
 
 def is_folder(path: pathlib.Path) -> bool:
-    """Tell whether a path leads to a folder; what cannot be looked at is none."""
+    """Return whether a path is a folder; False if it cannot be accessed."""
     return os.path.isdir(path)
 
 
@@ -181,7 +184,7 @@ def _status(path: pathlib.Path) -> os.stat_result:
     except FileNotFoundError as error:
         if os.path.islink(path):
             raise UnusableFile(f'{shown(path)} is a link to a file that does not exist') from error
-        raise UnusableFile(f'there is no file or folder {shown(path)}') from error
+        raise UnusableFile(f'the file or folder {shown(path)} does not exist') from error
     except (OSError, ValueError) as error:
-        why = reason(error) if isinstance(error, OSError) else printable(error)
-        raise UnusableFile(f'{shown(path)} cannot be read: {why}') from error
+        cause = error_reason(error) if isinstance(error, OSError) else printable(error)
+        raise UnusableFile(f'{shown(path)} cannot be read: {cause}') from error

@@ -1,4 +1,4 @@
-"""Limits for recordings, which may come from anywhere: how much is read and unpacked of them."""
+"""Limits on the size of recordings, and on the data that is decompressed from them."""
 
 from __future__ import annotations
 
@@ -6,79 +6,81 @@ MIB = 2**20
 
 MAX_MESSAGE_BYTES = 1024 * MIB
 MAX_CHUNK_BYTES = 512 * MIB
-"""Of one compressed chunk after decompression."""
-MAX_RATIO = 1000
-"""Decompressed bytes per compressed byte, beyond what is allowed for files of any size."""
-CHUNK_BYTES_OF_ANY_RATIO = 64 * MIB
-"""A chunk of one uniform image compresses far better than MAX_RATIO."""
-FILE_BYTES_OF_ANY_RATIO = 1024 * MIB
-RECORDS_OF_ANY_FILE = 100_000
-BYTES_PER_RECORD = 2
-"""Even well compressed records are larger on average in a large file."""
+"""Maximum size of a chunk after decompression."""
+MAX_COMPRESSION_RATIO = 1000
+"""Maximum ratio of decompressed to compressed bytes, above the unrestricted sizes below."""
+UNRESTRICTED_CHUNK_BYTES = 64 * MIB
+"""Chunks up to this size may have any compression ratio, as those of uniform images."""
+UNRESTRICTED_FILE_BYTES = 1024 * MIB
+"""Decompressed size up to which a file may have any compression ratio."""
+UNRESTRICTED_RECORDS = 100_000
+"""Number of records that a file of any size may have."""
+MIN_BYTES_PER_RECORD = 2
+"""Minimum average size of a compressed record, beyond `UNRESTRICTED_RECORDS`."""
 MAX_OPEN_BYTES = 768 * MIB
-"""Of chunks with overlapping times that are held in memory to sort their messages."""
+"""Maximum size of the chunks that are in memory at once to merge their messages by time."""
 MAX_TOPICS = 2000
 MAX_NAME_CHARS = 1000
-"""Of the names of topics and types."""
+"""Maximum length of the name of a topic, a type or a frame."""
 MAX_DEFINITION_CHARS, MAX_DEFINITION_LINES, MAX_LINE_CHARS = 256 * 1024, 2000, 10_000
-"""Of one message definition; lines that are empty or comments do not count."""
-MAX_DEFINITIONS_CHARS, MAX_DEFINITIONS_LINES = 4 * MIB, 12_000
-"""Of all message definitions of a bag together: parsing takes about a millisecond a line."""
+"""Limits of one message definition; empty lines and comments are not counted."""
+MAX_BAG_DEFINITION_CHARS, MAX_BAG_DEFINITION_LINES = 4 * MIB, 12_000
+"""Limits of all message definitions of a bag; parsing takes about a millisecond per line."""
 
 
 class DamagedFile(ValueError):  # noqa: N818
-    """The content of a file contradicts its format, or exceeds a limit; the message says how."""
+    """A file violates its format or exceeds a limit; the message states the reason."""
 
 
 class ReadBudget:
     """
-    Limits how many records and decompressed bytes are read in one pass over a file.
+    Limits the number of records and decompressed bytes of one pass over a file.
 
     Parameters
     ----------
     file_bytes
-        The size of the file.
+        Size of the file.
     """
 
     def __init__(self, file_bytes: int) -> None:
-        self._records = RECORDS_OF_ANY_FILE + file_bytes // BYTES_PER_RECORD
-        self._bytes = FILE_BYTES_OF_ANY_RATIO + MAX_RATIO * file_bytes
+        self._records = UNRESTRICTED_RECORDS + file_bytes // MIN_BYTES_PER_RECORD
+        self._bytes = UNRESTRICTED_FILE_BYTES + MAX_COMPRESSION_RATIO * file_bytes
 
     def take_records(self, count: int = 1) -> None:
-        """Count records, and raise a DamagedFile if there are too many for a file of its size."""
+        """Count records; raise a `DamagedFile` if there are too many for the size of the file."""
         self._records -= count
         if self._records < 0:
-            raise DamagedFile('it holds more records than a file of its size can')
+            raise DamagedFile('the file has more records than a file of its size can have')
 
     def take_bytes(self, count: int) -> None:
-        """Count decompressed bytes, and raise a DamagedFile if the file unpacks to too many."""
+        """Count decompressed bytes; raise a `DamagedFile` if they exceed the limit of the file."""
         self._bytes -= count
         if self._bytes < 0:
             raise DamagedFile(
-                f'it unpacks to more than {MAX_RATIO} times its size; this looks like a '
-                'decompression bomb'
+                f'the file decompresses to more than {MAX_COMPRESSION_RATIO} times its size; it '
+                'may be a decompression bomb'
             )
 
 
 class DefinitionBudget:
-    """Limits how much text of message definitions is parsed of one bag."""
+    """Limits the total length of the message definitions that are parsed for one bag."""
 
     def __init__(self) -> None:
-        self._chars, self._lines = MAX_DEFINITIONS_CHARS, MAX_DEFINITIONS_LINES
+        self._chars, self._lines = MAX_BAG_DEFINITION_CHARS, MAX_BAG_DEFINITION_LINES
         self._accepted: dict[str, bool] = {}
 
     def accepts(self, definition: str) -> bool:
-        """Tell whether a definition is to be parsed; the same one counts once."""
+        """Return whether a definition is within the limits; equal definitions count once."""
         if definition not in self._accepted:
-            self._accepted[definition] = self._take(definition)
+            self._accepted[definition] = self._count(definition)
         return self._accepted[definition]
 
-    def _take(self, definition: str) -> bool:
+    def _count(self, definition: str) -> bool:
         if len(definition) > MAX_DEFINITION_CHARS:
             return False
         lines = [line for line in definition.splitlines() if line.strip()]
         count = sum(not line.lstrip().startswith('#') for line in lines)
-        # Default values and annotations take time for each of their parts.
+        # The parser also spends time on each element of default values and annotations.
         count += definition.count('"') // 2 + definition.count(',') // 4
         longest = max(map(len, lines), default=0)
         if count > MAX_DEFINITION_LINES or longest > MAX_LINE_CHARS:
@@ -88,13 +90,14 @@ class DefinitionBudget:
         return self._chars >= 0 and self._lines >= 0
 
 
-def check_chunk_size(compressed_bytes: int, unpacked_bytes: int) -> None:
-    """Raise a DamagedFile if a compressed chunk claims to unpack to an implausible size."""
+def check_chunk_size(compressed_bytes: int, uncompressed_bytes: int) -> None:
+    """Raise a `DamagedFile` if the declared decompressed size of a chunk is implausible."""
     limit = min(
-        MAX_CHUNK_BYTES, max(CHUNK_BYTES_OF_ANY_RATIO, MAX_RATIO * max(compressed_bytes, 0))
+        MAX_CHUNK_BYTES,
+        max(UNRESTRICTED_CHUNK_BYTES, MAX_COMPRESSION_RATIO * max(compressed_bytes, 0)),
     )
-    if not 0 <= unpacked_bytes <= limit:
+    if not 0 <= uncompressed_bytes <= limit:
         raise DamagedFile(
-            f'a chunk of {compressed_bytes} bytes claims to unpack to {unpacked_bytes} bytes; '
-            f'at most {limit} are read'
+            f'a chunk of {compressed_bytes} bytes declares {uncompressed_bytes} bytes after '
+            f'decompression; at most {limit} are read'
         )

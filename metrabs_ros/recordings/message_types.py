@@ -1,4 +1,4 @@
-"""The kinds of messages that are written into bags, from the definitions of this package."""
+"""Message types of recordings, from the definitions of ROS 2 and of this package."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from rosbags.typesys.store import Typestore
 
 from metrabs_ros.conversions.message_types import MessageConstructor, MessageTypes
-from metrabs_ros.recordings.bag_message import Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 
 DEFINITIONS = pathlib.Path(__file__).parent / 'msg'
 SKELETONS, MARKERS = 'metrabs_ros/msg/SkeletonArray', 'visualization_msgs/msg/MarkerArray'
 TRANSFORMS, CAMERA_INFO = 'tf2_msgs/msg/TFMessage', 'sensor_msgs/msg/CameraInfo'
 IDL_SEPARATOR = f'{"=" * 80}\n'
 IDL_START = f'{IDL_SEPARATOR}IDL: '
-"""What the text of a definition begins with that is not in the language of .msg files."""
-# What is not closed extends to the end: looking for it again and again would take long.
+"""First characters of a message definition in IDL rather than in the .msg format."""
+# Unterminated strings and comments extend to the end; this keeps the search linear.
 _IDL_TEXT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _IDL_ANNOTATION = re.compile(r'@\w+\s*\([^()]*\)')
 IMAGE, COMPRESSED_IMAGE = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
@@ -30,7 +30,7 @@ IMAGE, COMPRESSED_IMAGE = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedIm
 
 @functools.cache
 def typestore() -> Typestore:
-    """Return ROS 2's standard messages and this package's own."""
+    """Return the standard message types of ROS 2 and those of this package."""
     store = get_typestore(Stores.ROS2_JAZZY)
     types: Any = {}
     for file in sorted(DEFINITIONS.glob('*.msg')):
@@ -42,29 +42,29 @@ def typestore() -> Typestore:
 
 @functools.cache
 def message_types() -> MessageTypes:
-    """Return what makes the messages that people are told of with."""
+    """Return factories for the messages that contain people."""
     return MessageTypes(
-        Header=maker('std_msgs/msg/Header'),
-        Point=maker('geometry_msgs/msg/Point'),
-        Vector3=maker('geometry_msgs/msg/Vector3'),
-        ColorRGBA=maker('std_msgs/msg/ColorRGBA'),
-        TransformStamped=maker('geometry_msgs/msg/TransformStamped'),
-        Marker=maker('visualization_msgs/msg/Marker'),
-        MarkerArray=maker(MARKERS),
-        ImagePoint=maker('metrabs_ros/msg/ImagePoint'),
-        Skeleton=maker('metrabs_ros/msg/Skeleton'),
-        SkeletonArray=maker(SKELETONS),
+        Header=message_factory('std_msgs/msg/Header'),
+        Point=message_factory('geometry_msgs/msg/Point'),
+        Vector3=message_factory('geometry_msgs/msg/Vector3'),
+        ColorRGBA=message_factory('std_msgs/msg/ColorRGBA'),
+        TransformStamped=message_factory('geometry_msgs/msg/TransformStamped'),
+        Marker=message_factory('visualization_msgs/msg/Marker'),
+        MarkerArray=message_factory(MARKERS),
+        ImagePoint=message_factory('metrabs_ros/msg/ImagePoint'),
+        Skeleton=message_factory('metrabs_ros/msg/Skeleton'),
+        SkeletonArray=message_factory(SKELETONS),
     )
 
 
 @functools.cache
-def maker(msgtype: str) -> MessageConstructor:
-    """Return what makes messages of a type; fields that are not given are zero or empty."""
+def message_factory(msgtype: str) -> MessageConstructor:
+    """Return a factory for messages of a type; omitted fields are zero or empty."""
     store = typestore()
     kind = store.types[msgtype]
     fields = dict(store.fielddefs[msgtype][1])
     if all(node == Nodetype.BASE for node, _ in fields.values()):
-        zeros = {name: _zero(description) for name, description in fields.items()}
+        zeros = {name: _default_value(description) for name, description in fields.items()}
         return lambda **given: kind(**zeros | given) if len(given) < len(zeros) else kind(**given)
     dtypes = {
         name: dtype for name, description in fields.items() if (dtype := _dtype(description))
@@ -76,14 +76,14 @@ def maker(msgtype: str) -> MessageConstructor:
                 given[name] = np.asarray(given[name], dtype)
         for name, description in fields.items():
             if name not in given:
-                given[name] = _zero(description)
+                given[name] = _default_value(description)
         return kind(**given)
 
     return make
 
 
 def _dtype(description: Any) -> np.dtype[Any] | None:
-    """Return the type of the numbers in a field that is an array of numbers."""
+    """Return the element type of an array of numbers; None for other fields."""
     node, detail = description
     if node not in (Nodetype.ARRAY, Nodetype.SEQUENCE):
         return None
@@ -93,29 +93,29 @@ def _dtype(description: Any) -> np.dtype[Any] | None:
     return np.dtype({'char': 'uint8', 'byte': 'uint8'}.get(name, name))
 
 
-def _zero(description: Any) -> Any:
-    """Return what a field is that was not given."""
+def _default_value(description: Any) -> Any:
+    """Return the default value of a field."""
     node, detail = description
     if node == Nodetype.BASE:
         return {'string': '', 'bool': False}.get(detail[0], 0)
     if node == Nodetype.NAME:
-        return maker(detail)()
+        return message_factory(detail)()
     length = detail[1] if node == Nodetype.ARRAY else 0
     dtype = _dtype(description)
     if dtype is not None:
         return np.zeros(length, dtype)
-    return [_zero(detail[0]) for _ in range(length)]
+    return [_default_value(detail[0]) for _ in range(length)]
 
 
-def types_of(topic: Topic) -> Typesdict | None:
-    """Return what a recording says that messages are made of, if it says so and makes sense."""
-    store = store_of(topic.msgtype, topic.definition)
+def field_types(topic: Topic) -> Typesdict | None:
+    """Return the field types of a topic's messages; None without a valid definition."""
+    store = typestore_of(topic.msgtype, topic.definition)
     return None if store is None else store.fielddefs
 
 
 @functools.lru_cache(maxsize=1000)
-def store_of(msgtype: str, definition: str) -> Typestore | None:
-    """Return the types of a definition; None if there is none or it makes no sense."""
+def typestore_of(msgtype: str, definition: str) -> Typestore | None:
+    """Return the types of a message definition; None if it is empty or invalid."""
     if not definition or _has_expressions(definition):
         return None
     try:
@@ -128,17 +128,30 @@ def store_of(msgtype: str, definition: str) -> Typestore | None:
         store = get_typestore(Stores.EMPTY)
         store.register(types)
         store.hash_rihs01(msgtype)
-    except Exception:  # A text that is no definition makes the parser fail in many ways.
+    except Exception:  # An invalid definition can raise any exception in the parser.
         return None
     return store
 
 
+def deserialize(message: BagMessage) -> Any:
+    """
+    Return a message of a bag; None if its data is invalid.
+
+    The definition of ROS is used: definitions in bags can be wrong, and those of the messages
+    that are read here do not change.
+    """
+    try:
+        return typestore().deserialize_cdr(message.data, message.topic.msgtype)
+    except Exception:  # Invalid data can raise any exception in the library.
+        return None
+
+
 def _has_expressions(definition: str) -> bool:
     """
-    Tell whether a definition in IDL has expressions in parentheses or shifts.
+    Return whether a definition in IDL contains parentheses or shift operators.
 
-    ROS writes none, and the parser takes exponentially long for each pair of parentheses, and as
-    much memory as a shift asks for.
+    ROS does not generate them.  The time of the parser is exponential in the number of nested
+    parentheses, and a shift allocates as much memory as its value needs.
     """
     if not definition.startswith(IDL_START):
         return False

@@ -10,35 +10,36 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.input_files import UnusableFile, read_input
 from metrabs_ros.recordings.plain_yaml import MAX_TEXT_CHARS, UnusableYaml, load_yaml
 
-NAME = 'metadata.yaml'
-TOP_LEVEL = 'rosbag2_bagfile_information'
+METADATA_FILE = 'metadata.yaml'
+ROOT_KEY = 'rosbag2_bagfile_information'
 CUSTOM_KEY = 'metrabs_ros'
-"""Of what annotate writes about its results."""
+"""Key of the summary of annotate in the custom data of its results."""
 MAX_FILES = 10_000
+"""Maximum number of files of a bag."""
 COMPRESSION_MODES = ('', 'none', 'file', 'message', 'storage')
 
 
 class UnusableMetadata(ValueError):  # noqa: N818
-    """A metadata.yaml does not describe a bag; the message says why."""
+    """A metadata.yaml does not describe a bag; the message states the reason."""
 
 
 class Metadata(NamedTuple):
     """
-    What is used of a metadata.yaml.
+    The used content of a metadata.yaml.
 
     Parameters
     ----------
     files
-        The names of the bag's files, in the order in which they were written.
+        Names of the bag's files in the order of recording.
     compression
-        What is compressed: '', 'file' or 'message'.
-    about
-        What annotate wrote about its results; empty in other bags.
+        Compression mode: '', 'file' or 'message'.
+    summary
+        Summary that annotate wrote, as a JSON object; empty in other bags.
     """
 
     files: tuple[str, ...]
     compression: str
-    about: dict[str, Any]
+    summary: dict[str, Any]
 
 
 def read_metadata(folder: pathlib.Path) -> Metadata:
@@ -48,55 +49,60 @@ def read_metadata(folder: pathlib.Path) -> Metadata:
     Raises
     ------
     UnusableMetadata
-        If it cannot be read or describes no bag.
+        If the file cannot be read or does not describe a bag.
     """
     try:
-        text = read_input(folder / NAME, MAX_TEXT_CHARS).decode('utf-8')
+        text = read_input(folder / METADATA_FILE, MAX_TEXT_CHARS).decode('utf-8')
         values = load_yaml(text)
     except (UnusableFile, UnusableYaml, UnicodeDecodeError) as error:
-        raise UnusableMetadata(f'{NAME} is not usable: {printable(error, 300)}') from error
-    about = values.get(TOP_LEVEL) if isinstance(values, dict) else None
-    if not isinstance(about, dict):
-        raise UnusableMetadata(f'{NAME} is not usable: it has no {TOP_LEVEL}')
-    files = about.get('relative_file_paths')
+        raise UnusableMetadata(
+            f'{METADATA_FILE} is not usable: {printable(error, 300)}'
+        ) from error
+    info = values.get(ROOT_KEY) if isinstance(values, dict) else None
+    if not isinstance(info, dict):
+        raise UnusableMetadata(f'{METADATA_FILE} is not usable: it has no {ROOT_KEY}')
+    files = info.get('relative_file_paths')
     if (
         not isinstance(files, list)
         or not all(isinstance(file, str) and file for file in files)
         or len(files) > MAX_FILES
     ):
         raise UnusableMetadata(
-            f'{NAME} is not usable: relative_file_paths is no list of up to {MAX_FILES} names'
+            f'{METADATA_FILE} is not usable: relative_file_paths must be a list of at most '
+            f'{MAX_FILES} names'
         )
     return Metadata(
-        # Older versions have paths, of the machine where the bag was recorded.
+        # Older versions store paths of the recording machine.
         tuple(dict.fromkeys(pathlib.PurePath(file).name for file in files)),
-        _compression(about),
-        _about_results(about.get('custom_data')),
+        _parse_compression(info),
+        _parse_summary(info.get('custom_data')),
     )
 
 
-def _compression(about: dict[str, Any]) -> str:
-    mode = about.get('compression_mode') or ''
+def _parse_compression(info: dict[str, Any]) -> str:
+    mode = info.get('compression_mode') or ''
     if not isinstance(mode, str) or mode.lower() not in COMPRESSION_MODES:
         raise UnusableMetadata(
-            f'{NAME} is not usable: the compression_mode {printable(mode)} is not known'
+            f'{METADATA_FILE} is not usable: the compression_mode {printable(mode)} is not '
+            'supported'
         )
-    # What a storage compresses, its reader decompresses.
+    # Data that the storage compresses is decompressed by its reader.
     mode = mode.lower() if mode.lower() in ('file', 'message') else ''
-    if mode and about.get('compression_format') != 'zstd':
-        found = printable(about.get('compression_format'))
+    if mode and info.get('compression_format') != 'zstd':
+        compression_format = printable(info.get('compression_format'))
         raise UnusableMetadata(
-            f'{NAME} is not usable: the compression_format {found} is not known; zstd is'
+            f'{METADATA_FILE} is not usable: the compression_format {compression_format} is not '
+            'supported; supported: zstd'
         )
     return mode
 
 
-def _about_results(custom: Any) -> dict[str, Any]:
-    text = custom.get(CUSTOM_KEY) if isinstance(custom, dict) else None
+def _parse_summary(custom_data: Any) -> dict[str, Any]:
+    text = custom_data.get(CUSTOM_KEY) if isinstance(custom_data, dict) else None
     if not isinstance(text, str):
         return {}
     try:
-        about = json.loads(text)
+        summary = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return about if isinstance(about, dict) else {}
+    return summary if isinstance(summary, dict) else {}

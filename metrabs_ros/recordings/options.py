@@ -1,4 +1,4 @@
-"""What is wanted of a recording, and what came of it."""
+"""Options and summary of annotate."""
 
 from __future__ import annotations
 
@@ -20,46 +20,50 @@ RANGES = (
     ('max_lost', 0, 1e6),
     ('fov_degrees', 0, 179),
 )
-MAX_CAUSES, MAX_REMARKS = 20, 50
+"""Name, minimum and maximum of each option that is a number."""
+MAX_CAUSES, MAX_WARNINGS = 20, 50
 OTHER_CAUSES = 'other causes'
-REMARK_CHARS = 1500
-CAUSE_CHARS, EXAMPLE_CHARS = 80, 500
+"""Key under which images are counted beyond `MAX_CAUSES` different causes."""
+MAX_WARNING_CHARS = 1500
+MAX_CAUSE_CHARS, MAX_EXAMPLE_CHARS = 80, 500
 
 
 @dataclasses.dataclass(frozen=True)
 class AnnotateOptions:
     """
-    What is wanted of a recording.
+    Options of `annotate`.
 
     Parameters
     ----------
     model, engine, precision, device, detector, threads
-        As `metrabs_ros.load_model` takes them.
+        Arguments of `metrabs_ros.load_model`.
     skeleton
-        The convention of the joints; empty for all joints of the model.
+        Joint convention; empty for all joints of the model.
     num_aug
-        How many crops of each person are looked at.
+        Number of augmented crops per person.
     detector_threshold
-        The lowest score of a detection; None for what suits the detector.
+        Minimum score of a detection; None for the default of the detector.
     batch
-        How many frames go through the network together; 0 for what suits the model.
+        Number of frames per batch; 0 for the default of the model.
     follow
-        Look for new people only now and then, and for known ones where they are expected, as the
-        node does: several times as fast, but each frame is found by what was before.
+        Search the whole image for people only in some frames, and estimate known people at their
+        predicted positions, as the node does.  This is several times faster, but the results of a
+        frame depend on the frames before it.
     smoothing, max_lost
-        As `Tracker` takes them.
+        Arguments of `Tracker`.
     camera_info
-        A file with the calibration of the cameras; None for what the recording has.
+        Calibration file of all cameras; None to use the calibration in the recording.
     fov_degrees
-        The field of view of cameras without calibration; 0 refuses them.
+        Field of view of cameras without calibration, in degrees; 0 to skip these cameras.
     topics
-        The image topics to work on; by default one a camera.
+        Image topics to process; empty to select one per camera.
     only_results
-        Leave out what the recording has.
+        Do not copy the messages of the recording to the results.
     csv, parquet
-        Where a table of joints is written; None for none, empty for beside the results' bag.
+        File of a table of joints; None for no table, empty for a file in the folder of the
+        results.
     overwrite
-        Replace results that are there.
+        Replace existing results.
     """
 
     model: str = 'blazepose'
@@ -85,22 +89,22 @@ class AnnotateOptions:
 
     def __post_init__(self) -> None:
         """
-        Check the numbers.
+        Check the ranges of numbers.
 
         Raises
         ------
         ValueError
-            If one is out of range; the message names it.
+            If a number is out of range; the message names the option.
         """
         for name, low, high in RANGES:
             value = getattr(self, name)
-            # Also not a number is not in a range.
+            # The condition also rejects NaN.
             if value is not None and not low <= value <= high:
-                at_most = f' to {high:g}' if high < math.inf else ''
-                raise ValueError(f'{name} is {value}; it must be from {low:g}{at_most}')
+                limits = f'from {low:g} to {high:g}' if high < math.inf else f'at least {low:g}'
+                raise ValueError(f'{name} is {value}; it must be {limits}')
 
     def load_model(self) -> PoseEstimator:
-        """Load the model."""
+        """Load the model that these options select."""
         return metrabs_ros.load_model(
             self.model, self.engine, self.precision, self.device, self.detector, self.threads
         )
@@ -109,28 +113,31 @@ class AnnotateOptions:
 @dataclasses.dataclass
 class Summary:
     """
-    What came of a recording.
+    Statistics and warnings of a run of `annotate`.
+
+    The results store it as JSON in their metadata, so that the names of the fields are part of
+    the file format.
 
     Parameters
     ----------
     source, output
-        The recording and the results.
+        Paths of the recording and of the results.
     frames
-        How many images there were.
+        Number of images.
     worked_on
-        How many of them could be worked on.
+        Number of processed images.
     resumed
-        How many of the images an interrupted run had done before.
+        Number of images that an interrupted run had processed before.
     sightings
-        How many people were found, summed over the frames.
+        Number of people, summed over the frames.
     people
-        How many different ones.
+        Number of different ids.
     unusable
-        Why frames could not be worked on: how many, and an example.
+        Number of images that were not processed, and an example, by cause.
     remarks
-        What was not as it should be.
+        Warnings.
     estimator_s, total_s
-        How long the networks took, and everything.
+        Running time of the networks, and of the whole run, in seconds.
     """
 
     source: str
@@ -145,43 +152,48 @@ class Summary:
     estimator_s: float = 0.0
     total_s: float = 0.0
 
-    def leave_out(self, cause: str, why: str) -> None:
-        """Count a frame that could not be worked on; both texts may come from anywhere."""
-        cause = printable(cause, CAUSE_CHARS)
+    def count_unusable(self, cause: str, example: str) -> None:
+        """Count an image that was not processed; both texts may be untrusted."""
+        cause = printable(cause, MAX_CAUSE_CHARS)
         if cause not in self.unusable and len(self.unusable) >= MAX_CAUSES:
             cause = OTHER_CAUSES
-        count, example = self.unusable.get(cause, (0, printable(why, EXAMPLE_CHARS)))
-        self.unusable[cause] = count + 1, example
+        count, first = self.unusable.get(cause, (0, printable(example, MAX_EXAMPLE_CHARS)))
+        self.unusable[cause] = count + 1, first
 
-    def remark(self, sentence: str) -> str:
+    def add_warning(self, message: str) -> str:
         """
-        Take note of a sentence about what was not as it should be.
+        Add a warning, unless it is known or there are too many.
+
+        Parameters
+        ----------
+        message
+            The warning; it may contain untrusted text.
 
         Returns
         -------
-        What is to be said: nothing if it is known already, or there are too many.
+        The message to display; empty if the warning was not added.
         """
-        sentence = printable(sentence, REMARK_CHARS)
-        if sentence in self.remarks or len(self.remarks) > MAX_REMARKS:
+        message = printable(message, MAX_WARNING_CHARS)
+        if message in self.remarks or len(self.remarks) > MAX_WARNINGS:
             return ''
-        if len(self.remarks) == MAX_REMARKS:
-            sentence = 'there were more remarks, which are left out'
-        self.remarks.append(sentence)
-        return sentence
+        if len(self.remarks) == MAX_WARNINGS:
+            message = 'further warnings are omitted'
+        self.remarks.append(message)
+        return message
 
     def lines(self) -> list[str]:
-        """Say in a few sentences what came of it."""
-        said = [
+        """Return the lines of the summary that the command line displays."""
+        lines = [
             f'{shown(self.source)}: {self.worked_on} of {self.frames} frames, '
-            f'{self.sightings / max(self.worked_on, 1):.1f} people a frame, {self.people} in all, '
+            f'{self.sightings / max(self.worked_on, 1):.1f} people per frame, {self.people} ids, '
             f'{self.total_s:.0f} s; results in {shown(self.output)}'
         ]
         if self.resumed:
-            said.append(f'{self.resumed} frames had been worked on before the interruption')
-        said += [
-            f'{count} frames were not worked on, {cause}: {example}'
+            lines.append(f'{self.resumed} frames had been processed before the interruption')
+        lines += [
+            f'{count} frames were not processed, {cause}: {example}'
             for cause, (count, example) in self.unusable.items()
         ]
         if not self.frames:
-            said.append('there were no images in it')
-        return said
+            lines.append('the recording has no images')
+        return lines

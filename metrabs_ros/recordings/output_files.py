@@ -1,4 +1,8 @@
-"""Writing results: only files that were written here before are replaced, and never an input."""
+"""
+Checks and file operations for outputs.
+
+Only files that annotate wrote are replaced, and never an input.
+"""
 
 from __future__ import annotations
 
@@ -13,121 +17,133 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from metrabs_ros.recordings.input_files import UnusableFile, listed, read_input, reason
+from metrabs_ros.recordings.input_files import UnusableFile, error_reason, join_names, read_input
 from metrabs_ros.recordings.limits import MIB
-from metrabs_ros.recordings.metadata import NAME as METADATA
-from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
+from metrabs_ros.recordings.metadata import METADATA_FILE, UnusableMetadata, read_metadata
 from metrabs_ros.regular_file import open_own, shown
 
 UNFINISHED = '.unfinished'
+"""Suffix of files and folders that are not complete."""
 MANIFEST = '.annotate.json'
-"""In a folder of results; lists the files that annotate wrote there."""
-TABLES = ('joints.csv', 'joints.parquet')
-LOCK, JOURNAL, RESULTS, SCRATCH = 'lock', 'journal', 'results', 'tables'
+"""Name of the file that lists the files of annotate in a folder of results."""
+TABLE_FILES = ('joints.csv', 'joints.parquet')
+LOCK, RESUME_LOG, RESULTS, TABLE_FOLDER = 'lock', 'journal', 'results', 'tables'
+"""Names in the folder of unfinished results."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Errors of file systems that have no locks."""
+"""Errors of file systems without locks."""
 
 
 class UnusableOutput(ValueError):  # noqa: N818
-    """Results cannot be written to a path; the message says why."""
+    """Results cannot be written to a path; the message states the reason."""
 
 
 class Pair(NamedTuple):
-    """A recording, and the folder of its results."""
+    """A recording and the folder of its results."""
 
     source: pathlib.Path
     output: pathlib.Path
 
 
 class UnfinishedFolder(NamedTuple):
-    """What a run keeps beside its results until they are complete."""
+    """Paths in the folder of unfinished results."""
 
-    journal: pathlib.Path
+    resume_log: pathlib.Path
     results: pathlib.Path
-    """The new results; its name is that of the output, as far as that is text."""
+    """Folder of the new results, with the name of the output folder in valid UTF-8."""
     tables: pathlib.Path
+    """Folder of tables that are moved to other places."""
 
 
 @contextlib.contextmanager
-def writing(path: pathlib.Path) -> Iterator[None]:
-    """Raise what goes wrong with files in the context as an UnusableOutput that names a path."""
+def translate_os_errors(path: pathlib.Path) -> Iterator[None]:
+    """Convert an `OSError` in the context to an `UnusableOutput` that names a path."""
     try:
         yield
     except OSError as error:
         where = f' ({shown(error.filename)})' if isinstance(error.filename, str) else ''
-        hint = '; the same command continues after space was freed'
+        hint = '; free disk space and run the same command again to continue'
         raise UnusableOutput(
-            f'{shown(path)} cannot be written: {reason(error)}{where}'
+            f'{shown(path)} cannot be written: {error_reason(error)}{where}'
             f'{hint if error.errno in NO_SPACE else ""}'
         ) from error
 
 
 def absolute(path: pathlib.Path) -> pathlib.Path:
-    """Return a path without links in it, whatever it leads to."""
+    """Return an absolute path without symbolic links; the path need not exist."""
     return pathlib.Path(os.path.realpath(path))
 
 
-def unfinished_of(output: pathlib.Path) -> pathlib.Path:
-    """Return the folder for what is not yet complete."""
+def unfinished_path(output: pathlib.Path) -> pathlib.Path:
+    """Return the path of the folder of unfinished results."""
     return output.parent / f'{output.name}{UNFINISHED}'
 
 
-def check_apart(pairs: Sequence[Pair]) -> list[str]:
+def find_conflicts(pairs: Sequence[Pair]) -> list[str]:
     """
-    Return for each pair why its output cannot be used, or ''.
+    Return an error message for each pair; '' if its output can be used.
 
-    An output must not be a recording, contain one, or be contained in one, whichever of the pairs
-    that belongs to, and it must not be the output of a pair before.
+    An output must not be, contain, or be inside the recording of any pair.  It must not be, or be
+    inside, the output of an earlier pair.
     """
     sources = [absolute(pair.source) for pair in pairs]
-    places = {place: source for source in sources for place in _places_of(source)}
-    above = {place: source for source in sources for place in _places_above(source)}
+    source_keys = {key: source for source in sources for key in _path_keys(source)}
+    parent_keys = {key: source for source in sources for key in _parent_keys(source)}
     for source in sources:
-        for link in _targets_of_links_in(source):
-            above |= dict.fromkeys([*_places_of(link), *_places_above(link)], source)
-    taken: dict[object, pathlib.Path] = {}
-    complaints = []
+        for target in _link_targets(source):
+            parent_keys |= dict.fromkeys([*_path_keys(target), *_parent_keys(target)], source)
+    used: dict[object, pathlib.Path] = {}
+    errors = []
     for pair in pairs:
         output = absolute(pair.output)
-        complaint = ''
-        for folder in (output, unfinished_of(output)):
-            complaint = complaint or _overlap(folder, places, above)
-        for place in (*_places_of(output), *_places_above(output)):
-            if place in taken and not complaint:
-                complaint = (
-                    f'the results of {shown(taken[place])} go to {shown(output)}, too, or around '
-                    'it; give another --output'
+        error = ''
+        for folder in (output, unfinished_path(output)):
+            error = error or _overlap(folder, source_keys, parent_keys)
+        for key in (*_path_keys(output), *_parent_keys(output)):
+            if key in used and not error:
+                error = (
+                    f'the output {shown(output)} is, or is in, the output of {shown(used[key])}; '
+                    'give another --output'
                 )
-        if not complaint:
-            taken |= dict.fromkeys(_places_of(output), pair.source)
-        complaints.append(complaint)
-    return complaints
+        if not error:
+            used |= dict.fromkeys(_path_keys(output), pair.source)
+        errors.append(error)
+    return errors
 
 
 def check_output(output: pathlib.Path, overwrite: bool, names: Iterable[str]) -> None:
     """
-    Check that results with files of these names can be put into a folder.
+    Check that results can be written to a folder.
+
+    Parameters
+    ----------
+    output
+        The folder; it need not exist.
+    overwrite
+        Whether existing results are replaced.
+    names
+        Names of the files of the results.
 
     Raises
     ------
     FileExistsError
-        If there is something and it is not to be overwritten.
+        If the path exists and `overwrite` is false.
     UnusableOutput
-        If other files have the names, or the path is no folder.
+        If the path is not a folder, or the folder has files of these names that annotate did not
+        write.
     """
     if not os.path.lexists(output):
         return
     if not overwrite:
-        raise FileExistsError(f'{shown(output)} is there already; --overwrite replaces it')
+        raise FileExistsError(f'{shown(output)} already exists; use --overwrite to replace it')
     if not os.path.isdir(output):
-        raise UnusableOutput(f'{shown(output)} is no folder; give another --output')
-    own = _own_files(output)
-    foreign = [name for name in names if name not in own and os.path.lexists(output / name)]
+        raise UnusableOutput(f'{shown(output)} is not a folder; give another --output')
+    written = _written_files(output)
+    foreign = [name for name in names if name not in written and os.path.lexists(output / name)]
     if foreign:
         raise UnusableOutput(
-            f'{shown(output)} has files that annotate did not write ({listed(foreign)}) and does '
-            'not replace; give another --output'
+            f'{shown(output)} has files that annotate did not write and does not replace '
+            f'({join_names(foreign)}); give another --output'
         )
 
 
@@ -135,7 +151,7 @@ def check_file_output(
     file: pathlib.Path, output: pathlib.Path, inputs: Sequence[pathlib.Path]
 ) -> None:
     """
-    Check that a single file may be written where a user wants it.
+    Check that a table can be written to a file outside of the results.
 
     Parameters
     ----------
@@ -149,61 +165,63 @@ def check_file_output(
     Raises
     ------
     UnusableOutput
-        If it is an input or in one, is the folder of the results or one of its other files, or is
-        in no folder.
+        If the file is an input or inside one, is a folder or another file of the results, or its
+        folder does not exist.
     """
-    whole = absolute(file)
+    resolved = absolute(file)
     for path in inputs:
         source = absolute(path)
-        within = {*_places_of(whole), *_places_above(whole)}
-        if within & set(_places_of(source)):
+        keys = {*_path_keys(resolved), *_parent_keys(resolved)}
+        if keys & set(_path_keys(source)):
             raise UnusableOutput(f'{shown(file)} is, or is in, the input {shown(path)}')
-    if whole == output or os.path.isdir(whole):
-        raise UnusableOutput(f'{shown(file)} is a folder; name a file')
-    if whole.parent == output:
-        if whole.name in (METADATA, MANIFEST, *TABLES) or whole.suffix == '.mcap':
+    if resolved == output or os.path.isdir(resolved):
+        raise UnusableOutput(f'{shown(file)} is a folder; give the name of a file')
+    if resolved.parent == output:
+        if resolved.name in (METADATA_FILE, MANIFEST, *TABLE_FILES) or resolved.suffix == '.mcap':
             raise UnusableOutput(f'{shown(file)} is a file of the results; give another name')
-    elif not whole.parent.is_dir():
-        raise UnusableOutput(f'{shown(file)} cannot be written: there is no folder for it')
+    elif not resolved.parent.is_dir():
+        raise UnusableOutput(f'{shown(file)} cannot be written: its folder does not exist')
 
 
 @contextlib.contextmanager
-def unfinished(output: pathlib.Path) -> Iterator[UnfinishedFolder]:
+def unfinished_folder(output: pathlib.Path) -> Iterator[UnfinishedFolder]:
     """
-    Give a folder for what is not yet complete; it stays if the context ends by an exception.
+    Create the folder of unfinished results, and remove it when the context ends.
+
+    If the context ends with an exception, the resume log is kept.
 
     Raises
     ------
     UnusableOutput
-        If it cannot be made, has files of others in it, or another run is using it.
+        If the folder cannot be created, has other files, or is used by another run.
     """
-    folder = unfinished_of(output)
+    folder = unfinished_path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir()
     if not stat.S_ISDIR(os.lstat(folder).st_mode):
-        raise UnusableOutput(f'{shown(folder)} is in the way: it is no folder; move it away')
+        raise UnusableOutput(f'{shown(folder)} is not a folder; move it to another place')
     names = set(os.listdir(folder))
-    foreign = names - {LOCK, JOURNAL, RESULTS, SCRATCH}
-    # Every run makes the lock first.
+    foreign = names - {LOCK, RESUME_LOG, RESULTS, TABLE_FOLDER}
+    # Every run creates the lock first.
     if foreign or (names and LOCK not in names):
         raise UnusableOutput(
-            f'{shown(folder)} is in the way: it has files that annotate did not write '
-            f'({listed(sorted(foreign or names))}); move it away'
+            f'{shown(folder)} has files that annotate did not write '
+            f'({join_names(sorted(foreign or names))}); move it to another place'
         )
     with _lock(folder / LOCK, output):
-        results, tables = folder / RESULTS, folder / SCRATCH
+        results, tables = folder / RESULTS, folder / TABLE_FOLDER
         for part in (results, tables):
             _remove(part)
             part.mkdir()
         try:
-            yield UnfinishedFolder(folder / JOURNAL, results / _text_name(output), tables)
+            yield UnfinishedFolder(folder / RESUME_LOG, results / _utf8_name(output), tables)
         finally:
-            # They are written anew, from the journal.
+            # A resumed run writes them again from the resume log.
             for part in (results, tables):
                 with contextlib.suppress(OSError):
                     _remove(part)
-        for name in (JOURNAL, LOCK):
+        for name in (RESUME_LOG, LOCK):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(folder / name)
         folder.rmdir()
@@ -211,14 +229,14 @@ def unfinished(output: pathlib.Path) -> Iterator[UnfinishedFolder]:
 
 def publish(results: pathlib.Path, output: pathlib.Path) -> None:
     """
-    Put a folder of complete results where it belongs.
+    Move complete results to the output folder.
 
-    What an earlier run wrote there is replaced, and all other files are left alone.
+    The files of an earlier run are replaced; other files in the folder are kept.
 
     Raises
     ------
     UnusableOutput
-        If there are other files of the same names.
+        If the folder has files of the same names that annotate did not write.
     """
     names = sorted(os.listdir(results))
     _write_manifest(results, names)
@@ -226,35 +244,35 @@ def publish(results: pathlib.Path, output: pathlib.Path) -> None:
         os.replace(results, output)
         return
     check_output(output, True, names)
-    own = _own_files(output)
-    # From now on, an interruption leaves files that the next run knows as its own.
-    _write_manifest(output, sorted({*own, *names}))
-    # Without the metadata nobody takes a mixture of files for a bag.
-    for name in (METADATA, *sorted(own - set(names) - {MANIFEST})):
+    written = _written_files(output)
+    # If the run is interrupted from here on, the next run recognizes all files in the manifest.
+    _write_manifest(output, sorted({*written, *names}))
+    # Without metadata, a mixture of old and new files is not a bag.
+    for name in (METADATA_FILE, *sorted(written - set(names) - {MANIFEST})):
         _unlink(output / name)
-    for name in sorted(names, key=lambda name: name == METADATA):
+    for name in sorted(names, key=lambda name: name == METADATA_FILE):
         os.replace(results / name, output / name)
     os.replace(results / MANIFEST, output / MANIFEST)
 
 
 def move_file(file: pathlib.Path, target: pathlib.Path) -> None:
-    """Move a complete file where it belongs, on whichever disk that is."""
+    """Move a file atomically, also to another file system."""
     try:
         os.replace(file, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        beside = target.with_name(f'.{target.name}{UNFINISHED}')
+        copy = target.with_name(f'.{target.name}{UNFINISHED}')
         try:
-            shutil.copyfile(file, beside, follow_symlinks=False)
-            os.replace(beside, target)
+            shutil.copyfile(file, copy, follow_symlinks=False)
+            os.replace(copy, target)
         finally:
-            _unlink(beside)
+            _unlink(copy)
         os.unlink(file)
 
 
 def is_stream(path: pathlib.Path) -> bool:
-    """Tell whether a path leads to a pipe or a device such as /dev/stdout."""
+    """Return whether a path is a pipe or a device such as /dev/stdout."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -263,44 +281,47 @@ def is_stream(path: pathlib.Path) -> bool:
 
 
 def check_stream(path: pathlib.Path) -> None:
-    """Raise an OSError if writing to a pipe would wait for a reader that there is not."""
+    """Raise an `OSError` if a stream cannot be written, such as a pipe without a reader."""
     os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def _overlap(
-    folder: pathlib.Path, places: dict[object, pathlib.Path], above: dict[object, pathlib.Path]
+    folder: pathlib.Path,
+    source_keys: dict[object, pathlib.Path],
+    parent_keys: dict[object, pathlib.Path],
 ) -> str:
-    for place in _places_of(folder):
-        if place in places:
+    """Return an error message if an output overlaps an input; '' if it does not."""
+    for key in _path_keys(folder):
+        if key in source_keys:
             return f'the output {shown(folder)} is the input; give another --output'
-        if place in above:
+        if key in parent_keys:
             return (
-                f'the output {shown(folder)} contains the input {shown(above[place])}; give '
+                f'the output {shown(folder)} contains the input {shown(parent_keys[key])}; give '
                 'another --output'
             )
-    for place in _places_above(folder):
-        if place in places:
+    for key in _parent_keys(folder):
+        if key in source_keys:
             return (
-                f'the output {shown(folder)} is within the input {shown(places[place])}; give '
+                f'the output {shown(folder)} is in the input {shown(source_keys[key])}; give '
                 'another --output'
             )
     return ''
 
 
-def _places_of(path: pathlib.Path) -> list[object]:
-    """Return by what a path is known: its name, and what is there, by whatever name."""
+def _path_keys(path: pathlib.Path) -> list[object]:
+    """Return keys that identify a path: its name, and its device and inode if it exists."""
     with contextlib.suppress(OSError, ValueError):
         status = os.stat(path)
         return [str(path), (status.st_dev, status.st_ino)]
     return [str(path)]
 
 
-def _places_above(path: pathlib.Path) -> list[object]:
-    return [place for parent in path.parents for place in _places_of(parent)]
+def _parent_keys(path: pathlib.Path) -> list[object]:
+    return [key for parent in path.parents for key in _path_keys(parent)]
 
 
-def _targets_of_links_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return what the links in a folder lead to."""
+def _link_targets(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the targets of the symbolic links in a folder."""
     try:
         with os.scandir(folder) as entries:
             return [absolute(folder / entry.name) for entry in entries if entry.is_symlink()]
@@ -308,45 +329,45 @@ def _targets_of_links_in(folder: pathlib.Path) -> list[pathlib.Path]:
         return []
 
 
-def _own_files(output: pathlib.Path) -> set[str]:
+def _written_files(output: pathlib.Path) -> set[str]:
     """Return the names of the files in a folder that annotate wrote."""
     names: list[object] = []
     with contextlib.suppress(UnusableFile, ValueError, RecursionError):
-        about = json.loads(read_input(output / MANIFEST, MIB))
-        if isinstance(about, dict) and isinstance(about.get('files'), list):
-            names = [*about['files'], MANIFEST]
+        manifest = json.loads(read_input(output / MANIFEST, MIB))
+        if isinstance(manifest, dict) and isinstance(manifest.get('files'), list):
+            names = [*manifest['files'], MANIFEST]
     if not names:
-        # Results of version 0.1 have no manifest, but say in their metadata who wrote them.
+        # Results of version 0.1 have no manifest, but a summary of annotate in their metadata.
         with contextlib.suppress(UnusableMetadata):
             metadata = read_metadata(output)
-            if metadata.about:
-                names = [METADATA, *metadata.files, *TABLES]
-    return {name for name in names if isinstance(name, str) and _is_plain(name)}
+            if metadata.summary:
+                names = [METADATA_FILE, *metadata.files, *TABLE_FILES]
+    return {name for name in names if isinstance(name, str) and _is_file_name(name)}
 
 
-def _is_plain(name: str) -> bool:
+def _is_file_name(name: str) -> bool:
     return bool(name) and '/' not in name and '\0' not in name and name not in ('.', '..')
 
 
 def _write_manifest(folder: pathlib.Path, names: Sequence[str]) -> None:
-    beside = folder / f'{MANIFEST}{UNFINISHED}'
-    _unlink(beside)
-    with open(beside, 'x', encoding='utf-8') as file:
+    temporary = folder / f'{MANIFEST}{UNFINISHED}'
+    _unlink(temporary)
+    with open(temporary, 'x', encoding='utf-8') as file:
         json.dump({'written_by': 'metrabs_ros annotate', 'files': list(names)}, file)
-    os.replace(beside, folder / MANIFEST)
+    os.replace(temporary, folder / MANIFEST)
 
 
 @contextlib.contextmanager
 def _lock(file: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
     with open_own(file, 'r+b') as lock:
-        # The run before may have removed it in the meantime.
-        if not (_try_lock(lock.fileno()) and _is_at(file, lock.fileno())):
+        # The run that held the lock may have removed the file before this one locked it.
+        if not (_try_lock(lock.fileno()) and _is_same_file(file, lock.fileno())):
             raise UnusableOutput(f'another run is writing {shown(output)}')
         yield
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Lock an open file where its file system has locks; return False if another run did."""
+    """Lock an open file if its file system has locks; return False if another run holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -357,8 +378,8 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _is_at(file: pathlib.Path, descriptor: int) -> bool:
-    """Tell whether a path leads to an open file."""
+def _is_same_file(file: pathlib.Path, descriptor: int) -> bool:
+    """Return whether a path refers to an open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(file))
     except FileNotFoundError:
@@ -366,7 +387,7 @@ def _is_at(file: pathlib.Path, descriptor: int) -> bool:
 
 
 def _remove(path: pathlib.Path) -> None:
-    """Remove a folder of unfinished results, or what is in its place."""
+    """Remove a folder with its content, or a file or link with the name of the folder."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:
@@ -378,6 +399,6 @@ def _unlink(path: pathlib.Path) -> None:
         os.unlink(path)
 
 
-def _text_name(output: pathlib.Path) -> str:
-    """Return the name of an output as it can stand in a bag's metadata, which is text."""
+def _utf8_name(output: pathlib.Path) -> str:
+    """Return the name of an output in valid UTF-8, as the metadata of a bag requires."""
     return os.fsencode(output.name).decode('utf-8', 'replace') or RESULTS

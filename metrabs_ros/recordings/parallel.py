@@ -1,4 +1,4 @@
-"""Several recordings at once: in processes of this machine, or on others with Ray."""
+"""Annotation of several recordings: planning, and parallel runs in processes or with Ray."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import functools
 import logging
 import multiprocessing
 import multiprocessing.resource_tracker
+import os
 import pathlib
 import signal
 import sys
@@ -18,92 +19,149 @@ from typing import NamedTuple
 
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.pose_estimator import PoseEstimator
-from metrabs_ros.recordings.annotate import annotate
+from metrabs_ros.recordings.annotate import annotate, default_output
+from metrabs_ros.recordings.bags import find_bags
+from metrabs_ros.recordings.input_files import check_input
 from metrabs_ros.recordings.options import AnnotateOptions, Summary
+from metrabs_ros.recordings.output_files import Pair, absolute, find_conflicts
 from metrabs_ros.regular_file import shown
 
 _LOG = logging.getLogger(__name__)
 
-COMPLAINT_CHARS = 3000
+MAX_ERROR_CHARS = 3000
 
 
 class Task(NamedTuple):
-    """A recording, where its results go, and what is wanted of it."""
+    """A recording, the folder of its results, and the options."""
 
     source: pathlib.Path
     output: pathlib.Path
-    wanted: AnnotateOptions
+    options: AnnotateOptions
 
 
 class Outcome(NamedTuple):
-    """What came of a recording, or why nothing did."""
+    """The summary of a task, or an error message."""
 
     task: Task
     summary: Summary | None
-    complaint: str = ''
+    error_message: str = ''
 
 
-def work_on(task: Task, show_progress: bool = False) -> Outcome:
-    """Annotate a recording in this process; what goes wrong is returned, not raised."""
-    remarks: list[str] = []
-    tell = print if show_progress else remarks.append
+def plan_tasks(
+    inputs: Sequence[pathlib.Path], output: pathlib.Path | None, options: AnnotateOptions
+) -> tuple[list[Task], list[str]]:
+    """
+    Find the recordings at paths, and the folders of their results.
+
+    Parameters
+    ----------
+    inputs
+        Recordings, or folders with bags.
+    output
+        Folder of the results of a single recording, or parent folder of the results of several;
+        None for folders next to the recordings.
+    options
+        Options of all tasks.
+
+    Returns
+    -------
+    The tasks, and an error message for each recording that cannot be annotated.
+
+    Raises
+    ------
+    ValueError
+        If several recordings would be written to the same table.
+    """
+    inputs_and_errors = [item for path in inputs for item in _find_recordings(path)]
+    if len(inputs_and_errors) > 1 and (options.csv or options.parquet):
+        raise ValueError('with several recordings, --csv and --parquet must have no file name')
+    outputs = [default_output(source) for source, _ in inputs_and_errors]
+    if output is not None:
+        is_single = len(outputs) == 1
+        outputs = [output if is_single else output / path.name for path in outputs]
+    # Unreadable inputs are included: no output may overwrite them.
+    pairs = [Pair(source, folder) for (source, _), folder in zip(inputs_and_errors, outputs)]
+    tasks, errors = [], []
+    for pair, (_, error), conflict in zip(pairs, inputs_and_errors, find_conflicts(pairs)):
+        if error or conflict:
+            errors.append(error or conflict)
+            continue
+        # Links are not resolved: the name can determine the kind of the recording.
+        source = pathlib.Path(os.path.abspath(pair.source))
+        tasks.append(Task(source, absolute(pair.output), options))
+    return tasks, errors
+
+
+def _find_recordings(path: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
+    """Return the recordings at a path, each with ''; or the path and an error message."""
     try:
-        model = _model(task.wanted)
-        return Outcome(task, annotate(*task, model, tell, show_progress))
+        check_input(path)
+        return [(recording, '') for recording in find_bags(path)]
+    except (ValueError, OSError) as error:
+        return [(path, str(error))]
+
+
+def annotate_task(task: Task, show_progress: bool = False) -> Outcome:
+    """Annotate a recording in this process; exceptions are returned as error messages."""
+    warnings: list[str] = []
+    warn = print if show_progress else warnings.append
+    try:
+        model = _load_model(task.options)
+        return Outcome(task, annotate(*task, model, warn, show_progress))
     except (ValueError, RuntimeError, ImportError, OSError) as error:
-        complaint = str(error) or type(error).__name__
-    except Exception as error:  # Whatever it is, the other recordings are worked on.
+        message = str(error) or type(error).__name__
+    except Exception as error:  # An unexpected error must not affect the other recordings.
         _LOG.debug('annotating %s failed', task.source, exc_info=True)
-        complaint = f'{shown(task.source)} failed: {type(error).__name__}: {error}'
-    return Outcome(task, None, printable(' '.join([*remarks, complaint]), COMPLAINT_CHARS))
+        message = f'{shown(task.source)} failed: {type(error).__name__}: {error}'
+    return Outcome(task, None, printable(' '.join([*warnings, message]), MAX_ERROR_CHARS))
 
 
-def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+def run_in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
     """
-    Annotate recordings in so many processes, and return what comes of them as it comes.
+    Annotate recordings in a number of processes; return outcomes in the order of completion.
 
-    Where a process is killed, for example as it takes too much memory, nobody can tell by which
-    recording: those that were not done are repeated one at a time.
+    If a process is killed, for example because memory is exhausted, the recording that caused it
+    is unknown.  The unfinished recordings are then annotated again, one at a time.
     """
-    undone = []
-    with _submitted(tasks, min(workers, max(len(tasks), 1))) as futures:
+    unfinished = []
+    with _submit(tasks, min(workers, max(len(tasks), 1))) as futures:
         for future in concurrent.futures.as_completed(futures):
             try:
                 yield future.result()
             except concurrent.futures.process.BrokenProcessPool:
-                undone.append(futures[future])
-    for task in undone:
-        with _submitted([task], 1) as futures:
+                unfinished.append(futures[future])
+    for task in unfinished:
+        with _submit([task], 1) as futures:
             try:
                 yield next(iter(futures)).result()
             except concurrent.futures.process.BrokenProcessPool:
                 yield Outcome(
                     task,
                     None,
-                    f'{shown(task.source)} failed: its process was killed, which happens for '
-                    'example if there is not enough memory',
+                    f'{shown(task.source)} failed: its process was killed, possibly because '
+                    'memory was exhausted',
                 )
 
 
 @contextlib.contextmanager
-def _submitted(
+def _submit(
     tasks: Sequence[Task], workers: int
 ) -> Iterator[dict[concurrent.futures.Future[Outcome], Task]]:
     """
     Submit tasks to a pool of processes; they are terminated if the context ends early.
 
-    Ctrl-C sends SIGINT to these processes, too.  It is blocked there, as Python would print a
+    Ctrl-C sends SIGINT to these processes, too.  They block it, because Python would print a
     traceback in each process that is still importing modules.
     """
     others = set(multiprocessing.active_children())
     pool = _pool(workers)
     try:
-        with _sigint_postponed():
-            # The pool starts its processes here, and none later.
-            futures = {pool.submit(work_on, task): task for task in tasks}
+        with _postpone_sigint():
+            # The pool starts all of its processes here.
+            futures = {pool.submit(annotate_task, task): task for task in tasks}
         yield futures
     except BaseException:
-        with _sigint_postponed():
+        with _postpone_sigint():
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             pool.shutdown(cancel_futures=True)
@@ -112,7 +170,7 @@ def _submitted(
 
 
 def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
-    # A network's threads do not survive a fork.
+    # Threads of a network do not survive a fork.
     context = multiprocessing.get_context('spawn')
     return concurrent.futures.ProcessPoolExecutor(workers, context, initializer=show_log_records)
 
@@ -123,18 +181,18 @@ def show_log_records() -> None:
 
 
 @contextlib.contextmanager
-def _sigint_postponed() -> Iterator[None]:
+def _postpone_sigint() -> Iterator[None]:
     """
-    Postpone SIGINT to the end of the context, and block it in processes that are started in it.
+    Postpone SIGINT to the end of the context; processes started in the context block it.
 
-    Only the main thread handles signals, so that other threads only block it.
+    Python handles signals in the main thread only, so that other threads need only block it.
     """
-    # It is started along with the first process, and would unblock the signal.
+    # The tracker is started with the first process and would unblock the signal.
     multiprocessing.resource_tracker.ensure_running()
     is_main = threading.current_thread() is threading.main_thread()
     received: list[int] = []
     if is_main:
-        # The system may deliver the signal to a thread that does not block it.
+        # The kernel may deliver the signal to a thread that does not block it.
         before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -147,16 +205,16 @@ def _sigint_postponed() -> Iterator[None]:
                 signal.raise_signal(signal.SIGINT)
 
 
-def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
+def run_on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
     """
-    Annotate recordings on a Ray cluster, a task each.
+    Annotate recordings on a Ray cluster, one Ray task per recording.
 
     Parameters
     ----------
     tasks
-        With paths that all machines of the cluster see.
+        Tasks with paths that are accessible from all machines of the cluster.
     address
-        Of the cluster; ``local`` for one on this machine, for this run only.
+        Address of the cluster; ``local`` to start a temporary one on this machine.
 
     Raises
     ------
@@ -167,14 +225,14 @@ def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
         import ray
     except ImportError as error:
         raise ImportError('--ray needs Ray: pip install ray') from error
-    # Its tables of who runs where and of memory belong to a dashboard.
+    # A temporary cluster needs no dashboard.
     ray.init(
         address=address,
         log_to_driver=False,
         include_dashboard=False if address == 'local' else None,
     )
     try:
-        remote = ray.remote(work_on)
+        remote = ray.remote(annotate_task)
         waiting = [remote.remote(task) for task in tasks]
         while waiting:
             done, waiting = ray.wait(waiting)
@@ -185,6 +243,6 @@ def on_ray(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
 
 
 @functools.lru_cache(maxsize=1)
-def _model(wanted: AnnotateOptions) -> PoseEstimator:
-    """Load a model, or take that of the recording before."""
-    return wanted.load_model()
+def _load_model(options: AnnotateOptions) -> PoseEstimator:
+    """Load a model; consecutive recordings with equal options share it."""
+    return options.load_model()

@@ -1,4 +1,4 @@
-"""The quality of service that publishers offered, as bags have it."""
+"""QoS profiles that publishers offered, as stored in bags."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from metrabs_ros.recordings.plain_yaml import UnusableYaml, load_yaml
 
 MAX_TEXT_CHARS = 64 * 1024
 MAX_PROFILES = 100
-LARGEST_NUMBER = 2**63
+MAX_NUMBER = 2**63
+"""Maximum absolute value of a number in a profile."""
 
 
-def profiles_of(text: str) -> tuple[Any, ...]:
-    """Return the profiles in a text, none if it is not valid."""
+def parse_profiles(text: str) -> tuple[Any, ...]:
+    """Return the profiles in a text; empty if the text is invalid."""
     return _parsed(text) if len(text) <= MAX_TEXT_CHARS else ()
 
 
@@ -29,16 +30,16 @@ def _parsed(text: str) -> tuple[Any, ...]:
         return ()
     try:
         profiles = parse_qos(values)
-    except Exception:  # Values of other types make the library stumble in many ways.
+    except Exception:  # Values of other types can raise any exception in the library.
         return ()
-    return tuple(profile for profile in profiles if _is_plain(profile))
+    return tuple(profile for profile in profiles if _is_writable(profile))
 
 
-def _is_plain(profile: Any) -> bool:
-    """Tell whether all numbers of a profile are such as can be written again."""
+def _is_writable(profile: Any) -> bool:
+    """Return whether all values of a profile can be written to another bag."""
     numbers = [profile.depth]
     for time in (profile.deadline, profile.lifespan, profile.liveliness_lease_duration):
         numbers += [time.sec, time.nsec]
     return isinstance(profile.avoid_ros_namespace_conventions, bool) and all(
-        isinstance(number, int) and abs(number) <= LARGEST_NUMBER for number in numbers
+        isinstance(number, int) and abs(number) <= MAX_NUMBER for number in numbers
     )

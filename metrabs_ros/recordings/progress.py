@@ -1,4 +1,4 @@
-"""Showing how far long operations on files are."""
+"""Progress display of long file operations."""
 
 from __future__ import annotations
 
@@ -10,35 +10,49 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-SHOWN_AFTER_S = 1.0
+DISPLAY_DELAY_S = 1.0
+"""Time after which the progress of an operation is displayed, in seconds."""
 
 Advance = Callable[[int], None]
-"""Is told how many more bytes, or whatever is counted, have been worked on."""
+"""Callback with the number of units, such as bytes, completed since the last call."""
 
 
 class Progress(Protocol):
-    """Opens a display of an operation's progress."""
+    """Creates context managers that display the progress of an operation."""
 
-    def __call__(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
-        """Show what is done until the context ends; of how much in all, if that is known."""
+    def __call__(
+        self, description: str, total: int | None, unit: str
+    ) -> AbstractContextManager[Advance]:
+        """
+        Display the progress until the context ends.
+
+        Parameters
+        ----------
+        description
+            Description of the operation.
+        total
+            Total number of units; None if it is unknown.
+        unit
+            Unit of the numbers.
+        """
         ...
 
 
 @contextlib.contextmanager
-def no_progress(what: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """Show nothing."""
+def no_progress(description: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """Display nothing; see `Progress`."""
     yield lambda count: None
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """Show a bar on the standard error output as soon as an operation takes longer."""
+def progress_bar(description: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """Display a bar on standard error after `DISPLAY_DELAY_S`; see `Progress`."""
     with tqdm(
-        desc=what,
+        desc=description,
         total=total,
         unit=unit,
         unit_scale=True,
-        delay=SHOWN_AFTER_S,
+        delay=DISPLAY_DELAY_S,
         leave=False,
         file=sys.stderr,
     ) as bar:

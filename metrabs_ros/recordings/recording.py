@@ -1,4 +1,4 @@
-"""Recordings of cameras: frames to work on, and messages to keep."""
+"""Interface of recordings: frames to process, and messages to copy to the results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from metrabs_ros.options import View
-from metrabs_ros.recordings.bag_message import Recorded, Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,13 +18,13 @@ class RecordedCamera:
     Parameters
     ----------
     namespace
-        Under which its people are written; empty or beginning with a slash.
+        Namespace of the result topics; empty or starting with a slash.
     prefix
-        Comes before the names of its people's frames.
+        Prefix of the names of person frames in TF.
     source
-        Where its images come from, in words.
+        Name of the image source: a topic or a path.
     frames
-        How many there are, as far as that is known beforehand.
+        Expected number of frames; 0 if unknown.
     """
 
     namespace: str
@@ -40,15 +40,15 @@ class Frame(NamedTuple):
     Parameters
     ----------
     camera
-        Which took it, by its number among the recording's cameras.
+        Index of the camera in `Recording.cameras`.
     time_ns
-        When it was recorded.
+        Time of recording in nanoseconds.
     stamp_ns
-        When it was taken, by its header.
+        Stamp of the image header in nanoseconds.
     frame_id
-        The name of the camera's frame.
+        Name of the camera's TF frame.
     content
-        What the recording makes a view of.
+        Encoded image that `Recording.view` decodes.
     """
 
     camera: int
@@ -59,20 +59,20 @@ class Frame(NamedTuple):
 
 
 class Recording(Protocol):
-    """What one or several cameras recorded."""
+    """A recording of one or several cameras."""
 
     @property
     def cameras(self) -> Sequence[RecordedCamera]:
-        """Those that can be worked on."""
+        """Cameras with frames that can be processed."""
         ...
 
     @property
-    def kept(self) -> Sequence[Topic]:
-        """The topics whose messages are there to be kept."""
+    def copied_topics(self) -> Sequence[Topic]:
+        """Topics with messages that are copied to the results."""
         ...
 
-    def __iter__(self) -> Iterator[Frame | Recorded]:
-        """Return frames and messages in the order in which they were recorded."""
+    def __iter__(self) -> Iterator[Frame | BagMessage]:
+        """Return frames, and messages to copy, in the order of recording."""
         ...
 
     def view(self, frame: Frame) -> View:
@@ -82,18 +82,18 @@ class Recording(Protocol):
         Raises
         ------
         UnusableInput
-            If it cannot be worked on.
+            If the frame cannot be processed.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         ...
 
 
-def size_of(item: Frame | Recorded) -> int:
-    """Return about how many bytes of memory a frame or a message takes."""
-    if isinstance(item, Recorded):
+def size_of(item: Frame | BagMessage) -> int:
+    """Return the approximate memory size of a frame or a message in bytes."""
+    if isinstance(item, BagMessage):
         return len(item.data)
     content = item.content
     return int(getattr(content, 'nbytes', 0) or len(getattr(content, 'data', ())))

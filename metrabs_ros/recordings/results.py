@@ -1,4 +1,4 @@
-"""The bag that is written of the people in a recording."""
+"""Writing of the result bag: copied messages and people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message, to_metres
 from metrabs_ros.conversions.transforms import to_transforms
 from metrabs_ros.people import People
-from metrabs_ros.recordings.bag_message import Recorded, Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.message_types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -23,11 +23,12 @@ from metrabs_ros.recordings.message_types import (
     MARKERS,
     SKELETONS,
     TRANSFORMS,
-    maker,
+    message_factory,
     message_types,
-    store_of,
     typestore,
+    typestore_of,
 )
+from metrabs_ros.recordings.metadata import CUSTOM_KEY
 from metrabs_ros.recordings.recording import Frame, RecordedCamera
 from metrabs_ros.recordings.stamps import header_at
 
@@ -36,31 +37,34 @@ READ_TYPES = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TRANSFORMS)
 
 class ResultBag:
     """
-    A bag in mcap, with the messages that were kept and the people.
+    An mcap bag with the people and the copied messages of a recording.
 
     Parameters
     ----------
     folder
-        Is made.
+        Folder of the bag; it is created.
     cameras
-        Of the recording.
-    kept
-        Topics of the recording that are kept.
+        Cameras of the recording.
+    copied_topics
+        Topics of the recording that are copied.
     """
 
     def __init__(
-        self, folder: pathlib.Path, cameras: Sequence[RecordedCamera], kept: Sequence[Topic]
+        self,
+        folder: pathlib.Path,
+        cameras: Sequence[RecordedCamera],
+        copied_topics: Sequence[Topic],
     ) -> None:
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._types = message_types()
-        # Several publishers of a topic, with profiles of their own, become one.
-        by_name = {(topic.name, topic.msgtype): topic for topic in reversed(kept)}
+        # Publishers of the same topic are merged into one connection.
+        by_name = {(topic.name, topic.msgtype): topic for topic in reversed(copied_topics)}
         self._connections = {
             key: self._writer.add_connection(
                 topic.name,
                 topic.msgtype,
-                **_described(topic),
+                **_definition_arguments(topic),
                 offered_qos_profiles=topic.qos,
             )
             for key, topic in sorted(by_name.items())
@@ -79,25 +83,25 @@ class ResultBag:
         ) or self._writer.add_connection('/tf', TRANSFORMS, typestore=typestore())
         self._write_markers = [MarkerWriter(self._types) for _ in cameras]
 
-    def keep(self, message: Recorded) -> None:
-        """Write a message as it was recorded."""
+    def copy_message(self, message: BagMessage) -> None:
+        """Write a message of the recording without changes."""
         connection = self._connections[message.topic.name, message.topic.msgtype]
         self._writer.write(connection, message.time_ns, message.data)
 
-    def put(self, frame: Frame, people: People, camera: Camera, prefix: str) -> None:
+    def write_people(self, frame: Frame, people: People, camera: Camera, prefix: str) -> None:
         """
-        Write the people of a frame, with its stamp.
+        Write the people of a frame as skeletons, markers and transforms with its stamp.
 
         Parameters
         ----------
         frame
             The frame.
         people
-            In the camera's frame.
+            People in the camera frame.
         camera
-            Which took it.
+            Camera of the image.
         prefix
-            Comes before the names of people's frames.
+            Prefix of the names of person frames in TF.
         """
         header = header_at(frame.stamp_ns, frame.frame_id)
         message = to_message(people, header, self._types)
@@ -105,18 +109,18 @@ class ResultBag:
         markers = self._write_markers[frame.camera](message, distances_m, camera.up)
         if len(people) and frame.frame_id:
             transforms = to_transforms(people, header, self._types, prefix)
-            tree = maker(TRANSFORMS)(transforms=transforms)
+            tree = message_factory(TRANSFORMS)(transforms=transforms)
             self._write_message(self._transforms, frame, tree, TRANSFORMS)
         self._write_message(self._markers[frame.camera], frame, markers, MARKERS)
         self._write_message(self._skeletons[frame.camera], frame, message, SKELETONS)
 
-    def close(self, about: str) -> None:
-        """Finish the bag, with a text about how it came to be."""
-        self._writer.set_custom_data('metrabs_ros', about)
+    def close(self, summary: str) -> None:
+        """Complete the bag; store a summary as custom data in its metadata."""
+        self._writer.set_custom_data(CUSTOM_KEY, summary)
         self._writer.close()
 
     def abort(self) -> None:
-        """Leave it unfinished."""
+        """Close the bag without completing it."""
         self._writer.abort()
 
     def _write_message(self, connection: Any, frame: Frame, message: Any, msgtype: str) -> None:
@@ -124,21 +128,22 @@ class ResultBag:
         self._writer.write(connection, frame.time_ns, data)
 
 
-def _described(topic: Topic) -> dict[str, Any]:
+def _definition_arguments(topic: Topic) -> dict[str, Any]:
     """
-    Return the definition of a topic's messages and its hash, which go together.
+    Return the definition of a topic's messages and its hash, as arguments of rosbags.
 
-    Those that are read here are as ROS defines them; so are those of which the recording has no
-    definition, or one that makes no sense.
+    The definition of ROS is used for the messages that this package reads, and for messages
+    without a valid definition in the recording.
     """
-    return _description(topic.msgtype, '' if topic.msgtype in READ_TYPES else topic.definition)
+    return _arguments(topic.msgtype, '' if topic.msgtype in READ_TYPES else topic.definition)
 
 
 @functools.lru_cache(maxsize=1000)
-def _description(msgtype: str, definition: str) -> dict[str, Any]:
-    store = store_of(msgtype, definition) or typestore()
+def _arguments(msgtype: str, definition: str) -> dict[str, Any]:
+    store = typestore_of(msgtype, definition) or typestore()
     if msgtype not in store.fielddefs:
-        # Nothing is known of it: readers refuse a hash that is not that of the definition.
+        # Of an unknown type, an empty definition is written: readers reject a hash that does not
+        # match the definition.
         store = get_typestore(Stores.EMPTY)
         store.register(get_types_from_msg('', msgtype))
     text, _ = store.generate_msgdef(msgtype, ros_version=2)

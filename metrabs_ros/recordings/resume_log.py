@@ -1,4 +1,4 @@
-"""What was found so far, for runs that are interrupted to go on where they stopped."""
+"""Log of the people found in each frame, from which an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from metrabs_ros.people import People, in_view
 from metrabs_ros.regular_file import open_own
 from metrabs_ros.skeletons.conventions import Skeleton
 
-HEAD = struct.Struct('<qqqI')
-"""Of a frame: its camera, its stamp, how many bytes follow, and their checksum."""
+ENTRY_HEADER = struct.Struct('<qqqI')
+"""Header of an entry: camera, stamp, payload size in bytes, and CRC-32 of the payload."""
 MAX_ENTRY_BYTES = 256 * 2**20
-FAILED = -1.0
-"""Begins the numbers of a `Failure`; those of an `Entry` begin with a count."""
-FORMAT = 3
-"""Of the entries; to be increased whenever it changes, so that other ones are not misread."""
+FAILURE_MARK = -1.0
+"""First number of an encoded `Failure`; that of an `Entry` is a count."""
+FORMAT_VERSION = 3
+"""Version of the entry format.  Increase it with every change, so that old logs are not read."""
 
 
 class Key(NamedTuple):
-    """Which frame it is: its camera and its stamp."""
+    """Key of a frame: index of the camera, and stamp in nanoseconds."""
 
     camera: int
     stamp_ns: int
@@ -34,78 +34,78 @@ class Key(NamedTuple):
 
 class Entry(NamedTuple):
     """
-    What was found in a frame.
+    The result of a frame.
 
     Parameters
     ----------
     people
-        The people, by `to_numbers`.
+        The people, encoded by `to_numbers`.
     memory
-        What the finder needs besides to go on with the next frame, by `PeopleFinder.memory`.
+        Further state of the finder after this frame, from `PeopleFinder.memory`.
     """
 
     people: FloatArray
     memory: FloatArray
 
     def to_numbers(self) -> FloatArray:
-        """Return all of this as a row of numbers."""
+        """Encode the entry as an array of numbers."""
         return np.concatenate([[len(self.memory)], self.memory, self.people])
 
     @classmethod
     def from_numbers(cls, numbers: FloatArray) -> Entry:
-        """Return what `to_numbers` made numbers of."""
+        """Decode an array from `to_numbers`."""
         count = int(numbers[0])
         return cls(numbers[1 + count :], numbers[1 : 1 + count])
 
 
 class Failure(NamedTuple):
     """
-    Why the networks failed at a frame.
+    An exception of the networks at a frame.
 
     Parameters
     ----------
     cause
-        The kind of error.
-    why
-        Its message.
+        Type of the exception.
+    message
+        Message of the exception.
     """
 
     cause: str
-    why: str
+    message: str
 
     def to_numbers(self) -> FloatArray:
-        """Return all of this as a row of numbers."""
+        """Encode the entry as an array of numbers."""
         text = json.dumps(self).encode()
-        return np.concatenate([[FAILED], np.frombuffer(text, np.uint8)])
+        return np.concatenate([[FAILURE_MARK], np.frombuffer(text, np.uint8)])
 
     @classmethod
     def from_numbers(cls, numbers: FloatArray) -> Failure:
-        """Return what `to_numbers` made numbers of."""
+        """Decode an array from `to_numbers`."""
         return cls(*json.loads(numbers[1:].astype(np.uint8).tobytes()))
 
 
 def parse_entry(numbers: FloatArray) -> Entry | Failure:
-    """Return what was noted in a journal as numbers."""
-    return (Failure if numbers[0] == FAILED else Entry).from_numbers(numbers)
+    """Decode a payload of a resume log."""
+    return (Failure if numbers[0] == FAILURE_MARK else Entry).from_numbers(numbers)
 
 
 class ResumeLog:
     """
-    The people found in one frame after the other, in a file that only grows.
+    An append-only file with the results of consecutive frames.
 
-    An entry that a killed run left incomplete is cut off.
+    Entries of an earlier run are replayed in order.  Entries after an incomplete one are removed.
 
     Parameters
     ----------
     file
-        Where it is kept.
+        The file; it is created if it does not exist.
     identity
-        What the people were found in, with what and how: a journal of anything else is no use.
+        Everything that the results depend on.  A log of a different run is discarded.
     """
 
     def __init__(self, file: pathlib.Path, identity: Mapping[str, object]) -> None:
-        about = {**identity, 'journal_format': FORMAT}
-        first_line = (json.dumps(about, sort_keys=True) + '\n').encode()
+        run = {**identity, 'journal_format': FORMAT_VERSION}
+        first_line = (json.dumps(run, sort_keys=True) + '\n').encode()
         self._file = open_own(file, 'r+b')
         self._is_replaying = self._file.readline(len(first_line)) == first_line
         if not self._is_replaying:
@@ -113,10 +113,15 @@ class ResumeLog:
             self._file.truncate(0)
             self._file.write(first_line)
         self.replayed = 0
-        """How many frames were found in it."""
+        """Number of replayed frames."""
 
-    def take(self, key: Key) -> FloatArray | None:
-        """Return what is known of a frame, or None; frames must be asked for in their order."""
+    def replay(self, key: Key) -> FloatArray | None:
+        """
+        Return the payload of a frame; None if the log does not have it.
+
+        Frames must be requested in their order.  After the first None, the rest of the log is
+        removed, and new frames are appended.
+        """
         if not self._is_replaying:
             return None
         start = self._file.tell()
@@ -129,25 +134,25 @@ class ResumeLog:
             self.replayed += 1
         return numbers
 
-    def put(self, key: Key, found: FloatArray) -> None:
-        """Note what was found in the next frame."""
-        self.put_together([(key, found)])
+    def append(self, key: Key, payload: FloatArray) -> None:
+        """Append the payload of the next frame."""
+        self.append_batch([(key, payload)])
 
-    def put_together(self, found: Sequence[tuple[Key, FloatArray]]) -> None:
+    def append_batch(self, entries: Sequence[tuple[Key, FloatArray]]) -> None:
         """
-        Note what was found in frames that went through the network together.
+        Append the payloads of the frames of a batch with one write.
 
-        They are written at once: if only a part of them were known, the others would later go
-        through the network in another batch, with results that differ in the last digits.
+        If only a part of a batch were logged, a resumed run would process the other frames in a
+        different batch, and the results would differ by rounding errors.
         """
-        self._file.write(b''.join(_packed(key, numbers) for key, numbers in found))
+        self._file.write(b''.join(_encode(key, payload) for key, payload in entries))
         self._file.flush()
 
     def _read(self, key: Key) -> FloatArray | None:
-        head = self._file.read(HEAD.size)
-        if len(head) < HEAD.size:
+        head = self._file.read(ENTRY_HEADER.size)
+        if len(head) < ENTRY_HEADER.size:
             return None
-        camera, stamp_ns, size, checksum = HEAD.unpack(head)
+        camera, stamp_ns, size, checksum = ENTRY_HEADER.unpack(head)
         if (camera, stamp_ns) != key or not 0 <= size <= MAX_ENTRY_BYTES:
             return None
         data = self._file.read(size)
@@ -160,13 +165,13 @@ class ResumeLog:
         self._file.close()
 
 
-def _packed(key: Key, found: FloatArray) -> bytes:
-    data = np.ascontiguousarray(found, np.float64).tobytes()
-    return HEAD.pack(*key, len(data), zlib.crc32(data)) + data
+def _encode(key: Key, payload: FloatArray) -> bytes:
+    data = np.ascontiguousarray(payload, np.float64).tobytes()
+    return ENTRY_HEADER.pack(*key, len(data), zlib.crc32(data)) + data
 
 
 def to_numbers(people: People) -> FloatArray:
-    """Return all that was found of people as a row of numbers."""
+    """Encode people as an array of numbers."""
     columns = (
         *(people.boxes_px, people.confidence, people.poses3d_mm, people.poses2d_px),
         *(people.joint_confidence, people.joint_std_mm),
@@ -177,13 +182,24 @@ def to_numbers(people: People) -> FloatArray:
 
 
 def from_numbers(numbers: FloatArray, skeleton: Skeleton, image_shape: tuple[int, ...]) -> People:
-    """Return the people of whom `to_numbers` made numbers."""
+    """
+    Decode people from an array.
+
+    Parameters
+    ----------
+    numbers
+        Array from `to_numbers`.
+    skeleton
+        Skeleton of the people.
+    image_shape
+        Height and width of the image in pixels.
+    """
     joints = len(skeleton)
     rows = numbers.reshape(-1, 5 + 7 * joints)
     boxes_px, confidence, rest = rows[:, :4], rows[:, 4], rows[:, 5:]
     ends = np.cumsum([3 * joints, 2 * joints, joints])
     poses3d, poses2d, joint_confidence, joint_std_mm = np.split(rest, ends, axis=1)
-    # In arrays of their own, in which sums add up as in those that were written.
+    # The summation order, and thus the rounding of sums, depends on the memory layout.
     boxes_px, confidence, joint_confidence, joint_std_mm = (
         np.ascontiguousarray(array)
         for array in (boxes_px, confidence, joint_confidence, joint_std_mm)

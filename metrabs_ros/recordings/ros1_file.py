@@ -1,4 +1,4 @@
-"""Bags of ROS 1, version 2.0, read with limits (http://wiki.ros.org/Bags/Format/2.0)."""
+"""Read ROS 1 bags of version 2.0 with limits (http://wiki.ros.org/Bags/Format/2.0)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import pathlib
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple, cast
 
 from rosbags.convert.converter import STATIC_MSGTYPE_RENAMES, generate_message_converter
@@ -17,10 +17,10 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.msg import normalize_msgtype
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.recordings.bag_message import Recorded, Topic
-from metrabs_ros.recordings.chunks import Chunk, RawMessage, in_order
-from metrabs_ros.recordings.decompression import unpacked
-from metrabs_ros.recordings.input_files import PositionedFile
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
+from metrabs_ros.recordings.chunks import Chunk, RawMessage
+from metrabs_ros.recordings.decompression import decompress
+from metrabs_ros.recordings.indexed_file import Index, IndexedFile
 from metrabs_ros.recordings.limits import (
     MAX_CHUNK_BYTES,
     MAX_MESSAGE_BYTES,
@@ -38,15 +38,14 @@ MAGIC = b'#ROSBAG V2.0\n'
 MESSAGE, BAG_HEADER, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 5, 6, 7
 MAX_HEADER_BYTES = MIB
 MAX_ARRAY_LENGTH = 2**24
-"""Values in a message, counting those in arrays of a fixed length."""
+"""Maximum number of values in a message type, including those of fixed-length arrays."""
 MAX_DEFINITION_DEPTH = 50
 NS_PER_S = 10**9
 _U32, _U64, _PAIR = struct.Struct('<I'), struct.Struct('<Q'), struct.Struct('<II')
-PARSING_ERRORS = (DamagedFile, struct.error, UnicodeDecodeError, KeyError)
 
 
 class _Record(NamedTuple):
-    """A record: its header, where its data starts, and how long that is."""
+    """A record: the header fields, and the start and the length of the data in bytes."""
 
     fields: dict[bytes, bytes]
     start: int
@@ -54,119 +53,67 @@ class _Record(NamedTuple):
 
     @property
     def kind(self) -> int:
-        """What kind of record it is."""
+        """The opcode of the record."""
         kind = self.fields.get(b'op', b'')
         if len(kind) != 1:
-            raise DamagedFile('a record has no kind')
+            raise DamagedFile('a record has no valid opcode')
         return kind[0]
 
     @property
     def end(self) -> int:
-        """Where the next record starts."""
+        """The offset of the next record."""
         return self.start + self.length
 
     def number(self, name: bytes) -> int:
-        """Return a field with a 32-bit number."""
+        """Return the value of a field that holds a 32-bit number."""
         (value,) = _U32.unpack(self.fields[name])
         return int(value)
 
     def time_ns(self, name: bytes) -> int:
-        """Return a field with a time."""
+        """Return the value of a field that holds a time, in nanoseconds."""
         seconds, nanoseconds = _PAIR.unpack(self.fields[name])
         return int(seconds * NS_PER_S + nanoseconds)
 
 
-class _Index(NamedTuple):
-    """What the end of a bag says: how many messages each connection has, and the chunks."""
-
-    counts: Counter[int]
-    chunks: list[Chunk]
-    connections_of_chunks: dict[int, frozenset[int]]
-
-
-class Ros1File:
+class Ros1File(IndexedFile):
     """
-    A bag of ROS 1, with its messages as ROS 2 serialises them.
+    A ROS 1 bag; its messages are converted to the serialization of ROS 2.
 
-    Without a usable index at its end, it is read from the start, up to where it is damaged.
-
-    Parameters
-    ----------
-    path
-        The file.
-    advance
-        Is told of the progress where the file has to be read from its start.
-
-    Raises
-    ------
-    UnusableFile
-        If it cannot be read at all.
-    DamagedFile
-        If it does not begin as a bag of ROS 1 does.
+    Its index consists of the connection and chunk info records.  See `IndexedFile`.
     """
+
+    FORMAT = 'a ROS 1 bag of version 2.0'
+    MAGIC = MAGIC
+    PARSING_ERRORS = (DamagedFile, struct.error, UnicodeDecodeError, KeyError)
 
     def __init__(self, path: pathlib.Path, advance: Advance) -> None:
-        self._file = PositionedFile(path)
-        self._size, self._at = self._file.size, self._file.at
-        try:
-            if self._size < len(MAGIC) or self._at(0, len(MAGIC)) != MAGIC:
-                raise DamagedFile('it does not begin as a ROS 1 bag of version 2.0 does')
-            self.damage = ''
-            self._convert = _FromRos1()
-            self._topics: dict[int, Topic] = {}
-            self._index: _Index | None = None
-            try:
-                self._index = self._read_index()
-            except PARSING_ERRORS as error:
-                self.damage = f'its index is damaged ({printable(error, 200)})'
-            counts = self._index.counts if self._index else self._counts_by_scanning(advance)
-        except BaseException:
-            self._file.close()
-            raise
-        self.counts: Counter[Topic] = Counter()
-        for connection, topic in self._topics.items():
-            self.counts[topic] += counts[connection]
+        self._converter = _Ros1Converter()
+        super().__init__(path, advance)
 
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
-        """Return the messages of topics; see `Storage`."""
-        chosen = set(topics)
-        wanted = {number for number, topic in self._topics.items() if topic in chosen}
-        budget = ReadBudget(self._size)
-        if self._index is not None:
-            of_chunks = self._index.connections_of_chunks
-            chunks = [chunk for chunk in self._index.chunks if of_chunks[chunk.offset] & wanted]
-            messages = in_order(chunks, lambda chunk: self._chunk_at(chunk.offset, wanted, budget))
-        else:
-            messages = self._scan_until_damage(wanted, budget)
-        for time_ns, connection, data in messages:
-            topic = self._topics[connection]
-            yield Recorded(topic, time_ns, self._convert.data(topic, data))
-
-    def close(self) -> None:
-        """Close the file until it is read again."""
-        self._file.close()
+    def _convert(self, topic: Topic, message: RawMessage) -> BagMessage:
+        return BagMessage(topic, message.time_ns, self._converter.data(topic, message.data))
 
     def _record_at(self, offset: int) -> _Record:
-        record = _parsed_record(self._at, offset)
+        record = _parse_record(self._read_at, offset)
         if record.end > self._size:
             raise DamagedFile(f'the file ends within the record at byte {offset}')
         return record
 
-    def _read_index(self) -> _Index:
+    def _read_index(self) -> Index:
         head = self._record_at(len(MAGIC))
         if head.kind != BAG_HEADER:
-            raise DamagedFile('there is no header')
+            raise DamagedFile('the bag header is missing')
         if head.fields.get(b'encryptor'):
-            raise DamagedFile('it is encrypted')
+            raise DamagedFile('the bag is encrypted')
         (offset,) = _U64.unpack(head.fields[b'index_pos'])
         if offset == 0:
-            raise DamagedFile('it is missing')
+            raise DamagedFile('the recorder did not write it')
         budget = ReadBudget(self._size)
         for _ in range(head.number(b'conn_count')):
             record = self._record_at(offset)
             if record.kind != CONNECTION:
-                raise DamagedFile('a connection is missing')
-            self._define(record, self._at(record.start, _checked(record.length)))
+                raise DamagedFile('a connection record is missing')
+            self._define(record, self._read_at(record.start, _check_length(record.length)))
             offset = record.end
         counts: Counter[int] = Counter()
         chunks: dict[int, Chunk] = {}
@@ -174,23 +121,25 @@ class Ros1File:
         for _ in range(head.number(b'chunk_count')):
             record = self._record_at(offset)
             if record.kind != CHUNK_INFO:
-                raise DamagedFile('a chunk is missing')
+                raise DamagedFile('a chunk info record is missing')
             chunk, of_chunk = self._parse_chunk_info(record)
             if chunk.offset in chunks:
-                raise DamagedFile('it lists a chunk twice')
-            budget.take_bytes(chunk.unpacked_bytes)
+                raise DamagedFile('the index lists a chunk twice')
+            budget.take_bytes(chunk.uncompressed_bytes)
             budget.take_records(sum(of_chunk.values()))
             chunks[chunk.offset], connections[chunk.offset] = chunk, frozenset(of_chunk)
             counts.update(of_chunk)
             offset = record.end
-        return _Index(counts, list(chunks.values()), connections)
+        # Chunks without messages need not be read.
+        not_empty = [chunk for chunk in chunks.values() if connections[chunk.offset]]
+        return Index(counts, not_empty, connections)
 
     def _parse_chunk_info(self, record: _Record) -> tuple[Chunk, dict[int, int]]:
         (offset,) = _U64.unpack(record.fields[b'chunk_pos'])
-        counts = dict(_PAIR.iter_unpack(self._at(record.start, _checked(record.length))))
+        counts = dict(_PAIR.iter_unpack(self._read_at(record.start, _check_length(record.length))))
         chunk = self._record_at(offset)
         if chunk.kind != CHUNK:
-            raise DamagedFile('it lists a chunk that is none')
+            raise DamagedFile('the index lists a chunk where there is another record')
         compression = chunk.fields[b'compression'].decode()
         size = chunk.number(b'size')
         if compression != 'none':
@@ -198,74 +147,54 @@ class Ros1File:
         start_ns, end_ns = record.time_ns(b'start_time'), record.time_ns(b'end_time')
         return Chunk(offset, start_ns, end_ns, size), counts
 
-    def _counts_by_scanning(self, advance: Advance) -> Counter[int]:
-        """Return how many messages each connection has; note where the file is damaged."""
-        self._topics.clear()
-        counts: Counter[int] = Counter()
-        try:
-            for message in self._scan(None, ReadBudget(self._size), advance):
-                counts[message.channel] += 1
-        except PARSING_ERRORS as error:
-            self.damage = '; '.join(filter(None, [self.damage, printable(error, 200)]))
-        return counts
-
-    def _scan_until_damage(
-        self, wanted: Collection[int], budget: ReadBudget
-    ) -> Iterator[RawMessage]:
-        try:
-            yield from self._scan(wanted, budget, lambda count: None)
-        except PARSING_ERRORS:
-            if not self.damage:
-                raise
-
     def _scan(
-        self, wanted: Collection[int] | None, budget: ReadBudget, advance: Advance
+        self, channels: Collection[int] | None, budget: ReadBudget, advance: Advance
     ) -> Iterator[RawMessage]:
-        """Return the messages as they lie in the file; with None wanted all, without data."""
         offset = len(MAGIC)
         while offset < self._size:
             record = self._record_at(offset)
             budget.take_records()
             if record.kind == CHUNK:
-                yield from self._chunk_at(offset, wanted, budget)
+                yield from self._read_chunk(offset, channels, budget)
             elif record.kind == CONNECTION:
-                self._define(record, self._at(record.start, _checked(record.length)))
+                self._define(record, self._read_at(record.start, _check_length(record.length)))
             elif record.kind == MESSAGE:
-                yield from self._message(record, self._at, wanted)
+                yield from self._message(record, self._read_at, channels)
             advance(record.end - offset)
             offset = record.end
 
-    def _chunk_at(
-        self, offset: int, wanted: Collection[int] | None, budget: ReadBudget
+    def _read_chunk(
+        self, offset: int, channels: Collection[int] | None, budget: ReadBudget
     ) -> list[RawMessage]:
-        """Return a chunk's messages by time; with None wanted all, without data."""
         chunk = self._record_at(offset)
         if chunk.kind != CHUNK:
-            raise DamagedFile(f'there is no chunk at byte {offset}')
+            raise DamagedFile(f'the record at byte {offset} is not a chunk')
         size = chunk.number(b'size')
         if chunk.length > MAX_CHUNK_BYTES:
-            raise DamagedFile(f'a chunk has {chunk.length} bytes; at most {MAX_CHUNK_BYTES}')
+            raise DamagedFile(
+                f'a chunk has {chunk.length} bytes; at most {MAX_CHUNK_BYTES} are read'
+            )
         budget.take_bytes(size)
         compression = chunk.fields[b'compression'].decode()
-        whole = unpacked(self._at(chunk.start, chunk.length), compression, size)
+        records = decompress(self._read_at(chunk.start, chunk.length), compression, size)
 
-        def at(start: int, length: int) -> bytes:
-            if length < 0 or start + length > len(whole):
+        def read_at(start: int, length: int) -> bytes:
+            if length < 0 or start + length > len(records):
                 raise DamagedFile(f'the chunk at byte {offset} ends within a record')
-            return bytes(whole[start : start + length])
+            return bytes(records[start : start + length])
 
         messages: list[RawMessage] = []
         position = 0
-        while position < len(whole):
+        while position < len(records):
             budget.take_records()
-            record = _parsed_record(at, position)
+            record = _parse_record(read_at, position)
             if record.kind == CONNECTION:
                 if self._index is None:
-                    self._define(record, at(record.start, _checked(record.length)))
+                    self._define(record, read_at(record.start, _check_length(record.length)))
             elif record.kind == MESSAGE:
-                messages += self._message(record, at, wanted)
+                messages += self._message(record, read_at, channels)
             position = record.end
-        if position > len(whole):
+        if position > len(records):
             raise DamagedFile(f'the chunk at byte {offset} ends within a record')
         messages.sort(key=lambda message: message.time_ns)
         return messages
@@ -273,50 +202,57 @@ class Ros1File:
     def _message(
         self,
         record: _Record,
-        at: Callable[[int, int], bytes],
-        wanted: Collection[int] | None,
+        read_at: Callable[[int, int], bytes],
+        channels: Collection[int] | None,
     ) -> Iterator[RawMessage]:
         connection = record.number(b'conn')
-        if connection not in self._topics or (wanted is not None and connection not in wanted):
+        if connection not in self._topics or (channels is not None and connection not in channels):
             return
         data = b''
-        if wanted is not None:
+        if channels is not None:
             if record.length > MAX_MESSAGE_BYTES:
-                raise DamagedFile(f'a message has {record.length} bytes')
-            data = at(record.start, record.length)
+                raise DamagedFile(
+                    f'a message has {record.length} bytes; at most {MAX_MESSAGE_BYTES} are read'
+                )
+            data = read_at(record.start, record.length)
         yield RawMessage(record.time_ns(b'time'), connection, data)
 
     def _define(self, record: _Record, data: bytes) -> None:
-        """Take note of a connection."""
+        """Store a connection; the first definition of a number is used."""
         number = record.number(b'conn')
         if number in self._topics:
             return
         if len(self._topics) >= MAX_TOPICS:
-            raise DamagedFile(f'it has more than {MAX_TOPICS} connections')
-        about = _fields_of(data)
+            raise DamagedFile(f'the file has more than {MAX_TOPICS} connections')
+        header = _parse_fields(data)
         name, msgtype = (
-            about_field.decode('utf-8', 'replace')
-            for about_field in (record.fields[b'topic'], about[b'type'])
+            field.decode('utf-8', 'replace')
+            for field in (record.fields[b'topic'], header[b'type'])
         )
         if len(name) > MAX_NAME_CHARS or len(msgtype) > MAX_NAME_CHARS:
-            raise DamagedFile('the name of a topic is too long')
-        definition = about[b'message_definition'].decode('utf-8', 'replace')
-        self._topics[number] = self._convert.topic(
-            _normalized(name), normalize_msgtype(msgtype), definition
+            raise DamagedFile(
+                f'the name of a topic or type has more than {MAX_NAME_CHARS} characters'
+            )
+        definition = header[b'message_definition'].decode('utf-8', 'replace')
+        self._topics[number] = self._converter.topic(
+            _normalize_name(name), normalize_msgtype(msgtype), definition
         )
 
 
-def _parsed_record(at: Callable[[int, int], bytes], offset: int) -> _Record:
-    (header_bytes,) = _U32.unpack(at(offset, _U32.size))
+def _parse_record(read_at: Callable[[int, int], bytes], offset: int) -> _Record:
+    (header_bytes,) = _U32.unpack(read_at(offset, _U32.size))
     if header_bytes > MAX_HEADER_BYTES:
-        raise DamagedFile(f'the record at byte {offset} has a header of {header_bytes} bytes')
+        raise DamagedFile(
+            f'the record at byte {offset} has a header of {header_bytes} bytes; at most '
+            f'{MAX_HEADER_BYTES} are read'
+        )
     start = offset + _U32.size + header_bytes
-    fields = _fields_of(at(offset + _U32.size, header_bytes))
-    (length,) = _U32.unpack(at(start, _U32.size))
+    fields = _parse_fields(read_at(offset + _U32.size, header_bytes))
+    (length,) = _U32.unpack(read_at(start, _U32.size))
     return _Record(fields, start + _U32.size, length)
 
 
-def _fields_of(header: bytes) -> dict[bytes, bytes]:
+def _parse_fields(header: bytes) -> dict[bytes, bytes]:
     fields = {}
     position = 0
     while position < len(header):
@@ -330,19 +266,19 @@ def _fields_of(header: bytes) -> dict[bytes, bytes]:
     return fields
 
 
-def _checked(length: int) -> int:
+def _check_length(length: int) -> int:
     if length > MAX_HEADER_BYTES:
         raise DamagedFile(f'a record has {length} bytes; at most {MAX_HEADER_BYTES} are read')
     return length
 
 
-def _normalized(name: str) -> str:
-    """Return a topic's name without empty parts."""
+def _normalize_name(name: str) -> str:
+    """Return the name of a topic without empty path components."""
     return f'{"/" * name.startswith("/")}{"/".join(part for part in name.split("/") if part)}'
 
 
-class _FromRos1:
-    """Turns ROS 1's serialised messages into ROS 2's."""
+class _Ros1Converter:
+    """Converts serialized messages of ROS 1 to the serialization of ROS 2."""
 
     def __init__(self) -> None:
         self._source = get_typestore(Stores.EMPTY)
@@ -354,46 +290,49 @@ class _FromRos1:
 
     def topic(self, name: str, msgtype: str, definition: str) -> Topic:
         """
-        Return a topic with its definition as ROS 2 has it.
+        Return a topic with its definition in the format of ROS 2.
 
-        A topic whose messages cannot be converted has no definition, and no data either.
+        If messages cannot be converted, the definition of their topic is empty, and they have
+        empty data.
         """
         if (name, msgtype) not in self._topics:
             try:
-                self._topics[name, msgtype] = self._take_in(name, msgtype, definition)
-            except Exception:  # A text that is no definition makes the parser stumble anywhere.
+                self._topics[name, msgtype] = self._convert_topic(name, msgtype, definition)
+            except Exception:  # An invalid definition can raise any exception in the parser.
                 self._topics[name, msgtype] = Topic(name, msgtype)
         return self._topics[name, msgtype]
 
     def data(self, topic: Topic, data: bytes | memoryview) -> bytes | memoryview:
-        """Return a message's data as ROS 2 has it; empty if it cannot be converted."""
+        """Return the data of a message in ROS 2 serialization; empty if it is not convertible."""
         convert = self._converters.get(topic.msgtype)
         if convert is None:
             return b''
         try:
             converted: memoryview = convert(data)
-        except Exception:  # Data of another kind makes the library stumble in many ways.
+        except Exception:  # Invalid data can raise any exception in the library.
             return b''
         return converted
 
-    def _take_in(self, name: str, msgtype: str, definition: str) -> Topic:
+    def _convert_topic(self, name: str, msgtype: str, definition: str) -> Topic:
         renamed = STATIC_MSGTYPE_RENAMES.get(msgtype, msgtype)
         if renamed not in self._converters:
             if not self._budget.accepts(definition):
-                raise DamagedFile(f'a definition of {len(definition)} characters is too long')
+                raise DamagedFile(
+                    f'a message definition of {len(definition)} characters is too long'
+                )
             types = get_types_from_msg(definition, msgtype)
             _check_arrays(types)
             self._register(types, msgtype, renamed)
         text, _ = self._target.generate_msgdef(renamed, ros_version=2)
-        return Topic(name, renamed, text, self._target.hash_rihs01(renamed))
+        return Topic(name, renamed, text)
 
     def _register(self, types: Typesdict, msgtype: str, renamed: str) -> None:
-        """Take in the types of a definition, and make the function that converts its messages."""
+        """Register the types of a definition and generate the converter of its messages."""
         self._source.register({k: v for k, v in types.items() if k not in self._source.fielddefs})
         new = {k: v for k, v in types.items() if k not in self._target.fielddefs}
         new.pop('std_msgs/msg/Header', None)
         self._target.register(new)
-        # It says on the standard output what it does.
+        # The generator prints to standard output.
         with contextlib.redirect_stdout(io.StringIO()):
             self._converters[renamed] = generate_message_converter(
                 self._source,
@@ -408,39 +347,39 @@ class _FromRos1:
 
 def _check_arrays(types: Typesdict) -> None:
     """
-    Check that the arrays in a definition take no longer to read than their data is long.
+    Check that the time to read an array is bounded by the size of its data.
 
     Raises
     ------
     DamagedFile
-        If an array has elements without any data, of which a message can claim any number, or if
-        arrays of a fixed length have too many elements in all.
+        If the elements of an array have no data, so that a message can declare any number of
+        them, or if the fixed-length arrays have too many elements in total.
     """
     lengths: dict[str, int] = {}
     for name in types:
-        _check_arrays_of(name, types, lengths, ())
+        _check_type_arrays(name, types, lengths, ())
 
 
-def _check_arrays_of(
-    name: str, types: Typesdict, lengths: dict[str, int], within: tuple[str, ...]
+def _check_type_arrays(
+    name: str, types: Typesdict, lengths: dict[str, int], parents: tuple[str, ...]
 ) -> int:
-    """Return how many values a message of a type has at least, 1 if the type is not defined."""
+    """Return the minimum number of values in a message; 1 if the type is not defined."""
     if name not in types:
         return 1
-    if name in within or len(within) > MAX_DEFINITION_DEPTH:
+    if name in parents or len(parents) > MAX_DEFINITION_DEPTH:
         raise DamagedFile(f'the type {printable(name)} contains itself or is nested too deeply')
     if name not in lengths:
         total = 0
         for field, description in types[name][1]:
             node, detail = cast('tuple[Nodetype, Any]', description)
             is_array = node in (Nodetype.ARRAY, Nodetype.SEQUENCE)
-            (element, about), count = detail if is_array else ((node, detail), 1)
+            (element, type_name), count = detail if is_array else ((node, detail), 1)
             size = 1
             if element == Nodetype.NAME:
-                size = _check_arrays_of(about, types, lengths, (*within, name))
+                size = _check_type_arrays(type_name, types, lengths, (*parents, name))
             if is_array and size == 0:
                 raise DamagedFile(f'the elements of the array {printable(field)} have no data')
-            # A sequence takes its own length, whatever it may have at most.
+            # An empty sequence still has a length field.
             total += 1 if node == Nodetype.SEQUENCE else count * size
         if total > MAX_ARRAY_LENGTH:
             raise DamagedFile(

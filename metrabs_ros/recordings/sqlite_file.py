@@ -1,4 +1,4 @@
-"""Files of ROS 2 bags in SQLite, read with limits on what they claim."""
+"""Read SQLite files of ROS 2 bags, with limits on declared sizes and on running time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.recordings.bag_message import Recorded, Topic
-from metrabs_ros.recordings.chunks import PLAUSIBLE_TIMES_NS
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
+from metrabs_ros.recordings.chunks import VALID_TIMES_NS
 from metrabs_ros.recordings.input_files import open_input
 from metrabs_ros.recordings.limits import (
     MAX_DEFINITION_CHARS,
@@ -24,34 +24,34 @@ from metrabs_ros.recordings.limits import (
     DamagedFile,
     ReadBudget,
 )
-from metrabs_ros.recordings.profiles import MAX_TEXT_CHARS, profiles_of
+from metrabs_ros.recordings.profiles import MAX_TEXT_CHARS, parse_profiles
 from metrabs_ros.recordings.progress import Advance
 
 MAGIC = b'SQLite format 3\0'
-SMALLEST_VALUE_LIMIT = MIB
-LARGEST_VALUE_LIMIT = 1_000_000_000
+MIN_VALUE_LIMIT_BYTES, MAX_VALUE_LIMIT_BYTES = MIB, 1_000_000_000
+"""Range of the maximum size of a value, which is otherwise the size of the file."""
 STEPS_BETWEEN_CHECKS = 1_000_000
-STEPS_PER_BYTE, STEPS_OF_ANY_FILE = 20, 200_000_000
-"""Of SQLite's virtual machine, for one statement."""
+STEPS_PER_BYTE, UNRESTRICTED_STEPS = 20, 200_000_000
+"""Maximum instructions of SQLite's virtual machine for a statement: per byte, and in addition."""
 
 
 class SqliteFile:
     """
-    A file of a ROS 2 bag in SQLite, read up to where it is damaged.
+    An SQLite file of a ROS 2 bag.  A damaged file is read up to the damage.
 
     Parameters
     ----------
     path
         The file.
     advance
-        Is told of the progress of counting the messages.
+        Called after each message that is counted.
 
     Raises
     ------
     UnusableFile
-        If it cannot be read at all.
+        If the file cannot be opened.
     DamagedFile
-        If it is no database of messages.
+        If the file is not a database of messages.
     """
 
     def __init__(self, path: pathlib.Path, advance: Advance) -> None:
@@ -59,16 +59,16 @@ class SqliteFile:
         with open_input(path) as file:
             self._size = os.fstat(file.fileno()).st_size
             if file.read(len(MAGIC)) != MAGIC:
-                raise DamagedFile('it does not begin as an SQLite database does')
+                raise DamagedFile('the file does not start with the magic bytes of SQLite')
         self._steps = 0
         self._connection: sqlite3.Connection | None = None
         self.damage = ''
-        # Of each message, in the order of their times.
-        self._rows, self._numbers = array.array('q'), array.array('q')
+        # Row and topic id of each message, sorted by time.
+        self._rows, self._topic_ids = array.array('q'), array.array('q')
         try:
             self._check_tables()
             self._topics = self._read_topics()
-            counts = self._count(advance)
+            counts = self._index_messages(advance)
         except BaseException as error:
             self.close()
             if isinstance(error, (sqlite3.Error, sqlite3.Warning)):
@@ -80,34 +80,34 @@ class SqliteFile:
         for number, topic in self._topics.items():
             self.counts[topic] += counts[number]
 
-    def messages(self, topics: Sequence[Topic]) -> Iterator[Recorded]:
+    def messages(self, topics: Sequence[Topic]) -> Iterator[BagMessage]:
         """Return the messages of topics; see `Storage`."""
-        chosen = set(topics)
-        wanted = {number: topic for number, topic in self._topics.items() if topic in chosen}
-        left = self._size
-        for row, number in zip(self._rows, self._numbers):
-            topic = wanted.get(number)
+        selected = set(topics)
+        by_id = {number: topic for number, topic in self._topics.items() if topic in selected}
+        remaining_bytes = self._size
+        for row, topic_id in zip(self._rows, self._topic_ids):
+            topic = by_id.get(topic_id)
             if topic is None:
                 continue
             self._steps = 0
             try:
-                found = self._database.execute(
+                result = self._database.execute(
                     'SELECT timestamp, data FROM messages WHERE rowid = ?', (row,)
                 ).fetchone()
             except sqlite3.Error as error:
                 if self.damage:
                     return
                 raise DamagedFile(printable(error, 200)) from error
-            if found is None or not isinstance(found[1], bytes):
+            if result is None or not isinstance(result[1], bytes):
                 continue
-            # No page can belong to two messages.
-            left -= len(found[1])
-            if left < 0:
-                raise DamagedFile('its messages are larger than the file')
-            yield Recorded(topic, int(found[0]), found[1])
+            # A valid file stores each message in its own pages.
+            remaining_bytes -= len(result[1])
+            if remaining_bytes < 0:
+                raise DamagedFile('the messages are larger than the file')
+            yield BagMessage(topic, int(result[0]), result[1])
 
     def close(self) -> None:
-        """Close the file until it is read again."""
+        """Close the file; it is reopened when it is read again."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -115,27 +115,27 @@ class SqliteFile:
     @property
     def _database(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = _connection(self._path, self._size, self._check_steps)
+            self._connection = _open_database(self._path, self._size, self._check_steps)
         return self._connection
 
     def _check_steps(self) -> int:
-        """Tell SQLite whether to stop a statement that takes too long for the file's size."""
+        """Return 1 to abort a statement that takes too many steps for the size of the file."""
         self._steps += STEPS_BETWEEN_CHECKS
-        return int(self._steps > STEPS_OF_ANY_FILE + STEPS_PER_BYTE * self._size)
+        return int(self._steps > UNRESTRICTED_STEPS + STEPS_PER_BYTE * self._size)
 
     def _check_tables(self) -> None:
-        """Refuse tables whose rows are computed rather than stored."""
+        """Raise a `DamagedFile` if rows are computed rather than stored."""
         for name in ('topics', 'messages'):
-            found = self._database.execute(
+            result = self._database.execute(
                 'SELECT type, sql FROM sqlite_master WHERE name = ?', (name,)
             ).fetchone()
-            if found is None:
-                raise DamagedFile(f'it has no table {name}; it is no bag')
-            kind, statement = found
+            if result is None:
+                raise DamagedFile(f'the database has no table {name}; it is not a bag')
+            kind, statement = result
             is_stored = kind == 'table' and str(statement).upper().startswith('CREATE TABLE')
             columns = self._database.execute(f'PRAGMA table_xinfo({name})').fetchall()
             if not is_stored or any(column[6] for column in columns):
-                raise DamagedFile(f'{name} is no plain table; it is not read')
+                raise DamagedFile(f'{name} is not a table of stored rows')
 
     def _read_topics(self) -> dict[int, Topic]:
         columns = {row[1] for row in self._database.execute('PRAGMA table_info(topics)')}
@@ -146,50 +146,50 @@ class SqliteFile:
             if not (isinstance(number, int) and _is_name(name) and _is_name(msgtype)):
                 continue
             if len(topics) >= MAX_TOPICS:
-                raise DamagedFile(f'it has more than {MAX_TOPICS} topics')
+                raise DamagedFile(f'the file has more than {MAX_TOPICS} topics')
             is_text = isinstance(text, str) and len(text) <= MAX_TEXT_CHARS
             topics[number] = Topic(
                 name,
                 msgtype,
                 self._definition_of(msgtype),
-                qos=profiles_of(text) if is_text else (),
+                qos=parse_profiles(text) if is_text else (),
             )
         return topics
 
     def _definition_of(self, msgtype: str) -> str:
-        """Return the text of a definition, empty in bags of older versions."""
+        """Return the definition of a message type; empty in bags of older versions."""
         with contextlib.suppress(sqlite3.Error):
-            found = self._database.execute(
+            result = self._database.execute(
                 'SELECT encoded_message_definition FROM message_definitions '
                 'WHERE topic_type = ? AND length(encoded_message_definition) <= ?',
                 (msgtype, MAX_DEFINITION_CHARS),
             ).fetchone()
-            if found is not None and isinstance(found[0], str):
-                return found[0]
+            if result is not None and isinstance(result[0], str):
+                return result[0]
         return ''
 
-    def _count(self, advance: Advance) -> Counter[int]:
-        """Return how many messages each topic has, and note their order."""
+    def _index_messages(self, advance: Advance) -> Counter[int]:
+        """Return the number of messages of each topic, and store the rows sorted by time."""
         counts: Counter[int] = Counter()
         budget = ReadBudget(self._size)
         times_ns = array.array('q')
         is_sorted, last_ns = True, 0
         self._steps = 0
-        # The data is not read: most of a large message lies elsewhere in the file.
+        # Selecting no data is fast: SQLite stores most of a large message in other pages.
         rows = self._database.execute('SELECT rowid, topic_id, timestamp FROM messages')
         try:
-            for row, number, time_ns in rows:
+            for row, topic_id, time_ns in rows:
                 budget.take_records()
                 self._steps = 0
-                if not (isinstance(number, int) and isinstance(time_ns, int)):
+                if not (isinstance(topic_id, int) and isinstance(time_ns, int)):
                     continue
-                if number not in self._topics:
+                if topic_id not in self._topics:
                     continue
-                if time_ns not in PLAUSIBLE_TIMES_NS:
+                if time_ns not in VALID_TIMES_NS:
                     raise DamagedFile(f'the time {time_ns} ns of a message is invalid')
-                counts[number] += 1
+                counts[topic_id] += 1
                 self._rows.append(row)
-                self._numbers.append(number)
+                self._topic_ids.append(topic_id)
                 times_ns.append(time_ns)
                 is_sorted &= time_ns >= last_ns
                 last_ns = time_ns
@@ -199,7 +199,7 @@ class SqliteFile:
         if not is_sorted:
             order = sorted(range(len(times_ns)), key=times_ns.__getitem__)
             self._rows = array.array('q', [self._rows[i] for i in order])
-            self._numbers = array.array('q', [self._numbers[i] for i in order])
+            self._topic_ids = array.array('q', [self._topic_ids[i] for i in order])
         return counts
 
 
@@ -207,10 +207,10 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_NAME_CHARS
 
 
-def _connection(
+def _open_database(
     path: pathlib.Path, size: int, check_steps: Callable[[], int]
 ) -> sqlite3.Connection:
-    """Open a database that is not changed, even where a journal of the recorder lies beside it."""
+    """Open a database read-only; a journal that the recorder left next to it is ignored."""
     quoted = urllib.parse.quote(os.fsencode(path))
     try:
         database = sqlite3.connect(
@@ -218,15 +218,15 @@ def _connection(
         )
     except sqlite3.Error as error:
         raise DamagedFile(f'the database cannot be opened: {printable(error, 200)}') from error
-    # Names may consist of any bytes.
+    # Names may not be valid UTF-8.
     database.text_factory = lambda data: data.decode('utf-8', 'replace')
     database.set_progress_handler(check_steps, STEPS_BETWEEN_CHECKS)
-    if hasattr(database, 'setlimit'):  # from Python 3.11
-        # A value that claims to be larger than the file is refused before it is allocated.
-        limit = min(max(size, SMALLEST_VALUE_LIMIT), LARGEST_VALUE_LIMIT)
+    if hasattr(database, 'setlimit'):  # Python 3.11 and later
+        # SQLite rejects a larger value before it allocates memory.
+        limit = min(max(size, MIN_VALUE_LIMIT_BYTES), MAX_VALUE_LIMIT_BYTES)
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
     with contextlib.suppress(sqlite3.Error):
-        # Otherwise no database is opened that says that it is longer than it is.
+        # Without it, SQLite does not open truncated databases.
         database.execute('PRAGMA writable_schema = ON')
         database.execute('PRAGMA trusted_schema = OFF')
         database.execute('PRAGMA cell_size_check = ON')

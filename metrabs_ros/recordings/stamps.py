@@ -1,21 +1,21 @@
-"""The stamps of recorded messages, in nanoseconds."""
+"""Conversion between message stamps and nanoseconds."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from metrabs_ros.recordings.message_types import maker
+from metrabs_ros.recordings.message_types import message_factory
 
 NANOSECONDS = 1_000_000_000
 
 
 def stamp_ns_of(header: Any) -> int:
-    """Return a header's stamp."""
+    """Return the stamp of a header in nanoseconds."""
     return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
 
 
 def header_at(stamp_ns: int, frame_id: str) -> Any:
-    """Return the std_msgs/Header of a stamp and a frame."""
+    """Return a std_msgs/Header with a stamp in nanoseconds and a frame."""
     sec, nanosec = divmod(stamp_ns, NANOSECONDS)
-    stamp = maker('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
-    return maker('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)
+    stamp = message_factory('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
+    return message_factory('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)

@@ -1,4 +1,4 @@
-"""Tables of joints, a row each."""
+"""Tables with one row per joint, as CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -20,41 +20,54 @@ from metrabs_ros.recordings.output_files import (
     check_stream,
     is_stream,
     move_file,
-    writing,
+    translate_os_errors,
 )
 from metrabs_ros.recordings.stamps import NANOSECONDS
 from metrabs_ros.regular_file import shown
 
-ROWS_IN_MEMORY = 10_000
-CAMERA_CHARS = 300
+MAX_BUFFERED_ROWS = 10_000
+"""Number of rows after which a Parquet table is written to its file."""
+MAX_CAMERA_CHARS = 300
+"""Maximum length of the name of an image source."""
 COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
-COLUMNS_OF_CAMERAS = (*COLUMNS, 'camera')
+COLUMNS_WITH_CAMERA = (*COLUMNS, 'camera')
 
 
 class JointTable(Protocol):
     """A table with a row for each joint of each person in each frame."""
 
-    def put(self, stamp_ns: int, camera: str, people: People) -> None:
-        """Write the rows of a frame, in metres."""
+    def write(self, stamp_ns: int, camera: str, people: People) -> None:
+        """
+        Write the rows of a frame, in metres.
+
+        Parameters
+        ----------
+        stamp_ns
+            Stamp of the frame in nanoseconds.
+        camera
+            Name of the image source.
+        people
+            The people, in the camera frame.
+        """
         ...
 
     def close(self) -> None:
-        """Finish the table."""
+        """Complete the table."""
         ...
 
 
 class TableFile(NamedTuple):
     """
-    Where a table is written.
+    The file of a table.
 
     Parameters
     ----------
     kind
-        csv or parquet.
+        ``csv`` or ``parquet``.
     file
         The file.
     is_in_results
-        Whether it is one of the files of the results.
+        Whether the file is ``joints.csv`` or ``joints.parquet`` in the folder of the results.
     """
 
     kind: str
@@ -62,7 +75,7 @@ class TableFile(NamedTuple):
     is_in_results: bool
 
     @classmethod
-    def of(
+    def from_option(
         cls,
         kind: str,
         target: str,
@@ -71,34 +84,34 @@ class TableFile(NamedTuple):
         overwrite: bool,
     ) -> TableFile:
         """
-        Return where a table is to be written.
+        Return the file of a table, after checking that it can be written.
 
         Parameters
         ----------
         kind
-            csv or parquet.
+            ``csv`` or ``parquet``.
         target
-            What the user named; empty for a file of the results.
+            Value of the command line option; empty for a file in the folder of the results.
         output
             The folder of the results.
         inputs
             Files and folders that are read.
         overwrite
-            Whether an earlier table is replaced.
+            Whether an existing table is replaced.
 
         Raises
         ------
         UnusableOutput
-            If the file cannot be written, or is something else than a table.
+            If the file cannot be written, or is not a table of joints.
         FileExistsError
-            If there is a table already, and it is not to be replaced.
+            If the table exists and `overwrite` is false.
         """
-        usual = output / f'joints.{kind}'
-        if not target or absolute(pathlib.Path(target)) == usual:
-            return cls(kind, usual, True)
+        default = output / f'joints.{kind}'
+        if not target or absolute(pathlib.Path(target)) == default:
+            return cls(kind, default, True)
         table = cls(kind, pathlib.Path(target), False)
         if is_stream(table.file):
-            with writing(table.file):
+            with translate_os_errors(table.file):
                 check_stream(table.file)
             return table
         check_file_output(table.file, output, inputs)
@@ -106,28 +119,28 @@ class TableFile(NamedTuple):
             is_table = _is_csv_table if kind == 'csv' else _is_parquet_table
             if not is_table(table.file):
                 raise UnusableOutput(
-                    f'{shown(table.file)} is no table of joints and is not replaced; give '
+                    f'{shown(table.file)} is not a table of joints and is not replaced; give '
                     f'--{kind} another name'
                 )
             if not overwrite:
                 raise FileExistsError(
-                    f'{shown(table.file)} is there already; --overwrite replaces it'
+                    f'{shown(table.file)} already exists; use --overwrite to replace it'
                 )
         return table
 
     def open(self, folder: UnfinishedFolder, with_camera: bool) -> JointTable:
-        """Begin the table, where it is not yet in the way of anything."""
-        kind = CsvTable if self.kind == 'csv' else ParquetTable
-        return kind(self._place(folder), with_camera)
+        """Open the table for writing at its temporary path."""
+        table = CsvTable if self.kind == 'csv' else ParquetTable
+        return table(self._temporary_path(folder), with_camera)
 
     def publish(self, folder: UnfinishedFolder) -> None:
-        """Put the complete table where it belongs."""
-        place = self._place(folder)
-        if place.parent == folder.tables:
-            with writing(self.file):
-                move_file(place, absolute(self.file))
+        """Move the complete table from its temporary path to its file."""
+        path = self._temporary_path(folder)
+        if path.parent == folder.tables:
+            with translate_os_errors(self.file):
+                move_file(path, absolute(self.file))
 
-    def _place(self, folder: UnfinishedFolder) -> pathlib.Path:
+    def _temporary_path(self, folder: UnfinishedFolder) -> pathlib.Path:
         if self.is_in_results:
             return folder.results / self.file.name
         return self.file if is_stream(self.file) else folder.tables / f'joints.{self.kind}'
@@ -135,36 +148,36 @@ class TableFile(NamedTuple):
 
 class CsvTable:
     """
-    A table of joints as text.
+    A table of joints in CSV.
 
     Parameters
     ----------
     file
-        Is written.
+        The file; it is created or overwritten.
     with_camera
-        Whether a last column says which camera it was.
+        Whether the last column names the image source.
     """
 
     def __init__(self, file: pathlib.Path, with_camera: bool) -> None:
         self._with_camera = with_camera
         self._file = file.open('w', newline='', encoding='utf-8')
         self._writer = csv.writer(self._file, lineterminator='\n')
-        self._writer.writerow(COLUMNS_OF_CAMERAS if with_camera else COLUMNS)
+        self._writer.writerow(COLUMNS_WITH_CAMERA if with_camera else COLUMNS)
 
-    def put(self, stamp_ns: int, camera: str, people: People) -> None:
+    def write(self, stamp_ns: int, camera: str, people: People) -> None:
         """Write the rows of a frame; see `JointTable`."""
         sec, nanosec = divmod(stamp_ns, NANOSECONDS)
         stamp = f'{sec}.{nanosec:09d}'
-        last = (printable(camera, CAMERA_CHARS),) if self._with_camera else ()
+        last = (printable(camera, MAX_CAMERA_CHARS),) if self._with_camera else ()
         names = people.skeleton.joint_names
-        for person_id, places, deviations in _rows_of(people):
+        for person_id, positions, deviations in _person_rows(people):
             self._writer.writerows(
                 (stamp, person_id, name, f'{x:.6f}', f'{y:.6f}', f'{z:.6f}', f'{std:.6f}', *last)
-                for name, (x, y, z), std in zip(names, places, deviations)
+                for name, (x, y, z), std in zip(names, positions, deviations)
             )
 
     def close(self) -> None:
-        """Finish the table."""
+        """Complete the table."""
         self._file.close()
 
 
@@ -175,9 +188,9 @@ class ParquetTable:
     Parameters
     ----------
     file
-        Is written.
+        The file; it is created or overwritten.
     with_camera
-        Whether a last column says which camera it was.
+        Whether the last column names the image source.
 
     Raises
     ------
@@ -195,27 +208,27 @@ class ParquetTable:
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
 
-    def put(self, stamp_ns: int, camera: str, people: People) -> None:
+    def write(self, stamp_ns: int, camera: str, people: People) -> None:
         """Write the rows of a frame; see `JointTable`."""
         names = people.skeleton.joint_names
-        for person_id, places, deviations in _rows_of(people):
+        for person_id, positions, deviations in _person_rows(people):
             values: dict[str, list[Any]] = {
                 'stamp': [stamp_ns / NANOSECONDS] * len(names),
                 'id': [person_id] * len(names),
                 'joint': list(names),
-                'x': [place[0] for place in places],
-                'y': [place[1] for place in places],
-                'z': [place[2] for place in places],
+                'x': [position[0] for position in positions],
+                'y': [position[1] for position in positions],
+                'z': [position[2] for position in positions],
                 'deviation': deviations,
-                'camera': [printable(camera, CAMERA_CHARS)] * len(names),
+                'camera': [printable(camera, MAX_CAMERA_CHARS)] * len(names),
             }
             for name, column in self._columns.items():
                 column.extend(values[name])
-        if len(self._columns['id']) >= ROWS_IN_MEMORY:
+        if len(self._columns['id']) >= MAX_BUFFERED_ROWS:
             self._flush()
 
     def close(self) -> None:
-        """Finish the table."""
+        """Complete the table."""
         self._flush()
         self._writer.close()
 
@@ -226,25 +239,25 @@ class ParquetTable:
 
 
 def _is_csv_table(file: pathlib.Path) -> bool:
-    """Tell whether a file begins as `CsvTable` writes it."""
-    headers = [f'{",".join(columns)}\n'.encode() for columns in (COLUMNS, COLUMNS_OF_CAMERAS)]
+    """Return whether a file starts with a header of `CsvTable`."""
+    headers = [f'{",".join(columns)}\n'.encode() for columns in (COLUMNS, COLUMNS_WITH_CAMERA)]
     start = read_start(file, max(map(len, headers)))
     return any(start.startswith(header) for header in headers)
 
 
 def _is_parquet_table(file: pathlib.Path) -> bool:
-    """Tell whether a file has the columns that `ParquetTable` writes."""
+    """Return whether a file has the columns of `ParquetTable`."""
     pyarrow, parquet = _pyarrow()
     with open_input(file) as opened:
         try:
             names = parquet.read_schema(opened).names
         except (pyarrow.ArrowException, OSError):
             return False
-    return tuple(names) in (COLUMNS, COLUMNS_OF_CAMERAS)
+    return tuple(names) in (COLUMNS, COLUMNS_WITH_CAMERA)
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    """Return pyarrow and its module for Parquet; raises an ImportError that says what to do."""
+    """Return pyarrow and its Parquet module; raise an `ImportError` with installation advice."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -253,7 +266,7 @@ def _pyarrow() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def _rows_of(people: People) -> list[tuple[int, list[Any], list[float]]]:
-    """Return each person's id, joints and their deviations, in metres."""
-    places_m, deviations_m = to_metres(people.poses3d_mm), to_metres(people.joint_std_mm)
-    return list(zip(people.ids.tolist(), places_m.tolist(), deviations_m.tolist()))
+def _person_rows(people: People) -> list[tuple[int, list[Any], list[float]]]:
+    """Return each person's id, joint positions and standard deviations, in metres."""
+    positions_m, deviations_m = to_metres(people.poses3d_mm), to_metres(people.joint_std_mm)
+    return list(zip(people.ids.tolist(), positions_m.tolist(), deviations_m.tolist()))

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind, in threads beside the one that has the network."""
+"""Threads that read ahead and write behind while another thread runs the network."""
 
 from __future__ import annotations
 
@@ -9,61 +9,62 @@ from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
 
-LIMIT_BYTES = 256 * 2**20
+MAX_QUEUED_BYTES = 256 * 2**20
+"""Default maximum size of the items in a queue."""
 
 
-def no_bytes(item: object) -> int:
-    """Return the size of items whose size does not matter."""
+def zero_bytes(item: object) -> int:
+    """Return 0, for queues that are limited in the number of items only."""
     return 0
 
 
-class _Line(Generic[Item]):
+class _Queue(Generic[Item]):
     """
-    Items on their way from one thread to another, limited in number and size.
+    A queue between two threads, limited in number and size of the items.
 
     Parameters
     ----------
     depth
-        How many items wait at most.
+        Maximum number of items.
     limit_bytes
-        How large those that wait are at most; a single item may be larger.
+        Maximum total size of the items; a single item may be larger.
     """
 
     def __init__(self, depth: int, limit_bytes: int) -> None:
         self._depth, self._limit_bytes = depth, limit_bytes
         self._waiting: collections.deque[tuple[Item, int]] = collections.deque()
         self._bytes = 0
-        self._is_ended = self._is_given_up = False
+        self._is_complete = self._is_abandoned = False
         self._changed = threading.Condition()
 
     def put(self, item: Item, size_bytes: int) -> bool:
-        """Wait for room and append an item; False if nobody takes items any more."""
+        """Append an item when there is space; return False if the consumer has stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_given_up or self._has_room(size_bytes))
-            if self._is_given_up:
+            self._changed.wait_for(lambda: self._is_abandoned or self._has_space(size_bytes))
+            if self._is_abandoned:
                 return False
             self._waiting.append((item, size_bytes))
             self._bytes += size_bytes
             self._changed.notify_all()
             return True
 
-    def end(self) -> None:
-        """Tell the other thread that no more items come."""
+    def complete(self) -> None:
+        """Signal the consumer that no more items follow."""
         with self._changed:
-            self._is_ended = True
+            self._is_complete = True
             self._changed.notify_all()
 
-    def give_up(self) -> None:
-        """Tell the other thread that no more items are taken."""
+    def abandon(self) -> None:
+        """Signal the producer that no more items are consumed."""
         with self._changed:
-            self._is_given_up = True
+            self._is_abandoned = True
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Item]:
-        """Wait for items and return them until the end."""
+        """Return items until the queue is complete; wait while it is empty."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._is_ended)
+                self._changed.wait_for(lambda: self._waiting or self._is_complete)
                 if not self._waiting:
                     return
                 item, size_bytes = self._waiting.popleft()
@@ -71,91 +72,92 @@ class _Line(Generic[Item]):
                 self._changed.notify_all()
             yield item
 
-    def _has_room(self, size_bytes: int) -> bool:
+    def _has_space(self, size_bytes: int) -> bool:
         is_short = len(self._waiting) < self._depth
         return not self._waiting or (is_short and self._bytes + size_bytes <= self._limit_bytes)
 
 
 class ReadAhead(Generic[Item]):
     """
-    Iterates in a thread of its own, a few items ahead.
+    Iterate in a separate thread, a few items ahead of the consumer.
 
-    What the iteration raises is raised where its items are taken.
+    An exception of the iteration is raised in the consumer, after the items before it.
 
     Parameters
     ----------
     items
-        What to iterate over.
+        The items.
     depth
-        How many items at most wait to be taken.
+        Maximum number of queued items.
     size_of
-        Returns how many bytes of memory an item takes.
+        Returns the size of an item in bytes.
     limit_bytes
-        How many bytes the waiting items take at most.
+        Maximum total size of the queued items.
     """
 
     def __init__(
         self,
         items: Iterable[Item],
         depth: int,
-        size_of: Callable[[Item], int] = no_bytes,
-        limit_bytes: int = LIMIT_BYTES,
+        size_of: Callable[[Item], int] = zero_bytes,
+        limit_bytes: int = MAX_QUEUED_BYTES,
     ) -> None:
         self._items = items
         self._size_of = size_of
-        self._line: _Line[Item] = _Line(depth, limit_bytes)
+        self._queue: _Queue[Item] = _Queue(depth, limit_bytes)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
 
     def __iter__(self) -> Iterator[Item]:
-        """Return the items, once."""
+        """Return the items; may be called once."""
         self._thread.start()
         try:
-            yield from self._line
+            yield from self._queue
             if self._error is not None:
                 raise self._error
         finally:
-            self._line.give_up()
+            self._queue.abandon()
             self._thread.join()
 
     def _read(self) -> None:
         try:
             for item in self._items:
-                if not self._line.put(item, self._size_of(item)):
+                if not self._queue.put(item, self._size_of(item)):
                     return
         except BaseException as error:
             self._error = error
-        self._line.end()
+        self._queue.complete()
 
 
 class WriteBehind:
     """
-    Does one thing after the other in a thread of its own.
+    Call functions one after the other in a separate thread.
 
-    What one of them raises is raised at the next, or at the end; those after it are left out.
+    An exception of a function is raised by the next call of `put` or `finish`; the functions
+    after it are not called.
 
     Parameters
     ----------
     depth
-        How many things at most wait to be done.
+        Maximum number of queued functions.
     limit_bytes
-        How many bytes the things that wait take at most.
+        Maximum total size of the queued functions' data.
     """
 
-    def __init__(self, depth: int, limit_bytes: int = LIMIT_BYTES) -> None:
-        self._line: _Line[Callable[[], None]] = _Line(depth, limit_bytes)
+    def __init__(self, depth: int, limit_bytes: int = MAX_QUEUED_BYTES) -> None:
+        self._queue: _Queue[Callable[[], None]] = _Queue(depth, limit_bytes)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def put(self, do: Callable[[], None], size_bytes: int = 0) -> None:
-        """Have something done, which takes so much memory, after all that was put before."""
+    def put(self, function: Callable[[], None], size_bytes: int = 0) -> None:
+        """Queue a function with the size of its data in bytes; wait while the queue is full."""
         self._raise()
-        self._line.put(do, size_bytes)
+        self._queue.put(function, size_bytes)
 
     def finish(self) -> None:
-        """Wait until everything is done."""
-        self._line.end()
+        """Wait until all functions have returned."""
+        self._queue.complete()
         self._thread.join()
         self._raise()
 
@@ -166,10 +168,10 @@ class WriteBehind:
 
     def _work(self) -> None:
         failed = False
-        for do in self._line:
+        for function in self._queue:
             if failed:
                 continue
             try:
-                do()
+                function()
             except BaseException as error:
                 self._error, failed = error, True

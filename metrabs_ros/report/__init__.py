@@ -1,1 +1,1 @@
-"""What a team wants to know of a recording, on one page that needs no network."""
+"""Report of the people in a recording, as a self-contained HTML page."""

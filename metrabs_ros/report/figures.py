@@ -1,4 +1,4 @@
-"""Pictures of who was where when."""
+"""Figures of the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.report.observations import Observations
 
 mpl.use('agg')
-# Names of joints come from anywhere, and are no formulas.
+# Joint names are untrusted text and must not be parsed as formulas.
 mpl.rcParams['text.parse_math'] = False
 
 DPI = 130
@@ -36,22 +36,24 @@ STYLE: dict[str, Any] = {
     'ytick.color': INK,
     'text.color': INK,
 }
-LABELLED_PEOPLE = 12
-"""So many people, those longest in view, are told apart by a legend."""
-BREAK_STEPS = 5
-"""Somebody who was away for so many frames leaves a gap in a line."""
-GAPS_DRAWN = 200
+MAX_LABELLED_PEOPLE = 12
+"""Maximum number of people in a legend; those with most detections are selected."""
+MAX_CONNECTED_FRAMES = 5
+"""A line is interrupted if the frames of consecutive detections differ by more than this."""
+MAX_DRAWN_GAPS = 200
 RATE_BINS = 60
+"""Maximum number of bins of the frame rate."""
 HEAT_CELLS = 60
-JOINTS_SHOWN = 40
-JOINT_CHARS = 30
-PEOPLE_DRAWN = 200
-"""So many people, those longest in view, are drawn; each takes time."""
+"""Number of cells of the heat map along its longer side."""
+MAX_SHOWN_JOINTS = 40
+MAX_JOINT_CHARS = 30
+MAX_DRAWN_PEOPLE = 200
+"""Maximum number of drawn people, which limits the time; see `MAX_LABELLED_PEOPLE`."""
 
 
-def people_over_time(observations: Observations) -> bytes:
-    """Draw how many people there were, and who when."""
-    figure, (count, who) = _figure(2, 4.6, height_ratios=[1, 2], sharex=True)
+def plot_people_over_time(observations: Observations) -> bytes:
+    """Plot the number of people, and the times of each id; return a PNG file."""
+    figure, (count, ids_axes) = _figure(2, 4.6, height_ratios=[1, 2], sharex=True)
     times_s = observations.times_s
     count.step(times_s, observations.people, where='post', color=ACCENT, linewidth=1.2)
     count.fill_between(times_s, observations.people, step='post', color=ACCENT, alpha=0.15)
@@ -60,18 +62,18 @@ def people_over_time(observations: Observations) -> bytes:
     count.yaxis.set_major_locator(MaxNLocator(integer=True))
     ids = drawn_ids(observations)
     for row, person_id in enumerate(ids):
-        own = observations.of_person(person_id)
-        x_s = times_s[observations.frames[own]]
-        who.scatter(x_s, np.full(len(own), row), s=5, marker='s', color=_color(person_id))
+        indices = observations.of_person(person_id)
+        x_s = times_s[observations.frames[indices]]
+        ids_axes.scatter(x_s, np.full(len(indices), row), s=5, marker='s', color=_color(person_id))
     step = max(1, len(ids) // 15)
-    who.set_yticks(range(0, len(ids), step), [str(person_id) for person_id in ids[::step]])
-    who.set_ylabel('id')
-    who.set_xlabel('seconds since the first frame')
+    ids_axes.set_yticks(range(0, len(ids), step), [str(person_id) for person_id in ids[::step]])
+    ids_axes.set_ylabel('id')
+    ids_axes.set_xlabel('seconds since the first frame')
     return _png(figure)
 
 
-def distances_over_time(observations: Observations) -> bytes:
-    """Draw how far everybody was."""
+def plot_distances(observations: Observations) -> bytes:
+    """Plot the distance of each person over time; return a PNG file."""
     figure, (axes,) = _figure(1, 3.4)
     _draw_lines(axes, observations, observations.distances_m)
     axes.set_ylabel('distance in m')
@@ -80,22 +82,22 @@ def distances_over_time(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def from_above(observations: Observations) -> bytes:
-    """Draw where people were for how long, and along which paths."""
+def plot_ground_plan(observations: Observations) -> bytes:
+    """Plot time per position and the paths of people on the ground; return a PNG file."""
     figure = Figure(figsize=(9.0, 4.6), layout='constrained')
     with mpl.rc_context(STYLE):
         heat, paths = figure.subplots(1, 2, sharex=True, sharey=True)
         right, forward = observations.ground_axes
-        places_m = observations.places_m[:, (right, forward)]
-        corners = np.concatenate([places_m, np.zeros((1, 2))])
+        positions_m = observations.positions_m[:, (right, forward)]
+        corners = np.concatenate([positions_m, np.zeros((1, 2))])
         low, high = corners.min(axis=0), corners.max(axis=0)
         margin_m = max(0.5, 0.06 * float((high - low).max()))
         low, high = low - margin_m, high + margin_m
         step_s = float(np.median(observations.steps_s)) if len(observations.steps_s) else 1.0
         cells = np.maximum(np.ceil(HEAT_CELLS * (high - low) / (high - low).max()), 4).astype(int)
         seconds, x_edges, y_edges = np.histogram2d(
-            places_m[:, 0],
-            places_m[:, 1],
+            positions_m[:, 0],
+            positions_m[:, 1],
             bins=cells.tolist(),
             range=np.stack([low, high], axis=1).tolist(),
         )
@@ -103,13 +105,13 @@ def from_above(observations: Observations) -> bytes:
         mesh = heat.pcolormesh(x_edges, y_edges, shown, cmap='viridis')
         figure.colorbar(mesh, ax=heat, label='seconds', shrink=0.8)
         for person_id in drawn_ids(observations):
-            own = observations.of_person(person_id)
-            breaks = _breaks(observations, own)
-            line = np.insert(places_m[own], breaks, np.nan, axis=0)
-            ends = places_m[own[np.append(breaks, len(own)) - 1]]
+            indices = observations.of_person(person_id)
+            breaks = _breaks(observations, indices)
+            line = np.insert(positions_m[indices], breaks, np.nan, axis=0)
+            ends = positions_m[indices[np.append(breaks, len(indices)) - 1]]
             paths.plot(*line.T, color=_color(person_id), linewidth=1.1)
             paths.plot(*ends.T, 'o', color=_color(person_id), markersize=3)
-        for axes, title in ((heat, 'where people were'), (paths, 'their paths')):
+        for axes, title in ((heat, 'time per position'), (paths, 'paths')):
             axes.plot(0, 0, '^', color=INK, markersize=9)
             axes.set_aspect('equal')
             axes.set_xlim(low[0], high[0])
@@ -120,8 +122,8 @@ def from_above(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def rates(observations: Observations) -> bytes:
-    """Draw how many frames came a second, and where some were missing."""
+def plot_frame_rate(observations: Observations) -> bytes:
+    """Plot the frame rate over time and mark gaps; return a PNG file."""
     figure, (axes,) = _figure(1, 2.6)
     times_s = observations.times_s
     length_s = max(float(np.ptp(times_s)) if len(times_s) else 0.0, 1e-3)
@@ -129,16 +131,16 @@ def rates(observations: Observations) -> bytes:
     counts, edges = np.histogram(times_s, bins=bins, range=(0, length_s))
     axes.stairs(counts / np.diff(edges), edges, color=ACCENT, fill=True, alpha=0.3)
     axes.stairs(counts / np.diff(edges), edges, color=ACCENT)
-    longest = sorted(observations.gaps(), key=lambda gap: -gap[1])[:GAPS_DRAWN]
+    longest = sorted(observations.gaps(), key=lambda gap: -gap[1])[:MAX_DRAWN_GAPS]
     for start_s, gap_s in longest:
         axes.axvspan(start_s, start_s + gap_s, color=WARNING, alpha=0.35, linewidth=0)
-    axes.set_ylabel('frames a second')
+    axes.set_ylabel('frames per second')
     axes.set_xlabel('seconds since the first frame (gaps are marked)')
     return _png(figure)
 
 
-def latencies(observations: Observations) -> bytes:
-    """Draw how long after it was taken each frame was recorded."""
+def plot_latencies(observations: Observations) -> bytes:
+    """Plot a histogram of the latency from stamp to recording; return a PNG file."""
     figure, (axes,) = _figure(1, 2.6)
     latencies_ms = 1000 * observations.latencies_s()
     axes.hist(latencies_ms, bins=40, color=ACCENT, alpha=0.7)
@@ -152,15 +154,18 @@ def latencies(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def confidences(observations: Observations) -> bytes:
-    """Draw how sure the network was of people, and how far off each joint may be."""
+def plot_confidences(observations: Observations) -> bytes:
+    """Plot the confidence of people and the standard deviation of joints; return a PNG file."""
     figure = Figure(figsize=(9.0, 3.6), layout='constrained')
     with mpl.rc_context(STYLE):
         people, joints = figure.subplots(1, 2, width_ratios=[1, 1.6])
         people.hist(observations.confidence, bins=np.linspace(0, 1, 21), color=ACCENT, alpha=0.7)
         people.set_xlabel('confidence')
-        people.set_ylabel('sightings')
-        names = [printable(name, JOINT_CHARS) for name in observations.joint_names[:JOINTS_SHOWN]]
+        people.set_ylabel('detections')
+        names = [
+            printable(name, MAX_JOINT_CHARS)
+            for name in observations.joint_names[:MAX_SHOWN_JOINTS]
+        ]
         joints.bar(range(len(names)), 1000 * observations.deviations_m[: len(names)], color=ACCENT)
         joints.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         joints.set_ylabel('standard deviation in mm')
@@ -169,11 +174,11 @@ def confidences(observations: Observations) -> bytes:
 
 
 def drawn_ids(observations: Observations) -> NDArray[np.int64]:
-    """Return the ids of the people who are drawn, sorted."""
-    return np.sort(_longest_in_view(observations, PEOPLE_DRAWN))
+    """Return the ids of the people that are drawn, sorted."""
+    return np.sort(_most_detected(observations, MAX_DRAWN_PEOPLE))
 
 
-def _longest_in_view(observations: Observations, count: int) -> NDArray[np.int64]:
+def _most_detected(observations: Observations, count: int) -> NDArray[np.int64]:
     ids, counts = np.unique(observations.ids, return_counts=True)
     return np.asarray(ids[np.argsort(-counts, kind='stable')[:count]])
 
@@ -186,15 +191,15 @@ def _figure(rows: int, height: float, **options: Any) -> tuple[Figure, list[Axes
 
 
 def _draw_lines(axes: Axes, observations: Observations, values: FloatArray) -> None:
-    """Draw a line a person over time, the longest with a legend."""
-    labelled = set(_longest_in_view(observations, LABELLED_PEOPLE).tolist())
+    """Draw one line per person over time; label those with most detections."""
+    labelled = set(_most_detected(observations, MAX_LABELLED_PEOPLE).tolist())
     times_s = observations.times_s
     for person_id in drawn_ids(observations).tolist():
         label = str(person_id) if person_id in labelled else None
-        own = observations.of_person(person_id)
-        breaks = _breaks(observations, own)
-        x_s = np.insert(times_s[observations.frames[own]], breaks, np.nan)
-        y = np.insert(values[own], breaks, np.nan)
+        indices = observations.of_person(person_id)
+        breaks = _breaks(observations, indices)
+        x_s = np.insert(times_s[observations.frames[indices]], breaks, np.nan)
+        y = np.insert(values[indices], breaks, np.nan)
         axes.plot(x_s, y, color=_color(person_id), linewidth=1.1, label=label)
     if labelled:
         axes.legend(
@@ -207,13 +212,13 @@ def _draw_lines(axes: Axes, observations: Observations, values: FloatArray) -> N
         )
 
 
-def _breaks(observations: Observations, own: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return before which of a person's sightings there is a gap."""
-    return np.flatnonzero(np.diff(observations.frames[own]) > BREAK_STEPS) + 1
+def _breaks(observations: Observations, indices: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the detections of a person, by index in `indices`, before which a line breaks."""
+    return np.flatnonzero(np.diff(observations.frames[indices]) > MAX_CONNECTED_FRAMES) + 1
 
 
 def _color(person_id: int) -> tuple[float, float, float]:
-    # Somewhat darker than on images, as the page is white.
+    # Darker than on images, for contrast with a white page.
     red, green, blue = (0.8 * part for part in color_of(int(person_id)))
     return red, green, blue
 

@@ -1,4 +1,4 @@
-"""Who was where when, out of the results of a recording."""
+"""Detections of people in a result bag, as arrays per camera."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.people import to_metres, to_people
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import MAX_MAGNITUDE, People
-from metrabs_ros.recordings.bag_message import Recorded, Topic
+from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.message_types import SKELETONS, typestore
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
@@ -25,49 +25,50 @@ from metrabs_ros.regular_file import shown
 
 MAX_CAMERAS = 20
 MAX_JOINTS = 1000
-MAX_REMARKS, REMARK_CHARS = 50, 1000
+MAX_WARNINGS, MAX_WARNING_CHARS = 50, 1000
 PER_JOINT = (
     *('positions', 'velocities', 'standard_deviations', 'confidences', 'image_points', 'in_view'),
 )
-"""The fields of a Skeleton with an entry for each joint."""
+"""The fields of a Skeleton with one entry per joint."""
 
 GAP_STEPS = 2.5
-"""A gap is a step between frames that is longer than the usual one by this factor."""
+"""Minimum duration of a gap, in multiples of the median time between frames."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Observations:
     """
-    S sightings of people in F frames of a camera.
+    D detections of people in F frames of a camera.
 
     Parameters
     ----------
     topic, frame_id
-        Where they were published, and in which frame.
+        Topic of the skeletons, and their TF frame.
     stamps_s
-        [F], when each frame was taken.
+        [F], stamps of the frames in seconds.
     recorded_s
-        [F], when its skeletons, or what they were found in, were recorded.
+        [F], times of recording in seconds: of the skeletons, or of the images in results of
+        annotate.
     people
-        [F], how many there were.
+        [F], number of people.
     frames
-        [S], in which frame each sighting was, by its number.
+        [D], index of the frame.
     ids
-        [S].
-    places_m
-        [S, 3], where the hips were, in the frame of the skeletons.
+        [D], id of the person.
+    positions_m
+        [D, 3], position of the hips in the frame of the skeletons, in metres.
     speeds_m_s
-        [S].
+        [D], speed in metres per second.
     confidence
-        [S], from 0 to 1.
+        [D], from 0 to 1.
     seen
-        [S], whether the person was seen, or carried over from earlier frames.
+        [D], whether the person was detected in the frame; otherwise the pose is predicted.
     joint_names
         J names.
     deviations_m
-        [J], the mean of each joint's standard deviation.
-    remarks
-        What was said when people were found.
+        [J], mean standard deviation of each joint, in metres.
+    warnings
+        Warnings of annotate and of reading.
     """
 
     topic: str
@@ -77,47 +78,47 @@ class Observations:
     people: NDArray[np.int64]
     frames: NDArray[np.int64]
     ids: NDArray[np.int64]
-    places_m: FloatArray
+    positions_m: FloatArray
     speeds_m_s: FloatArray
     confidence: FloatArray
     seen: NDArray[np.bool_]
     joint_names: tuple[str, ...]
     deviations_m: FloatArray
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def times_s(self) -> FloatArray:
-        """When each frame was taken, since the first, [F]."""
+        """Time of each frame since the first one, in seconds, [F]."""
         return self.stamps_s - self.stamps_s[:1].sum()
 
     @property
     def distances_m(self) -> FloatArray:
-        """How far each sighting was from the origin, the camera as a rule, [S]."""
-        return np.linalg.norm(self.places_m, axis=-1)
+        """Distance of each detection from the origin, usually the camera, [D]."""
+        return np.linalg.norm(self.positions_m, axis=-1)
 
     @property
     def ground_axes(self) -> tuple[int, int]:
-        """Which axes lie on the ground: to the right and forward on a plan."""
+        """Indices of the horizontal axes that point right and up in a plan view."""
         return (0, 2) if 'optical' in self.frame_id or self.has_y_down else (0, 1)
 
     @property
     def has_y_down(self) -> bool:
-        """Whether people are spread along z rather than y: the frame is a camera's."""
-        if not len(self.places_m):
+        """Whether positions vary more along z than along y, as in an optical frame."""
+        if not len(self.positions_m):
             return True
-        return bool(np.ptp(self.places_m[:, 2]) >= np.ptp(self.places_m[:, 1]))
+        return bool(np.ptp(self.positions_m[:, 2]) >= np.ptp(self.positions_m[:, 1]))
 
     def of_person(self, person_id: int) -> NDArray[np.intp]:
-        """Return which sightings are of a person."""
+        """Return the indices of the detections of a person."""
         return np.flatnonzero(self.ids == person_id)
 
     @property
     def steps_s(self) -> FloatArray:
-        """How long after the frame before each frame came, [F - 1]."""
+        """Time between consecutive frames in seconds, [F - 1]."""
         return np.diff(self.stamps_s)
 
     def gaps(self) -> list[tuple[float, float]]:
-        """Return when frames were missing, since the first, and for how long, in seconds."""
+        """Return the start, since the first frame, and the duration of each gap, in seconds."""
         steps_s = self.steps_s
         if len(steps_s) < 2:
             return []
@@ -125,51 +126,58 @@ class Observations:
         return list(zip(self.times_s[:-1][is_long].tolist(), steps_s[is_long].tolist()))
 
     def latencies_s(self) -> FloatArray:
-        """How long after each frame was taken it was recorded, where both clocks agree, [L]."""
+        """Return the latencies from stamp to recording that are plausible, in seconds, [L]."""
         latencies_s = self.recorded_s - self.stamps_s
         return latencies_s[(latencies_s >= 0) & (latencies_s < 60)]
 
 
 class _UnusableSkeletons(ValueError):  # noqa: N818
-    """A message with skeletons, or one of its skeletons, is not valid; the text says why."""
+    """A message with skeletons is not valid; the text states the reason."""
 
 
-def read_observations(path: pathlib.Path, tell: Callable[[str], None]) -> list[Observations]:
+def read_observations(path: pathlib.Path, warn: Callable[[str], None]) -> list[Observations]:
     """
-    Return the sightings in a bag, of each camera.
+    Read the detections of each camera from a bag.
 
-    Messages and skeletons that are not valid are left out, and counted in a remark.
+    Messages and skeletons that are not valid are skipped and counted in a warning.
+
+    Parameters
+    ----------
+    path
+        The bag.
+    warn
+        Called with each warning message.
 
     Raises
     ------
     UnusableFile
-        If there is no bag.
+        If the path does not exist or cannot be read.
     UnreadableRecording
-        If there are no skeletons in it.
+        If the bag has no skeletons.
     """
-    bag = Bag(path, tell, progress_bar)
+    bag = Bag(path, warn, progress_bar)
     try:
         topics = bag.skeleton_topics()
         if len(topics) > MAX_CAMERAS:
-            tell(
-                f'{shown(path)} has {len(topics)} topics with skeletons; the report is about the '
-                f'first {MAX_CAMERAS}'
+            warn(
+                f'{shown(path)} has {len(topics)} topics with skeletons; the report has the first '
+                f'{MAX_CAMERAS}'
             )
-        remarks = _remarks(path)
+        warnings = _read_warnings(path)
         with progress_bar('reading skeletons', None, ' messages') as advance:
-            return [_read(bag, topic, remarks, advance) for topic in topics[:MAX_CAMERAS]]
+            return [_read(bag, topic, warnings, advance) for topic in topics[:MAX_CAMERAS]]
     finally:
         bag.close()
 
 
 def _read(
-    bag: Bag, topic: Topic, remarks: tuple[str, ...], advance: Callable[[int], None]
+    bag: Bag, topic: Topic, warnings: tuple[str, ...], advance: Callable[[int], None]
 ) -> Observations:
     stamps_s: list[float] = []
     recorded_s: list[float] = []
     counts: list[int] = []
     rows: dict[str, list[Any]] = {
-        name: [] for name in ('frames', 'ids', 'places', 'speeds', 'confidence', 'seen')
+        name: [] for name in ('frames', 'ids', 'positions', 'speeds', 'confidence', 'seen')
     }
     frame_id = ''
     joint_names: tuple[str, ...] = ()
@@ -178,26 +186,26 @@ def _read(
     invalid: Counter[str] = Counter()
     examples: dict[str, str] = {}
 
-    def leave_out(what: str, count: int, why: str) -> None:
-        invalid[what] += count
-        examples.setdefault(what, why)
+    def count_invalid(kind: str, count: int, reason: str) -> None:
+        invalid[kind] += count
+        examples.setdefault(kind, reason)
 
     for message in bag.messages([topic]):
         advance(1)
         try:
-            skeletons, people = _valid_people(message, leave_out)
+            skeletons, people = _valid_people(message, count_invalid)
         except _UnusableSkeletons as error:
-            leave_out('messages', 1, str(error))
+            count_invalid('messages', 1, str(error))
             continue
         frame_id = skeletons.header.frame_id
         if people.skeleton.joint_names != joint_names:
-            # Deviations of other joints cannot be averaged with these.
+            # Deviations of different joints cannot be averaged.
             joint_names = people.skeleton.joint_names
             deviations_mm, measured = np.zeros(len(joint_names)), 0
         velocities_m_s = to_metres(people.velocities_mm_s.mean(axis=1))
         rows['frames'] += [len(stamps_s)] * len(people)
         rows['ids'].append(people.ids)
-        rows['places'].append(to_metres(people.positions_mm))
+        rows['positions'].append(to_metres(people.positions_mm))
         rows['speeds'].append(np.linalg.norm(velocities_m_s, axis=-1))
         rows['confidence'].append(people.confidence)
         rows['seen'].append(people.seen)
@@ -206,10 +214,10 @@ def _read(
         stamps_s.append(stamp_ns_of(skeletons.header) / NANOSECONDS)
         recorded_s.append(message.time_ns / NANOSECONDS)
         counts.append(len(people))
-    left_out = tuple(
-        f'{count} {what} on {printable(topic.name)} were left out, as they are not valid: '
-        f'{examples[what]}'
-        for what, count in invalid.items()
+    skipped = tuple(
+        f'{count} {kind} on {printable(topic.name)} are not valid and were skipped: '
+        f'{examples[kind]}'
+        for kind, count in invalid.items()
     )
     return Observations(
         topic=topic.name,
@@ -218,56 +226,65 @@ def _read(
         recorded_s=np.array(recorded_s, float),
         people=np.array(counts, np.int64),
         frames=np.array(rows['frames'], np.int64),
-        ids=_joined(rows['ids'], np.zeros(0, np.int64)),
-        places_m=_joined(rows['places'], np.zeros((0, 3))),
-        speeds_m_s=_joined(rows['speeds'], np.zeros(0)),
-        confidence=_joined(rows['confidence'], np.zeros(0)),
-        seen=_joined(rows['seen'], np.zeros(0, bool)),
+        ids=_concatenate(rows['ids'], np.zeros(0, np.int64)),
+        positions_m=_concatenate(rows['positions'], np.zeros((0, 3))),
+        speeds_m_s=_concatenate(rows['speeds'], np.zeros(0)),
+        confidence=_concatenate(rows['confidence'], np.zeros(0)),
+        seen=_concatenate(rows['seen'], np.zeros(0, bool)),
         joint_names=joint_names,
         deviations_m=to_metres(deviations_mm / max(measured, 1)),
-        remarks=(*remarks, *left_out),
+        warnings=(*warnings, *skipped),
     )
 
 
 def _valid_people(
-    message: Recorded, leave_out: Callable[[str, int, str], None]
+    message: BagMessage, count_invalid: Callable[[str, int, str], None]
 ) -> tuple[Any, People]:
-    """Return a message and its valid people; raises an _UnusableSkeletons if there are none."""
+    """
+    Return a SkeletonArray and its valid people.
+
+    Raises
+    ------
+    _UnusableSkeletons
+        If the message as a whole is not valid.
+    """
     try:
         skeletons: Any = typestore().deserialize_cdr(message.data, SKELETONS)
-    except Exception as error:  # Data of another kind makes the library fail in many ways.
-        raise _UnusableSkeletons(f'they are no SkeletonArray ({printable(error)})') from error
+    except Exception as error:  # Invalid data can raise any exception in the library.
+        raise _UnusableSkeletons(
+            f'the data is not a SkeletonArray ({printable(error)})'
+        ) from error
     joints, edges = len(skeletons.joint_names), len(skeletons.joint_edges)
     if not 0 < joints <= MAX_JOINTS:
         raise _UnusableSkeletons(f'joint_names has {joints} names; it must have 1 to {MAX_JOINTS}')
     if edges % 2 or (edges and int(max(skeletons.joint_edges)) >= joints):
-        raise _UnusableSkeletons('joint_edges are no pairs of joints')
+        raise _UnusableSkeletons('joint_edges is not a list of pairs of joints')
     sec, nanosec = int(skeletons.header.stamp.sec), int(skeletons.header.stamp.nanosec)
     if sec < 0 or nanosec >= NANOSECONDS:
         raise _UnusableSkeletons(f'the stamp {sec} s and {nanosec} ns is invalid')
-    whole = []
+    consistent = []
     for skeleton in skeletons.skeletons:
         lengths = {name: len(getattr(skeleton, name)) for name in PER_JOINT}
         wrong = next((name for name, length in lengths.items() if length != joints), None)
         if wrong is None:
-            whole.append(skeleton)
+            consistent.append(skeleton)
         else:
-            leave_out(
+            count_invalid(
                 'skeletons', 1, f'{wrong} has {lengths[wrong]} entries for {joints} joint_names'
             )
-    people = to_people(dataclasses.replace(skeletons, skeletons=whole))
+    people = to_people(dataclasses.replace(skeletons, skeletons=consistent))
     usable = people.finite() & _in_range(people)
     if not usable.all():
-        leave_out('skeletons', int((~usable).sum()), 'a value is not finite or out of range')
+        count_invalid('skeletons', int((~usable).sum()), 'a value is not finite or out of range')
         people = people.select(usable)
     return skeletons, people
 
 
 def _in_range(people: People) -> NDArray[np.bool_]:
-    """Tell of whom all other values are possible, [N]."""
+    """Return whether velocities, confidence and standard deviations are in range, [N]."""
     velocities = np.abs(people.velocities_mm_s).max(axis=(1, 2), initial=0)
     confidence = people.confidence
-    # Also not a number is not in a range.
+    # The conditions also reject NaN.
     return np.asarray(
         (velocities < MAX_MAGNITUDE)
         & (confidence >= 0)
@@ -276,20 +293,22 @@ def _in_range(people: People) -> NDArray[np.bool_]:
     )
 
 
-def _joined(arrays: list[Any], nothing: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate([nothing, *arrays])
+def _concatenate(arrays: list[Any], empty: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([empty, *arrays])
 
 
-def _remarks(path: pathlib.Path) -> tuple[str, ...]:
-    """Return what annotate said of the recording, if it wrote the results."""
+def _read_warnings(path: pathlib.Path) -> tuple[str, ...]:
+    """Return the warnings in the summary of annotate; empty in other bags."""
     try:
-        about = read_metadata(path).about
+        summary = read_metadata(path).summary
     except UnusableMetadata:
         return ()
-    remarks = about.get('remarks')
-    said = [text for text in remarks if isinstance(text, str)] if isinstance(remarks, list) else []
-    unusable = about.get('unusable')
-    for cause, found in unusable.items() if isinstance(unusable, dict) else ():
-        if isinstance(found, list) and len(found) == 2 and isinstance(found[0], int):
-            said.append(f'{found[0]} frames were not worked on, {cause}: {found[1]}')
-    return tuple(printable(text, REMARK_CHARS) for text in said[:MAX_REMARKS])
+    remarks = summary.get('remarks')
+    texts = (
+        [text for text in remarks if isinstance(text, str)] if isinstance(remarks, list) else []
+    )
+    unusable = summary.get('unusable')
+    for cause, value in unusable.items() if isinstance(unusable, dict) else ():
+        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], int):
+            texts.append(f'{value[0]} frames were not processed, {cause}: {value[1]}')
+    return tuple(printable(text, MAX_WARNING_CHARS) for text in texts[:MAX_WARNINGS])

@@ -1,4 +1,4 @@
-"""The page of a report: one file, without anything from elsewhere."""
+"""HTML page of the report, as one file without external resources."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from metrabs_ros.recordings.output_files import (
     absolute,
     check_stream,
     is_stream,
-    writing,
+    translate_os_errors,
 )
 from metrabs_ros.regular_file import shown
 from metrabs_ros.report import figures
 from metrabs_ros.report.observations import Observations, read_observations
 
-CLOSEST_SHOWN = 12
-FEWEST_SIGHTINGS = 3
-"""Who is there for less may be a mistake of the network's."""
-GAPS_SHOWN = 12
-OLD_START = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+MAX_LISTED_PEOPLE = 12
+MIN_DETECTIONS = 3
+"""Minimum number of detections of a person in the table of closest approaches."""
+MAX_LISTED_GAPS = 12
+START_OF_VERSION_0_1 = (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+)
 START = (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="generator" content="metrabs_ros report">'
 )
-"""What a report begins with, and no other file."""
+"""First characters of a report, which identify it when it is to be replaced."""
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #22272e; background: #f6f8fa; margin: 0; }
@@ -54,32 +56,32 @@ th { font-weight: 600; border-bottom: 1px solid #d8dee4; }
 """
 
 
-def write_report(path: pathlib.Path, output: pathlib.Path, tell: Callable[[str], None]) -> None:
+def write_report(path: pathlib.Path, output: pathlib.Path, warn: Callable[[str], None]) -> None:
     """
-    Write a page about the people in a bag.
+    Write a report of the people in a bag.
 
     Parameters
     ----------
     path
-        Results of annotating a recording, or a recording of what the node published.
+        Results of annotate, or a recording of the node's topics.
     output
-        The file of the page.
-    tell
-        Is told in a sentence of everything that is not as it should be.
+        The HTML file.
+    warn
+        Called with each warning message.
 
     Raises
     ------
     UnusableFile
-        If there is no bag.
+        If the bag does not exist or cannot be read.
     UnreadableRecording
-        If there are no skeletons in it.
+        If the bag has no skeletons.
     UnusableOutput
-        If the file cannot be written, or is something else than an earlier report.
+        If the file cannot be written, or is not a report.
     """
     _check_output(path, output)
-    everything = read_observations(path, tell)
-    parts = [_header(path, everything)]
-    parts += [section for observations in everything for section in _camera(observations)]
+    cameras = read_observations(path, warn)
+    parts = [_header(path, cameras)]
+    parts += [section for observations in cameras for section in _camera_sections(observations)]
     title = html.escape(_name_of(path))
     body = '\n'.join(parts)
     _write(
@@ -91,41 +93,41 @@ def write_report(path: pathlib.Path, output: pathlib.Path, tell: Callable[[str],
 
 
 def _check_output(path: pathlib.Path, output: pathlib.Path) -> None:
-    """Refuse to write where there is something else than an earlier report."""
+    """Raise an `UnusableOutput` if the output exists and is not a report."""
     if is_stream(output):
-        with writing(output):
+        with translate_os_errors(output):
             check_stream(output)
         return
     if os.path.isdir(output):
-        raise UnusableOutput(f'{shown(output)} is a folder; name a file with -o')
+        raise UnusableOutput(f'{shown(output)} is a folder; give a file with -o')
     if absolute(output) == absolute(path):
-        raise UnusableOutput(f'{shown(output)} is the bag itself; name another file with -o')
+        raise UnusableOutput(f'{shown(output)} is the bag itself; give another file with -o')
     if os.path.exists(output) and not _is_report(output):
         raise UnusableOutput(
-            f'{shown(output)} is there already, and is no report; name another file with -o'
+            f'{shown(output)} already exists and is not a report; give another file with -o'
         )
 
 
 def _is_report(file: pathlib.Path) -> bool:
     start = read_start(file, len(START.encode()))
-    # Reports of version 0.1 did not say who wrote them.
-    return start == START.encode() or start.startswith(OLD_START.encode())
+    # Reports of version 0.1 have no generator tag.
+    return start == START.encode() or start.startswith(START_OF_VERSION_0_1.encode())
 
 
 def _write(output: pathlib.Path, text: str) -> None:
-    """Write a page, as a whole or not at all."""
+    """Write the file atomically, except to streams."""
     if is_stream(output):
-        with writing(output):
+        with translate_os_errors(output):
             output.write_text(text, encoding='utf-8')
         return
     target = absolute(output)
-    with writing(output):
+    with translate_os_errors(output):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(UNFINISHED, f'.{target.stem[:50]}', target.parent)
         try:
             with open(descriptor, 'w', encoding='utf-8') as file:
                 file.write(text)
-                # Otherwise only its owner may read it.
+                # Temporary files are created readable by their owner only.
                 os.fchmod(file.fileno(), 0o666 & ~_umask())
             os.replace(name, target)
         except BaseException:
@@ -143,53 +145,54 @@ def _name_of(path: pathlib.Path) -> str:
     return shown(absolute(path).name)
 
 
-def _header(path: pathlib.Path, everything: Sequence[Observations]) -> str:
-    remarks = dict.fromkeys(
-        remark for observations in everything for remark in observations.remarks
+def _header(path: pathlib.Path, cameras: Sequence[Observations]) -> str:
+    warnings = dict.fromkeys(
+        warning for observations in cameras for warning in observations.warnings
     )
-    said = ''.join(f'<p class="warning">{html.escape(remark)}</p>' for remark in remarks)
-    return f'<h1>{html.escape(_name_of(path))}</h1>{said}'
+    paragraphs = ''.join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
+    return f'<h1>{html.escape(_name_of(path))}</h1>{paragraphs}'
 
 
-def _camera(observations: Observations) -> list[str]:
-    """Return the sections about a camera."""
+def _camera_sections(observations: Observations) -> list[str]:
+    """Return the sections of a camera."""
     sections = [_section(printable(observations.topic), _facts(observations))]
     if not len(observations.stamps_s):
-        return [*sections, _section('Nothing to see', '<p>There were no frames.</p>')]
+        return [*sections, _section('No data', '<p>There are no frames.</p>')]
     if len(observations.ids):
         sections += [
             _section(
                 'People over time',
-                _picture('People over time', figures.people_over_time(observations))
-                + _undrawn(observations),
+                _picture('People over time', figures.plot_people_over_time(observations))
+                + _omitted_people(observations),
             ),
-            _section(
-                'Distances', _picture('Distances', figures.distances_over_time(observations))
-            ),
+            _section('Distances', _picture('Distances', figures.plot_distances(observations))),
             _section(
                 'From above',
-                _picture('From above', figures.from_above(observations)) + _plan(observations),
+                _picture('From above', figures.plot_ground_plan(observations))
+                + _plan(observations),
             ),
             _section('Closest approaches', _closest(observations)),
         ]
     sections.append(
         _section(
             'Frame rate and gaps',
-            _picture('Frame rate', figures.rates(observations)) + _gaps(observations),
+            _picture('Frame rate', figures.plot_frame_rate(observations)) + _gaps(observations),
         )
     )
-    # Stamps that were made from the recording say nothing.
+    # The stamps of image files equal the times of recording.
     if observations.latencies_s().any():
         note = (
-            'From the stamp of the image to when it was recorded: in results of annotate the '
-            "image, in a recording of the node's topics the skeletons."
+            'Time from the stamp of the image to the recording of the image (in results of '
+            "annotate) or of the skeletons (in a recording of the node's topics)."
         )
         sections.append(
-            _section('Latency', _picture('Latency', figures.latencies(observations)) + _note(note))
+            _section(
+                'Latency', _picture('Latency', figures.plot_latencies(observations)) + _note(note)
+            )
         )
     if len(observations.ids):
         sections.append(
-            _section('Confidence', _picture('Confidence', figures.confidences(observations)))
+            _section('Confidence', _picture('Confidence', figures.plot_confidences(observations)))
         )
     return sections
 
@@ -199,38 +202,38 @@ def _facts(observations: Observations) -> str:
     length_s = float(np.ptp(stamps_s)) if len(stamps_s) else 0.0
     facts = {
         'frames': f'{len(stamps_s)}',
-        'length': f'{length_s:.1f} s',
-        'frames a second': f'{(len(stamps_s) - 1) / length_s:.1f}' if length_s else 'unknown',
-        'different people': f'{len(np.unique(observations.ids))}',
-        'people a frame': f'{observations.people.mean():.1f}' if len(stamps_s) else '0',
+        'duration': f'{length_s:.1f} s',
+        'frames per second': f'{(len(stamps_s) - 1) / length_s:.1f}' if length_s else 'unknown',
+        'person ids': f'{len(np.unique(observations.ids))}',
+        'people per frame': f'{observations.people.mean():.1f}' if len(stamps_s) else '0',
     }
     if len(observations.ids):
-        facts['nearest'] = f'{observations.distances_m.min():.2f} m'
+        facts['minimum distance'] = f'{observations.distances_m.min():.2f} m'
         facts['median confidence'] = f'{np.median(observations.confidence):.2f}'
     items = ''.join(f'<div><b>{value}</b>{name}</div>' for name, value in facts.items())
-    frame = html.escape(printable(observations.frame_id) or 'no frame')
-    return f'<div class="facts">{items}</div>' + _note(f'Positions are in {frame}, in metres.')
+    frame = html.escape(printable(observations.frame_id) or 'an unnamed frame')
+    return f'<div class="facts">{items}</div>' + _note(f'Positions in metres, in {frame}.')
 
 
 def _plan(observations: Observations) -> str:
     right, forward = observations.ground_axes
     return _note(
-        f'{"xyz"[right]} is to the right, {"xyz"[forward]} up the page; the triangle is the '
-        'origin, the camera as a rule.'
+        f'{"xyz"[right]} points right, {"xyz"[forward]} points up; the triangle is the origin, '
+        'usually the camera.'
     )
 
 
 def _closest(observations: Observations) -> str:
-    """Return a table of how near each person came, the nearest first."""
+    """Return a table of the minimum distance of each person, in ascending order."""
     rows = []
     distances_m, times_s = observations.distances_m, observations.times_s
     by_id = np.argsort(observations.ids, kind='stable')
     starts = np.flatnonzero(np.diff(observations.ids[by_id])) + 1
-    for own in np.split(by_id, starts):
-        if len(own) < FEWEST_SIGHTINGS:
+    for indices in np.split(by_id, starts):
+        if len(indices) < MIN_DETECTIONS:
             continue
-        nearest = own[np.argmin(distances_m[own])]
-        first, last = observations.frames[own[0]], observations.frames[own[-1]]
+        nearest = indices[np.argmin(distances_m[indices])]
+        first, last = observations.frames[indices[0]], observations.frames[indices[-1]]
         rows.append(
             (
                 float(distances_m[nearest]),
@@ -241,22 +244,22 @@ def _closest(observations: Observations) -> str:
             )
         )
     rows.sort(key=lambda row: row[0])
-    head = ''.join(f'<th>{name}</th>' for name in ('id', 'nearest', 'when', 'speed', 'there'))
-    note = _note(f'Of those who were there in at least {FEWEST_SIGHTINGS} frames.')
-    return _table(head, [cells for _, cells in rows], CLOSEST_SHOWN) + note
+    head = ''.join(f'<th>{name}</th>' for name in ('id', 'distance', 'time', 'speed', 'in view'))
+    note = _note(f'People with at least {MIN_DETECTIONS} detections.')
+    return _table(head, [cells for _, cells in rows], MAX_LISTED_PEOPLE) + note
 
 
 def _gaps(observations: Observations) -> str:
     gaps = sorted(observations.gaps(), key=lambda gap: -gap[1])
     if not gaps:
-        return _note('No frames are missing.')
+        return _note('There are no gaps.')
     rows = [f'<td>{start_s:.2f} s</td><td>{gap_s:.2f} s</td>' for start_s, gap_s in gaps]
-    return _table('<th>gap at</th><th>length</th>', rows, GAPS_SHOWN)
+    return _table('<th>start of gap</th><th>duration</th>', rows, MAX_LISTED_GAPS)
 
 
-def _table(head: str, rows: Sequence[str], most: int) -> str:
-    body = ''.join(f'<tr>{cells}</tr>' for cells in rows[:most])
-    more = _note(f'and {len(rows) - most} more') if len(rows) > most else ''
+def _table(head: str, rows: Sequence[str], max_rows: int) -> str:
+    body = ''.join(f'<tr>{cells}</tr>' for cells in rows[:max_rows])
+    more = _note(f'and {len(rows) - max_rows} more') if len(rows) > max_rows else ''
     return f'<table><tr>{head}</tr>{body}</table>{more}'
 
 
@@ -268,10 +271,10 @@ def _note(text: str) -> str:
     return f'<p class="note">{text}</p>'
 
 
-def _undrawn(observations: Observations) -> str:
-    """Return a note about people who are not drawn."""
-    more = len(np.unique(observations.ids)) - len(figures.drawn_ids(observations))
-    return _note(f'{more} more people, in view for less time, are not drawn.') if more > 0 else ''
+def _omitted_people(observations: Observations) -> str:
+    """Return a note with the number of people that are not drawn; '' if all are."""
+    count = len(np.unique(observations.ids)) - len(figures.drawn_ids(observations))
+    return _note(f'{count} more people with fewer detections are not drawn.') if count > 0 else ''
 
 
 def _picture(title: str, png: bytes) -> str:

@@ -1,1 +1,1 @@
-"""People in a browser: the image, the space in front of the camera, and how it goes."""
+"""Live view and replay of people in a browser, with Rerun."""

@@ -1,4 +1,4 @@
-"""Which HTTP requests may read the view, by their Host and Origin headers."""
+"""Access rules for HTTP requests, by the Host and Origin headers."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import socket
 
 DEFAULT_HOST = '127.0.0.1'
 HOST_HEADER = re.compile(r'(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?')
-"""A name, an IPv4 address or an IPv6 address in brackets, and a port."""
+"""Host name, IPv4 address, or IPv6 address in brackets; optional port."""
 HTTP_PORT = 80
 
 
 class Refused(ValueError):  # noqa: N818
-    """A request must not be answered; the message says why."""
+    """A request is not permitted; the message states the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AccessRules:
     """
-    The names under which the view may be opened.
+    Host names and addresses under which the view may be requested.
 
-    A web page can make a browser send requests to any address that the browser reaches.  Such a
-    request has the page's own address in Origin.  With DNS rebinding, where a name of the page's
-    owner resolves to this machine, it has that name in Host.  Both are refused.  An IP address in
-    Host excludes DNS rebinding.
+    Any web page can make a browser send requests to the view.  Such a request has the address of
+    that page in Origin.  With DNS rebinding, where a host name of the page's owner resolves to
+    this machine, it has that name in Host.  Both are rejected.  An IP address in Host excludes
+    DNS rebinding.
 
     Parameters
     ----------
     names
-        Host names, in lower case.
+        Permitted host names in lower case.
     is_open
-        Whether the server listens on more than the loopback interface, so that any IP address
-        may stand in Host.
+        Whether the server listens on other interfaces than the loopback interface, so that any
+        IP address is permitted in Host.
     """
 
     names: frozenset[str]
@@ -41,7 +41,7 @@ class AccessRules:
 
     @classmethod
     def listening_on(cls, host: str) -> AccessRules:
-        """Return the rules for a server that listens on an address or a name."""
+        """Return the rules of a server that listens on an address or a host name."""
         address = _ip_address(host)
         if host == 'localhost' or (address is not None and address.is_loopback):
             return cls(frozenset({'localhost'}), is_open=False)
@@ -53,12 +53,12 @@ class AccessRules:
 
     def host_of(self, header: str | None) -> str:
         """
-        Return the name or address in a Host header, IPv6 in brackets.
+        Return the host name or address in a Host header; IPv6 addresses have brackets.
 
         Raises
         ------
         Refused
-            If the view must not be opened under it.
+            If the header is invalid or the host is not permitted.
         """
         matched = HOST_HEADER.fullmatch(header or '')
         if matched is None:
@@ -66,23 +66,28 @@ class AccessRules:
         host = matched[1].lower()
         address = _ip_address(host.strip('[]'))
         if address is None and host not in self.names:
-            raise Refused('the view is not served under this host name')
+            raise Refused('this host name is not permitted')
         if address is not None and not (self.is_open or address.is_loopback):
-            raise Refused('the view is only served on the loopback interface')
+            raise Refused('the view is available on the loopback interface only')
         return host
 
     def check_origin(self, origin: str | None, host: str, page_port: int) -> None:
         """
-        Raise `Refused` for a request by a web page other than the view's own.
+        Check that a request does not come from another web page.
 
         Parameters
         ----------
         origin
-            The header; None for requests that are not sent by a page's script.
+            Origin header; None for requests that are not sent by a script.
         host
-            The name or address under which the data was requested.
+            Host name or address in the Host header.
         page_port
-            The port of the view's page.
+            Port of the view's page.
+
+        Raises
+        ------
+        Refused
+            If the request comes from a page other than the view's own.
         """
         if origin is None:
             return
@@ -92,7 +97,7 @@ class AccessRules:
         if origin.lower() not in allowed:
             raise Refused(
                 'the request comes from a page of another origin; '
-                f'ports that are forwarded must keep their numbers, that of the page {page_port}'
+                f'if ports are forwarded, the page must keep its port number {page_port}'
             )
 
 

@@ -1,4 +1,4 @@
-"""The encoded data of a scene, kept for browsers up to a limit of memory."""
+"""Buffer of the encoded data of a scene, with a memory limit."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import os
 import re
 import threading
 
-_AMOUNT = re.compile(r'(\d+(?:\.\d+)?) ?(%|[kKMGT]?i?B)')
+_AMOUNT_PATTERN = re.compile(r'(\d+(?:\.\d+)?) ?(%|[kKMGT]?i?B)')
 _POWERS = {'': 0, 'k': 1, 'm': 2, 'g': 3, 't': 4}
-SMALLEST_LIMIT_BYTES = 1 << 20
+MIN_LIMIT_BYTES = 1 << 20
 
 
 class Backlog:
     """
-    Blocks of data in the order in which they were logged.
+    Blocks of data in the order of logging.
 
-    All readers share the blocks, so that slow readers need no memory of their own.
+    All readers share the blocks, so that slow readers need no additional memory.
 
     Parameters
     ----------
     limit_bytes
-        The oldest blocks are dropped from this size on.
+        Maximum size; above it, the oldest blocks are dropped.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -33,7 +33,7 @@ class Backlog:
         self._changed = threading.Condition()
 
     def append(self, block: bytes) -> None:
-        """Add a block, and drop the oldest ones above the limit."""
+        """Append a block, and drop the oldest blocks above the limit."""
         with self._changed:
             self._blocks.append(block)
             self._bytes += len(block)
@@ -43,23 +43,23 @@ class Backlog:
             self._changed.notify_all()
 
     def complete(self) -> None:
-        """Note that no more blocks will come."""
+        """Signal readers that no more blocks follow."""
         with self._changed:
             self._is_complete = True
             self._changed.notify_all()
 
     @property
     def size_bytes(self) -> int:
-        """The size of all blocks."""
+        """Total size of the blocks."""
         return self._bytes
 
-    def _take(self, index: int | None, timeout_s: float) -> tuple[bytes | None, int]:
-        """Return a block and the index of the next one, or None if none came in time."""
+    def _read(self, index: int | None, timeout_s: float) -> tuple[bytes | None, int]:
+        """Return a block, or None after the timeout, and the index of the next block."""
         with self._changed:
             if index is None:
                 index = self._first
             elif index < self._first:
-                # What a slow reader missed is gone: it goes on with the newest.
+                # The next block of a slow reader was dropped: continue with the newest block.
                 index = self._first + len(self._blocks) - 1
             if index >= self._first + len(self._blocks):
                 if self._is_complete:
@@ -72,7 +72,7 @@ class Backlog:
 
 class Reader:
     """
-    Reads a backlog from its oldest block on.
+    Reader of a backlog, which starts at the oldest block.
 
     Parameters
     ----------
@@ -86,29 +86,31 @@ class Reader:
 
     def read(self, timeout_s: float) -> bytes | None:
         """
-        Return the next block, or None if none came in time.
+        Return the next block, or None after the timeout.
 
         Raises
         ------
         EOFError
-            If all blocks were read and no more will come.
+            If all blocks were read and no more follow.
         """
-        block, self._index = self._backlog._take(self._index, timeout_s)
+        block, self._index = self._backlog._read(self._index, timeout_s)
         return block
 
 
 def memory_limit_bytes(text: str) -> int:
     """
-    Return an amount of memory: ``256MiB``, ``2GB``, or ``25%`` of what the machine has.
+    Parse an amount of memory, such as ``256MiB``, ``2GB``, or ``25%`` of the physical memory.
 
     Raises
     ------
     ValueError
-        If the text is not an amount, or is too small.
+        If the text is not an amount of memory, or the amount is too small.
     """
-    matched = _AMOUNT.fullmatch(text.strip())
+    matched = _AMOUNT_PATTERN.fullmatch(text.strip())
     if matched is None:
-        raise ValueError(f'memory limit {text[:80]!r} is not an amount such as 256MiB, 2GB or 25%')
+        raise ValueError(
+            f'memory limit {text[:80]!r} is not an amount of memory such as 256MiB, 2GB or 25%'
+        )
     amount, unit = float(matched[1]), matched[2].lower()
     if unit == '%':
         total = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
@@ -116,6 +118,6 @@ def memory_limit_bytes(text: str) -> int:
     else:
         base = 1024 if 'i' in unit else 1000
         limit = int(min(amount * base ** _POWERS[unit.rstrip('ib')], 2**62))
-    if limit < SMALLEST_LIMIT_BYTES:
-        raise ValueError(f'memory limit {text[:80]!r} is less than 1MiB')
+    if limit < MIN_LIMIT_BYTES:
+        raise ValueError(f'memory limit {text[:80]!r} is less than the minimum of 1MiB')
     return limit

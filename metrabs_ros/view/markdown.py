@@ -1,26 +1,25 @@
-"""Foreign text in Markdown."""
+"""Escaping of untrusted text in Markdown."""
 
 from __future__ import annotations
 
 from metrabs_ros.foreign_text import printable
 
 _PLAIN = frozenset(' .,;:/%+-=?()\'"')
-"""Characters that have no meaning in the middle of a line."""
+"""Characters without meaning in the middle of a line of Markdown."""
 
 
-def escaped(text: object, max_chars: int = 80) -> str:
+def escape_markdown(text: object, max_chars: int = 80) -> str:
     """
-    Return text that Markdown shows as it is, in one line.
+    Escape text so that Markdown displays it literally, on one line.
 
-    Links, images, HTML, emphasis and the borders of tables lose their meaning: their characters
-    are written as numeric entities.
+    The characters of links, images, HTML, emphasis and tables are written as numeric entities.
 
     Parameters
     ----------
     text
-        Any text, for example from a message.
+        Untrusted text, for example from a message.
     max_chars
-        The length from which on it is truncated.
+        Maximum length before escaping; longer text is truncated.
     """
     return ''.join(
         char if char.isalnum() or char in _PLAIN else f'&#{ord(char)};'

@@ -1,4 +1,4 @@
-"""Logs cameras and people to the Rerun viewer."""
+"""Logging of cameras and people to the Rerun viewer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from metrabs_ros.view.backlog import Backlog, memory_limit_bytes
 from metrabs_ros.view.entities import entity_paths
 from metrabs_ros.view.server import ViewServer
 from metrabs_ros.view.validation import PNG_START
-from metrabs_ros.view.viewer_files import viewer_files
+from metrabs_ros.view.viewer_files import load_viewer_files
 
 try:
     import rerun as rr
@@ -36,42 +36,43 @@ except ImportError as error:
         'the view in a browser needs rerun-sdk 0.39 or later: pip install rerun-sdk'
     ) from error
 
-APPLICATION = 'metrabs_ros'
+APPLICATION_ID = 'metrabs_ros'
 JPEG_QUALITY = 80
-LARGEST_SIDE_PX = 1280
-"""Longer side of a picture; larger images are shrunk before they are compressed."""
-SAMPLES_PER_PIXEL = 2
-"""In each direction, of the image for a pixel of a shrunk picture, at the least."""
+MAX_SIDE_PX = 1280
+"""Maximum longer side of a displayed image; larger images are scaled down before encoding."""
+MIN_SAMPLES_PER_PIXEL = 2
+"""Minimum number of source pixels, in each direction, per pixel of a scaled image."""
 MEMORY_LIMIT = '256MiB'
-"""Of the data that is kept for browsers that are opened later."""
+"""Default limit of the data that is buffered for browsers."""
 TRANSFER_PERIOD_S = 0.05
 TRAIL_LENGTH = 60
-FORGOTTEN_S = 5.0
-"""A trail that has not grown for so long is removed."""
-MOST_PEOPLE = 100
-"""Shown at the same time, and trails."""
-MOST_PLOTS = 100
-LONGEST_TEXT = 200_000
-SHORTEST_BLUEPRINT_PERIOD_S = 5.0
+"""Maximum number of positions of a trail."""
+TRAIL_TIMEOUT_S = 5.0
+"""Time without a new position after which a trail is removed."""
+MAX_PEOPLE = 100
+"""Maximum number of displayed people, and of trails."""
+MAX_PLOTS = 100
+MAX_STATUS_CHARS = 200_000
+MIN_BLUEPRINT_PERIOD_S = 5.0
 JOINT_RADIUS_M, BONE_RADIUS_M = 0.035, 0.02
 TRAIL_RADIUS_M, ARROW_RADIUS_M, AXIS_RADIUS_M = 0.01, 0.015, 0.008
 LABEL_ABOVE_M = 0.3
 AXIS_LENGTH_M = 0.3
 FRUSTUM_M = 1.0
-MOST_LABELS = 12
-"""Of frames of TF; more of them are shown only where the mouse points."""
-SLOWEST_ARROW_M_S = 0.2
+MAX_FRAME_LABELS = 12
+"""Maximum number of TF frames for which names are always displayed."""
+MIN_ARROW_SPEED_M_S = 0.2
 EXTRAPOLATED_OPACITY = 90
 AXIS_COLORS = ((230, 60, 60), (60, 200, 60), (80, 120, 255))
-FIRST_DATE_S = 1e8
-"""Stamps before it are no dates, but seconds since something began."""
-PLOTTED_S = 30.0
-BEHIND_CAMERA_M = ((2.5, -3.0, -4.0), (0.0, 0.0, 6.0), (0.0, -1.0, 0.0))
-"""In an optical frame: where the eye is, what it looks at, and what is up."""
+MIN_DATE_S = 1e8
+"""Minimum stamp that is displayed as a date; smaller stamps are displayed as durations."""
+PLOT_RANGE_S = 30.0
+EYE_BEHIND_CAMERA_M = ((2.5, -3.0, -4.0), (0.0, 0.0, 6.0), (0.0, -1.0, 0.0))
+"""Initial eye position, look-at point and up vector in an optical frame."""
 
 
-class Placed(NamedTuple):
-    """A frame of TF: its name, rotation [3, 3] and translation [3] in metres to the scene's."""
+class FramePose(NamedTuple):
+    """A TF frame: name, rotation [3, 3] and translation [3] in metres to the scene's frame."""
 
     name: str
     rotation: FloatArray
@@ -80,9 +81,9 @@ class Placed(NamedTuple):
 
 @dataclasses.dataclass
 class _Trail:
-    """The last positions of a person, and the time of the newest."""
+    """The last positions of a person, and the time of the last one in seconds."""
 
-    places_m: collections.deque[list[float]]
+    positions_m: collections.deque[list[float]]
     last_s: float
 
 
@@ -93,40 +94,40 @@ class Scene:
     Parameters
     ----------
     cameras
-        Their names; a single one may have an empty name.
+        Names of the cameras; the name of a single camera may be empty.
     is_live
-        Whether to show the present, on this machine's time, which never goes back; otherwise
-        a recording, on the time of the images' stamps.
+        Whether to display live data by the system time, which is monotonic; otherwise the scene
+        displays a recording by its stamps.
     """
 
     def __init__(self, cameras: Sequence[str], is_live: bool = False) -> None:
         self._recording_id = str(uuid.uuid4())
-        self._stream = rr.RecordingStream(APPLICATION, recording_id=self._recording_id)
+        self._stream = rr.RecordingStream(APPLICATION_ID, recording_id=self._recording_id)
         self._roots = {
             name: f'world/{path}'.rstrip('/') for name, path in entity_paths(cameras).items()
         }
         self._trails: dict[str, dict[int, _Trail]] = {name: {} for name in cameras}
         self._scales: dict[str, FloatArray] = {name: np.ones(2) for name in cameras}
-        """Pixels of the picture shown last to a pixel of the image, in x and y."""
+        """Scale from the last image to the displayed image, in x and y."""
         self._plots: dict[str, str] = {}
         self._z_up = False
         self._is_live = is_live
         self._has_dates: bool | None = None
-        """Whether stamps are shown as dates; None as long as there was none."""
+        """Whether stamps are displayed as dates; None before the first stamp."""
         self._timeline = 'log_time' if is_live else 'stamp'
         self._backlog: Backlog | None = None
         self._preamble: _Preamble | None = None
         self._blueprint_sent_s = -np.inf
         self._stream.log('world', rr.ViewCoordinates.RDF, static=True)
 
-    def turn_up(self, z_up: bool) -> None:
-        """Show a frame with z up, such as a world frame, or with y down, such as a camera's."""
+    def set_z_up(self, z_up: bool) -> None:
+        """Set the up direction: z for world frames, -y for optical frames."""
         if z_up != self._z_up:
             self._z_up = z_up
             self._stream.log('world', self._up_axes(), static=True)
-            # A blueprint resets what the user arranged, and frames may change with each message.
+            # A blueprint resets the user's layout, and frames may change with each message.
             now_s = time.monotonic()
-            if now_s - self._blueprint_sent_s > SHORTEST_BLUEPRINT_PERIOD_S:
+            if now_s - self._blueprint_sent_s > MIN_BLUEPRINT_PERIOD_S:
                 self._blueprint_sent_s = now_s
                 if self._backlog is None or self._preamble is None:
                     self._stream.send_blueprint(self._blueprint())
@@ -146,27 +147,27 @@ class Scene:
         Parameters
         ----------
         web_port, data_port
-            The ports of the page and of the data that it shows.
+            Ports of the page and of its data.
         memory_limit
-            Of the data that is kept for browsers that are opened later.
+            Limit of the data that is buffered for browsers.
         host
-            The address or name to listen on; by default the loopback interface.
+            Address or name to listen on; by default the loopback interface.
 
         Returns
         -------
-        The address of the page.
+        URL of the page.
 
         Raises
         ------
         OSError
-            If the server cannot listen there, for example because a port is taken.
+            If the server cannot listen on the host or the ports.
         ValueError
             If the memory limit is not an amount of memory.
         """
         self._backlog = Backlog(memory_limit_bytes(memory_limit))
         self._preamble = _Preamble(self)
         server = ViewServer(
-            host, web_port, data_port, viewer_files, self._preamble.encoded, self._backlog
+            host, web_port, data_port, load_viewer_files, self._preamble.encoded, self._backlog
         )
         transfer = threading.Thread(
             target=_transfer, args=(rr.binary_stream(self._stream), self._backlog), daemon=True
@@ -175,35 +176,35 @@ class Scene:
         return server.address
 
     def save(self, file: str) -> None:
-        """Write all that is shown from now on to a file that the Rerun viewer opens."""
+        """Write the data that is logged from now on to a file for the Rerun viewer."""
         self._stream.save(file, default_blueprint=self._blueprint())
 
     def flush(self) -> None:
-        """Wait until everything that was logged has been encoded."""
+        """Wait until all logged data is encoded."""
         self._stream.flush()
 
     def show_image(self, stamp_s: float, name: str, image: ImageArray | bytes) -> None:
         """
-        Show a camera's image, and shrink a large one to `LARGEST_SIDE_PX`.
+        Display the image of a camera; scale a large image down to `MAX_SIDE_PX`.
 
-        The intrinsics, and the people on the image, that are shown after it are scaled to match.
+        Intrinsics and people that are displayed afterwards are scaled accordingly.
 
         Parameters
         ----------
         stamp_s
-            Its time in seconds.
+            Stamp in seconds.
         name
-            The camera.
+            Name of the camera.
         image
-            [H, W, 3], uint8, RGB; or the bytes of a JPEG or PNG file, which are shown as they are.
+            [H, W, 3], uint8, RGB; or the content of a JPEG or PNG file, which is not scaled.
         """
         self._set_time(stamp_s)
         self._scales[name] = np.ones(2)
         if not isinstance(image, bytes):
-            picture = shrunk(image)
-            self._scales[name] = np.array(picture.shape[1::-1]) / np.array(image.shape[1::-1])
+            scaled = shrink(image)
+            self._scales[name] = np.array(scaled.shape[1::-1]) / np.array(image.shape[1::-1])
             flags = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
-            _, jpeg = cv2.imencode('.jpg', picture[..., ::-1], flags)
+            _, jpeg = cv2.imencode('.jpg', scaled[..., ::-1], flags)
             image = jpeg.tobytes()
         kind = 'image/png' if image.startswith(PNG_START) else 'image/jpeg'
         self._stream.log(
@@ -216,23 +217,23 @@ class Scene:
         name: str,
         camera: Camera,
         image_shape: tuple[int, ...],
-        pose: Placed | None = None,
+        pose: FramePose | None = None,
     ) -> None:
         """
-        Show a camera by its frustum, without its distortion, where it is in the scene.
+        Display the frustum of a camera, without distortion.
 
         Parameters
         ----------
         stamp_s
-            Its time in seconds.
+            Stamp in seconds.
         name
-            The camera's name.
+            Name of the camera.
         camera
-            For the image that was shown last, before it was shrunk.
+            Camera of the last image, before scaling.
         image_shape
-            Height and width of that image in pixels, further entries are ignored.
+            Height and width of that image in pixels; further elements are ignored.
         pose
-            Where the camera is; None if that is not known.
+            Pose of the camera in the scene; None if it is unknown.
         """
         self._set_time(stamp_s)
         scale = self._scales[name]
@@ -252,18 +253,18 @@ class Scene:
         )
 
     def show_people(self, stamp_s: float, name: str, people: People) -> None:
-        """Show people, in the frame of the scene; of very many the first ones."""
+        """Display people in the frame of the scene, at most `MAX_PEOPLE`."""
         self._set_time(stamp_s)
         people = people.select(people.finite())
-        people = people.select(np.arange(min(len(people), MOST_PEOPLE)))
+        people = people.select(np.arange(min(len(people), MAX_PEOPLE)))
         colors = np.array([_rgba(people, i) for i in range(len(people))], np.uint8).reshape(-1, 4)
         self._show_skeletons(self._roots[name], people, colors)
         self._show_trails(self._roots[name], self._trails[name], people, stamp_s)
         image_root = f'{self._roots[name]}/camera/image'
         self._show_on_image(image_root, people, colors, self._scales[name])
 
-    def show_frames(self, stamp_s: float, frames: Sequence[Placed]) -> None:
-        """Show frames of TF by their axes."""
+    def show_frames(self, stamp_s: float, frames: Sequence[FramePose]) -> None:
+        """Display the axes and the names of TF frames."""
         frames = [frame for frame in frames if _is_finite(frame)]
         self._set_time(stamp_s)
         origins = np.array([frame.translation_m for frame in frames]).reshape(-1, 3)
@@ -277,7 +278,7 @@ class Scene:
                 radii=AXIS_RADIUS_M,
             ),
         )
-        # People are labelled with their ids already.
+        # Person frames need no names: people are labelled with their ids.
         named = [frame for frame in frames if 'person_' not in frame.name]
         self._stream.log(
             'world/tf/names',
@@ -285,17 +286,17 @@ class Scene:
                 [frame.translation_m for frame in named],
                 radii=AXIS_RADIUS_M,
                 labels=[printable(frame.name) for frame in named],
-                show_labels=len(named) <= MOST_LABELS,
+                show_labels=len(named) <= MAX_FRAME_LABELS,
                 colors=(180, 180, 180),
             ),
         )
 
     def plot(self, stamp_s: float, values: Mapping[str, float]) -> None:
-        """Add values to plots, by names such as ``rate/frames a second``."""
+        """Add values to plots; names are such as ``rate/frames per second``."""
         self._set_time(stamp_s)
         for name, value in values.items():
             if name not in self._plots:
-                if len(self._plots) >= MOST_PLOTS:
+                if len(self._plots) >= MAX_PLOTS:
                     continue
                 kind, _, label = name.partition('/')
                 (path,) = entity_paths([f'{kind}/{label.replace("/", "_")}']).values()
@@ -305,14 +306,14 @@ class Scene:
                 self._log_series(self._stream, name)
             self._stream.log(f'plots/{self._plots[name]}', rr.Scalars(value))
 
-    def say(self, text: str) -> None:
+    def show_status(self, text: str) -> None:
         """
-        Show a text, in Markdown, instead of the one before.
+        Replace the status text, in Markdown.
 
-        Text that comes from elsewhere must be escaped; see `markdown.escaped`.
+        Untrusted text must be escaped; see `markdown.escape_markdown`.
         """
         self._stream.log(
-            'status', rr.TextDocument(text[:LONGEST_TEXT], media_type=rr.MediaType.MARKDOWN)
+            'status', rr.TextDocument(text[:MAX_STATUS_CHARS], media_type=rr.MediaType.MARKDOWN)
         )
 
     def _up_axes(self) -> rr.components.ViewCoordinates:
@@ -356,7 +357,7 @@ class Scene:
                 show_labels=True,
             ),
         )
-        moving = speeds > SLOWEST_ARROW_M_S
+        moving = speeds > MIN_ARROW_SPEED_M_S
         self._stream.log(
             f'{root}/people/velocities',
             rr.Arrows3D(
@@ -370,24 +371,24 @@ class Scene:
     def _show_trails(
         self, root: str, trails: dict[int, _Trail], people: People, stamp_s: float
     ) -> None:
-        places_m = to_metres(people.positions_mm).tolist()
-        for person_id, place_m in zip(people.ids.tolist(), places_m):
+        positions_m = to_metres(people.positions_mm).tolist()
+        for person_id, position_m in zip(people.ids.tolist(), positions_m):
             trail = trails.setdefault(
                 person_id, _Trail(collections.deque(maxlen=TRAIL_LENGTH), stamp_s)
             )
-            trail.places_m.append(place_m)
+            trail.positions_m.append(position_m)
             trail.last_s = stamp_s
         for person_id in list(trails):
-            # A time in the future is from before a recording was started again.
-            if abs(stamp_s - trails[person_id].last_s) > FORGOTTEN_S:
+            # Stamps go back when a recording is played again.
+            if abs(stamp_s - trails[person_id].last_s) > TRAIL_TIMEOUT_S:
                 del trails[person_id]
-        for person_id in list(trails)[:-MOST_PEOPLE]:
+        for person_id in list(trails)[:-MAX_PEOPLE]:
             del trails[person_id]
-        shown = {key: trail for key, trail in trails.items() if len(trail.places_m) > 1}
+        shown = {key: trail for key, trail in trails.items() if len(trail.positions_m) > 1}
         self._stream.log(
             f'{root}/people/trails',
             rr.LineStrips3D(
-                [list(trail.places_m) for trail in shown.values()],
+                [list(trail.positions_m) for trail in shown.values()],
                 colors=[color_of(person_id) for person_id in shown],
                 radii=TRAIL_RADIUS_M,
             ),
@@ -398,7 +399,7 @@ class Scene:
     ) -> None:
         shift = scaling_about_corner(scale)[:2, 2]
         edges = np.array(people.skeleton.edges, int).reshape(-1, 2)
-        # Only bones with both ends in view: other points may be anywhere.
+        # The image points of joints out of view are not reliable.
         visible = people.in_view[:, edges].all(axis=-1)
         bones = scale * people.poses2d_px[:, edges][visible] + shift
         self._stream.log(
@@ -424,20 +425,20 @@ class Scene:
         )
 
     def _set_time(self, stamp_s: float) -> None:
-        # The viewer allows one type for a timeline: that of the first stamp stays, even where a
-        # simulation or another camera has stamps of the other kind.
+        # The viewer allows one type per timeline.  The type of the first stamp is kept, even if a
+        # simulation or another camera has stamps of the other type.
         if self._has_dates is None:
-            self._has_dates = stamp_s >= FIRST_DATE_S
+            self._has_dates = stamp_s >= MIN_DATE_S
         if self._has_dates:
             self._stream.set_time('stamp', timestamp=stamp_s)
         else:
             self._stream.set_time('stamp', duration=stamp_s)
 
     def _blueprint(self) -> rrb.Blueprint:
-        """Return the layout of the page."""
+        """Return the layout of the viewer."""
         eye = None
         if not self._z_up:
-            position, target, up = BEHIND_CAMERA_M
+            position, target, up = EYE_BEHIND_CAMERA_M
             eye = rrb.EyeControls3D(position=position, look_target=target, eye_up=up)
         space = rrb.Spatial3DView(
             name='People', origin='world', eye_controls=eye, background=(18, 20, 24, 255)
@@ -448,14 +449,14 @@ class Scene:
         ]
         last = rrb.VisibleTimeRange(
             self._timeline,
-            start=rr.TimeRangeBoundary.cursor_relative(seconds=-PLOTTED_S),
+            start=rr.TimeRangeBoundary.cursor_relative(seconds=-PLOT_RANGE_S),
             end=rr.TimeRangeBoundary.cursor_relative(seconds=0.0),
         )
         plots = [
             rrb.TimeSeriesView(name=title, origin=f'plots/{kind}', time_ranges=last)
             for title, kind in (
                 ('Latency in ms', 'latency'),
-                ('Frames a second', 'rate'),
+                ('Frames per second', 'rate'),
                 ('People', 'people'),
             )
             if self._is_live or kind != 'latency'
@@ -482,10 +483,10 @@ class Scene:
 
 class _Preamble:
     """
-    Encodes what a browser needs before any other data of a scene.
+    Encoder of the data that a browser needs before any other data of a scene.
 
-    The stream is kept: rerun-sdk leaves threads behind for each one that is closed, and for each
-    blueprint that is sent.
+    One stream is used for all browsers, and blueprints are stored: rerun-sdk leaks threads for
+    each closed stream, and for each blueprint that is sent.
 
     Parameters
     ----------
@@ -497,14 +498,14 @@ class _Preamble:
         self._scene = scene
         self._lock = threading.Lock()
         self._stream = rr.RecordingStream(
-            APPLICATION, recording_id=scene._recording_id, send_properties=False
+            APPLICATION_ID, recording_id=scene._recording_id, send_properties=False
         )
         self._encoded = rr.binary_stream(self._stream)
         self._store_info = self._encoded.read() or b''
         self._blueprints: dict[bool, bytes] = {}
 
     def encoded(self) -> bytes:
-        """Return the encoded layout and everything that has no time."""
+        """Return the encoded layout and static data."""
         blueprint = self.blueprint()
         with self._lock:
             self._stream.log('world', self._scene._up_axes(), static=True)
@@ -513,7 +514,7 @@ class _Preamble:
             return self._store_info + (self._encoded.read() or b'') + blueprint
 
     def blueprint(self) -> bytes:
-        """Return the encoded layout for the present direction of up."""
+        """Return the encoded layout for the current up direction."""
         with self._lock:
             z_up = self._scene._z_up
             if z_up not in self._blueprints:
@@ -523,7 +524,7 @@ class _Preamble:
 
 
 def _transfer(encoded: rr.BinaryStream, backlog: Backlog) -> None:
-    """Move encoded data to the backlog, as long as the process runs."""
+    """Move encoded data to the backlog until the process ends."""
     while True:
         block = encoded.read()
         if block:
@@ -531,32 +532,36 @@ def _transfer(encoded: rr.BinaryStream, backlog: Backlog) -> None:
         time.sleep(TRANSFER_PERIOD_S)
 
 
-def shrunk(image: ImageArray) -> ImageArray:
+def shrink(image: ImageArray) -> ImageArray:
     """
-    Return an image as it is, or with `LARGEST_SIDE_PX` on its longer side.
+    Scale an image down so that its longer side is at most `MAX_SIDE_PX`.
 
-    Most pixels of a very large image are skipped: to average all of a reversed view, such as
-    that of a BGR image, takes as long as to compress it.
+    Most pixels of a very large image are skipped: averaging all pixels of a view with negative
+    strides, such as that of a BGR image, is as slow as JPEG encoding.
 
     Parameters
     ----------
     image
         [H, W, 3], uint8.
+
+    Returns
+    -------
+    The scaled image; the image itself if it is small enough.
     """
     height, width = image.shape[:2]
-    factor = LARGEST_SIDE_PX / max(height, width)
+    factor = MAX_SIDE_PX / max(height, width)
     if factor >= 1:
         return image
     new_height, new_width = max(1, round(factor * height)), max(1, round(factor * width))
-    step_y = max(1, height // (SAMPLES_PER_PIXEL * new_height))
-    step_x = max(1, width // (SAMPLES_PER_PIXEL * new_width))
-    # From the middle of the steps, so that the picture is not shifted.
+    step_y = max(1, height // (MIN_SAMPLES_PER_PIXEL * new_height))
+    step_x = max(1, width // (MIN_SAMPLES_PER_PIXEL * new_width))
+    # Sampling in the middle of the steps avoids a shift of the image.
     samples = np.ascontiguousarray(image[step_y // 2 :: step_y, step_x // 2 :: step_x])
     resized = cv2.resize(samples, (new_width, new_height), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, np.uint8)
 
 
-def _is_finite(frame: Placed) -> bool:
+def _is_finite(frame: FramePose) -> bool:
     numbers = np.concatenate([frame.rotation.ravel(), frame.translation_m])
     return bool((np.abs(numbers) < MAX_MAGNITUDE).all())
 

@@ -1,9 +1,9 @@
 """
-Serves the viewer's page and the data of a scene over HTTP.
+HTTP server of the viewer's page and of the data of a scene.
 
-Rerun's own server listens on all interfaces, answers whatever the Host header says, and lets
-each page of localhost and rerun.io read the data.  This one listens where it is told to, checks
-who asks (see `access`), and gives the data only to those who know its address.
+The server of Rerun listens on all interfaces, ignores the Host header, and permits pages of
+localhost and rerun.io to read the data.  This server listens on the given host, checks each
+request (see `access`), and serves the data only at a secret path.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from metrabs_ros.view.access import AccessRules, Refused
 from metrabs_ros.view.backlog import Backlog, Reader
 from metrabs_ros.view.viewer_files import PAGE
 
-MOST_CONNECTIONS = 64
-"""At the same time, to a port."""
-MOST_STREAMS = 16
-"""Browsers that are shown data at the same time."""
-REQUEST_PATIENCE_S = 10.0
-"""For all of a request to arrive, its body included, and for a refusal to be sent."""
-SLOWEST_BYTES_S = 100e3
-"""Bytes per second of a file of the viewer; a browser that takes them slower is cut off."""
-STALL_S = 60.0
-"""A connection that takes no data for so long is closed."""
-WAIT_S = 1.0
-PIECE_BYTES = 1 << 18
-LONGEST_BODY_BYTES = 1 << 16
-LAST_PORT = 65535
+MAX_CONNECTIONS = 64
+"""Maximum number of simultaneous connections per port."""
+MAX_STREAMS = 16
+"""Maximum number of browsers that receive data simultaneously."""
+REQUEST_TIMEOUT_S = 10.0
+"""Time limit to receive a request with its body, and to send an error response."""
+MIN_BYTES_PER_S = 100e3
+"""Minimum transfer rate of a viewer file; slower connections are closed."""
+SEND_TIMEOUT_S = 60.0
+"""Time without progress after which a connection is closed."""
+BLOCK_WAIT_S = 1.0
+"""Period in which a stream without new data checks whether its connection was closed."""
+SEND_CHUNK_BYTES = 1 << 18
+MAX_BODY_BYTES = 1 << 16
+MAX_PORT = 65535
 SCENE_FILE = 'scene.rrd'
 TOKEN_BYTES = 16
 CONTENT_TYPES = {
@@ -59,27 +60,27 @@ HEADERS = {
     'Vary': 'Origin',
     'Connection': 'close',
 }
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "worker-src 'self' blob:; connect-src 'self' data: blob: {data}; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-"""Keeps the viewer from loading anything from other machines, whatever it is shown."""
+"""Prevents the viewer from loading resources from other machines."""
 
 
 class ViewServer:
     """
-    Serves a scene to browsers, in threads of its own.
+    Server of a scene for browsers, in separate threads.
 
     Parameters
     ----------
     host
-        The address or name to listen on.
+        Address or name to listen on.
     page_port, data_port
-        The ports; 0 for any free one.
+        Ports of the page and of the data; 0 for any free port.
     load_files
-        Returns the viewer's files by their names; is called once the ports are taken.
+        Returns the files of the viewer by their names.  It is called after the ports are bound.
     preamble
         Returns the encoded data that each browser needs first.
     backlog
@@ -88,7 +89,7 @@ class ViewServer:
     Raises
     ------
     OSError
-        If the server cannot listen there; the message says why.
+        If the server cannot listen on the host or the ports; the message states the reason.
     """
 
     def __init__(
@@ -101,16 +102,16 @@ class ViewServer:
         backlog: Backlog,
     ) -> None:
         if page_port == data_port != 0:
-            raise OSError(f'port {page_port} cannot be both --web-port and --data-port')
+            raise OSError(f'--web-port and --data-port are both {page_port}; they must differ')
         self.rules = AccessRules.listening_on(host)
         self.preamble = preamble
         self.backlog = backlog
-        self.streams = threading.BoundedSemaphore(MOST_STREAMS)
+        self.streams = threading.BoundedSemaphore(MAX_STREAMS)
         self._host = host
         self._path = f'/{secrets.token_urlsafe(TOKEN_BYTES)}/{SCENE_FILE}'
-        self._page = _listening(host, page_port, _PageHandler, self)
+        self._page = _listen(host, page_port, _PageHandler, self)
         try:
-            self._data = _listening(host, data_port, _DataHandler, self)
+            self._data = _listen(host, data_port, _DataHandler, self)
         except OSError:
             self._page.server_close()
             raise
@@ -137,16 +138,16 @@ class ViewServer:
 
     @property
     def address(self) -> str:
-        """The address of the page, with the secret path of the data in it."""
+        """URL of the page, which includes the secret path of the data."""
         host = self._host
         if host in ('', '0.0.0.0', '::'):
-            host = own_address()
+            host = local_address()
         host = f'[{host}]' if ':' in host else host
         source = urllib.parse.quote(f'http://{host}:{self.data_port}{self._path}', safe='')
         return f'http://{host}:{self.page_port}/?url={source}&renderer=webgl'
 
     def is_data_path(self, path: str) -> bool:
-        """Tell whether a request is for the data, in a time that does not depend on the path."""
+        """Return whether a path is that of the data; the comparison takes constant time."""
         return secrets.compare_digest(path.encode(), self._path.encode())
 
     def close(self) -> None:
@@ -157,13 +158,13 @@ class ViewServer:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Answers one request; the connection is closed after it."""
+    """Handler of one request, after which the connection is closed."""
 
     server: _Listener
     protocol_version = 'HTTP/1.1'
     server_version = 'metrabs_ros'
     sys_version = ''
-    timeout = REQUEST_PATIENCE_S
+    timeout = REQUEST_TIMEOUT_S
 
     @property
     def view(self) -> ViewServer:
@@ -171,106 +172,106 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self.server.view
 
     def do_GET(self) -> None:
-        """Answer a request, or say why not."""
-        # The deadline of the request stays: it also limits the body and the refusal.
+        """Check a request, and respond to it or send an error."""
+        # The deadline of the request is kept: it also limits the body and the error response.
         self.close_connection = True
         try:
-            host = self._checked_host()
+            host = self._validate_headers()
         except Refused as error:
-            self._skip_body()
+            self._discard_body()
             self.refuse(HTTPStatus.FORBIDDEN, str(error))
             return
         if self.command not in ('GET', 'HEAD'):
-            self._skip_body()
-            self.refuse(HTTPStatus.METHOD_NOT_ALLOWED, 'there is only something to get here')
+            self._discard_body()
+            self.refuse(HTTPStatus.METHOD_NOT_ALLOWED, 'only GET and HEAD are supported')
             return
-        self.connection.settimeout(STALL_S)
-        self.answer(host)
+        self.connection.settimeout(SEND_TIMEOUT_S)
+        self.respond(host)
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
-    def answer(self, host: str) -> None:
-        """Answer a request that was made under a permitted host name."""
+    def respond(self, host: str) -> None:
+        """Respond to a request for a permitted host."""
         raise NotImplementedError
 
-    def begin(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
-        """Send the header of an answer."""
+    def send_headers(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
+        """Send the status line and the headers of a response."""
         self.send_response(status)
         for name, value in {**HEADERS, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
 
     def refuse(self, status: HTTPStatus, reason: str) -> None:
-        """Send a sentence instead of what was asked for."""
+        """Send an error response with the reason as text."""
         body = f'{reason}\n'.encode()
         headers = {'Content-Type': 'text/plain', 'Content-Length': str(len(body))}
-        self.begin(status, {**headers, 'Cache-Control': 'no-store'})
-        self.send_piecewise(body)
+        self.send_headers(status, {**headers, 'Cache-Control': 'no-store'})
+        self.send_body(body)
 
-    def send_piecewise(self, body: bytes) -> None:
-        """Send in pieces, each of which may take as long as a connection may stall."""
+    def send_body(self, body: bytes) -> None:
+        """Send the body in chunks, so that `SEND_TIMEOUT_S` applies to each of them."""
         if self.command == 'HEAD':
             return
         view = memoryview(body)
-        for start in range(0, len(view), PIECE_BYTES):
-            self.wfile.write(view[start : start + PIECE_BYTES])
+        for start in range(0, len(view), SEND_CHUNK_BYTES):
+            self.wfile.write(view[start : start + SEND_CHUNK_BYTES])
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Log nothing: whoever can connect could fill the log."""
+        """Log nothing, so that requests cannot fill the log."""
 
-    def _skip_body(self) -> None:
-        """Read a short body, without which closing the connection could discard the answer."""
+    def _discard_body(self) -> None:
+        """Read a short body; closing a connection with unread data can discard the response."""
         length = self.headers.get('Content-Length', '')
         if length.isascii() and length.isdigit():
-            self.rfile.read(min(int(length[:9]), LONGEST_BODY_BYTES))
+            self.rfile.read(min(int(length[:9]), MAX_BODY_BYTES))
 
-    def _checked_host(self) -> str:
+    def _validate_headers(self) -> str:
         for name in ('Host', 'Origin'):
             if len(self.headers.get_all(name, [])) > 1:
-                raise Refused(f'the request has several {name} headers')
+                raise Refused(f'the request has more than one {name} header')
         if not self.path.startswith('/'):
-            raise Refused('the request is for another server')
+            raise Refused('the request is addressed to another server')
         host = self.view.rules.host_of(self.headers.get('Host'))
         self.view.rules.check_origin(self.headers.get('Origin'), host, self.view.page_port)
         return host
 
 
 class _PageHandler(_Handler):
-    """Serves the viewer's files."""
+    """Handler of requests for the viewer's files."""
 
-    def answer(self, host: str) -> None:
+    def respond(self, host: str) -> None:
         """Send a file."""
         path, _, _ = self.path.partition('?')
         name = path[1:] or PAGE
         content = self.view.files.get(name)
         if content is None:
-            self.refuse(HTTPStatus.NOT_FOUND, 'there is no such file')
+            self.refuse(HTTPStatus.NOT_FOUND, 'the file does not exist')
             return
-        # A policy cannot name an IPv6 address.
+        # A content security policy cannot contain an IPv6 address.
         data = f'http://{"*" if host.startswith("[") else host}:{self.view.data_port}'
-        patience_s = REQUEST_PATIENCE_S + len(content) / SLOWEST_BYTES_S
-        self.server.set_deadline(self.connection, patience_s)
+        timeout_s = REQUEST_TIMEOUT_S + len(content) / MIN_BYTES_PER_S
+        self.server.set_deadline(self.connection, timeout_s)
         headers = {
             'Content-Type': CONTENT_TYPES.get(name.rpartition('.')[2], 'application/octet-stream'),
             'Content-Length': str(len(content)),
-            'Content-Security-Policy': POLICY.format(data=data),
+            'Content-Security-Policy': CONTENT_SECURITY_POLICY.format(data=data),
             'Cache-Control': 'no-cache',
         }
-        self.begin(HTTPStatus.OK, headers)
-        self.send_piecewise(content)
+        self.send_headers(HTTPStatus.OK, headers)
+        self.send_body(content)
 
 
 class _DataHandler(_Handler):
-    """Serves what is shown, as it comes."""
+    """Handler of requests for the data of the scene."""
 
-    def answer(self, host: str) -> None:
-        """Send all data that is kept, then what is added, until the browser leaves."""
+    def respond(self, host: str) -> None:
+        """Send all buffered data, then new data, until the browser disconnects."""
         if self.headers.get('Sec-Fetch-Site', 'none') == 'cross-site':
             self.refuse(HTTPStatus.FORBIDDEN, 'the request comes from a page of another site')
         elif not self.view.is_data_path(self.path):
-            self.refuse(HTTPStatus.NOT_FOUND, 'there is no data at this address')
+            self.refuse(HTTPStatus.NOT_FOUND, 'there is no data at this path')
         elif not self.view.streams.acquire(blocking=False):
-            self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, 'too many browsers are shown the view')
+            self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, 'too many browsers display the view')
         else:
             try:
                 self._send_scene(host)
@@ -278,154 +279,156 @@ class _DataHandler(_Handler):
                 self.view.streams.release()
 
     def _send_scene(self, host: str) -> None:
-        # It goes on for as long as the browser shows it; only a stall ends it.
-        self.server.lift_deadline(self.connection)
+        # The response has no time limit; only a connection without progress is closed.
+        self.server.clear_deadline(self.connection)
         headers = {'Content-Type': 'application/octet-stream', 'Cache-Control': 'no-store'}
         if self.headers.get('Origin') is not None:
             headers['Access-Control-Allow-Origin'] = f'http://{host}:{self.view.page_port}'
-        self.begin(HTTPStatus.OK, headers)
+        self.send_headers(HTTPStatus.OK, headers)
         if self.command == 'HEAD':
             return
         reader = Reader(self.view.backlog)
-        self.send_piecewise(self.view.preamble())
+        self.send_body(self.view.preamble())
         while True:
             try:
-                block = reader.read(WAIT_S)
+                block = reader.read(BLOCK_WAIT_S)
             except EOFError:
                 return
             if block is not None:
-                self.send_piecewise(block)
+                self.send_body(block)
             elif _is_closed(self.connection):
                 return
 
 
 class _Listener(socketserver.ThreadingMixIn, http.server.HTTPServer):
     """
-    Listens on a port, with a thread for each of a limited number of connections.
+    Listener on a port, with one thread per connection and a limited number of connections.
 
     Parameters
     ----------
     family
-        Of the address.
+        Address family.
     address
-        Where to listen.
+        Address to listen on.
     handler
-        Answers requests.
+        Class of the request handlers.
     view
         The server of both ports.
     """
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = MOST_CONNECTIONS
+    request_queue_size = MAX_CONNECTIONS
 
     def __init__(
         self, family: int, address: Any, handler: type[_Handler], view: ViewServer
     ) -> None:
         self.address_family = family
         self.view = view
-        self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._deadlines_s: dict[Any, float] = {}
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        """Bind, an IPv6 address for all interfaces to IPv4, too; look up no names."""
+        """Bind to IPv4, too, if the address is that of all IPv6 interfaces; look up no names."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = 'localhost', self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection in a thread, unless there are too many."""
+        """Handle a connection in a thread, unless there are too many."""
         if not self._connections.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        self.set_deadline(request, REQUEST_PATIENCE_S)
+        self.set_deadline(request, REQUEST_TIMEOUT_S)
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread can be started
             self._end(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer a connection."""
+        """Handle a connection."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._end(request)
 
-    def set_deadline(self, request: Any, patience_s: float) -> None:
+    def set_deadline(self, request: Any, timeout_s: float) -> None:
         """
-        Set when a connection is cut off, whatever it sends or takes until then.
+        Set the time after which a connection is closed, whether or not it makes progress.
 
-        A timeout of the socket limits each operation alone: a connection that moves one byte at
-        a time never reaches it.
+        A socket timeout is not sufficient: it limits single operations, so that a connection that
+        transfers one byte at a time never reaches it.
 
         Parameters
         ----------
         request
             The connection.
-        patience_s
-            Time from now on, in seconds.
+        timeout_s
+            Time from now in seconds.
         """
-        self._deadlines_s[request] = time.monotonic() + patience_s
+        self._deadlines_s[request] = time.monotonic() + timeout_s
 
-    def lift_deadline(self, request: Any) -> None:
-        """Let a connection take as long as it wants."""
+    def clear_deadline(self, request: Any) -> None:
+        """Remove the deadline of a connection."""
         self._deadlines_s.pop(request, None)
 
     def service_actions(self) -> None:
-        """Cut off connections that are past their deadlines."""
+        """Shut down connections after their deadlines."""
         now_s = time.monotonic()
         for request, deadline_s in list(self._deadlines_s.items()):
             if now_s > deadline_s:
-                self.lift_deadline(request)
+                self.clear_deadline(request)
                 try:
                     request.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say what went wrong, unless it is only that the browser left."""
+        """Print an exception of a handler, unless the browser has disconnected."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             print(f'view: a request failed: {printable(repr(error), 200)}', file=sys.stderr)
 
     def _end(self, request: Any) -> None:
-        self.lift_deadline(request)
+        self.clear_deadline(request)
         self.shutdown_request(request)
         self._connections.release()
 
 
-def _listening(host: str, port: int, handler: type[_Handler], view: ViewServer) -> _Listener:
-    """Return what listens on a port, or raise an error with a sentence."""
-    if not 0 <= port <= LAST_PORT:
-        raise OSError(f'port {port} is not in 0 to {LAST_PORT}')
+def _listen(host: str, port: int, handler: type[_Handler], view: ViewServer) -> _Listener:
+    """Return a listener on a port; raise an `OSError` that explains the failure."""
+    if not 0 <= port <= MAX_PORT:
+        raise OSError(f'port {port} is not from 0 to {MAX_PORT}')
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        raise OSError(f'host {printable(host)!r} is no address or name of this machine') from error
-    family, _, _, _, address = found[0]
+        raise OSError(
+            f'host {printable(host)!r} is not an address or name of this machine'
+        ) from error
+    family, _, _, _, address = addresses[0]
     try:
         return _Listener(family, address, handler, view)
     except OSError as error:
-        raise OSError(_why_not(host, port, error)) from error
+        raise OSError(_listen_error(host, port, error)) from error
 
 
-def _why_not(host: str, port: int, error: OSError) -> str:
+def _listen_error(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f'port {port} is taken, perhaps by another view; '
-            '--web-port and --data-port take others'
+            f'port {port} is in use, possibly by another view; '
+            'select other ports with --web-port and --data-port'
         )
     if error.errno == errno.EACCES:
-        return f'port {port} needs privileges; --web-port and --data-port take others'
+        return f'port {port} needs privileges; select other ports with --web-port and --data-port'
     if error.errno == errno.EADDRNOTAVAIL:
-        return f'host {printable(host)!r} is no address of this machine'
+        return f'host {printable(host)!r} is not an address of this machine'
     return f'cannot listen on {printable(host)!r}, port {port}: {error.strerror}'
 
 
 def _is_closed(connection: socket.socket) -> bool:
-    """Tell whether the other side has closed a connection from which nothing more is read."""
+    """Return whether the peer has closed a connection that sends no more data."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     try:
@@ -435,20 +438,20 @@ def _is_closed(connection: socket.socket) -> bool:
 
 
 def exposure_warning(host: str) -> str:
-    """Return a sentence about who can see the view, empty if only this machine can."""
+    """Return a warning if the view is accessible from other machines; '' if it is not."""
     if not AccessRules.listening_on(host).is_open:
         return ''
     return (
-        f'WARNING: the view listens on {printable(host)}. Everyone who knows its address and '
-        'reaches this machine can see the cameras, and the connection is not encrypted'
+        f'WARNING: the view listens on {printable(host)}. Any user with its address and network '
+        'access to this machine can see the cameras, and the connection is not encrypted'
     )
 
 
-def own_address() -> str:
-    """Return the address of this machine in its network, or the loopback address."""
+def local_address() -> str:
+    """Return the address of this machine in its network; the loopback address without one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            # Nothing is sent: this only asks for the route.
+            # Connecting a datagram socket selects a route, but sends nothing.
             probe.connect(('192.0.2.1', 9))
             return str(probe.getsockname()[0])
         except OSError:

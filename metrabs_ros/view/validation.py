@@ -1,4 +1,4 @@
-"""What messages hold that are shown, checked before it takes memory or time."""
+"""Validation of messages before they are displayed, with limits on memory and time."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.people import MAX_MAGNITUDE, People
 
-MOST_JOINTS = 1000
-MOST_BONES = 10_000
-MOST_SKELETONS = 1000
-MOST_POINTS = 100_000
-"""Joints, or bones, of all skeletons of a message: they are converted one by one."""
-ONE_EACH = ('positions', 'image_points', 'confidences', 'in_view')
-"""Fields of a Skeleton with an entry for each joint."""
-ONE_EACH_OR_NONE = ('velocities', 'standard_deviations')
-"""Fields of a Skeleton with an entry for each joint, or empty."""
-MOST_PIXELS = 50_000_000
-"""Of an image that is shown; a browser decodes it, too."""
+MAX_JOINTS = 1000
+MAX_BONES = 10_000
+MAX_SKELETONS = 1000
+MAX_POINTS = 100_000
+"""Maximum number of joints, and of bones, of all people of a message."""
+REQUIRED_FIELDS = ('positions', 'image_points', 'confidences', 'in_view')
+"""Fields of a Skeleton with one entry per joint."""
+OPTIONAL_FIELDS = ('velocities', 'standard_deviations')
+"""Fields of a Skeleton with one entry per joint, or empty."""
+MAX_PIXELS = 50_000_000
+"""Maximum size of a displayed image, which the browser must decode."""
 PNG_START = b'\x89PNG'
 JPEG_START = b'\xff\xd8\xff'
 
 
-def checked_people(message: Any) -> People:
+def validate_people(message: Any) -> People:
     """
-    Return the people in a SkeletonArray whose joints have possible positions.
+    Return the people in a SkeletonArray that have finite joint positions in range.
 
-    Velocities that are not finite are replaced by 0.
+    Velocities that are not are replaced by 0.
 
     Raises
     ------
     ValueError
-        If its arrays have other lengths than it has joints, its bones have no such joints,
-        there are too many of anything, or its stamp is negative.
+        If the lengths of arrays are inconsistent, a bone has an invalid joint index, a limit is
+        exceeded, or the stamp is negative.
     """
     _check_counts(message)
     if message.header.stamp.sec < 0:
@@ -52,48 +52,48 @@ def checked_people(message: Any) -> People:
 
 def _check_counts(message: Any) -> None:
     """
-    Check how many entries a SkeletonArray has, and the joints of its bones.
+    Check the lengths of the arrays in a SkeletonArray, and the joint indices of its bones.
 
     Raises
     ------
     ValueError
-        See `checked_people`.
+        As in `validate_people`.
     """
     joints, bones = len(message.joint_names), len(message.joint_edges) // 2
     skeletons = len(message.skeletons)
     for count, limit, what in (
-        (joints, MOST_JOINTS, 'joints'),
-        (bones, MOST_BONES, 'bones'),
-        (skeletons, MOST_SKELETONS, 'people'),
-        (skeletons * joints, MOST_POINTS, 'joints of all people'),
-        (skeletons * bones, MOST_POINTS, 'bones of all people'),
+        (joints, MAX_JOINTS, 'joints'),
+        (bones, MAX_BONES, 'bones'),
+        (skeletons, MAX_SKELETONS, 'people'),
+        (skeletons * joints, MAX_POINTS, 'joints of all people'),
+        (skeletons * bones, MAX_POINTS, 'bones of all people'),
     ):
         if count > limit:
-            raise ValueError(f'{count} {what} are too many; up to {limit} are shown')
+            raise ValueError(f'the message has {count} {what}; at most {limit} are displayed')
     if any(not 0 <= joint < joints for joint in message.joint_edges):
-        raise ValueError(f'joint_edges has an index outside of 0 to {joints - 1}')
+        raise ValueError(f'joint_edges has an index that is not from 0 to {joints - 1}')
     for skeleton in message.skeletons:
-        for field in (*ONE_EACH, *ONE_EACH_OR_NONE):
+        for field in (*REQUIRED_FIELDS, *OPTIONAL_FIELDS):
             count = len(getattr(skeleton, field))
-            if count != joints and (count or field in ONE_EACH):
+            if count != joints and (count or field in REQUIRED_FIELDS):
                 raise ValueError(f'{field} has {count} entries, but there are {joints} joints')
 
 
-def checked_file(message: Any) -> tuple[bytes, tuple[int, int]]:
+def validate_image_file(message: Any) -> tuple[bytes, tuple[int, int]]:
     """
-    Return the bytes of a CompressedImage that browsers show, and its height and width.
+    Return the data of a CompressedImage that browsers can display, and its height and width.
 
     Raises
     ------
     ValueError
-        If it is no JPEG and no PNG image, or too large.
+        If the data is not a JPEG or PNG image, or the image is too large.
     """
     data = bytes(message.data)
     size = image_size(data)
     if size is None or not data.startswith((JPEG_START, PNG_START)):
         raise ValueError(
-            f'{len(data)} bytes of format {printable(message.format)!r} are neither JPEG nor PNG'
+            f'the image of format {printable(message.format)!r} is neither a JPEG nor a PNG image'
         )
     width, height = size
-    check_image_size(width, height, MOST_PIXELS)
+    check_image_size(width, height, MAX_PIXELS)
     return data, (height, width)

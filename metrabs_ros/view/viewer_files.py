@@ -1,4 +1,4 @@
-"""The files of Rerun's viewer for browsers, as they come with rerun-sdk."""
+"""Files of the Rerun web viewer, from the installed rerun-sdk."""
 
 from __future__ import annotations
 
@@ -13,40 +13,41 @@ import zipfile
 from metrabs_ros.child_process import end_with_parent
 
 PAGE = 'index.html'
-NEEDED = (PAGE, 're_viewer.js', 're_viewer_bg.wasm')
-OPTIONAL = ('favicon.ico', 'apple-touch-icon.png')
-LARGEST_FILE_BYTES = 256 << 20
-START_PATIENCE_S = 120.0
+REQUIRED_FILES = (PAGE, 're_viewer.js', 're_viewer_bg.wasm')
+OPTIONAL_FILES = ('favicon.ico', 'apple-touch-icon.png')
+MAX_FILE_BYTES = 256 << 20
+START_TIMEOUT_S = 120.0
 POLL_PERIOD_S = 0.02
 
 
-class NoViewer(OSError):  # noqa: N818
-    """The viewer's files are not available; the message says why."""
+class ViewerNotFound(OSError):  # noqa: N818
+    """The files of the viewer are not available; the message states the reason."""
 
 
-def viewer_files() -> dict[str, bytes]:
+def load_viewer_files() -> dict[str, bytes]:
     """
-    Return the files by their names.
+    Return the files of the viewer by their names.
 
-    Some releases of rerun-sdk have an archive of them, in others they are part of its
-    executable.  The executable serves them for a moment on the loopback interface; it could also
-    serve what is logged, but not refuse requests of foreign web pages.
+    Some releases of rerun-sdk contain an archive of the files; in other releases they are part of
+    the executable.  In the latter case the executable is started to download them over the
+    loopback interface.  Its server is not used for the view, because it does not reject requests
+    of other web pages.
 
     Raises
     ------
-    NoViewer
-        If the installed rerun-sdk has none.
+    ViewerNotFound
+        If the installed rerun-sdk has no web viewer.
     """
-    archive = _file_in('rerun', 'web_viewer.zip')
+    archive = _find_file('rerun', 'web_viewer.zip')
     if archive is not None:
         return _from_archive(archive)
-    executable = _file_in('rerun_cli', 'rerun')
+    executable = _find_file('rerun_cli', 'rerun')
     if executable is None:
-        raise NoViewer('the installed rerun-sdk has no viewer for browsers: pip install rerun-sdk')
+        raise ViewerNotFound('the installed rerun-sdk has no web viewer: pip install rerun-sdk')
     return _from_executable(executable)
 
 
-def _file_in(package: str, name: str) -> pathlib.Path | None:
+def _find_file(package: str, name: str) -> pathlib.Path | None:
     spec = importlib.util.find_spec(package)
     for folder in spec.submodule_search_locations or () if spec else ():
         if (pathlib.Path(folder) / name).is_file():
@@ -57,10 +58,14 @@ def _file_in(package: str, name: str) -> pathlib.Path | None:
 def _from_archive(archive: pathlib.Path) -> dict[str, bytes]:
     with zipfile.ZipFile(archive) as opened:
         known = {pathlib.PurePosixPath(name).name: name for name in opened.namelist()}
-        missing = [name for name in NEEDED if name not in known]
+        missing = [name for name in REQUIRED_FILES if name not in known]
         if missing:
-            raise NoViewer(f'{archive} lacks {", ".join(missing)}')
-        return {name: opened.read(known[name]) for name in (*NEEDED, *OPTIONAL) if name in known}
+            raise ViewerNotFound(f'{archive} does not contain {", ".join(missing)}')
+        return {
+            name: opened.read(known[name])
+            for name in (*REQUIRED_FILES, *OPTIONAL_FILES)
+            if name in known
+        }
 
 
 def _from_executable(executable: pathlib.Path) -> dict[str, bytes]:
@@ -77,36 +82,38 @@ def _from_executable(executable: pathlib.Path) -> dict[str, bytes]:
         preexec_fn=end_with_parent,
     )
     try:
-        _wait_until_it_answers(process, page_port)
-        found = {
-            name: _fetched(f'http://127.0.0.1:{page_port}/{name}') for name in (*NEEDED, *OPTIONAL)
+        _wait_for_server(process, page_port)
+        files = {
+            name: _fetch(f'http://127.0.0.1:{page_port}/{name}')
+            for name in (*REQUIRED_FILES, *OPTIONAL_FILES)
         }
     finally:
         process.kill()
         process.wait()
-    missing = [name for name in NEEDED if found[name] is None]
+    missing = [name for name in REQUIRED_FILES if files[name] is None]
     if missing:
-        raise NoViewer(f'{executable} does not serve {", ".join(missing)}')
-    return {name: content for name, content in found.items() if content is not None}
+        raise ViewerNotFound(f'{executable} does not serve {", ".join(missing)}')
+    return {name: content for name, content in files.items() if content is not None}
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline_s = time.monotonic() + START_PATIENCE_S
+def _wait_for_server(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline_s:
-        if _fetched(f'http://127.0.0.1:{port}/{PAGE}') is not None:
+        if _fetch(f'http://127.0.0.1:{port}/{PAGE}') is not None:
             return
         time.sleep(POLL_PERIOD_S)
     status = process.poll()
-    how = 'does not answer' if status is None else f'ended with exit status {status}'
-    raise NoViewer(f'the viewer of rerun-sdk, {process.args[0]!r}, {how}')  # type: ignore[index]
+    failure = 'does not respond' if status is None else f'ended with exit status {status}'
+    executable = process.args[0]  # type: ignore[index]
+    raise ViewerNotFound(f'the viewer of rerun-sdk, {executable!r}, {failure}')
 
 
-def _fetched(address: str) -> bytes | None:
-    # Proxies of the environment are for other machines.
+def _fetch(address: str) -> bytes | None:
+    # Proxies of the environment must not be used for the loopback interface.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(address, timeout=START_PATIENCE_S) as response:
-            content: bytes = response.read(LARGEST_FILE_BYTES)
+        with opener.open(address, timeout=START_TIMEOUT_S) as response:
+            content: bytes = response.read(MAX_FILE_BYTES)
             return content
     except OSError:
         return None

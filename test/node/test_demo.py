@@ -82,8 +82,8 @@ def test_it_fails_if_it_saw_nobody(tmp_path):
 @pytest.mark.parametrize(
     ('name', 'says'),
     [
-        ('missing.avi', 'there is no file or folder'),
-        ('/dev/video99', 'there is no device /dev/video99'),
+        ('missing.avi', 'does not exist'),
+        ('/dev/video99', 'the device /dev/video99 does not exist'),
         ('README.md', 'cannot be read as a video'),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_recording_of_the_demo_has_the_poses_of_the_front_door(tmp_path, stree
         tmp_path / 'bag', tmp_path / 'people', AnnotateOptions(), model, said.append
     )
     assert summary.worked_on == FRAMES
-    assert 'has people in it already (/pose/skeletons)' in said[0]
+    assert 'already contains results (/pose/skeletons)' in said[0]
     originals = messages_in(tmp_path / 'bag', '/image')
     assert messages_in(tmp_path / 'people', '/image') == originals
     found = people_in(tmp_path / 'people', '/pose/skeletons')

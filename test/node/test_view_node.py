@@ -101,13 +101,13 @@ class Shown:
         self.z_up = []
         self.said = []
 
-    def turn_up(self, z_up):
+    def set_z_up(self, z_up):
         self.z_up.append(z_up)
 
     def show_people(self, stamp_s, name, people):
         self.people[name] = people
 
-    def say(self, text):
+    def show_status(self, text):
         self.said.append(text)
 
     def show_image(self, *arguments):
@@ -455,7 +455,7 @@ def test_a_taken_port_says_so():
         taken.bind(('0.0.0.0', 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f'port {port} is taken'):
+        with pytest.raises(OSError, match=f'port {port} is in use'):
             Scene(['']).serve(port, free_ports(1)[0])
 
 

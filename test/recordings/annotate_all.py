@@ -1,4 +1,4 @@
-"""Annotates the bags of a list, and prints of each what came of it as a line of JSON."""
+"""Annotates bags with the paths from standard input; prints one JSON object per bag."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ LIMIT_BYTES = 3 * 2**30
 
 
 def outcome_of(bag: pathlib.Path, results: pathlib.Path) -> dict[str, object]:
-    """Annotate a bag; return what was said of it."""
-    said: list[str] = []
+    """Annotate a bag; return its messages, the type of an unexpected exception, and costs."""
+    messages: list[str] = []
     start_s, cpu_s = time.perf_counter(), time.process_time()
     try:
-        wanted = AnnotateOptions(fov_degrees=60.0)
-        summary = annotate(bag, results, wanted, KnownPeople((0, 0, 3000)), said.append)
-        said += summary.lines()
+        options = AnnotateOptions(fov_degrees=60.0)
+        summary = annotate(bag, results, options, KnownPeople((0, 0, 3000)), messages.append)
+        messages += summary.lines()
         kind = ''
     except Exception as error:
-        said.append(str(error))
+        messages.append(str(error))
         kind = type(error).__name__ if not isinstance(error, ValueError) else ''
     shutil.rmtree(results, ignore_errors=True)
     return {
         'unexpected': kind,
-        'said': said,
+        'messages': messages,
         'cpu_s': time.process_time() - cpu_s,
         'wall_s': time.perf_counter() - start_s,
         'peak_mib': peak_memory_mib(),
@@ -43,8 +43,8 @@ def outcome_of(bag: pathlib.Path, results: pathlib.Path) -> dict[str, object]:
 
 
 def peak_memory_mib() -> int:
-    """Return the largest resident memory of this process so far."""
-    # Not ru_maxrss, which includes that of the process that started this one.
+    """Return the peak resident memory of this process."""
+    # ru_maxrss is not used: it includes the memory of the parent process before exec.
     status = pathlib.Path('/proc/self/status').read_text()
     return int(re.search(r'VmHWM:\s*(\d+) kB', status)[1]) // 1024
 

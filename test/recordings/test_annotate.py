@@ -1,4 +1,4 @@
-"""Recordings come back frame for frame, with the people in them."""
+"""Annotation of recordings of all supported formats."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from metrabs_ros.recordings.message_types import (
     MARKERS,
     SKELETONS,
     TRANSFORMS,
-    maker,
+    message_factory,
     typestore,
 )
 from metrabs_ros.recordings.options import AnnotateOptions
@@ -67,7 +67,7 @@ FORMATS = {
         path.with_suffix('.bag'), images, compression=rosbag1.Writer.CompressionFormat.LZ4
     ),
 }
-"""What writes bags of each kind."""
+"""Functions that write a bag of each format."""
 WHOLE_FILES = ('mcap', 'mcap in compressed chunks', 'sqlite3', 'ROS 1', 'ROS 1, compressed')
 FRAMES = 6
 STAMPS = [START_NS + i * STEP_NS for i in range(FRAMES)]
@@ -75,26 +75,26 @@ STAMPS = [START_NS + i * STEP_NS for i in range(FRAMES)]
 
 @pytest.fixture
 def images():
-    """Return a few pictures of noise, BGR."""
+    """Return noise images, BGR."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 255, (120, 160, 3), np.uint8) for _ in range(FRAMES)]
 
 
 @pytest.fixture
 def model():
-    """Return a model that sees the same two people everywhere."""
+    """Return a model that detects the same two people in each image."""
     return KnownPeople((0, 0, 3000), (500, 0, 4000))
 
 
-def run(source, model, output=None, **wanted):
+def run(source, model, output=None, **options):
     """Annotate; return the summary and the folder of the results."""
     output = output or source.parent / 'results'
-    summary = annotate(source, output, AnnotateOptions(**wanted), model, lambda sentence: None)
+    summary = annotate(source, output, AnnotateOptions(**options), model, lambda message: None)
     return summary, output
 
 
 @pytest.mark.parametrize('kind', FORMATS)
-def test_every_kind_of_bag_comes_back_frame_for_frame(tmp_path, images, model, kind):
+def test_bags_of_all_formats_are_annotated_frame_by_frame(tmp_path, images, model, kind):
     source = FORMATS[kind](tmp_path / 'bag', images)
     summary, output = run(source, model)
     assert (summary.frames, summary.worked_on, summary.remarks) == (FRAMES, FRAMES, [])
@@ -109,7 +109,7 @@ def test_every_kind_of_bag_comes_back_frame_for_frame(tmp_path, images, model, k
             reader.deserialize(data, connection.msgtype)
 
 
-def test_others_read_the_results_by_the_definitions_in_them(tmp_path, images, model):
+def test_results_can_be_read_with_the_definitions_in_them(tmp_path, images, model):
     extra = [('/odd', 'odd_msgs/msg/Odd', START_NS, b'\x00\x01\x00\x00\x07\x00\x00\x00')]
     for name, definition in (('known', 'int32 number\n'), ('unknown', ''), ('nonsense', '?! 7')):
         source = write_bag(
@@ -130,7 +130,7 @@ def test_others_read_the_results_by_the_definitions_in_them(tmp_path, images, mo
         assert message is not None
 
 
-def test_the_results_are_in_mcap_with_their_definitions(tmp_path, images, model):
+def test_results_are_mcap_files_with_message_definitions(tmp_path, images, model):
     _, output = run(write_bag(tmp_path / 'bag', images, plugin=SQLITE), model)
     assert (output / 'metadata.yaml').exists()
     bag = Bag(output / f'{output.name}.mcap', print)
@@ -159,7 +159,7 @@ def test_markers_and_transforms_have_the_stamps_of_the_images(tmp_path, images, 
     assert {t.child_frame_id for t in message.transforms} == {'person_1', 'person_2'}
 
 
-def test_poses_are_those_of_the_front_door(tmp_path, street):
+def test_poses_equal_those_of_detect_poses(tmp_path, street):
     blazepose = metrabs_ros.load_model('blazepose')
     shifted = [np.roll(street, 8 * i, axis=1) for i in range(2)]
     source = write_bag(tmp_path / 'bag', [image[..., ::-1] for image in shifted])
@@ -176,14 +176,14 @@ def test_poses_are_those_of_the_front_door(tmp_path, street):
         np.testing.assert_allclose(people.boxes_px, expected['boxes'][:, :4], rtol=0, atol=1e-4)
 
 
-def test_only_results_leaves_out_what_was_recorded(tmp_path, images, model):
+def test_only_results_copies_no_messages(tmp_path, images, model):
     _, output = run(write_bag(tmp_path / 'bag', images), model, only_results=True)
     names = {name for name, _, _ in messages_in(output)}
     assert names == {'/camera/pose/skeletons', '/camera/pose/markers', '/tf'}
 
 
 @pytest.mark.parametrize('quality', ['.jpg', '.png'])
-def test_compressed_images_are_worked_on(tmp_path, images, model, quality):
+def test_compressed_images_are_processed(tmp_path, images, model, quality):
     topic = RecordedTopic('/camera/image_raw/compressed', quality=quality)
     summary, output = run(write_bag(tmp_path / 'bag', images, [topic]), model)
     assert summary.worked_on == FRAMES
@@ -191,17 +191,17 @@ def test_compressed_images_are_worked_on(tmp_path, images, model, quality):
     assert model.seen[0][0] == (120, 160, 3)
 
 
-def test_one_of_the_raw_and_the_compressed_images_is_worked_on(tmp_path, images, model):
+def test_one_topic_per_camera_is_processed(tmp_path, images, model):
     topics = [RecordedTopic(), RecordedTopic('/camera/image_raw/compressed', quality='.jpg')]
     source = write_bag(tmp_path / 'bag', images, topics)
     summary, _ = run(source, model)
     assert summary.frames == FRAMES
-    assert 'image_raw/compressed is of the same camera' in summary.remarks[0]
+    assert 'image_raw/compressed is skipped: it is of the same camera' in summary.remarks[0]
     summary, _ = run(source, model, tmp_path / 'other', topics=('/camera/image_raw/compressed',))
     assert (summary.worked_on, summary.remarks) == (FRAMES, [])
 
 
-def test_two_cameras_have_their_people_apart(tmp_path, images, model):
+def test_people_of_two_cameras_are_written_separately(tmp_path, images, model):
     topics = [
         RecordedTopic(f'/{side}/image_raw', f'{side}_frame', f'/{side}/camera_info')
         for side in ('left', 'right')
@@ -222,7 +222,7 @@ def test_two_cameras_have_their_people_apart(tmp_path, images, model):
         assert {row['camera'] for row in csv.DictReader(file)} == {t.name for t in topics}
 
 
-def test_images_without_calibration_are_left_out_and_others_worked_on(tmp_path, images, model):
+def test_image_topics_without_calibration_are_skipped(tmp_path, images, model):
     topics = [
         RecordedTopic(),
         RecordedTopic('/other/image_raw', 'other_frame', info=None),
@@ -230,14 +230,17 @@ def test_images_without_calibration_are_left_out_and_others_worked_on(tmp_path, 
     source = write_bag(tmp_path / 'bag', images, topics)
     summary, output = run(source, model)
     assert summary.worked_on == FRAMES
-    assert 'no CameraInfo for /other/image_raw' in summary.remarks[0]
+    assert '/other/image_raw is skipped: it has no CameraInfo' in summary.remarks[0]
     assert '--camera-info FILE' in summary.remarks[0]
     assert len(messages_in(output, '/other/image_raw')) == FRAMES
 
 
-def test_a_bag_without_any_calibration_says_what_to_give(tmp_path, images, model):
+def test_a_bag_without_calibration_is_rejected_with_advice(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images, [RecordedTopic(info=None)])
-    with pytest.raises(UnreadableRecording, match=r'--camera-info FILE, or with --fov DEGREES'):
+    with pytest.raises(
+        UnreadableRecording,
+        match=r'--camera-info FILE, or an approximate field of view with --fov DEGREES',
+    ):
         run(source, model)
     summary, _ = run(source, model, fov_degrees=60.0)
     assert summary.worked_on == FRAMES
@@ -278,9 +281,9 @@ def test_a_calibration_from_a_file_is_used(tmp_path, images, model, text):
     assert camera.distortion_coeffs[0] == 0.1
 
 
-def test_each_image_has_its_own_calibration_though_it_comes_later(tmp_path, images, model):
+def test_each_image_uses_its_own_calibration_if_it_follows_the_image(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images)
-    # The calibration changes with the fourth image, as where a lens zooms.
+    # The focal length changes with the fourth image, as with a zoom lens.
     infos = messages_in(source, '/camera/camera_info')
     extra = []
     for i, (name, time_ns, data) in enumerate(infos):
@@ -298,7 +301,7 @@ def test_each_image_has_its_own_calibration_though_it_comes_later(tmp_path, imag
     assert focal_px == [FOCAL_PX] * 3 + [2 * FOCAL_PX] * 3
 
 
-def test_depths_are_not_taken_for_pictures(tmp_path, images, model):
+def test_depth_images_are_skipped(tmp_path, images, model):
     depths = [np.zeros((120, 160), np.uint16) for _ in images]
     topic = RecordedTopic('/depth/image_raw', info='/depth/camera_info', encoding='16UC1')
     both = write_bag(
@@ -311,11 +314,11 @@ def test_depths_are_not_taken_for_pictures(tmp_path, images, model):
     )
     summary, _ = run(both, model)
     assert summary.frames == FRAMES
-    assert summary.remarks == ['/depth/image_raw holds depths (16UC1), which are not worked on']
+    assert summary.remarks == ['/depth/image_raw is skipped: it has depth images (16UC1)']
 
 
 def depth_message(depth, i, topic):
-    return maker(IMAGE)(
+    return message_factory(IMAGE)(
         header=header(i),
         height=120,
         width=160,
@@ -325,10 +328,10 @@ def depth_message(depth, i, topic):
     )
 
 
-def test_people_of_an_earlier_run_give_way(tmp_path, images, model):
+def test_new_results_replace_those_in_the_recording(tmp_path, images, model):
     _, first = run(write_bag(tmp_path / 'bag', images), model)
     summary, again = run(first, KnownPeople((0, 0, 5000)), tmp_path / 'again')
-    assert 'has people in it already' in summary.remarks[0]
+    assert 'already contains results' in summary.remarks[0]
     assert [len(people) for _, people in people_in(again)] == [1] * FRAMES
     assert len(messages_in(again, '/tf')) == FRAMES
     assert len(messages_in(again, '/chatter')) == FRAMES
@@ -336,9 +339,9 @@ def test_people_of_an_earlier_run_give_way(tmp_path, images, model):
 
 @pytest.mark.parametrize('kind', WHOLE_FILES)
 @pytest.mark.parametrize('share', [0.55, 0.9, 0.999])
-def test_of_a_bag_with_a_cut_off_tail_what_is_there_is_saved(tmp_path, kind, share, model):
+def test_a_truncated_bag_is_processed_up_to_the_damage(tmp_path, kind, share, model):
     rng = np.random.default_rng(0)
-    # As large as images are, so that the file has many parts.
+    # Images are large enough for several chunks per file.
     pictures = [rng.integers(0, 255, (600, 800, 3), np.uint8) for _ in range(FRAMES)]
     source = FORMATS[kind](tmp_path / 'bag', pictures)
     file = source if source.is_file() else next(f for f in source.iterdir() if 'bag' in f.name)
@@ -350,7 +353,7 @@ def test_of_a_bag_with_a_cut_off_tail_what_is_there_is_saved(tmp_path, kind, sha
     assert [stamp for stamp, _ in people_in(output)] == STAMPS[: summary.worked_on]
 
 
-def test_a_bag_whose_recorder_was_killed_is_read_without_metadata(tmp_path, images, model):
+def test_a_bag_without_metadata_is_read(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images)
     (source / 'metadata.yaml').unlink()
     summary, _ = run(source, model)
@@ -358,16 +361,16 @@ def test_a_bag_whose_recorder_was_killed_is_read_without_metadata(tmp_path, imag
 
 
 @pytest.mark.parametrize('definition', ['this is no definition', 'int32 something_else\n', ''])
-def test_a_wrong_definition_does_no_harm(tmp_path, images, model, definition):
+def test_a_wrong_image_definition_is_ignored(tmp_path, images, model, definition):
     source = write_bag(tmp_path / 'bag', images, definitions={IMAGE: definition})
     summary, output = run(source, model)
     assert summary.worked_on == FRAMES
     assert len(messages_in(output, '/camera/image_raw')) == FRAMES
     if definition:
-        assert 'is not that of ROS' in summary.remarks[0]
+        assert 'differs from that of ROS' in summary.remarks[0]
 
 
-def test_messages_that_are_no_images_are_counted(tmp_path, images, model):
+def test_invalid_image_messages_are_counted(tmp_path, images, model):
     broken = [('/camera/image_raw', IMAGE, START_NS + 50, b'\x00\x01\x00\x00no image at all')]
     source = write_bag(tmp_path / 'bag', images, extra=broken)
     summary, _ = run(source, model)
@@ -375,27 +378,27 @@ def test_messages_that_are_no_images_are_counted(tmp_path, images, model):
     count, example = summary.unusable['image message']
     assert count == 1
     assert '/camera/image_raw' in example
-    assert any('not worked on' in line for line in summary.lines())
+    assert any('not processed' in line for line in summary.lines())
 
 
-def test_a_bag_of_no_frames_is_kept_and_says_so(tmp_path, model):
+def test_a_bag_without_frames_is_copied_with_a_note(tmp_path, model):
     empty = write_bag(tmp_path / 'bag', [], [RecordedTopic()])
     with pytest.raises(UnreadableRecording, match='no images'):
         run(empty, model)
     summary, output = run(empty, model, fov_degrees=60.0)
-    assert 'there were no images in it' in summary.lines()
+    assert 'the recording has no images' in summary.lines()
     assert people_in(output) == []
 
 
-def test_a_bag_of_nothing_at_all_says_so(tmp_path, model):
+def test_an_empty_bag_file_is_rejected(tmp_path, model):
     source = tmp_path / 'bag.mcap'
     source.write_bytes(b'')
     with pytest.raises(UnreadableRecording, match='cannot be read as a bag'):
         run(source, model)
 
 
-def test_a_bag_without_images_says_what_it_has(tmp_path, model):
-    text = maker('std_msgs/msg/String')(data='hello')
+def test_a_bag_without_images_is_rejected_with_its_topics(tmp_path, model):
+    text = message_factory('std_msgs/msg/String')(data='hello')
     extra = [('/talk', 'std_msgs/msg/String', START_NS, text)]
     source = write_bag(tmp_path / 'bag', [], [], extra=extra)
     with pytest.raises(UnreadableRecording, match=r'/talk \(std_msgs/msg/String\)'):
@@ -416,28 +419,28 @@ class Interrupting(KnownPeople):
 
 
 @pytest.mark.parametrize('follow', [False, True])
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, images, model, follow):
+def test_an_interrupted_run_is_resumed(tmp_path, images, model, follow):
     source = write_bag(tmp_path / 'bag', images)
     stopping = Interrupting(*model.places_mm, frames=4)
     with pytest.raises(KeyboardInterrupt):
         run(source, stopping, batch=2, follow=follow)
     assert not (tmp_path / 'results').exists()
     journal = tmp_path / f'results{UNFINISHED}' / 'journal'
-    # The last thing written is cut in two, as when the power fails.
+    # Truncate the last entry, as after a power failure.
     with open(journal, 'r+b') as stream:
         stream.truncate(journal.stat().st_size - 10)
     summary, output = run(source, model, follow=follow)
     assert (summary.worked_on, summary.resumed) == (FRAMES, 3)
     assert len(model.seen) == FRAMES - 3
     assert not journal.exists()
-    _, whole = run(source, model, tmp_path / 'whole', follow=follow)
-    assert len(people_in(output)) == len(people_in(whole)) == FRAMES
-    # Whoever is followed is found by what was seen before, which nobody remembers.
+    _, uninterrupted = run(source, model, tmp_path / 'uninterrupted', follow=follow)
+    assert len(people_in(output)) == len(people_in(uninterrupted)) == FRAMES
+    # With `follow`, test_resume.py compares the results.
     if not follow:
-        assert messages_in(output) == messages_in(whole)
+        assert messages_in(output) == messages_in(uninterrupted)
 
 
-def test_what_another_model_found_is_not_taken_over(tmp_path, images, model):
+def test_results_of_other_options_are_not_resumed(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images)
     with pytest.raises(KeyboardInterrupt):
         run(source, Interrupting(*model.places_mm, frames=3), batch=1)
@@ -445,7 +448,7 @@ def test_what_another_model_found_is_not_taken_over(tmp_path, images, model):
     assert summary.resumed == 0
 
 
-def test_results_are_not_overwritten_unasked(tmp_path, images, model):
+def test_results_are_replaced_only_with_overwrite(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images)
     run(source, model)
     with pytest.raises(FileExistsError, match='--overwrite'):
@@ -455,7 +458,7 @@ def test_results_are_not_overwritten_unasked(tmp_path, images, model):
 
 
 class Failing(KnownPeople):
-    """A model that fails at every third image."""
+    """A model that raises an exception at every third image."""
 
     def find_people(self, image, camera, options):
         poses = super().find_people(image, camera, options)
@@ -464,14 +467,14 @@ class Failing(KnownPeople):
         return poses
 
 
-def test_a_network_that_fails_loses_only_the_frame(tmp_path, images):
+def test_a_failure_of_the_network_affects_one_frame(tmp_path, images):
     summary, output = run(write_bag(tmp_path / 'bag', images), Failing((0, 0, 3000)), batch=1)
     assert summary.worked_on == 4
     assert summary.unusable == {'failed: RuntimeError': (2, 'out of something')}
     assert len(people_in(output)) == 4
 
 
-def test_tables_have_a_row_a_joint(tmp_path, images, model):
+def test_tables_have_one_row_per_joint(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images)
     _, output = run(source, model, csv='', parquet=str(tmp_path / 'a.parquet'), skeleton='coco_17')
     with open(output / 'joints.csv') as file:
@@ -511,13 +514,13 @@ OTHER_TABLES = {
 
 
 @pytest.mark.parametrize('kind', OTHER_TABLES)
-def test_tables_of_others_are_not_replaced(tmp_path, images, model, kind):
+def test_files_that_are_not_tables_of_joints_are_not_replaced(tmp_path, images, model, kind):
     option, write = OTHER_TABLES[kind]
     file = tmp_path / f'own.{option}'
     write(file)
     before = file.read_bytes()
     source = write_bag(tmp_path / 'bag', images)
-    with pytest.raises(ValueError, match='is no table of joints and is not replaced'):
+    with pytest.raises(ValueError, match='is not a table of joints and is not replaced'):
         run(source, model, overwrite=True, **{option: str(file)})
     assert file.read_bytes() == before
 
@@ -533,12 +536,12 @@ def test_tables_of_joints_of_one_or_more_cameras_are_replaced(tmp_path, images, 
     pair = write_bag(tmp_path / 'pair', images[:2], topics)
     for i, source in enumerate((alone, pair, alone)):
         run(source, model, tmp_path / str(i), overwrite=True, **{option: str(file)})
-    with pytest.raises(FileExistsError, match='--overwrite replaces it'):
+    with pytest.raises(FileExistsError, match='use --overwrite to replace it'):
         run(source, model, tmp_path / 'last', **{option: str(file)})
 
 
 @pytest.mark.parametrize('only_results', [False, True])
-def test_a_video_is_worked_on(tmp_path, images, model, only_results):
+def test_a_video_is_processed(tmp_path, images, model, only_results):
     file = tmp_path / 'video.avi'
     video = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*'MJPG'), 20.0, (160, 120))
     smooth = [cv2.GaussianBlur(image, (0, 0), 5) for image in images]
@@ -557,20 +560,20 @@ def test_a_video_is_worked_on(tmp_path, images, model, only_results):
         assert np.abs(kept.astype(int) - smooth[0]).mean() < 4
 
 
-def test_a_folder_of_pictures_is_worked_on_and_says_that_it_guesses(tmp_path, images, model):
+def test_an_image_folder_is_processed_with_an_assumed_field_of_view(tmp_path, images, model):
     folder = tmp_path / 'pictures'
     folder.mkdir()
     for i, image in enumerate(images):
         cv2.imwrite(str(folder / f'{i}.png'), image)
     summary, output = run(folder, model)
     assert summary.worked_on == FRAMES
-    assert 'field of view of 55 degrees is guessed' in summary.remarks[0]
-    # What was written of pictures is a bag, which can be worked on again.
+    assert 'field of view of 55 degrees is assumed' in summary.remarks[0]
+    # The results of an image folder are a bag, which can be annotated again.
     summary, _ = run(output, model, tmp_path / 'again')
     assert summary.worked_on == FRAMES
 
 
-def test_two_runs_do_not_write_the_same_results(tmp_path, images):
+def test_two_runs_with_the_same_output_are_rejected(tmp_path, images):
     source = write_bag(tmp_path / 'bag', images)
 
     class Twice(KnownPeople):
@@ -584,7 +587,7 @@ def test_two_runs_do_not_write_the_same_results(tmp_path, images):
 
 
 @pytest.mark.parametrize('number', [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_results_are_written_where_files_cannot_be_locked(
+def test_results_are_written_on_file_systems_without_locks(
     tmp_path, images, model, monkeypatch, number
 ):
     def flock(descriptor, operation):
@@ -606,14 +609,14 @@ def test_a_lock_that_fails_otherwise_is_reported_with_its_reason(
         run(write_bag(tmp_path / 'bag', images), model)
 
 
-def test_unknown_topics_are_named_with_the_known_ones(tmp_path, images, model):
+def test_unknown_topics_are_rejected_with_the_known_names(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images)
-    with pytest.raises(UnreadableRecording, match='no images on /x; it has them on /c'):
+    with pytest.raises(UnreadableRecording, match='no images on /x; it has images on /c'):
         run(source, model, topics=('/x',))
 
 
-def test_what_is_no_recording_says_so(tmp_path, model):
-    with pytest.raises(ValueError, match='there is no'):
+def test_paths_that_are_not_recordings_are_rejected(tmp_path, model):
+    with pytest.raises(ValueError, match='does not exist'):
         run(tmp_path / 'missing.mcap', model)
     file = pathlib.Path(tmp_path / 'text.txt')
     file.write_text('hello')

@@ -1,4 +1,4 @@
-"""Bags that would cost memory or time are refused, or read in part, in bounded memory and time."""
+"""Hostile bags are rejected or read in part, with bounded memory and time."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from known_people import KnownPeople
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.limits import (
+    MAX_BAG_DEFINITION_LINES,
     MAX_DEFINITION_LINES,
-    MAX_DEFINITIONS_LINES,
     DefinitionBudget,
 )
-from metrabs_ros.recordings.options import REMARK_CHARS, AnnotateOptions
+from metrabs_ros.recordings.options import MAX_WARNING_CHARS, AnnotateOptions
 
-MOST_CPU_S = 15.0
-MOST_MIB = 1200
+MAX_CPU_S = 15.0
+MAX_MEMORY_MIB = 1200
 
 
 @pytest.fixture(scope='module')
 def outcomes(tmp_path_factory):
-    """Return what came of each bag, in a process with limited memory."""
+    """Return the outcome of each bag in a process with limited memory."""
     folder = tmp_path_factory.mktemp('hostile')
     bags = hostile_bags.write_all(folder)
     process = subprocess.Popen(
@@ -44,59 +44,59 @@ def outcomes(tmp_path_factory):
     return dict(zip(bags, lines))
 
 
-def test_each_takes_bounded_memory_and_time(outcomes):
-    slow = {name: o for name, o in outcomes.items() if o['cpu_s'] > MOST_CPU_S}
-    large = {name: o for name, o in outcomes.items() if o['peak_mib'] > MOST_MIB}
+def test_hostile_bags_take_bounded_memory_and_time(outcomes):
+    slow = {name: o for name, o in outcomes.items() if o['cpu_s'] > MAX_CPU_S}
+    large = {name: o for name, o in outcomes.items() if o['peak_mib'] > MAX_MEMORY_MIB}
     assert not slow
     assert not large
 
 
-def test_of_each_it_is_said_in_sentences_what_came_of_it(outcomes):
+def test_the_outcome_of_each_bag_is_reported_in_bounded_lines(outcomes):
     for name, outcome in outcomes.items():
         assert not outcome['unexpected'], name
-        assert outcome['said'], name
-        for sentence in outcome['said']:
-            assert sentence.isprintable(), name
-            assert len(sentence) < 3 * REMARK_CHARS, name
+        assert outcome['messages'], name
+        for message in outcome['messages']:
+            assert message.isprintable(), name
+            assert len(message) < 3 * MAX_WARNING_CHARS, name
 
 
 @pytest.mark.parametrize(
     ('name', 'why'),
     [
         ('mcap: unknown records within the limit', 'more records than a file of its size'),
-        ('mcap: zeros', 'claims to unpack'),
-        ('mcap: claims little', 'more than 100 bytes'),
-        ('ROS 1: bz2', 'claims to unpack'),
-        ('SQLite: endless view', 'no plain table'),
-        ('SQLite: computed data', 'no plain table'),
-        ('metadata: laughs', 'expands to more than'),
-        ('compressed messages', 'unpacks to more than'),
-        ('compressed file: .mcap', 'unpacks to more than'),
+        ('mcap: zeros', 'after decompression; at most'),
+        ('mcap: understated size', 'more than 100 bytes'),
+        ('ROS 1: bz2', 'after decompression; at most'),
+        ('SQLite: endless view', 'is not a table of stored rows'),
+        ('SQLite: computed data', 'is not a table of stored rows'),
+        ('metadata: billion laughs', 'expands to more than'),
+        ('compressed messages', 'decompresses to more than'),
+        ('compressed file: .mcap', 'decompresses to more than'),
         ('a named pipe in a bag', 'is a named pipe'),
         ('a device in a bag', 'is a device'),
     ],
 )
-def test_the_reason_is_given(outcomes, name, why):
-    assert why in ' '.join(outcomes[name]['said'])
+def test_the_reason_of_rejection_is_reported(outcomes, name, why):
+    assert why in ' '.join(outcomes[name]['messages'])
 
 
-@pytest.mark.parametrize('name', ['laughs', 'a list', 'binary', 'deep', 'python'])
-def test_a_bag_with_unusable_metadata_is_still_read(outcomes, name):
-    assert '3 of 3 frames' in ' '.join(outcomes[f'metadata: {name}']['said'])
+@pytest.mark.parametrize('name', ['billion laughs', 'a list', 'binary', 'deep', 'python'])
+def test_a_bag_with_unusable_metadata_is_read(outcomes, name):
+    assert '3 of 3 frames' in ' '.join(outcomes[f'metadata: {name}']['messages'])
 
 
-def test_scanning_shows_its_progress(tmp_path, capfd, monkeypatch):
-    # Sooner than a user would want it, as the file is small.
-    monkeypatch.setattr('metrabs_ros.recordings.progress.SHOWN_AFTER_S', 0.0)
+def test_the_progress_of_scanning_is_displayed(tmp_path, capfd, monkeypatch):
+    # Scanning the small file is too fast for the default delay.
+    monkeypatch.setattr('metrabs_ros.recordings.progress.DISPLAY_DELAY_S', 0.0)
     file = tmp_path / 'bag.mcap'
-    file.write_bytes(hostile_bags.mcap(hostile_bags.KNOWN, hostile_bags.message() * 40_000))
+    file.write_bytes(hostile_bags.mcap(hostile_bags.IMAGE_TOPIC, hostile_bags.message() * 40_000))
 
     model = KnownPeople((0, 0, 3000))
     with pytest.raises(ValueError, match='no images with a CameraInfo'):
-        annotate(file, tmp_path / 'out', AnnotateOptions(), model, lambda sentence: None, True)
+        annotate(file, tmp_path / 'out', AnnotateOptions(), model, lambda message: None, True)
     assert 'scanning bag.mcap' in capfd.readouterr().err
-    # Where nobody watches, it is quiet.
-    Bag(file, lambda sentence: None).close()
+    # Without a progress display nothing is printed.
+    Bag(file, lambda message: None).close()
     assert capfd.readouterr().err == ''
 
 
@@ -104,8 +104,8 @@ def test_definitions_are_parsed_up_to_a_limit():
     budget = DefinitionBudget()
     fields = ''.join(f'int32 f{i}\n' for i in range(MAX_DEFINITION_LINES))
     assert not budget.accepts(fields + 'int32 x\n')
-    # Comments cost nothing, and the same definition is parsed once.
-    assert all(budget.accepts(fields + '# said\n' * 9000) for _ in range(100))
+    # Comments are not counted, and equal definitions are counted once.
+    assert all(budget.accepts(fields + '# comment\n' * 9000) for _ in range(100))
     others = [f'int32 x{i}\n{fields[: len(fields) // 2]}' for i in range(100)]
     accepted = [budget.accepts(definition) for definition in others]
-    assert 1 < sum(accepted) < MAX_DEFINITIONS_LINES // (MAX_DEFINITION_LINES // 2)
+    assert 1 < sum(accepted) < MAX_BAG_DEFINITION_LINES // (MAX_DEFINITION_LINES // 2)

@@ -1,4 +1,4 @@
-"""Calibrations are read from files, as tools of ROS write them, or guessed."""
+"""Reading of calibration files of ROS tools, and approximate calibrations."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def test_a_ros_calibration_is_read(tmp_path):
 
 
 @pytest.mark.parametrize('content', ['', 'a: [', 'image_width: 640', 'camera_matrix: 7'])
-def test_what_is_no_calibration_is_refused(tmp_path, content):
+def test_files_without_a_calibration_are_rejected(tmp_path, content):
     file = tmp_path / 'camera.yaml'
     file.write_text(content)
-    with pytest.raises(UnusableCalibration, match='is no ROS calibration'):
+    with pytest.raises(UnusableCalibration, match='is neither a ROS calibration'):
         read_calibration(file)
     with pytest.raises(UnusableCalibration, match='cannot be read'):
         read_calibration(tmp_path / 'missing.yaml')
 
 
-def test_a_guessed_calibration_spans_the_field_of_view():
-    info = Calibration.guessed(90, (480, 640, 3))
+def test_an_approximate_calibration_has_the_field_of_view():
+    info = Calibration.from_fov(90, (480, 640, 3))
     assert list(info.k) == pytest.approx([320, 0, 320, 0, 320, 240, 0, 0, 1])
 
 
-def test_what_echo_prints_of_a_cropped_camera_is_read(tmp_path):
+def test_a_camera_info_from_ros2_topic_echo_is_read(tmp_path):
     file = tmp_path / 'info.yaml'
     roi = {'x_offset': 100, 'y_offset': 50, 'height': 200, 'width': 300, 'do_rectify': False}
     printed = {
@@ -89,7 +89,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path_factory, values):
+def test_any_yaml_value_is_read_or_rejected(tmp_path_factory, values):
     file = tmp_path_factory.getbasetemp() / 'any.yaml'
     file.write_text(yaml.safe_dump(values))
     try:

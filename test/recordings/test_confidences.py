@@ -1,4 +1,4 @@
-"""What annotate writes of each joint is what the node publishes, as Skeleton.msg says."""
+"""The results of annotate have the same joint confidences as the topics of the node."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FOCAL_PX = 900.0
 
 @pytest.fixture(scope='module')
 def part(street):
-    """Return a part of the street with a few people in it, RGB."""
+    """Return a part of the street image with a few people, RGB."""
     height, width = street.shape[:2]
     return np.ascontiguousarray(street[height // 4 :, : width // 2])
 
 
-def annotated(tmp_path, image, model, **wanted):
-    """Return the SkeletonArrays that annotate writes of an image that is shown repeatedly."""
+def annotated(tmp_path, image, model, **options):
+    """Return the SkeletonArrays that annotate writes for repeated frames of an image."""
     bag = write_bag(tmp_path / 'bag', [image[..., ::-1]] * FRAMES)
-    annotate(bag, tmp_path / 'results', AnnotateOptions(**wanted), model, lambda sentence: None)
+    annotate(bag, tmp_path / 'results', AnnotateOptions(**options), model, lambda message: None)
     return [
         typestore().deserialize_cdr(data, SKELETONS)
         for _, _, data in messages_in(tmp_path / 'results', '/camera/pose/skeletons')
@@ -55,19 +55,23 @@ def published(image, model):
     return messages
 
 
-def test_followed_people_are_written_as_the_node_publishes_them(tmp_path, part, model):
-    for ours, theirs in zip(annotated(tmp_path, part, model, follow=True), published(part, model)):
-        assert len(ours.skeletons) == len(theirs.skeletons)
-        for mine, other in zip(ours.skeletons, theirs.skeletons):
-            assert mine.id == other.id
+def test_followed_people_equal_those_that_the_node_publishes(tmp_path, part, model):
+    for annotated_message, published_message in zip(
+        annotated(tmp_path, part, model, follow=True), published(part, model)
+    ):
+        assert len(annotated_message.skeletons) == len(published_message.skeletons)
+        for skeleton, expected in zip(annotated_message.skeletons, published_message.skeletons):
+            assert skeleton.id == expected.id
             for name in ('confidences', 'standard_deviations', 'in_view'):
-                np.testing.assert_allclose(getattr(mine, name), getattr(other, name), rtol=1e-6)
-            np.testing.assert_allclose(mine.confidence, other.confidence, rtol=1e-6)
-            assert np.ptp(mine.confidences) > 0.01
-    assert len(ours.skeletons)
+                np.testing.assert_allclose(
+                    getattr(skeleton, name), getattr(expected, name), rtol=1e-6
+                )
+            np.testing.assert_allclose(skeleton.confidence, expected.confidence, rtol=1e-6)
+            assert np.ptp(skeleton.confidences) > 0.01
+    assert len(annotated_message.skeletons)
 
 
-def test_every_joint_has_the_visibility_that_the_network_sees(tmp_path, part, model):
+def test_joint_confidences_are_the_visibilities_of_the_network(tmp_path, part, model):
     (skeletons, *_) = annotated(tmp_path, part, model)
     assert all(np.ptp(skeleton.confidences) > 0.01 for skeleton in skeletons.skeletons)
     poses = model.find_people(part, camera_of(part), Options())
@@ -77,6 +81,6 @@ def test_every_joint_has_the_visibility_that_the_network_sees(tmp_path, part, mo
     ):
         np.testing.assert_allclose(skeleton.confidences, visibility, rtol=1e-6)
         assert skeleton.confidence == pytest.approx(score)
-        # Deviations grow with the doubt about a joint.
+        # Standard deviations decrease with the confidence of a joint.
         order = np.argsort(skeleton.confidences)
         assert (np.diff(np.asarray(skeleton.standard_deviations)[order]) <= 1e-6).all()

@@ -1,4 +1,4 @@
-"""Whatever happened to a file, what is left of it is read, or it is said why not."""
+"""Damaged bags are read in part, or rejected with a message."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ LARGE_NUMBERS = (
     *(b'\xff' * 4, b'\xff' * 8, struct.pack('<Q', 2**31), struct.pack('<Q', 2**40)),
     *(struct.pack('<I', 2**30), b'\0' * 8, struct.pack('>I', 2**31 - 1)),
 )
-MOST_CPU_S = 10.0
+MAX_CPU_S = 10.0
 
 
 @pytest.fixture(scope='module', params=list(WRITERS))
 def bag(request, tmp_path_factory):
-    """Return a bag, and the file with its messages."""
+    """Return a bag and the file that has its messages."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (60, 80, 3), np.uint8) for _ in range(FRAMES)]
     path = WRITERS[request.param](tmp_path_factory.mktemp('whole') / 'bag', images)
@@ -65,7 +65,7 @@ def bag(request, tmp_path_factory):
     share=st.floats(0, 1),
     flips=st.lists(st.tuples(st.floats(0, 0.9999), st.integers(0, 255)), max_size=6),
 )
-def test_bytes_that_are_lost_or_wrong_do_no_more_harm(bag, tmp_path_factory, share, flips):
+def test_truncated_and_corrupted_bags_are_read_or_rejected(bag, tmp_path_factory, share, flips):
     path, file = bag
     folder = tmp_path_factory.mktemp('damaged')
     damaged = folder / path.name
@@ -78,9 +78,9 @@ def test_bytes_that_are_lost_or_wrong_do_no_more_harm(bag, tmp_path_factory, sha
     for place, value in flips:
         data[int(place * len(data))] = value
     file.write_bytes(data[: round((0.2 + 0.8 * share) * len(data))])
-    wanted, model = AnnotateOptions(fov_degrees=60.0), KnownPeople((0, 0, 3000))
+    options, model = AnnotateOptions(fov_degrees=60.0), KnownPeople((0, 0, 3000))
     try:
-        summary = annotate(damaged, folder / 'people', wanted, model, lambda sentence: None)
+        summary = annotate(damaged, folder / 'people', options, model, lambda message: None)
     except UnreadableRecording:
         return
     finally:
@@ -88,8 +88,8 @@ def test_bytes_that_are_lost_or_wrong_do_no_more_harm(bag, tmp_path_factory, sha
     assert summary.worked_on <= summary.frames <= FRAMES
 
 
-def test_wrong_lengths_cost_neither_memory_nor_time(bag, tmp_path):
-    """Put large numbers where lengths may be, and read the files with limited memory."""
+def test_corrupted_lengths_take_bounded_memory_and_time(bag, tmp_path):
+    """Write large numbers at positions of lengths, and read the files with limited memory."""
     path, file = bag
     whole = file.read_bytes()
     rng = np.random.default_rng(1)
@@ -103,7 +103,7 @@ def test_wrong_lengths_cost_neither_memory_nor_time(bag, tmp_path):
             copy.parent.mkdir()
             target = copy
         data = bytearray(whole)
-        # Most lengths are in the headers at the start, and in the index at the end.
+        # Most lengths are in headers at the start and in the index at the end.
         for _ in range(3):
             place = int(len(data) * rng.random() ** 3)
             place = place if rng.random() < 0.5 else len(data) - 1 - place
@@ -122,5 +122,5 @@ def test_wrong_lengths_cost_neither_memory_nor_time(bag, tmp_path):
     assert len(outcomes) == VARIANTS, found.stderr
     for outcome in outcomes:
         assert not outcome['unexpected'], outcome
-        assert outcome['cpu_s'] < MOST_CPU_S
-        assert all(sentence.isprintable() for sentence in outcome['said'])
+        assert outcome['cpu_s'] < MAX_CPU_S
+        assert all(message.isprintable() for message in outcome['messages'])

@@ -1,4 +1,4 @@
-"""Each input that cannot be used is answered by one sentence, and the others are worked on."""
+"""Each unusable input is reported in one line, and the other inputs are processed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from metrabs_ros.recordings.calibration import UnusableCalibration, read_calibra
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 from metrabs_ros.recordings.options import MAX_CAUSES, AnnotateOptions, Summary
 
-CLAIMED_PX = 40_000
-NOBODY = 65534
+DECLARED_PX = 40_000
+UNPRIVILEGED_ID = 65534
 
 
-def picture(suffix, size=(20, 30)):
-    """Return an encoded picture."""
+def encoded_image(suffix, size=(20, 30)):
+    """Return an encoded image."""
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
-    # WebP without a quality has no losses, and another header.
+    # Without a quality, WebP is lossless and has a different header.
     options = (cv2.IMWRITE_WEBP_QUALITY, 80) if suffix == '.webp' else ()
     return cv2.imencode(suffix, image, options)[1].tobytes()
 
@@ -40,9 +40,9 @@ def with_chunk_checksum(png):
     return png[:29] + struct.pack('>I', zlib.crc32(png[12:29])) + png[33:]
 
 
-def claiming(suffix, px=CLAIMED_PX):
-    """Return a picture whose header claims to be larger than it is."""
-    data = bytearray(picture(suffix))
+def with_declared_size(suffix, px=DECLARED_PX):
+    """Return an encoded image with a header that declares a huge size."""
+    data = bytearray(encoded_image(suffix))
     if suffix == '.png':
         data[16:24] = struct.pack('>II', px, px)
         return with_chunk_checksum(bytes(data))
@@ -56,7 +56,7 @@ def claiming(suffix, px=CLAIMED_PX):
             entry = data.index(struct.pack('<HH', tag, 3))
             data[entry : entry + 12] = struct.pack('<HHII', tag, 4, 1, px)
     else:
-        # In WebP with losses 14 bits each, more cannot be claimed.
+        # Lossy WebP stores sizes in 14 bits.
         start = data.index(b'\x9d\x01\x2a')
         data[start + 3 : start + 7] = struct.pack('<HH', 16383, 16383)
     return bytes(data)
@@ -64,56 +64,56 @@ def claiming(suffix, px=CLAIMED_PX):
 
 @pytest.fixture(autouse=True)
 def known_people(monkeypatch):
-    """Spare the loading of a real model."""
+    """Replace the model by one that needs no network."""
     people = KnownPeople((0, 0, 3000))
-    monkeypatch.setattr(parallel, '_model', lambda wanted: people)
+    monkeypatch.setattr(parallel, '_load_model', lambda options: people)
 
 
 def run(capfd, *arguments):
-    """Run a command; return its exit status and the lines of its errors."""
+    """Run a command; return its exit status and the lines of its error messages."""
     status = cli.main([*map(str, arguments)])
-    said = capfd.readouterr()
-    lines = [line for line in said.err.splitlines() if line.startswith('metrabs_ros: ')]
-    assert 'Traceback' not in said.err
+    captured = capfd.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith('metrabs_ros: ')]
+    assert 'Traceback' not in captured.err
     return status, lines
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp', '.tiff', '.webp'])
-def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path, capfd, suffix):
+def test_an_image_file_with_a_huge_declared_size_is_rejected(tmp_path, capfd, suffix):
     huge, fine = tmp_path / f'huge{suffix}', tmp_path / 'fine.png'
-    huge.write_bytes(claiming(suffix))
-    fine.write_bytes(picture('.png'))
-    status, (sentence,) = run(capfd, 'annotate', huge, fine, '-o', tmp_path / 'out')
+    huge.write_bytes(with_declared_size(suffix))
+    fine.write_bytes(encoded_image('.png'))
+    status, (message,) = run(capfd, 'annotate', huge, fine, '-o', tmp_path / 'out')
     assert status == 1
-    assert 'too large' in sentence
-    assert str(huge) in sentence
+    assert 'too large' in message
+    assert str(huge) in message
     assert len(people_in(tmp_path / 'out' / 'fine_people')) == 1
     assert sorted(f.name for f in (tmp_path / 'out').iterdir()) == ['fine_people']
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp', '.tiff', '.webp'])
-def test_in_a_folder_only_the_huge_picture_is_left_out(tmp_path, capfd, suffix):
+def test_unusable_files_in_an_image_folder_are_skipped(tmp_path, capfd, suffix):
     folder = tmp_path / 'pictures'
     folder.mkdir()
     for i in (0, 2):
-        (folder / f'{i}.png').write_bytes(picture('.png'))
-    (folder / f'1{suffix}').write_bytes(claiming(suffix))
+        (folder / f'{i}.png').write_bytes(encoded_image('.png'))
+    (folder / f'1{suffix}').write_bytes(with_declared_size(suffix))
     (folder / '3.png').write_bytes(b'nothing')
     (folder / '4.png').symlink_to('4.png')
     (folder / '5.png').symlink_to('/dev/zero')
     os.mkfifo(folder / '6.png')
     (folder / '7.png').mkdir()
-    (folder / '8.png').write_bytes(picture('.png')[:60])
+    (folder / '8.png').write_bytes(encoded_image('.png')[:60])
     status = cli.main(['annotate', str(folder), '-o', str(tmp_path / 'out')])
-    said = capfd.readouterr()
+    captured = capfd.readouterr()
     assert status == 0
-    assert '7 frames were not worked on, picture: ' in said.out
-    # The times are those of the places in the row.
+    assert '7 frames were not processed, picture: ' in captured.out
+    # Skipped files count for the stamps of the others.
     assert [stamp for stamp, _ in people_in(tmp_path / 'out')] == [0, 200_000_000]
 
 
 def special_paths(folder):
-    """Return paths to what is no recording."""
+    """Return paths that are not recordings."""
     paths = {name: folder / name for name in ('fifo', 'loop.mcap', 'dangling', 'empty.mcap')}
     os.mkfifo(paths['fifo'])
     paths['loop.mcap'].symlink_to('loop.mcap')
@@ -146,7 +146,7 @@ def special_paths(folder):
     return paths
 
 
-def test_whatever_a_path_leads_to_it_is_answered_by_a_sentence(tmp_path, capfd):
+def test_each_unusable_path_is_reported_in_one_line(tmp_path, capfd):
     folder = tmp_path / 'inputs'
     folder.mkdir()
     paths = special_paths(folder)
@@ -163,7 +163,7 @@ def test_whatever_a_path_leads_to_it_is_answered_by_a_sentence(tmp_path, capfd):
 
 
 @pytest.mark.parametrize('kind', ['fifo', 'loop.mcap', '/dev/zero', 'not text', 'empty.mp4'])
-def test_an_input_alone_is_answered_by_a_sentence(tmp_path, capfd, kind):
+def test_a_single_unusable_path_is_reported_in_one_line(tmp_path, capfd, kind):
     path = special_paths(tmp_path)[kind]
     status, lines = run(capfd, 'annotate', path, '-o', tmp_path / 'out')
     assert (status, len(lines)) == (1, 1)
@@ -171,14 +171,14 @@ def test_an_input_alone_is_answered_by_a_sentence(tmp_path, capfd, kind):
     assert (status, len(lines)) == (1, 1)
 
 
-def test_names_that_are_no_text_are_worked_on(tmp_path, capfd):
+def test_paths_that_are_not_valid_utf8_are_processed(tmp_path, capfd):
     image = np.zeros((20, 30, 3), np.uint8)
     (tmp_path / 'plain').mkdir()
     folder = tmp_path / os.fsdecode(b'odd\xff\x1b')
     folder.mkdir()
     bag = write_bag(tmp_path / 'plain' / 'bag', [image] * 2)
     bag = bag.rename(folder / os.fsdecode(b'b\xffag'))
-    (folder / 'a.png').write_bytes(picture('.png'))
+    (folder / 'a.png').write_bytes(encoded_image('.png'))
     video = tmp_path / 'video.avi'
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*'MJPG'), 20.0, (64, 48))
     for _ in range(3):
@@ -191,7 +191,7 @@ def test_names_that_are_no_text_are_worked_on(tmp_path, capfd):
         assert len(people_in(folder / os.fsdecode(name))) == frames
 
 
-def test_a_folder_without_permission_is_said(tmp_path):
+def test_missing_permissions_are_reported(tmp_path):
     closed, fine = tmp_path / 'closed', tmp_path / 'fine'
     closed.mkdir()
     closed.chmod(0o000)
@@ -201,7 +201,7 @@ def test_a_folder_without_permission_is_said(tmp_path):
     (within / 'bag').mkdir(parents=True)
     (within / 'bag').chmod(0o000)
     fine.mkdir()
-    (fine / 'a.png').write_bytes(picture('.png'))
+    (fine / 'a.png').write_bytes(encoded_image('.png'))
     out = tmp_path / 'out'
     out.mkdir()
     out.chmod(0o777)
@@ -210,16 +210,16 @@ def test_a_folder_without_permission_is_said(tmp_path):
     code = (
         'import os, pathlib, sys\n'
         'from metrabs_ros.recordings.input_files import check_input\n'
-        'from metrabs_ros.recordings.bags import bags_in, Bag\n'
-        f'os.setgid({NOBODY}); os.setuid({NOBODY})\n'
+        'from metrabs_ros.recordings.bags import find_bags, Bag\n'
+        f'os.setgid({UNPRIVILEGED_ID}); os.setuid({UNPRIVILEGED_ID})\n'
         'for path in map(pathlib.Path, sys.argv[1:]):\n'
         '    try:\n'
-        '        check_input(path); print([Bag(bag, print) for bag in bags_in(path)])\n'
+        '        check_input(path); print([Bag(bag, print) for bag in find_bags(path)])\n'
         '    except ValueError as error:\n'
         '        print(error)\n'
     )
     if os.getuid():
-        pytest.skip('only root can become somebody without permissions')
+        pytest.skip('only root can change to an unprivileged user')
     paths = [closed, closed / 'x.mcap', secret, within]
     found = subprocess.run(
         [sys.executable, '-c', code, *map(str, paths)], capture_output=True, text=True
@@ -232,7 +232,7 @@ def test_a_folder_without_permission_is_said(tmp_path):
 
 @pytest.fixture
 def video(tmp_path):
-    """Return the content of a video of three frames."""
+    """Return the content of a video file with three frames."""
     file = tmp_path / 'whole.avi'
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*'MJPG'), 20.0, (160, 120))
     for i in range(3):
@@ -241,18 +241,18 @@ def video(tmp_path):
     return bytearray(file.read_bytes())
 
 
-def test_a_video_whose_frames_are_huge_is_refused(tmp_path, capfd, video):
+def test_a_video_with_huge_declared_frames_is_rejected(tmp_path, capfd, video):
     for start in [i for i in range(len(video)) if video[i : i + 2] == b'\xff\xc0']:
-        video[start + 5 : start + 9] = struct.pack('>HH', CLAIMED_PX, CLAIMED_PX)
+        video[start + 5 : start + 9] = struct.pack('>HH', DECLARED_PX, DECLARED_PX)
     file = tmp_path / 'huge.avi'
     file.write_bytes(video)
-    status, (sentence,) = run(capfd, 'annotate', file, '-o', tmp_path / 'out')
+    status, (message,) = run(capfd, 'annotate', file, '-o', tmp_path / 'out')
     assert status == 1
-    assert 'huge.avi' in sentence
+    assert 'huge.avi' in message
     assert not (tmp_path / 'out').exists()
 
 
-def test_absurd_rates_and_counts_of_a_video_do_no_harm(tmp_path, video):
+def test_invalid_rates_and_frame_counts_of_a_video_are_replaced(tmp_path, video):
     stream, header = video.index(b'strh') + 8, video.index(b'avih') + 8
     for scale, rate in ((1, 2**32 - 1), (2**32 - 1, 1), (0, 0), (1, 0), (0, 1)):
         video[stream + 20 : stream + 28] = struct.pack('<II', scale, rate)
@@ -266,7 +266,7 @@ def test_absurd_rates_and_counts_of_a_video_do_no_harm(tmp_path, video):
         assert len(list(source)) == 3
 
 
-def test_a_video_is_cut_off_anywhere(tmp_path, video):
+def test_a_truncated_video_is_read_in_part_or_rejected(tmp_path, video):
     for share in (0.01, 0.2, 0.5, 0.9):
         file = tmp_path / 'cut.avi'
         file.write_bytes(video[: int(share * len(video))])
@@ -278,7 +278,7 @@ def test_a_video_is_cut_off_anywhere(tmp_path, video):
 
 
 HOSTILE_CALIBRATIONS = {
-    'laughs': 'a: &a [x,x,x,x,x,x,x,x,x]\n'
+    'billion laughs': 'a: &a [x,x,x,x,x,x,x,x,x]\n'
     + ''.join(
         f'{chr(98 + i)}: &{chr(98 + i)} [{",".join([f"*{chr(97 + i)}"] * 9)}]\n' for i in range(9)
     ),
@@ -304,7 +304,7 @@ HOSTILE_CALIBRATIONS = {
 
 
 @pytest.mark.parametrize('name', HOSTILE_CALIBRATIONS)
-def test_a_hostile_calibration_is_refused_with_a_sentence(tmp_path, name):
+def test_a_hostile_calibration_is_rejected_with_a_short_message(tmp_path, name):
     content = HOSTILE_CALIBRATIONS[name]
     file = tmp_path / 'camera.yaml'
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -315,7 +315,7 @@ def test_a_hostile_calibration_is_refused_with_a_sentence(tmp_path, name):
 
 
 @pytest.mark.parametrize('kind', ['fifo', 'loop.mcap', '/dev/zero', 'folder', 'missing'])
-def test_a_calibration_that_is_no_file_is_said(tmp_path, kind):
+def test_a_calibration_that_is_not_a_file_is_rejected(tmp_path, kind):
     with pytest.raises(UnusableCalibration, match='cannot be read'):
         read_calibration(special_paths(tmp_path)[kind])
 
@@ -336,19 +336,19 @@ def test_a_calibration_that_is_no_file_is_said(tmp_path, kind):
         ('--workers', '0'),
     ],
 )
-def test_numbers_out_of_range_are_said(tmp_path, capfd, arguments):
+def test_options_out_of_range_are_rejected(tmp_path, capfd, arguments):
     file = tmp_path / 'a.png'
-    file.write_bytes(picture('.png'))
-    status, (sentence,) = run(capfd, 'annotate', file, *arguments)
+    file.write_bytes(encoded_image('.png'))
+    status, (message,) = run(capfd, 'annotate', file, *arguments)
     assert status == 1
-    assert 'must be' in sentence
+    assert 'must be' in message
 
 
-def test_causes_and_remarks_are_limited_in_number_and_length():
+def test_causes_and_warnings_are_limited_in_number_and_length():
     summary = Summary('source', 'output')
     for i in range(600):
-        summary.leave_out(f'image encoding {i}\x1b', f'in encoding {i}\n' + 'x' * 10_000)
-        summary.remark(f'{i} is odd\n' + 'y' * 10_000)
+        summary.count_unusable(f'image encoding {i}\x1b', f'in encoding {i}\n' + 'x' * 10_000)
+        summary.add_warning(f'{i} is odd\n' + 'y' * 10_000)
     assert len(summary.unusable) == MAX_CAUSES + 1
     assert sum(count for count, _ in summary.unusable.values()) == 600
     for line in [*summary.lines(), *summary.remarks]:
@@ -357,7 +357,7 @@ def test_causes_and_remarks_are_limited_in_number_and_length():
     assert len(summary.remarks) == 51
 
 
-def test_headers_that_do_not_fit_are_counted(tmp_path):
+def test_images_with_invalid_headers_are_counted(tmp_path):
     image = np.zeros((20, 30, 3), np.uint8)
     usual = image_message(image, 0, CAMERA[0])
     stamp, header = usual.header.stamp, usual.header
@@ -380,7 +380,7 @@ def test_headers_that_do_not_fit_are_counted(tmp_path):
     ]
     bag = write_bag(tmp_path / 'bag', [image], extra=extra)
     summary = annotate(
-        bag, tmp_path / 'out', AnnotateOptions(), KnownPeople((0, 0, 3000)), lambda sentence: None
+        bag, tmp_path / 'out', AnnotateOptions(), KnownPeople((0, 0, 3000)), lambda message: None
     )
     assert (summary.frames, summary.worked_on) == (5, 1)
     assert {cause: count for cause, (count, _) in summary.unusable.items()} == {

@@ -1,4 +1,4 @@
-"""Results replace only files that annotate wrote itself, and never what is read."""
+"""Results replace only files that annotate wrote, and never an input."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from metrabs_ros import cli
 from metrabs_ros.recordings import output_files, parallel
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
 from metrabs_ros.recordings.options import AnnotateOptions
-from metrabs_ros.recordings.output_files import MANIFEST, Pair, UnusableOutput, check_apart
+from metrabs_ros.recordings.output_files import MANIFEST, Pair, UnusableOutput, find_conflicts
 
 IMAGES = [np.zeros((20, 30, 3), np.uint8)] * 2
 
 
 @pytest.fixture(autouse=True)
 def known_people(monkeypatch):
-    """Spare the loading of a real model."""
+    """Replace the model by one that needs no network."""
     people = KnownPeople((0, 0, 3000))
-    monkeypatch.setattr(parallel, '_model', lambda wanted: people)
+    monkeypatch.setattr(parallel, '_load_model', lambda options: people)
 
 
 def contents_of(folder):
-    """Return what every file in a folder holds."""
+    """Return the checksum of each file in a folder."""
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob('*'))
@@ -42,9 +42,9 @@ def contents_of(folder):
     }
 
 
-def run(source, output, **wanted):
+def run(source, output, **options):
     return annotate(
-        source, output, AnnotateOptions(**wanted), KnownPeople((0, 0, 3000)), lambda sentence: None
+        source, output, AnnotateOptions(**options), KnownPeople((0, 0, 3000)), lambda message: None
     )
 
 
@@ -53,8 +53,8 @@ def bag(tmp_path):
     return write_bag(tmp_path / 'data' / 'bag', IMAGES)
 
 
-def outputs_on_inputs(tmp_path, bag):
-    """Return outputs that are, contain or are within the input, by different ways to say so."""
+def overlapping_outputs(tmp_path, bag):
+    """Return different paths of outputs that are, contain, or are inside the input."""
     link, parent_link = tmp_path / 'link', tmp_path / 'parent_link'
     link.symlink_to(bag)
     parent_link.symlink_to(bag.parent)
@@ -79,18 +79,18 @@ def outputs_on_inputs(tmp_path, bag):
 
 
 @pytest.mark.parametrize('overwrite', [(), ('--overwrite',)], ids=['', 'overwrite'])
-def test_an_output_on_the_input_is_refused(tmp_path, bag, capfd, overwrite):
+def test_an_output_that_overlaps_the_input_is_rejected(tmp_path, bag, capfd, overwrite):
     before = contents_of(tmp_path)
-    for name, output in outputs_on_inputs(tmp_path, bag).items():
+    for name, output in overlapping_outputs(tmp_path, bag).items():
         status = cli.main(['annotate', str(bag), '-o', str(output), *overwrite])
-        said = capfd.readouterr().err
+        captured = capfd.readouterr().err
         assert status == 1, name
-        assert 'input' in said, name
-        assert said.count('\n') == 1, name
+        assert 'input' in captured, name
+        assert captured.count('\n') == 1, name
         assert contents_of(tmp_path) == before, name
 
 
-def test_an_input_file_may_not_be_in_the_output(tmp_path, capfd):
+def test_an_output_that_contains_an_input_file_is_rejected(tmp_path, capfd):
     file = tmp_path / 'pictures' / 'a.png'
     file.parent.mkdir()
     cv2.imwrite(str(file), IMAGES[0])
@@ -105,7 +105,7 @@ def test_an_input_file_may_not_be_in_the_output(tmp_path, capfd):
             assert contents_of(tmp_path) == before
 
 
-def test_links_in_the_input_lead_to_an_input_too(tmp_path, bag):
+def test_targets_of_links_in_the_input_are_inputs(tmp_path, bag):
     out = tmp_path / 'out'
     run(bag, out)
     linked = tmp_path / 'linked'
@@ -118,32 +118,32 @@ def test_links_in_the_input_lead_to_an_input_too(tmp_path, bag):
     assert contents_of(out) == before
 
 
-def test_one_output_may_not_be_another_input(tmp_path, bag, capfd):
+def test_an_output_that_is_another_input_is_rejected(tmp_path, bag, capfd):
     people = tmp_path / 'data' / 'bag_people'
     run(bag, people)
     before = contents_of(people)
     arguments = ['annotate', str(bag), str(people), '--overwrite']
     assert cli.main(arguments) == 1
-    said = capfd.readouterr()
-    assert 'bag_people is the input' in said.err
+    captured = capfd.readouterr()
+    assert 'bag_people is the input' in captured.err
     assert contents_of(people) == before
     assert len(people_in(tmp_path / 'data' / 'bag_people_people')) == 2
 
 
-def test_two_recordings_do_not_share_an_output(tmp_path, bag, capfd):
+def test_two_recordings_with_the_same_output_are_rejected(tmp_path, bag, capfd):
     other = write_bag(tmp_path / 'other' / 'bag', IMAGES * 2)
     out = tmp_path / 'out'
     assert cli.main(['annotate', str(bag), str(other), '-o', str(out)]) == 1
-    said = capfd.readouterr()
-    assert 'the results of' in said.err
-    assert 'Traceback' not in said.err
+    captured = capfd.readouterr()
+    assert 'is in, the output of' in captured.err
+    assert 'Traceback' not in captured.err
     assert len(people_in(out / 'bag_people')) == 2
-    # The same recording twice is one of the two.
+    # Of the same recording given twice, the first one is annotated.
     assert cli.main(['annotate', str(bag), str(bag), '-o', str(tmp_path / 'twice')]) == 1
     assert len(people_in(tmp_path / 'twice' / 'bag_people')) == 2
 
 
-def test_check_apart_knows_what_lies_in_what(tmp_path):
+def test_find_conflicts_detects_overlapping_paths(tmp_path):
     (tmp_path / 'a' / 'b').mkdir(parents=True)
     pairs = [
         Pair(tmp_path / 'a', tmp_path / 'x'),
@@ -153,11 +153,11 @@ def test_check_apart_knows_what_lies_in_what(tmp_path):
         Pair(tmp_path / 'e', tmp_path / 'a' / 'b'),
         Pair(tmp_path / 'f', tmp_path),
     ]
-    refused = [bool(complaint) for complaint in check_apart(pairs)]
+    refused = [bool(complaint) for complaint in find_conflicts(pairs)]
     assert refused == [True, False, False, True, True, True]
 
 
-def test_only_own_files_are_replaced(tmp_path, bag):
+def test_only_files_that_annotate_wrote_are_replaced(tmp_path, bag):
     out = tmp_path / 'out'
     run(bag, out, csv='')
     notes, folder = out / 'notes.txt', out / 'more' / 'deep'
@@ -175,12 +175,12 @@ def test_only_own_files_are_replaced(tmp_path, bag):
     assert (out / 'report.html').exists()
     assert (out / 'pipe').exists()
     assert (out / 'link').is_symlink()
-    # What an earlier run wrote and this one does not is old.
+    # Files of the earlier run that the new run does not write are removed.
     assert not (out / 'joints.csv').exists()
     assert not (tmp_path / f'out{UNFINISHED}').exists()
 
 
-def test_results_can_be_put_beside_other_files(tmp_path, bag):
+def test_results_can_be_written_next_to_other_files(tmp_path, bag):
     out = tmp_path / 'out'
     out.mkdir()
     (out / 'photo.jpg').write_bytes(b'jpeg')
@@ -194,7 +194,7 @@ def test_results_can_be_put_beside_other_files(tmp_path, bag):
 
 
 @pytest.mark.parametrize('name', ['metadata.yaml', 'out.mcap', 'joints.csv'])
-def test_files_of_others_with_the_same_names_are_not_replaced(tmp_path, bag, name):
+def test_other_files_with_the_same_names_are_not_replaced(tmp_path, bag, name):
     out = tmp_path / 'out'
     out.mkdir()
     (out / name).write_text('mine')
@@ -202,7 +202,7 @@ def test_files_of_others_with_the_same_names_are_not_replaced(tmp_path, bag, nam
     with pytest.raises(UnusableOutput, match='did not write'):
         run(bag, out, overwrite=True, csv='')
     assert contents_of(tmp_path) == before
-    # Another recording is not replaced either.
+    # Other recordings are not replaced, either.
     other = write_bag(tmp_path / 'other', IMAGES)
     before = contents_of(other)
     with pytest.raises(UnusableOutput, match='did not write'):
@@ -210,7 +210,7 @@ def test_files_of_others_with_the_same_names_are_not_replaced(tmp_path, bag, nam
     assert contents_of(other) == before
 
 
-def test_results_without_a_list_of_files_are_known_by_their_metadata(tmp_path, bag):
+def test_results_without_a_manifest_are_recognized_by_their_metadata(tmp_path, bag):
     out = tmp_path / 'out'
     run(bag, out)
     (out / MANIFEST).unlink()
@@ -230,7 +230,7 @@ def test_results_without_a_list_of_files_are_known_by_their_metadata(tmp_path, b
         b'\xff\xfe',
     ],
 )
-def test_a_hostile_list_of_files_deletes_nothing_elsewhere(tmp_path, bag, content):
+def test_a_hostile_manifest_deletes_no_other_files(tmp_path, bag, content):
     out = tmp_path / 'out'
     out.mkdir()
     (tmp_path / 'precious').write_text('mine')
@@ -241,26 +241,26 @@ def test_a_hostile_list_of_files_deletes_nothing_elsewhere(tmp_path, bag, conten
     assert (tmp_path / 'precious').read_text() == 'mine'
 
 
-def test_a_folder_that_looks_unfinished_but_is_of_others_is_left_alone(tmp_path, bag):
+def test_another_folder_with_the_name_of_unfinished_results_is_not_changed(tmp_path, bag):
     folder = tmp_path / f'out{UNFINISHED}'
     for name in ('precious', 'results', 'tables', 'journal'):
         folder.mkdir()
         (folder / name).mkdir()
         (folder / name / 'file').write_text('mine')
         before = contents_of(tmp_path)
-        with pytest.raises(UnusableOutput, match='move it away'):
+        with pytest.raises(UnusableOutput, match='move it to another place'):
             run(bag, tmp_path / 'out')
         assert contents_of(tmp_path) == before
         shutil.rmtree(folder)
-    # A link leads elsewhere.
+    # Symbolic links are not followed.
     target = tmp_path / 'target'
     target.mkdir()
     folder.symlink_to(target)
-    with pytest.raises(UnusableOutput, match='no folder'):
+    with pytest.raises(UnusableOutput, match='is not a folder'):
         run(bag, tmp_path / 'out')
     folder.unlink()
     folder.write_text('a file')
-    with pytest.raises(UnusableOutput, match='no folder'):
+    with pytest.raises(UnusableOutput, match='is not a folder'):
         run(bag, tmp_path / 'out')
 
 
@@ -277,13 +277,13 @@ def test_links_in_an_unfinished_folder_are_not_followed(tmp_path, bag, name):
     assert precious.read_text() == 'mine'
 
 
-def test_an_output_named_as_files_of_a_run_is_written(tmp_path, bag):
+def test_outputs_may_have_the_names_of_internal_files(tmp_path, bag):
     for name in ('lock', 'journal', 'results'):
         run(bag, tmp_path / name)
         assert len(people_in(tmp_path / name)) == 2
 
 
-def test_a_table_does_not_replace_an_input_or_anything_else(tmp_path, bag, capfd):
+def test_a_table_replaces_neither_inputs_nor_other_files(tmp_path, bag, capfd):
     camera = tmp_path / 'camera.yaml'
     camera.write_text(
         'width: 30\nheight: 20\nk: [50, 0, 15, 0, 50, 10, 0, 0, 1]\ndistortion_model: plumb_bob\n'
@@ -310,15 +310,15 @@ def test_a_table_does_not_replace_an_input_or_anything_else(tmp_path, bag, capfd
         for kind in ('--csv', '--parquet'):
             arguments = ['annotate', str(bag), '-o', str(out), kind, str(target), '--overwrite']
             assert cli.main([*arguments, '--camera-info', str(camera)]) == 1, target
-            said = capfd.readouterr().err
-            assert said.count('\n') == 1, said
+            captured = capfd.readouterr().err
+            assert captured.count('\n') == 1, captured
             assert contents_of(tmp_path) == before, target
     both = str(tmp_path / 'both')
     assert cli.main(['annotate', str(bag), '-o', str(out), '--csv', both, '--parquet', both]) == 1
     assert contents_of(tmp_path) == before
 
 
-def test_a_table_replaces_an_earlier_one_if_that_is_wanted(tmp_path, bag):
+def test_a_table_replaces_an_earlier_table_with_overwrite(tmp_path, bag):
     for kind in ('csv', 'parquet'):
         table = tmp_path / f'a.{kind}'
         run(bag, tmp_path / f'first_{kind}', **{kind: str(table)})
@@ -327,7 +327,7 @@ def test_a_table_replaces_an_earlier_one_if_that_is_wanted(tmp_path, bag):
             run(bag, tmp_path / f'second_{kind}', **{kind: str(table)})
         run(bag, tmp_path / f'second_{kind}', **{kind: str(table)}, overwrite=True)
         assert table.read_bytes() == before
-    # Within the results it is one of their files, under whatever name.
+    # A table in the folder of the results may have any name.
     run(bag, tmp_path / 'within', csv=str(tmp_path / 'within' / 'table.csv'))
     run(bag, tmp_path / 'usual', csv=str(tmp_path / 'usual' / 'joints.csv'))
     assert (tmp_path / 'within' / 'table.csv').exists()
@@ -347,7 +347,7 @@ def test_an_interrupted_run_leaves_no_table(tmp_path, bag):
     assert table.exists()
 
 
-def test_tables_go_to_pipes_and_devices(tmp_path, bag):
+def test_tables_can_be_written_to_pipes_and_devices(tmp_path, bag):
     run(bag, tmp_path / 'out', csv='/dev/null')
     with pytest.raises(UnusableOutput, match='no space left'):
         run(bag, tmp_path / 'full', csv='/dev/full')
@@ -355,9 +355,9 @@ def test_tables_go_to_pipes_and_devices(tmp_path, bag):
     pipe = tmp_path / 'pipe'
     os.mkfifo(pipe)
     with pytest.raises(UnusableOutput, match='cannot be written'):
-        run(bag, tmp_path / 'nobody_reads', csv=str(pipe))
+        run(bag, tmp_path / 'no_reader', csv=str(pipe))
     with subprocess.Popen(['cat', str(pipe)], stdout=subprocess.PIPE) as reader:
-        # Opening it for writing waits for the reader.
+        # Opening the pipe for writing blocks until the reader has opened it.
         os.close(os.open(pipe, os.O_RDWR))
         with open(pipe, 'w'):
             run(bag, tmp_path / 'piped', csv=str(pipe))
@@ -366,7 +366,7 @@ def test_tables_go_to_pipes_and_devices(tmp_path, bag):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Return a folder on a disk of 200 kB."""
+    """Return a folder on a file system of 200 kB."""
     folder = tmp_path / 'disk'
     folder.mkdir()
     mounted = subprocess.run(
@@ -377,14 +377,12 @@ def small_disk(tmp_path):
     yield folder
     links = [os.path.realpath(f'/proc/self/fd/{name}') for name in os.listdir('/proc/self/fd')]
     left_open = [link for link in links if link.startswith(str(folder))]
-    # Whatever is left open would keep the disk busy.
+    # An open file would keep the file system busy.
     subprocess.run(['umount', '--lazy', str(folder)], check=True)
     assert not left_open
 
 
-def test_a_full_disk_is_said_and_the_run_continues_when_there_is_space(
-    tmp_path, small_disk, capfd
-):
+def test_a_full_disk_is_reported_and_the_run_is_resumed_later(tmp_path, small_disk, capfd):
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (60, 80, 3), np.uint8) for _ in range(20)]
     bag = write_bag(tmp_path / 'large', pictures)
@@ -392,11 +390,11 @@ def test_a_full_disk_is_said_and_the_run_continues_when_there_is_space(
     ballast.write_bytes(bytes(100_000))
     arguments = ['annotate', str(bag), '-o', str(small_disk / 'out')]
     assert cli.main(arguments) == 1
-    said = capfd.readouterr().err
-    lines = [line for line in said.splitlines() if line.startswith('metrabs_ros: ')]
+    captured = capfd.readouterr().err
+    lines = [line for line in captured.splitlines() if line.startswith('metrabs_ros: ')]
     assert len(lines) == 1
     assert 'cannot be written: no space left on device' in lines[0]
-    assert 'Traceback' not in said
+    assert 'Traceback' not in captured
     assert not (small_disk / 'out').exists()
     subprocess.run(['mount', '-o', 'remount,size=20m', str(small_disk)], check=True)
     assert cli.main(arguments) == 0
@@ -404,7 +402,7 @@ def test_a_full_disk_is_said_and_the_run_continues_when_there_is_space(
     assert len(people_in(small_disk / 'out')) == 20
 
 
-def test_outputs_that_cannot_be_made_are_said(tmp_path, bag, capfd):
+def test_outputs_that_cannot_be_created_are_reported(tmp_path, bag, capfd):
     file = tmp_path / 'file'
     file.write_text('mine')
     loop = tmp_path / 'loop'
@@ -412,14 +410,14 @@ def test_outputs_that_cannot_be_made_are_said(tmp_path, bag, capfd):
     for output in (file, file / 'out', file / 'a' / 'b', loop, loop / 'out', '/proc/out'):
         for more in ((), ('--overwrite',)):
             status = cli.main(['annotate', str(bag), '-o', str(output), *more])
-            said = capfd.readouterr().err
+            captured = capfd.readouterr().err
             assert status == 1, output
-            assert said.count('\n') == 1, said
-            assert 'Errno' not in said
+            assert captured.count('\n') == 1, captured
+            assert 'Errno' not in captured
     assert file.read_text() == 'mine'
 
 
-def test_a_crash_while_results_are_replaced_leaves_them_known(tmp_path, bag, monkeypatch):
+def test_results_are_recognized_after_a_crash_during_replacement(tmp_path, bag, monkeypatch):
     out = tmp_path / 'out'
     run(bag, out)
     (out / 'notes.txt').write_text('mine')

@@ -1,4 +1,4 @@
-"""An interrupted run continues as if it had not been interrupted, with every kind of model."""
+"""A resumed run has the results of an uninterrupted run, with every kind of model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from metrabs_ros.tracking.tracker import Tracker
 
 FRAMES = 6
 CUT = 4
-PROGRESS = 0.7
-"""Of the calls of the networks, at which runs are interrupted."""
+INTERRUPTED_AT_SHARE = 0.7
+"""Share of the network calls after which runs are interrupted."""
 NETWORK_CALLS = ('find_people_in', 'pose_people_in', 'look', 'detect')
 
 
-FAILS_AT = 2
-"""Frame at which a network fails."""
+FAILING_FRAME = 2
+"""Index of the frame at which the networks fail."""
 
 
 class Failure:
-    """Makes a model's networks fail at an image, as a GPU out of memory does."""
+    """Makes the networks of a model raise an exception at an image."""
 
     def __init__(self, monkeypatch, model, image):
         self.image = image
@@ -47,7 +47,7 @@ class Failure:
 
 
 class Interruption:
-    """Raises KeyboardInterrupt within a frame: at a call of a model's networks."""
+    """Raises KeyboardInterrupt at a call of a model's networks, within a frame."""
 
     def __init__(self, monkeypatch, model, at_call):
         self.calls = collections.Counter()
@@ -66,14 +66,14 @@ class Interruption:
         return counted
 
 
-def everybody(poses, skeleton):
-    """Take all poses for plausible."""
+def accept_all(poses, skeleton):
+    """Return the indices of all poses."""
     return np.arange(len(poses.scores))
 
 
 @pytest.fixture(scope='module')
 def frames(street):
-    """Return images in which a street passes by, with a cut to another part of it."""
+    """Return images of a moving street scene with one scene cut."""
     height, width = street.shape[:2]
     part = street[height // 3 :, : width // 2]
     return [np.roll(part, 5 * i + (120 if i >= CUT else 0), axis=1) for i in range(FRAMES)]
@@ -81,7 +81,7 @@ def frames(street):
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory, frames):
-    """Return a bag of them."""
+    """Return a bag of these images."""
     return write_bag(tmp_path_factory.mktemp('street') / 'bag', [f[..., ::-1] for f in frames])
 
 
@@ -101,24 +101,24 @@ def models(request, model):
 
 @pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
 @pytest.mark.parametrize('name', ['blazepose', 'metrabs', 'known'])
-def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
+def test_a_resumed_run_equals_an_uninterrupted_run(
     tmp_path, source, models, monkeypatch, name, follow
 ):
     model = models(name)
-    # Random weights give poses that no body takes.
+    # Random weights give implausible poses.
     for module in ('metrabs.estimator', 'tracking.box_following'):
-        monkeypatch.setattr(f'metrabs_ros.{module}.plausible_poses', everybody)
-    wanted = AnnotateOptions(follow=follow, batch=0 if follow else 2)
+        monkeypatch.setattr(f'metrabs_ros.{module}.plausible_poses', accept_all)
+    options = AnnotateOptions(follow=follow, batch=0 if follow else 2)
 
     def run(output):
-        return annotate(source, tmp_path / output, wanted, model, lambda sentence: None)
+        return annotate(source, tmp_path / output, options, model, lambda message: None)
 
     with monkeypatch.context() as patch:
         counter = Interruption(patch, model, at_call=-1)
-        run('whole')
+        run('uninterrupted')
         calls = sum(counter.calls.values())
     with monkeypatch.context() as patch:
-        Interruption(patch, model, at_call=round(PROGRESS * calls))
+        Interruption(patch, model, at_call=round(INTERRUPTED_AT_SHARE * calls))
         with pytest.raises(KeyboardInterrupt):
             run('resumed')
     summary = run('resumed')
@@ -128,24 +128,24 @@ def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(
     found = people_in(tmp_path / 'resumed')
     assert [stamp for stamp, _ in found] == [START_NS + i * STEP_NS for i in range(FRAMES)]
     assert sum(len(people) for _, people in found) >= FRAMES
-    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'whole')
+    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'uninterrupted')
 
 
 @pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
 @pytest.mark.parametrize('name', ['blazepose', 'known'])
-def test_a_frame_at_which_the_networks_failed_is_not_repeated(
+def test_a_failed_frame_is_not_processed_again(
     tmp_path, source, frames, models, monkeypatch, name, follow
 ):
     model = models(name)
-    wanted = AnnotateOptions(follow=follow, batch=0 if follow else 1)
+    options = AnnotateOptions(follow=follow, batch=0 if follow else 1)
 
     def run(output):
-        return annotate(source, tmp_path / output, wanted, model, lambda sentence: None)
+        return annotate(source, tmp_path / output, options, model, lambda message: None)
 
-    failure = Failure(monkeypatch, model, frames[FAILS_AT])
+    failure = Failure(monkeypatch, model, frames[FAILING_FRAME])
     with monkeypatch.context() as patch:
         counter = Interruption(patch, model, at_call=-1)
-        whole = run('whole')
+        uninterrupted = run('uninterrupted')
         calls = sum(counter.calls.values())
     with monkeypatch.context() as patch:
         Interruption(patch, model, at_call=calls - 1)
@@ -154,44 +154,44 @@ def test_a_frame_at_which_the_networks_failed_is_not_repeated(
     failure.count = 0
     resumed = run('resumed')
     assert failure.count == 0
-    assert resumed.resumed > FAILS_AT + 1
-    assert resumed.worked_on == whole.worked_on == FRAMES - 1
-    assert resumed.unusable == whole.unusable
-    assert list(whole.unusable) == ['failed: RuntimeError']
-    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'whole')
+    assert resumed.resumed > FAILING_FRAME + 1
+    assert resumed.worked_on == uninterrupted.worked_on == FRAMES - 1
+    assert resumed.unusable == uninterrupted.unusable
+    assert list(uninterrupted.unusable) == ['failed: RuntimeError']
+    assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'uninterrupted')
 
 
 @pytest.mark.parametrize('name', ['blazepose', 'known'])
-def test_the_tracker_learns_whom_each_frame_was_examined_for(
+def test_attempts_of_a_resumed_run_equal_those_of_an_uninterrupted_run(
     tmp_path, source, models, monkeypatch, name
 ):
     model = models(name)
-    taken = []
+    recorded = []
     update = Tracker.update
 
-    def noting(self, people, stamp_s, camera, image_shape, attempts=ALL_ATTEMPTED):
-        taken.append(attempts)
+    def recording_update(self, people, stamp_s, camera, image_shape, attempts=ALL_ATTEMPTED):
+        recorded.append(attempts)
         return update(self, people, stamp_s, camera, image_shape, attempts)
 
     def run(output):
-        """Annotate; return the ids that were examined for, and those followed, of each frame."""
-        taken.clear()
+        """Annotate; return the attempted and the followed ids of each frame."""
+        recorded.clear()
         annotate(
-            source, tmp_path / output, AnnotateOptions(follow=True), model, lambda sentence: None
+            source, tmp_path / output, AnnotateOptions(follow=True), model, lambda message: None
         )
         return [
-            (None if a.ids is None else a.ids.tolist(), a.followed_ids.tolist()) for a in taken
+            (None if a.ids is None else a.ids.tolist(), a.followed_ids.tolist()) for a in recorded
         ]
 
-    monkeypatch.setattr(Tracker, 'update', noting)
+    monkeypatch.setattr(Tracker, 'update', recording_update)
     with monkeypatch.context() as patch:
         counter = Interruption(patch, model, at_call=-1)
-        whole = run('whole')
+        uninterrupted = run('uninterrupted')
         calls = sum(counter.calls.values())
-    assert len(whole) == FRAMES
-    assert any(ids is not None for ids, _ in whole)
+    assert len(uninterrupted) == FRAMES
+    assert any(ids is not None for ids, _ in uninterrupted)
     with monkeypatch.context() as patch:
         Interruption(patch, model, at_call=calls - 1)
         with pytest.raises(KeyboardInterrupt):
             run('resumed')
-    assert run('resumed') == whole
+    assert run('resumed') == uninterrupted

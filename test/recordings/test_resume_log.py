@@ -1,4 +1,4 @@
-"""What was found is known again, and nothing else is."""
+"""Complete entries of a resume log are replayed, and no others."""
 
 from __future__ import annotations
 
@@ -12,76 +12,84 @@ from hypothesis import strategies as st
 from test_people import people_at
 
 from metrabs_ros.people import People
-from metrabs_ros.recordings.resume_log import FORMAT, Key, ResumeLog, from_numbers, to_numbers
+from metrabs_ros.recordings.resume_log import (
+    FORMAT_VERSION,
+    Key,
+    ResumeLog,
+    from_numbers,
+    to_numbers,
+)
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 IDENTITY = {'source': 'a'}
 
 
-def written(file, count):
-    journal = ResumeLog(file, IDENTITY)
+def write_log(file, count):
+    log = ResumeLog(file, IDENTITY)
     for i in range(count):
-        journal.put(Key(0, i), np.arange(float(i)))
-    journal.close()
+        log.append(Key(0, i), np.arange(float(i)))
+    log.close()
 
 
-def replayed(file, identity=IDENTITY, count=6):
-    journal = ResumeLog(file, identity)
+def count_replayed(file, identity=IDENTITY, count=6):
+    log = ResumeLog(file, identity)
     found = []
     for i in range(count):
-        numbers = journal.take(Key(0, i))
+        numbers = log.replay(Key(0, i))
         if numbers is None:
             break
         np.testing.assert_array_equal(numbers, np.arange(float(i)))
         found.append(i)
-    journal.close()
+    log.close()
     return len(found)
 
 
 @given(st.integers(0, 400))
-def test_after_a_cut_all_whole_frames_before_it_are_known(tmp_path_factory, lost):
+def test_complete_entries_of_a_truncated_log_are_replayed(tmp_path_factory, lost):
     file = tmp_path_factory.mktemp('journal') / 'journal'
-    written(file, 5)
+    write_log(file, 5)
     size = file.stat().st_size
     with open(file, 'r+b') as stream:
         stream.truncate(max(0, size - lost))
-    before = replayed(file)
+    before = count_replayed(file)
     assert before == 5 if lost == 0 else before < 5
-    # It goes on from there.
-    journal = ResumeLog(file, IDENTITY)
+    # New entries can be appended.
+    log = ResumeLog(file, IDENTITY)
     for i in range(before):
-        assert journal.take(Key(0, i)) is not None
-    assert journal.take(Key(0, before)) is None
-    journal.put(Key(0, before), np.arange(float(before)))
-    journal.close()
-    assert replayed(file) == before + 1
+        assert log.replay(Key(0, i)) is not None
+    assert log.replay(Key(0, before)) is None
+    log.append(Key(0, before), np.arange(float(before)))
+    log.close()
+    assert count_replayed(file) == before + 1
 
 
-def test_a_journal_of_something_else_is_begun_anew(tmp_path):
-    written(tmp_path / 'journal', 3)
-    assert replayed(tmp_path / 'journal', {'source': 'b'}) == 0
-    assert replayed(tmp_path / 'journal') == 0
+def test_a_log_of_another_run_is_discarded(tmp_path):
+    write_log(tmp_path / 'journal', 3)
+    assert count_replayed(tmp_path / 'journal', {'source': 'b'}) == 0
+    assert count_replayed(tmp_path / 'journal') == 0
 
 
-@pytest.mark.parametrize('about', [{}, {'journal_format': FORMAT - 1}], ids=['none', 'earlier'])
-def test_a_journal_of_another_format_is_begun_anew(tmp_path, about):
-    written(tmp_path / 'journal', 3)
+@pytest.mark.parametrize(
+    'about', [{}, {'journal_format': FORMAT_VERSION - 1}], ids=['none', 'earlier']
+)
+def test_a_log_of_another_format_version_is_discarded(tmp_path, about):
+    write_log(tmp_path / 'journal', 3)
     _, _, entries = (tmp_path / 'journal').read_bytes().partition(b'\n')
     first_line = json.dumps({**IDENTITY, **about}, sort_keys=True).encode()
     (tmp_path / 'journal').write_bytes(first_line + b'\n' + entries)
-    assert replayed(tmp_path / 'journal') == 0
+    assert count_replayed(tmp_path / 'journal') == 0
 
 
-def test_frames_in_another_order_are_not_known(tmp_path):
-    written(tmp_path / 'journal', 3)
-    journal = ResumeLog(tmp_path / 'journal', IDENTITY)
-    assert journal.take(Key(0, 0)) is not None
-    assert journal.take(Key(1, 1)) is None
-    assert journal.take(Key(0, 1)) is None
-    journal.close()
+def test_frames_in_another_order_are_not_replayed(tmp_path):
+    write_log(tmp_path / 'journal', 3)
+    log = ResumeLog(tmp_path / 'journal', IDENTITY)
+    assert log.replay(Key(0, 0)) is not None
+    assert log.replay(Key(1, 1)) is None
+    assert log.replay(Key(0, 1)) is None
+    log.close()
 
 
-def test_people_come_back_as_they_went():
+def test_encoded_people_are_decoded_exactly():
     for people in (people_at((0, 0, 3000), (500, 0, 4000)), People.empty(BLAZEPOSE_33)):
         back = from_numbers(to_numbers(people), BLAZEPOSE_33, (480, 640))
         for field in dataclasses.fields(People):

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind keep the order, and raise what goes wrong."""
+"""Reading ahead and writing behind keep the order and propagate exceptions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from metrabs_ros.recordings.threads import ReadAhead, WriteBehind
 
 
-def test_items_come_in_their_order():
+def test_read_ahead_keeps_the_order():
     assert list(ReadAhead(range(100), 3)) == list(range(100))
 
 
-def test_what_reading_raises_comes_after_what_was_read():
+def test_an_exception_of_reading_is_raised_after_the_items_before_it():
     def items():
         yield from (1, 2)
         raise OSError('the disk is gone')
@@ -24,7 +24,7 @@ def test_what_reading_raises_comes_after_what_was_read():
         next(ahead)
 
 
-def test_whoever_stops_early_leaves_no_thread_behind():
+def test_the_reading_thread_ends_when_the_iteration_is_stopped():
     threads = threading.active_count()
     for item in ReadAhead(range(1000), 2):
         if item == 3:
@@ -32,7 +32,7 @@ def test_whoever_stops_early_leaves_no_thread_behind():
     assert threading.active_count() == threads
 
 
-def test_things_are_done_in_their_order():
+def test_write_behind_keeps_the_order():
     done = []
     behind = WriteBehind(2)
     for i in range(50):
@@ -41,7 +41,7 @@ def test_things_are_done_in_their_order():
     assert done == list(range(50))
 
 
-def test_what_writing_raises_is_raised_and_the_rest_is_left_out():
+def test_an_exception_of_writing_is_raised_and_later_functions_are_not_called():
     done = []
     behind = WriteBehind(1)
 

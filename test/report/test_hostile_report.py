@@ -1,4 +1,4 @@
-"""A report of a bag that anybody may have written leaves out what is not valid, and says so."""
+"""Reports of untrusted bags skip invalid data and contain a warning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from test_people import people_at
 from metrabs_ros import cli
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.message_types import SKELETONS, maker, message_types
+from metrabs_ros.recordings.message_types import SKELETONS, message_factory, message_types
 from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.report.observations import read_observations
@@ -27,7 +27,7 @@ FRAMES = 6
 
 
 def frame(i, frame_id='camera_optical_frame', ids=(1, 2), **fields):
-    """Return a SkeletonArray, with other fields than usual in its first skeleton."""
+    """Return a SkeletonArray with changed fields in its first skeleton."""
     people = people_at((0, 0, 3000 + 100 * i), (700, 0, 4000))
     people = dataclasses.replace(people, ids=np.array(ids, np.int64))
     message = to_message(people, header_at(START_NS + i * STEP_NS, frame_id), message_types())
@@ -47,7 +47,7 @@ def bag_of(folder, messages, topic=TOPIC):
 
 
 def with_value(value):
-    """Return what puts a number in the place of the first one."""
+    """Return a function that replaces the first number of an array."""
 
     def change(array):
         changed = np.array(array, float)
@@ -58,7 +58,7 @@ def with_value(value):
 
 
 def point(value):
-    """Return what puts a point with a number in the place of the first one."""
+    """Return a function that replaces the x coordinate of the first point."""
 
     def change(points):
         return [dataclasses.replace(points[0], x=value), *points[1:]]
@@ -99,19 +99,19 @@ BROKEN = {
 
 
 @pytest.mark.parametrize('name', BROKEN)
-def test_skeletons_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
+def test_invalid_skeletons_are_skipped_and_counted(tmp_path, name):
     messages = [frame(i) for i in range(FRAMES)]
     messages[2] = frame(2, **BROKEN[name])
     (observations,) = read_observations(bag_of(tmp_path / 'bag', messages), print)
     assert observations.people.tolist() == [2, 2, 1, 2, 2, 2]
-    (remark,) = observations.remarks
-    assert f'1 skeletons on {TOPIC} were left out' in remark
-    for array in (observations.places_m, observations.speeds_m_s, observations.deviations_m):
+    (warning,) = observations.warnings
+    assert f'1 skeletons on {TOPIC} are not valid and were skipped' in warning
+    for array in (observations.positions_m, observations.speeds_m_s, observations.deviations_m):
         assert np.isfinite(array).all()
 
 
-def odd_messages():
-    """Return messages that are not valid as a whole, by name."""
+def invalid_messages():
+    """Return invalid messages by their names."""
     usual = frame(1)
     return {
         'no joints': dataclasses.replace(usual, joint_names=[]),
@@ -124,19 +124,19 @@ def odd_messages():
     }
 
 
-@pytest.mark.parametrize('name', odd_messages())
-def test_messages_that_are_not_valid_are_left_out_and_counted(tmp_path, name):
-    messages = [frame(0), odd_messages()[name], frame(2)]
+@pytest.mark.parametrize('name', invalid_messages())
+def test_invalid_messages_are_skipped_and_counted(tmp_path, name):
+    messages = [frame(0), invalid_messages()[name], frame(2)]
     bag = bag_of(tmp_path / 'bag', messages)
     (observations,) = read_observations(bag, print)
     assert len(observations.stamps_s) == 2
-    assert f'1 messages on {TOPIC} were left out' in observations.remarks[0]
+    assert f'1 messages on {TOPIC} are not valid and were skipped' in observations.warnings[0]
     write_report(bag, tmp_path / 'page.html', print)
-    assert 'were left out' in (tmp_path / 'page.html').read_text()
+    assert 'are not valid and were skipped' in (tmp_path / 'page.html').read_text()
 
 
 @pytest.mark.parametrize('name', ['positions nan', 'confidences shorter', 'box inf'])
-def test_a_report_of_nothing_valid_is_written(tmp_path, capfd, name):
+def test_a_report_without_valid_people_is_written(tmp_path, capfd, name):
     broken = dataclasses.replace(frame(0, **BROKEN[name]))
     only = dataclasses.replace(broken, skeletons=broken.skeletons[:1])
     bag = bag_of(tmp_path / 'bag', [only] * 3)
@@ -148,7 +148,7 @@ def test_a_report_of_nothing_valid_is_written(tmp_path, capfd, name):
 HOSTILE = '<script>alert("x")</script>\x1b[31m\n\u202e & $\\frac{$'
 
 
-def test_texts_of_a_bag_are_escaped_and_short(tmp_path):
+def test_texts_of_a_bag_are_escaped_and_truncated(tmp_path):
     message = frame(0, frame_id=HOSTILE + 'f' * 10_000)
     joints = [f'{HOSTILE}{i}' for i in range(len(message.joint_names))]
     messages = [dataclasses.replace(message, joint_names=joints)] * 3
@@ -164,7 +164,7 @@ def test_texts_of_a_bag_are_escaped_and_short(tmp_path):
     assert len(without_pictures) < 20_000
 
 
-def test_what_annotate_is_said_to_have_remarked_is_escaped(tmp_path):
+def test_warnings_in_the_metadata_are_escaped_and_limited(tmp_path):
     bag = write_bag(tmp_path / 'in', [np.zeros((20, 30, 3), np.uint8)])
     results = tmp_path / 'results'
     annotate(bag, results, AnnotateOptions(), KnownPeople((0, 0, 3000)), print)
@@ -177,20 +177,20 @@ def test_what_annotate_is_said_to_have_remarked_is_escaped(tmp_path):
     text = re.sub(r'metrabs_ros: .*(\n    .*)*', f"metrabs_ros: '{about}'", metadata.read_text())
     metadata.write_text(text)
     (observations,) = read_observations(results, print)
-    assert observations.remarks[0] == '<script>'
-    assert len(observations.remarks) <= 50
+    assert observations.warnings[0] == '<script>'
+    assert len(observations.warnings) <= 50
     write_report(results, tmp_path / 'page.html', print)
     assert '<script>' not in (tmp_path / 'page.html').read_text()
 
 
-def test_many_people_and_gaps_are_drawn_up_to_a_limit(tmp_path):
+def test_the_number_of_drawn_people_and_gaps_is_limited(tmp_path):
     messages = [frame(i if i % 2 else 8 * i, ids=(2 * i, 2 * i + 1)) for i in range(800)]
     bag = bag_of(tmp_path / 'bag', messages)
     write_report(bag, tmp_path / 'page.html', print)
     assert '1400 more people' in (tmp_path / 'page.html').read_text()
 
 
-def test_times_far_apart_and_back_are_drawn(tmp_path):
+def test_large_and_decreasing_stamps_are_drawn(tmp_path):
     stamps_ns = [0, 2**31 * 10**9 - 1, 5, 10**9, 3]
     messages = [
         dataclasses.replace(frame(0), header=header_at(stamp_ns, '')) for stamp_ns in stamps_ns
@@ -199,7 +199,7 @@ def test_times_far_apart_and_back_are_drawn(tmp_path):
     assert (tmp_path / 'page.html').exists()
 
 
-def test_joints_that_change_do_not_mix(tmp_path):
+def test_deviations_of_different_joints_are_not_averaged(tmp_path):
     usual = frame(0)
     fewer = [
         dataclasses.replace(skeleton, **{name: getattr(skeleton, name)[:17] for name in PER_JOINT})
@@ -222,12 +222,12 @@ def test_joints_that_change_do_not_mix(tmp_path):
     )
 
 
-def test_many_topics_are_reported_up_to_a_limit(tmp_path):
+def test_the_number_of_reported_topics_is_limited(tmp_path):
     extra = [(f'/c{i}/pose/skeletons', SKELETONS, START_NS, frame(0)) for i in range(25)]
     bag = write_bag(tmp_path / 'bag', [], [], extra=extra)
-    said = []
-    assert len(read_observations(bag, said.append)) == 20
-    assert '25 topics' in said[0]
+    warnings = []
+    assert len(read_observations(bag, warnings.append)) == 20
+    assert '25 topics' in warnings[0]
 
 
 @pytest.fixture
@@ -256,20 +256,20 @@ def test_a_report_replaces_only_reports(tmp_path, bag, capfd):
         '/proc/page.html',
     ):
         assert cli.main(['report', str(bag), '-o', str(target)]) == 1, target
-        said = capfd.readouterr().err
-        assert said.count('\n') == 1, said
-        assert 'Errno' not in said
+        captured = capfd.readouterr().err
+        assert captured.count('\n') == 1, captured
+        assert 'Errno' not in captured
     assert all(file.read_bytes() == data for file, data in before.items())
     assert link.is_symlink()
     assert cli.main(['report', str(bag), '-o', '/dev/null']) == 0
-    # A single file has its report beside it, which may not be another page either.
+    # The default report of a single file does not replace other pages, either.
     alone = tmp_path / 'notes.mcap'
     (bag / 'bag.mcap').rename(alone)
     assert cli.main(['report', str(alone)]) == 1
-    assert 'is no report' in capfd.readouterr().err
+    assert 'is not a report' in capfd.readouterr().err
 
 
-def test_a_report_can_be_read_by_others(tmp_path, bag):
+def test_a_report_has_default_file_permissions(tmp_path, bag):
     umask = os.umask(0o022)
     try:
         write_report(bag, tmp_path / 'page.html', print)
@@ -279,8 +279,8 @@ def test_a_report_can_be_read_by_others(tmp_path, bag):
     assert [file.name for file in tmp_path.iterdir() if file.suffix == '.unfinished'] == []
 
 
-def test_the_type_of_the_topic_is_what_counts(tmp_path, capfd):
-    text = maker('std_msgs/msg/String')(data='hello')
+def test_topics_of_other_types_are_ignored(tmp_path, capfd):
+    text = message_factory('std_msgs/msg/String')(data='hello')
     bag = write_bag(
         tmp_path / 'bag', [], [], extra=[(TOPIC, 'std_msgs/msg/String', START_NS, text)]
     )

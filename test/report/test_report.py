@@ -1,4 +1,4 @@
-"""A report says of a recording what was in it, on a page that needs nothing else."""
+"""Reports of annotated recordings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FRAMES = 20
 
 
 class Approaching(KnownPeople):
-    """One who comes nearer, and from the tenth frame on one who stays, beside."""
+    """A person that approaches the camera, and a second, standing person from frame 10 on."""
 
     def find_people(self, image, camera, options):
         i = len(self.seen)
@@ -49,12 +49,12 @@ def images():
 def results_of(tmp_path, images, topics=CAMERA):
     bag = write_bag(tmp_path / 'bag', images, topics)
     annotate(
-        bag, tmp_path / 'results', AnnotateOptions(batch=1), Approaching(), lambda sentence: None
+        bag, tmp_path / 'results', AnnotateOptions(batch=1), Approaching(), lambda message: None
     )
     return tmp_path / 'results'
 
 
-def test_sightings_are_what_was_there(tmp_path, images):
+def test_observations_match_the_annotated_people(tmp_path, images):
     (observations,) = read_observations(results_of(tmp_path, images), print)
     assert observations.topic == '/camera/pose/skeletons'
     assert observations.people.tolist() == [1] * 10 + [2] * 10
@@ -77,13 +77,13 @@ def test_missing_frames_are_gaps(tmp_path, images):
         if time_ns >= START_NS + 12 * STEP_NS
     ]
     both = write_bag(tmp_path / 'both', images[:5], extra=extra)
-    annotate(both, tmp_path / 'results', AnnotateOptions(), Approaching(), lambda sentence: None)
+    annotate(both, tmp_path / 'results', AnnotateOptions(), Approaching(), lambda message: None)
     (observations,) = read_observations(tmp_path / 'results', print)
     ((start_s, length_s),) = observations.gaps()
     assert (start_s, length_s) == (pytest.approx(0.4, abs=1e-6), pytest.approx(0.8, abs=1e-6))
 
 
-def test_the_page_is_whole_and_says_who_came_nearest(tmp_path, images, capsys):
+def test_the_page_is_self_contained_and_lists_minimum_distances(tmp_path, images, capsys):
     results = results_of(tmp_path, images)
     assert cli.main(['report', str(results)]) == 0
     page = (results / 'report.html').read_text()
@@ -98,7 +98,7 @@ def test_the_page_is_whole_and_says_who_came_nearest(tmp_path, images, capsys):
     assert 'report.html' in capsys.readouterr().out
 
 
-def test_each_camera_has_its_part(tmp_path, images):
+def test_each_camera_has_a_section(tmp_path, images):
     topics = [
         RecordedTopic(f'/{side}/image_raw', f'{side}_frame', f'/{side}/camera_info')
         for side in ('left', 'right')
@@ -110,34 +110,40 @@ def test_each_camera_has_its_part(tmp_path, images):
     assert '/right/pose/skeletons' in page
 
 
-def test_nobody_and_nothing_have_a_page_too(tmp_path, images):
+def test_reports_without_people_or_frames_are_written(tmp_path, images):
     bag = write_bag(tmp_path / 'bag', images)
 
-    class Nobody(KnownPeople):
+    class NoPeople(KnownPeople):
         def find_people(self, image, camera, options):
             poses = super().find_people(image, camera, options)
             return poses.select(np.zeros(0, int))
 
     annotate(
-        bag, tmp_path / 'nobody', AnnotateOptions(), Nobody((0, 0, 3000)), lambda sentence: None
+        bag,
+        tmp_path / 'no_people',
+        AnnotateOptions(),
+        NoPeople((0, 0, 3000)),
+        lambda message: None,
     )
-    write_report(tmp_path / 'nobody', tmp_path / 'nobody.html', print)
-    assert '<b>0</b>different people' in (tmp_path / 'nobody.html').read_text()
+    write_report(tmp_path / 'no_people', tmp_path / 'no_people.html', print)
+    assert '<b>0</b>person ids' in (tmp_path / 'no_people.html').read_text()
     empty = write_bag(tmp_path / 'empty', [])
-    wanted = AnnotateOptions(fov_degrees=60.0)
-    annotate(empty, tmp_path / 'nothing', wanted, Nobody(), lambda sentence: None)
+    options = AnnotateOptions(fov_degrees=60.0)
+    annotate(empty, tmp_path / 'nothing', options, NoPeople(), lambda message: None)
     write_report(tmp_path / 'nothing', tmp_path / 'nothing.html', print)
-    assert 'There were no frames' in (tmp_path / 'nothing.html').read_text()
+    assert 'There are no frames' in (tmp_path / 'nothing.html').read_text()
 
 
-def test_what_was_wrong_with_the_recording_stands_on_the_page(tmp_path, images):
+def test_warnings_of_annotate_are_on_the_page(tmp_path, images):
     topics = [RecordedTopic(), RecordedTopic('/other/image_raw', 'other', info=None)]
     results = results_of(tmp_path, images, topics)
     write_report(results, tmp_path / 'page.html', print)
-    assert 'no CameraInfo for /other/image_raw' in (tmp_path / 'page.html').read_text()
+    assert (
+        '/other/image_raw is skipped: it has no CameraInfo' in (tmp_path / 'page.html').read_text()
+    )
 
 
-def test_a_bag_without_people_says_how_to_find_them(tmp_path, images, capsys):
+def test_a_bag_without_people_is_rejected_with_advice(tmp_path, images, capsys):
     bag = write_bag(tmp_path / 'bag', images)
     assert cli.main(['report', str(bag)]) == 1
     assert 'metrabs_ros annotate' in capsys.readouterr().err

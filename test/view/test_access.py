@@ -1,4 +1,4 @@
-"""Requests of foreign web pages are told from those of the view's own page."""
+"""Requests of other web pages are distinguished from those of the view's own page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize('header', FOREIGN)
 @pytest.mark.parametrize('rules', [LOOPBACK, OPEN], ids=['loopback', 'open'])
-def test_foreign_host_names_are_refused(rules, header):
+def test_other_host_names_are_rejected(rules, header):
     with pytest.raises(Refused):
         rules.host_of(header)
 
@@ -51,18 +51,18 @@ def test_foreign_host_names_are_refused(rules, header):
         ('127.0.0.53:80', '127.0.0.53'),
     ],
 )
-def test_the_loopback_interface_has_several_names(header, host):
+def test_names_and_addresses_of_the_loopback_interface_are_permitted(header, host):
     assert LOOPBACK.host_of(header) == host
 
 
 @pytest.mark.parametrize('header', ['192.168.1.5:9090', '[fe80::1]:9090', '0.0.0.0:9090'])
-def test_other_addresses_only_hold_for_an_open_view(header):
+def test_other_addresses_are_permitted_for_an_open_view_only(header):
     with pytest.raises(Refused):
         LOOPBACK.host_of(header)
     assert OPEN.host_of(header)
 
 
-def test_an_open_view_has_the_names_of_the_machine_and_the_one_it_was_given():
+def test_an_open_view_permits_the_machine_names_and_the_given_name():
     machine = socket.gethostname()
     assert OPEN.host_of(f'{machine}:9090') == machine.lower()
     assert OPEN.host_of(f'{machine}.local:9090') == f'{machine.lower()}.local'
@@ -86,17 +86,17 @@ def test_an_open_view_has_the_names_of_the_machine_and_the_one_it_was_given():
         ),
     ],
 )
-def test_only_the_page_itself_may_read_the_data(origin):
+def test_other_origins_are_rejected(origin):
     with pytest.raises(Refused):
         LOOPBACK.check_origin(origin, 'localhost', 9090)
 
 
-def test_a_page_under_another_port_is_told_of_the_port():
-    with pytest.raises(Refused, match='keep their numbers, that of the page 9090'):
+def test_the_error_for_a_forwarded_page_names_the_port():
+    with pytest.raises(Refused, match='the page must keep its port number 9090'):
         LOOPBACK.check_origin('http://localhost:19090', 'localhost', 9090)
 
 
-def test_the_page_itself_may_read_the_data():
+def test_the_origin_of_the_page_is_permitted():
     for host in ('localhost', '127.0.0.1', '[::1]'):
         LOOPBACK.check_origin(f'http://{host}:9090', host, 9090)
     LOOPBACK.check_origin(None, 'localhost', 9090)

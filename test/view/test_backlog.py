@@ -1,4 +1,4 @@
-"""Data for browsers is kept up to a limit, and all browsers share it."""
+"""The backlog is limited in size, and all readers share it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from metrabs_ros.view.backlog import Backlog, Reader, memory_limit_bytes
 
 
 def read_all(reader):
-    """Return what is there."""
+    """Return all available blocks."""
     blocks = []
     while (block := reader.read(0)) is not None:
         blocks.append(block)
     return blocks
 
 
-def test_each_reader_has_everything_that_is_kept():
+def test_each_reader_gets_all_buffered_blocks():
     backlog = Backlog(100)
     for i in range(3):
         backlog.append(b'%d' % i)
@@ -27,7 +27,7 @@ def test_each_reader_has_everything_that_is_kept():
     assert [read_all(reader) for reader in readers] == [[b'3']] * 2
 
 
-def test_the_oldest_is_dropped_at_the_limit():
+def test_the_oldest_blocks_are_dropped_at_the_limit():
     backlog = Backlog(10)
     for i in range(1000):
         backlog.append(b'%04d' % i)
@@ -37,7 +37,7 @@ def test_the_oldest_is_dropped_at_the_limit():
     assert read_all(Reader(backlog)) == [bytes(100)]
 
 
-def test_a_reader_that_is_too_slow_goes_on_with_the_newest():
+def test_a_slow_reader_continues_with_the_newest_block():
     backlog = Backlog(10)
     backlog.append(b'0000')
     reader = Reader(backlog)
@@ -47,7 +47,7 @@ def test_a_reader_that_is_too_slow_goes_on_with_the_newest():
     assert read_all(reader) == [b'0009']
 
 
-def test_a_reader_waits_for_what_comes():
+def test_a_reader_waits_for_the_next_block():
     backlog = Backlog(10)
     reader = Reader(backlog)
     assert reader.read(0.01) is None
@@ -68,18 +68,18 @@ def test_a_reader_waits_for_what_comes():
         ('2000kB', 2_000_000),
     ],
 )
-def test_amounts_of_memory(text, expected):
+def test_amounts_of_memory_are_parsed(text, expected):
     assert memory_limit_bytes(text) == expected
 
 
-def test_a_share_of_the_memory():
+def test_percentages_of_memory_are_parsed():
     assert 0 < memory_limit_bytes('25%') == pytest.approx(memory_limit_bytes('50%') / 2, rel=0.01)
 
 
 @pytest.mark.parametrize(
     'text', ['', 'all', '-1GB', '1', '1 MX', '1KiB', 'nanMB', '1e9GB', '0%', '5\nGB', 'MiB' * 1000]
 )
-def test_other_texts_are_refused_with_a_sentence(text):
+def test_invalid_amounts_are_rejected_with_a_short_message(text):
     with pytest.raises(ValueError, match='memory limit') as caught:
         memory_limit_bytes(text)
     assert len(str(caught.value)) < 250

@@ -1,4 +1,4 @@
-"""Foreign text is shown as it is, and cannot load or link anything."""
+"""Untrusted text is displayed literally, and cannot load or link resources."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import hypothesis.strategies as st
 import pytest
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.view.entities import MOST_PATH_CHARS, entity_paths
-from metrabs_ros.view.markdown import escaped
+from metrabs_ros.view.entities import MAX_PATH_CHARS, entity_paths
+from metrabs_ros.view.markdown import escape_markdown
 
 MARKUP = set('\\`*_{}[]<>#!|~&$\n\r\t')
 
@@ -30,32 +30,32 @@ MARKUP = set('\\`*_{}[]<>#!|~&$\n\r\t')
         '\u202e\x1b[31m\x00',
     ],
 )
-def test_markup_in_foreign_text_has_no_effect(text):
-    shown = escaped(text)
+def test_markup_in_untrusted_text_is_escaped(text):
+    shown = escape_markdown(text)
     assert not MARKUP & set(without_entities(shown))
     assert html.unescape(shown) == printable(text)
 
 
 def without_entities(text):
-    """Return what is left of a text without numeric entities."""
+    """Return a text without numeric entities."""
     return re.sub(r'&#\d+;', '', text)
 
 
 @hypothesis.given(st.text(max_size=300))
-def test_no_text_has_an_effect(text):
-    shown = escaped(text)
+def test_any_text_is_escaped(text):
+    shown = escape_markdown(text)
     assert not MARKUP & set(without_entities(shown))
     assert html.unescape(shown) == printable(text)
     assert len(html.unescape(shown)) <= 80
 
 
 @hypothesis.given(st.lists(st.text(max_size=30), unique=True, max_size=20))
-def test_paths_of_entities_are_different_and_plain(names):
+def test_entity_paths_are_unique_and_have_plain_characters(names):
     paths = entity_paths(names)
     assert list(paths) == names
     assert len(set(paths.values())) == len(names)
     for path in paths.values():
-        assert len(path) <= MOST_PATH_CHARS + 4
+        assert len(path) <= MAX_PATH_CHARS + 4
         assert all(
             part.isidentifier() or part.replace('_', 'a').isalnum()
             for part in path.split('/')
@@ -63,8 +63,8 @@ def test_paths_of_entities_are_different_and_plain(names):
         )
 
 
-def test_namespaces_are_kept_and_nothing_else():
+def test_namespaces_are_kept_and_other_characters_replaced():
     names = ['rear/left', '/front/', '../../world', 'tf', 'a b', 'a_b', '', 'x' * 1000]
     assert list(entity_paths(names).values()) == [
-        *('rear/left', 'front', '__/__/world', 'tf_2', 'a_b', 'a_b_2', '', 'x' * MOST_PATH_CHARS)
+        *('rear/left', 'front', '__/__/world', 'tf_2', 'a_b', 'a_b_2', '', 'x' * MAX_PATH_CHARS)
     ]

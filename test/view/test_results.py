@@ -1,4 +1,4 @@
-"""Results of annotate are shown with their images, each at its time."""
+"""Results of annotate are displayed with their images, by stamp."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from metrabs_ros.recordings.bags import UnreadableRecording
 from metrabs_ros.recordings.message_types import (
     COMPRESSED_IMAGE,
     SKELETONS,
-    maker,
+    message_factory,
     message_types,
 )
 from metrabs_ros.recordings.options import AnnotateOptions
-from metrabs_ros.view.results import MOST_CAMERAS, Results
+from metrabs_ros.view.results import MAX_CAMERAS, Results
 from metrabs_ros.view.scene import Scene
 
 FRAMES = 4
@@ -35,7 +35,7 @@ def images():
 
 
 def shown(results, folder):
-    """Return how often each thing was shown, and all of it as text."""
+    """Return the number of rows of each entity, and the printed recording."""
     recorded = Results(results, print)
     scene = Scene(recorded.cameras)
     scene.save(str(folder / 'scene.rrd'))
@@ -60,25 +60,25 @@ def shown(results, folder):
     return rows, text
 
 
-def results_of(tmp_path, images, topics, **wanted):
+def results_of(tmp_path, images, topics, **options):
     bag = write_bag(tmp_path / 'bag', images, topics)
     model = KnownPeople((0, 0, 3000), (500, 0, 4000))
-    annotate(bag, tmp_path / 'results', AnnotateOptions(**wanted), model, lambda sentence: None)
+    annotate(bag, tmp_path / 'results', AnnotateOptions(**options), model, lambda message: None)
     return tmp_path / 'results'
 
 
-def test_people_and_images_are_shown_frame_for_frame(tmp_path, images):
+def test_people_and_images_are_displayed_frame_by_frame(tmp_path, images):
     rows, text = shown(results_of(tmp_path, images, [RecordedTopic()]), tmp_path)
     for entity in ('people/joints', 'people/bones', 'people/trails', 'camera/image/boxes'):
         assert rows[f'/world/camera/{entity}'] == FRAMES
-    # The image and the lens it was taken through.
+    # The image and the pinhole model.
     assert rows['/world/camera/camera/image'] == 2 * FRAMES
     assert rows['/plots/people/people'] == FRAMES + 1
     assert '1: 3.0 m, 0.0 m/s' in text
     assert 'image/jpeg' in text
 
 
-def test_each_camera_has_its_place(tmp_path, images):
+def test_each_camera_has_its_own_entities(tmp_path, images):
     topics = [
         RecordedTopic(f'/{side}/image_raw', f'{side}_frame', f'/{side}/camera_info')
         for side in ('left', 'right')
@@ -89,27 +89,27 @@ def test_each_camera_has_its_place(tmp_path, images):
         assert rows[f'/world/{side}/camera/image'] == 2 * FRAMES
 
 
-def test_people_are_shown_without_images_too(tmp_path, images):
+def test_people_are_displayed_without_images(tmp_path, images):
     results = results_of(tmp_path, images, [RecordedTopic()], only_results=True)
     rows, _ = shown(results, tmp_path)
     assert rows['/world/camera/people/joints'] == FRAMES
     assert rows['/world/camera/camera/image'] == 0
 
 
-def test_a_bag_without_people_says_how_to_find_them(tmp_path, images):
+def test_a_bag_without_people_is_rejected_with_advice(tmp_path, images):
     with pytest.raises(UnreadableRecording, match='metrabs_ros annotate'):
         Results(write_bag(tmp_path / 'bag', images), print)
 
 
 def skeletons_message(i, **changes):
-    """Return a SkeletonArray of one person, with changes to it or to the person."""
+    """Return a SkeletonArray of one person, with changed fields of the message or the person."""
     message = to_message(people_at((0, 0, 3000)), header(i), message_types())
     for name, value in changes.items():
         setattr(message if hasattr(message, name) else message.skeletons[0], name, value)
     return message
 
 
-def test_malformed_messages_are_left_out_and_counted(tmp_path, images, capsys):
+def test_malformed_messages_are_skipped_and_counted(tmp_path, images, capsys):
     nan = float('nan')
     point = message_types().Point
     whole = skeletons_message(0)
@@ -122,7 +122,7 @@ def test_malformed_messages_are_left_out_and_counted(tmp_path, images, capsys):
         skeletons_message(3, joint_edges=np.array([0, 60000], np.uint16)),
         skeletons_message(4, joint_names=[]),
     ]
-    # These hold nobody at a possible place, which is no error.
+    # People at invalid positions are skipped without a warning.
     empty = [
         skeletons_message(5, positions=[point(x=nan, y=nan, z=nan)] * joints),
         skeletons_message(6, positions=[point(x=1e308, y=0.0, z=0.0)] * joints),
@@ -135,12 +135,12 @@ def test_malformed_messages_are_left_out_and_counted(tmp_path, images, capsys):
     rows, _ = shown(write_bag(tmp_path / 'bag', images, extra=extra), tmp_path)
     assert rows['/world/camera/people/joints'] == len(empty) + 1
     assert rows['/world/camera/camera/image'] == 2 * FRAMES
-    said = capsys.readouterr().out
-    assert f'{len(malformed)} messages with people are malformed and not shown' in said
-    assert len(said) < 2000
+    captured = capsys.readouterr().out
+    assert f'{len(malformed)} messages with people are malformed and were skipped' in captured
+    assert len(captured) < 2000
 
 
-def test_names_of_topics_are_escaped_and_bounded(tmp_path, images):
+def test_topic_names_are_escaped_and_truncated(tmp_path, images):
     odd = ['../../x', '<b>', '[a](b)', 'tf', '\x1b[31m', 'x' * 500, 'a|b\n', 'plots']
     names = [*odd, *(f'camera_{i}' for i in range(100))]
     extra = [
@@ -150,16 +150,16 @@ def test_names_of_topics_are_escaped_and_bounded(tmp_path, images):
     bag = write_bag(tmp_path / '![x](y) <b>', images, extra=extra)
     rows, text = shown(bag, tmp_path)
     people = [entity for entity in rows if entity.endswith('/people/joints')]
-    assert len(people) == MOST_CAMERAS
+    assert len(people) == MAX_CAMERAS
     assert all(re.fullmatch(r'[\w/]{1,120}', entity) for entity in people)
     assert '/world/tf/people/joints' not in people
     assert '![x]' not in text
     assert '&#33;&#91;x&#93;(y)' in text
 
 
-def test_an_image_that_claims_to_be_huge_is_not_shown(tmp_path, images):
+def test_an_image_with_a_huge_declared_size_is_skipped(tmp_path, images):
     claims = b'\xff\xd8\xff\xc0\x00\x11\x08' + b'\x75\x30\x75\x30' + bytes(20)
-    bomb = maker(COMPRESSED_IMAGE)(
+    bomb = message_factory(COMPRESSED_IMAGE)(
         header=header(1), format='jpeg', data=np.frombuffer(claims, np.uint8)
     )
     topic = RecordedTopic('/camera/image_raw/compressed', quality='.jpg')

@@ -1,4 +1,4 @@
-"""Large images are shown small, with what is on them; a recording has one kind of time."""
+"""Large images are scaled with their overlays; stamps of a recording have one type."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import rerun as rr
 from test_people import people_at
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.view.scene import FIRST_DATE_S, LARGEST_SIDE_PX, Scene, shrunk
+from metrabs_ros.view.scene import MAX_SIDE_PX, MIN_DATE_S, Scene, shrink
 
 SHAPES = [(5773, 8660), (8660, 5773), (1080, 1920), (1281, 1000), (16384, 3051), (9000, 1)]
-MARK_PX = np.array([0.7, 0.4])
-"""Centre of a mark, as a share of the image's width and height."""
+MARK_POSITION = np.array([0.7, 0.4])
+"""Centre of a mark, in multiples of the image width and height."""
 
 
 class Logged:
-    """Keeps what is logged last to each entity, by its kind."""
+    """Stores the last logged object of each entity and type."""
 
     def __init__(self, scene, monkeypatch):
         self.last = {}
@@ -52,7 +52,7 @@ class Logged:
 
 def marked_image(height, width, is_reversed):
     """Return a black image with a white square, and its centre in pixels."""
-    centre = np.rint(MARK_PX * (width, height)).astype(int)
+    centre = np.rint(MARK_POSITION * (width, height)).astype(int)
     image = np.zeros((height, width, 3), np.uint8)
     (x, y), half = centre, max(height, width) // 40
     image[y - half : y + half + 1, x - half : x + half + 1] = 255
@@ -61,7 +61,7 @@ def marked_image(height, width, is_reversed):
 
 @pytest.mark.parametrize('is_reversed', [False, True])
 @pytest.mark.parametrize(('height', 'width'), [(5773, 8660), (1080, 1920), (480, 640)])
-def test_what_is_on_a_large_image_stays_where_it_is(height, width, is_reversed, monkeypatch):
+def test_overlays_are_scaled_with_a_large_image(height, width, is_reversed, monkeypatch):
     scene = Scene([''], is_live=True)
     logged = Logged(scene, monkeypatch)
     image, centre = marked_image(height, width, is_reversed)
@@ -82,12 +82,12 @@ def test_what_is_on_a_large_image_stays_where_it_is(height, width, is_reversed, 
     ray = camera.unproject(np.array(centre, float))
     matrix, resolution = logged.pinhole()
     assert resolution == [*picture.shape[::-1]]
-    assert max(picture.shape) == min(max(height, width), LARGEST_SIDE_PX)
+    assert max(picture.shape) == min(max(height, width), MAX_SIDE_PX)
     for shown in ((matrix @ ray)[:2], logged.box_centre(), logged.bone_start()):
         np.testing.assert_allclose(shown, mark, atol=0.6)
 
 
-def test_a_file_after_a_large_image_is_not_scaled(monkeypatch):
+def test_an_encoded_image_is_not_scaled(monkeypatch):
     scene = Scene([''], is_live=True)
     logged = Logged(scene, monkeypatch)
     image, _ = marked_image(1080, 1920, False)
@@ -99,16 +99,16 @@ def test_a_file_after_a_large_image_is_not_scaled(monkeypatch):
 
 
 @pytest.mark.parametrize(('height', 'width'), SHAPES)
-def test_images_of_any_shape_are_shrunk(height, width):
-    small = shrunk(np.full((height, width, 3), 99, np.uint8))
-    assert max(small.shape) == LARGEST_SIDE_PX
+def test_images_of_any_shape_are_scaled_down(height, width):
+    small = shrink(np.full((height, width, 3), 99, np.uint8))
+    assert max(small.shape) == MAX_SIDE_PX
     assert min(small.shape[:2]) == max(
-        1, round(LARGEST_SIDE_PX / max(height, width) * min(height, width))
+        1, round(MAX_SIDE_PX / max(height, width) * min(height, width))
     )
     assert (small == 99).all()
 
 
-def test_the_largest_image_takes_a_fraction_of_a_second():
+def test_a_very_large_image_is_displayed_fast():
     noise = np.random.default_rng(0).integers(0, 255, (5773, 8660, 3), np.uint8)
     scene = Scene([''], is_live=True)
     for image in (noise, noise[..., ::-1]):
@@ -120,15 +120,15 @@ def test_the_largest_image_takes_a_fraction_of_a_second():
 @pytest.mark.parametrize(
     ('stamps_s', 'kind'),
     [
-        ((1.0, FIRST_DATE_S + 1, 2.0), 'Duration'),
-        ((FIRST_DATE_S + 1, 1.0, FIRST_DATE_S + 2), 'Timestamp'),
+        ((1.0, MIN_DATE_S + 1, 2.0), 'Duration'),
+        ((MIN_DATE_S + 1, 1.0, MIN_DATE_S + 2), 'Timestamp'),
     ],
 )
-def test_all_stamps_of_a_recording_are_of_one_kind(tmp_path, stamps_s, kind):
+def test_all_stamps_of_a_recording_have_one_type(tmp_path, stamps_s, kind):
     scene = Scene([''])
     scene.save(str(tmp_path / 'scene.rrd'))
     for stamp_s in stamps_s:
-        # rerun-sdk encodes what was logged between two calls of flush in one table.
+        # rerun-sdk encodes the data between two calls of flush as one table.
         scene.plot(stamp_s, {'people/people': 1.0})
         scene.flush()
     del scene
