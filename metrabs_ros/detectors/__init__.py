@@ -1,1 +1,1 @@
-"""Where people are, roughly."""
+"""Detectors of person boxes: their interface, ONNX networks and ultralytics models."""

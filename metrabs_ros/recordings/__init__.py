@@ -1,1 +1,1 @@
-"""People in what was recorded: bags, videos and folders of pictures, without ROS."""
+"""Annotation of bags, videos and image folders, without ROS."""

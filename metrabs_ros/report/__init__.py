@@ -1,1 +1,1 @@
-"""What a team wants to know of a recording, on one page that needs no network."""
+"""The HTML report on the people in annotated recordings."""

@@ -1,1 +1,1 @@
-"""Joint conventions: names, edges and which network outputs they select."""
+"""Joint conventions: joint names, edges and the network outputs that they select."""

@@ -1,1 +1,1 @@
-"""People in a browser: the image, the space in front of the camera, and how it goes."""
+"""The browser view: its scene, its server and the access rules."""
