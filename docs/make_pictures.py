@@ -1,5 +1,5 @@
 """
-Makes the pictures of the README: the demo's footage with people in it, and how depth comes about.
+Draw the pictures of the documentation: a frame of the demo, and how depth follows from images.
 
     python docs/make_pictures.py
 """
@@ -32,26 +32,26 @@ INK, BLUE, ORANGE, GREY = '#22272e', '#2563eb', '#c2410c', '#8b949e'
 
 
 def draw_demo(file: pathlib.Path) -> None:
-    """Draw a frame of the demo's footage, and where everybody walked until then from above."""
+    """Draw a frame of the video of the demo, and the paths of the people from above."""
     model = metrabs_ros.load_model('blazepose')
     stream = PeopleStream(finder_for(model, Options()), metrabs_ros.Tracker())
     video = cv2.VideoCapture(str(default_footage()))
     paths_mm = collections.defaultdict(list)
     for i in range(FRAMES):
-        _, picture = video.read()
-        camera = Camera.from_fov(FOV_DEGREES, picture.shape)
-        people = stream(picture[..., ::-1], camera, i / RATE_HZ)
-        for person_id, place_mm in zip(people.ids.tolist(), people.positions_mm):
-            paths_mm[person_id].append(place_mm)
-    drawing.draw_people(picture, people)
-    lasting = {key: path for key, path in paths_mm.items() if len(path) > 2 * RATE_HZ}
-    plan = drawing.draw_from_above(lasting, picture.shape[0])
-    both = np.concatenate([picture, plan], axis=1)
-    cv2.imwrite(str(file), both, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+        _, image = video.read()
+        camera = Camera.from_fov(FOV_DEGREES, image.shape)
+        people = stream(image[..., ::-1], camera, i / RATE_HZ)
+        for person_id, position_mm in zip(people.ids.tolist(), people.positions_mm):
+            paths_mm[person_id].append(position_mm)
+    drawing.draw_people(image, people)
+    long_paths = {key: path for key, path in paths_mm.items() if len(path) > 2 * RATE_HZ}
+    top_view = drawing.draw_from_above(long_paths, image.shape[0])
+    drawn = np.concatenate([image, top_view], axis=1)
+    cv2.imwrite(str(file), drawn, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
 
 
 def draw_depth(file: pathlib.Path) -> None:
-    """Draw why the same picture means another distance where the focal length is another."""
+    """Draw how the focal length determines the distance for the same image."""
     with mpl.rc_context({'font.size': 10, 'text.color': INK}):
         figure = Figure(figsize=(9.0, 2.5), layout='constrained')
         for axes, (focal_px, color) in zip(figure.subplots(1, 2), ((600, BLUE), (900, ORANGE))):
