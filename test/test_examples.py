@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 import re
-import subprocess
-import sys
 import time
 
 import cv2
@@ -47,10 +45,9 @@ def video(tmp_path, player):
     return file
 
 
-def test_people_from_video_prints_a_distance_in_each_frame(video):
-    command = [sys.executable, EXAMPLES / 'people_from_video.py', video, '60']
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    lines = result.stdout.splitlines()
+def test_people_from_video_prints_a_distance_in_each_frame(video, capsys):
+    import_example('people_from_video').main(str(video), '60')
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == FRAMES
     for number, line in enumerate(lines):
         assert re.fullmatch(rf'frame {number}: 1 people: \d+\.\d m', line), line
