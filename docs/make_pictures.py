@@ -38,16 +38,16 @@ def draw_demo(file: pathlib.Path) -> None:
     video = cv2.VideoCapture(str(default_footage()))
     paths_mm = collections.defaultdict(list)
     for i in range(FRAMES):
-        _, image = video.read()
-        camera = Camera.from_fov(FOV_DEGREES, image.shape)
-        people = stream(image[..., ::-1], camera, i / RATE_HZ)
-        for person_id, position_mm in zip(people.ids.tolist(), people.positions_mm):
-            paths_mm[person_id].append(position_mm)
-    drawing.draw_people(image, people)
-    long_paths = {key: path for key, path in paths_mm.items() if len(path) > 2 * RATE_HZ}
-    top_view = drawing.draw_from_above(long_paths, image.shape[0])
-    drawn = np.concatenate([image, top_view], axis=1)
-    cv2.imwrite(str(file), drawn, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+        _, picture = video.read()
+        camera = Camera.from_fov(FOV_DEGREES, picture.shape)
+        people = stream(picture[..., ::-1], camera, i / RATE_HZ)
+        for person_id, place_mm in zip(people.ids.tolist(), people.positions_mm):
+            paths_mm[person_id].append(place_mm)
+    drawing.draw_people(picture, people)
+    lasting = {key: path for key, path in paths_mm.items() if len(path) > 2 * RATE_HZ}
+    plan = drawing.draw_from_above(lasting, picture.shape[0])
+    both = np.concatenate([picture, plan], axis=1)
+    cv2.imwrite(str(file), both, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
 
 
 def draw_depth(file: pathlib.Path) -> None:

@@ -1,5 +1,5 @@
 """
-Write docs/parameters.md from the declarations in node/settings.py.
+Writes the page of the node's parameters from node/settings.py.
 
     python docs/make_tables.py
 """
@@ -12,31 +12,31 @@ import pathlib
 from metrabs_ros.node.settings import Settings
 
 PAGE = pathlib.Path(__file__).parent / 'parameters.md'
-HEAD = """# Parameters of the node `pose`
+HEAD = """# The parameters of the node `pose`
 
-[config/pose.yaml](../config/pose.yaml) contains all parameters with their defaults. Parameters
-marked *start* are read-only while the node runs; `ros2 param set` changes all others at any time.
+They stand with their defaults in [config/pose.yaml](../config/pose.yaml), too. Those marked
+*start* are fixed once the node runs; all others can be changed at any time with `ros2 param set`.
 Back to the [README](../README.md).
 
-| parameter | default | range | description |
+| parameter | default | range | |
 |---|---|---|---|
 """
 
 
 def page() -> str:
-    """Return the text of docs/parameters.md."""
+    """Return the text of the page."""
     return HEAD + ''.join(f'{_row(field)}\n' for field in dataclasses.fields(Settings))
 
 
 def _row(field: dataclasses.Field) -> str:
-    metadata = field.metadata
-    values = ', '.join(f'`{choice}`' for choice in metadata['choices'])
-    if metadata['low'] is not None:
-        values = f'{metadata["low"]:g} to {metadata["high"]:g}'
-    start = '*start*: ' if metadata['fixed'] else ''
+    about = field.metadata
+    span = ', '.join(f'`{choice}`' for choice in about['choices'])
+    if about['low'] is not None:
+        span = f'{about["low"]:g} to {about["high"]:g}'
+    start = '*start*: ' if about['fixed'] else ''
     default = list(field.default) if isinstance(field.default, tuple) else field.default
-    text = metadata['description'].replace('|', '\\|')
-    return f'| `{field.name}` | `{default!r}` | {values} | {start}{text} |'
+    text = about['description'].replace('|', '\\|')
+    return f'| `{field.name}` | `{default!r}` | {span} | {start}{text} |'
 
 
 if __name__ == '__main__':

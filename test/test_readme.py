@@ -162,9 +162,9 @@ def test_python_examples_give_what_they_describe(name):
 
 
 @pytest.fixture
-def images(tmp_path):
+def pictures(tmp_path):
     """Return a folder with a few copies of one photograph."""
-    folder = tmp_path / 'images'
+    folder = tmp_path / 'pictures'
     folder.mkdir()
     for i in range(3):
         shutil.copy(PROJECT / 'test' / 'data' / 'street.png', folder / f'{i}.png')
@@ -174,22 +174,22 @@ def images(tmp_path):
 @pytest.mark.skipif(
     not (VENV / '.done').exists(), reason='not in the environment that make creates'
 )
-def test_make_demo_plays_images(images):
+def test_make_demo_plays_images(pictures):
     environ = {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKELEVEL')}
     result = run_while_it_progresses(
-        ['make', 'demo', f'INPUT={images}', f'VENV={VENV}'], cwd=PROJECT, env=environ
+        ['make', 'demo', f'INPUT={pictures}', f'VENV={VENV}'], cwd=PROJECT, env=environ
     )
     assert 'demo: 3 frames' in result.stdout, result.stdout + result.stderr
 
 
-def test_the_demo_accepts_a_calibration(images, tmp_path):
+def test_the_demo_accepts_a_calibration(pictures, tmp_path):
     calibration = tmp_path / 'camera.yaml'
     calibration.write_text(
         'image_width: 768\nimage_height: 576\n'
         'camera_matrix: {rows: 3, cols: 3, data: [900, 0, 384, 0, 900, 288, 0, 0, 1]}\n'
         'distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}\n'
     )
-    options = ['--input', images, '--calibration', calibration, '--output', tmp_path / 'out']
+    options = ['--input', pictures, '--calibration', calibration, '--output', tmp_path / 'out']
     result = metrabs_ros('demo', *options)
     assert 'demo: 3 frames' in result.stdout, result.stdout + result.stderr
 

@@ -1,1 +1,1 @@
-"""Detectors of person boxes: their interface, ONNX networks and ultralytics models."""
+"""Person detectors that return boxes."""

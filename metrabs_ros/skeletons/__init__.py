@@ -1,1 +1,1 @@
-"""Joint conventions: joint names, edges and the network outputs that they select."""
+"""Joint conventions: names, edges and indices into network outputs."""
