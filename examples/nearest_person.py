@@ -7,9 +7,12 @@ Publish the position of the nearest person, and whether this person raises a han
 Works with the skeletons blazepose_33 and coco_17.
 """
 
+import contextlib
+
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PointStamped
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from std_msgs.msg import Bool
 
@@ -52,4 +55,5 @@ def is_hand_raised(pose, names):
 
 if __name__ == '__main__':
     rclpy.init()
-    rclpy.spin(NearestPerson())
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(NearestPerson())
