@@ -33,8 +33,8 @@ MESSAGES = (
     'cannot be configured',
     'is damaged or not the published file',
     'MeTRAbs checkpoint: it lacks',
-    'is taken, perhaps by another view',
-    'the view is not served under this host name',
+    'by another view',
+    'this host name',
 )
 """Parts of messages in docs/troubleshooting.md, as they are in the source."""
 
@@ -162,34 +162,32 @@ def test_python_examples_give_what_they_describe(name):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Return a folder with a few copies of one photograph."""
-    folder = tmp_path / 'pictures'
+def image_folder(tmp_path):
+    """Return a folder with copies of a photograph of a street."""
+    folder = tmp_path / 'images'
     folder.mkdir()
     for i in range(3):
         shutil.copy(PROJECT / 'test' / 'data' / 'street.png', folder / f'{i}.png')
     return folder
 
 
-@pytest.mark.skipif(
-    not (VENV / '.done').exists(), reason='not in the environment that make creates'
-)
-def test_make_demo_plays_images(pictures):
+@pytest.mark.skipif(not (VENV / '.done').exists(), reason='make would set up a new environment')
+def test_make_demo_plays_images(image_folder):
     environ = {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKELEVEL')}
     result = run_while_it_progresses(
-        ['make', 'demo', f'INPUT={pictures}', f'VENV={VENV}'], cwd=PROJECT, env=environ
+        ['make', 'demo', f'INPUT={image_folder}', f'VENV={VENV}'], cwd=PROJECT, env=environ
     )
     assert 'demo: 3 frames' in result.stdout, result.stdout + result.stderr
 
 
-def test_the_demo_accepts_a_calibration(pictures, tmp_path):
+def test_the_demo_uses_a_calibration(image_folder, tmp_path):
     calibration = tmp_path / 'camera.yaml'
     calibration.write_text(
         'image_width: 768\nimage_height: 576\n'
         'camera_matrix: {rows: 3, cols: 3, data: [900, 0, 384, 0, 900, 288, 0, 0, 1]}\n'
         'distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}\n'
     )
-    options = ['--input', pictures, '--calibration', calibration, '--output', tmp_path / 'out']
+    options = ['--input', image_folder, '--calibration', calibration, '--output', tmp_path / 'out']
     result = metrabs_ros('demo', *options)
     assert 'demo: 3 frames' in result.stdout, result.stdout + result.stderr
 
@@ -201,7 +199,7 @@ def metrabs_ros(*arguments, **options):
     )
 
 
-def test_recordings_are_annotated_reported_and_shown(tmp_path, street):
+def test_annotate_report_and_view_process_recordings(tmp_path, street):
     image = street[..., ::-1]
     write_bag(tmp_path / 'recording', [image])
     bags = [write_ros1_bag(tmp_path / f'{name}.bag', [image]) for name in 'ab']

@@ -1,1 +1,1 @@
-"""Annotation of bags, videos and image folders, without ROS."""
+"""Annotation of bags, videos and image files without ROS."""

@@ -1,1 +1,1 @@
-"""The HTML report on the people in annotated recordings."""
+"""Report of the people in a recording, as a self-contained HTML page."""

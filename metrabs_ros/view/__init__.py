@@ -1,1 +1,1 @@
-"""The browser view: its scene, its server and the access rules."""
+"""Live view and replay of people in a browser, with Rerun."""
