@@ -1,5 +1,5 @@
 """
-Draw the pictures of the documentation: a frame of the demo, and how depth follows from images.
+Makes the pictures of the README: the demo's footage with people in it, and how depth comes about.
 
     python docs/make_pictures.py
 """
@@ -32,7 +32,7 @@ INK, BLUE, ORANGE, GREY = '#22272e', '#2563eb', '#c2410c', '#8b949e'
 
 
 def draw_demo(file: pathlib.Path) -> None:
-    """Draw a frame of the video of the demo, and the paths of the people from above."""
+    """Draw a frame of the demo's footage, and where everybody walked until then from above."""
     model = metrabs_ros.load_model('blazepose')
     stream = PeopleStream(finder_for(model, Options()), metrabs_ros.Tracker())
     video = cv2.VideoCapture(str(default_footage()))
@@ -51,7 +51,7 @@ def draw_demo(file: pathlib.Path) -> None:
 
 
 def draw_depth(file: pathlib.Path) -> None:
-    """Draw how the focal length determines the distance for the same image."""
+    """Draw why the same picture means another distance where the focal length is another."""
     with mpl.rc_context({'font.size': 10, 'text.color': INK}):
         figure = Figure(figsize=(9.0, 2.5), layout='constrained')
         for axes, (focal_px, color) in zip(figure.subplots(1, 2), ((600, BLUE), (900, ORANGE))):
