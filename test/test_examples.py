@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+import metrabs_ros
+
 EXAMPLES = pathlib.Path(__file__).parents[1] / 'examples'
 FRAMES = 2
 TIMEOUT_S = 10.0
@@ -45,7 +47,9 @@ def video(tmp_path, player):
     return file
 
 
-def test_people_from_video_prints_a_distance_in_each_frame(video, capsys):
+def test_people_from_video_prints_a_distance_in_each_frame(video, model, monkeypatch, capsys):
+    # Loading the networks takes longer than all else.
+    monkeypatch.setattr(metrabs_ros, 'load_model', {'blazepose': model}.__getitem__)
     import_example('people_from_video').main(str(video), '60')
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == FRAMES
