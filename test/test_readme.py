@@ -1,4 +1,4 @@
-"""The measurements in the README are the latest results, and its commands work."""
+"""The documentation is correct: figures are up to date, links exist, commands are tested."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ from progress import run_with_stall_timeout, wait_for_exit
 from recorded_bags import people_in, write_bag, write_ros1_bag
 
 PROJECT = pathlib.Path(__file__).parents[1]
-README = (PROJECT / 'README.md').read_text()
-PAGES = [PROJECT / name for name in ('README.md', 'CONTRIBUTING.md', 'docs/parameters.md')]
+README = PROJECT / 'README.md'
+PAGES = [README, PROJECT / 'CONTRIBUTING.md', *sorted((PROJECT / 'docs').glob('*.md'))]
+TESTED_COMMANDS = (PROJECT / 'docs' / 'testing.md').read_text()
+GENERATED = {'parameters.md'}
+"""Pages that are checked by a comparison with the script that writes them."""
 VENV = pathlib.Path(sys.prefix)
+MAX_LINE_CHARS = 160
+MAX_README_WORDS = 1200
 
-RUN_HERE = {
-    'make demo': 'test_make_demo_plays_images',
-    '.venv/bin/metrabs_ros demo --input': 'test_the_demo_uses_a_calibration',
-    'metrabs_ros annotate': 'test_annotate_report_and_view_process_recordings',
-    'metrabs_ros report': 'test_annotate_report_and_view_process_recordings',
-    'metrabs_ros view': 'test_annotate_report_and_view_process_recordings',
-    'colcon build': 'test/test_build.py::overlay',
-    '.venv/bin/metrabs_ros view --camera': (
-        'test/node/test_view_node.py::test_the_process_says_its_address_and_ends_at_once'
-    ),
-}
-"""Beginnings of the commands that tests run, and the tests."""
+MESSAGES = (
+    'there is no camera_info with the images',
+    'is all zeros',
+    'is this a build of torch with CUDA?',
+    'cannot be configured',
+    'is damaged or not the published file',
+    'MeTRAbs checkpoint: it lacks',
+    'by another view',
+    'this host name',
+)
+"""Parts of messages in docs/troubleshooting.md, as they are in the source."""
 
 
 def module_of(file):
@@ -42,70 +46,118 @@ def module_of(file):
     return module
 
 
-def test_the_tables_contain_the_latest_results():
+def test_benchmark_tables_have_the_latest_results():
     table = module_of(PROJECT / 'benchmarks' / 'table.py')
-    assert table.with_tables(README) == README, 'run benchmarks/table.py'
+    text = table.PAGE.read_text()
+    assert table.with_tables(text) == text, 'run benchmarks/table.py'
 
 
-def test_the_documented_parameters_are_those_of_the_node():
+def test_the_parameters_are_those_of_the_node():
     tables = module_of(PROJECT / 'docs' / 'make_tables.py')
     assert tables.PAGE.read_text() == tables.page(), 'run docs/make_tables.py'
 
 
-def anchor_of(heading):
-    """Return the anchor of a heading, as GitHub creates it."""
-    words = re.sub(r'[^\w\- ]', '', heading.lower())
-    return words.strip().replace(' ', '-')
+def prose_of(page):
+    """Return the text of a page without blocks of code."""
+    return re.sub(r'```.*?```', '', page.read_text(), flags=re.DOTALL)
+
+
+def anchors_of(page):
+    """Return the anchors that web pages give the headings of a page."""
+    headings = re.findall(r'^#+ (.*)$', prose_of(page), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', h.lower()).strip().replace(' ', '-') for h in headings}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_links_have_existing_targets(page):
-    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.DOTALL)
-    links = re.findall(r'\]\(([^)\s]+)\)', text)
-    anchors = {anchor_of(heading) for heading in re.findall(r'^#+ (.*)$', text, re.MULTILINE)}
+    links = re.findall(r'\]\(([^)\s]+)\)', prose_of(page))
     for link in links:
         if link.startswith('https://'):
             continue
-        target, _, anchor = link.partition('#')
-        assert (page.parent / target).exists(), link
-        assert not anchor or target or anchor in anchors, link
+        name, _, anchor = link.partition('#')
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
     assert page.name == 'CONTRIBUTING.md' or links
 
 
+def test_the_readme_links_all_pages():
+    text = README.read_text()
+    for page in PAGES[1:]:
+        assert f']({page.relative_to(PROJECT)})' in text, page
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().split()) <= MAX_README_WORDS
+
+
+@pytest.mark.parametrize(
+    'page', [page for page in PAGES if page.name not in GENERATED], ids=lambda page: page.name
+)
+def test_lines_are_not_too_long(page):
+    assert max(len(line) for line in page.read_text().splitlines()) <= MAX_LINE_CHARS
+
+
+@pytest.mark.parametrize('message', MESSAGES)
+def test_messages_that_are_explained_exist(message):
+    assert message in (PROJECT / 'docs' / 'troubleshooting.md').read_text()
+    sources = (PROJECT / 'metrabs_ros').rglob('*.py')
+    assert any(message in source.read_text() for source in sources)
+
+
 def commands():
-    """Yield the shell commands of the README."""
-    for block in re.findall(r'```bash\n(.*?)```', README, re.DOTALL):
-        for line in block.strip().splitlines():
-            for command in line.split('#')[0].split('&&'):
-                yield command.strip()
+    """Return all commands of the documentation, without comments."""
+    return {
+        command.strip()
+        for page in PAGES
+        for block in re.findall(r'```bash\n(.*?)```', page.read_text(), re.DOTALL)
+        for line in block.strip().splitlines()
+        for command in line.split('#')[0].split('&&')
+    }
 
 
-@pytest.mark.parametrize('command', sorted(set(commands())))
-def test_every_command_is_run_by_a_test_or_listed_as_untested(command):
-    section = README[README.index('## What is tested of this page') :]
-    first_column = re.findall(r'^\| (`.*?) \|', section, re.MULTILINE)
-    untested = re.findall(r'`([^`]+)`', ' '.join(first_column))
+def table_after(heading):
+    """Return the commands and the second column of each row of a table in docs/testing.md."""
+    section = re.split(r'^## ', TESTED_COMMANDS[TESTED_COMMANDS.index(heading) :], flags=re.M)[0]
+    rows = re.findall(r'^\| (`.*?) \| (.*) \|$', section, re.MULTILINE)
+    return [(re.findall(r'`([^`]+)`', first), second) for first, second in rows]
+
+
+def names_of_tests():
+    """Return for each command prefix the test that runs it."""
+    rows = table_after('Commands that tests run')
+    return {command: second.strip('`') for commands, second in rows for command in commands}
+
+
+@pytest.mark.parametrize('command', sorted(commands()))
+def test_every_command_is_tested_or_has_a_reason_why_not(command):
     command = command.replace('python3 -m metrabs_ros.cli', 'metrabs_ros')
-    if command.startswith(tuple(untested)):
-        return
-    names = [name for start, name in RUN_HERE.items() if command.startswith(start)]
-    assert names, command
-    for name in names:
-        file, _, function = name.rpartition('::')
-        source = PROJECT / file if file else pathlib.Path(__file__)
-        assert f'def {function}(' in source.read_text()
+    reasons = table_after('Commands that no test runs')
+    untested = [prefix for prefixes, reason in reasons for prefix in prefixes if reason]
+    assert command.startswith((*untested, *names_of_tests()))
 
 
-def test_the_python_examples_work():
-    blocks = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
-    assert len(blocks) == 2
-    script = '\n'.join(
-        [
-            *blocks,
-            'assert pred["poses3d"].shape == (len(pred["boxes"]), 17, 3)',
-            'assert len(people.ids) > 1 and people.seen.all()',
-        ]
-    )
+@pytest.mark.parametrize('name', sorted(set(names_of_tests().values())))
+def test_tests_named_in_the_documentation_exist(name):
+    file, _, function = name.partition('::')
+    assert f'def {function}(' in (PROJECT / file).read_text()
+
+
+PYTHON_CHECKS = {
+    'README.md': 'assert pred["poses3d"].shape == (len(pred["boxes"]), 17, 3)',
+    'python.md': 'assert len(people.ids) > 1 and people.seen.all()',
+}
+
+
+def test_python_examples_are_checked():
+    assert {page.name for page in PAGES if '```python' in page.read_text()} == set(PYTHON_CHECKS)
+
+
+@pytest.mark.parametrize('name', PYTHON_CHECKS)
+def test_python_examples_give_what_they_describe(name):
+    page = next(page for page in PAGES if page.name == name)
+    blocks = re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL)
+    script = '\n'.join([*blocks, PYTHON_CHECKS[name]])
     subprocess.run([sys.executable, '-c', script], check=True, cwd=PROJECT)
 
 

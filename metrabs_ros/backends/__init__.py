@@ -1,1 +1,1 @@
-"""What all networks share to run: backend selection, the engine cache, OpenVINO."""
+"""Code shared by all networks to run: engine selection, the engine cache and OpenVINO."""

@@ -1,1 +1,1 @@
-"""Who is who from frame to frame."""
+"""Tracking: detection scheduling, association, joint filtering and bone lengths."""
