@@ -179,8 +179,8 @@ def with_track_states(detected: People, tracked: People, ids: NDArray[np.int64])
 
     Returns
     -------
-    N people in the order of the detections.  Those whose track is not published keep the
-    detected pose.
+    N people in the order of the detections.  Detections of unpublished tracks keep
+    the detected pose.
     """
     rows = {int(track_id): i for i, track_id in enumerate(tracked.ids)}
     published = np.array([i for i, track_id in enumerate(ids) if int(track_id) in rows], int)

@@ -23,7 +23,7 @@ DEFAULT_INTERVAL = 5
 """Run the detector every N frames unless another interval is set."""
 MAX_INTERVAL_S = 0.3
 """Maximum time between two runs of the detector.  With the frames that confirm a track, people
-who enter the image are published within 0.5 s."""
+entering the image are published within 0.5 s."""
 MAX_RUNS_FOR_LOST = 3
 """The detector runs in this many consecutive frames after a track is lost."""
 MIN_BOX_PX = 8.0
@@ -159,7 +159,7 @@ def detect_in_boxes(
         )
         for (i, own), unscored in zip(with_boxes, estimated):
             scored = dataclasses.replace(unscored, scores=own.scores)
-            # The predicted box of a person who has left contains no plausible pose.
+            # The predicted box of a person that left the image contains no plausible pose.
             if timed_views[i].boxes is None and options.suppress_implausible_poses:
                 scored = scored.select(plausible_poses(scored, estimator.skeleton))
             poses[i] = scored

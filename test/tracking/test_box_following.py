@@ -93,7 +93,7 @@ def test_new_people_are_published_within_half_a_second(rate_hz):
 def test_the_detector_runs_in_the_frame_after_a_loss():
     crowd = Crowd(A, B)
     for i, _ in frames(crowd, 30, 9, detect_interval=100):
-        # The predicted box of the person who left contains a pose that does not fill it.
+        # The predicted box of the person that left contains a pose that does not fill it.
         crowd.places = [A] if i >= 3 else crowd.places
     assert crowd.log[:4] == ['detect', 2, 2, 2]
     assert crowd.log[4] == 2

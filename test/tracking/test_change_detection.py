@@ -1,4 +1,4 @@
-"""Changes are found where a still camera's image changes, and nobody known stands."""
+"""Changes in the images of a static camera are detected outside of the boxes of tracks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def noisy(image, rng):
     return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
-def test_whoever_comes_into_view_is_surrounded_by_a_tile(street):
+def test_a_tile_surrounds_a_person_entering_the_image(street):
     rng, changes = np.random.default_rng(0), Changes()
     for _ in range(5):
         assert changes(noisy(street, rng), NOBODY) == []
@@ -27,7 +27,7 @@ def test_whoever_comes_into_view_is_surrounded_by_a_tile(street):
     assert tile.side_px < 400
 
 
-def test_people_who_are_known_are_no_change(street):
+def test_changes_within_boxes_of_tracks_are_ignored(street):
     changes = Changes()
     changes(street, NOBODY)
     moved = street.copy()
@@ -35,13 +35,13 @@ def test_people_who_are_known_are_no_change(street):
     assert changes(moved, np.array([[300, 200, 60, 180.0]])) == []
 
 
-def test_a_camera_that_turns_changes_everything(street):
+def test_a_turning_camera_changes_the_whole_image(street):
     changes = Changes()
     changes(street, NOBODY)
     assert changes(np.roll(street, 60, axis=1), NOBODY) is None
 
 
-def test_what_stays_becomes_the_background(street):
+def test_static_changes_become_background(street):
     changes = Changes()
     changes(street, NOBODY)
     parked = street.copy()
@@ -52,7 +52,7 @@ def test_what_stays_becomes_the_background(street):
     assert last == []
 
 
-def test_another_size_begins_anew(street, player):
+def test_another_image_size_resets_the_background(street, player):
     changes = Changes()
     changes(street, NOBODY)
     assert changes(player, NOBODY) == []
