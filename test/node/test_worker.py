@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from metrabs_ros.node.worker import Worker
+from metrabs_ros.node.worker import NewestFrames, Worker
 
 PATIENCE_S = 120.0
 
@@ -61,3 +61,33 @@ def test_after_the_stop_frames_are_returned_or_discarded():
     assert worker.join(PATIENCE_S)
     assert sorted(discarded) == [2, 3, 4]
     assert not worker.is_wanted
+
+
+def test_a_newer_frame_takes_the_place_of_an_older_one():
+    newest = NewestFrames()
+    assert newest.put('left', 1) is None
+    assert newest.put('left', 2) == 1
+    assert newest.take() == [2]
+
+
+def test_frames_of_different_cameras_wait_side_by_side():
+    newest = NewestFrames()
+    assert newest.put('left', 1) is None
+    assert newest.put('right', 2) is None
+    assert newest.put('left', 3) == 1
+    assert newest.take() == [3, 2]
+    assert newest.take_waiting() == []
+
+
+def test_take_waits_for_a_frame():
+    newest = NewestFrames()
+    threading.Timer(0.05, newest.put, ['left', 7]).start()
+    assert newest.take() == [7]
+
+
+def test_closing_ends_the_wait():
+    newest = NewestFrames()
+    threading.Timer(0.05, newest.close).start()
+    assert newest.take() is None
+    assert newest.put('left', 1) == 1
+    assert newest.take() is None

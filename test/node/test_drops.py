@@ -1,12 +1,10 @@
-"""Only the newest frame waits; drops are counted, and logged at a bounded rate."""
+"""Dropped frames are counted by cause and logged at a limited rate."""
 
 from __future__ import annotations
 
-import threading
 import time
 
 from metrabs_ros.node.drops import LOG_PERIOD_S, MAX_CAUSES, Drops, Fallbacks
-from metrabs_ros.node.newest import NewestFrames
 
 
 class Log:
@@ -15,36 +13,6 @@ class Log:
 
     def warning(self, line):
         self.lines.append(line)
-
-
-def test_a_newer_frame_takes_the_place_of_an_older_one():
-    newest = NewestFrames()
-    assert newest.put('left', 1) is None
-    assert newest.put('left', 2) == 1
-    assert newest.take() == [2]
-
-
-def test_frames_of_different_cameras_wait_side_by_side():
-    newest = NewestFrames()
-    assert newest.put('left', 1) is None
-    assert newest.put('right', 2) is None
-    assert newest.put('left', 3) == 1
-    assert newest.take() == [3, 2]
-    assert newest.take_waiting() == []
-
-
-def test_take_waits_for_a_frame():
-    newest = NewestFrames()
-    threading.Timer(0.05, newest.put, ['left', 7]).start()
-    assert newest.take() == [7]
-
-
-def test_closing_ends_the_wait():
-    newest = NewestFrames()
-    threading.Timer(0.05, newest.close).start()
-    assert newest.take() is None
-    assert newest.put('left', 1) == 1
-    assert newest.take() is None
 
 
 def test_each_cause_is_said_once_in_a_while_and_always_counted():
