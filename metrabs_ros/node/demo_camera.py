@@ -27,7 +27,7 @@ from metrabs_ros.node import process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.heartbeat import Heartbeat
-from metrabs_ros.node.stamped import Key, key_of
+from metrabs_ros.node.synchronisation import Key, key_of
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 

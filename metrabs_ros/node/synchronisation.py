@@ -12,9 +12,11 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
@@ -23,7 +25,6 @@ from std_msgs.msg import Header
 from metrabs_ros.node.detections import is_too_large
 from metrabs_ros.node.drops import DEACTIVATED, NEWER_FRAME
 from metrabs_ros.node.size_limited_subscription import OversizedMessage
-from metrabs_ros.node.stamped import Key, StampedMessages, key_of
 
 FIRST_INFO_TIMEOUT_S = 0.5
 """How long images wait for the first camera_info of all, counted from the first image."""
@@ -38,6 +39,34 @@ MAX_INFO_COEFFS = 100
 """A camera_info with more coefficients is no lens model's, and not kept by its stamp."""
 MAX_INFO_CHARS = 1000
 """Of all texts in a camera_info; one with longer texts is not kept by its stamp, either."""
+MAX_KEPT = 60
+
+Message = TypeVar('Message')
+Key = tuple[int, int]
+
+
+class StampedMessages(Generic[Message]):
+    """The messages that were received last, by their stamps."""
+
+    def __init__(self) -> None:
+        self._by_stamp: OrderedDict[Key, Message] = OrderedDict()
+
+    def put(self, key: Key, message: Message) -> None:
+        """Keep a message in place of an earlier one of the same stamp."""
+        # Removed first, so that it counts as received last.
+        self._by_stamp.pop(key, None)
+        self._by_stamp[key] = message
+        if len(self._by_stamp) > MAX_KEPT:
+            self._by_stamp.popitem(last=False)
+
+    def get(self, key: Key) -> Message | None:
+        """Return the message of a stamp, if it is kept."""
+        return self._by_stamp.get(key)
+
+
+def key_of(stamp: Time) -> Key:
+    """Return a stamp as a key; unlike `rclpy.time.Time`, it may be before 1970."""
+    return stamp.sec, stamp.nanosec
 
 
 @dataclasses.dataclass(frozen=True)

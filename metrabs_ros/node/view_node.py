@@ -35,7 +35,7 @@ from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.recent_frames import RecentFrames
 from metrabs_ros.node.size_limited_subscription import size_limited
-from metrabs_ros.node.stamped import Key, key_of
+from metrabs_ros.node.synchronisation import Key, key_of
 from metrabs_ros.people import People
 from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.markdown import escaped
