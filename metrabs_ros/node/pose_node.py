@@ -32,7 +32,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node import diagnostics, heap, log_forwarding, process, settings
+from metrabs_ros.node import diagnostics, heap, process, settings
 from metrabs_ros.node.callback_failures import LONGEST_REASON, GuardedExecutor, described
 from metrabs_ros.node.camera_stream import (
     TOPIC_DETECTOR,
@@ -546,7 +546,7 @@ def run() -> int:
         with contextlib.ExitStack() as steps:
             steps.callback(node.destroy_node)
             steps.callback(node.stop)
-            steps.enter_context(log_forwarding.package_records(node.get_logger()))
+            steps.enter_context(process.package_records(node.get_logger()))
             if node.settings.autostart:
                 node.trigger_configure()
                 if node.is_configured():
