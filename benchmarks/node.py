@@ -23,7 +23,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from metrabs_ros.arrays import ImageArray
-from metrabs_ros.node.camera_stream import Frame, Look
+from metrabs_ros.node.camera_stream import Frame, PreparedFrame
 from metrabs_ros.node.pose_node import PoseNode
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.people import People
@@ -60,7 +60,7 @@ class TimedNode(PoseNode):
             np.arange(PEOPLE),
         )
 
-    def _people(self, looks: list[Look], current: Settings) -> list[People]:
+    def _people(self, looks: list[PreparedFrame], current: Settings) -> list[People]:
         start_s = time.perf_counter()
         time.sleep(0.01)
         self._estimator_s = time.perf_counter() - start_s
@@ -68,10 +68,10 @@ class TimedNode(PoseNode):
 
     def _receive(self, frame: Frame) -> None:
         age = self.get_clock().now() - RclpyTime.from_msg(frame.image.header.stamp)
-        self.record.latencies.add('stamp to callback', age.nanoseconds * 1e-9)
+        self.statistics.latencies.add('stamp to callback', age.nanoseconds * 1e-9)
         super()._receive(frame)
 
-    def _tell_age(self, header: Header) -> None:
+    def _record_age(self, header: Header) -> None:
         age = self.get_clock().now() - RclpyTime.from_msg(header.stamp)
         self.overhead_ms.append(age.nanoseconds * 1e-6 - 1000 * self._estimator_s)
 
@@ -112,13 +112,13 @@ def main() -> None:
         'image stamp to publish less the estimator, 1080p rgb8 at 30 Hz, '
         f'{PEOPLE} people of 33 joints: median {np.median(overhead_ms):.1f} ms, 95th percentile '
         f'{np.percentile(overhead_ms, 95):.1f} ms over {len(overhead_ms)} frames; dropped: '
-        f'{node.record.drops.counts()}'
+        f'{node.statistics.drops.counts()}'
     )
     print(
         f'    of these, to a subscriber that does nothing: median {np.median(bare_ms):.1f} ms, '
         f'95th percentile {np.percentile(bare_ms, 95):.1f} ms'
     )
-    for stage, percentiles in node.record.latencies.percentiles().items():
+    for stage, percentiles in node.statistics.latencies.percentiles().items():
         print(f'    {stage}: {percentiles}')
     node.stop()
     node.destroy_node()

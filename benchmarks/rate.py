@@ -66,7 +66,7 @@ def measure(name: str, size: tuple[int, int]) -> None:
         f'{len(counts) / MEASURED_S:.1f} frames a second, {np.mean(counts):.2f} people a frame',
         flush=True,
     )
-    for stage, percentiles in node.record.latencies.percentiles().items():
+    for stage, percentiles in node.statistics.latencies.percentiles().items():
         print(f'    {stage}: {percentiles}')
     node.stop()
     node.destroy_node()

@@ -1,1 +1,1 @@
-"""The only room that knows ROS."""
+"""ROS 2 nodes: the only package that imports rclpy and message types."""

@@ -26,24 +26,24 @@ from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.guarded_node import GuardedNode
-from metrabs_ros.node.heartbeat import Heartbeat
-from metrabs_ros.node.synchronisation import Key, key_of
+from metrabs_ros.node.heartbeat import PoseNodeMonitor
+from metrabs_ros.node.synchronisation import StampKey, stamp_key
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 
 FRAME_ID = 'camera_optical_frame'
-VIDEO_FRAMES_AT_ONCE = 2
-HEAD_START_S = 0.05
-READER_PATIENCE_S = 600.0
-ANSWER_PATIENCE_S = 600.0
+MAX_VIDEO_FRAMES_IN_FLIGHT = 2
+FIRST_FRAME_LEAD_S = 0.05
+SUBSCRIBER_TIMEOUT_S = 600.0
+RESULT_TIMEOUT_S = 600.0
 """As long as the pose node's diagnostics come."""
-SILENCE_PATIENCE_S = 60.0
-STARTING_BEATS = 30
+DIAGNOSTICS_TIMEOUT_S = 60.0
+STARTUP_REPORTS = 30
 """By then a pose node that can be configured has its publishers."""
-WAITING_PERIOD_S = 10.0
-LONGEST_WAIT_S = 0.5
+LOG_PERIOD_S = 10.0
+MAX_WAIT_S = 0.5
 SETTLING_S = 0.5
-UNANSWERED = 2
+MAX_UNANSWERED = 2
 
 
 def to_message(calibration: Calibration) -> CameraInfo:
@@ -71,8 +71,8 @@ class CameraNode(GuardedNode):
         self, source: Source, calibration: str | None, fov_degrees: float, rate_hz: float
     ) -> None:
         super().__init__('camera')
-        self._spinning = GuardedExecutor()
-        self._spinning.add_node(self)
+        self._executor = GuardedExecutor()
+        self._executor.add_node(self)
         self._source = source
         self._info = (
             to_message(read_calibration(pathlib.Path(calibration))) if calibration else None
@@ -81,58 +81,60 @@ class CameraNode(GuardedNode):
         self._rate_hz = rate_hz
         # Of a video, the next frame is on its way while the node works on one.  Pictures may be
         # few, so that each counts: they come one at a time, lest one gives way to a newer one.
-        self._sent: deque[Key] = deque(maxlen=VIDEO_FRAMES_AT_ONCE if source.is_video else 1)
-        self._newest_answered: Key = (0, 0)
-        self._answers = 0
-        self._unanswered_in_a_row = 0
+        self._sent: deque[StampKey] = deque(
+            maxlen=MAX_VIDEO_FRAMES_IN_FLIGHT if source.is_video else 1
+        )
+        self._newest_result: StampKey = (0, 0)
+        self._results = 0
+        self._consecutive_unanswered = 0
         self._images = self.create_publisher(Image, 'image', QoSProfile(depth=5))
         self._infos = self.create_publisher(CameraInfo, 'camera_info', QoSProfile(depth=5))
         self._skeletons = self.create_subscription(
-            SkeletonArray, 'skeletons', self._take_answer, 10
+            SkeletonArray, 'skeletons', self._on_skeletons, 10
         )
-        self._pose_node = Heartbeat(self)
+        self._pose_node = PoseNodeMonitor(self)
 
     def play(self, readers: int) -> int:
         """Publish everything once there are readers; return how many images that were."""
-        self._wait_for(readers)
+        self._wait_for_subscribers(readers)
         start_s = time.monotonic()
         count = 0
         for count, image in enumerate(self._source, start=1):
             if self._source.is_live:
-                self._spinning.spin_once(timeout_sec=0)
+                self._executor.spin_once(timeout_sec=0)
                 self._publish(image)
             elif self._rate_hz:
                 self._spin_until(start_s + (count - 1) / self._rate_hz)
                 self._publish(image)
             else:
-                self._publish_when_there_is_room(image)
+                self._publish_after_result(image)
         if self._sent:
-            self._await_answer_to(self._sent[-1])
-        if self._answers < count and not self._rate_hz:
-            lost = count - self._answers
+            self._wait_for_result(self._sent[-1])
+        if self._results < count and not self._rate_hz:
+            lost = count - self._results
             print(f'camera: {lost} of {count} images got no answer', file=sys.stderr)
         # The last image is in shared memory of this process until all readers have taken it.
         self._spin_until(time.monotonic() + SETTLING_S)
         return count
 
-    def _publish_when_there_is_room(self, image: ImageArray) -> None:
+    def _publish_after_result(self, image: ImageArray) -> None:
         """Publish an image once the one before it is answered, or the pose node has none left."""
-        if self._sent and not self._await_answer_to(self._sent[0]):
-            self._unanswered_in_a_row += 1
-            if self._unanswered_in_a_row == UNANSWERED:
-                raise UnusableSource(self._why_unanswered())
+        if self._sent and not self._wait_for_result(self._sent[0]):
+            self._consecutive_unanswered += 1
+            if self._consecutive_unanswered == MAX_UNANSWERED:
+                raise UnusableSource(self._no_result_reason())
         else:
-            self._unanswered_in_a_row = 0
-        is_alone = not self._sent or self._newest_answered >= self._sent[-1]
+            self._consecutive_unanswered = 0
+        is_alone = not self._sent or self._newest_result >= self._sent[-1]
         self._publish(image)
         if is_alone:
-            self._await_answer_to(self._sent[-1], HEAD_START_S)
+            self._wait_for_result(self._sent[-1], FIRST_FRAME_LEAD_S)
 
-    def _why_unanswered(self) -> str:
+    def _no_result_reason(self) -> str:
         cause = self._pose_node.newest_drop()
         if cause:
             return f'the pose node does not answer: it drops images ({printable(cause)})'
-        if self._pose_node.silent_s > SILENCE_PATIENCE_S:
+        if self._pose_node.silent_s > DIAGNOSTICS_TIMEOUT_S:
             return (
                 f'the pose node does not answer, and its diagnostics have not come for '
                 f'{self._pose_node.silent_s:.0f} s'
@@ -152,15 +154,15 @@ class CameraNode(GuardedNode):
         self._info.header = message.header
         self._images.publish(message)
         self._infos.publish(self._info)
-        self._sent.append(key_of(message.header.stamp))
+        self._sent.append(stamp_key(message.header.stamp))
         self._pose_node.expect_image()
 
-    def _take_answer(self, message: SkeletonArray) -> None:
-        self._newest_answered = key_of(message.header.stamp)
-        self._answers += 1
+    def _on_skeletons(self, message: SkeletonArray) -> None:
+        self._newest_result = stamp_key(message.header.stamp)
+        self._results += 1
 
-    def _wait_for(self, readers: int) -> None:
-        start_s = said_s = time.monotonic()
+    def _wait_for_subscribers(self, readers: int) -> None:
+        start_s = logged_s = time.monotonic()
         # The answers' readers are counted, too, lest the first answers are lost to them.
         while (
             self._images.get_subscription_count() < readers
@@ -170,36 +172,36 @@ class CameraNode(GuardedNode):
         ):
             now_s = time.monotonic()
             if (
-                self._pose_node.count > STARTING_BEATS
+                self._pose_node.count > STARTUP_REPORTS
                 and not self._skeletons.get_publisher_count()
             ):
                 raise UnusableSource('the pose node runs but is not configured; its log says why')
-            if now_s - start_s > READER_PATIENCE_S:
+            if now_s - start_s > SUBSCRIBER_TIMEOUT_S:
                 raise UnusableSource(
-                    f'after {READER_PATIENCE_S:.0f} s there are no {readers} subscribers of the '
+                    f'after {SUBSCRIBER_TIMEOUT_S:.0f} s there are no {readers} subscribers of the '
                     'images, one of them a pose node that answers'
                 )
-            if now_s - said_s > WAITING_PERIOD_S:
-                said_s = now_s
+            if now_s - logged_s > LOG_PERIOD_S:
+                logged_s = now_s
                 print('camera: waiting for the nodes that read the images ...', flush=True)
-            self._spinning.spin_once(timeout_sec=0.02)
+            self._executor.spin_once(timeout_sec=0.02)
         # What this node has discovered, the others may not have discovered of each other yet.
         self._spin_until(time.monotonic() + SETTLING_S)
 
-    def _await_answer_to(self, key: Key, patience_s: float = ANSWER_PATIENCE_S) -> bool:
+    def _wait_for_result(self, key: StampKey, timeout_s: float = RESULT_TIMEOUT_S) -> bool:
         """Wait for the answer to an image or a later one while it may come; tell if it came."""
-        deadline_s = time.monotonic() + patience_s
-        while self._newest_answered < key and (left_s := deadline_s - time.monotonic()) > 0:
+        deadline_s = time.monotonic() + timeout_s
+        while self._newest_result < key and (remaining_s := deadline_s - time.monotonic()) > 0:
             pose_node = self._pose_node
-            if pose_node.has_finished() or pose_node.silent_s > SILENCE_PATIENCE_S:
+            if pose_node.has_finished() or pose_node.silent_s > DIAGNOSTICS_TIMEOUT_S:
                 pose_node.expect_no_more()
                 break
-            self._spinning.spin_once(timeout_sec=min(left_s, LONGEST_WAIT_S))
-        return self._newest_answered >= key
+            self._executor.spin_once(timeout_sec=min(remaining_s, MAX_WAIT_S))
+        return self._newest_result >= key
 
     def _spin_until(self, moment_s: float) -> None:
-        while (left_s := moment_s - time.monotonic()) > 0:
-            self._spinning.spin_once(timeout_sec=left_s)
+        while (remaining_s := moment_s - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=remaining_s)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -218,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # Before ROS is there, which would delay a signal until the source is opened.
         source = Source(chosen.input)
-        with process.ros():
+        with process.ros_context():
             camera = CameraNode(source, chosen.calibration, chosen.fov, chosen.rate)
             if not camera.play(chosen.readers):
                 raise UnusableSource(f'{chosen.input} holds no images that can be read')

@@ -17,7 +17,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from metrabs_ros.conversions.images import MAX_PIXELS
 from metrabs_ros.foreign_text import printable
 
-LONGEST_REASON = 300
+MAX_REASON_CHARS = 300
 """Characters of a value, or of the reason why it is not allowed, in an error message."""
 TYPE_NAMES = {
     bool: 'true or false',
@@ -27,7 +27,7 @@ TYPE_NAMES = {
     list: 'a list of strings',
 }
 NAMESPACE = r'/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*'
-LONGEST_TOPIC = 'pose/image_annotated'
+LONGEST_CAMERA_TOPIC = 'pose/image_annotated'
 """The longest of the topics below a camera's namespace."""
 
 
@@ -213,25 +213,25 @@ def declare(node: Node) -> Settings:
     values = {}
     for field in dataclasses.fields(Settings):
         try:
-            values[field.name] = _checked(field, _declared(node, field))
+            values[field.name] = _validate(field, _declare(node, field))
         except Exception as error:
-            raise ValueError(f'wrong parameter: {printable(error, LONGEST_REASON)}') from error
+            raise ValueError(f'wrong parameter: {printable(error, MAX_REASON_CHARS)}') from error
     found = Settings(**values)
     _check_topics(node, found.cameras)
     return found
 
 
-def _declared(node: Node, field: dataclasses.Field[Any]) -> Any:
+def _declare(node: Node, field: dataclasses.Field[Any]) -> Any:
     """Declare a parameter, and return its value."""
     default = list(field.default) if isinstance(field.default, tuple) else field.default
     try:
         return node.declare_parameter(field.name, default, _descriptor(field)).value
     except InvalidParameterTypeException as error:
-        given = _override(node, field.name)
-        value = _of_declared_type(field, given)
+        given = _given_value(node, field.name)
+        value = _to_declared_type(field, given)
         if value is given:
             raise ValueError(
-                f'{field.name} is {_shown(given)}; it must be {TYPE_NAMES[type(default)]}, for '
+                f'{field.name} is {_quoted(given)}; it must be {TYPE_NAMES[type(default)]}, for '
                 f'example {default!r}'
             ) from error
         parameter = node.declare_parameter(
@@ -240,7 +240,7 @@ def _declared(node: Node, field: dataclasses.Field[Any]) -> Any:
         return parameter.value
 
 
-def _override(node: Node, name: str) -> Any:
+def _given_value(node: Node, name: str) -> Any:
     """Return the value that a parameter was given at the start, of whatever type."""
     any_type = ParameterDescriptor(dynamic_typing=True)
     value = node.declare_parameter(name, None, any_type).value
@@ -248,7 +248,7 @@ def _override(node: Node, name: str) -> Any:
     return value
 
 
-def as_declared(parameters: Sequence[Parameter]) -> list[Parameter]:
+def convert_to_declared_types(parameters: Sequence[Parameter]) -> list[Parameter]:
     """
     Return parameters with values of the types that they are declared with.
 
@@ -257,14 +257,14 @@ def as_declared(parameters: Sequence[Parameter]) -> list[Parameter]:
     """
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     return [
-        Parameter(p.name, value=_of_declared_type(fields[p.name], p.value))
+        Parameter(p.name, value=_to_declared_type(fields[p.name], p.value))
         if p.name in fields and p.type_ in (Parameter.Type.INTEGER, Parameter.Type.BOOL)
         else p
         for p in parameters
     ]
 
 
-def _of_declared_type(field: dataclasses.Field[Any], value: Any) -> Any:
+def _to_declared_type(field: dataclasses.Field[Any], value: Any) -> Any:
     """Return a value as the declared type if nothing is lost by that, or else the value itself."""
     if isinstance(field.default, float) and type(value) is int:
         return float(value)
@@ -274,7 +274,7 @@ def _of_declared_type(field: dataclasses.Field[Any], value: Any) -> Any:
     return value
 
 
-def changed(settings: Settings, parameters: list[Parameter]) -> Settings:
+def with_changes(settings: Settings, parameters: list[Parameter]) -> Settings:
     """
     Return the settings with some parameters changed; those that are not the node's are ignored.
 
@@ -288,7 +288,7 @@ def changed(settings: Settings, parameters: list[Parameter]) -> Settings:
     if not all(p.name for p in parameters):
         raise ValueError('a parameter without a name cannot be set')
     ours = {p.name: p.value for p in parameters if p.name in fields}
-    ours = {name: _checked(fields[name], value) for name, value in ours.items()}
+    ours = {name: _validate(fields[name], value) for name, value in ours.items()}
     return dataclasses.replace(settings, **ours)
 
 
@@ -306,25 +306,25 @@ def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     return descriptor
 
 
-def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
-    value = _of_declared_type(field, value)
+def _validate(field: dataclasses.Field[Any], value: Any) -> Any:
+    value = _to_declared_type(field, value)
     choices = field.metadata['choices']
     if choices and value not in choices:
-        raise ValueError(f'{field.name} is {_shown(value)}; it must be one of {choices}')
+        raise ValueError(f'{field.name} is {_quoted(value)}; it must be one of {choices}')
     if isinstance(field.default, tuple):
-        value = _checked_names(field.name, value)
+        value = _validate_camera_names(field.name, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{field.name} is {value}; it must be a finite number')
     return value
 
 
-def _checked_names(parameter: str, names: Sequence[str]) -> tuple[str, ...]:
+def _validate_camera_names(parameter: str, names: Sequence[str]) -> tuple[str, ...]:
     if len(set(names)) != len(names) or not names:
-        raise ValueError(f'{parameter} is {_shown(list(names))}; it must name each camera once')
+        raise ValueError(f'{parameter} is {_quoted(list(names))}; it must name each camera once')
     for name in names:
         if list(names) != [''] and not re.fullmatch(NAMESPACE, name):
             raise ValueError(
-                f'{parameter} has {_shown(name)}; a namespace consists of letters, digits, _ and '
+                f'{parameter} has {_quoted(name)}; a namespace consists of letters, digits, _ and '
                 'single /, does not end with /, and none of its parts begins with a digit'
             )
     return tuple(names)
@@ -339,20 +339,22 @@ def _check_topics(node: Node, cameras: Sequence[str]) -> None:
     ValueError
         If topics of two cameras have the same name, or a name is too long.
     """
-    topics = [f'{name}/{LONGEST_TOPIC}'.removeprefix('' if name else '/') for name in cameras]
+    topics = [
+        f'{name}/{LONGEST_CAMERA_TOPIC}'.removeprefix('' if name else '/') for name in cameras
+    ]
     names = [node.resolve_topic_name(topic, only_expand=True) for topic in topics]
     if len(set(names)) != len(names):
         raise ValueError(
-            f'wrong parameter: cameras is {_shown(list(cameras))}, which names a camera twice in '
+            f'wrong parameter: cameras is {_quoted(list(cameras))}, which names a camera twice in '
             f'the namespace {node.get_namespace()}'
         )
     for name in names:
         try:
             validate_full_topic_name(name)
         except InvalidTopicNameException as error:
-            reason = printable(' '.join(str(error).split()), LONGEST_REASON)
+            reason = printable(' '.join(str(error).split()), MAX_REASON_CHARS)
             raise ValueError(f'wrong parameter: cameras: {reason}') from error
 
 
-def _shown(value: Any) -> str:
-    return printable(repr(value), LONGEST_REASON)
+def _quoted(value: Any) -> str:
+    return printable(repr(value), MAX_REASON_CHARS)

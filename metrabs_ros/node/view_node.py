@@ -33,9 +33,9 @@ from metrabs_ros.node import process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.guarded_node import GuardedNode
-from metrabs_ros.node.recent_frames import RecentFrames
 from metrabs_ros.node.size_limited_subscription import size_limited
-from metrabs_ros.node.synchronisation import Key, key_of
+from metrabs_ros.node.synchronisation import StampKey, stamp_key
+from metrabs_ros.node.transform_store import TransformStore
 from metrabs_ros.people import People
 from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.markdown import escaped
@@ -43,26 +43,26 @@ from metrabs_ros.view.scene import MEMORY_LIMIT, Placed, Scene
 from metrabs_ros.view.server import exposure_warning
 from metrabs_ros.view.validation import MOST_PIXELS, checked_file, checked_people
 
-KEPT_IMAGES = 20
-KEPT_IMAGE_BYTES = 256 << 20
-SHORTEST_STEP_S = 0.08
+MAX_IMAGES = 20
+MAX_BUFFERED_BYTES = 256 << 20
+MIN_IMAGE_PERIOD_S = 0.08
 """A faster sequence of images costs bandwidth and looks the same."""
-UNPAIRED_S = 0.5
+PAIRING_TIMEOUT_S = 0.5
 """After so long without an image that has skeletons, any is shown."""
-SILENCE_S = 2.0
+SKELETONS_TIMEOUT_S = 2.0
 MAX_SKELETONS_BYTES = 4 * 2**20
 """Of a SkeletonArray: 500 people with 122 joints each."""
 MAX_DIAGNOSTICS_BYTES = 2**20
 """Of a DiagnosticArray; those of a robot with hundreds of components have some 100 kB."""
-LONGEST_TOPICS = 500
-MOST_STATUSES = 1000
+MAX_TOPICS_CHARS = 500
+MAX_STATUSES = 1000
 """The last ones of a message with diagnostics, among which the pose node's is looked for."""
-MOST_ROWS = 80
+MAX_ROWS = 80
 """Of diagnostics."""
 RATE_WINDOW_S = 2.0
 FRAMES_PERIOD_S = 0.2
 CHECK_PERIOD_S = 0.5
-LONGEST_LATENCY_S = 60.0
+MAX_LATENCY_S = 60.0
 LOG_PERIOD_S = 10.0
 LEVELS = {
     DiagnosticStatus.OK: 'OK',
@@ -88,19 +88,19 @@ class _CameraView:
     def __init__(self, node: ViewNode, name: str, compressed: bool) -> None:
         self._node = node
         self._name = name
-        self._images: collections.OrderedDict[Key, Any] = collections.OrderedDict()
+        self._images: collections.OrderedDict[StampKey, Any] = collections.OrderedDict()
         self._info: CameraInfo | None = None
         self._image_shown_s = self._people_shown_s = -np.inf
         self._times_s: collections.deque[float] = collections.deque()
         prefix = f'{name}/' if name else ''
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
         sensor = qos_profile_sensor_data
-        images = node.create_subscription(kind, prefix + topic, self._keep_image, sensor)
-        node.create_subscription(CameraInfo, f'{prefix}camera_info', self._keep_info, sensor)
+        images = node.create_subscription(kind, prefix + topic, self._on_image, sensor)
+        node.create_subscription(CameraInfo, f'{prefix}camera_info', self._on_info, sensor)
         take_people = size_limited(
             SkeletonArray,
             MAX_SKELETONS_BYTES,
-            self._take_people,
+            self._on_skeletons,
             lambda oversized: node.warn(f'skeletons are not shown: {oversized}'),
         )
         skeletons = node.create_subscription(
@@ -111,27 +111,27 @@ class _CameraView:
     def check(self) -> str:
         """Show images without people if there are none; say what is missing."""
         now_s = time.monotonic()
-        if now_s - self._people_shown_s < SILENCE_S:
+        if now_s - self._people_shown_s < SKELETONS_TIMEOUT_S:
             return ''
         if not self._images:
-            return f'nothing comes in on {escaped(self.topics, LONGEST_TOPICS)}'
+            return f'nothing comes in on {escaped(self.topics, MAX_TOPICS_CHARS)}'
         self._show_image(next(reversed(self._images.values())))
-        return f'images come in, but no skeletons: {escaped(self.topics, LONGEST_TOPICS)}'
+        return f'images come in, but no skeletons: {escaped(self.topics, MAX_TOPICS_CHARS)}'
 
-    def _keep_info(self, info: CameraInfo) -> None:
+    def _on_info(self, info: CameraInfo) -> None:
         self._info = info
 
-    def _keep_image(self, image: Any) -> None:
-        self._images[key_of(image.header.stamp)] = image
-        while len(self._images) > KEPT_IMAGES or (
-            len(self._images) > 1 and self._kept_bytes() > KEPT_IMAGE_BYTES
+    def _on_image(self, image: Any) -> None:
+        self._images[stamp_key(image.header.stamp)] = image
+        while len(self._images) > MAX_IMAGES or (
+            len(self._images) > 1 and self._buffered_bytes() > MAX_BUFFERED_BYTES
         ):
             self._images.popitem(last=False)
 
-    def _kept_bytes(self) -> int:
+    def _buffered_bytes(self) -> int:
         return sum(len(image.data) for image in self._images.values())
 
-    def _take_people(self, message: SkeletonArray) -> None:
+    def _on_skeletons(self, message: SkeletonArray) -> None:
         try:
             people = checked_people(message)
         # Such a message does not come from the pose node.
@@ -144,14 +144,14 @@ class _CameraView:
 
     def _show_people(self, message: SkeletonArray, people: People) -> None:
         now_s, stamp_s = time.monotonic(), _stamp_s(message)
-        image = self._images.get(key_of(message.header.stamp))
+        image = self._images.get(stamp_key(message.header.stamp))
         newest = next(reversed(self._images.values()), None)
-        if image is None and now_s - self._image_shown_s > UNPAIRED_S:
+        if image is None and now_s - self._image_shown_s > PAIRING_TIMEOUT_S:
             image = newest
         # People in another frame than their images are in a frame of the robot, with z up.
         frame_id = message.header.frame_id
         self._node.set_root(frame_id, newest is not None and newest.header.frame_id != frame_id)
-        if image is not None and now_s - self._image_shown_s > SHORTEST_STEP_S:
+        if image is not None and now_s - self._image_shown_s > MIN_IMAGE_PERIOD_S:
             self._show_image(image)
         place = self._node.pose_of(frame_id)
         if place is None:
@@ -177,7 +177,7 @@ class _CameraView:
             f'rate/frames a second{of_camera}': len(self._times_s) / RATE_WINDOW_S,
         }
         latency_s = age_s(message.header, self._node.get_clock().now())
-        if 0 <= latency_s < LONGEST_LATENCY_S:
+        if 0 <= latency_s < MAX_LATENCY_S:
             values[f'latency/image to here{of_camera}'] = 1000 * latency_s
         self._node.scene.plot(_stamp_s(message), values)
 
@@ -221,7 +221,7 @@ class ViewNode(GuardedNode):
         self._root = ''
         self.stamp_s = 0.0
         """Of the people shown last."""
-        self._buffer = RecentFrames()
+        self._buffer = TransformStore()
         self._listener = TransformListener(self._buffer, self)
         self._views = [_CameraView(self, name, compressed) for name in cameras]
         self._status = ''
@@ -268,25 +268,25 @@ class ViewNode(GuardedNode):
 
     def _check(self) -> None:
         if self._newest_status is not None:
-            self._status = _table_of(self._newest_status)
+            self._status = _to_markdown(self._newest_status)
             self._newest_status = None
-        missing = [said for view in self._views if (said := view.check())]
+        missing = [message for view in self._views if (message := view.check())]
         if missing or self._status:
             self.scene.say('\n\n'.join([*missing, self._status]))
 
     def _show_diagnostics(self, message: DiagnosticArray) -> None:
         # Only the last one is shown, and not before the next check: escaping its text takes
         # milliseconds, while messages may come at any rate and with any number of statuses.
-        for status in reversed(message.status[-MOST_STATUSES:]):
+        for status in reversed(message.status[-MAX_STATUSES:]):
             if status.name.endswith(': frames'):
                 self._newest_status = status
                 return
 
 
-def _table_of(status: DiagnosticStatus) -> str:
+def _to_markdown(status: DiagnosticStatus) -> str:
     """Return a status in Markdown, its values in a table."""
     rows = [
-        f'| {escaped(value.key)} | {escaped(value.value)} |' for value in status.values[:MOST_ROWS]
+        f'| {escaped(value.key)} | {escaped(value.value)} |' for value in status.values[:MAX_ROWS]
     ]
     left_out = len(status.values) - len(rows)
     if left_out:
@@ -319,7 +319,7 @@ def run(arguments: list[str] | None = None) -> int:
     parser.add_argument('--compressed', action='store_true', help='take image/compressed')
     chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
     cameras = chosen.cameras or ['']
-    with process.ros():
+    with process.ros_context():
         # Before all else: an executor cannot be made once a signal has come.
         executor = GuardedExecutor()
         try:
@@ -339,7 +339,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Show, and end the process with it."""
-    process.leave(run())
+    process.exit_process(run())
 
 
 if __name__ == '__main__':

@@ -187,12 +187,12 @@ def test_kinds_of_failures_are_bounded():
 
 def test_a_service_that_fails_is_answered_and_counted_in_the_diagnostics():
     with pose_node(KnownPeople(ONE)) as (node, robot):
-        stream = node._streams[0]
-        forget, stream.forget = stream.forget, fail
+        stream = node._streams['']
+        reset, stream.reset = stream.reset, fail
         answer, _ = ask(robot, Trigger, 'pose/reset')
         assert not answer.success
         assert 'RuntimeError: no more' in answer.message
-        stream.forget = forget
+        stream.reset = reset
         assert ask(robot, Trigger, 'pose/reset')[0].success
         assert ask(robot, SetBool, 'pose/enable', data=True)[0].success
         robot.diagnostics.clear()

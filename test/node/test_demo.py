@@ -34,7 +34,7 @@ from metrabs_ros.conversions.people import to_message
 from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, run, stopped_by_signals
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import demo_camera
-from metrabs_ros.node.heartbeat import LOST_BEATS
+from metrabs_ros.node.heartbeat import MAX_IDLE_REPORTS
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 
@@ -396,7 +396,7 @@ def test_a_slow_pose_node_is_waited_for_as_long_as_it_tells_of_work(camera_and_s
     wait_for(lambda: stand_in.images)
     # Longer than for images that are lost or finished.
     beats = camera._pose_node.count
-    wait_for(lambda: camera._pose_node.count > beats + 3 * LOST_BEATS)
+    wait_for(lambda: camera._pose_node.count > beats + 3 * MAX_IDLE_REPORTS)
     assert len(stand_in.images) == 1
     for count in range(1, 7):
         wait_for(lambda count=count: len(stand_in.images) == count)
@@ -405,7 +405,7 @@ def test_a_slow_pose_node_is_waited_for_as_long_as_it_tells_of_work(camera_and_s
 
 
 def test_a_pose_node_that_is_silent_is_given_up(camera_and_stand_in, monkeypatch):
-    monkeypatch.setattr(demo_camera, 'SILENCE_PATIENCE_S', 1.5)
+    monkeypatch.setattr(demo_camera, 'DIAGNOSTICS_TIMEOUT_S', 1.5)
     camera, stand_in = camera_and_stand_in
     result = played_in_a_thread(camera)
     wait_for(lambda: stand_in.images)

@@ -19,8 +19,8 @@ def test_each_cause_is_said_once_in_a_while_and_always_counted():
     log = Log()
     drops = Drops(log)
     for _ in range(5):
-        drops.explain('image data', 'too short')
-        drops.explain('lens model', 'unknown')
+        drops.report('image data', 'too short')
+        drops.report('lens model', 'unknown')
     drops.count('newer frame')
     assert log.lines == ['a frame was dropped: too short', 'a frame was dropped: unknown']
     assert drops.counts() == {'image data': 5, 'lens model': 5, 'newer frame': 1}
@@ -32,9 +32,9 @@ def test_after_a_while_it_is_said_again_with_the_count(monkeypatch):
     now_s = 100.0
     monkeypatch.setattr('metrabs_ros.node.drops.time.monotonic', lambda: now_s)
     for _ in range(3):
-        drops.explain('image data', 'too short')
+        drops.report('image data', 'too short')
     now_s = 200.0
-    drops.explain('image data', 'too short')
+    drops.report('image data', 'too short')
     assert log.lines[1] == '3 frames were dropped: too short'
 
 
@@ -42,7 +42,7 @@ def test_whatever_the_causes_their_number_and_the_log_are_bounded():
     log = Log()
     drops = Drops(log)
     for number in range(600):
-        drops.explain(f'cause {number}\x1b[2J' + 5000 * 'x', '\n'.join(5000 * ['why']))
+        drops.report(f'cause {number}\x1b[2J' + 5000 * 'x', '\n'.join(5000 * ['why']))
         drops.count(f'{number}', camera='left')
     counts = drops.counts()
     assert len(counts) == MAX_CAUSES == len(log.lines) + len([c for c in counts if c.isdigit()])
@@ -55,12 +55,12 @@ def test_whatever_the_causes_their_number_and_the_log_are_bounded():
 def test_drops_and_fallbacks_are_worded_differently(monkeypatch):
     log = Log()
     drops, fallbacks = Drops(log), Fallbacks(log)
-    drops.explain('no transform', 'no map', camera='left')
-    fallbacks.explain('no transform', 'no map')
+    drops.report('no transform', 'no map', camera='left')
+    fallbacks.report('no transform', 'no map')
     later_s = time.monotonic() + LOG_PERIOD_S
-    fallbacks.explain('no transform', 'no map')
+    fallbacks.report('no transform', 'no map')
     monkeypatch.setattr('metrabs_ros.node.drops.time.monotonic', lambda: later_s)
-    fallbacks.explain('no transform', 'no map')
+    fallbacks.report('no transform', 'no map')
     assert log.lines == [
         'a frame was dropped (camera left): no map',
         'a frame was processed with a fallback: no map',

@@ -117,17 +117,17 @@ def test_any_pair_is_worked_on_or_counted(fuzzed, pair):
     image, info = pair
 
     def settled():
-        return node.record.tally.worked_on + sum(node.record.drops.counts().values())
+        return node.statistics.counters.processed + sum(node.statistics.drops.counts().values())
 
-    before, images = settled(), node.record.tally.images
+    before, images = settled(), node.statistics.counters.images
     robot.skeletons.clear()
     robot.infos.publish(info)
     robot.images.publish(image)
-    wait_for(lambda: node.record.tally.images == images + 1)
+    wait_for(lambda: node.statistics.counters.images == images + 1)
     wait_for(lambda: settled() == before + 1)
     assert all(map(finite, robot.skeletons))
-    assert not any(cause.startswith('failed') for cause in node.record.drops.counts()), (
-        node.record.drops.counts()
+    assert not any(cause.startswith('failed') for cause in node.statistics.drops.counts()), (
+        node.statistics.drops.counts()
     )
 
 
@@ -137,5 +137,5 @@ def test_after_all_that_it_still_works(fuzzed):
     assert robot.answer_to(robot.send(BLACK)).skeletons
     assert all(map(finite, robot.markers[-5:]))
     # Both kinds were among them.
-    assert sum(node.record.drops.counts().values()) > PAIRS / 4
-    assert node.record.tally.worked_on > PAIRS / 5
+    assert sum(node.statistics.drops.counts().values()) > PAIRS / 4
+    assert node.statistics.counters.processed > PAIRS / 5

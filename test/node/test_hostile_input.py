@@ -29,7 +29,7 @@ from metrabs_ros.node.detections import MAX_DETECTIONS, select_detections, to_bo
 from metrabs_ros.node.pose_node import PoseNode
 
 ONE = (500.0, 0.0, 4000.0)
-LONGEST_LINE = 800
+MAX_LINE_CHARS = 800
 HOSTILE = '\x1b[2J\n%s {} \u202e' + 5000 * 'x'
 
 
@@ -44,9 +44,9 @@ def in_flight(values):
 
 def unsettled(node):
     """Return how many images are neither worked on nor dropped."""
-    record = node.record
-    settled = record.tally.worked_on + sum(record.drops.counts().values())
-    return record.tally.images - settled
+    statistics = node.statistics
+    settled = statistics.counters.processed + sum(statistics.drops.counts().values())
+    return statistics.counters.images - settled
 
 
 def flood(robot, field, number):
@@ -70,7 +70,7 @@ def test_many_different_texts_make_few_entries_and_short_lines(capfd, field, par
     with pose_node(KnownPeople(ONE), **parameters) as (node, robot):
         for number in range(200):
             flood(robot, field, number)
-            wait_for(lambda number=number: node.record.tally.images == number + 1)
+            wait_for(lambda number=number: node.statistics.counters.images == number + 1)
         wait_for(lambda: unsettled(node) == 0)
         robot.diagnostics.clear()
         values = wait_for(lambda: robot.diagnostics and values_of(robot))
@@ -82,15 +82,15 @@ def test_many_different_texts_make_few_entries_and_short_lines(capfd, field, par
     assert len(status.message) < 300
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) < 20
-    assert all(len(line) < LONGEST_LINE and line.isprintable() for line in lines)
+    assert all(len(line) < MAX_LINE_CHARS and line.isprintable() for line in lines)
 
 
 def test_images_with_a_long_frame_id_are_dropped():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         for sec, chars in ((1, MAX_FRAME_ID_CHARS + 1), (2, 2**20)):
             robot.send(BLACK, header=Header(stamp=Time(sec=sec), frame_id='x' * chars))
-            wait_for(lambda sec=sec: node.record.drops.counts() == {'image frame_id': sec})
-        explanation = node.record.drops.explanations()['image frame_id']
+            wait_for(lambda sec=sec: node.statistics.drops.counts() == {'image frame_id': sec})
+        explanation = node.statistics.drops.explanations()['image frame_id']
         assert f'has a frame_id of {2**20} characters' in explanation
         assert len(explanation) < 300
         header = Header(stamp=Time(sec=3), frame_id='x' * MAX_FRAME_ID_CHARS)
@@ -110,9 +110,9 @@ def test_failures_of_many_types_are_one_cause(capfd):
     with pose_node(Failing(ONE)) as (node, robot):
         for number in range(100):
             robot.send(BLACK)
-            wait_for(lambda number=number: node.record.tally.images == number + 1)
+            wait_for(lambda number=number: node.statistics.counters.images == number + 1)
         wait_for(lambda: unsettled(node) == 0)
-        assert set(node.record.drops.counts()) <= {'failed', 'newer frame'}
+        assert set(node.statistics.drops.counts()) <= {'failed', 'newer frame'}
         robot.diagnostics.clear()
         robot.send(BLACK)
         status = wait_for(
@@ -121,10 +121,10 @@ def test_failures_of_many_types_are_one_cause(capfd):
     assert status.message.startswith('frames fail: Error')
     assert len(status.message) <= 200
     lines = capfd.readouterr().err.splitlines()
-    assert all(len(line) < LONGEST_LINE and line.isprintable() for line in lines)
+    assert all(len(line) < MAX_LINE_CHARS and line.isprintable() for line in lines)
 
 
-@pytest.mark.parametrize('method', ['_process', '_prepared', '_people', '_publish'])
+@pytest.mark.parametrize('method', ['_process', '_prepare', '_people', '_publish'])
 def test_frames_whose_processing_fails_as_a_whole_are_counted(monkeypatch, method):
     def fail(self, *arguments):
         raise RuntimeError('cannot go on')
@@ -134,11 +134,13 @@ def test_frames_whose_processing_fails_as_a_whole_are_counted(monkeypatch, metho
             patch.setattr(PoseNode, method, fail)
             for number in range(1, 4):
                 robot.send(BLACK)
-                wait_for(lambda number=number: node.record.drops.counts() == {'failed': number})
+                wait_for(
+                    lambda number=number: node.statistics.drops.counts() == {'failed': number}
+                )
             assert unsettled(node) == 0
         assert robot.answer_to(robot.send(BLACK)).skeletons
         wait_for(lambda: unsettled(node) == 0)
-        assert node.record.drops.counts() == {'failed': 3}
+        assert node.statistics.drops.counts() == {'failed': 3}
 
 
 def test_a_small_file_that_claims_a_huge_image_takes_no_memory():
@@ -164,15 +166,15 @@ def test_a_small_file_that_claims_a_huge_image_takes_no_memory():
             info.width, info.height = info_px, info_px * 3 // 4 if sec == 3 else info_px
             robot.infos.publish(info)
             images.publish(message)
-            wait_for(lambda sec=sec: sum(node.record.drops.counts().values()) == sec)
-        assert node.record.drops.counts() == {'image size': 2, 'camera_info size': 1}
+            wait_for(lambda sec=sec: sum(node.statistics.drops.counts().values()) == sec)
+        assert node.statistics.drops.counts() == {'image size': 2, 'camera_info size': 1}
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
 
 
 def test_an_image_of_more_than_the_set_number_of_pixels_is_dropped():
     with pose_node(KnownPeople(ONE), max_image_pixels=100 * 160) as (node, robot):
         robot.send(BLACK)
-        wait_for(lambda: node.record.drops.counts() == {'image size': 1})
+        wait_for(lambda: node.statistics.drops.counts() == {'image size': 1})
         robot.answer_to(robot.send(BLACK[:100]))
 
 
@@ -192,8 +194,8 @@ def test_a_transform_out_of_range_is_not_used(field, values):
         assert np.isfinite(places_m).all()
         assert np.abs(places_m).max() < 10
         # TF itself refuses some of them.
-        assert set(node.record.fallbacks.counts()) <= {'transform', 'no transform'}
-        assert node.record.drops.counts() == {}
+        assert set(node.statistics.fallbacks.counts()) <= {'transform', 'no transform'}
+        assert node.statistics.drops.counts() == {}
 
 
 def test_many_malformed_transforms_write_no_log(capfd):
@@ -202,7 +204,7 @@ def test_many_malformed_transforms_write_no_log(capfd):
         for number in range(300):
             odd = transform('map', f'{number}{HOSTILE}', place=(np.nan, 0.0, 0.0))
             broadcaster.sendTransform([odd, transform('map', 'map')])
-            wait_for(lambda number=number: node._frames.refused >= 2 * number)
+            wait_for(lambda number=number: node._transforms.refused >= 2 * number)
         robot.diagnostics.clear()
         values = wait_for(lambda: robot.diagnostics and values_of(robot))
         assert int(values['refused transforms']) >= 598
@@ -311,9 +313,9 @@ def test_a_message_with_many_detections_is_processed_and_noted():
         publisher.publish(message)
         robot.answer_to(stamp)
         wait_for(lambda: unsettled(node) == 0)
-        assert node.record.fallbacks.counts() == {'many detections': 1}
-        assert not node.record.drops.counts()
-        explanation = node.record.fallbacks.explanations()['many detections']
+        assert node.statistics.fallbacks.counts() == {'many detections': 1}
+        assert not node.statistics.drops.counts()
+        explanation = node.statistics.fallbacks.explanations()['many detections']
     assert counts == [100]
     assert explanation.startswith('a message has 1000 detections that do not overlap; the 100')
 
@@ -380,7 +382,7 @@ def test_under_a_mixed_load_every_frame_is_accounted_for():
         thread.start()
         while not stop.wait(0.02):
             # At most 16 wait for other messages, and 3 for the worker or in it, per camera.
-            assert 0 <= node.record.report().in_flight <= 2 * 19
+            assert 0 <= node.statistics.snapshot().in_flight <= 2 * 19
         thread.join()
         node._enabled = True
         # And what waits when the node is deactivated.
@@ -399,7 +401,7 @@ def test_under_a_mixed_load_every_frame_is_accounted_for():
             )
             assert images == worked_on + dropped
             assert worked_on > 10
-        causes = set(node.record.drops.counts())
+        causes = set(node.statistics.drops.counts())
         assert {
             *('newer frame', 'disabled', 'deactivated', 'failed', 'image encoding'),
             *('no detections', 'image stamp', 'image size', 'camera not calibrated'),

@@ -17,7 +17,7 @@ from lifecycle_msgs.srv import ChangeState, GetAvailableStates, GetAvailableTran
 from rclpy.node import Node
 from robots import BLACK, ask, pose_node, wait_for
 
-from metrabs_ros.node import heap, outputs
+from metrabs_ros.node import heap, publishers
 from metrabs_ros.node.camera_stream import CameraStream
 
 ONE = (500.0, 0.0, 4000.0)
@@ -123,14 +123,14 @@ def test_whatever_fails_in_configure_is_logged_and_leaves_nothing(error, capfd, 
         node._load_model = raising(error)
         assert change(robot, label='configure') == (False, 'unconfigured')
         node._load_model = load
-        broadcaster = outputs.TransformBroadcaster
+        broadcaster = publishers.TransformBroadcaster
         count = []
 
         def second_fails(node):
             count.append(1)
             return raising(error)() if len(count) == 2 else broadcaster(node)
 
-        monkeypatch.setattr(outputs, 'TransformBroadcaster', second_fails)
+        monkeypatch.setattr(publishers, 'TransformBroadcaster', second_fails)
         assert change(robot, label='configure') == (False, 'unconfigured')
         assert len(list(node.publishers)) == before
         lines = [line for line in capfd.readouterr().err.splitlines() if 'ERROR' in line]
@@ -182,7 +182,7 @@ def test_what_fails_on_the_way_back_is_logged_and_can_be_configured_again(
             assert change(robot, label=label)[0]
         with monkeypatch.context() as patch:
             for name in ('close', 'clear_markers'):
-                patch.setattr(outputs.Outputs, name, raising(RuntimeError('no more')))
+                patch.setattr(publishers.Publishers, name, raising(RuntimeError('no more')))
             assert change(robot, label=transition) == (False, 'unconfigured')
         assert f'{says}RuntimeError: no more' in capfd.readouterr().err
         assert not node.is_configured()
@@ -196,14 +196,14 @@ def test_what_fails_on_the_way_back_is_logged_and_can_be_configured_again(
 def test_an_inactive_node_publishes_nothing_and_takes_its_markers_away():
     with pose_node(KnownPeople(ONE), active=False) as (node, robot):
         assert change(robot, label='configure')[0]
-        stream = node._streams[0]
-        wait_for(lambda: stream.outputs._markers.get_subscription_count())
-        stream.outputs.clear_markers()
+        stream = node._streams['']
+        wait_for(lambda: stream.publishers._markers.get_subscription_count())
+        stream.publishers.clear_markers()
         assert change(robot, label='activate')[0]
         robot.wait_for_the_node()
         assert robot.answer_to(robot.send(BLACK)).skeletons
         assert change(robot, label='deactivate')[0]
-        stream.outputs.clear_markers()
+        stream.publishers.clear_markers()
         wait_for(lambda: robot.markers and robot.markers[-1].markers[0].action == 3)
         ask(robot, GetState, 'pose/get_state')
         # One frame's, and those that are deleted at the end.
@@ -212,7 +212,7 @@ def test_an_inactive_node_publishes_nothing_and_takes_its_markers_away():
 
 def test_what_is_being_published_at_the_end_leaves_no_markers(monkeypatch):
     publishing, published = threading.Event(), []
-    publish, clear = outputs.Outputs.publish, outputs.Outputs.clear_markers
+    publish, clear = publishers.Publishers.publish, publishers.Publishers.clear_markers
 
     def publish_slowly(self, *arguments):
         publishing.set()
@@ -224,8 +224,8 @@ def test_what_is_being_published_at_the_end_leaves_no_markers(monkeypatch):
         clear(self)
         published.append('no markers')
 
-    monkeypatch.setattr(outputs.Outputs, 'publish', publish_slowly)
-    monkeypatch.setattr(outputs.Outputs, 'clear_markers', clear_markers)
+    monkeypatch.setattr(publishers.Publishers, 'publish', publish_slowly)
+    monkeypatch.setattr(publishers.Publishers, 'clear_markers', clear_markers)
     with pose_node(KnownPeople(ONE)) as (_, robot):
         robot.send(BLACK)
         assert publishing.wait(PATIENCE_S)

@@ -80,19 +80,19 @@ def test_bad_frames_are_counted_and_the_node_lives_on(pose, street, changes, cau
 def test_an_image_of_another_size_than_its_camera_info_is_dropped(pose, street):
     node, robot = pose
     data = array.array('B', street[:500].tobytes())
-    before = node.record.drops.counts().get('camera_info size', 0)
+    before = node.statistics.drops.counts().get('camera_info size', 0)
     robot.send(street, height=500, data=data)
-    wait_for(lambda: node.record.drops.counts().get('camera_info size', 0) == before + 1)
+    wait_for(lambda: node.statistics.drops.counts().get('camera_info size', 0) == before + 1)
 
 
 def test_while_a_frame_is_worked_on_only_the_newest_waits(pose, street):
     node, robot = pose
     robot.answer_to(robot.send(street))
-    before = node.record.drops.counts().get('newer frame', 0)
+    before = node.statistics.drops.counts().get('newer frame', 0)
     stamps = [robot.send(street) for _ in range(12)]
     robot.answer_to(stamps[-1])
     answered = [s for s in robot.skeletons if s.header.stamp in stamps]
-    lost = node.record.drops.counts()['newer frame'] - before
+    lost = node.statistics.drops.counts()['newer frame'] - before
     assert lost > 0
     # The transport may lose a best-effort image on its own.
     assert len(answered) + lost <= 12

@@ -160,7 +160,7 @@ def test_images_in_no_frame_are_worked_on_without_transforms():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         header = Header(stamp=Time(sec=5))
         assert len(robot.answer_to(robot.send(BLACK, header=header)).skeletons) == 1
-        assert node.record.fallbacks.counts() == {'image without frame_id': 1}
+        assert node.statistics.fallbacks.counts() == {'image without frame_id': 1}
         assert not robot.transforms.all_frames_as_string()
 
 
@@ -168,20 +168,20 @@ def test_without_the_transform_it_falls_back_and_tells_or_drops():
     with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=0.05) as (node, robot):
         answer = robot.answer_to(robot.send(BLACK))
         assert answer.header.frame_id == 'camera_optical_frame'
-        assert node.record.fallbacks.counts() == {'no transform': 1}
+        assert node.statistics.fallbacks.counts() == {'no transform': 1}
         set_parameters(robot, tf_fallback='drop')
         robot.send(BLACK)
-        wait_for(lambda: node.record.drops.counts().get('no transform') == 1)
+        wait_for(lambda: node.statistics.drops.counts().get('no transform') == 1)
 
 
 def test_a_camera_without_calibration_is_refused_or_guessed():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         robot.send(BLACK, k=[0.0] * 9)
-        wait_for(lambda: node.record.drops.counts().get('camera not calibrated'))
+        wait_for(lambda: node.statistics.drops.counts().get('camera not calibrated'))
         assert status(robot)[0].level == b'\x01'
         set_parameters(robot, default_fov_degrees=60.0)
         assert robot.answer_to(robot.send(BLACK, k=[0.0] * 9)).skeletons
-        assert node.record.fallbacks.counts() == {'camera not calibrated': 1}
+        assert node.statistics.fallbacks.counts() == {'camera not calibrated': 1}
 
 
 def image_message(stamp):
@@ -210,7 +210,7 @@ def test_a_calibration_that_was_sent_once_before_holds_for_all_images():
 def test_images_without_any_camera_info_are_told_of():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         robot.images.publish(image_message(robot.get_clock().now().to_msg()))
-        wait_for(lambda: node.record.drops.counts().get('no camera_info'))
+        wait_for(lambda: node.statistics.drops.counts().get('no camera_info'))
 
 
 def test_without_calibration_a_field_of_view_is_taken_at_the_full_rate():
@@ -224,7 +224,7 @@ def test_without_calibration_a_field_of_view_is_taken_at_the_full_rate():
         wait_for(lambda: len(robot.skeletons) > 30)
         assert time.monotonic() - start_s < 5
         assert robot.skeletons[-1].header.frame_id == ''
-        assert node.record.fallbacks.counts()['camera not calibrated'] > 30
+        assert node.statistics.fallbacks.counts()['camera not calibrated'] > 30
 
 
 def test_a_calibration_that_comes_late_is_taken_from_then_on():
@@ -240,7 +240,7 @@ def test_a_calibration_that_comes_late_is_taken_from_then_on():
 def test_fallbacks_are_not_logged_as_drops(capfd):
     with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=0.01) as (node, robot):
         robot.answer_to(robot.send(BLACK))
-        assert node.record.drops.counts() == {}
+        assert node.statistics.drops.counts() == {}
     log = capfd.readouterr().err
     assert 'a frame was processed with a fallback: there is no transform' in log
     assert 'dropped' not in log
@@ -349,7 +349,7 @@ def test_boxes_come_from_ones_own_detector():
         assert [s.box_left for s in skeletons] == [10, 90]
         assert [s.confidence for s in skeletons] == [0.75, 0.75]
         robot.send(BLACK)
-        wait_for(lambda: node.record.drops.counts().get('no detections'))
+        wait_for(lambda: node.statistics.drops.counts().get('no detections'))
 
 
 def test_the_annotated_image_is_made_for_who_looks_at_it():
@@ -370,7 +370,7 @@ def test_it_can_be_disabled_and_everybody_forgotten():
         assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
         assert ask(robot, SetBool, 'pose/enable', data=False)[0].success
         robot.send(BLACK)
-        wait_for(lambda: node.record.drops.counts().get('disabled'))
+        wait_for(lambda: node.statistics.drops.counts().get('disabled'))
         assert ask(robot, SetBool, 'pose/enable', data=True)[0].success
         assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
         assert ask(robot, Trigger, 'pose/reset')[0].success
@@ -451,7 +451,7 @@ def test_diagnostics_tell_of_rates_latencies_and_failures():
         assert {'model', 'engine', 'device', 'images a second', 'frames a second'} <= set(values)
         assert 0 < float(values['find people p50 ms']) <= float(values['find people p95 ms'])
         found, _ = status(robot)
-        assert (found.level, found.message) == (b'\x01', 'no images come in')
+        assert (found.level, found.message) == (b'\x01', 'no images received')
         model.places_mm = None
         robot.send(BLACK)
         found = wait_for(
@@ -478,4 +478,4 @@ def test_under_overload_skeletons_are_never_older_than_two_model_times():
         wait_for(lambda: len(ages_s) > 5)
         # And what a busy machine needs to hand them on.
         assert max(ages_s) < 2 * 0.3 + 0.1
-        assert node.record.drops.counts()['newer frame'] > 20
+        assert node.statistics.drops.counts()['newer frame'] > 20

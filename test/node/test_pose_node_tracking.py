@@ -107,7 +107,7 @@ def test_parameters_of_tracking_change_while_it_runs():
     model = KnownPeople(ONE)
     with pose_node(model, detect_interval=1) as (node, robot):
         show(robot, model, ONE, 0)
-        (stream,) = [s.people for s in node._streams]
+        (stream,) = [s.people for s in node._streams.values()]
         wanted = {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}
         node.set_parameters([Parameter(name, value=value) for name, value in wanted.items()])
         show(robot, model, ONE, 1)
@@ -142,7 +142,7 @@ def test_a_recording_that_begins_again_is_told():
         for i in range(3):
             assert show(robot, model, ONE, i).skeletons[0].id == 1
         assert show(robot, model, ONE, 0, start_s=500.0).skeletons[0].id == 2
-        assert node.record.fallbacks.counts() == {'time went back': 1}
+        assert node.statistics.fallbacks.counts() == {'time went back': 1}
 
 
 def test_two_images_with_one_stamp_are_both_answered():

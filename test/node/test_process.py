@@ -19,7 +19,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from metrabs_ros.node import process
-from metrabs_ros.node.process import NodeLog
+from metrabs_ros.node.process import RosLogHandler
 
 PERIOD_S = 0.1
 NAMES = {
@@ -61,7 +61,7 @@ def node_log():
     """Return a NodeLog with a logger of ROS that shows everything."""
     logger = rclpy.logging.get_logger('metrabs_ros_test')
     logger.set_level(rclpy.logging.LoggingSeverity.DEBUG)
-    return NodeLog(logger)
+    return RosLogHandler(logger)
 
 
 def record(level, message, *arguments, **options):
@@ -117,7 +117,7 @@ class Unprintable:
         ('100 % %s %d %n', (), '100 % %s %d %n'),
         ('%s', ('100 % %s %n',), '100 % %s %n'),
         ('\x1b[31mred\x1b[0m', (), r'\x1b[31mred\x1b[0m'),
-        ('%s', ('x' * 2_000_000,), 'x' * (process.LONGEST_MESSAGE - 3) + '...'),
+        ('%s', ('x' * 2_000_000,), 'x' * (process.MAX_MESSAGE_CHARS - 3) + '...'),
         ('%d items', ('no number',), "'%d items' with arguments of "),
         ('%s', (Unprintable(),), "'%s' with arguments of "),
         (b'bytes', (), "b'bytes'"),
@@ -148,7 +148,7 @@ def test_a_logger_that_fails_does_not_disturb_the_caller():
             raise ValueError('Logger severity cannot be changed between calls.')
 
     python = logging.Logger('of a test')
-    python.addHandler(NodeLog(Failing()))
+    python.addHandler(RosLogHandler(Failing()))
     python.warning('careful')
 
 
@@ -157,8 +157,8 @@ def test_package_records_reach_only_the_log_of_ros(capfd, caplog):
     before = package_log.handlers[:], package_log.level, package_log.propagate
     rclpy.init()
     try:
-        with process.package_records(rclpy.logging.get_logger('pose')):
-            with process.package_records(rclpy.logging.get_logger('pose.inner')):
+        with process.forward_package_logs(rclpy.logging.get_logger('pose')):
+            with process.forward_package_logs(rclpy.logging.get_logger('pose.inner')):
                 logging.getLogger('metrabs_ros.backends').warning('careful')
             logging.getLogger('metrabs_ros.backends').info('by the way')
     finally:

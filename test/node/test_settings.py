@@ -35,25 +35,27 @@ def test_every_parameter_is_described_and_its_default_fits(field):
 
 
 def test_the_words_true_and_false_are_taken_for_what_they_are():
-    found = settings.changed(Settings(), [Parameter('rectified', value=True)])
+    found = settings.with_changes(Settings(), [Parameter('rectified', value=True)])
     assert found.rectified == 'true'
 
 
 def test_changes_are_taken_together_or_not_at_all():
     before = Settings()
     good = [Parameter('tf', value='none'), Parameter('num_aug', value=3)]
-    assert settings.changed(before, good) == dataclasses.replace(before, tf='none', num_aug=3)
+    assert settings.with_changes(before, good) == dataclasses.replace(before, tf='none', num_aug=3)
     with pytest.raises(ValueError, match="tf is 'some'"):
-        settings.changed(before, [*good, Parameter('tf', value='some')])
-    assert settings.changed(before, [Parameter('use_sim_time', value=True)]) == before
+        settings.with_changes(before, [*good, Parameter('tf', value='some')])
+    assert settings.with_changes(before, [Parameter('use_sim_time', value=True)]) == before
 
 
 @pytest.mark.parametrize('names', [[], ['a', 'a'], ['', 'a'], ['1st'], ['a b'], ['a', '-']])
 def test_cameras_need_names_that_topics_can_have(names):
     with pytest.raises(ValueError, match='cameras '):
-        settings.changed(Settings(), [Parameter('cameras', Parameter.Type.STRING_ARRAY, names)])
+        settings.with_changes(
+            Settings(), [Parameter('cameras', Parameter.Type.STRING_ARRAY, names)]
+        )
 
 
 def test_cameras_are_named_in_their_order():
-    found = settings.changed(Settings(), [Parameter('cameras', value=['front', 'rear/left'])])
+    found = settings.with_changes(Settings(), [Parameter('cameras', value=['front', 'rear/left'])])
     assert found.cameras == ('front', 'rear/left')

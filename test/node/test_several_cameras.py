@@ -73,7 +73,7 @@ def test_frames_that_wait_go_through_the_network_together():
         first = front.send(metres(3))
         assert model.begun.acquire(timeout=PATIENCE_S)
         stamps = [(robot, robot.send(metres(4))) for robot in (left, front)]
-        wait_for(lambda: node.record.tally.images == 3)
+        wait_for(lambda: node.statistics.counters.images == 3)
         model.may_go_on.set()
         front.answer_to(first)
         for robot, stamp in stamps:
@@ -86,7 +86,7 @@ def test_a_bad_frame_of_one_camera_leaves_the_others_alone():
         for _ in range(3):
             left.send(BLACK, encoding='nonsense')
             assert front.answer_to(front.send(metres(2))).skeletons
-        wait_for(lambda: sum(node.record.drops.counts().values()) == 3)
+        wait_for(lambda: sum(node.statistics.drops.counts().values()) == 3)
         assert not left.skeletons
 
 
@@ -108,20 +108,20 @@ def test_a_frame_that_fails_in_the_network_costs_the_other_cameras_no_frame():
         assert model.begun.acquire(timeout=PATIENCE_S)
         stamp = front.send(metres(4))
         left.send(metres(255))
-        wait_for(lambda: node.record.tally.images == 3)
+        wait_for(lambda: node.statistics.counters.images == 3)
         model.may_go_on.set()
         for sent in (first, stamp):
             assert front.answer_to(sent).skeletons
-        record = node.record
-        wait_for(lambda: record.drops.counts_of_cameras() == {('failed', 'rear/left'): 1})
-        assert record.fallbacks.counts_of_cameras() == {('batch of cameras failed', 'front'): 1}
-        explanation = record.drops.explanations()['failed']
+        statistics = node.statistics
+        wait_for(lambda: statistics.drops.counts_by_camera() == {('failed', 'rear/left'): 1})
+        assert statistics.fallbacks.counts_by_camera() == {('batch of cameras failed', 'front'): 1}
+        explanation = statistics.drops.explanations()['failed']
         assert explanation == (
-            'processed alone, as a batch of 2 cameras failed with RuntimeError: '
+            'processed separately because a batch of 2 cameras failed with RuntimeError: '
             'RuntimeError: the network fails'
         )
         assert not left.skeletons
-        assert record.report().in_flight == 0
+        assert statistics.snapshot().in_flight == 0
 
 
 def test_the_model_is_one_and_each_camera_has_its_people_in_the_diagnostics():
@@ -145,7 +145,7 @@ def test_a_camera_that_falls_silent_is_named():
         def is_told():
             front.send(metres(2))
             return [
-                m for m in front.diagnostics if 'come in from rear/left' in m.status[0].message
+                m for m in front.diagnostics if 'received from rear/left' in m.status[0].message
             ]
 
         wait_for(is_told)
@@ -188,10 +188,10 @@ def test_a_silent_detector_of_one_camera_does_not_delay_the_others():
         # One wait for the detections of the other camera takes 0.5 s.
         assert np.median(passed_s) < 0.2
         drops = wait_for(
-            lambda: sum(node.record.drops.counts().values()) == 20 and node.record.drops
+            lambda: sum(node.statistics.drops.counts().values()) == 20 and node.statistics.drops
         )
         assert drops.counts()['no detections'] > 0
-        assert {camera for _, camera in drops.counts_of_cameras()} == {'rear/left'}
+        assert {camera for _, camera in drops.counts_by_camera()} == {'rear/left'}
         assert not left.skeletons
 
 
@@ -275,9 +275,9 @@ def test_a_small_step_back_of_one_camera_leaves_the_transforms_of_others():
             stamp = Time(sec=50, nanosec=milliseconds * 1_000_000)
             front.send(metres(3), header=Header(stamp=stamp, frame_id='front_camera'))
             assert front.answer_to(stamp).header.frame_id == 'map'
-        assert node.record.fallbacks.counts() == {'time went back': 1}
+        assert node.statistics.fallbacks.counts() == {'time went back': 1}
         stamp = Time(sec=51)
-        assert node._frames.can_transform('map', 'left_camera', stamp)
+        assert node._transforms.can_transform('map', 'left_camera', stamp)
         left.send(metres(3), header=Header(stamp=stamp, frame_id='left_camera'))
         assert left.answer_to(stamp).header.frame_id == 'map'
-        assert node.record.fallbacks.counts() == {'time went back': 1}
+        assert node.statistics.fallbacks.counts() == {'time went back': 1}

@@ -62,8 +62,8 @@ def test_the_image_of_oversized_detections_is_dropped_with_a_sentence():
         detections = robot.create_publisher(Detection2DArray, 'detections', 5)
         wait_for(detections.get_subscription_count)
         detections.publish(boxes_at(robot.send(BLACK), 20_000))
-        wait_for(lambda: node.record.drops.counts() == {'detections': 1})
-        explanation = node.record.drops.explanations()['detections']
+        wait_for(lambda: node.statistics.drops.counts() == {'detections': 1})
+        explanation = node.statistics.drops.explanations()['detections']
         assert f'bytes; up to {MAX_MESSAGE_BYTES} bytes are processed' in explanation
         # Without an image of its stamp it is counted, too, and what comes next is processed.
         detections.publish(boxes_at(Time(sec=1000), 20_000))
@@ -87,7 +87,7 @@ def test_the_view_does_not_deserialise_oversized_skeletons(monkeypatch):
     rclpy.init()
     warnings, taken = [], []
     monkeypatch.setattr(ViewNode, 'warn', lambda self, text: warnings.append(text))
-    monkeypatch.setattr(_CameraView, '_take_people', lambda self, message: taken.append(message))
+    monkeypatch.setattr(_CameraView, '_on_skeletons', lambda self, message: taken.append(message))
     view, sender = ViewNode(Scene([''], is_live=True), [''], compressed=False), Node('sender')
     try:
         with running(view, sender):

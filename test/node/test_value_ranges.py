@@ -17,7 +17,7 @@ from tf2_msgs.msg import TFMessage
 from tf2_ros import StaticTransformBroadcaster
 
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.node.transforms import INVALID_TRANSFORM, MAX_TRANSLATION_M, to_motion
+from metrabs_ros.node.transforms import INVALID_TRANSFORM, MAX_TRANSLATION_M, to_rigid_transform
 from metrabs_ros.people import BEYOND_ALL_PLACES
 
 ONE = (500.0, 0.0, 4000.0)
@@ -52,11 +52,13 @@ def test_a_transform_that_is_none_is_refused(translation, rotation):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         with pytest.raises(UnusableInput, match='the transform from a to b has'):
-            to_motion(np.array(translation), np.array(rotation), 'from a to b')
+            to_rigid_transform(np.array(translation), np.array(rotation), 'from a to b')
 
 
 def test_a_transform_with_a_rounded_quaternion_is_taken():
-    motion = to_motion(np.array([0.0, 0.0, MAX_TRANSLATION_M]), np.array([0, 0, 0.7, 0.71]), '')
+    motion = to_rigid_transform(
+        np.array([0.0, 0.0, MAX_TRANSLATION_M]), np.array([0, 0, 0.7, 0.71]), ''
+    )
     np.testing.assert_allclose(motion.rotation @ motion.rotation.T, np.eye(3), atol=1e-12)
 
 
@@ -83,7 +85,7 @@ def test_transforms_over_dds_never_make_anything_infinite(frame, fallback, capfd
             static.publish(TFMessage(transforms=[turned]))
             return robot.send(BLACK)
 
-        drops, fallbacks = node.record.drops, node.record.fallbacks
+        drops, fallbacks = node.statistics.drops, node.statistics.fallbacks
         for translation, rotation in BAD_TRANSFORMS:
             counts = drops if fallback == 'drop' else fallbacks
             before = sum(counts.counts().values())
@@ -120,7 +122,7 @@ def test_people_who_are_too_far_away_after_the_transform_are_left_out():
             ]
         )[0]
         assert len(answer.skeletons) == 1
-        assert node.record.fallbacks.counts()['pose not finite']
+        assert node.statistics.fallbacks.counts()['pose not finite']
         assert all(map(finite, published(robot)))
 
 

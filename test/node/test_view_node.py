@@ -36,8 +36,8 @@ from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node import view_node
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.message_types import TYPES
-from metrabs_ros.node.recent_frames import MOST_FRAMES
-from metrabs_ros.node.view_node import MOST_ROWS, MOST_STATUSES, ViewNode
+from metrabs_ros.node.transform_store import MAX_FRAMES
+from metrabs_ros.node.view_node import MAX_ROWS, MAX_STATUSES, ViewNode
 from metrabs_ros.view.scene import Scene
 
 LEFT_MM, RIGHT_MM = (-1000, 0, 5000), (1000, 0, 5000)
@@ -141,12 +141,12 @@ def test_the_people_of_several_cameras_are_shown_in_the_frame_of_the_first(view)
     behind = transform('front_frame', 'rear_frame', (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, -1.0))
     node._buffer.set_transform_static(behind, 'test')
     front, rear = node._views
-    front._take_people(skeletons_in('front_frame'))
-    rear._take_people(skeletons_in('rear_frame'))
+    front._on_skeletons(skeletons_in('front_frame'))
+    rear._on_skeletons(skeletons_in('rear_frame'))
     shown = node.scene.people
     np.testing.assert_allclose(shown['front'].positions_mm, [[0, 0, 3000]], atol=1e-3)
     np.testing.assert_allclose(shown['rear'].positions_mm, [[0, 0, -4000]], atol=1e-3)
-    rear._take_people(skeletons_in('nobody_knows'))
+    rear._on_skeletons(skeletons_in('nobody_knows'))
     assert len(node.scene.people['rear']) == 0
 
 
@@ -154,9 +154,9 @@ def test_people_in_another_frame_than_the_images_have_z_up(view):
     node = view('')
     image = Image()
     image.header.frame_id = 'camera'
-    node._views[0]._keep_image(image)
-    node._views[0]._take_people(skeletons_in('camera'))
-    node._views[0]._take_people(skeletons_in('map'))
+    node._views[0]._on_image(image)
+    node._views[0]._on_skeletons(skeletons_in('camera'))
+    node._views[0]._on_skeletons(skeletons_in('map'))
     assert node.scene.z_up == [False, True]
 
 
@@ -164,7 +164,7 @@ def test_skeletons_that_make_no_sense_do_no_harm(view):
     node = view('')
     message = skeletons_in('camera')
     message.skeletons[0].positions = message.skeletons[0].positions[:5]
-    node._views[0]._take_people(message)
+    node._views[0]._on_skeletons(message)
     assert node.scene.people == {}
 
 
@@ -172,7 +172,7 @@ def test_it_says_what_does_not_come_in(view):
     node = view('')
     node._check()
     assert node.scene.said[-1].startswith('nothing comes in on /image and /pose/skeletons')
-    node._views[0]._keep_image(Image())
+    node._views[0]._on_image(Image())
     node._check()
     assert node.scene.said[-1].startswith('images come in, but no skeletons')
 
@@ -208,11 +208,11 @@ def test_diagnostics_are_bounded(view):
     )
     node._check()
     assert len(node.scene.said[-1]) < 20_000
-    assert f'and {5000 - MOST_ROWS} more' in node.scene.said[-1]
+    assert f'and {5000 - MAX_ROWS} more' in node.scene.said[-1]
 
 
 def test_many_diagnostics_take_no_time(view):
-    values = [KeyValue(key='|' * 80, value='|' * 80)] * MOST_ROWS
+    values = [KeyValue(key='|' * 80, value='|' * 80)] * MAX_ROWS
     many = [DiagnosticStatus(name='pose: frames', values=values)] * 1000
     last = DiagnosticStatus(name='pose: frames', message='the last one')
     node = view('')
@@ -223,7 +223,7 @@ def test_many_diagnostics_take_no_time(view):
     assert time.process_time() - start_s < 1
     node._check()
     assert 'the last one' in node.scene.said[-1]
-    others = [DiagnosticStatus(name='other')] * MOST_STATUSES
+    others = [DiagnosticStatus(name='other')] * MAX_STATUSES
     node._show_diagnostics(DiagnosticArray(status=[many[0], *others]))
     node._check()
     assert 'the last one' in node.scene.said[-1]
@@ -369,7 +369,7 @@ def test_malformed_messages_of_all_kinds_do_not_end_it(tmp_path):
                     or view._views[0]._people_shown_s > shown_s
                 )
             )
-            assert len(view._buffer.names()) <= 2 * MOST_FRAMES
+            assert len(view._buffer.names()) <= 2 * MAX_FRAMES
     finally:
         view._listener.unregister()
         view.destroy_node()
@@ -385,8 +385,8 @@ def test_malformed_skeletons_do_no_harm(view, message):
     node.scene = Scene([''], is_live=True)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        node._views[0]._take_people(message)
-    node._views[0]._take_people(skeletons_in('camera'))
+        node._views[0]._on_skeletons(message)
+    node._views[0]._on_skeletons(skeletons_in('camera'))
     assert np.isfinite(node._views[0]._people_shown_s)
 
 
@@ -396,7 +396,7 @@ def test_malformed_skeletons_do_no_harm(view, message):
 def test_oversized_skeletons_are_refused_at_once(view, message):
     node = view('')
     start_s = time.process_time()
-    node._views[0]._take_people(message)
+    node._views[0]._on_skeletons(message)
     assert time.process_time() - start_s < 0.15
     assert node.scene.people == {}
 
@@ -424,7 +424,7 @@ def test_files_that_no_browser_should_decode_are_not_shown(view, data):
     shown = []
     node.scene.show_image = lambda *arguments: shown.append(arguments)
     camera = node._views[0]
-    camera._keep_info(CameraInfo(width=64, height=48, k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1]))
+    camera._on_info(CameraInfo(width=64, height=48, k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1]))
     camera._show_image(CompressedImage(format='jpeg', data=data))
     assert shown == []
     _, whole = cv2.imencode('.jpg', GREY)
@@ -433,14 +433,14 @@ def test_files_that_no_browser_should_decode_are_not_shown(view, data):
 
 
 def test_images_that_wait_for_their_people_are_bounded_in_memory(view, monkeypatch):
-    monkeypatch.setattr(view_node, 'KEPT_IMAGE_BYTES', 1000)
+    monkeypatch.setattr(view_node, 'MAX_BUFFERED_BYTES', 1000)
     camera = view('')._views[0]
     for i in range(100):
         image = Image(data=bytes(400))
         image.header.stamp.sec = i
-        camera._keep_image(image)
+        camera._on_image(image)
     assert [image.header.stamp.sec for image in camera._images.values()] == [98, 99]
-    camera._keep_image(Image(data=bytes(5000)))
+    camera._on_image(Image(data=bytes(5000)))
     assert len(camera._images) == 1
 
 

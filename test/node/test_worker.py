@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from metrabs_ros.node.worker import NewestFrames, Worker
+from metrabs_ros.node.worker import FrameBuffer, Worker
 
 PATIENCE_S = 120.0
 
@@ -17,7 +17,7 @@ def test_frames_that_wait_give_way_to_newer_ones_unless_they_are_kept():
         started.release()
         assert go_on.acquire(timeout=PATIENCE_S)
         if frame == 1:
-            worker.keep_next()
+            worker.hold_pending()
             started.release()
             assert go_on.acquire(timeout=PATIENCE_S)
         done.append(frame)
@@ -52,7 +52,7 @@ def test_after_the_stop_frames_are_returned_or_discarded():
     worker.put('left', 1)
     assert started.wait(PATIENCE_S)
     worker.put('left', 2)
-    worker.keep_next()
+    worker.hold_pending()
     worker.put('left', 3)
     worker.put('right', 4)
     worker.stop()
@@ -60,34 +60,34 @@ def test_after_the_stop_frames_are_returned_or_discarded():
     go_on.set()
     assert worker.join(PATIENCE_S)
     assert sorted(discarded) == [2, 3, 4]
-    assert not worker.is_wanted
+    assert not worker.is_running
 
 
 def test_a_newer_frame_takes_the_place_of_an_older_one():
-    newest = NewestFrames()
-    assert newest.put('left', 1) is None
-    assert newest.put('left', 2) == 1
-    assert newest.take() == [2]
+    buffer = FrameBuffer()
+    assert buffer.put('left', 1) is None
+    assert buffer.put('left', 2) == 1
+    assert buffer.take() == [2]
 
 
 def test_frames_of_different_cameras_wait_side_by_side():
-    newest = NewestFrames()
-    assert newest.put('left', 1) is None
-    assert newest.put('right', 2) is None
-    assert newest.put('left', 3) == 1
-    assert newest.take() == [3, 2]
-    assert newest.take_waiting() == []
+    buffer = FrameBuffer()
+    assert buffer.put('left', 1) is None
+    assert buffer.put('right', 2) is None
+    assert buffer.put('left', 3) == 1
+    assert buffer.take() == [3, 2]
+    assert buffer.take_pending() == []
 
 
 def test_take_waits_for_a_frame():
-    newest = NewestFrames()
-    threading.Timer(0.05, newest.put, ['left', 7]).start()
-    assert newest.take() == [7]
+    buffer = FrameBuffer()
+    threading.Timer(0.05, buffer.put, ['left', 7]).start()
+    assert buffer.take() == [7]
 
 
 def test_closing_ends_the_wait():
-    newest = NewestFrames()
-    threading.Timer(0.05, newest.close).start()
-    assert newest.take() is None
-    assert newest.put('left', 1) == 1
-    assert newest.take() is None
+    buffer = FrameBuffer()
+    threading.Timer(0.05, buffer.close).start()
+    assert buffer.take() is None
+    assert buffer.put('left', 1) == 1
+    assert buffer.take() is None
