@@ -172,7 +172,7 @@ def start():
         (['-p', 'model:=5'], 'model is 5; it must be a string'),
         (['-p', 'cameras:=front'], "cameras is 'front'; it must be a list of strings"),
         (['-p', 'cameras:=[1, 2]'], 'cameras is [1, 2]; it must be a list of strings'),
-        (['-p', "cameras:=['front', 'front']"], 'it must name each camera once'),
+        (['-p', "cameras:=['front', 'front']"], 'it must name each camera exactly once'),
         (['-p', "cameras:=['front', '/front']"], 'names a camera twice'),
         (['-p', "cameras:=['a//b']"], "cameras has 'a//b'"),
         (['-p', "cameras:=['front/']"], "cameras has 'front/'"),
