@@ -12,7 +12,7 @@ import time
 import machine
 
 PROJECT = pathlib.Path(__file__).resolve().parents[1]
-FIRST = 'the first frame is there'
+FIRST = 'the first frame was received'
 
 
 def main() -> None:

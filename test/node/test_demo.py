@@ -110,7 +110,7 @@ def test_interrupting_it_still_gives_the_summary(tmp_path, sent):
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if 'the first frame is there' in line:
+        if 'the first frame was received' in line:
             process.send_signal(sent)
     assert end_of(process) == 0, lines
     assert lines[-1].startswith('demo: '), lines
@@ -209,7 +209,7 @@ def test_however_it_ends_no_process_is_left(tmp_path, sent, moment):
 def test_a_process_that_crashes_is_named_and_ends_the_demo(tmp_path, name):
     process = start_demo(tmp_path)
     try:
-        line = next(line for line in process.stdout if 'the first frame is there' in line)
+        line = next(line for line in process.stdout if 'the first frame was received' in line)
         (pid,) = (pid for pid, text in commands_below(process).items() if f'.{name}' in text)
         os.kill(pid, signal.SIGSEGV)
         output, _ = output_while_it_progresses(process)
@@ -395,8 +395,8 @@ def test_a_slow_pose_node_is_waited_for_as_long_as_it_tells_of_work(camera_and_s
     result = played_in_a_thread(camera)
     wait_for(lambda: stand_in.images)
     # Longer than for images that are lost or finished.
-    beats = camera._pose_node.count
-    wait_for(lambda: camera._pose_node.count > beats + 3 * MAX_IDLE_REPORTS)
+    beats = camera._monitor.count
+    wait_for(lambda: camera._monitor.count > beats + 3 * MAX_IDLE_REPORTS)
     assert len(stand_in.images) == 1
     for count in range(1, 7):
         wait_for(lambda count=count: len(stand_in.images) == count)
@@ -410,7 +410,7 @@ def test_a_pose_node_that_is_silent_is_given_up(camera_and_stand_in, monkeypatch
     result = played_in_a_thread(camera)
     wait_for(lambda: stand_in.images)
     stand_in.destroy_timer(stand_in.beating)
-    assert 'diagnostics have not come' in str(wait_for(result))
+    assert 'no diagnostics were received' in str(wait_for(result))
 
 
 def test_a_pose_node_that_drops_images_is_given_up_with_the_cause(camera_and_stand_in):

@@ -171,10 +171,10 @@ def test_skeletons_that_make_no_sense_do_no_harm(view):
 def test_it_says_what_does_not_come_in(view):
     node = view('')
     node._check()
-    assert node.scene.said[-1].startswith('nothing comes in on /image and /pose/skeletons')
+    assert node.scene.said[-1].startswith('no messages received on /image and /pose/skeletons')
     node._views[0]._on_image(Image())
     node._check()
-    assert node.scene.said[-1].startswith('images come in, but no skeletons')
+    assert node.scene.said[-1].startswith('images received, but no skeletons')
 
 
 def statuses(*values, name='pose: frames', message='', level=DiagnosticStatus.OK):
@@ -189,7 +189,7 @@ MARKUP = ['![](http://evil/x.png)', '[x](http://evil)', '<img src=x>', 'a | b\nc
 @pytest.mark.parametrize('text', MARKUP)
 def test_diagnostics_are_shown_as_they_are(view, text):
     node = view('')
-    node._show_diagnostics(statuses((text, text), message=text))
+    node._on_diagnostics(statuses((text, text), message=text))
     node._check()
     shown = node.scene.said[-1]
     table = shown[shown.index('| | |') :].splitlines()
@@ -203,7 +203,7 @@ def test_diagnostics_are_shown_as_they_are(view, text):
 
 def test_diagnostics_are_bounded(view):
     node = view('')
-    node._show_diagnostics(
+    node._on_diagnostics(
         statuses(*((f'{i}' * 10_000, 'x' * 10_000) for i in range(5000)), message='y' * 100_000)
     )
     node._check()
@@ -218,13 +218,13 @@ def test_many_diagnostics_take_no_time(view):
     node = view('')
     start_s = time.process_time()
     for _ in range(2):
-        node._show_diagnostics(DiagnosticArray(status=many))
-    node._show_diagnostics(DiagnosticArray(status=[*many, last]))
+        node._on_diagnostics(DiagnosticArray(status=many))
+    node._on_diagnostics(DiagnosticArray(status=[*many, last]))
     assert time.process_time() - start_s < 1
     node._check()
     assert 'the last one' in node.scene.said[-1]
     others = [DiagnosticStatus(name='other')] * MAX_STATUSES
-    node._show_diagnostics(DiagnosticArray(status=[many[0], *others]))
+    node._on_diagnostics(DiagnosticArray(status=[many[0], *others]))
     node._check()
     assert 'the last one' in node.scene.said[-1]
 
