@@ -44,7 +44,7 @@ PARAMETERS = {
     'skeleton': (str, 'Skeleton convention of the published joints.'),
     'num_aug': (int, 'Number of augmented crops per person that MeTRAbs averages.'),
     'target_frame': (str, 'Frame of the published messages.'),
-    'world_frame': (str, 'Frame whose z axis points up.'),
+    'world_frame': (str, 'Frame with the z axis pointing up.'),
     'autostart': (bool, 'Configure and activate the node automatically at startup.'),
     'use_sim_time': (bool, 'Use the time of /clock.'),
 }

@@ -228,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     args = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
     try:
-        # Opened before ROS is initialised, whose signal handlers would delay a signal.
+        # Opened before ROS is initialised, because its signal handlers would delay a signal.
         source = Source(args.input)
         with process.ros_context():
             camera = CameraNode(source, args.calibration, args.fov, args.rate)

@@ -59,7 +59,7 @@ def to_boxes(
     message
         Detections, or a placeholder for a message that was too large to be deserialised.
     class_id
-        Keep only detections whose best hypothesis has this class_id; '' keeps all.
+        Keep only detections with this class_id in the best hypothesis; '' keeps all.
     image_shape
         Height and width in pixels; further entries are ignored.
 

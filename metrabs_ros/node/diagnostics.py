@@ -52,7 +52,7 @@ class FrameCounters:
         self.oversized_messages += 1
 
     def count_processed(self, camera: str, people: int) -> None:
-        """Count a frame whose people were published, and store their number."""
+        """Count a processed frame and store the number of its people."""
         self.processed_by_camera[camera] += 1
         self.people_by_camera[camera] = people
 

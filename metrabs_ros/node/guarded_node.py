@@ -1,4 +1,4 @@
-"""Node without a lifecycle whose callback exceptions do not end the process."""
+"""Node without a lifecycle that continues after exceptions of its callbacks."""
 
 from __future__ import annotations
 

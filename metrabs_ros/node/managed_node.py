@@ -52,7 +52,7 @@ def log_exceptions(
 
 class ManagedNode(LifecycleNode):
     """
-    Lifecycle node whose callback exceptions do not end the process.
+    Lifecycle node that continues after exceptions of its callbacks.
 
     All its topics have parameters that override their QoS.
 

@@ -193,7 +193,7 @@ class Settings:
 
     world_frame: str = setting(
         '',
-        "Frame whose z axis points up, such as map or odom; '': up direction of a level camera.",
+        "Frame with the z axis pointing up, such as map or odom; '': up direction of a level camera.",
     )
     target_frame: str = setting('', "Frame of the published messages; '': camera frame.")
     tf_timeout: float = setting(0.1, 'Timeout for transforms, in seconds.', low=0.0, high=10.0)

@@ -273,7 +273,7 @@ class Synchroniser:
             self._deliver(self._completed(complete, now_s))
         self._drop_overdue(now_s)
         if self._pending:
-            # An image whose timeouts have expired may still lack another input.
+            # After its timeouts have expired, an image may still lack another input.
             remaining_s = min(
                 (
                     deadline_s - now_s

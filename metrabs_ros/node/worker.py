@@ -111,7 +111,7 @@ class Worker(Generic[Frame]):
         self._held = self._buffer.take_pending()
 
     def stop(self) -> None:
-        """Stop after the current frames, whose results are discarded."""
+        """Stop after the current frames and discard their results."""
         self._is_running = False
         self._buffer.close()
 

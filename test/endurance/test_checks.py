@@ -1,4 +1,4 @@
-"""The endurance test's checks find what they are for."""
+"""The checks of the endurance test detect leaks, long logs, lost frames and non-finite values."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def transform(parent, child, stamp_s, x=0.0, yaw=0.0):
     message.header.frame_id = parent
     message.child_frame_id = child
     message.header.stamp = Time(nanoseconds=round(stamp_s * 1e9)).to_msg()
-    # Converted to float, because rclpy does not check types and would serialise an int incorrectly.
+    # Converted to float: rclpy does not check types and would serialise an int incorrectly.
     message.transform.translation.x = float(x)
     message.transform.rotation.z = math.sin(yaw / 2)
     message.transform.rotation.w = math.cos(yaw / 2)
