@@ -29,7 +29,7 @@ RUN_HERE = {
     'metrabs_ros view': 'test_recordings_are_annotated_reported_and_shown',
     'colcon build': 'test/test_build.py::overlay',
     '.venv/bin/metrabs_ros view --camera': (
-        'test/node/test_view_node.py::test_the_process_says_its_address_and_ends_at_once'
+        'test/node/test_view_node.py::test_the_process_prints_its_address_and_exits_immediately'
     ),
 }
 """The commands that tests run, by how they begin."""

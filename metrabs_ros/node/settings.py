@@ -193,7 +193,8 @@ class Settings:
 
     world_frame: str = setting(
         '',
-        "Frame with the z axis pointing up, such as map or odom; '': up direction of a level camera.",
+        'Frame with the z axis pointing up, such as map or odom. If it is empty, the camera is '
+        'assumed to be level.',
     )
     target_frame: str = setting('', "Frame of the published messages; '': camera frame.")
     tf_timeout: float = setting(0.1, 'Timeout for transforms, in seconds.', low=0.0, high=10.0)

@@ -24,7 +24,7 @@ from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.pose_node import PoseNode
 
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 """Only reached when a test fails; a machine under load is slow."""
 FOCAL_PX = 900.0
 INFO_FIELDS = ('k', 'd', 'p', 'distortion_model', 'roi', 'binning_x', 'binning_y')
@@ -45,7 +45,7 @@ class Robot(Node):
         self.transforms = tf2_ros.Buffer()
         self.listener = tf2_ros.TransformListener(self.transforms, self)
         self.sent = 0
-        self.asked = {}
+        self.service_clients = {}
 
     def send(self, image, **changes):
         """Publish an image and its camera_info; return the stamp."""
@@ -65,11 +65,11 @@ class Robot(Node):
         self.infos.publish(info)
         return message.header.stamp
 
-    def answer_to(self, stamp):
+    def receive(self, stamp):
         """Wait for the skeletons of an image."""
         return wait_for(lambda: [s for s in self.skeletons if s.header.stamp == stamp])[0]
 
-    def wait_for_the_node(self, compressed=False):
+    def wait_for_node(self, compressed=False):
         """Wait until the node hears this camera, and is heard."""
         wait_for(lambda: compressed or self.images.get_subscription_count())
         wait_for(lambda: self.count_publishers('pose/skeletons'))
@@ -83,19 +83,19 @@ class Robot(Node):
 
 def wait_for(condition):
     """Wait until a condition holds, and return its value."""
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + TIMEOUT_S
     while not (result := condition()):
-        assert time.monotonic() < deadline_s, f'the condition does not hold after {PATIENCE_S} s'
+        assert time.monotonic() < deadline_s, f'the condition does not hold after {TIMEOUT_S} s'
         time.sleep(0.01)
     return result
 
 
-def ask(robot, kind, service, **request):
+def call(robot, kind, service, **request):
     """Call a service; return its answer and how long that took, in seconds."""
     # Kept: discovering a client anew for each request takes longer than the requests.
-    if service not in robot.asked:
-        robot.asked[service] = robot.create_client(kind, service)
-    client = robot.asked[service]
+    if service not in robot.service_clients:
+        robot.service_clients[service] = robot.create_client(kind, service)
+    client = robot.service_clients[service]
     wait_for(client.service_is_ready)
     start_s = time.monotonic()
     future = client.call_async(kind.Request(**request))
@@ -107,12 +107,12 @@ def set_parameters(robot, **values):
     parameters = [
         Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
     ]
-    answer, _ = ask(robot, SetParameters, 'pose/set_parameters', parameters=parameters)
+    answer, _ = call(robot, SetParameters, 'pose/set_parameters', parameters=parameters)
     return answer.results
 
 
 @contextlib.contextmanager
-def running(*nodes):
+def spinning(*nodes):
     """Spin each node in a thread of its own, as the pose node's process does."""
     executors = [GuardedExecutor() for _ in nodes]
     for executor, node in zip(executors, nodes):
@@ -155,9 +155,9 @@ def pose_node(model=None, active=True, namespace='', robots=None, **parameters):
         if active:
             node.trigger_configure()
             node.trigger_activate()
-        with running(node, *around):
+        with spinning(node, *around):
             for robot in around if active else ():
-                robot.wait_for_the_node(parameters.get('image_transport') == 'compressed')
+                robot.wait_for_node(parameters.get('image_transport') == 'compressed')
             yield node, *around
     finally:
         node.stop()

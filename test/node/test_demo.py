@@ -25,7 +25,7 @@ from progress import (
     run_while_it_progresses,
 )
 from rclpy.node import Node
-from robots import running, wait_for
+from robots import spinning, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from test_people import people_at
@@ -56,7 +56,7 @@ def footage(tmp_path):
     return folder
 
 
-def test_it_ends_by_itself_with_a_line_a_video_and_a_plot(footage, tmp_path):
+def test_the_demo_ends_with_a_summary_a_video_and_a_plot(footage, tmp_path):
     result = demo('--input', footage, '--output', tmp_path / 'out')
     assert result.returncode == 0, result.stderr
     last = result.stdout.strip().splitlines()[-1]
@@ -70,7 +70,7 @@ def test_it_ends_by_itself_with_a_line_a_video_and_a_plot(footage, tmp_path):
     assert cv2.imread(str(tmp_path / 'out' / 'birds_eye.png')).shape == (800, 800, 3)
 
 
-def test_it_fails_if_it_saw_nobody(tmp_path):
+def test_the_demo_fails_without_detections(tmp_path):
     cv2.imwrite(str(tmp_path / 'grey.png'), np.full((240, 320, 3), 90, np.uint8))
     (tmp_path / 'pictures').mkdir()
     (tmp_path / 'grey.png').rename(tmp_path / 'pictures' / 'grey.png')
@@ -80,22 +80,22 @@ def test_it_fails_if_it_saw_nobody(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'says'),
+    ('name', 'expected'),
     [
         ('missing.avi', 'there is no file or folder'),
         ('/dev/video99', 'there is no device /dev/video99'),
         ('README.md', 'cannot be read as a video'),
     ],
 )
-def test_sources_that_cannot_be_read_are_one_clear_line(name, says, tmp_path):
+def test_unreadable_sources_are_reported_in_one_line(name, expected, tmp_path):
     result = demo('--input', name, '--output', tmp_path)
     assert result.returncode == 1
-    assert says in result.stderr
+    assert expected in result.stderr
     assert 'Traceback' not in result.stderr
 
 
 @pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
-def test_interrupting_it_still_gives_the_summary(tmp_path, sent):
+def test_the_summary_is_printed_after_an_interrupt(tmp_path, sent):
     process = subprocess.Popen(
         [
             *(sys.executable, '-u', '-m', 'metrabs_ros.cli', 'demo', '--rate', '5'),
@@ -117,7 +117,7 @@ def test_interrupting_it_still_gives_the_summary(tmp_path, sent):
     assert not any('Traceback' in line for line in lines), lines
 
 
-def test_the_viewer_takes_images_only_once_it_hears_the_pose_node(tmp_path):
+def test_the_viewer_subscribes_to_images_after_discovering_the_pose_node(tmp_path):
     rclpy.init()
     camera = Node('camera')
     images = camera.create_publisher(Image, 'image', 10)
@@ -171,7 +171,7 @@ def commands_below(process):
     return found
 
 
-def is_gone(pid):
+def has_ended(pid):
     try:
         state = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
     except OSError:
@@ -188,7 +188,7 @@ def is_gone(pid):
         (signal.SIGKILL, 'rerun.*--bind'),
     ],
 )
-def test_however_it_ends_no_process_is_left(tmp_path, sent, moment):
+def test_no_process_is_left_after_any_signal(tmp_path, sent, moment):
     if 'rerun' in moment:
         rerun = pytest.importorskip('rerun')
         if (pathlib.Path(rerun.__file__).parent / 'web_viewer.zip').exists():
@@ -199,14 +199,14 @@ def test_however_it_ends_no_process_is_left(tmp_path, sent, moment):
         below = list(commands_below(process))
         process.send_signal(sent)
         output, _ = output_while_it_progresses(process)
-        wait_for(lambda: all(is_gone(pid) for pid in below))
+        wait_for(lambda: all(has_ended(pid) for pid in below))
     finally:
         process.kill()
     assert 'Traceback' not in output
 
 
 @pytest.mark.parametrize('name', ['pose', 'demo_camera', 'demo_viewer'])
-def test_a_process_that_crashes_is_named_and_ends_the_demo(tmp_path, name):
+def test_a_crashed_process_is_named_and_ends_the_demo(tmp_path, name):
     process = start_demo(tmp_path)
     try:
         line = next(line for line in process.stdout if 'the first frame was received' in line)
@@ -219,7 +219,7 @@ def test_a_process_that_crashes_is_named_and_ends_the_demo(tmp_path, name):
     assert f'the {name.removeprefix("demo_")} process was ended by SIGSEGV' in output
 
 
-def test_a_signal_that_is_ignored_stays_ignored():
+def test_ignored_signals_remain_ignored():
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stopped_by_signals() as stop:
@@ -235,7 +235,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, previous)
 
 
-def test_an_output_that_cannot_be_written_says_so_before_anything_starts(footage, tmp_path):
+def test_an_unwritable_output_is_reported_before_the_start(footage, tmp_path):
     (tmp_path / 'file').write_text('')
     for output in (tmp_path / 'file', tmp_path / 'file' / 'below', '/proc/nowhere'):
         result = demo('--input', footage, '--output', output)
@@ -248,7 +248,7 @@ def files_below(folder):
     return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
-def test_a_demo_does_not_replace_the_video_that_it_plays(tmp_path):
+def test_the_demo_does_not_overwrite_its_input_video(tmp_path):
     video = tmp_path / 'annotated.mp4'
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*'mp4v'), 10, (64, 64))
     writer.write(np.zeros((64, 64, 3), np.uint8))
@@ -276,7 +276,7 @@ def test_a_demo_does_not_replace_the_video_that_it_plays(tmp_path):
         ('has_picture_of_out', 'out'),
     ],
 )
-def test_an_output_that_is_the_input_is_refused(tmp_path, source, output):
+def test_an_output_that_overwrites_the_input_is_rejected(tmp_path, source, output):
     for name in ('out', 'pictures', 'has_link', 'has_picture_of_out'):
         (tmp_path / name).mkdir()
     for name in ('out/annotated.mp4', 'out/birds_eye.png', 'clip.mp4', 'pictures/1.png'):
@@ -296,14 +296,14 @@ def test_an_output_that_is_the_input_is_refused(tmp_path, source, output):
     assert not (tmp_path / 'pictures' / 'new').exists()
 
 
-def test_a_folder_in_place_of_an_output_file_is_told_of(footage, tmp_path):
+def test_a_folder_with_the_name_of_an_output_file_is_reported(footage, tmp_path):
     for name in OUTPUTS:
         (tmp_path / name / name).mkdir(parents=True)
         with pytest.raises(OSError, match=f'{name} is a folder'):
             run(footage, tmp_path / name, [], 10.0)
 
 
-def test_the_viewer_replaces_links_and_earlier_files_only_at_the_end(tmp_path):
+def test_the_viewer_replaces_links_and_existing_files_only_at_the_end(tmp_path):
     out = tmp_path / 'out'
     out.mkdir()
     (tmp_path / 'mine.mp4').write_bytes(b'mine')
@@ -341,7 +341,7 @@ def test_the_viewer_replaces_links_and_earlier_files_only_at_the_end(tmp_path):
     assert cv2.imread(str(out / 'birds_eye.png')) is not None
 
 
-class StandIn(Node):
+class FakePoseNode(Node):
     """Answers images and publishes diagnostics as a test wants."""
 
     def __init__(self):
@@ -351,32 +351,32 @@ class StandIn(Node):
         self.diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_subscription(Image, 'image', self.images.append, 10)
         self.create_subscription(CameraInfo, 'camera_info', lambda info: None, 10)
-        self.create_subscription(SkeletonArray, 'skeletons', lambda answer: None, 10)
-        self.beating = self.create_timer(0.1, self.beat)
+        self.create_subscription(SkeletonArray, 'skeletons', lambda skeletons: None, 10)
+        self.timer = self.create_timer(0.1, self.publish_diagnostics)
 
-    def beat(self):
+    def publish_diagnostics(self):
         values = {'images': len(self.images), 'worked_on': 0, 'dropped: odd': self.dropped}
         status = DiagnosticStatus(name='pose: frames')
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         self.diagnostics.publish(DiagnosticArray(status=[status]))
 
-    def answer(self):
+    def publish_skeletons(self):
         self.answers.publish(SkeletonArray(header=self.images[-1].header))
 
 
 @pytest.fixture
-def camera_and_stand_in(footage):
+def camera_and_fake_node(footage):
     rclpy.init()
     camera = demo_camera.CameraNode(Source(str(footage)), None, 55.0, 0.0)
-    stand_in = StandIn()
-    with running(stand_in):
-        yield camera, stand_in
+    fake_node = FakePoseNode()
+    with spinning(fake_node):
+        yield camera, fake_node
     camera.destroy_node()
-    stand_in.destroy_node()
+    fake_node.destroy_node()
     rclpy.shutdown()
 
 
-def played_in_a_thread(camera):
+def play_in_thread(camera):
     """Play, and return what gives the error of it, or the number of images."""
     result = []
 
@@ -390,41 +390,41 @@ def played_in_a_thread(camera):
     return lambda: result and result[0]
 
 
-def test_a_slow_pose_node_is_waited_for_as_long_as_it_tells_of_work(camera_and_stand_in):
-    camera, stand_in = camera_and_stand_in
-    result = played_in_a_thread(camera)
-    wait_for(lambda: stand_in.images)
+def test_the_camera_waits_while_the_pose_node_reports_pending_images(camera_and_fake_node):
+    camera, fake_node = camera_and_fake_node
+    result = play_in_thread(camera)
+    wait_for(lambda: fake_node.images)
     # Longer than for images that are lost or finished.
-    beats = camera._monitor.count
-    wait_for(lambda: camera._monitor.count > beats + 3 * MAX_IDLE_REPORTS)
-    assert len(stand_in.images) == 1
+    reports = camera._monitor.count
+    wait_for(lambda: camera._monitor.count > reports + 3 * MAX_IDLE_REPORTS)
+    assert len(fake_node.images) == 1
     for count in range(1, 7):
-        wait_for(lambda count=count: len(stand_in.images) == count)
-        stand_in.answer()
+        wait_for(lambda count=count: len(fake_node.images) == count)
+        fake_node.publish_skeletons()
     assert wait_for(result) == 6
 
 
-def test_a_pose_node_that_is_silent_is_given_up(camera_and_stand_in, monkeypatch):
+def test_the_camera_gives_up_without_diagnostics(camera_and_fake_node, monkeypatch):
     monkeypatch.setattr(demo_camera, 'DIAGNOSTICS_TIMEOUT_S', 1.5)
-    camera, stand_in = camera_and_stand_in
-    result = played_in_a_thread(camera)
-    wait_for(lambda: stand_in.images)
-    stand_in.destroy_timer(stand_in.beating)
+    camera, fake_node = camera_and_fake_node
+    result = play_in_thread(camera)
+    wait_for(lambda: fake_node.images)
+    fake_node.destroy_timer(fake_node.timer)
     assert 'no diagnostics were received' in str(wait_for(result))
 
 
-def test_a_pose_node_that_drops_images_is_given_up_with_the_cause(camera_and_stand_in):
-    camera, stand_in = camera_and_stand_in
-    result = played_in_a_thread(camera)
+def test_the_camera_reports_the_cause_of_dropped_images(camera_and_fake_node):
+    camera, fake_node = camera_and_fake_node
+    result = play_in_thread(camera)
 
-    def dropping():
-        stand_in.dropped = len(stand_in.images)
+    def drop_and_get_result():
+        fake_node.dropped = len(fake_node.images)
         return result()
 
-    assert 'it drops images (odd)' in str(wait_for(dropping))
+    assert 'it drops images (odd)' in str(wait_for(drop_and_get_result))
 
 
-def test_a_pose_node_that_is_not_configured_is_told_of(camera_and_stand_in):
-    camera, stand_in = camera_and_stand_in
-    stand_in.destroy_publisher(stand_in.answers)
-    assert 'not configured' in str(wait_for(played_in_a_thread(camera)))
+def test_an_unconfigured_pose_node_is_reported(camera_and_fake_node):
+    camera, fake_node = camera_and_fake_node
+    fake_node.destroy_publisher(fake_node.answers)
+    assert 'not configured' in str(wait_for(play_in_thread(camera)))

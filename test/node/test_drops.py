@@ -15,7 +15,7 @@ class Log:
         self.lines.append(line)
 
 
-def test_each_cause_is_said_once_in_a_while_and_always_counted():
+def test_causes_are_logged_at_a_limited_rate_and_always_counted():
     log = Log()
     drops = Drops(log)
     for _ in range(5):
@@ -26,7 +26,7 @@ def test_each_cause_is_said_once_in_a_while_and_always_counted():
     assert drops.counts() == {'image data': 5, 'lens model': 5, 'newer frame': 1}
 
 
-def test_after_a_while_it_is_said_again_with_the_count(monkeypatch):
+def test_a_cause_is_logged_again_with_the_count_after_the_period(monkeypatch):
     log = Log()
     drops = Drops(log)
     now_s = 100.0
@@ -38,7 +38,7 @@ def test_after_a_while_it_is_said_again_with_the_count(monkeypatch):
     assert log.lines[1] == '3 frames were dropped: too short'
 
 
-def test_whatever_the_causes_their_number_and_the_log_are_bounded():
+def test_the_number_of_causes_and_the_length_of_the_log_are_limited():
     log = Log()
     drops = Drops(log)
     for number in range(600):
@@ -52,7 +52,7 @@ def test_whatever_the_causes_their_number_and_the_log_are_bounded():
     assert all(len(line) < 700 and line.isprintable() for line in log.lines)
 
 
-def test_drops_and_fallbacks_are_worded_differently(monkeypatch):
+def test_drops_and_fallbacks_have_different_log_messages(monkeypatch):
     log = Log()
     drops, fallbacks = Drops(log), Fallbacks(log)
     drops.report('no transform', 'no map', camera='left')

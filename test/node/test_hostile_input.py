@@ -42,14 +42,14 @@ def in_flight(values):
     return int(values['images']) - int(values['worked_on']) - dropped
 
 
-def unsettled(node):
+def in_flight_count(node):
     """Return how many images are neither worked on nor dropped."""
     statistics = node.statistics
-    settled = statistics.counters.processed + sum(statistics.drops.counts().values())
-    return statistics.counters.images - settled
+    finished = statistics.counters.processed + sum(statistics.drops.counts().values())
+    return statistics.counters.images - finished
 
 
-def flood(robot, field, number):
+def send_text(robot, field, number):
     text = f'{number}{HOSTILE}'
     if field == 'frame_id':
         header = Header(stamp=Time(sec=number + 1), frame_id=text)
@@ -66,12 +66,12 @@ def flood(robot, field, number):
         ('frame_id', {'world_frame': 'map', 'tf_timeout': 0.0}),
     ],
 )
-def test_many_different_texts_make_few_entries_and_short_lines(capfd, field, parameters):
+def test_many_different_texts_give_few_diagnostics_and_short_log_lines(capfd, field, parameters):
     with pose_node(KnownPeople(ONE), **parameters) as (node, robot):
         for number in range(200):
-            flood(robot, field, number)
+            send_text(robot, field, number)
             wait_for(lambda number=number: node.statistics.counters.images == number + 1)
-        wait_for(lambda: unsettled(node) == 0)
+        wait_for(lambda: in_flight_count(node) == 0)
         robot.diagnostics.clear()
         values = wait_for(lambda: robot.diagnostics and values_of(robot))
         status = robot.diagnostics[-1].status[0]
@@ -94,7 +94,7 @@ def test_images_with_a_long_frame_id_are_dropped():
         assert f'has a frame_id of {2**20} characters' in explanation
         assert len(explanation) < 300
         header = Header(stamp=Time(sec=3), frame_id='x' * MAX_FRAME_ID_CHARS)
-        assert robot.answer_to(robot.send(BLACK, header=header)).header.frame_id == header.frame_id
+        assert robot.receive(robot.send(BLACK, header=header)).header.frame_id == header.frame_id
 
 
 class Failing(KnownPeople):
@@ -106,12 +106,12 @@ class Failing(KnownPeople):
         raise kind(HOSTILE)
 
 
-def test_failures_of_many_types_are_one_cause(capfd):
+def test_exceptions_of_many_types_are_one_drop_cause(capfd):
     with pose_node(Failing(ONE)) as (node, robot):
         for number in range(100):
             robot.send(BLACK)
             wait_for(lambda number=number: node.statistics.counters.images == number + 1)
-        wait_for(lambda: unsettled(node) == 0)
+        wait_for(lambda: in_flight_count(node) == 0)
         assert set(node.statistics.drops.counts()) <= {'failed', 'newer frame'}
         robot.diagnostics.clear()
         robot.send(BLACK)
@@ -125,7 +125,7 @@ def test_failures_of_many_types_are_one_cause(capfd):
 
 
 @pytest.mark.parametrize('method', ['_process', '_prepare', '_people', '_publish'])
-def test_frames_whose_processing_fails_as_a_whole_are_counted(monkeypatch, method):
+def test_frames_are_counted_if_the_whole_processing_fails(monkeypatch, method):
     def fail(self, *arguments):
         raise RuntimeError('cannot go on')
 
@@ -137,13 +137,13 @@ def test_frames_whose_processing_fails_as_a_whole_are_counted(monkeypatch, metho
                 wait_for(
                     lambda number=number: node.statistics.drops.counts() == {'failed': number}
                 )
-            assert unsettled(node) == 0
-        assert robot.answer_to(robot.send(BLACK)).skeletons
-        wait_for(lambda: unsettled(node) == 0)
+            assert in_flight_count(node) == 0
+        assert robot.receive(robot.send(BLACK)).skeletons
+        wait_for(lambda: in_flight_count(node) == 0)
         assert node.statistics.drops.counts() == {'failed': 3}
 
 
-def test_a_small_file_that_claims_a_huge_image_takes_no_memory():
+def test_a_small_file_with_a_huge_declared_size_uses_no_memory():
     data = cv2.imencode('.jpg', BLACK)[1].tobytes()
     sof = data.index(b'\xff\xc0')
     size = (30000).to_bytes(2, 'big')
@@ -171,11 +171,11 @@ def test_a_small_file_that_claims_a_huge_image_takes_no_memory():
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
 
 
-def test_an_image_of_more_than_the_set_number_of_pixels_is_dropped():
+def test_images_larger_than_the_limit_are_dropped():
     with pose_node(KnownPeople(ONE), max_image_pixels=100 * 160) as (node, robot):
         robot.send(BLACK)
         wait_for(lambda: node.statistics.drops.counts() == {'image size': 1})
-        robot.answer_to(robot.send(BLACK[:100]))
+        robot.receive(robot.send(BLACK[:100]))
 
 
 @pytest.mark.filterwarnings('error')
@@ -183,11 +183,11 @@ def test_an_image_of_more_than_the_set_number_of_pixels_is_dropped():
 @pytest.mark.parametrize(
     'values', [{'place': (1e308, 0.0, 0.0)}, {'rotation': (1e200, 0.0, 1e200, 1e-300)}]
 )
-def test_a_transform_out_of_range_is_not_used(field, values):
+def test_transforms_out_of_range_are_not_used(field, values):
     with pose_node(KnownPeople(ONE), **{field: 'map', 'tf_timeout': 1.0}) as (node, robot):
         broadcaster = StaticTransformBroadcaster(robot)
         broadcaster.sendTransform(transform('map', 'camera_optical_frame', **values))
-        answer = robot.answer_to(robot.send(BLACK))
+        answer = robot.receive(robot.send(BLACK))
         assert answer.header.frame_id == 'camera_optical_frame'
         (skeleton,) = answer.skeletons
         places_m = np.array([(p.x, p.y, p.z) for p in skeleton.positions])
@@ -198,7 +198,7 @@ def test_a_transform_out_of_range_is_not_used(field, values):
         assert node.statistics.drops.counts() == {}
 
 
-def test_many_malformed_transforms_write_no_log(capfd):
+def test_malformed_transforms_are_not_logged(capfd):
     with pose_node(KnownPeople(ONE), target_frame='map') as (node, robot):
         broadcaster = TransformBroadcaster(robot)
         for number in range(300):
@@ -213,7 +213,7 @@ def test_many_malformed_transforms_write_no_log(capfd):
     assert sum('[tf2]' in line for line in lines) <= 600
 
 
-def test_after_a_jump_back_in_time_new_transforms_are_used():
+def test_transforms_are_used_after_a_jump_back_in_time():
     with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=1.0) as (_, robot):
         broadcaster = TransformBroadcaster(robot)
         for first in (5000, 100):
@@ -222,7 +222,7 @@ def test_after_a_jump_back_in_time_new_transforms_are_used():
                 moving = transform('map', 'camera_optical_frame')
                 moving.header.stamp.sec = robot.sent + 1
                 broadcaster.sendTransform(moving)
-                answer = robot.answer_to(robot.send(BLACK))
+                answer = robot.receive(robot.send(BLACK))
         assert answer.header.frame_id == 'map'
 
 
@@ -247,7 +247,7 @@ numbers = st.one_of(
 
 @pytest.mark.filterwarnings('error')
 @given(boxes=st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=8))
-def test_any_detections_give_boxes_in_the_image(boxes):
+def test_boxes_of_any_detections_are_within_the_image(boxes):
     found = to_boxes(box_message(*boxes, results=1), '', (120, 160, 3))
     left_top, size = found.boxes_px[:, :2], found.boxes_px[:, 2:]
     assert np.isfinite(found.boxes_px).all()
@@ -263,7 +263,7 @@ def test_any_detections_give_boxes_in_the_image(boxes):
         box_message(*[(80.0, 60.0, 40.0, 40.0)] * 2, results=6000),
     ],
 )
-def test_very_many_detections_are_refused(message):
+def test_too_many_detections_are_rejected(message):
     with pytest.raises(UnusableInput, match='detections; up to 1000') as caught:
         to_boxes(message, '', (120, 160, 3))
     assert caught.value.cause == 'detections'
@@ -276,7 +276,7 @@ def grid(count, scores=None):
     return Boxes(boxes_px, np.ones(count) if scores is None else scores)
 
 
-def test_duplicates_among_given_boxes_are_suppressed():
+def test_duplicate_boxes_are_suppressed():
     boxes_px = np.array([[0, 0, 50, 50], [2, 2, 50, 50], [90, 60, 20, 20], [0, 0, 50, 50.0]])
     boxes = Boxes(boxes_px, np.array([0.5, 0.9, 0.0, 0.8]))
     chosen, left_out = select_detections(boxes, 0.7, -1)
@@ -289,14 +289,14 @@ def test_duplicates_among_given_boxes_are_suppressed():
 @pytest.mark.parametrize(
     ('max_detections', 'count', 'left_out'), [(-1, 100, 900), (3, 3, 0), (500, 500, 0), (0, 0, 0)]
 )
-def test_the_surest_of_many_given_boxes_are_processed(max_detections, count, left_out):
+def test_the_boxes_with_the_highest_scores_are_processed(max_detections, count, left_out):
     scores = np.random.default_rng(0).permutation(1000) / 1000
     chosen, found_left_out = select_detections(grid(1000, scores), 0.7, max_detections)
     assert chosen.scores.tolist() == np.sort(scores)[::-1][:count].tolist()
     assert found_left_out == left_out
 
 
-def test_a_message_with_many_detections_is_processed_and_noted():
+def test_many_detections_are_limited_and_reported():
     class Counting(KnownPeople):
         def pose_people(self, image, camera, boxes_px, options):
             counts.append(len(boxes_px))
@@ -311,8 +311,8 @@ def test_a_message_with_many_detections_is_processed_and_noted():
         message = box_message(*centres)
         message.header.stamp = stamp
         publisher.publish(message)
-        robot.answer_to(stamp)
-        wait_for(lambda: unsettled(node) == 0)
+        robot.receive(stamp)
+        wait_for(lambda: in_flight_count(node) == 0)
         assert node.statistics.fallbacks.counts() == {'many detections': 1}
         assert not node.statistics.drops.counts()
         explanation = node.statistics.fallbacks.explanations()['many detections']
@@ -333,7 +333,7 @@ class Slow(KnownPeople):
 CAMERAS = ['front', 'rear']
 
 
-def test_under_a_mixed_load_every_frame_is_accounted_for():
+def test_every_frame_is_counted_under_mixed_load():
     rng = random.Random(0)
     parameters = {
         'cameras': CAMERAS,
@@ -389,9 +389,9 @@ def test_under_a_mixed_load_every_frame_is_accounted_for():
         for robot in (front, rear):
             for _ in range(5):
                 robot.send(BLACK)
-        wait_for(lambda: unsettled(node) > 0)
+        wait_for(lambda: in_flight_count(node) > 0)
         node.trigger_deactivate()
-        wait_for(lambda: unsettled(node) == 0)
+        wait_for(lambda: in_flight_count(node) == 0)
         front.diagnostics.clear()
         values = wait_for(lambda: front.diagnostics and values_of(front))
         assert in_flight(values) == int(values['in_flight']) == 0

@@ -15,13 +15,13 @@ from known_people import KnownPeople
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetAvailableStates, GetAvailableTransitions, GetState
 from rclpy.node import Node
-from robots import BLACK, ask, pose_node, wait_for
+from robots import BLACK, call, pose_node, wait_for
 
 from metrabs_ros.node import heap, publishers
 from metrabs_ros.node.camera_stream import CameraStream
 
 ONE = (500.0, 0.0, 4000.0)
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 FAILURES = [
     RuntimeError('cannot be saved'),
     MemoryError(),
@@ -38,12 +38,14 @@ by_type = pytest.mark.parametrize('error', FAILURES, ids=lambda error: type(erro
 
 def change(robot, **transition):
     """Ask for a transition; return whether it succeeded and the state afterwards."""
-    answer, _ = ask(robot, ChangeState, 'pose/change_state', transition=Transition(**transition))
-    return answer.success, state_of(robot)
+    response, _ = call(
+        robot, ChangeState, 'pose/change_state', transition=Transition(**transition)
+    )
+    return response.success, state_of(robot)
 
 
 def state_of(robot):
-    return ask(robot, GetState, 'pose/get_state')[0].current_state.label
+    return call(robot, GetState, 'pose/get_state')[0].current_state.label
 
 
 def raising(error):
@@ -54,7 +56,7 @@ def raising(error):
     return fail
 
 
-def test_requests_that_are_not_possible_are_refused_and_the_node_goes_on():
+def test_impossible_transitions_are_rejected_and_the_node_continues():
     reachable = {
         'unconfigured': ((), {1: 'configure', 5: 'shutdown'}),
         'inactive': ((1,), {2: 'cleanup', 3: 'activate', 6: 'shutdown'}),
@@ -73,14 +75,14 @@ def test_requests_that_are_not_possible_are_refused_and_the_node_goes_on():
                 # Where there is a label, it counts.
                 wanted = {'label': label, 'id': next(iter(possible), 1)} if label else {}
                 assert change(robot, **wanted) == (False, state), label
-            answer, _ = ask(robot, GetAvailableTransitions, 'pose/get_available_transitions')
-            found = {t.transition.id: t.transition.label for t in answer.available_transitions}
+            response, _ = call(robot, GetAvailableTransitions, 'pose/get_available_transitions')
+            found = {t.transition.id: t.transition.label for t in response.available_transitions}
             assert found == possible
-        states, _ = ask(robot, GetAvailableStates, 'pose/get_available_states')
+        states, _ = call(robot, GetAvailableStates, 'pose/get_available_states')
         assert State.PRIMARY_STATE_ACTIVE in {found.id for found in states.available_states}
 
 
-def test_transitions_are_taken_by_label_by_id_and_by_both():
+def test_transitions_are_requested_by_label_or_id_or_both():
     with pose_node(KnownPeople(ONE), active=False) as (_, robot):
         for transition, state in (
             ({'id': Transition.TRANSITION_CONFIGURE}, 'inactive'),
@@ -93,7 +95,7 @@ def test_transitions_are_taken_by_label_by_id_and_by_both():
             assert change(robot, **transition) == (True, state)
 
 
-def test_of_two_clients_that_ask_at_once_one_is_refused():
+def test_the_second_of_two_simultaneous_requests_is_rejected():
     begun, may_go_on = threading.Event(), threading.Event()
 
     def load_slowly(settings):
@@ -116,7 +118,7 @@ def test_of_two_clients_that_ask_at_once_one_is_refused():
 
 
 @by_type
-def test_whatever_fails_in_configure_is_logged_and_leaves_nothing(error, capfd, monkeypatch):
+def test_failures_in_configure_are_logged_and_release_all_resources(error, capfd, monkeypatch):
     with pose_node(KnownPeople(ONE), active=False, cameras=['a', 'b']) as (node, robot):
         load, before = node._load_model, len(list(node.publishers))
         # Before anything is created, and with half of it there.
@@ -142,7 +144,7 @@ def test_whatever_fails_in_configure_is_logged_and_leaves_nothing(error, capfd, 
 
 
 @by_type
-def test_whatever_fails_in_activate_is_logged_and_leaves_nothing(error, capfd, monkeypatch):
+def test_failures_in_activate_are_logged_and_release_all_resources(error, capfd, monkeypatch):
     with pose_node(KnownPeople(ONE), active=False, cameras=['a', 'b']) as (node, robot):
         assert change(robot, label='configure') == (True, 'inactive')
         before, threads = len(list(node.subscriptions)), threading.active_count()
@@ -165,7 +167,7 @@ def test_whatever_fails_in_activate_is_logged_and_leaves_nothing(error, capfd, m
 
 
 @pytest.mark.parametrize(
-    ('before', 'transition', 'says'),
+    ('before', 'transition', 'expected'),
     [
         (('configure', 'activate'), 'deactivate', 'cannot be deactivated: '),
         (('configure',), 'cleanup', 'cannot be cleaned up: '),
@@ -173,8 +175,8 @@ def test_whatever_fails_in_activate_is_logged_and_leaves_nothing(error, capfd, m
         (('configure',), 'shutdown', 'cannot be shut down: '),
     ],
 )
-def test_what_fails_on_the_way_back_is_logged_and_can_be_configured_again(
-    before, transition, says, capfd, monkeypatch
+def test_the_node_can_be_configured_after_failures_in_other_transitions(
+    before, transition, expected, capfd, monkeypatch
 ):
     with pose_node(KnownPeople(ONE), active=False) as (node, robot):
         entities = len(list(node.publishers)), len(list(node.subscriptions))
@@ -184,33 +186,33 @@ def test_what_fails_on_the_way_back_is_logged_and_can_be_configured_again(
             for name in ('close', 'clear_markers'):
                 patch.setattr(publishers.Publishers, name, raising(RuntimeError('no more')))
             assert change(robot, label=transition) == (False, 'unconfigured')
-        assert f'{says}RuntimeError: no more' in capfd.readouterr().err
+        assert f'{expected}RuntimeError: no more' in capfd.readouterr().err
         assert not node.is_configured()
         assert len(list(node.subscriptions)) == entities[1]
         for label, state in (('configure', 'inactive'), ('activate', 'active')):
             assert change(robot, label=label) == (True, state)
-        robot.wait_for_the_node()
-        assert robot.answer_to(robot.send(BLACK)).skeletons
+        robot.wait_for_node()
+        assert robot.receive(robot.send(BLACK)).skeletons
 
 
-def test_an_inactive_node_publishes_nothing_and_takes_its_markers_away():
+def test_an_inactive_node_publishes_nothing_and_deletes_its_markers():
     with pose_node(KnownPeople(ONE), active=False) as (node, robot):
         assert change(robot, label='configure')[0]
         stream = node._streams['']
         wait_for(lambda: stream.publishers._markers.get_subscription_count())
         stream.publishers.clear_markers()
         assert change(robot, label='activate')[0]
-        robot.wait_for_the_node()
-        assert robot.answer_to(robot.send(BLACK)).skeletons
+        robot.wait_for_node()
+        assert robot.receive(robot.send(BLACK)).skeletons
         assert change(robot, label='deactivate')[0]
         stream.publishers.clear_markers()
         wait_for(lambda: robot.markers and robot.markers[-1].markers[0].action == 3)
-        ask(robot, GetState, 'pose/get_state')
+        call(robot, GetState, 'pose/get_state')
         # One frame's, and those that are deleted at the end.
         assert len(robot.markers) == 2
 
 
-def test_what_is_being_published_at_the_end_leaves_no_markers(monkeypatch):
+def test_markers_are_deleted_after_the_last_publication(monkeypatch):
     publishing, published = threading.Event(), []
     publish, clear = publishers.Publishers.publish, publishers.Publishers.clear_markers
 
@@ -228,12 +230,12 @@ def test_what_is_being_published_at_the_end_leaves_no_markers(monkeypatch):
     monkeypatch.setattr(publishers.Publishers, 'clear_markers', clear_markers)
     with pose_node(KnownPeople(ONE)) as (_, robot):
         robot.send(BLACK)
-        assert publishing.wait(PATIENCE_S)
+        assert publishing.wait(TIMEOUT_S)
         assert change(robot, label='deactivate') == (True, 'inactive')
         assert published == ['people', 'no markers']
 
 
-class Detained(KnownPeople):
+class SlowModel(KnownPeople):
     """Finds people in half a second, and tells when it has."""
 
     def __init__(self):
@@ -247,12 +249,12 @@ class Detained(KnownPeople):
         return super().find_people(*arguments)
 
 
-def test_memory_is_given_back_after_the_last_frame(monkeypatch):
-    model, ended = Detained(), []
+def test_memory_is_freed_after_the_last_frame(monkeypatch):
+    model, ended = SlowModel(), []
     with pose_node(model) as (_, robot):
         monkeypatch.setattr(heap, 'return_free_memory', lambda: ended.append(model.ended.is_set()))
         robot.send(BLACK)
-        assert model.begun.wait(PATIENCE_S)
+        assert model.begun.wait(TIMEOUT_S)
         assert change(robot, label='deactivate') == (True, 'inactive')
         assert change(robot, label='cleanup') == (True, 'unconfigured')
     assert ended == [True]
@@ -269,7 +271,7 @@ pose_node.main()
 """
 
 
-def test_the_process_survives_a_failed_start_and_wrong_requests():
+def test_the_process_survives_a_failed_start_and_invalid_requests():
     process = subprocess.Popen([sys.executable, '-c', START], stderr=subprocess.PIPE, text=True)
     gc.collect()
     rclpy.init()
@@ -278,15 +280,15 @@ def test_the_process_survives_a_failed_start_and_wrong_requests():
         service = client.create_client(ChangeState, '/pose/change_state')
         line = process.stderr.readline()
         assert "cannot be configured: RuntimeError: Can't open file to write" in line
-        assert service.wait_for_service(PATIENCE_S)
+        assert service.wait_for_service(TIMEOUT_S)
         for transition_id in (99, 3, 1, 0):
             request = ChangeState.Request(transition=Transition(id=transition_id))
             future = service.call_async(request)
-            rclpy.spin_until_future_complete(client, future, timeout_sec=PATIENCE_S)
+            rclpy.spin_until_future_complete(client, future, timeout_sec=TIMEOUT_S)
             assert future.result().success is False
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(TIMEOUT_S) == 0
         assert 'Traceback' not in process.stderr.read()
     finally:
         process.kill()

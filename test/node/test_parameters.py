@@ -19,21 +19,21 @@ from rcl_interfaces.srv import (
 )
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
-from robots import ask, pose_node, set_parameters, wait_for
+from robots import call, pose_node, set_parameters, wait_for
 
 from metrabs_ros.node import camera_stream
 from metrabs_ros.node.pose_node import PoseNode
 
 ONE = (500.0, 0.0, 4000.0)
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def values_of(robot, *names):
-    answer, _ = ask(robot, GetParameters, 'pose/get_parameters', names=list(names))
-    return answer.values
+    response, _ = call(robot, GetParameters, 'pose/get_parameters', names=list(names))
+    return response.values
 
 
-def test_integers_are_taken_for_floating_point_numbers():
+def test_integers_are_accepted_for_floating_point_parameters():
     with pose_node(KnownPeople(ONE), max_lost=3, tf_timeout=1, rectified=True) as (node, robot):
         assert (node.settings.max_lost, node.settings.rectified) == (3.0, 'true')
         assert isinstance(node.settings.max_lost, float)
@@ -46,25 +46,25 @@ def test_integers_are_taken_for_floating_point_numbers():
             Parameter('smoothing', value=1).to_parameter_msg(),
             Parameter('rectified', value=False).to_parameter_msg(),
         ]
-        answer, _ = ask(
+        response, _ = call(
             robot,
             SetParametersAtomically,
             'pose/set_parameters_atomically',
             parameters=atomically,
         )
-        assert answer.result.successful
+        assert response.result.successful
         assert (node.settings.smoothing, node.settings.rectified) == (1.0, 'false')
         names = ['max_lost', 'smoothing', 'rectified']
-        described, _ = ask(robot, DescribeParameters, 'pose/describe_parameters', names=names)
+        described, _ = call(robot, DescribeParameters, 'pose/describe_parameters', names=names)
         types = [descriptor.type for descriptor in described.descriptors]
         wanted = [ParameterType.PARAMETER_DOUBLE] * 2 + [ParameterType.PARAMETER_STRING]
         assert types == wanted
-        found, _ = ask(robot, GetParameterTypes, 'pose/get_parameter_types', names=names)
+        found, _ = call(robot, GetParameterTypes, 'pose/get_parameter_types', names=names)
         assert list(found.types) == wanted
         assert not any(descriptor.dynamic_typing for descriptor in described.descriptors)
 
 
-def test_other_values_are_refused_with_a_reason():
+def test_invalid_values_are_rejected_with_a_reason():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         before = node.settings
         for value in ('2', True, math.nan, math.inf, -math.inf, -1, 61, 2**63 - 1, 1e308, [2.0]):
@@ -78,7 +78,7 @@ def test_other_values_are_refused_with_a_reason():
         assert node.settings == before
 
 
-def test_what_another_callback_refuses_is_not_applied():
+def test_values_rejected_by_another_callback_are_not_applied():
     with pose_node(KnownPeople(ONE)) as (node, robot):
         refusal = SetParametersResult(successful=False, reason='not today')
         # rclpy calls first what was added last.
@@ -91,10 +91,10 @@ def test_what_another_callback_refuses_is_not_applied():
         assert found.double_value == 1.0
 
 
-def test_all_topics_have_parameters_for_their_qos():
+def test_all_topics_have_qos_parameters():
     with pose_node(KnownPeople(ONE), target_frame='map') as (_, robot):
-        answer, _ = ask(robot, ListParameters, 'pose/list_parameters')
-        names = [name for name in answer.result.names if name.startswith('qos_overrides')]
+        response, _ = call(robot, ListParameters, 'pose/list_parameters')
+        names = [name for name in response.result.names if name.startswith('qos_overrides')]
         topics = {
             'publisher': (
                 *('pose/skeletons', 'pose/markers', 'pose/image_annotated'),
@@ -110,7 +110,7 @@ def test_all_topics_have_parameters_for_their_qos():
         }
 
 
-def test_overrides_of_the_qos_hold_again_after_the_next_start():
+def test_qos_overrides_apply_again_after_a_restart():
     overrides = {
         'qos_overrides./image.subscription.reliability': 'reliable',
         'qos_overrides./image.subscription.depth': 3,
@@ -163,7 +163,7 @@ def start():
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'says'),
+    ('arguments', 'expected'),
     [
         (['-p', 'max_lost:=abc'], "max_lost is 'abc'; it must be a number"),
         (['-p', 'max_lost:=true'], 'max_lost is True; it must be a number'),
@@ -193,16 +193,16 @@ def start():
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_start_that_cannot_be_ends_with_a_sentence(start, arguments, says):
+def test_invalid_arguments_end_the_start_with_an_error_message(start, arguments, expected):
     process = start(*arguments)
-    output, _ = process.communicate(timeout=PATIENCE_S)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert 'Traceback' not in output
-    assert says in output.splitlines()[-1]
+    assert expected in output.splitlines()[-1]
     assert len(output.splitlines()[-1]) < 700
 
 
-def test_a_parameter_file_may_have_integers_for_floating_point_numbers(tmp_path):
+def test_parameter_files_may_contain_integers_for_floating_point_parameters(tmp_path):
     file = tmp_path / 'params.yaml'
     file.write_text('/**/pose:\n  ros__parameters:\n    max_lost: 2\n    rectified: true\n')
     rclpy.init()

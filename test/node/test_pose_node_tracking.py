@@ -24,7 +24,7 @@ def header_at(time_s, frame_id='camera_optical_frame'):
 def show(robot, model, where_mm, frame, start_s=1000.0):
     """Show the node somebody at a place [3], or nobody, in a frame of a steady stream."""
     model.places_mm = () if where_mm is None else (where_mm,)
-    return robot.answer_to(robot.send(BLACK, header=header_at(start_s + frame / RATE_HZ)))
+    return robot.receive(robot.send(BLACK, header=header_at(start_s + frame / RATE_HZ)))
 
 
 def test_velocities_and_ages_are_published():
@@ -39,7 +39,7 @@ def test_velocities_and_ages_are_published():
         np.testing.assert_allclose(velocities, [(1.0, 0, 0)] * 33, atol=0.1)
 
 
-def test_who_is_hidden_is_carried_over_and_shown_paler():
+def test_occluded_people_are_extrapolated_and_more_transparent():
     model = KnownPeople(ONE)
     with pose_node(model, detect_interval=1, tf='person') as (_, robot):
         for i in range(10):
@@ -63,7 +63,7 @@ def test_who_is_hidden_is_carried_over_and_shown_paler():
         assert not answer.skeletons
 
 
-def test_a_robot_that_turns_sees_people_who_stand():
+def test_people_have_no_velocity_while_the_robot_turns():
     model = KnownPeople(ONE)
     with pose_node(
         model, detect_interval=1, world_frame='odom', target_frame='odom', tf_timeout=2.0
@@ -103,7 +103,7 @@ def quaternion(rotation):
     return (x, y, z, w)
 
 
-def test_parameters_of_tracking_change_while_it_runs():
+def test_tracking_parameters_can_be_changed():
     model = KnownPeople(ONE)
     with pose_node(model, detect_interval=1) as (node, robot):
         show(robot, model, ONE, 0)
@@ -115,7 +115,7 @@ def test_parameters_of_tracking_change_while_it_runs():
         assert (tracker.smoothing, tracker.max_lost, tracker.min_hits) == (0.0, 0.2, 5)
 
 
-def test_latency_can_be_predicted_away():
+def test_people_are_extrapolated_by_the_latency():
     model = KnownPeople(ONE)
     with pose_node(model, detect_interval=1, predict_latency=True, use_sim_time=True) as (
         node,
@@ -130,13 +130,13 @@ def test_latency_can_be_predicted_away():
             clock.publish(Clock(clock=now))
             wait_for(lambda now=now: node.get_clock().now().to_msg() == now)
             robot.send(BLACK, header=header_at(stamp_s))
-            answer = robot.answer_to(now)
+            answer = robot.receive(now)
         hips = [answer.skeletons[0].positions[i] for i in (23, 24)]
         middle = np.mean([(p.x, p.y, p.z) for p in hips], axis=0)
         assert middle[0] == pytest.approx(0.7 + 0.3, abs=0.02)
 
 
-def test_a_recording_that_begins_again_is_told():
+def test_a_restarted_recording_resets_the_tracks():
     model = KnownPeople(ONE)
     with pose_node(model, detect_interval=1) as (node, robot):
         for i in range(3):
@@ -145,7 +145,7 @@ def test_a_recording_that_begins_again_is_told():
         assert node.statistics.fallbacks.counts() == {'time went back': 1}
 
 
-def test_two_images_with_one_stamp_are_both_answered():
+def test_images_with_equal_stamps_are_all_processed():
     model = KnownPeople(ONE)
     with pose_node(model, detect_interval=1) as (_, robot):
         for i in (0, 1, 2, 2, 2, 3):

@@ -57,7 +57,7 @@ def ros_lines(capfd):
 
 
 @pytest.fixture
-def node_log():
+def ros_handler():
     """Return a NodeLog with a logger of ROS that shows everything."""
     logger = rclpy.logging.get_logger('metrabs_ros_test')
     logger.set_level(rclpy.logging.LoggingSeverity.DEBUG)
@@ -68,9 +68,9 @@ def record(level, message, *arguments, **options):
     return logging.LogRecord('a', level, __file__, 1, message, arguments, None, **options)
 
 
-def test_records_keep_their_severity(node_log, capfd):
+def test_records_keep_their_severity(ros_handler, capfd):
     python = logging.Logger('of a test')
-    python.addHandler(node_log)
+    python.addHandler(ros_handler)
     python.error('it %s', 'failed')
     python.warning('careful')
     python.info('by the way')
@@ -82,17 +82,17 @@ def test_records_keep_their_severity(node_log, capfd):
     ]
 
 
-def test_severities_come_in_any_order(node_log, capfd):
+def test_severities_may_occur_in_any_order(ros_handler, capfd):
     for order in itertools.permutations(NAMES):
         for level in order:
-            node_log.emit(record(level, 'text'))
+            ros_handler.emit(record(level, 'text'))
         assert ros_lines(capfd) == [(NAMES[level], 'text') for level in order]
 
 
-def test_severities_come_from_several_threads(node_log, capfd):
+def test_several_threads_may_log_different_severities(ros_handler, capfd):
     def log(level):
         for _ in range(50):
-            node_log.handle(record(level, 'text'))
+            ros_handler.handle(record(level, 'text'))
 
     threads = [threading.Thread(target=log, args=(level,)) for level in NAMES]
     for thread in threads:
@@ -125,16 +125,16 @@ class Unprintable:
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_any_message_is_logged_on_one_line(node_log, capfd, message, arguments, shown):
-    node_log.handle(record(logging.INFO, message, *arguments))
+def test_any_message_is_logged_on_one_line(ros_handler, capfd, message, arguments, shown):
+    ros_handler.handle(record(logging.INFO, message, *arguments))
     ((severity, text),) = ros_lines(capfd)
     assert severity == 'INFO'
     assert text.startswith(shown)
 
 
-def test_an_exception_is_named_with_its_message(node_log, capfd):
+def test_exceptions_are_logged_with_type_and_message(ros_handler, capfd):
     python = logging.Logger('of a test')
-    python.addHandler(node_log)
+    python.addHandler(ros_handler)
     try:
         raise OSError('the disk is full')
     except OSError:
@@ -142,7 +142,7 @@ def test_an_exception_is_named_with_its_message(node_log, capfd):
     assert ros_lines(capfd) == [('ERROR', 'cannot be written: OSError: the disk is full')]
 
 
-def test_a_logger_that_fails_does_not_disturb_the_caller():
+def test_a_failing_logger_does_not_affect_the_caller():
     class Failing:
         def __getattr__(self, severity):
             raise ValueError('Logger severity cannot be changed between calls.')
@@ -152,7 +152,7 @@ def test_a_logger_that_fails_does_not_disturb_the_caller():
     python.warning('careful')
 
 
-def test_package_records_reach_only_the_log_of_ros(capfd, caplog):
+def test_package_records_are_only_logged_by_ros(capfd, caplog):
     package_log = logging.getLogger('metrabs_ros')
     before = package_log.handlers[:], package_log.level, package_log.propagate
     rclpy.init()
@@ -168,7 +168,7 @@ def test_package_records_reach_only_the_log_of_ros(capfd, caplog):
     assert (package_log.handlers[:], package_log.level, package_log.propagate) == before
 
 
-def test_progress_of_a_build_appears_only_in_the_format_of_ros(tmp_path):
+def test_build_progress_is_only_logged_in_the_format_of_ros(tmp_path):
     child = subprocess.Popen(
         [sys.executable, '-c', BUILD_SLOWLY, tmp_path / 'engines', str(PERIOD_S)],
         stdout=subprocess.PIPE,
@@ -187,7 +187,7 @@ def test_progress_of_a_build_appears_only_in_the_format_of_ros(tmp_path):
     assert [line for line in lines if not LINE.fullmatch(line)] == []
 
 
-def test_a_node_ends_though_it_was_woken_before_the_shutdown():
+def test_spinning_ends_if_the_executor_was_woken_before_the_shutdown():
     rclpy.init()
     node = Node('waiting')
 
@@ -195,14 +195,14 @@ def test_a_node_ends_though_it_was_woken_before_the_shutdown():
         with contextlib.suppress(ExternalShutdownException):
             process.spin(node)
 
-    spinning = threading.Thread(target=spin, daemon=True)
-    spinning.start()
+    spin_thread = threading.Thread(target=spin, daemon=True)
+    spin_thread.start()
     try:
         time.sleep(0.5)
         # As at a signal, without the wake that comes before.
         rclpy.get_default_context().handle.shutdown()
-        spinning.join(120)
-        assert not spinning.is_alive()
+        spin_thread.join(120)
+        assert not spin_thread.is_alive()
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

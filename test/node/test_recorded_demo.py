@@ -18,7 +18,7 @@ from recorded_bags import (
     people_in,
     typestore,
 )
-from robots import running, wait_for
+from robots import spinning, wait_for
 from rosbags.rosbag2 import Writer
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
@@ -62,7 +62,7 @@ class Recorder(Node):
             self.create_subscription(kind, name, write, 10, raw=True)
 
 
-def test_a_recording_of_the_demo_has_the_poses_of_the_front_door(tmp_path, street):
+def test_annotating_a_recording_of_the_demo_gives_the_poses_of_the_api(tmp_path, street):
     pictures = tmp_path / 'pictures'
     pictures.mkdir()
     for i in range(FRAMES):
@@ -72,7 +72,7 @@ def test_a_recording_of_the_demo_has_the_poses_of_the_front_door(tmp_path, stree
     try:
         with Writer(tmp_path / 'bag', version=9, storage_plugin=MCAP) as writer:
             recorder = Recorder(writer)
-            with running(recorder):
+            with spinning(recorder):
                 arguments = [sys.executable, '-c', DEMO, pictures, tmp_path / 'out']
                 run_while_it_progresses(arguments).check_returncode()
                 wait_for(lambda: recorder.counts['/image'] == FRAMES)

@@ -15,7 +15,7 @@ from metrabs_ros.node.settings import Settings
 PROJECT = pathlib.Path(__file__).parents[2]
 
 
-def test_the_shown_file_and_the_table_are_the_same():
+def test_the_parameter_file_contains_the_defaults():
     file = yaml.safe_load((PROJECT / 'config' / 'pose.yaml').read_text())
     shown, table = file['/**/pose']['ros__parameters'], dataclasses.asdict(Settings())
     table['cameras'] = list(table['cameras'])
@@ -24,7 +24,7 @@ def test_the_shown_file_and_the_table_are_the_same():
 
 
 @pytest.mark.parametrize('field', dataclasses.fields(Settings), ids=lambda field: field.name)
-def test_every_parameter_is_described_and_its_default_fits(field):
+def test_every_parameter_has_a_description_and_a_valid_default(field):
     about = field.metadata
     assert about['description'].endswith('.')
     assert isinstance(field.default, bool | int | float | str | tuple)
@@ -34,12 +34,12 @@ def test_every_parameter_is_described_and_its_default_fits(field):
         assert field.default in about['choices']
 
 
-def test_the_words_true_and_false_are_taken_for_what_they_are():
+def test_booleans_are_converted_to_the_words_true_and_false():
     found = settings.with_changes(Settings(), [Parameter('rectified', value=True)])
     assert found.rectified == 'true'
 
 
-def test_changes_are_taken_together_or_not_at_all():
+def test_changes_are_applied_atomically():
     before = Settings()
     good = [Parameter('tf', value='none'), Parameter('num_aug', value=3)]
     assert settings.with_changes(before, good) == dataclasses.replace(before, tf='none', num_aug=3)
@@ -49,13 +49,13 @@ def test_changes_are_taken_together_or_not_at_all():
 
 
 @pytest.mark.parametrize('names', [[], ['a', 'a'], ['', 'a'], ['1st'], ['a b'], ['a', '-']])
-def test_cameras_need_names_that_topics_can_have(names):
+def test_invalid_camera_names_are_rejected(names):
     with pytest.raises(ValueError, match='cameras '):
         settings.with_changes(
             Settings(), [Parameter('cameras', Parameter.Type.STRING_ARRAY, names)]
         )
 
 
-def test_cameras_are_named_in_their_order():
+def test_camera_names_keep_their_order():
     found = settings.with_changes(Settings(), [Parameter('cameras', value=['front', 'rear/left'])])
     assert found.cameras == ('front', 'rear/left')

@@ -10,7 +10,7 @@ from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
-from robots import BLACK, pose_node, running, wait_for
+from robots import BLACK, pose_node, spinning, wait_for
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray
 
@@ -31,7 +31,7 @@ def boxes_at(stamp, count):
     return Detection2DArray(header=Header(stamp=stamp), detections=[box] * count)
 
 
-def test_a_message_above_the_limit_is_not_deserialised(monkeypatch):
+def test_oversized_messages_are_not_deserialised(monkeypatch):
     taken, refused = [], []
     receive = size_limited(Detection2DArray, 1000, taken.append, refused.append)
     receive(serialize_message(boxes_at(Time(sec=3), 1)))
@@ -51,13 +51,13 @@ def test_a_message_above_the_limit_is_not_deserialised(monkeypatch):
         (b'', Time()),
     ],
 )
-def test_the_stamp_of_any_bytes_is_one(message, stamp):
+def test_the_stamp_is_read_from_any_bytes(message, stamp):
     refused = []
     size_limited(Detection2DArray, -1, None, refused.append)(message)
     assert refused[0].header.stamp == stamp
 
 
-def test_the_image_of_oversized_detections_is_dropped_with_a_sentence():
+def test_images_with_oversized_detections_are_dropped_with_an_explanation():
     with pose_node(KnownPeople(PERSON_MM), detector='topic') as (node, robot):
         detections = robot.create_publisher(Detection2DArray, 'detections', 5)
         wait_for(detections.get_subscription_count)
@@ -69,7 +69,7 @@ def test_the_image_of_oversized_detections_is_dropped_with_a_sentence():
         detections.publish(boxes_at(Time(sec=1000), 20_000))
         stamp = robot.send(BLACK)
         detections.publish(boxes_at(stamp, 1))
-        assert robot.answer_to(stamp).skeletons
+        assert robot.receive(stamp).skeletons
         values = wait_for(
             lambda: [
                 v
@@ -90,7 +90,7 @@ def test_the_view_does_not_deserialise_oversized_skeletons(monkeypatch):
     monkeypatch.setattr(_CameraView, '_on_skeletons', lambda self, message: taken.append(message))
     view, sender = ViewNode(Scene([''], is_live=True), [''], compressed=False), Node('sender')
     try:
-        with running(view, sender):
+        with spinning(view, sender):
             skeletons = sender.create_publisher(SkeletonArray, 'pose/skeletons', 10)
             wait_for(skeletons.get_subscription_count)
             many = SkeletonArray(skeletons=[Skeleton()] * 100_000)

@@ -12,7 +12,7 @@ from builtin_interfaces.msg import Time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rclpy.parameter import Parameter
-from robots import running, wait_for
+from robots import spinning, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
@@ -30,7 +30,7 @@ from metrabs_ros.node.synchronisation import (
     Synchroniser,
 )
 
-NOTHING_ELSE = Requirements()
+NO_REQUIREMENTS = Requirements()
 WITH_DETECTIONS = Requirements(detections=True)
 PERIOD_MS = 33
 
@@ -59,7 +59,7 @@ class Rig:
             node, self.delivered.append, lambda cause, explanation: self.drops.append(cause)
         )
 
-    def image(self, milliseconds, requirements=NOTHING_ELSE, size=10):
+    def image(self, milliseconds, requirements=NO_REQUIREMENTS, size=10):
         self.images += 1
         image = stamped(Image, milliseconds)
         image.data = zeros(size)
@@ -77,7 +77,7 @@ class Rig:
         return [milliseconds_of(found.image) for found in self.delivered]
 
     @property
-    def settled(self):
+    def finished(self):
         return len(self.delivered) + len(self.drops)
 
 
@@ -95,12 +95,12 @@ def rig(node):
     rig = Rig(node)
     yield rig
     rig.synchroniser.close()
-    assert rig.settled == rig.images
+    assert rig.finished == rig.images
 
 
 @pytest.fixture
 def spun(node, rig):
-    with running(node):
+    with spinning(node):
         yield rig
 
 
@@ -126,7 +126,7 @@ def pass_time(clock, rig, seconds):
     rig.synchroniser.check()
 
 
-def test_the_message_that_comes_last_completes_an_image_at_once(rig):
+def test_the_last_missing_message_completes_an_image_immediately(rig):
     rig.image(1)
     assert rig.stamps == []
     rig.info(1)
@@ -138,7 +138,7 @@ def test_the_message_that_comes_last_completes_an_image_at_once(rig):
     assert rig.synchroniser._timer.is_canceled()
 
 
-def test_without_any_camera_info_images_wait_only_once(spun):
+def test_only_the_first_image_waits_for_a_missing_camera_info(spun):
     spun.image(0)
     start_s = time.monotonic()
     wait_for(lambda: spun.delivered)
@@ -155,7 +155,7 @@ def test_without_any_camera_info_images_wait_only_once(spun):
     assert milliseconds_of(spun.delivered[-1].info) == 7
 
 
-def test_the_first_wait_is_counted_from_the_first_image(rig, clock):
+def test_the_first_timeout_starts_with_the_first_image(rig, clock):
     for milliseconds in range(0, 600, PERIOD_MS):
         rig.image(milliseconds)
         pass_time(clock, rig, PERIOD_MS / 1000)
@@ -164,7 +164,7 @@ def test_the_first_wait_is_counted_from_the_first_image(rig, clock):
     assert set(rig.drops) == {'newer frame'}
 
 
-def test_a_camera_info_that_comes_rarely_is_waited_for_once(rig, clock):
+def test_a_rare_camera_info_is_waited_for_once(rig, clock):
     rig.info(0)
     rig.image(1)
     pass_time(clock, rig, INFO_TIMEOUT_S - 0.001)
@@ -177,7 +177,7 @@ def test_a_camera_info_that_comes_rarely_is_waited_for_once(rig, clock):
     assert {milliseconds_of(found.info) for found in rig.delivered} == {0}
 
 
-def test_after_a_lost_camera_info_images_wait_for_their_own_again(rig, clock):
+def test_images_wait_for_their_own_camera_info_after_a_lost_one(rig, clock):
     rig.info(1)
     rig.image(1)
     rig.image(2)
@@ -192,7 +192,7 @@ def test_after_a_lost_camera_info_images_wait_for_their_own_again(rig, clock):
     assert [milliseconds_of(found.info) for found in rig.delivered] == [1, 1, 1, 4]
 
 
-def test_a_first_camera_info_of_another_stamp_serves_all_images_that_wait(rig, clock):
+def test_the_first_camera_info_completes_all_pending_images(rig, clock):
     rig.image(1)
     pass_time(clock, rig, 0.2)
     rig.image(2)
@@ -200,14 +200,14 @@ def test_a_first_camera_info_of_another_stamp_serves_all_images_that_wait(rig, c
     assert rig.stamps == [1, 2]
 
 
-def test_a_complete_image_is_not_held_up_by_an_older_one(rig):
+def test_a_complete_image_is_not_delayed_by_an_older_one(rig):
     rig.image(1)
     rig.image(2)
     rig.info(2)
     assert (rig.stamps, rig.drops) == ([2], ['newer frame'])
 
 
-def test_detections_200_ms_late_complete_every_image(rig, clock):
+def test_detections_with_200_ms_latency_complete_every_image(rig, clock):
     late = 200
     for milliseconds in range(0, 3000, PERIOD_MS):
         rig.info(milliseconds)
@@ -225,7 +225,7 @@ def test_detections_200_ms_late_complete_every_image(rig, clock):
 
 
 @pytest.mark.parametrize('size', [10, 6_000_000, 40_000_000])
-def test_detections_later_than_images_can_wait_still_complete_some(rig, clock, size):
+def test_detections_with_a_high_latency_complete_some_images(rig, clock, size):
     late = 450
     rig.info(0)
     rig.image(0)
@@ -238,14 +238,14 @@ def test_detections_later_than_images_can_wait_still_complete_some(rig, clock, s
     assert len(rig.delivered) > 5
 
 
-def test_detections_may_come_before_the_image(rig):
+def test_detections_may_arrive_before_the_image(rig):
     rig.detections(5)
     rig.info(5)
     rig.image(5, WITH_DETECTIONS)
     assert rig.stamps == [5]
 
 
-def test_a_detector_that_answers_some_images_leaves_the_others_behind(rig, clock):
+def test_images_without_detections_are_dropped_if_a_newer_one_is_complete(rig, clock):
     for number in range(30):
         milliseconds = number * PERIOD_MS
         rig.info(milliseconds)
@@ -257,7 +257,7 @@ def test_a_detector_that_answers_some_images_leaves_the_others_behind(rig, clock
     assert set(rig.drops) == {'newer frame'}
 
 
-def test_a_silent_detector_costs_each_image_its_time_limit(spun):
+def test_images_without_detections_are_dropped_after_the_timeout(spun):
     spun.info(1)
     spun.image(1, WITH_DETECTIONS)
     start_s = time.monotonic()
@@ -270,7 +270,7 @@ def test_a_silent_detector_costs_each_image_its_time_limit(spun):
 @pytest.mark.parametrize(
     ('size', 'most'), [(10, MAX_PENDING), (10_000_000, 6), (MAX_PENDING_BYTES, 2)]
 )
-def test_few_images_wait_and_the_oldest_and_newest_are_among_them(rig, clock, size, most):
+def test_pending_images_are_limited_and_include_the_oldest_and_newest(rig, clock, size, most):
     for milliseconds in range(40):
         rig.image(milliseconds, WITH_DETECTIONS, size)
     pending = [milliseconds_of(p.image) for p in rig.synchroniser._pending]
@@ -279,7 +279,7 @@ def test_few_images_wait_and_the_oldest_and_newest_are_among_them(rig, clock, si
     assert rig.drops == ['newer frame'] * (40 - most)
 
 
-def test_little_is_kept_of_what_comes_without_images(rig):
+def test_buffered_messages_are_limited(rig):
     for milliseconds in range(1000):
         rig.info(milliseconds)
         rig.detections(milliseconds)
@@ -299,7 +299,7 @@ def test_little_is_kept_of_what_comes_without_images(rig):
 
 
 @pytest.mark.parametrize('fields', [{'distortion_model': 'x' * 2**20}, {'frame_id': 'x' * 2**20}])
-def test_camera_infos_with_long_texts_are_not_kept_by_their_stamps(rig, fields):
+def test_camera_infos_with_long_texts_are_not_buffered(rig, fields):
     for milliseconds in range(60):
         info = stamped(CameraInfo, milliseconds)
         info.header.frame_id = fields.get('frame_id', '')
@@ -314,7 +314,7 @@ def test_camera_infos_with_long_texts_are_not_kept_by_their_stamps(rig, fields):
 
 
 @pytest.mark.parametrize('where', ['frame_id', 'id', 'class_id', 'frame_id of a detection'])
-def test_detections_with_long_texts_are_not_kept_but_refused(rig, where):
+def test_detections_with_long_texts_are_not_buffered_but_rejected(rig, where):
     text = 'x' * 2**20
     message = stamped(Detection2DArray, 1)
     detection, result = Detection2D(), ObjectHypothesisWithPose()
@@ -338,7 +338,7 @@ def test_detections_with_long_texts_are_not_kept_but_refused(rig, where):
     assert caught.value.cause == 'detections'
 
 
-def test_stamps_that_jump_back_or_repeat_hold_nothing_up(rig):
+def test_repeated_stamps_and_jumps_back_do_not_delay_images(rig):
     for milliseconds in (*range(50_000, 50_100), *range(100), 5, 5, 5):
         rig.image(milliseconds, WITH_DETECTIONS)
         rig.info(milliseconds)
@@ -347,7 +347,7 @@ def test_stamps_that_jump_back_or_repeat_hold_nothing_up(rig):
     assert rig.drops == []
 
 
-def test_stamps_before_1970_and_too_many_nanoseconds_are_stamps(rig):
+def test_stamps_before_1970_and_with_invalid_nanoseconds_are_accepted(rig):
     for stamp in (Time(sec=-5, nanosec=3), Time(sec=2**31 - 1, nanosec=2**32 - 1)):
         header = Header(stamp=stamp)
         rig.synchroniser.add_info(CameraInfo(header=header))
@@ -356,19 +356,22 @@ def test_stamps_before_1970_and_too_many_nanoseconds_are_stamps(rig):
     assert len(rig.delivered) == 2
 
 
-def test_an_image_waits_for_its_transforms_and_for_a_limited_time(rig, clock):
-    known = set()
-    wanted = [lambda header: 'world' in known, lambda header: 'target' in known]
-    requirements = Requirements(False, wanted, transforms_timeout_s=0.2)
+def test_images_wait_for_transforms_until_the_timeout(rig, clock):
+    available = set()
+    checks = [
+        lambda header: 'world' in available,
+        lambda header: 'target' in available,
+    ]
+    requirements = Requirements(False, checks, transforms_timeout_s=0.2)
     rig.info(1)
     rig.image(1, requirements)
-    known.add('world')
+    available.add('world')
     pass_time(clock, rig, 0.1)
     assert rig.stamps == []
-    known.add('target')
+    available.add('target')
     rig.synchroniser.check()
     assert rig.stamps == [1]
-    known.clear()
+    available.clear()
     rig.info(2)
     rig.image(2, requirements)
     pass_time(clock, rig, 0.19)
@@ -377,7 +380,7 @@ def test_an_image_waits_for_its_transforms_and_for_a_limited_time(rig, clock):
     assert rig.stamps == [1, 2]
 
 
-def test_time_limits_pass_while_simulated_time_stands_still(node, spun):
+def test_timeouts_are_independent_of_simulated_time(node, spun):
     node.set_parameters([Parameter('use_sim_time', value=True)])
     try:
         spun.info(1)
@@ -387,7 +390,7 @@ def test_time_limits_pass_while_simulated_time_stands_still(node, spun):
         node.set_parameters([Parameter('use_sim_time', value=False)])
 
 
-def test_what_still_waits_at_the_end_is_counted(node):
+def test_pending_images_are_counted_when_closed(node):
     rig = Rig(node)
     rig.image(1)
     rig.image(2)
@@ -409,14 +412,14 @@ events = st.lists(
 
 @settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=events, detections=st.booleans(), transforms=st.booleans())
-def test_whatever_comes_in_any_order_each_image_is_delivered_or_dropped_once(
+def test_each_image_is_delivered_or_dropped_once_for_any_order_of_events(
     node, monkeypatch, events, detections, transforms
 ):
     clock = Clock()
     monkeypatch.setattr(synchronisation, 'time', clock)
-    rig, known = Rig(node), []
-    wanted = [lambda header: bool(known)] if transforms else []
-    requirements = Requirements(detections, wanted, transforms_timeout_s=0.1)
+    rig, available = Rig(node), []
+    checks = [lambda header: bool(available)] if transforms else []
+    requirements = Requirements(detections, checks, transforms_timeout_s=0.1)
     for kind, number in events:
         if kind == 'image':
             rig.image(number, requirements)
@@ -425,13 +428,13 @@ def test_whatever_comes_in_any_order_each_image_is_delivered_or_dropped_once(
         elif kind == 'detections':
             rig.detections(number)
         elif kind == 'transform':
-            known.append(number)
+            available.append(number)
             rig.synchroniser.check()
         else:
             pass_time(clock, rig, number * 0.05)
-        assert rig.images - rig.settled == len(rig.synchroniser._pending) <= MAX_PENDING
+        assert rig.images - rig.finished == len(rig.synchroniser._pending) <= MAX_PENDING
         # An image that waits is looked at again when a time limit passes.
         assert rig.synchroniser._timer.is_canceled() == (not rig.synchroniser._pending)
     pass_time(clock, rig, 1.0)
-    assert rig.settled == rig.images
+    assert rig.finished == rig.images
     rig.synchroniser.close()

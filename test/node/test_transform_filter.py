@@ -59,19 +59,19 @@ NAN, INFINITE = float('nan'), float('inf')
         transform('map', 'camera', place=(INFINITE, 0.0, 0.0)),
     ],
 )
-def test_malformed_transforms_are_refused_and_counted(tf_filter, message):
+def test_malformed_transforms_are_rejected_and_counted(tf_filter, message):
     assert not tf_filter.accepts(message)
     assert not tf_filter.accepts_static(message)
     assert tf_filter.refused == 2
 
 
-def test_usable_transforms_are_stored(tf_filter):
+def test_valid_transforms_are_stored(tf_filter):
     assert tf_filter.accepts(stamped(5))
     assert tf_filter.accepts_static(stamped(0, 'base', 'arm'))
     assert tf_filter.refused == 0
 
 
-def test_people_are_not_stored_unless_they_are_fixed(tf_filter):
+def test_frames_of_people_are_not_stored_unless_static(tf_filter):
     for name in ('person_7', 'front_person_7', 'robot1/person_7', 'a/b-1.person_7', 'xperson_7'):
         assert not tf_filter.accepts(stamped(5, child=name))
         assert not tf_filter.accepts(stamped(5, name, f'{name}_left_knee'))
@@ -81,20 +81,20 @@ def test_people_are_not_stored_unless_they_are_fixed(tf_filter):
     assert tf_filter.accepts(stamped(5, child='person_detector'))
 
 
-def test_people_with_a_prefix_do_not_fill_the_store(tf_filter):
+def test_frames_of_people_with_a_prefix_do_not_fill_the_buffer(tf_filter):
     for number in range(MAX_FRAMES + 10):
         assert not tf_filter.accepts(stamped(5, child=f'robot1/person_{number}'))
     assert tf_filter.accepts(stamped(5, 'map', 'camera'))
     assert not tf_filter.is_full
 
 
-def test_frames_whose_names_only_resemble_those_of_people_are_stored(tf_filter):
+def test_frames_with_names_similar_to_people_are_stored(tf_filter):
     for name in ('front_person_2_lidar', 'person_2_camera', 'person_', 'person_x'):
         assert tf_filter.accepts(stamped(5, 'base_link', name))
 
 
 @pytest.mark.parametrize('is_configured', [True, False])
-def test_frames_that_are_looked_up_and_their_ancestors_are_stored(tf_filter, is_configured):
+def test_looked_up_frames_and_their_ancestors_are_stored(tf_filter, is_configured):
     if is_configured:
         tf_filter.configure(('', 'person_3'))
     else:
@@ -107,14 +107,14 @@ def test_frames_that_are_looked_up_and_their_ancestors_are_stored(tf_filter, is_
     assert not tf_filter.accepts(stamped(5, 'map', 'person_2'))
 
 
-def test_parents_in_a_circle_end(tf_filter):
+def test_cyclic_parents_are_handled(tf_filter):
     tf_filter.configure(('a',))
     assert tf_filter.accepts(stamped(5, 'a', 'b'))
     assert tf_filter.accepts(stamped(5, 'b', 'a'))
     assert not tf_filter.accepts(stamped(5, 'b', 'person_1'))
 
 
-def test_few_of_the_frames_that_are_looked_up_are_kept(tf_filter):
+def test_the_number_of_looked_up_frames_is_limited(tf_filter):
     for number in range(1000):
         tf_filter.register_lookup(f'person_{number}', 'x' * 10_000)
     assert len(tf_filter._looked_up) == MAX_LOOKUPS
@@ -122,7 +122,7 @@ def test_few_of_the_frames_that_are_looked_up_are_kept(tf_filter):
     assert not tf_filter.accepts(stamped(5, child='person_1'))
 
 
-def test_a_full_store_has_room_for_frames_that_are_looked_up(tf_filter):
+def test_a_full_buffer_accepts_looked_up_frames(tf_filter):
     for number in range(MAX_FRAMES):
         tf_filter.accepts(stamped(5, child=f'frame{number}'))
     assert tf_filter.is_full
@@ -136,7 +136,7 @@ def test_a_full_store_has_room_for_frames_that_are_looked_up(tf_filter):
     assert len(tf_filter._frames) <= MAX_FRAMES + RESERVED_FRAMES
 
 
-def test_the_number_of_frames_is_bounded(tf_filter):
+def test_the_number_of_frames_is_limited(tf_filter):
     accepted = sum(
         tf_filter.accepts(stamped(5, child=f'frame{i}')) for i in range(MAX_FRAMES + 500)
     )
@@ -144,14 +144,14 @@ def test_the_number_of_frames_is_bounded(tf_filter):
     assert tf_filter.accepts(stamped(6, child='frame0'))
 
 
-def test_what_is_older_than_a_buffer_reaches_is_refused(tf_filter, clock):
+def test_transforms_older_than_the_buffer_are_rejected(tf_filter, clock):
     assert tf_filter.accepts(stamped(100))
     assert tf_filter.accepts(stamped(95))
     assert not tf_filter.accepts(stamped(85))
     assert tf_filter.refused == 1
 
 
-def test_when_time_goes_back_the_buffer_begins_anew(tf_filter, clock):
+def test_the_buffer_is_cleared_after_a_jump_back_in_time(tf_filter, clock):
     buffer = tf_filter._buffer
     for sec in (100, 5):
         message = stamped(sec)
@@ -175,37 +175,37 @@ def put(tf_filter, sec, child):
     return is_stored
 
 
-def has(tf_filter, sec, child):
+def is_available(tf_filter, sec, child):
     return tf_filter._buffer.can_transform('map', child, stamped(sec).header.stamp)
 
 
-def test_a_single_frame_with_a_stamp_far_in_the_future_affects_no_other(tf_filter, clock):
+def test_a_stamp_far_in_the_future_does_not_affect_other_frames(tf_filter, clock):
     put(tf_filter, 1_000_000, 'odd')
     for sec in range(100, 105):
         assert put(tf_filter, sec, 'left')
         assert put(tf_filter, sec, 'right')
         clock.now_s += 0.5
     assert put(tf_filter, 105, 'odd')
-    assert has(tf_filter, 105, 'odd')
-    assert not has(tf_filter, 1_000_000, 'odd')
+    assert is_available(tf_filter, 105, 'odd')
+    assert not is_available(tf_filter, 1_000_000, 'odd')
     for child in ('left', 'right'):
-        assert has(tf_filter, 101, child)
-        assert has(tf_filter, 104, child)
+        assert is_available(tf_filter, 101, child)
+        assert is_available(tf_filter, 104, child)
 
 
-def test_a_frame_whose_stamps_jump_again_and_again_is_forgotten_rarely(tf_filter, clock):
+def test_the_buffer_is_rarely_rebuilt_for_a_frame_with_jumping_stamps(tf_filter, clock):
     cleared, clear = [], tf_filter._buffer.clear
     tf_filter._buffer.clear = lambda: (cleared.append(1), clear())
     for number in range(20):
         for child in ('left', 'right'):
             assert put(tf_filter, 100 + number, child)
-            assert has(tf_filter, 100 + number, child)
+            assert is_available(tf_filter, 100 + number, child)
         put(tf_filter, 100 if number % 2 else 1_000_000, 'odd')
         clock.now_s += 1.5
     assert len(cleared) <= 20 * 1.5 / MIN_REBUILD_PERIOD_S
 
 
-def test_when_time_goes_back_for_most_frames_all_are_forgotten(tf_filter, clock):
+def test_all_frames_are_cleared_if_most_jump_back(tf_filter, clock):
     children = [f'frame{number}' for number in range(5)]
     for child in (*children, 'quiet'):
         put(tf_filter, 100, child)
@@ -218,11 +218,11 @@ def test_when_time_goes_back_for_most_frames_all_are_forgotten(tf_filter, clock)
     assert stored == ['frame0', 'frame2', 'frame3', 'frame4']
     assert put(tf_filter, 6, 'frame1')
     assert put(tf_filter, 6, 'quiet')
-    assert not has(tf_filter, 106, 'frame4')
-    assert all(has(tf_filter, 6, child) for child in ('frame1', 'quiet'))
+    assert not is_available(tf_filter, 106, 'frame4')
+    assert all(is_available(tf_filter, 6, child) for child in ('frame1', 'quiet'))
 
 
-def test_of_two_frames_that_go_back_the_second_does_not_wait(tf_filter, clock):
+def test_the_second_of_two_frames_that_jump_back_is_stored(tf_filter, clock):
     for child in ('left', 'right'):
         put(tf_filter, 100, child)
     clock.now_s += 1.5

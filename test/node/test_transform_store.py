@@ -30,14 +30,14 @@ def test_poses_follow_the_tree_in_both_directions(frames):
     assert frames.pose('nowhere', 'map') is None
 
 
-def test_the_last_transform_holds_and_may_have_another_parent(frames):
+def test_the_latest_transform_is_used_and_may_change_the_parent(frames):
     frames.set_transform(transform('a', 'c', place=(1.0, 0.0, 0.0)), 'test')
     frames.set_transform(transform('b', 'c', place=(2.0, 0.0, 0.0)), 'test')
     assert frames.pose('c', 'a') is None
     np.testing.assert_allclose(frames.pose('c', 'b').translation_m, (2, 0, 0))
 
 
-def test_thousands_of_frames_take_no_more_memory_than_the_limit(frames):
+def test_the_number_of_frames_is_limited(frames):
     frames.set_transform_static(transform('base', 'camera'), 'test')
     for i in range(10_000):
         frames.set_transform(transform(f'parent_{i}', f'child_{i}'), 'test')
@@ -52,13 +52,13 @@ def test_thousands_of_frames_take_no_more_memory_than_the_limit(frames):
     assert frames.pose('camera', 'base') is not None
 
 
-def test_frames_that_are_no_longer_published_are_no_longer_listed(frames, monkeypatch):
+def test_frames_without_recent_transforms_are_not_listed(frames, monkeypatch):
     frames.set_transform(transform('map', 'person_1'), 'test')
     monkeypatch.setattr(transform_store, 'FRAME_TIMEOUT_S', 0.0)
     assert frames.names() == set()
 
 
-def test_a_loop_does_no_harm(frames):
+def test_a_cycle_gives_no_pose(frames):
     for parent, child in ('ab', 'bc', 'ca'):
         frames.set_transform(transform(parent, child), 'test')
     frames.set_transform(transform('c', 'below'), 'test')
@@ -71,7 +71,7 @@ def test_a_loop_does_no_harm(frames):
 
 
 @pytest.mark.parametrize('is_cycle', [False, True])
-def test_each_frame_is_placed_once_after_an_update(frames, monkeypatch, is_cycle):
+def test_each_pose_is_computed_once_after_an_update(frames, monkeypatch, is_cycle):
     for i in range(MAX_FRAMES):
         parent = (i + 1) % MAX_FRAMES if is_cycle else i + 1
         frames.set_transform(transform(f'{parent}', f'{i}', place=(1.0, 0.0, 0.0)), 'test')
@@ -96,7 +96,7 @@ def test_each_frame_is_placed_once_after_an_update(frames, monkeypatch, is_cycle
             np.testing.assert_allclose(pose.translation_m, (10 - float(name), 0, 0), atol=1e-9)
 
 
-def test_places_of_frames_that_were_never_published_take_no_memory(frames):
+def test_lookups_of_unknown_frames_are_not_cached(frames):
     frames.set_transform(transform('map', 'a'), 'test')
     for i in range(1000):
         assert frames.pose(f'unknown_{i}', 'map') is None

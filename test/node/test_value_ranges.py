@@ -11,7 +11,7 @@ import pytest
 from known_people import KnownPeople
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from robots import BLACK, pose_node, transform, wait_for
-from test_fuzz import finite
+from test_fuzz import is_finite
 from test_people import people_at
 from tf2_msgs.msg import TFMessage
 from tf2_ros import StaticTransformBroadcaster
@@ -21,7 +21,7 @@ from metrabs_ros.node.transforms import INVALID_TRANSFORM, MAX_TRANSLATION_M, to
 from metrabs_ros.people import BEYOND_ALL_PLACES
 
 ONE = (500.0, 0.0, 4000.0)
-UNTURNED = (0.0, 0.0, 0.0, 1.0)
+IDENTITY = (0.0, 0.0, 0.0, 1.0)
 NAN, INF = math.nan, math.inf
 TRANSLATIONS = [
     (1e308, 0.0, 0.0),
@@ -41,21 +41,21 @@ ROTATIONS = [
     (0.0, 0.0, 0.0, 2.0),
 ]
 BAD_TRANSFORMS = [
-    *((translation, UNTURNED) for translation in TRANSLATIONS),
+    *((translation, IDENTITY) for translation in TRANSLATIONS),
     *((((1.0, 2.0, 3.0), rotation)) for rotation in ROTATIONS),
 ]
 bad_transforms = pytest.mark.parametrize(('translation', 'rotation'), BAD_TRANSFORMS)
 
 
 @bad_transforms
-def test_a_transform_that_is_none_is_refused(translation, rotation):
+def test_invalid_transforms_are_rejected(translation, rotation):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         with pytest.raises(UnusableInput, match='the transform from a to b has'):
             to_rigid_transform(np.array(translation), np.array(rotation), 'from a to b')
 
 
-def test_a_transform_with_a_rounded_quaternion_is_taken():
+def test_transforms_with_a_rounded_quaternion_are_accepted():
     motion = to_rigid_transform(
         np.array([0.0, 0.0, MAX_TRANSLATION_M]), np.array([0, 0, 0.7, 0.71]), ''
     )
@@ -72,7 +72,7 @@ def published(robot):
 
 @pytest.mark.parametrize('fallback', ['camera', 'drop'])
 @pytest.mark.parametrize('frame', ['target_frame', 'world_frame'])
-def test_transforms_over_dds_never_make_anything_infinite(frame, fallback, capfd):
+def test_invalid_transforms_do_not_cause_non_finite_output(frame, fallback, capfd):
     parameters = {frame: 'map', 'tf': 'joints', 'tf_timeout': 0.2, 'tf_fallback': fallback}
     with pose_node(KnownPeople(ONE), **parameters) as (node, robot):
         # Not a StaticTransformBroadcaster: it sends the first transform of a frame again.
@@ -92,7 +92,7 @@ def test_transforms_over_dds_never_make_anything_infinite(frame, fallback, capfd
             stamp = send(rotation, translation)
             wait_for(lambda counts=counts, before=before: sum(counts.counts().values()) > before)
             if fallback == 'camera':
-                answer = robot.answer_to(stamp)
+                answer = robot.receive(stamp)
                 assert answer.header.frame_id == 'camera_optical_frame'
                 assert answer.skeletons
         assert {*drops.counts(), *fallbacks.counts()} <= {INVALID_TRANSFORM, 'no transform'}
@@ -101,29 +101,27 @@ def test_transforms_over_dds_never_make_anything_infinite(frame, fallback, capfd
         wanted = 'map' if frame == 'target_frame' else 'camera_optical_frame'
         wait_for(
             lambda: (
-                (send(UNTURNED, (1.0, 2.0, 3.0)) and robot.skeletons)
+                (send(IDENTITY, (1.0, 2.0, 3.0)) and robot.skeletons)
                 and robot.skeletons[-1].header.frame_id == wanted
             )
         )
-        assert all(map(finite, published(robot)))
+        assert all(map(is_finite, published(robot)))
     assert 'RuntimeWarning' not in capfd.readouterr().err
 
 
-def test_people_who_are_too_far_away_after_the_transform_are_left_out():
+def test_people_too_far_away_in_the_output_frame_are_left_out():
     far_mm = 0.8 * BEYOND_ALL_PLACES
     model = KnownPeople(ONE, (0.0, far_mm, 4000.0))
     with pose_node(model, target_frame='map', tf='joints') as (node, robot):
         StaticTransformBroadcaster(robot).sendTransform(
-            transform('map', 'camera_optical_frame', UNTURNED, (0.0, 0.5 * MAX_TRANSLATION_M, 0.0))
+            transform('map', 'camera_optical_frame', IDENTITY, (0.0, 0.5 * MAX_TRANSLATION_M, 0.0))
         )
         answer = wait_for(
-            lambda: [
-                s for s in (robot.answer_to(robot.send(BLACK)),) if s.header.frame_id == 'map'
-            ]
+            lambda: [s for s in (robot.receive(robot.send(BLACK)),) if s.header.frame_id == 'map']
         )[0]
         assert len(answer.skeletons) == 1
         assert node.statistics.fallbacks.counts()['pose not finite']
-        assert all(map(finite, published(robot)))
+        assert all(map(is_finite, published(robot)))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from geometry_msgs.msg import Point, Vector3
 from known_people import KnownPeople
 from progress import output_while_it_progresses, processes_below
 from rclpy.node import Node
-from robots import pose_node, running, transform, wait_for
+from robots import pose_node, spinning, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sockets import listening_addresses
 from std_msgs.msg import Header
@@ -47,7 +47,7 @@ SPACE = (slice(80, 640), slice(0, 950))
 HUE_TOLERANCE = 0.05
 
 
-def pixels_of(picture, person_id):
+def colored_pixels(picture, person_id):
     """Return where a picture has a person's colour, whatever the light, [P, 2], x and y."""
     colors = picture.astype(float) / 255
     brightness = colors.max(axis=-1)
@@ -58,32 +58,32 @@ def pixels_of(picture, person_id):
     return np.stack([columns, rows], axis=-1)
 
 
-def both_people(picture):
+def pixels_of_both_people(picture):
     """Return where both people are in the space, or None as long as they are not."""
-    found = [pixels_of(picture[SPACE], person_id) for person_id in (1, 2)]
+    found = [colored_pixels(picture[SPACE], person_id) for person_id in (1, 2)]
     return found if min(len(pixels) for pixels in found) > 100 else None
 
 
-def test_skeletons_stand_in_the_space_where_they_are(tmp_path):
+def test_skeletons_are_shown_at_their_positions(tmp_path):
     with pose_node(KnownPeople(LEFT_MM, RIGHT_MM)) as (_, robot):
         scene = Scene([''], is_live=True)
         address = scene.serve(*free_ports(2))
         view = ViewNode(scene, [''], compressed=False)
         executor = GuardedExecutor()
         executor.add_node(view)
-        spinning = threading.Thread(target=executor.spin)
-        spinning.start()
-        going_on = threading.Event()
-        sending = threading.Thread(target=send_until, args=(robot, going_on))
+        spin_thread = threading.Thread(target=executor.spin)
+        spin_thread.start()
+        done = threading.Event()
+        sending = threading.Thread(target=send_until, args=(robot, done))
         sending.start()
         try:
             with page_at(address) as page:
-                left, right = wait_for_picture(page, both_people, tmp_path / 'page.png')
+                left, right = wait_for_picture(page, pixels_of_both_people, tmp_path / 'page.png')
         finally:
-            going_on.set()
+            done.set()
             sending.join()
             executor.shutdown()
-            spinning.join()
+            spin_thread.join()
             view.destroy_node()
     # As the camera sees them: one beside the other, each taller than wide.
     assert np.median(left[:, 0]) < np.median(right[:, 0]) - 30
@@ -93,7 +93,7 @@ def test_skeletons_stand_in_the_space_where_they_are(tmp_path):
         assert height > width
 
 
-class Shown:
+class FakeScene:
     """A scene that only notes what is shown."""
 
     def __init__(self):
@@ -123,7 +123,7 @@ def view():
     nodes = []
 
     def make(*cameras):
-        nodes.append(ViewNode(Shown(), cameras, compressed=False))
+        nodes.append(ViewNode(FakeScene(), cameras, compressed=False))
         return nodes[-1]
 
     yield make
@@ -136,7 +136,7 @@ def skeletons_in(frame_id):
     return to_message(people_at((0, 0, 3000)), Header(frame_id=frame_id), TYPES)
 
 
-def test_the_people_of_several_cameras_are_shown_in_the_frame_of_the_first(view):
+def test_people_of_several_cameras_are_shown_in_the_frame_of_the_first(view):
     node = view('front', 'rear')
     behind = transform('front_frame', 'rear_frame', (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, -1.0))
     node._buffer.set_transform_static(behind, 'test')
@@ -160,7 +160,7 @@ def test_people_in_another_frame_than_the_images_have_z_up(view):
     assert node.scene.z_up == [False, True]
 
 
-def test_skeletons_that_make_no_sense_do_no_harm(view):
+def test_inconsistent_skeletons_are_not_shown(view):
     node = view('')
     message = skeletons_in('camera')
     message.skeletons[0].positions = message.skeletons[0].positions[:5]
@@ -168,7 +168,7 @@ def test_skeletons_that_make_no_sense_do_no_harm(view):
     assert node.scene.people == {}
 
 
-def test_it_says_what_does_not_come_in(view):
+def test_missing_messages_are_reported(view):
     node = view('')
     node._check()
     assert node.scene.said[-1].startswith('no messages received on /image and /pose/skeletons')
@@ -187,7 +187,7 @@ MARKUP = ['![](http://evil/x.png)', '[x](http://evil)', '<img src=x>', 'a | b\nc
 
 
 @pytest.mark.parametrize('text', MARKUP)
-def test_diagnostics_are_shown_as_they_are(view, text):
+def test_diagnostics_are_escaped(view, text):
     node = view('')
     node._on_diagnostics(statuses((text, text), message=text))
     node._check()
@@ -201,7 +201,7 @@ def test_diagnostics_are_shown_as_they_are(view, text):
     assert html.unescape(key) == html.unescape(value) == printable(text)
 
 
-def test_diagnostics_are_bounded(view):
+def test_the_length_of_diagnostics_is_limited(view):
     node = view('')
     node._on_diagnostics(
         statuses(*((f'{i}' * 10_000, 'x' * 10_000) for i in range(5000)), message='y' * 100_000)
@@ -211,7 +211,7 @@ def test_diagnostics_are_bounded(view):
     assert f'and {5000 - MAX_ROWS} more' in node.scene.said[-1]
 
 
-def test_many_diagnostics_take_no_time(view):
+def test_many_diagnostics_are_processed_quickly(view):
     values = [KeyValue(key='|' * 80, value='|' * 80)] * MAX_ROWS
     many = [DiagnosticStatus(name='pose: frames', values=values)] * 1000
     last = DiagnosticStatus(name='pose: frames', message='the last one')
@@ -229,7 +229,7 @@ def test_many_diagnostics_take_no_time(view):
     assert 'the last one' in node.scene.said[-1]
 
 
-def test_failing_callbacks_are_counted_and_do_not_end_it(view):
+def test_failing_callbacks_are_counted_and_the_node_continues(view):
     node, sender = view(''), Node('sender')
 
     def fail(*arguments):
@@ -238,7 +238,7 @@ def test_failing_callbacks_are_counted_and_do_not_end_it(view):
     node.scene.show_people = fail
     publisher = sender.create_publisher(SkeletonArray, 'pose/skeletons', 10)
     try:
-        with running(node, sender):
+        with spinning(node, sender):
             for least in (1, 2):
                 wait_for(
                     lambda least=least: (
@@ -324,7 +324,7 @@ def odd_infos():
     yield 'long', CameraInfo(k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1], d=[0.1] * 10_000)
 
 
-def test_malformed_messages_of_all_kinds_do_not_end_it(tmp_path):
+def test_malformed_messages_do_not_end_the_node(tmp_path):
     """Send them over DDS, and then something that is shown."""
     rclpy.init()
     scene = Scene([''], is_live=True)
@@ -332,7 +332,7 @@ def test_malformed_messages_of_all_kinds_do_not_end_it(tmp_path):
     view = ViewNode(scene, [''], compressed=False)
     sender = Node('sender')
     try:
-        with running(view, sender):
+        with spinning(view, sender):
             publish = {
                 kind: sender.create_publisher(kind, topic, 100)
                 for kind, topic in (
@@ -380,7 +380,7 @@ def test_malformed_messages_of_all_kinds_do_not_end_it(tmp_path):
 @pytest.mark.parametrize(
     'message', [pytest.param(m, id=kind.replace(' ', '_')) for kind, m in malformed_skeletons()]
 )
-def test_malformed_skeletons_do_no_harm(view, message):
+def test_malformed_skeletons_are_ignored(view, message):
     node = view('')
     node.scene = Scene([''], is_live=True)
     with warnings.catch_warnings():
@@ -393,7 +393,7 @@ def test_malformed_skeletons_do_no_harm(view, message):
 @pytest.mark.parametrize(
     'message', [pytest.param(m, id=kind.replace(' ', '_')) for kind, m in oversized_skeletons()]
 )
-def test_oversized_skeletons_are_refused_at_once(view, message):
+def test_oversized_skeletons_are_rejected_quickly(view, message):
     node = view('')
     start_s = time.process_time()
     node._views[0]._on_skeletons(message)
@@ -419,7 +419,7 @@ def jpeg(width, height, data=b''):
         b'BM' + bytes(100),
     ],
 )
-def test_files_that_no_browser_should_decode_are_not_shown(view, data):
+def test_invalid_and_huge_image_files_are_not_shown(view, data):
     node = view('')
     shown = []
     node.scene.show_image = lambda *arguments: shown.append(arguments)
@@ -432,7 +432,7 @@ def test_files_that_no_browser_should_decode_are_not_shown(view, data):
     assert shown[0][2] == whole.tobytes()
 
 
-def test_images_that_wait_for_their_people_are_bounded_in_memory(view, monkeypatch):
+def test_the_memory_of_buffered_images_is_limited(view, monkeypatch):
     monkeypatch.setattr(view_node, 'MAX_BUFFERED_BYTES', 1000)
     camera = view('')._views[0]
     for i in range(100):
@@ -450,7 +450,7 @@ def send_until(robot, event):
         robot.send(GREY)
 
 
-def test_a_taken_port_says_so():
+def test_a_used_port_is_reported():
     with socket.socket() as taken:
         taken.bind(('0.0.0.0', 0))
         taken.listen()
@@ -459,7 +459,7 @@ def test_a_taken_port_says_so():
             Scene(['']).serve(port, free_ports(1)[0])
 
 
-def test_the_process_says_its_address_and_ends_at_once():
+def test_the_process_prints_its_address_and_exits_immediately():
     web, data = free_ports(2)
     process = subprocess.Popen(
         [
