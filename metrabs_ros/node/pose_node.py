@@ -492,7 +492,7 @@ class PoseNode(ManagedNode):
             'model': self.settings.model,
             **self._engine_values(),
             **self.statistics.latencies.percentiles(),
-            'refused transforms': str(self._transforms.refused),
+            'refused transforms': str(self._transforms.rejected),
             'oversized messages': str(self.statistics.counters.oversized_messages),
             'failed callbacks': str(self.failures.count),
         }

@@ -50,8 +50,8 @@ class TransformFilter:
         Initial number of rejected transforms.
     """
 
-    def __init__(self, buffer: Any, refused: int = 0) -> None:
-        self.refused = refused
+    def __init__(self, buffer: Any, rejected: int = 0) -> None:
+        self.rejected = rejected
         self.is_full = False
         """Whether the maximum number of frames was reached."""
         self._buffer = buffer
@@ -87,7 +87,7 @@ class TransformFilter:
     def accepts_static(self, message: Any) -> bool:
         """Return whether to store a TransformStamped of a static frame; count rejected ones."""
         is_stored = self._is_valid(message) and self._has_room(message)
-        self.refused += not is_stored
+        self.rejected += not is_stored
         if is_stored:
             self._parents[message.child_frame_id] = message.header.frame_id
         return is_stored
@@ -146,10 +146,10 @@ class TransformFilter:
         self._received_s[frame] = now_s
         if stamp_ns < newest_ns - CACHE_NS and now_s > newest_received_s + JUMP_CONFIRMATION_S:
             if not self._clear_if_allowed(frame, now_s):
-                self.refused += 1
+                self.rejected += 1
                 return False
         elif stamp_ns < max(0, newest_ns - CACHE_NS):
-            self.refused += 1
+            self.rejected += 1
             return False
         if frame not in self._newest or stamp_ns >= newest_ns:
             self._newest[frame] = stamp_ns, now_s

@@ -77,9 +77,9 @@ class TransformLookup:
         self._callbacks: list[Callable[[], None]] = []
 
     @property
-    def refused(self) -> int:
+    def rejected(self) -> int:
         """Number of transforms that were rejected because they are malformed or too old."""
-        return self._filter.refused
+        return self._filter.rejected
 
     def listen(self, frames: Sequence[str]) -> None:
         """
@@ -102,7 +102,7 @@ class TransformLookup:
             self._listener.unregister()
             self._listener = None
             self._buffer = Buffer()
-            self._filter = TransformFilter(self._buffer, self._filter.refused)
+            self._filter = TransformFilter(self._buffer, self._filter.rejected)
             self._has_warned_full = False
 
     def add_callback(self, callback: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Exceptions of callbacks are logged and counted; clients are answered and the node goes on."""
+"""Exceptions of callbacks are logged and counted, services respond, and the node continues."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Log:
 
 @pytest.fixture
 def node():
-    """Return a node that counts the exceptions of its callbacks."""
+    """Return a node with a counter of callback exceptions."""
     rclpy.init()
     node = Node('failing')
     node.log = Log()
@@ -92,7 +92,7 @@ def test_a_failing_subscription_still_receives(node):
 
 
 def test_a_failure_before_the_callback_does_not_block_the_node(node):
-    # As when there is no memory for a message: rclpy then leaves the callback group locked.
+    # An exception while taking a message: rclpy leaves the callback group locked.
     class Unmakeable:
         def __new__(cls):
             raise MemoryError
@@ -196,8 +196,8 @@ def test_a_failing_service_responds_and_is_counted_in_the_diagnostics():
         assert call(robot, Trigger, 'pose/reset')[0].success
         assert call(robot, SetBool, 'pose/enable', data=True)[0].success
         robot.diagnostics.clear()
-        found = wait_for(lambda: robot.diagnostics)[0].status[0].values
-        assert {value.key: value.value for value in found}['failed callbacks'] == '1'
+        values = wait_for(lambda: robot.diagnostics)[0].status[0].values
+        assert {value.key: value.value for value in values}['failed callbacks'] == '1'
         assert robot.receive(robot.send(BLACK)).skeletons
 
 

@@ -1,4 +1,4 @@
-"""CameraInfo messages become cameras, or say why not."""
+"""CameraInfo messages are converted to cameras or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_camera_info_without_size_applies_to_any_image():
     assert to_camera(info(width=0, height=0), SHAPE)
 
 
-# Which camera_infos made NumPy raise "Singular matrix" before.
+# Matrices K for which NumPy raises "Singular matrix".
 SINGULAR = {
     'fy': [500.0, 0, 320, 0, 1e-9, 240, 0, 0, 1],
     'large and small': [1e200, 0, 320, 0, 1e-200, 240, 0, 0, 1],
@@ -116,7 +116,7 @@ models = st.sampled_from(['plumb_bob', 'rational_polynomial', '', 'fisheye', 'eq
 
 @st.composite
 def camera_infos(draw):
-    """Return a camera_info of which a few numbers are out of the ordinary."""
+    """Return a camera_info with a few unusual values."""
     message = info(
         p=[500.0, 0, 320, 0, 0, 510, 240, 0, 0, 0, 1, 0],
         d=draw(st.lists(st.floats(-1, 1), max_size=15)),
@@ -160,7 +160,7 @@ POINT_MM = np.array([300.0, -200, 2000])
 
 
 def project(camera):
-    """Return where a camera sees a point."""
+    """Return the projection of a fixed point."""
     return camera.project(POINT_MM)
 
 

@@ -1,4 +1,4 @@
-"""The demo's three processes run on real pictures, end by themselves, and say what is wrong."""
+"""The three processes of the demo process real images, exit on their own, and report errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def demo(*arguments):
 
 @pytest.fixture
 def footage(tmp_path):
-    """Return a folder of a few pictures of one street."""
+    """Return a folder with several copies of one image."""
     folder = tmp_path / 'pictures'
     folder.mkdir()
     for i in range(6):
@@ -145,7 +145,7 @@ def test_the_viewer_subscribes_to_images_after_discovering_the_pose_node(tmp_pat
 
 
 def start_demo(tmp_path, *options):
-    """Start a demo that goes on for ten seconds at least."""
+    """Start a demo that runs for at least ten seconds."""
     return subprocess.Popen(
         [
             *(sys.executable, '-u', '-m', 'metrabs_ros.cli', 'demo', '--rate', '5', *options),
@@ -159,16 +159,16 @@ def start_demo(tmp_path, *options):
 
 
 def commands_below(process):
-    """Return the commands of a process's children, their children and so on, by their ids."""
-    found = {}
+    """Return the commands of all descendants of a process, by process id."""
+    commands = {}
     for pid in processes_below(process.pid):
         try:
             text = pathlib.Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ').decode()
         except OSError:
             continue
         if text:
-            found[pid] = text
-    return found
+            commands[pid] = text
+    return commands
 
 
 def has_ended(pid):
@@ -184,7 +184,7 @@ def has_ended(pid):
     [
         *((sent, 'node.pose_node') for sent in (signal.SIGINT, signal.SIGTERM)),
         *((sent, 'node.demo_camera') for sent in (*STOP_SIGNALS, signal.SIGKILL)),
-        # A process of the view's own, for a moment.
+        # A short-lived process of the view.
         (signal.SIGKILL, 'rerun.*--bind'),
     ],
 )
@@ -342,7 +342,7 @@ def test_the_viewer_replaces_links_and_existing_files_only_at_the_end(tmp_path):
 
 
 class FakePoseNode(Node):
-    """Answers images and publishes diagnostics as a test wants."""
+    """Publishes skeletons and diagnostics under the control of a test."""
 
     def __init__(self):
         super().__init__('stand_in')
@@ -377,7 +377,7 @@ def camera_and_fake_node(footage):
 
 
 def play_in_thread(camera):
-    """Play, and return what gives the error of it, or the number of images."""
+    """Play in a thread; return a function that returns the number of images or the error."""
     result = []
 
     def play():
@@ -394,7 +394,7 @@ def test_the_camera_waits_while_the_pose_node_reports_pending_images(camera_and_
     camera, fake_node = camera_and_fake_node
     result = play_in_thread(camera)
     wait_for(lambda: fake_node.images)
-    # Longer than for images that are lost or finished.
+    # Longer than the timeout for images that are lost or finished.
     reports = camera._monitor.count
     wait_for(lambda: camera._monitor.count > reports + 3 * MAX_IDLE_REPORTS)
     assert len(fake_node.images) == 1

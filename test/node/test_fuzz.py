@@ -1,4 +1,4 @@
-"""Whatever comes in, the node lives on, publishes no nonsense, and counts what it refuses."""
+"""For any input, the node continues, publishes finite values, and counts dropped frames."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ K_OF_WILD_NUMBERS = st.tuples(focal, wild, focal, wild).map(
 
 @st.composite
 def pairs(draw):
-    """Return an image and its camera_info, of which some fields are wild and the others right."""
+    """Return an image and its camera_info with up to four random fields."""
     invalid_fields = draw(st.sets(st.sampled_from(FIELDS), max_size=4))
 
     def choose(field, right, strategy):
@@ -82,7 +82,7 @@ def pairs(draw):
 
 
 class ProjectedPeople(KnownPeople):
-    """People whose image points go through the camera, and so have all its nonsense."""
+    """Model that projects people with the camera, so that its image points may not be finite."""
 
     def find_people(self, image, camera, options):
         poses_mm = people_at((0.0, 0.0, 3000.0)).poses3d_mm
@@ -98,7 +98,7 @@ def fuzzed():
 
 
 def is_finite(value):
-    """Tell whether all numbers in a message are."""
+    """Return whether all numbers in a message are finite."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, list | tuple | array.array | np.ndarray):
@@ -136,6 +136,6 @@ def test_valid_images_are_processed_after_the_fuzzing(fuzzed):
     robot.sent = 2**31 - 10
     assert robot.receive(robot.send(BLACK)).skeletons
     assert all(map(is_finite, robot.markers[-5:]))
-    # Both kinds were among them.
+    # There were valid and invalid inputs.
     assert sum(node.statistics.drops.counts().values()) > PAIRS / 4
     assert node.statistics.counters.processed > PAIRS / 5

@@ -1,4 +1,4 @@
-"""The view, the demo's camera and the demo's viewer go on after a request that is malformed."""
+"""The view, the demo camera and the demo viewer continue after invalid service requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WRONG = [
 
 @contextlib.contextmanager
 def process_and_client(module, *arguments):
-    """Run a node in a process of its own; give the process, and a node to call it from."""
+    """Run a node in a separate process; yield the process and a client node."""
     rclpy.init()
     client = Node('client')
     process = subprocess.Popen(
@@ -45,7 +45,7 @@ def process_and_client(module, *arguments):
 
 
 def call_service(process, client, kind, service, **request):
-    """Return the answer to a request to a process that must not end."""
+    """Call a service of a process, which must not end; return the response."""
     service_client = client.create_client(kind, service)
     wait_for(lambda: process.poll() is not None or service_client.service_is_ready())
     future = service_client.call_async(kind.Request(**request))

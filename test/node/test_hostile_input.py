@@ -1,4 +1,4 @@
-"""Whatever comes in, the numbers add up, and diagnostics and log stay short."""
+"""For any input, all frames are counted, and the diagnostics and the log remain short."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def in_flight(values):
 
 
 def in_flight_count(node):
-    """Return how many images are neither worked on nor dropped."""
+    """Return the number of images that are neither processed nor dropped."""
     statistics = node.statistics
     finished = statistics.counters.processed + sum(statistics.drops.counts().values())
     return statistics.counters.images - finished
@@ -98,7 +98,7 @@ def test_images_with_a_long_frame_id_are_dropped():
 
 
 class Failing(KnownPeople):
-    """Fails with errors of ever new types and long messages."""
+    """Raises exceptions of different types with long messages."""
 
     def find_people(self, image, camera, options):
         self.failures = getattr(self, 'failures', 0) + 1
@@ -156,7 +156,7 @@ def test_a_small_file_with_a_huge_declared_size_uses_no_memory():
         for sec, info_px, claimed in (
             (1, 0, 2 * size),
             (2, 30000, 2 * size),
-            # Within the limit of pixels, but not of the camera's size.
+            # Within the pixel limit, but with another size than camera_info.
             (3, 160, (6000).to_bytes(2, 'big') + (8000).to_bytes(2, 'big')),
         ):
             message, info = CompressedImage(format='jpeg'), CameraInfo()
@@ -193,7 +193,7 @@ def test_transforms_out_of_range_are_not_used(field, values):
         places_m = np.array([(p.x, p.y, p.z) for p in skeleton.positions])
         assert np.isfinite(places_m).all()
         assert np.abs(places_m).max() < 10
-        # TF itself refuses some of them.
+        # tf2 rejects some of them.
         assert set(node.statistics.fallbacks.counts()) <= {'transform', 'no transform'}
         assert node.statistics.drops.counts() == {}
 
@@ -204,11 +204,11 @@ def test_malformed_transforms_are_not_logged(capfd):
         for number in range(300):
             odd = transform('map', f'{number}{HOSTILE}', place=(np.nan, 0.0, 0.0))
             broadcaster.sendTransform([odd, transform('map', 'map')])
-            wait_for(lambda number=number: node._transforms.refused >= 2 * number)
+            wait_for(lambda number=number: node._transforms.rejected >= 2 * number)
         robot.diagnostics.clear()
         values = wait_for(lambda: robot.diagnostics and values_of(robot))
         assert int(values['refused transforms']) >= 598
-    # The robot's own buffer logs, too, by another name.
+    # The buffer of the robot logs as well.
     lines = capfd.readouterr().err.splitlines()
     assert sum('[tf2]' in line for line in lines) <= 600
 
@@ -248,12 +248,12 @@ numbers = st.one_of(
 @pytest.mark.filterwarnings('error')
 @given(boxes=st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=8))
 def test_boxes_of_any_detections_are_within_the_image(boxes):
-    found = to_boxes(box_message(*boxes, results=1), '', (120, 160, 3))
-    left_top, size = found.boxes_px[:, :2], found.boxes_px[:, 2:]
-    assert np.isfinite(found.boxes_px).all()
+    boxes_in_image = to_boxes(box_message(*boxes, results=1), '', (120, 160, 3))
+    left_top, size = boxes_in_image.boxes_px[:, :2], boxes_in_image.boxes_px[:, 2:]
+    assert np.isfinite(boxes_in_image.boxes_px).all()
     assert (left_top >= 0).all()
     assert (left_top + size <= (160, 120)).all()
-    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    assert ((boxes_in_image.scores >= 0) & (boxes_in_image.scores <= 1)).all()
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_too_many_detections_are_rejected(message):
 
 
 def grid(count, scores=None):
-    """Return boxes that do not overlap, with these scores."""
+    """Return boxes that do not overlap, with the given scores."""
     left, top = np.arange(count) % 40, np.arange(count) // 40
     boxes_px = np.stack([4.0 * left, 4.0 * top, *np.full((2, count), 3.0)], axis=1)
     return Boxes(boxes_px, np.ones(count) if scores is None else scores)
@@ -280,7 +280,7 @@ def test_duplicate_boxes_are_suppressed():
     boxes_px = np.array([[0, 0, 50, 50], [2, 2, 50, 50], [90, 60, 20, 20], [0, 0, 50, 50.0]])
     boxes = Boxes(boxes_px, np.array([0.5, 0.9, 0.0, 0.8]))
     chosen, left_out = select_detections(boxes, 0.7, -1)
-    # A score of 0 is one, too: some nodes do not set scores.
+    # A score of 0 is valid, because some detectors do not set scores.
     assert (chosen.boxes_px[:, 0].tolist(), chosen.scores.tolist()) == ([2, 90], [0.9, 0])
     assert left_out == 0
     assert len(select_detections(boxes, 1.0, -1)[0]) == 4
@@ -321,7 +321,7 @@ def test_many_detections_are_limited_and_reported():
 
 
 class Slow(KnownPeople):
-    """Takes a while, and fails now and then."""
+    """Takes 20 ms and fails randomly."""
 
     def find_people(self, image, camera, options):
         time.sleep(0.02)
@@ -381,11 +381,11 @@ def test_every_frame_is_counted_under_mixed_load():
         thread = threading.Thread(target=load)
         thread.start()
         while not stop.wait(0.02):
-            # At most 16 wait for other messages, and 3 for the worker or in it, per camera.
+            # Per camera, at most 16 are pending in the synchroniser and 3 in the worker.
             assert 0 <= node.statistics.snapshot().in_flight <= 2 * 19
         thread.join()
         node._enabled = True
-        # And what waits when the node is deactivated.
+        # Frames that are pending when the node is deactivated are counted as well.
         for robot in (front, rear):
             for _ in range(5):
                 robot.send(BLACK)

@@ -1,4 +1,4 @@
-"""Transitions succeed, fail with a message, or are refused; none ends the node or is silent."""
+"""Lifecycle transitions succeed, fail with a log message, or are rejected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ by_type = pytest.mark.parametrize('error', FAILURES, ids=lambda error: type(erro
 
 
 def change(robot, **transition):
-    """Ask for a transition; return whether it succeeded and the state afterwards."""
+    """Request a transition; return the success and the state afterwards."""
     response, _ = call(
         robot, ChangeState, 'pose/change_state', transition=Transition(**transition)
     )
@@ -50,7 +50,7 @@ def state_of(robot):
 
 def raising(error):
     def fail(*arguments, **options):
-        # A new one: the traceback of the last would keep the node of its test.
+        # A new instance, because the traceback of a shared one would keep a reference to the node.
         raise type(error)(*error.args)
 
     return fail
@@ -72,14 +72,16 @@ def test_impossible_transitions_are_rejected_and_the_node_continues():
             for transition_id in {*range(12), 60, 61, 62, 97, 98, 99, 255} - set(possible):
                 assert change(robot, id=transition_id) == (False, state), transition_id
             for label in {*labels, *others} - set(possible.values()):
-                # Where there is a label, it counts.
-                wanted = {'label': label, 'id': next(iter(possible), 1)} if label else {}
-                assert change(robot, **wanted) == (False, state), label
+                # The label has priority over the id.
+                requested = {'label': label, 'id': next(iter(possible), 1)} if label else {}
+                assert change(robot, **requested) == (False, state), label
             response, _ = call(robot, GetAvailableTransitions, 'pose/get_available_transitions')
-            found = {t.transition.id: t.transition.label for t in response.available_transitions}
-            assert found == possible
+            available = {
+                t.transition.id: t.transition.label for t in response.available_transitions
+            }
+            assert available == possible
         states, _ = call(robot, GetAvailableStates, 'pose/get_available_states')
-        assert State.PRIMARY_STATE_ACTIVE in {found.id for found in states.available_states}
+        assert State.PRIMARY_STATE_ACTIVE in {state.id for state in states.available_states}
 
 
 def test_transitions_are_requested_by_label_or_id_or_both():
@@ -88,7 +90,7 @@ def test_transitions_are_requested_by_label_or_id_or_both():
             ({'id': Transition.TRANSITION_CONFIGURE}, 'inactive'),
             ({'label': 'activate'}, 'active'),
             ({'id': Transition.TRANSITION_DEACTIVATE, 'label': 'deactivate'}, 'inactive'),
-            # As ros2 lifecycle set, whose label counts.
+            # As ros2 lifecycle set does; the label has priority.
             ({'id': Transition.TRANSITION_CLEANUP, 'label': 'activate'}, 'active'),
             ({'label': 'shutdown'}, 'finalized'),
         ):
@@ -121,7 +123,7 @@ def test_the_second_of_two_simultaneous_requests_is_rejected():
 def test_failures_in_configure_are_logged_and_release_all_resources(error, capfd, monkeypatch):
     with pose_node(KnownPeople(ONE), active=False, cameras=['a', 'b']) as (node, robot):
         load, before = node._load_model, len(list(node.publishers))
-        # Before anything is created, and with half of it there.
+        # Failure before any resource is created, and after half of them are created.
         node._load_model = raising(error)
         assert change(robot, label='configure') == (False, 'unconfigured')
         node._load_model = load
@@ -208,7 +210,7 @@ def test_an_inactive_node_publishes_nothing_and_deletes_its_markers():
         stream.publishers.clear_markers()
         wait_for(lambda: robot.markers and robot.markers[-1].markers[0].action == 3)
         call(robot, GetState, 'pose/get_state')
-        # One frame's, and those that are deleted at the end.
+        # The markers of one frame and the deletion at the end.
         assert len(robot.markers) == 2
 
 
@@ -236,7 +238,7 @@ def test_markers_are_deleted_after_the_last_publication(monkeypatch):
 
 
 class SlowModel(KnownPeople):
-    """Finds people in half a second, and tells when it has."""
+    """Model with a latency of 0.5 s and events for its start and end."""
 
     def __init__(self):
         super().__init__(ONE)

@@ -1,4 +1,4 @@
-"""Parameters of a running node: their types, what they refuse, and QoS overrides of all topics."""
+"""Parameters of a running node: types, invalid values, and QoS overrides of all topics."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_integers_are_accepted_for_floating_point_parameters():
         names = ['max_lost', 'smoothing', 'rectified']
         described, _ = call(robot, DescribeParameters, 'pose/describe_parameters', names=names)
         types = [descriptor.type for descriptor in described.descriptors]
-        wanted = [ParameterType.PARAMETER_DOUBLE] * 2 + [ParameterType.PARAMETER_STRING]
-        assert types == wanted
+        expected = [ParameterType.PARAMETER_DOUBLE] * 2 + [ParameterType.PARAMETER_STRING]
+        assert types == expected
         found, _ = call(robot, GetParameterTypes, 'pose/get_parameter_types', names=names)
-        assert list(found.types) == wanted
+        assert list(found.types) == expected
         assert not any(descriptor.dynamic_typing for descriptor in described.descriptors)
 
 
@@ -80,12 +80,12 @@ def test_invalid_values_are_rejected_with_a_reason():
 
 def test_values_rejected_by_another_callback_are_not_applied():
     with pose_node(KnownPeople(ONE)) as (node, robot):
-        refusal = SetParametersResult(successful=False, reason='not today')
-        # rclpy calls first what was added last.
+        rejection = SetParametersResult(successful=False, reason='not today')
+        # rclpy calls the most recently added callback first.
         node.remove_on_set_parameters_callback(node._check_settings)
-        node.add_on_set_parameters_callback(lambda parameters: refusal)
+        node.add_on_set_parameters_callback(lambda parameters: rejection)
         node.add_on_set_parameters_callback(node._check_settings)
-        assert set_parameters(robot, max_lost=2.0) == [refusal]
+        assert set_parameters(robot, max_lost=2.0) == [rejection]
         assert node.settings.max_lost == 1.0
         (found,) = values_of(robot, 'max_lost')
         assert found.double_value == 1.0
@@ -133,14 +133,14 @@ def test_qos_overrides_apply_again_after_a_restart():
             wait_for(lambda: not node.get_subscriptions_info_by_topic('/image'))
             wait_for(lambda: not node.get_publishers_info_by_topic('/pose/skeletons'))
         assert node.get_parameter('qos_overrides./image.subscription.depth').value == 3
-        # Others' profiles stay as they are.
+        # Shared profiles are unchanged.
         assert qos_profile_sensor_data.reliability == ReliabilityPolicy.BEST_EFFORT
         assert camera_stream.qos_profile_sensor_data.depth == 5
 
 
 @pytest.fixture
 def start():
-    """Return what starts the node, unconfigured, with arguments of ROS."""
+    """Return a function that starts the unconfigured node with ROS arguments."""
     started = []
 
     def start(*arguments):

@@ -1,4 +1,4 @@
-"""Over real DDS: an image and its camera_info go in, people come out, and nothing stops it."""
+"""The node with its default model publishes people over DDS and survives invalid images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robots import pose_node, wait_for
 
 @pytest.fixture(scope='module')
 def pose():
-    """Return the node under test, with its own model, and a robot around it."""
+    """Return the node under test with its default model, and a robot."""
     with pose_node() as (node, robot):
         yield node, robot
 
@@ -94,7 +94,7 @@ def test_only_the_newest_frame_is_pending_during_processing(pose, street):
     answered = [s for s in robot.skeletons if s.header.stamp in stamps]
     lost = node.statistics.drops.counts()['newer frame'] - before
     assert lost > 0
-    # The transport may lose a best-effort image on its own.
+    # The transport may lose best-effort images.
     assert len(answered) + lost <= 12
     order = [s.header.stamp.sec for s in answered]
     assert order == sorted(order)

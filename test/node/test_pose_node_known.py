@@ -1,4 +1,4 @@
-"""With known people in front of the camera, all that the node says of them is true."""
+"""With a model that returns known people, all published values are correct."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 
 ONE = (500.0, 0.0, 4000.0)
 MAX_RESPONSE_S = 0.3
-"""Far less than the network takes, and far more than an answer on a busy machine."""
+"""Much less than the time of the network, and much more than a response on a busy machine."""
 QUARTER_TURN = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
-"""About z, by 90 degrees."""
+"""Rotation about z by 90 degrees."""
 
 
 def hips(skeleton):
@@ -40,8 +40,8 @@ def hips(skeleton):
 def status(robot):
     """Wait for the next diagnostics."""
     robot.diagnostics.clear()
-    (found,) = wait_for(lambda: robot.diagnostics)[0].status
-    return found, {value.key: value.value for value in found.values}
+    (diagnostics,) = wait_for(lambda: robot.diagnostics)[0].status
+    return diagnostics, {value.key: value.value for value in diagnostics.values}
 
 
 def test_positions_frames_and_standard_deviations_match_the_person():
@@ -57,7 +57,7 @@ def test_positions_frames_and_standard_deviations_match_the_person():
             )
         }
         assert lengths == {33}
-        # The augmentations lie 1 % of the distance apart.
+        # The distances of the augmented poses differ by 1 %.
         nose = skeleton.positions[0]
         expected = np.linalg.norm((nose.x, nose.y, nose.z)) / 1.01 * 0.01 * np.sqrt(2 / 3)
         np.testing.assert_allclose(skeleton.standard_deviations[0], expected, rtol=1e-4)
@@ -67,11 +67,11 @@ def test_positions_frames_and_standard_deviations_match_the_person():
                 'camera_optical_frame', frame, answer.header.stamp
             )
         )
-        found = robot.transforms.lookup_transform(
+        translation = robot.transforms.lookup_transform(
             'camera_optical_frame', frame, answer.header.stamp
         ).transform.translation
         np.testing.assert_allclose(
-            (found.x, found.y, found.z), (nose.x, nose.y, nose.z), atol=1e-5
+            (translation.x, translation.y, translation.z), (nose.x, nose.y, nose.z), atol=1e-5
         )
 
 
@@ -117,7 +117,7 @@ def test_the_skeleton_can_be_changed_and_invalid_values_are_rejected():
 def test_the_up_direction_of_the_world_frame_is_used():
     model = KnownPeople(ONE)
     with pose_node(model, world_frame='map') as (_, robot):
-        # The camera looks along the map's x axis, lying on its side.
+        # The camera points along the x axis of the map and is rolled by 90 degrees.
         broadcaster = StaticTransformBroadcaster(robot)
         broadcaster.sendTransform(
             transform(
@@ -148,7 +148,7 @@ def test_people_are_published_in_the_target_frame():
 
 def test_tf_is_subscribed_only_when_a_frame_is_configured():
     with pose_node(KnownPeople(ONE)) as (node, robot):
-        # The robot's own subscription.
+        # The subscription of the robot.
         wait_for(lambda: node.count_subscribers('/tf') == 1)
         set_parameters(robot, target_frame='map', tf_timeout=5.0)
         wait_for(lambda: node.count_subscribers('/tf') == 2)
@@ -220,7 +220,7 @@ def test_the_default_fov_is_used_at_the_full_rate():
         for number in range(60):
             robot.images.publish(image_message(Time(sec=10 + number)))
             time.sleep(1 / 30)
-        # Of the images, those of the first half second wait for a camera_info.
+        # The images of the first half second wait for a camera_info.
         wait_for(lambda: len(robot.skeletons) > 30)
         assert time.monotonic() - start_s < 5
         assert robot.skeletons[-1].header.frame_id == ''
@@ -286,7 +286,7 @@ def test_all_subscriptions_have_separate_qos_overrides():
             for endpoint in robot.get_subscriptions_info_by_topic('/detections')
         ]
         assert profiles == [ReliabilityPolicy.RELIABLE]
-        # The overrides do not leak into the profile that rclpy shares.
+        # The overrides do not change the shared profile of rclpy.
         assert qos_profile_sensor_data.depth == 5
         assert qos_profile_sensor_data.reliability == ReliabilityPolicy.BEST_EFFORT
         node.trigger_deactivate()
@@ -401,7 +401,7 @@ def test_services_respond_quickly_while_the_network_is_running():
         answer, passed_s = call(robot, ChangeState, 'pose/change_state', transition=transition)
         assert answer.success
         assert passed_s < MAX_RESPONSE_S
-        # What was being worked on comes to nothing.
+        # The result of the running frame is discarded.
         time.sleep(2.2)
         assert not robot.skeletons
 
@@ -445,19 +445,19 @@ def test_diagnostics_contain_rates_latencies_and_failures():
     model = KnownPeople(ONE)
     with pose_node(model) as (_, robot):
         robot.receive(robot.send(BLACK))
-        found, values = status(robot)
+        diagnostics, values = status(robot)
         assert values['worked_on'] == '1'
         assert (values['engine'], values['device']) == ('none', 'nowhere')
         assert {'model', 'engine', 'device', 'images a second', 'frames a second'} <= set(values)
         assert 0 < float(values['find people p50 ms']) <= float(values['find people p95 ms'])
-        found, _ = status(robot)
-        assert (found.level, found.message) == (b'\x01', 'no images received')
+        diagnostics, _ = status(robot)
+        assert (diagnostics.level, diagnostics.message) == (b'\x01', 'no images received')
         model.places_mm = None
         robot.send(BLACK)
-        found = wait_for(
+        diagnostics = wait_for(
             lambda: [d.status[0] for d in robot.diagnostics if d.status[0].level == b'\x02']
         )
-        assert 'frames fail: TypeError' in found[0].message
+        assert 'frames fail: TypeError' in diagnostics[0].message
 
 
 def test_the_latency_under_overload_is_at_most_twice_the_model_time():
@@ -476,6 +476,6 @@ def test_the_latency_under_overload_is_at_most_twice_the_model_time():
             robot.send(BLACK)
             time.sleep(1 / 30)
         wait_for(lambda: len(ages_s) > 5)
-        # And what a busy machine needs to hand them on.
+        # With a margin for the transport on a busy machine.
         assert max(ages_s) < 2 * 0.3 + 0.1
         assert node.statistics.drops.counts()['newer frame'] > 20

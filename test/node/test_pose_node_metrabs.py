@@ -1,4 +1,4 @@
-"""The node runs a MeTRAbs checkpoint, with a detector and a skeleton of one's choice."""
+"""The node runs a MeTRAbs checkpoint with an ONNX detector and a selected skeleton."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT_S = 600.0
 
 @pytest.fixture
 def node(checkpoint_folder, tmp_path):
-    """Return what starts the node with parameters."""
+    """Return a function that starts the node with parameters."""
     write_detector(tmp_path / 'a.onnx', 'yolo')
     parameters = {
         'model': str(checkpoint_folder('s_centered')),
@@ -50,7 +50,7 @@ def node(checkpoint_folder, tmp_path):
 
 @pytest.fixture
 def robot():
-    """Return a robot that is spun by whoever sends its images."""
+    """Return a robot that is not spun by a thread."""
     rclpy.init()
     robot = Robot()
     yield robot
@@ -85,7 +85,7 @@ def test_poses_of_a_checkpoint_are_published_in_the_configured_skeleton(node, ro
 
 def test_the_node_exits_cleanly_while_the_network_is_running(node, robot):
     process = node(num_aug=50)
-    # The second report is of frames that came in after the first, which is being worked on.
+    # The first frame is being processed after the second diagnostics message.
     send_until(robot, process, lambda: len(robot.diagnostics) > 2 and robot.sent > 30)
     process.send_signal(signal.SIGINT)
     output, _ = output_while_it_progresses(process)

@@ -1,4 +1,4 @@
-"""What the node says of people over time: who is who, how fast they go, and where they will be."""
+"""Tracking in the node: ids, velocities, extrapolation and resets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def header_at(time_s, frame_id='camera_optical_frame'):
 
 
 def show(robot, model, where_mm, frame, start_s=1000.0):
-    """Show the node somebody at a place [3], or nobody, in a frame of a steady stream."""
+    """Publish image number `frame` of a stream, with one person at a position [3] or no person."""
     model.places_mm = () if where_mm is None else (where_mm,)
     return robot.receive(robot.send(BLACK, header=header_at(start_s + frame / RATE_HZ)))
 
@@ -70,7 +70,7 @@ def test_people_have_no_velocity_while_the_robot_turns():
     ) as (_, robot):
         broadcaster = TransformBroadcaster(robot)
         for i in range(20):
-            # 60 degrees a second, about the camera's vertical axis, which is the world's z.
+            # 60 degrees per second about the vertical axis of the camera, the z axis of the world.
             yaw = np.radians(6 * i - 30)
             optical = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
             turn = np.array(
@@ -85,7 +85,7 @@ def test_people_have_no_velocity_while_the_robot_turns():
             assert answer.header.frame_id == 'odom'
             assert [s.id for s in answer.skeletons] == [1]
         velocities = [abs(v.x) + abs(v.y) for v in answer.skeletons[0].velocities]
-        # The body turns with the camera, as its place in the camera's frame is all that is told.
+        # The pose rotates with the camera, because the model only defines its position.
         assert np.median(velocities) < 0.6
         hips = [answer.skeletons[0].positions[i] for i in (23, 24)]
         middle = np.mean([(p.x, p.y, p.z) for p in hips], axis=0)
@@ -93,7 +93,7 @@ def test_people_have_no_velocity_while_the_robot_turns():
 
 
 def quaternion(rotation):
-    """Return x, y, z, w of a rotation [3, 3] by less than half a turn."""
+    """Return the quaternion x, y, z, w of a rotation matrix [3, 3] by less than 180 degrees."""
     w = np.sqrt(max(1 + np.trace(rotation), 1e-12)) / 2
     x, y, z = (
         (rotation[2, 1] - rotation[1, 2]) / (4 * w),
@@ -108,8 +108,8 @@ def test_tracking_parameters_can_be_changed():
     with pose_node(model, detect_interval=1) as (node, robot):
         show(robot, model, ONE, 0)
         (stream,) = [s.people for s in node._streams.values()]
-        wanted = {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}
-        node.set_parameters([Parameter(name, value=value) for name, value in wanted.items()])
+        changes = {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}
+        node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
         show(robot, model, ONE, 1)
         tracker = stream.tracker
         assert (tracker.smoothing, tracker.max_lost, tracker.min_hits) == (0.0, 0.2, 5)

@@ -33,7 +33,7 @@ LINE = re.compile(r'\[(DEBUG|INFO|WARN|ERROR|FATAL)\] \[\d+\.\d+\] \[([\w.]+)\]:
 
 BUILD_SLOWLY = """
 import logging, pathlib, sys, time
-# As libraries do that configure logging when they are imported.
+# Some libraries configure logging when they are imported.
 logging.basicConfig(level=logging.DEBUG)
 from metrabs_ros.backends import engine_cache
 from metrabs_ros.node import pose_node
@@ -50,7 +50,7 @@ pose_node.main()
 
 
 def ros_lines(capfd):
-    """Return the severity and the text of all lines that were logged."""
+    """Return the severity and the text of all logged lines."""
     matches = [LINE.fullmatch(line) for line in capfd.readouterr().err.splitlines()]
     assert all(matches)
     return [(match[1], match[3]) for match in matches]
@@ -58,7 +58,7 @@ def ros_lines(capfd):
 
 @pytest.fixture
 def ros_handler():
-    """Return a NodeLog with a logger of ROS that shows everything."""
+    """Return a handler with a ROS logger that logs all severities."""
     logger = rclpy.logging.get_logger('metrabs_ros_test')
     logger.set_level(rclpy.logging.LoggingSeverity.DEBUG)
     return RosLogHandler(logger)
@@ -109,7 +109,7 @@ class Unprintable:
 
 
 @pytest.mark.parametrize(
-    ('message', 'arguments', 'shown'),
+    ('message', 'arguments', 'expected'),
     [
         ('two\nlines', (), r'two\nlines'),
         ('a NUL \0 in it', (), r'a NUL \x00 in it'),
@@ -118,18 +118,18 @@ class Unprintable:
         ('%s', ('100 % %s %n',), '100 % %s %n'),
         ('\x1b[31mred\x1b[0m', (), r'\x1b[31mred\x1b[0m'),
         ('%s', ('x' * 2_000_000,), 'x' * (process.MAX_MESSAGE_CHARS - 3) + '...'),
-        ('%d items', ('no number',), "'%d items' with arguments of "),
-        ('%s', (Unprintable(),), "'%s' with arguments of "),
+        ('%d items', ('no number',), "'%d items': the arguments of "),
+        ('%s', (Unprintable(),), "'%s': the arguments of "),
         (b'bytes', (), "b'bytes'"),
         (None, (), 'None'),
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_any_message_is_logged_on_one_line(ros_handler, capfd, message, arguments, shown):
+def test_any_message_is_logged_on_one_line(ros_handler, capfd, message, arguments, expected):
     ros_handler.handle(record(logging.INFO, message, *arguments))
     ((severity, text),) = ros_lines(capfd)
     assert severity == 'INFO'
-    assert text.startswith(shown)
+    assert text.startswith(expected)
 
 
 def test_exceptions_are_logged_with_type_and_message(ros_handler, capfd):
@@ -179,7 +179,7 @@ def test_build_progress_is_only_logged_in_the_format_of_ros(tmp_path):
     for line in child.stdout:
         lines.append(line.rstrip('\n'))
         if len(lines) == 6:
-            # Between two lines: rcl complains about one that is on its way at the shutdown.
+            # Sent between two lines, because rcl prints an error if it logs during the shutdown.
             time.sleep(PERIOD_S / 2)
             child.send_signal(signal.SIGINT)
     assert child.wait(60) == 0, lines
@@ -199,7 +199,7 @@ def test_spinning_ends_if_the_executor_was_woken_before_the_shutdown():
     spin_thread.start()
     try:
         time.sleep(0.5)
-        # As at a signal, without the wake that comes before.
+        # Like a signal, but without waking the executor before.
         rclpy.get_default_context().handle.shutdown()
         spin_thread.join(120)
         assert not spin_thread.is_alive()

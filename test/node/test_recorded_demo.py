@@ -1,4 +1,4 @@
-"""What was recorded from the running demo goes through annotate, frame for frame."""
+"""annotate processes each frame of a recording of the demo."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FRAMES = 4
 DEMO = """
 import pathlib, sys
 from metrabs_ros import demo
-# The recorder is one of three readers to be waited for.
+# The demo waits for three subscribers, one of which is the recorder.
 sys.exit(demo.run(*map(pathlib.Path, sys.argv[1:]), ['--readers', '3'], rate_hz=10.0))
 """
 KINDS = {
@@ -47,7 +47,7 @@ KINDS = {
 
 
 class Recorder(Node):
-    """Writes messages into a bag as they come, as rosbag2 does."""
+    """Writes received messages into a bag, as rosbag2 does."""
 
     def __init__(self, writer):
         super().__init__('recorder')
@@ -80,18 +80,20 @@ def test_annotating_a_recording_of_the_demo_gives_the_poses_of_the_api(tmp_path,
     finally:
         rclpy.shutdown()
     model = metrabs_ros.load_model('blazepose')
-    said = []
+    messages = []
     summary = annotate(
-        tmp_path / 'bag', tmp_path / 'people', AnnotateOptions(), model, said.append
+        tmp_path / 'bag', tmp_path / 'people', AnnotateOptions(), model, messages.append
     )
     assert summary.worked_on == FRAMES
-    assert 'has people in it already (/pose/skeletons)' in said[0]
+    assert 'has people in it already (/pose/skeletons)' in messages[0]
     originals = messages_in(tmp_path / 'bag', '/image')
     assert messages_in(tmp_path / 'people', '/image') == originals
-    found = people_in(tmp_path / 'people', '/pose/skeletons')
-    assert len(found) == FRAMES
+    results = people_in(tmp_path / 'people', '/pose/skeletons')
+    assert len(results) == FRAMES
     infos = messages_in(tmp_path / 'bag', '/camera_info')
-    for (_, _, image_data), (_, _, info_data), (stamp_ns, people) in zip(originals, infos, found):
+    for (_, _, image_data), (_, _, info_data), (stamp_ns, people) in zip(
+        originals, infos, results
+    ):
         message = typestore().deserialize_cdr(image_data, IMAGE)
         assert stamp_ns == message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         image = to_rgb(message)

@@ -1,4 +1,4 @@
-"""Every parameter is described, has a default that is shown, and refuses what it cannot be."""
+"""Every parameter has a description and a documented default, and invalid values are rejected."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PROJECT = pathlib.Path(__file__).parents[2]
 
 def test_the_parameter_file_contains_the_defaults():
     file = yaml.safe_load((PROJECT / 'config' / 'pose.yaml').read_text())
-    shown, table = file['/**/pose']['ros__parameters'], dataclasses.asdict(Settings())
+    file_values, table = file['/**/pose']['ros__parameters'], dataclasses.asdict(Settings())
     table['cameras'] = list(table['cameras'])
-    assert shown == table
-    assert list(shown) == list(table)
+    assert file_values == table
+    assert list(file_values) == list(table)
 
 
 @pytest.mark.parametrize('field', dataclasses.fields(Settings), ids=lambda field: field.name)
@@ -35,8 +35,8 @@ def test_every_parameter_has_a_description_and_a_valid_default(field):
 
 
 def test_booleans_are_converted_to_the_words_true_and_false():
-    found = settings.with_changes(Settings(), [Parameter('rectified', value=True)])
-    assert found.rectified == 'true'
+    changed = settings.with_changes(Settings(), [Parameter('rectified', value=True)])
+    assert changed.rectified == 'true'
 
 
 def test_changes_are_applied_atomically():
@@ -57,5 +57,7 @@ def test_invalid_camera_names_are_rejected(names):
 
 
 def test_camera_names_keep_their_order():
-    found = settings.with_changes(Settings(), [Parameter('cameras', value=['front', 'rear/left'])])
-    assert found.cameras == ('front', 'rear/left')
+    changed = settings.with_changes(
+        Settings(), [Parameter('cameras', value=['front', 'rear/left'])]
+    )
+    assert changed.cameras == ('front', 'rear/left')

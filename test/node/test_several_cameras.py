@@ -1,4 +1,4 @@
-"""One node looks through several cameras with one model, and keeps them apart."""
+"""One node processes several cameras with one model and separate tracks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CAMERAS = ['front', 'rear/left']
 
 
 class BatchModel(KnownPeople):
-    """Finds a person in each picture, as many metres away as its first pixel is bright."""
+    """Returns one person per image; the value of the first pixel is the distance in metres."""
 
     def __init__(self):
         super().__init__()
@@ -91,7 +91,7 @@ def test_an_invalid_frame_of_one_camera_does_not_affect_the_others():
 
 
 class FragileBatchModel(BatchModel):
-    """Fails with a batch that has a white picture."""
+    """Fails for batches that contain a white image."""
 
     def find_people_in(self, views, options):
         people = super().find_people_in(views, options)
@@ -152,7 +152,7 @@ def test_a_silent_camera_is_named_in_the_diagnostics():
 
 
 def detections_of(stamp):
-    """Return a person's box for an image."""
+    """Return a detection of one person with the stamp of an image."""
     message = Detection2DArray(header=Header(stamp=stamp))
     detection = Detection2D()
     detection.bbox.center.position.x = detection.bbox.center.position.y = 60.0
@@ -162,7 +162,7 @@ def detections_of(stamp):
 
 
 def answer_times_s(front, left, answer):
-    """Return how long answers for one camera take while another one sends, too, in seconds."""
+    """Return the latencies of one camera in seconds while another one publishes images."""
     passed_s = []
     for _ in range(20):
         left.send(BLACK)
@@ -185,7 +185,7 @@ def test_missing_detections_of_one_camera_do_not_delay_the_others():
         passed_s = answer_times_s(
             front, left, lambda stamp: detections.publish(detections_of(stamp))
         )
-        # One wait for the detections of the other camera takes 0.5 s.
+        # The timeout for the detections of the other camera is 0.5 s.
         assert np.median(passed_s) < 0.2
         drops = wait_for(
             lambda: sum(node.statistics.drops.counts().values()) == 20 and node.statistics.drops

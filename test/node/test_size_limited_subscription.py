@@ -1,4 +1,4 @@
-"""Messages that are too large are refused before they are made Python objects."""
+"""Oversized messages are rejected before they are deserialised."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def boxes_at(stamp, count):
 
 
 def test_oversized_messages_are_not_deserialised(monkeypatch):
-    taken, refused = [], []
-    receive = size_limited(Detection2DArray, 1000, taken.append, refused.append)
+    taken, rejected = [], []
+    receive = size_limited(Detection2DArray, 1000, taken.append, rejected.append)
     receive(serialize_message(boxes_at(Time(sec=3), 1)))
     monkeypatch.setattr(size_limited_subscription, 'deserialize_message', None)
     receive(serialize_message(boxes_at(Time(sec=-4, nanosec=5), 100)))
     assert [len(message.detections) for message in taken] == [1]
-    (oversized,) = refused
+    (oversized,) = rejected
     assert oversized.header.stamp == Time(sec=-4, nanosec=5)
     assert str(oversized).startswith(f'a message has {oversized.size_bytes} bytes; up to 1000')
 
@@ -52,9 +52,9 @@ def test_oversized_messages_are_not_deserialised(monkeypatch):
     ],
 )
 def test_the_stamp_is_read_from_any_bytes(message, stamp):
-    refused = []
-    size_limited(Detection2DArray, -1, None, refused.append)(message)
-    assert refused[0].header.stamp == stamp
+    rejected = []
+    size_limited(Detection2DArray, -1, None, rejected.append)(message)
+    assert rejected[0].header.stamp == stamp
 
 
 def test_images_with_oversized_detections_are_dropped_with_an_explanation():
@@ -65,7 +65,7 @@ def test_images_with_oversized_detections_are_dropped_with_an_explanation():
         wait_for(lambda: node.statistics.drops.counts() == {'detections': 1})
         explanation = node.statistics.drops.explanations()['detections']
         assert f'bytes; up to {MAX_MESSAGE_BYTES} bytes are processed' in explanation
-        # Without an image of its stamp it is counted, too, and what comes next is processed.
+        # It is also counted without an image of its stamp, and the next image is processed.
         detections.publish(boxes_at(Time(sec=1000), 20_000))
         stamp = robot.send(BLACK)
         detections.publish(boxes_at(stamp, 1))

@@ -1,4 +1,4 @@
-"""Images get what belongs to them, or are dropped in time; none waits for another camera."""
+"""Images are completed with their messages and transforms, or dropped after a timeout."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def milliseconds_of(message):
 
 
 class Rig:
-    """A synchroniser, and what comes out of it."""
+    """Synchroniser with the delivered and dropped images."""
 
     def __init__(self, node):
         self.delivered, self.drops, self.images = [], [], 0
@@ -73,8 +73,8 @@ class Rig:
 
     @property
     def stamps(self):
-        """The delivered images' stamps in milliseconds."""
-        return [milliseconds_of(found.image) for found in self.delivered]
+        """Stamps of the delivered images in milliseconds."""
+        return [milliseconds_of(item.image) for item in self.delivered]
 
     @property
     def finished(self):
@@ -105,7 +105,7 @@ def spun(node, rig):
 
 
 class Clock:
-    """A clock that passes when it is told to."""
+    """Clock that is advanced by the test."""
 
     def __init__(self):
         self.now_s = 1000.0
@@ -133,8 +133,8 @@ def test_the_last_missing_message_completes_an_image_immediately(rig):
     rig.info(2)
     rig.image(2)
     assert rig.stamps == [1, 2]
-    assert [milliseconds_of(found.info) for found in rig.delivered] == [1, 2]
-    # No timer runs while nothing waits.
+    assert [milliseconds_of(item.info) for item in rig.delivered] == [1, 2]
+    # The timer is not running without pending images.
     assert rig.synchroniser._timer.is_canceled()
 
 
@@ -147,8 +147,8 @@ def test_only_the_first_image_waits_for_a_missing_camera_info(spun):
     for milliseconds in range(1, 50):
         spun.image(milliseconds)
     assert spun.stamps == list(range(50))
-    assert all(found.info is None for found in spun.delivered)
-    # One that comes later is used.
+    assert all(item.info is None for item in spun.delivered)
+    # A later camera_info is used.
     spun.info(7)
     spun.image(51)
     wait_for(lambda: len(spun.delivered) == 51)
@@ -159,7 +159,7 @@ def test_the_first_timeout_starts_with_the_first_image(rig, clock):
     for milliseconds in range(0, 600, PERIOD_MS):
         rig.image(milliseconds)
         pass_time(clock, rig, PERIOD_MS / 1000)
-    # The newest of those that waited, and then every image.
+    # The newest pending image, and then every image.
     assert rig.stamps == [495, 528, 561, 594]
     assert set(rig.drops) == {'newer frame'}
 
@@ -174,7 +174,7 @@ def test_a_rare_camera_info_is_waited_for_once(rig, clock):
     for milliseconds in range(2, 20):
         rig.image(milliseconds)
     assert rig.stamps == list(range(1, 20))
-    assert {milliseconds_of(found.info) for found in rig.delivered} == {0}
+    assert {milliseconds_of(item.info) for item in rig.delivered} == {0}
 
 
 def test_images_wait_for_their_own_camera_info_after_a_lost_one(rig, clock):
@@ -184,12 +184,12 @@ def test_images_wait_for_their_own_camera_info_after_a_lost_one(rig, clock):
     pass_time(clock, rig, INFO_TIMEOUT_S)
     rig.image(3)
     assert rig.stamps == [1, 2, 3]
-    # The one of image 3 is late; those to come are waited for.
+    # The camera_info of image 3 is late; the following images wait for theirs.
     rig.info(3)
     rig.image(4)
     assert rig.stamps == [1, 2, 3]
     rig.info(4)
-    assert [milliseconds_of(found.info) for found in rig.delivered] == [1, 1, 1, 4]
+    assert [milliseconds_of(item.info) for item in rig.delivered] == [1, 1, 1, 4]
 
 
 def test_the_first_camera_info_completes_all_pending_images(rig, clock):
@@ -208,12 +208,12 @@ def test_a_complete_image_is_not_delayed_by_an_older_one(rig):
 
 
 def test_detections_with_200_ms_latency_complete_every_image(rig, clock):
-    late = 200
+    latency_ms = 200
     for milliseconds in range(0, 3000, PERIOD_MS):
         rig.info(milliseconds)
         rig.image(milliseconds, WITH_DETECTIONS)
-        if milliseconds >= late:
-            rig.detections((milliseconds - late) // PERIOD_MS * PERIOD_MS)
+        if milliseconds >= latency_ms:
+            rig.detections((milliseconds - latency_ms) // PERIOD_MS * PERIOD_MS)
         pass_time(clock, rig, PERIOD_MS / 1000)
     assert rig.drops == []
     assert len(rig.delivered) > 80
@@ -226,12 +226,12 @@ def test_detections_with_200_ms_latency_complete_every_image(rig, clock):
 
 @pytest.mark.parametrize('size', [10, 6_000_000, 40_000_000])
 def test_detections_with_a_high_latency_complete_some_images(rig, clock, size):
-    late = 450
+    latency_ms = 450
     rig.info(0)
     rig.image(0)
     for milliseconds in range(PERIOD_MS, 3000, PERIOD_MS):
         rig.image(milliseconds, WITH_DETECTIONS, size)
-        answered = (milliseconds - late) // PERIOD_MS * PERIOD_MS
+        answered = (milliseconds - latency_ms) // PERIOD_MS * PERIOD_MS
         if answered > 0:
             rig.detections(answered)
         pass_time(clock, rig, PERIOD_MS / 1000)
@@ -268,15 +268,17 @@ def test_images_without_detections_are_dropped_after_the_timeout(spun):
 
 
 @pytest.mark.parametrize(
-    ('size', 'most'), [(10, MAX_PENDING), (10_000_000, 6), (MAX_PENDING_BYTES, 2)]
+    ('size', 'expected_count'), [(10, MAX_PENDING), (10_000_000, 6), (MAX_PENDING_BYTES, 2)]
 )
-def test_pending_images_are_limited_and_include_the_oldest_and_newest(rig, clock, size, most):
+def test_pending_images_are_limited_and_include_the_oldest_and_newest(
+    rig, clock, size, expected_count
+):
     for milliseconds in range(40):
         rig.image(milliseconds, WITH_DETECTIONS, size)
     pending = [milliseconds_of(p.image) for p in rig.synchroniser._pending]
-    assert len(pending) == most
+    assert len(pending) == expected_count
     assert (pending[0], pending[-1]) == (0, 39)
-    assert rig.drops == ['newer frame'] * (40 - most)
+    assert rig.drops == ['newer frame'] * (40 - expected_count)
 
 
 def test_buffered_messages_are_limited(rig):
@@ -290,7 +292,7 @@ def test_buffered_messages_are_limited(rig):
     rig.synchroniser.add_detections(too_many)
     assert rig.synchroniser._infos.get((1, 1_000_000)) is None
     assert rig.synchroniser._detections.get((1, 1_000_000)) is None
-    # The image that waits for them is given them, and refuses them by name.
+    # A pending image gets them, so that it is dropped with an explanation.
     rig.info(1002)
     rig.image(1002, WITH_DETECTIONS)
     too_many.header.stamp.nanosec = 2_000_000
@@ -306,7 +308,7 @@ def test_camera_infos_with_long_texts_are_not_buffered(rig, fields):
         info.distortion_model = fields.get('distortion_model', '')
         rig.synchroniser.add_info(info)
     assert not rig.synchroniser._infos._by_stamp
-    # The image is given it all the same, and says so.
+    # A pending image gets it, so that it is dropped with an explanation.
     rig.image(100)
     info.header.stamp.nanosec = 100_000_000
     rig.synchroniser.add_info(info)
@@ -433,7 +435,7 @@ def test_each_image_is_delivered_or_dropped_once_for_any_order_of_events(
         else:
             pass_time(clock, rig, number * 0.05)
         assert rig.images - rig.finished == len(rig.synchroniser._pending) <= MAX_PENDING
-        # An image that waits is looked at again when a time limit passes.
+        # The timer is running while images are pending.
         assert rig.synchroniser._timer.is_canceled() == (not rig.synchroniser._pending)
     pass_time(clock, rig, 1.0)
     assert rig.finished == rig.images

@@ -1,4 +1,4 @@
-"""Only usable transforms are stored, so that buffers and log stay small."""
+"""Only valid and required transforms are stored, so that buffers and the log remain small."""
 
 from __future__ import annotations
 
@@ -62,20 +62,20 @@ NAN, INFINITE = float('nan'), float('inf')
 def test_malformed_transforms_are_rejected_and_counted(tf_filter, message):
     assert not tf_filter.accepts(message)
     assert not tf_filter.accepts_static(message)
-    assert tf_filter.refused == 2
+    assert tf_filter.rejected == 2
 
 
 def test_valid_transforms_are_stored(tf_filter):
     assert tf_filter.accepts(stamped(5))
     assert tf_filter.accepts_static(stamped(0, 'base', 'arm'))
-    assert tf_filter.refused == 0
+    assert tf_filter.rejected == 0
 
 
 def test_frames_of_people_are_not_stored_unless_static(tf_filter):
     for name in ('person_7', 'front_person_7', 'robot1/person_7', 'a/b-1.person_7', 'xperson_7'):
         assert not tf_filter.accepts(stamped(5, child=name))
         assert not tf_filter.accepts(stamped(5, name, f'{name}_left_knee'))
-    assert tf_filter.refused == 0
+    assert tf_filter.rejected == 0
     assert not tf_filter._frames
     assert tf_filter.accepts_static(stamped(5, child='person_7_helmet'))
     assert tf_filter.accepts(stamped(5, child='person_detector'))
@@ -99,7 +99,7 @@ def test_looked_up_frames_and_their_ancestors_are_stored(tf_filter, is_configure
         tf_filter.configure(('', 'person_3'))
     else:
         tf_filter.register_lookup('person_3', 'map')
-    # The whole chain, from the looked up frame to the root.
+    # The complete chain from the looked-up frame to the root.
     assert tf_filter.accepts_static(stamped(0, 'arm', 'person_3'))
     assert tf_filter.accepts(stamped(5, 'robot1/person_1', 'arm'))
     assert tf_filter.accepts(stamped(5, 'map', 'robot1/person_1'))
@@ -148,7 +148,7 @@ def test_transforms_older_than_the_buffer_are_rejected(tf_filter, clock):
     assert tf_filter.accepts(stamped(100))
     assert tf_filter.accepts(stamped(95))
     assert not tf_filter.accepts(stamped(85))
-    assert tf_filter.refused == 1
+    assert tf_filter.rejected == 1
 
 
 def test_the_buffer_is_cleared_after_a_jump_back_in_time(tf_filter, clock):
@@ -214,7 +214,7 @@ def test_all_frames_are_cleared_if_most_jump_back(tf_filter, clock):
         put(tf_filter, 106, child)
     clock.now_s += 1.5
     stored = [child for child in children if put(tf_filter, 5, child)]
-    # The first before the others agree, and all once most do.
+    # The first frame is rebuilt alone; all are cleared when most have jumped back.
     assert stored == ['frame0', 'frame2', 'frame3', 'frame4']
     assert put(tf_filter, 6, 'frame1')
     assert put(tf_filter, 6, 'quiet')

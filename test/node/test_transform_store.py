@@ -1,4 +1,4 @@
-"""Of TF, the latest transforms are kept, of a limited number of frames."""
+"""The transform store keeps the latest transforms of a limited number of frames."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_number_of_frames_is_limited(frames):
     assert len(frames.names()) <= 2 * MAX_FRAMES
     assert frames.pose('child_9999', 'parent_9999') is not None
     assert frames.pose('child_0', 'parent_0') is None
-    # Fixed frames come once, so that they are kept.
+    # Static frames are kept, because they are published only once.
     assert frames.pose('camera', 'base') is not None
     for i in range(10_000):
         frames.set_transform_static(transform('base', f'fixed_{i}'), 'test')

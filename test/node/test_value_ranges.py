@@ -1,4 +1,4 @@
-"""Only finite values of a plausible size are published, whatever TF and the model return."""
+"""Only finite values of plausible magnitude are published for any transforms and model output."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_transforms_with_a_rounded_quaternion_are_accepted():
 
 
 def published(robot):
-    """Return all that was published of people."""
+    """Return all received messages about people."""
     transforms = robot.transforms.all_frames_as_string()
     assert 'nan' not in transforms
     assert 'inf' not in transforms
@@ -75,7 +75,7 @@ def published(robot):
 def test_invalid_transforms_do_not_cause_non_finite_output(frame, fallback, capfd):
     parameters = {frame: 'map', 'tf': 'joints', 'tf_timeout': 0.2, 'tf_fallback': fallback}
     with pose_node(KnownPeople(ONE), **parameters) as (node, robot):
-        # Not a StaticTransformBroadcaster: it sends the first transform of a frame again.
+        # A StaticTransformBroadcaster would publish the first transform of a frame again.
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         static = robot.create_publisher(TFMessage, '/tf_static', latched)
         wait_for(lambda: node.count_publishers('/tf_static'))
@@ -97,12 +97,12 @@ def test_invalid_transforms_do_not_cause_non_finite_output(frame, fallback, capf
                 assert answer.skeletons
         assert {*drops.counts(), *fallbacks.counts()} <= {INVALID_TRANSFORM, 'no transform'}
         assert bool(robot.skeletons) == (fallback == 'camera')
-        # Transforms that are in order are used again.
-        wanted = 'map' if frame == 'target_frame' else 'camera_optical_frame'
+        # Valid transforms are used again.
+        expected = 'map' if frame == 'target_frame' else 'camera_optical_frame'
         wait_for(
             lambda: (
                 (send(IDENTITY, (1.0, 2.0, 3.0)) and robot.skeletons)
-                and robot.skeletons[-1].header.frame_id == wanted
+                and robot.skeletons[-1].header.frame_id == expected
             )
         )
         assert all(map(is_finite, published(robot)))

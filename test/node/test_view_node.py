@@ -1,4 +1,4 @@
-"""The view in a browser shows people where they are."""
+"""The browser view shows people, images, frames and diagnostics."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ from metrabs_ros.view.scene import Scene
 LEFT_MM, RIGHT_MM = (-1000, 0, 5000), (1000, 0, 5000)
 GREY = np.full((240, 320, 3), 128, np.uint8)
 SPACE = (slice(80, 640), slice(0, 950))
-"""Where on the page the space with the people is."""
+"""Region of the 3D view on the page, as row and column slices."""
 HUE_TOLERANCE = 0.05
 
 
 def colored_pixels(picture, person_id):
-    """Return where a picture has a person's colour, whatever the light, [P, 2], x and y."""
+    """Return the pixels [P, 2], x and y, with the hue of a person at any brightness."""
     colors = picture.astype(float) / 255
     brightness = colors.max(axis=-1)
-    wanted = np.array(color_of(person_id))
+    hue_rgb = np.array(color_of(person_id))
     shade = colors / np.maximum(brightness, 1e-9)[..., None]
-    near = np.abs(shade - wanted / wanted.max()).max(axis=-1) < HUE_TOLERANCE
+    near = np.abs(shade - hue_rgb / hue_rgb.max()).max(axis=-1) < HUE_TOLERANCE
     rows, columns = np.nonzero(near & (brightness > 0.5))
     return np.stack([columns, rows], axis=-1)
 
 
 def pixels_of_both_people(picture):
-    """Return where both people are in the space, or None as long as they are not."""
+    """Return the pixels of both people in the 3D view, or None if they are not visible."""
     found = [colored_pixels(picture[SPACE], person_id) for person_id in (1, 2)]
     return found if min(len(pixels) for pixels in found) > 100 else None
 
@@ -85,7 +85,7 @@ def test_skeletons_are_shown_at_their_positions(tmp_path):
             executor.shutdown()
             spin_thread.join()
             view.destroy_node()
-    # As the camera sees them: one beside the other, each taller than wide.
+    # Seen from the camera, they are side by side, and each is taller than wide.
     assert np.median(left[:, 0]) < np.median(right[:, 0]) - 30
     assert abs(np.median(left[:, 1]) - np.median(right[:, 1])) < 40
     for pixels in (left, right):
@@ -94,7 +94,7 @@ def test_skeletons_are_shown_at_their_positions(tmp_path):
 
 
 class FakeScene:
-    """A scene that only notes what is shown."""
+    """Scene that records the calls."""
 
     def __init__(self):
         self.people = {}
@@ -118,7 +118,7 @@ class FakeScene:
 
 @pytest.fixture
 def view():
-    """Return a function that makes the node, with a scene that only notes."""
+    """Return a function that creates the node with a fake scene."""
     rclpy.init()
     nodes = []
 
@@ -146,7 +146,7 @@ def test_people_of_several_cameras_are_shown_in_the_frame_of_the_first(view):
     shown = node.scene.people
     np.testing.assert_allclose(shown['front'].positions_mm, [[0, 0, 3000]], atol=1e-3)
     np.testing.assert_allclose(shown['rear'].positions_mm, [[0, 0, -4000]], atol=1e-3)
-    rear._on_skeletons(skeletons_in('nobody_knows'))
+    rear._on_skeletons(skeletons_in('unknown_frame'))
     assert len(node.scene.people['rear']) == 0
 
 
@@ -250,7 +250,7 @@ def test_failing_callbacks_are_counted_and_the_node_continues(view):
 
 
 def malformed_skeletons():
-    """Give messages that a pose node does not send, with what is wrong with them."""
+    """Yield malformed messages with a description of the error."""
     nan, inf = float('nan'), float('inf')
 
     def changed(**changes):
@@ -286,7 +286,7 @@ def malformed_skeletons():
 
 
 def oversized_skeletons():
-    """Give messages that take seconds to convert, with what they have too much of."""
+    """Yield messages that would take seconds to convert, with a description."""
     message = skeletons_in('camera')
     message.joint_names, message.joint_edges = ['x'] * 1000, []
     message.skeletons = [
@@ -325,7 +325,7 @@ def odd_infos():
 
 
 def test_malformed_messages_do_not_end_the_node(tmp_path):
-    """Send them over DDS, and then something that is shown."""
+    """Publish malformed messages over DDS, and then valid ones, which are shown."""
     rclpy.init()
     scene = Scene([''], is_live=True)
     scene.save(str(tmp_path / 'scene.rrd'))
@@ -359,7 +359,7 @@ def test_malformed_messages_do_not_end_the_node(tmp_path):
             for i in range(50):
                 links = [transform(f'p{i}_{j}', f'c{i}_{j}') for j in range(100)]
                 publish[TFMessage].publish(TFMessage(transforms=links))
-            # What comes last is shown.
+            # The last message is shown.
             last = statuses(message='the last one')
             wait_for(lambda: publish[DiagnosticArray].publish(last) or 'last one' in view._status)
             shown_s = view._views[0]._people_shown_s
@@ -402,7 +402,7 @@ def test_oversized_skeletons_are_rejected_quickly(view, message):
 
 
 def jpeg(width, height, data=b''):
-    """Return a JPEG image whose header claims a size."""
+    """Return a JPEG image with a given size in its header."""
     frame = b'\xff\xc0\x00\x11\x08' + height.to_bytes(2, 'big') + width.to_bytes(2, 'big')
     return b'\xff\xd8' + frame + bytes(10) + data
 
@@ -445,7 +445,7 @@ def test_the_memory_of_buffered_images_is_limited(view, monkeypatch):
 
 
 def send_until(robot, event):
-    """Send images until an event."""
+    """Publish images until the event is set."""
     while not event.wait(0.2):
         robot.send(GREY)
 

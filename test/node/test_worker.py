@@ -1,4 +1,4 @@
-"""The worker works on the newest frame, keeps the next one when told to, and ends."""
+"""The worker processes the newest frame of each camera, holds pending frames, and stops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_pending_frames_are_replaced_by_newer_ones_unless_they_are_held():
     assert worker.put('camera', 3) == 2
     go_on.release()
     assert started.acquire(timeout=TIMEOUT_S)
-    # 3 is kept, so that 4 replaces no frame, and 5 replaces 4.
+    # Frame 3 is held, so that frame 4 replaces no frame, and frame 5 replaces frame 4.
     assert worker.put('camera', 4) is None
     assert worker.put('camera', 5) == 4
     for _ in range(3):

@@ -39,9 +39,9 @@ def test_big_endian_and_padded_rows_are_converted(encoding):
     padded = np.pad(rows, ((0, 0), (0, 3)), constant_values=99)
     message = Image(height=7, width=10, encoding=encoding, is_bigendian=1, step=padded.shape[1])
     message.data = array.array('B', padded.tobytes())
-    found = BRIDGE.imgmsg_to_cv2(message)
-    np.testing.assert_array_equal(found, image)
-    assert found.dtype.isnative
+    result = BRIDGE.imgmsg_to_cv2(message)
+    np.testing.assert_array_equal(result, image)
+    assert result.dtype.isnative
 
 
 def test_big_endian_arrays_set_is_bigendian():
@@ -64,8 +64,8 @@ def test_big_endian_arrays_set_is_bigendian():
 )
 def test_colour_conversions_match_opencv(source, target, code):
     image = random_image(source)
-    found = BRIDGE.imgmsg_to_cv2(BRIDGE.cv2_to_imgmsg(image, source), target)
-    np.testing.assert_array_equal(found, cv2.cvtColor(image, code))
+    result = BRIDGE.imgmsg_to_cv2(BRIDGE.cv2_to_imgmsg(image, source), target)
+    np.testing.assert_array_equal(result, cv2.cvtColor(image, code))
 
 
 def test_values_are_scaled_between_8_and_16_bits():

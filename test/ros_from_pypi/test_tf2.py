@@ -40,9 +40,9 @@ def buffer():
 def test_transforms_are_interpolated_between_two_times(buffer):
     buffer.set_transform(transform('map', 'robot', 1, x=0, yaw=0), 'test')
     buffer.set_transform(transform('map', 'robot', 2, x=4, yaw=math.pi / 2), 'test')
-    found = buffer.lookup_transform('map', 'robot', at(1.25)).transform
-    assert found.translation.x == pytest.approx(1)
-    assert 2 * math.atan2(found.rotation.z, found.rotation.w) == pytest.approx(math.pi / 8)
+    result = buffer.lookup_transform('map', 'robot', at(1.25)).transform
+    assert result.translation.x == pytest.approx(1)
+    assert 2 * math.atan2(result.rotation.z, result.rotation.w) == pytest.approx(math.pi / 8)
 
 
 def test_lookups_follow_the_tree_in_both_directions(buffer):
@@ -151,8 +151,8 @@ def test_lookup_at_two_times_via_a_fixed_frame(buffer):
 def test_waiting_ends_when_the_transform_arrives(buffer):
     late = transform('map', 'robot', 1, x=5)
     threading.Timer(0.1, buffer.set_transform, [late, 'test']).start()
-    found = buffer.lookup_transform('map', 'robot', at(1), timeout=Duration(seconds=120))
-    assert found.transform.translation.x == 5
+    result = buffer.lookup_transform('map', 'robot', at(1), timeout=Duration(seconds=120))
+    assert result.transform.translation.x == 5
 
 
 def test_waiting_ends_after_the_timeout(buffer):

@@ -216,10 +216,10 @@ def _to_depth(image: Image, source: Encoding, target: Encoding) -> Image:
 def _scaled(source: Image, low: float, high: float, colormap: int, encoding_out: str) -> Image:
     shade = (source.astype(np.float64) - low) * 255 / (high - low)
     unknown = np.isnan(shade)
-    shown = np.clip(np.rint(np.nan_to_num(shade)), 0, 255).astype(np.uint8)
+    scaled = np.clip(np.rint(np.nan_to_num(shade)), 0, 255).astype(np.uint8)
     if colormap == -1:
-        return cvtColor2(shown, 'mono8', encoding_out)
-    colored = cv2.applyColorMap(shown, colormap)
+        return cvtColor2(scaled, 'mono8', encoding_out)
+    colored = cv2.applyColorMap(scaled, colormap)
     colored[unknown] = 0
     return cvtColor2(colored, 'bgr8', encoding_out)
 
