@@ -250,12 +250,12 @@ class CameraStream:
             image = _decode(synchronised.image, info, current.max_image_pixels)
         with latencies.measure('camera'):
             camera = self._with_world_pose(
-                self._camera(info, image.shape, current), header, current
+                self._make_camera(info, image.shape, current), header, current
             )
-            output_transform, output_frame = self._output_transform(header, current)
+            output_transform, output_frame = self._lookup_output_transform(header, current)
         boxes = None
         if current.detector == TOPIC_DETECTOR:
-            boxes = self._boxes(synchronised.detections, image.shape, current)
+            boxes = self._select_boxes(synchronised.detections, image.shape, current)
         stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
         self._check_time_jump(stamp_s)
         if self._reset_requested:
@@ -387,7 +387,7 @@ class CameraStream:
             )
         return info
 
-    def _camera(
+    def _make_camera(
         self, info: CameraInfo | None, image_shape: tuple[int, ...], current: Settings
     ) -> Camera:
         if info is None:
@@ -403,7 +403,9 @@ class CameraStream:
         )
         return to_camera(info, image_shape, rectified)
 
-    def _boxes(self, detections: Any, image_shape: tuple[int, ...], current: Settings) -> Boxes:
+    def _select_boxes(
+        self, detections: Any, image_shape: tuple[int, ...], current: Settings
+    ) -> Boxes:
         """Return the boxes for pose estimation from a message of the detector."""
         boxes, left_out = select_detections(
             to_boxes(detections, current.detection_class, image_shape),
@@ -445,7 +447,9 @@ class CameraStream:
             self._reset_requested = True
         self._extrinsics = extrinsics
 
-    def _output_transform(self, header: Header, current: Settings) -> tuple[RigidTransform, str]:
+    def _lookup_output_transform(
+        self, header: Header, current: Settings
+    ) -> tuple[RigidTransform, str]:
         """Return the transform from the camera frame to the output frame, and its name."""
         if not header.frame_id:
             self._report_fallback(

@@ -142,7 +142,7 @@ class PoseNode(ManagedNode):
         try:
             self._load()
         except Exception:
-            self._run_all(self._release)
+            self._release_all(self._release)
             raise
         return super().on_configure(state)
 
@@ -158,7 +158,7 @@ class PoseNode(ManagedNode):
                 for stream in self._streams.values()
             ]
         except Exception:
-            self._run_all(self._unsubscribe, functools.partial(super().on_deactivate, state))
+            self._release_all(self._unsubscribe, functools.partial(super().on_deactivate, state))
             raise
         self.get_logger().info(f'{self.settings.model} is ready; waiting for {"; ".join(topics)}')
         return result
@@ -186,11 +186,11 @@ class PoseNode(ManagedNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Return to the unconfigured state after an exception."""
-        self._run_all(self._unsubscribe, self._release)
+        self._release_all(self._unsubscribe, self._release)
         return TransitionCallbackReturn.SUCCESS
 
-    def _run_all(self, *steps: Callable[[], object]) -> None:
-        """Run all steps and log their exceptions."""
+    def _release_all(self, *steps: Callable[[], object]) -> None:
+        """Run all release steps and log their exceptions."""
         for step in steps:
             try:
                 step()
@@ -342,9 +342,10 @@ class PoseNode(ManagedNode):
         prepared_frames = []
         for frame in frames:
             prepared = self._prepare(frame, streams, current, worker)
-            if not prepared:
+            if prepared is None:
                 uncounted.discard(frame.camera)
-            prepared_frames += prepared
+            else:
+                prepared_frames.append(prepared)
         if model is None:
             self._discard(prepared_frames)
             uncounted.clear()
@@ -373,18 +374,18 @@ class PoseNode(ManagedNode):
         streams: Mapping[str, CameraStream],
         current: Settings,
         worker: Worker[Frame],
-    ) -> list[PreparedFrame]:
-        """Return the prepared frame, or an empty list if the frame is dropped."""
+    ) -> PreparedFrame | None:
+        """Return the prepared frame, or None if the frame is dropped."""
         if not worker.is_running:
             self._discard([frame])
-            return []
+            return None
         try:
-            return [streams[frame.camera].prepare(frame, current)]
+            return streams[frame.camera].prepare(frame, current)
         except UnusableInput as error:
             self.statistics.drops.report(error.cause, str(error), frame.camera)
         except Exception as error:
             self._report_failure(error, worker, frame.camera)
-        return []
+        return None
 
     def _people(
         self,
