@@ -18,9 +18,9 @@ import numpy as np
 import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.demo_video import default_footage
-from metrabs_ros.pose_estimator import Options
-from metrabs_ros.tracking.person_tracker import PeopleStream, finder_for
-from metrabs_ros.tracking.tracker import Tracker
+from metrabs_ros.pose_estimator import View
+from metrabs_ros.tracking.person_tracker import PersonTracker
+from metrabs_ros.tracking.timed_view import TimedView
 
 DATA = pathlib.Path(__file__).parents[1] / 'test' / 'data'
 STILLS = {'office': (640, 480), 'street': (1920, 1080)}
@@ -29,10 +29,10 @@ RATE_HZ = 10.0
 BUDGETS = {0: 'on a budget', 1: 'everywhere in each frame'}
 
 
-def people_stream(detect_interval: int = 0) -> PeopleStream:
-    """Return a stream that knows nobody yet."""
+def new_tracker(detect_interval: int = 0) -> PersonTracker:
+    """Return a tracker without tracks."""
     model = metrabs_ros.load_model('blazepose')
-    return PeopleStream(finder_for(model, Options(), detect_interval), Tracker())
+    return PersonTracker(model, detect_interval=detect_interval)
 
 
 def follow_still(name: str, size: tuple[int, int]) -> None:
@@ -40,11 +40,12 @@ def follow_still(name: str, size: tuple[int, int]) -> None:
     image = cv2.resize(
         cv2.cvtColor(cv2.imread(str(DATA / f'{name}.png')), cv2.COLOR_BGR2RGB), size
     )
-    follow, camera = people_stream(), Camera.from_fov(55, image.shape)
+    tracker, camera = new_tracker(), Camera.from_fov(55, image.shape)
     frame_s, counts = [], []
     for _ in range(STILL_FRAMES + WARM_UP):
         start_s = time.perf_counter()
-        counts.append(len(follow(image, camera, start_s)))
+        (people,) = tracker.process([TimedView(View(image, camera), start_s)])
+        counts.append(len(people))
         frame_s.append(time.perf_counter() - start_s)
     print(
         f'{name} at {size[0]} x {size[1]}: {1 / np.mean(frame_s[WARM_UP:]):.1f} frames a second, '
@@ -54,7 +55,7 @@ def follow_still(name: str, size: tuple[int, int]) -> None:
 
 def follow_video(detect_interval: int, frames: int) -> None:
     """Measure on the demo's video, and print."""
-    follow = people_stream(detect_interval)
+    tracker = new_tracker(detect_interval)
     video = cv2.VideoCapture(str(default_footage()))
     frame_ms, counts, deepest_mm, tallest_mm, ids = [], [], 0.0, 0.0, set()
     for i in range(frames):
@@ -64,7 +65,7 @@ def follow_video(detect_interval: int, frames: int) -> None:
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         camera = Camera.from_fov(55, rgb.shape)
         start_s = time.perf_counter()
-        people = follow(rgb, camera, i / RATE_HZ)
+        (people,) = tracker.process([TimedView(View(rgb, camera), i / RATE_HZ)])
         frame_ms.append(1000 * (time.perf_counter() - start_s))
         counts.append(len(people))
         ids |= set(people.ids.tolist())

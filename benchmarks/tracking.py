@@ -1,8 +1,8 @@
 """
-Measure how well people are followed where the truth is known, and what that costs.
+Measure the accuracy of tracking in simulated scenes, and its CPU time.
 
-Scenes of walkers with a network's noise, misses and false alarms are scored by motmetrics.  Places
-with intermittent false detections show how often those are published.
+Simulated scenes of walking people, with noise, missed and false detections, are scored with
+motmetrics.  Also measured: jitter, delay, and published intermittent false detections.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ SEEDS = range(3)
 SCENE_S = 60.0
 FALSE_RATES_HZ, FALSE_FRAMES = (5, 10, 15, 30, 60), 1000
 CROWD, COST_FRAMES, COST_RATE_HZ = 50, 300, 30.0
+"""Number of people, of frames, and frame rate of the CPU time measurement."""
 
 
 def score_scenes() -> None:
-    """Print the worst and the mean over several runs of each scene."""
-    print('scene, frames a second: IDF1 worst and mean, switches a minute worst and mean')
+    """Print the worst and the mean score of several runs of each scene."""
+    print('scene, frames per second: IDF1 worst and mean, switches per minute worst and mean')
     for name, scene in scenes.SCENES.items():
         for rate_hz in RATES_HZ:
             runs = [scenes.score(scene(), rate_hz, SCENE_S, seed) for seed in SEEDS]
@@ -44,39 +45,39 @@ def score_scenes() -> None:
 
 
 def measure_smoothing() -> None:
-    """Print how calm somebody is who stands, and how a wave and a step are followed."""
+    """Print the jitter of a standing person, and the delay of a waving hand and of a step."""
     for rate_hz in RATES_HZ:
-        truth, measured, followed = scenes.somebody(scenes.stand, rate_hz, 240, misses=0.05)
-        ratios = scenes.jitter(measured, followed)
-        bias_mm = np.abs((followed - truth)[len(truth) // 4 :].mean(axis=0)).mean(axis=0)
+        truth, measured, filtered = scenes.track_person(scenes.stand, rate_hz, 240, misses=0.05)
+        ratios = scenes.jitter_ratio(measured, filtered)
+        bias_mm = np.abs((filtered - truth)[len(truth) // 4 :].mean(axis=0)).mean(axis=0)
         print(
-            f'standing, {rate_hz} frames a second: calmer by {ratios.round(1)} (x y z), '
-            f'bias {bias_mm.round(1)} mm'
+            f'standing, {rate_hz} frames per second: '
+            f'jitter reduced by factors {ratios.round(1)} (x y z), bias {bias_mm.round(1)} mm'
         )
     for amplitude_mm in (100, 200, 300):
         for noise in (False, True):
-            truth, _, followed = scenes.somebody(scenes.wave(amplitude_mm), 30, 60, noise)
+            truth, _, filtered = scenes.track_person(scenes.wave(amplitude_mm), 30, 60, noise)
             hand = np.s_[90:, scenes.WRIST, 0]
-            lag_s, gain = scenes.lag_and_gain(truth[hand], followed[hand], 30)
+            lag_s, gain = scenes.lag_and_gain(truth[hand], filtered[hand], 30)
             print(
-                f'a hand that waves by {amplitude_mm} mm at 2 Hz, noise {noise}: '
+                f'hand waving with {amplitude_mm} mm at 2 Hz, noise {noise}: '
                 f'lag {1000 * lag_s:.0f} ms, amplitude {100 * gain:.0f} %'
             )
     for rate_hz in RATES_HZ:
-        for what, joints in (('hand', scenes.WRIST), ('person', slice(None))):
+        for name, joints in (('hand', scenes.WRIST), ('person', slice(None))):
 
             def step(body: np.ndarray, time_s: float, joints: int | slice = joints) -> None:
                 body[joints] += np.array([500.0, 0, 0]) if time_s >= 5 - 1e-6 else 0.0
 
-            truth, _, followed = scenes.somebody(step, rate_hz, 6, noise=False)
-            off_mm = np.abs((followed - truth)[5 * rate_hz :, scenes.WRIST, 0])
+            truth, _, filtered = scenes.track_person(step, rate_hz, 6, noise=False)
+            off_mm = np.abs((filtered - truth)[5 * rate_hz :, scenes.WRIST, 0])
             reached_ms = 1000 * np.argmax(off_mm < 50) / rate_hz
-            print(f'a {what} that steps by 0.5 m, {rate_hz} a second: within {reached_ms:.0f} ms')
+            print(f'{name} moving by 0.5 m, {rate_hz} frames per second: {reached_ms:.0f} ms')
 
 
 def count_false_people() -> None:
     """Print how often intermittent false detections are published."""
-    print('false detections, frames a second: published per detected, worst of 3 places')
+    print('false detections, frames per second: published per detected, worst of 3 positions')
     for pattern in scenes.PATTERNS:
         for rate_hz in FALSE_RATES_HZ:
             counts = scenes.count_false_people(pattern, rate_hz, FALSE_FRAMES)
@@ -85,27 +86,27 @@ def count_false_people() -> None:
 
 
 def measure_cost() -> None:
-    """Print what a crowd costs."""
+    """Print the CPU time per frame for a crowd."""
     rng = np.random.default_rng(0)
     camera = Camera(scenes.INTRINSICS)
     body_mm = rng.uniform(-1, 1, (33, 3)) * (250, 850, 120)
-    places_mm = rng.uniform((-6000, 0, 6000), (6000, 0, 20000), (CROWD, 3))
-    poses_mm = places_mm[:, None] + body_mm
+    positions_mm = rng.uniform((-6000, 0, 6000), (6000, 0, 20000), (CROWD, 3))
+    poses_mm = positions_mm[:, None] + body_mm
     tracker, spent_s = Tracker(), []
     for i in range(COST_FRAMES):
-        found = scenes.people_from(scenes.noisy(poses_mm, rng), camera, BLAZEPOSE_33)
+        detections = scenes.people_from(scenes.add_noise(poses_mm, rng), camera, BLAZEPOSE_33)
         start_s = time.process_time()
-        tracker.update(found, i / COST_RATE_HZ, camera, scenes.IMAGE_SHAPE)
+        tracker.update(detections, i / COST_RATE_HZ, camera, scenes.IMAGE_SHAPE)
         spent_s.append(time.process_time() - start_s)
     median_s = np.median(spent_s)
     print(
-        f'{CROWD} people with 33 joints: {1000 * median_s:.2f} ms a frame, '
-        f'{100 * median_s * COST_RATE_HZ:.1f} % of a core at {COST_RATE_HZ:.0f} frames a second'
+        f'{CROWD} people with 33 joints: {1000 * median_s:.2f} ms per frame, '
+        f'{100 * median_s * COST_RATE_HZ:.1f} % of a core at {COST_RATE_HZ:.0f} frames per second'
     )
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run all measurements."""
     print(machine.describe())
     measure_cost()
     measure_smoothing()

@@ -20,8 +20,9 @@ import metrabs_ros
 from metrabs_ros import drawing
 from metrabs_ros.camera import Camera
 from metrabs_ros.demo_video import default_footage
-from metrabs_ros.pose_estimator import Options
-from metrabs_ros.tracking.person_tracker import PeopleStream, finder_for
+from metrabs_ros.pose_estimator import View
+from metrabs_ros.tracking.person_tracker import PersonTracker
+from metrabs_ros.tracking.timed_view import TimedView
 
 HERE = pathlib.Path(__file__).parent
 FRAMES = 200
@@ -34,13 +35,14 @@ INK, BLUE, ORANGE, GREY = '#22272e', '#2563eb', '#c2410c', '#8b949e'
 def draw_demo(file: pathlib.Path) -> None:
     """Draw a frame of the demo's footage, and where everybody walked until then from above."""
     model = metrabs_ros.load_model('blazepose')
-    stream = PeopleStream(finder_for(model, Options()), metrabs_ros.Tracker())
+    tracker = PersonTracker(model)
     video = cv2.VideoCapture(str(default_footage()))
     paths_mm = collections.defaultdict(list)
     for i in range(FRAMES):
         _, picture = video.read()
         camera = Camera.from_fov(FOV_DEGREES, picture.shape)
-        people = stream(picture[..., ::-1], camera, i / RATE_HZ)
+        view = View(picture[..., ::-1], camera)
+        (people,) = tracker.process([TimedView(view, i / RATE_HZ)])
         for person_id, place_mm in zip(people.ids.tolist(), people.positions_mm):
             paths_mm[person_id].append(place_mm)
     drawing.draw_people(picture, people)

@@ -46,7 +46,7 @@ from metrabs_ros.node.transforms import WORLD_UP, RigidTransform, TransformLooku
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import View
 from metrabs_ros.skeletons.conventions import Convention
-from metrabs_ros.tracking.person_tracker import PeopleStream
+from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import JUMP_BACK_S
 
@@ -117,8 +117,8 @@ class CameraStream:
         Node that subscribes and publishes.
     name
         Camera name, used as a namespace of the topics; empty for a single camera.
-    people
-        Detects and tracks the people in the images of this camera.
+    tracker
+        Person tracker; the tracks of this camera are deleted after a jump back in time.
     transforms
         Looks up transforms.
     statistics
@@ -129,12 +129,12 @@ class CameraStream:
         self,
         node: Node,
         name: str,
-        people: PeopleStream,
+        tracker: PersonTracker,
         transforms: TransformLookup,
         statistics: Statistics,
     ) -> None:
         self.name = name
-        self.people = people
+        self._tracker = tracker
         self.publishers = Publishers(node, name)
         self._node = node
         self._transforms = transforms
@@ -260,9 +260,9 @@ class CameraStream:
         self._check_time_jump(stamp_s)
         if self._reset_requested:
             self._reset_requested = False
-            self.people.reset()
+            self._tracker.reset(self.name)
             self.publishers.clear_markers()
-        timed_view = TimedView(View(image, camera), stamp_s, boxes)
+        timed_view = TimedView(View(image, camera), stamp_s, boxes, self.name)
         return PreparedFrame(self.name, header, timed_view, output_transform, output_frame)
 
     def publish(

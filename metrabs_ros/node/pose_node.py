@@ -54,15 +54,7 @@ from metrabs_ros.node.transforms import TransformLookup
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.people import BEYOND_ALL_PLACES, People
 from metrabs_ros.pose_estimator import Options, PoseEstimator
-from metrabs_ros.tracking.box_following import BoxFinder
-from metrabs_ros.tracking.person_tracker import (
-    Outcome,
-    PeopleFinder,
-    PeopleStream,
-    finder_for,
-    outcomes_in_streams,
-)
-from metrabs_ros.tracking.tracker import Tracker
+from metrabs_ros.tracking.person_tracker import PersonTracker, Result
 
 DIAGNOSTICS_PERIOD_S = 1.0
 DIAGNOSTICS_QUEUE_SIZE = 10
@@ -115,6 +107,7 @@ class PoseNode(ManagedNode):
         self.statistics = diagnostics.Statistics(self.get_logger())
         self._enabled = True
         self._model: PoseEstimator | None = None
+        self._tracker: PersonTracker | None = None
         self._streams: dict[str, CameraStream] = {}
         self._worker: Worker[Frame] | None = None
         self._stopped_worker: Worker[Frame] | None = None
@@ -215,13 +208,12 @@ class PoseNode(ManagedNode):
     def _load(self) -> None:
         model = self._load_model(self.settings)
         model.convention(self.settings.skeleton)
-        finders = {name: _finder(model, self.settings) for name in self.settings.cameras}
-        for name, finder in finders.items():
-            people = PeopleStream(finder, Tracker())
+        tracker = PersonTracker(model, _options(self.settings))
+        for name in self.settings.cameras:
             self._streams[name] = CameraStream(
-                self, name, people, self._transforms, self.statistics
+                self, name, tracker, self._transforms, self.statistics
             )
-        self._model = model
+        self._model, self._tracker = model, tracker
 
     def _unsubscribe(self) -> None:
         if self._worker is None:
@@ -238,7 +230,8 @@ class PoseNode(ManagedNode):
             steps.callback(worker.stop)
 
     def _release(self) -> None:
-        streams, self._streams, self._model = self._streams, {}, None
+        streams, self._streams = self._streams, {}
+        self._model = self._tracker = None
         with contextlib.ExitStack() as steps:
             steps.callback(heap.return_free_memory)
             steps.callback(gc.collect)
@@ -338,7 +331,8 @@ class PoseNode(ManagedNode):
             Cameras with a frame that is not yet counted as processed or dropped.  A camera is
             removed when its frame is counted.
         """
-        current, model, streams = self.settings, self._model, self._streams
+        current, model, tracker = self.settings, self._model, self._tracker
+        streams = self._streams
         prepared_frames = []
         for frame in frames:
             prepared = self._prepare(frame, streams, current, worker)
@@ -346,15 +340,17 @@ class PoseNode(ManagedNode):
                 uncounted.discard(frame.camera)
             else:
                 prepared_frames.append(prepared)
-        if model is None:
+        if model is None or tracker is None:
             self._discard(prepared_frames)
             uncounted.clear()
-        if model is None or not prepared_frames:
+            return
+        if not prepared_frames:
             return
         try:
-            # Failures of single frames are part of the outcomes.
+            # Failures of single frames are part of the results.
             with self.statistics.latencies.measure('find people'):
-                outcomes = self._people(prepared_frames, streams, current)
+                _apply(current, tracker)
+                results = tracker.process_each([item.timed_view for item in prepared_frames])
         except Exception as error:
             for item in prepared_frames:
                 self._report_failure(error, worker, item.camera)
@@ -362,8 +358,8 @@ class PoseNode(ManagedNode):
             return
         if worker.is_running:
             worker.hold_pending()
-        for item, outcome in zip(prepared_frames, outcomes, strict=True):
-            people = self._people_of(item, outcome, len(prepared_frames), worker)
+        for item, result in zip(prepared_frames, results, strict=True):
+            people = self._get_people(item, result, len(prepared_frames), worker)
             if people is not None:
                 self._publish(item, streams[item.camera], people, model, current, worker)
             uncounted.discard(item.camera)
@@ -387,27 +383,15 @@ class PoseNode(ManagedNode):
             self._report_failure(error, worker, frame.camera)
         return None
 
-    def _people(
-        self,
-        prepared_frames: list[PreparedFrame],
-        streams: Mapping[str, CameraStream],
-        current: Settings,
-    ) -> list[Outcome]:
-        """Detect, estimate and track the people in frames of different cameras."""
-        people_streams = [streams[item.camera].people for item in prepared_frames]
-        for stream in people_streams:
-            _apply(current, stream)
-        return outcomes_in_streams(people_streams, [item.timed_view for item in prepared_frames])
-
-    def _people_of(
-        self, item: PreparedFrame, outcome: Outcome, cameras: int, worker: Worker[Frame]
+    def _get_people(
+        self, item: PreparedFrame, result: Result, cameras: int, worker: Worker[Frame]
     ) -> People | None:
-        """Return the people of an outcome, or None if the frame failed; report both."""
-        people, batch_failure = outcome.people, None
-        if outcome.batch_error is not None:
+        """Return the people of a result, or None if the frame failed; report failures."""
+        people, batch_failure = result.people, None
+        if result.batch_error is not None:
             batch_failure = (
                 f'processed separately because a batch of {cameras} cameras failed with '
-                f'{type(outcome.batch_error).__name__}'
+                f'{type(result.batch_error).__name__}'
             )
         if isinstance(people, Exception):
             self._report_failure(people, worker, item.camera, batch_failure)
@@ -521,16 +505,8 @@ def _load_model(current: Settings) -> PoseEstimator:
     return model
 
 
-def _finder(model: PoseEstimator, current: Settings) -> PeopleFinder:
-    if current.detector == TOPIC_DETECTOR:
-        model.check(_options(current))
-        return BoxFinder(model, _options(current))
-    return finder_for(model, _options(current))
-
-
-def _apply(current: Settings, stream: PeopleStream) -> None:
-    finder, tracker = stream.finder, stream.tracker
-    finder.options, finder.detect_interval = _options(current), current.detect_interval
+def _apply(current: Settings, tracker: PersonTracker) -> None:
+    tracker.options, tracker.detect_interval = _options(current), current.detect_interval
     tracker.max_lost, tracker.min_hits = current.max_lost, current.min_hits
     tracker.smoothing = current.smoothing
 

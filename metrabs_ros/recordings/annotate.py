@@ -11,27 +11,30 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 import metrabs_ros
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import UNKNOWN_ID, People
-from metrabs_ros.pose_estimator import DEFAULT_FOV_DEGREES, Options, PoseEstimator, View
+from metrabs_ros.pose_estimator import DEFAULT_FOV_DEGREES, PoseEstimator, View
 from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, is_bag
 from metrabs_ros.recordings.calibration import Calibration, read_calibration
+from metrabs_ros.recordings.frame_processing import (
+    FrameProcessor,
+    IndependentFrames,
+    ProcessedFrame,
+    TrackedFrames,
+)
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 from metrabs_ros.recordings.image_recording import ImageRecording
 from metrabs_ros.recordings.input_files import check_input, is_folder
 from metrabs_ros.recordings.metadata import NAME as METADATA
-from metrabs_ros.recordings.options import EXAMPLE_CHARS, AnnotateOptions, Summary
+from metrabs_ros.recordings.options import AnnotateOptions, Summary
 from metrabs_ros.recordings.output_files import (
     UNFINISHED,
     Pair,
@@ -48,23 +51,15 @@ from metrabs_ros.recordings.progress import Progress, no_progress, progress_bar
 from metrabs_ros.recordings.recording import Frame, Recording, size_of
 from metrabs_ros.recordings.results import ResultBag
 from metrabs_ros.recordings.resume_log import (
-    Entry,
     Failure,
     Key,
     ResumeLog,
-    from_numbers,
     parse_entry,
-    to_numbers,
 )
 from metrabs_ros.recordings.tables import JointTable, TableFile
 from metrabs_ros.recordings.threads import ReadAhead, WriteBehind
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.conventions import Convention
-from metrabs_ros.tracking.box_following import as_people
-from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
-from metrabs_ros.tracking.person_tracker import finder_for
-from metrabs_ros.tracking.timed_view import TimedView
-from metrabs_ros.tracking.tracker import Tracker
 
 __all__ = ['UNFINISHED', 'annotate', 'results_of']
 
@@ -75,8 +70,6 @@ READ_AHEAD = WRITE_BEHIND = 16
 USUAL_BATCH = 8
 BATCH_PIXELS = 64_000_000
 """Fewer images than a batch has are held in memory at once if they have more pixels."""
-MIN_HITS = 1
-"""What is found in a recording is written from the first frame on."""
 OF_BATCHES_AND_OUTPUTS = ('batch', 'only_results', 'csv', 'parquet', 'overwrite', 'threads')
 OF_TRACKING = ('smoothing', 'max_lost')
 
@@ -144,12 +137,12 @@ def annotate(
     recording = _open(source, wanted, remark, progress)
     try:
         with writing(output), unfinished(output) as folder:
-            journal = ResumeLog(folder.journal, _identity(source, wanted))
+            resume_log = ResumeLog(folder.journal, _identity(source, wanted))
             try:
-                run = _Run(recording, journal, model, convention, wanted, summary)
+                run = _Run(recording, resume_log, model, convention, wanted, summary)
                 run.work(folder, tables, show_progress)
             finally:
-                journal.close()
+                resume_log.close()
             summary.total_s = time.perf_counter() - start_s
             # Of a bag, the other messages are kept; of pictures nothing would be left.
             is_empty = not summary.worked_on and isinstance(recording, ImageRecording)
@@ -170,28 +163,17 @@ class _Run:
     def __init__(
         self,
         recording: Recording,
-        journal: ResumeLog,
+        resume_log: ResumeLog,
         model: PoseEstimator,
         convention: Convention,
         wanted: AnnotateOptions,
         summary: Summary,
     ) -> None:
         self._recording = recording
-        self._journal = journal
-        self._model = model
-        self._convention = convention
-        self._wanted = wanted
+        self._log = resume_log
         self._summary = summary
-        self._options = Options(
-            num_aug=wanted.num_aug, detector_threshold=wanted.detector_threshold
-        )
-        model.check(self._options)
-        self._trackers = [
-            Tracker(wanted.max_lost, MIN_HITS, wanted.smoothing) for _ in recording.cameras
-        ]
-        self._finders = [finder_for(model, self._options) for _ in recording.cameras]
-        # Known people are recognised by all joints of the network.
-        self._skeleton = model.skeleton if wanted.follow else convention.skeleton
+        kind = TrackedFrames if wanted.follow else IndependentFrames
+        self._processor: FrameProcessor = kind(model, convention, wanted)
         # BlazePose has its own batches of one image's tiles and people.
         usual = 1 if isinstance(model, BlazePoseEstimator) else USUAL_BATCH
         self._batch = 1 if wanted.follow else wanted.batch or usual
@@ -229,7 +211,7 @@ class _Run:
             raise
         summary = self._summary
         summary.people = sum(len(ids) for ids in self._ids)
-        summary.resumed = self._journal.replayed
+        summary.resumed = self._log.replayed
 
     def discard(self) -> None:
         """Close unfinished results."""
@@ -275,108 +257,44 @@ class _Run:
             height, width = usable[-1][1].image.shape[:2]
             pixels += height * width
             if pixels > BATCH_PIXELS:
-                self._find_and_write(usable)
+                self._process_and_write(usable)
                 usable, pixels = [], 0
-        self._find_and_write(usable)
+        self._process_and_write(usable)
 
-    def _find_and_write(self, frames: Sequence[tuple[Frame, View]]) -> None:
-        for (frame, view), entry in zip(frames, self._found(frames)):
+    def _process_and_write(self, frames: Sequence[tuple[Frame, View]]) -> None:
+        for (frame, view), (entry, people) in zip(frames, self._processed(frames)):
             if isinstance(entry, Failure):
                 self._summary.leave_out(entry.cause, entry.why)
-            else:
-                self._write(frame, view, entry)
+            if people is not None:
+                self._write(frame, view, people)
 
-    def _found(self, frames: Sequence[tuple[Frame, View]]) -> Iterator[Entry | Failure]:
-        """
-        Return what each frame shows: as an earlier run found it, or as it is found now.
-
-        Frames that are followed have to be written before the next one is asked for.
-        """
-        new = []
-        for i, (frame, view) in enumerate(frames):
-            numbers = self._journal.take(Key(frame.camera, frame.stamp_ns))
+    def _processed(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
+        """Return the results of frames: from the resume log as far as it goes, then new ones."""
+        results: list[ProcessedFrame] = []
+        for frame, view in frames:
+            numbers = self._log.take(Key(frame.camera, frame.stamp_ns))
             if numbers is None:
-                new = list(frames[i:])
                 break
-            known = parse_entry(numbers)
-            if self._wanted.follow:
-                self._recall(frame, view, known)
-            yield known
-        if not new:
-            return
-        start_s = time.perf_counter()
-        found = self._entries(new)
-        self._summary.estimator_s += time.perf_counter() - start_s
-        self._journal.put_together(
-            [
-                (Key(frame.camera, frame.stamp_ns), entry.to_numbers())
-                for (frame, _), entry in zip(new, found)
-            ]
-        )
-        yield from found
-
-    def _entries(self, frames: Sequence[tuple[Frame, View]]) -> list[Entry | Failure]:
-        """Find the people in frames, or why the networks fail."""
-        try:
-            if self._wanted.follow:
-                return [self._followed(frame, view) for frame, view in frames]
-            poses = self._model.find_people_in([view for _, view in frames], self._options)
-        except Exception as error:  # Whatever it is, the other frames shall not suffer.
-            if len(frames) > 1:
-                return [entry for frame in frames for entry in self._entries([frame])]
-            if self._wanted.follow:
-                # What the finder did before it failed is not known when the run is resumed.
-                self._finders[frames[0][0].camera].reset()
-            why = printable(error, EXAMPLE_CHARS)
-            return [Failure(f'failed: {type(error).__name__}', why)]
-        everybody = [
-            as_people(own, self._model.skeleton, view.image.shape)
-            for own, (_, view) in zip(poses, frames)
-        ]
-        return [
-            Entry(
-                to_numbers(people.select(people.finite()).in_convention(self._convention)),
-                np.zeros(0),
+            entry = parse_entry(numbers)
+            results.append(ProcessedFrame(entry, self._processor.replay(frame, view, entry)))
+        new = frames[len(results) :]
+        if new:
+            start_s = time.perf_counter()
+            processed = self._processor.process(new)
+            self._summary.estimator_s += time.perf_counter() - start_s
+            self._log.put_together(
+                [
+                    (Key(frame.camera, frame.stamp_ns), result.entry.to_numbers())
+                    for (frame, _), result in zip(new, processed)
+                ]
             )
-            for people in everybody
-        ]
+            results += processed
+        return results
 
-    def _followed(self, frame: Frame, view: View) -> Entry:
-        """Find people where they are expected."""
-        timed_view, expected = self._expected(frame, view)
-        finder = self._finders[frame.camera]
-        found = finder(timed_view, expected)
-        return Entry(to_numbers(found), finder.memory())
-
-    def _recall(self, frame: Frame, view: View, known: Entry | Failure) -> None:
-        """Let the finder continue from what an earlier run found."""
-        timed_view, expected = self._expected(frame, view)
-        if isinstance(known, Failure):
-            self._finders[frame.camera].reset()
-            return
-        found = from_numbers(known.people, self._skeleton, view.image.shape)
-        self._finders[frame.camera].replay(timed_view, expected, found, known.memory)
-
-    def _expected(self, frame: Frame, view: View) -> tuple[TimedView, People | None]:
-        stamp_s = frame.stamp_ns * 1e-9
-        image, camera = view
-        expected = self._trackers[frame.camera].predict(stamp_s, camera, image.shape)
-        return TimedView(view, stamp_s), expected
-
-    def _write(self, frame: Frame, view: View, entry: Entry) -> None:
-        tracker = self._trackers[frame.camera]
-        # Also if it was found just now: a later run must not get other numbers from the journal.
-        found = from_numbers(entry.people, self._skeleton, view.image.shape)
-        attempts = ALL_ATTEMPTED
-        if self._wanted.follow:
-            attempts = self._finders[frame.camera].attempts
-        people = _with_identities(found, tracker, frame.stamp_ns, view, attempts)
-        if self._wanted.follow:
-            self._finders[frame.camera].assign_ids(tracker.detection_ids)
-            people = people.select(people.finite()).in_convention(self._convention)
-        # The image itself need not wait.
-        about = frame._replace(content=None)
-        self._behind.put(functools.partial(self._write_out, about, people, view.camera))
+    def _write(self, frame: Frame, view: View, people: People) -> None:
+        # The image itself is not needed any more.
+        without_image = frame._replace(content=None)
+        self._behind.put(functools.partial(self._write_out, without_image, people, view.camera))
         self._summary.worked_on += 1
         self._summary.sightings += len(people)
         self._ids[frame.camera].update(people.ids[people.ids != UNKNOWN_ID].tolist())
@@ -418,29 +336,6 @@ def _other_inputs(wanted: AnnotateOptions) -> list[pathlib.Path]:
     if wanted.camera_info is not None:
         paths.append(wanted.camera_info)
     return [path for path in paths if os.path.exists(path)]
-
-
-def _with_identities(
-    found: People, tracker: Tracker, stamp_ns: int, view: View, attempts: Attempts
-) -> People:
-    """
-    Return all people found in a frame with what only their past tells.
-
-    These are exactly the people found, in their order.  A detection that the tracker takes for a
-    duplicate of another one has the id UNKNOWN_ID.
-    """
-    image, camera = view
-    tracked = tracker.update(found, stamp_ns * 1e-9, camera, image.shape, attempts)
-    ids = tracker.detection_ids
-    rows = {int(person_id): i for i, person_id in enumerate(tracked.ids)}
-    known = np.array([i for i, person_id in enumerate(ids) if int(person_id) in rows], int)
-    of_known = np.array([rows[int(ids[i])] for i in known], int)
-    # Also of those whom the tracker does not publish, as no detector has confirmed them.
-    arrays: dict[str, Any] = {'ids': ids.copy()}
-    for name in ('poses3d_mm', 'poses2d_px', 'in_view', 'velocities_mm_s', 'ages_s'):
-        arrays[name] = getattr(found, name).copy()
-        arrays[name][known] = getattr(tracked, name)[of_known]
-    return dataclasses.replace(found, **arrays)
 
 
 def _open(

@@ -1,4 +1,4 @@
-"""Who of those found in a frame is who of those known."""
+"""Association of tracks and detections by position: gating, costs and assignment."""
 
 from __future__ import annotations
 
@@ -8,44 +8,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray
 
 Indices = NDArray[np.intp]
 
-STD_MM, STD_OF_DISTANCE = 50.0, 0.008
-"""How far from where they are expected people may be found, beside the noise: a deviation."""
-FIRST_ALONG_OF_DISTANCE = 0.18
-"""By how much more along the line of sight as long as their noise is not known."""
+BASE_STD_MM, STD_PER_DISTANCE = 50.0, 0.008
+"""Standard deviation of the predicted position: a constant, and a fraction of the distance."""
+INITIAL_DEPTH_STD_PER_DISTANCE = 0.18
+"""Additional standard deviation along the line of sight; it decreases with the number of hits."""
 UNSEEN_STD_MM_S, UNSEEN_STD_MM_S2 = 200.0, 1250.0
-"""By how much more for the time that they were not seen, and for its square: they may turn."""
+"""
+Additional standard deviation per second without a detection, and per second squared.
+
+The squared term allows for changes of direction.
+"""
 GATE = 3.0
-"""From so many standard deviations on it is somebody else."""
+"""Gating threshold, in standard deviations."""
 SAME_BOX_IOU = 0.7
+"""Minimum IoU of boxes that are taken to show the same person although the depths differ."""
 AMBIGUOUS_DEPTH = 3.0
-"""How much wider the gate is along the line of sight where the boxes are the same person's."""
+"""Factor of the gate along the line of sight if the boxes overlap by `SAME_BOX_IOU`."""
 OVERLAP_WEIGHT = 4.0
+"""Weight of 1 - IoU in the cost of a pair."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
     """
-    K pairs of somebody known and somebody found who may be the same.
+    K candidate pairs of a track and a detection.
 
     Parameters
     ----------
-    known, found
-        [K], indices.
+    track_indices, detection_indices
+        [K].
     across, along
-        [K], how far they are apart, across the line of sight and along it, in deviations.
-    nearing
-        [K], by what the distance of those found is to be multiplied for it to be within the gate.
+        [K], distance between prediction and detection across the line of sight and along it, in
+        standard deviations.
+    depth_scale
+        [K], factor of the detection's distance from the camera that moves it into the gate; 1 if
+        it is inside.
     """
 
-    known: Indices
-    found: Indices
+    track_indices: Indices
+    detection_indices: Indices
     across: FloatArray
     along: FloatArray
-    nearing: FloatArray
+    depth_scale: FloatArray
 
     def select(self, which: NDArray[Any]) -> Pairs:
         """Return the pairs at an index array or mask."""
@@ -53,21 +61,20 @@ class Pairs:
 
     @property
     def costs(self) -> FloatArray:
-        """What it costs to take them for the same by their places, [K]."""
-        # Beyond the gate depth says no more than that it is in doubt.
+        """Squared distances in standard deviations, [K]."""
+        # Beyond the gate the depth is unreliable, so that larger errors cost no more.
         cost: FloatArray = self.across**2 + np.minimum(self.along, GATE) ** 2
         return cost
 
     @property
-    def contested(self) -> NDArray[np.bool_]:
-        """Whether either of a pair has others to be paired with, [K]."""
-        return (np.bincount(self.known)[self.known] > 1) | (
-            np.bincount(self.found)[self.found] > 1
-        )
+    def is_ambiguous(self) -> BoolArray:
+        """Whether the track or the detection is part of another pair, [K]."""
+        tracks, detections = self.track_indices, self.detection_indices
+        return (np.bincount(tracks)[tracks] > 1) | (np.bincount(detections)[detections] > 1)
 
     @property
-    def near(self) -> NDArray[np.bool_]:
-        """Whether they are so near that nothing else need be known, [K]."""
+    def is_in_gate(self) -> BoolArray:
+        """Whether the position alone is sufficient for the association, [K]."""
         return self.across**2 + self.along**2 < GATE**2
 
 
@@ -75,82 +82,104 @@ def position_std(
     distances_mm: FloatArray, noise_mm: FloatArray, unseen_s: FloatArray, hits: NDArray[Any]
 ) -> FloatArray:
     """
-    Return how far from where they are expected people may be found, [2, T], across and along.
+    Return the standard deviations of the innovation, across the line of sight and along it.
 
     Parameters
     ----------
     distances_mm
-        [T], from the camera.
+        [T], distance of each track from the camera.
     noise_mm
-        [2, T], of their joints, across and along the line of sight.
+        [2, T], measurement noise across the line of sight and along it.
     unseen_s
-        [T], how long ago they were seen.
+        [T], time since the last detection.
     hits
-        [T], how often they were.
+        [T], number of detections.
+
+    Returns
+    -------
+    [2, T], in millimetres.
     """
-    std_mm = STD_MM + STD_OF_DISTANCE * distances_mm
+    std_mm = BASE_STD_MM + STD_PER_DISTANCE * distances_mm
     std_mm += UNSEEN_STD_MM_S * unseen_s + UNSEEN_STD_MM_S2 * unseen_s**2
-    along_mm = std_mm + FIRST_ALONG_OF_DISTANCE * distances_mm / (2 + hits)
+    along_mm = std_mm + INITIAL_DEPTH_STD_PER_DISTANCE * distances_mm / (2 + hits)
     return np.stack([std_mm, along_mm]) + noise_mm
 
 
 def gated_pairs(
-    expected_mm: FloatArray, found_mm: FloatArray, viewpoint_mm: FloatArray, std_mm: FloatArray
+    expected_mm: FloatArray, detected_mm: FloatArray, viewpoint_mm: FloatArray, std_mm: FloatArray
 ) -> Pairs:
     """
-    Return those pairs that may be the same person by their places.
+    Return the pairs inside the gate; along the line of sight it is `AMBIGUOUS_DEPTH` times wider.
 
     Parameters
     ----------
     expected_mm
-        [T, 3], where those known should be by now.
-    found_mm
-        [N, 3], where somebody is.
+        [T, 3], predicted positions of the tracks, world frame.
+    detected_mm
+        [N, 3], positions of the detections, world frame.
     viewpoint_mm
-        [3], where the camera is.
+        [3], position of the camera, world frame.
     std_mm
         [2, T], from `position_std`.
     """
-    expected_mm, found_mm = expected_mm - viewpoint_mm, found_mm - viewpoint_mm
+    expected_mm, detected_mm = expected_mm - viewpoint_mm, detected_mm - viewpoint_mm
     distance_mm = np.sqrt((expected_mm**2).sum(axis=-1, keepdims=True))
     sight = expected_mm / np.maximum(distance_mm, 1e-9)
-    depth_mm = sight @ found_mm.T
-    squares = (found_mm**2).sum(axis=-1) - depth_mm**2
-    across = np.sqrt(np.maximum(squares, 0)) / std_mm[0][:, None]
+    depth_mm = sight @ detected_mm.T
+    across_mm2 = (detected_mm**2).sum(axis=-1) - depth_mm**2
+    across = np.sqrt(np.maximum(across_mm2, 0)) / std_mm[0][:, None]
     along = np.abs(depth_mm - distance_mm) / std_mm[1][:, None]
-    known, found = np.nonzero((across < GATE) & (along < AMBIGUOUS_DEPTH * GATE))
-    across, along, depth_mm = across[known, found], along[known, found], depth_mm[known, found]
-    expected_mm, margin_mm = distance_mm[known, 0], GATE * std_mm[1][known]
-    credible_mm = np.clip(depth_mm, expected_mm - margin_mm, expected_mm + margin_mm)
-    return Pairs(known, found, across, along, credible_mm / np.maximum(depth_mm, 1.0))
+    rows, columns = np.nonzero((across < GATE) & (along < AMBIGUOUS_DEPTH * GATE))
+    across, along, depth_mm = across[rows, columns], along[rows, columns], depth_mm[rows, columns]
+    expected_mm, margin_mm = distance_mm[rows, 0], GATE * std_mm[1][rows]
+    gated_mm = np.clip(depth_mm, expected_mm - margin_mm, expected_mm + margin_mm)
+    return Pairs(rows, columns, across, along, gated_mm / np.maximum(depth_mm, 1.0))
 
 
 def assign_nearest_first(pairs: Pairs, costs: FloatArray) -> Pairs:
     """
-    Return each of the known and each of those found at most once, the cheapest pairs first.
+    Assign each track to at most one detection and vice versa, greedily by increasing cost.
 
-    The least sum of all costs is no better: it breaks pairs that are sure to spare others that
-    are in doubt, and switched more identities in most scenes of the tests.
+    Greedy assignment switched fewer identities than the optimal (Hungarian) assignment in most
+    scenes of the tests: the minimum total cost gives up certain pairs in favour of uncertain ones.
+
+    Parameters
+    ----------
+    pairs
+        K candidate pairs.
+    costs
+        [K].
+
+    Returns
+    -------
+    The assigned pairs.
     """
-    contested = pairs.contested
-    if not contested.any():
+    is_ambiguous = pairs.is_ambiguous
+    if not is_ambiguous.any():
         return pairs
-    known, found = set(), set()
-    kept = np.flatnonzero(~contested).tolist()
-    rivals_at = np.flatnonzero(contested)
-    for i in rivals_at[np.argsort(costs[rivals_at], kind='stable')].tolist():
-        pair = int(pairs.known[i]), int(pairs.found[i])
-        if pair[0] not in known and pair[1] not in found:
-            known.add(pair[0])
-            found.add(pair[1])
+    tracks, detections = set(), set()
+    kept = np.flatnonzero(~is_ambiguous).tolist()
+    candidates = np.flatnonzero(is_ambiguous)
+    for i in candidates[np.argsort(costs[candidates], kind='stable')].tolist():
+        track, detection = int(pairs.track_indices[i]), int(pairs.detection_indices[i])
+        if track not in tracks and detection not in detections:
+            tracks.add(track)
+            detections.add(detection)
             kept.append(i)
     return pairs.select(np.array(kept, np.intp))
 
 
-def box_overlap(one_px: FloatArray, other_px: FloatArray) -> FloatArray:
-    """Return the intersection over union, [K], of boxes [K, 4]: left, top, width, height."""
-    low = np.maximum(one_px[:, :2], other_px[:, :2])
-    high = np.minimum(one_px[:, :2] + one_px[:, 2:4], other_px[:, :2] + other_px[:, 2:4])
-    shared = np.maximum(high - low, 0).prod(axis=1)
-    together = one_px[:, 2:4].prod(axis=1) + other_px[:, 2:4].prod(axis=1) - shared
-    return shared / np.maximum(together, 1e-9)
+def box_iou(boxes_px: FloatArray, other_px: FloatArray) -> FloatArray:
+    """
+    Return the intersection over union of pairs of boxes, [K].
+
+    Parameters
+    ----------
+    boxes_px, other_px
+        [K, 4], left, top, width, height.
+    """
+    start_px = np.maximum(boxes_px[:, :2], other_px[:, :2])
+    end_px = np.minimum(boxes_px[:, :2] + boxes_px[:, 2:4], other_px[:, :2] + other_px[:, 2:4])
+    intersection = np.maximum(end_px - start_px, 0).prod(axis=1)
+    union = boxes_px[:, 2:4].prod(axis=1) + other_px[:, 2:4].prod(axis=1) - intersection
+    return intersection / np.maximum(union, 1e-9)

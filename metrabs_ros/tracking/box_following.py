@@ -1,4 +1,4 @@
-"""Finding people by their boxes: a detector's now and then, and in between their own."""
+"""Detection in boxes: a detector runs every few frames, predicted boxes are used in between."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ from metrabs_ros.skeletons.conventions import Skeleton
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.timed_view import TimedView
 
-USUAL_INTERVAL = 5
-LONGEST_INTERVAL_S = 0.3
-"""With the frames that it takes to be confirmed, nobody is to stay undiscovered for 0.5 s."""
-SEARCHES_FOR_LOST = 3
-SMALLEST_BOX_PX = 8.0
+DEFAULT_INTERVAL = 5
+"""Run the detector every N frames unless another interval is set."""
+MAX_INTERVAL_S = 0.3
+"""Maximum time between two runs of the detector.  With the frames that confirm a track, people
+who enter the image are published within 0.5 s."""
+MAX_RUNS_FOR_LOST = 3
+"""The detector runs in this many consecutive frames after a track is lost."""
+MIN_BOX_PX = 8.0
+"""Minimum width and height of predicted boxes."""
 
 
-class BoxFinder:
+class BoxFollower:
     """
-    Finds the people in a stream of images by their boxes.
+    Detects people in the images of one camera by their boxes.
 
-    A detector looks for people every few frames, and at once when somebody is lost; in the frames
-    between, known people are looked at where they are expected.
+    The detector runs every few frames, and in the next frame after a track is lost.  In the other
+    frames, poses are estimated in the predicted boxes of the tracks.
 
     Parameters
     ----------
     estimator
-        Finds people and their poses in a single image.
+        Detects people and estimates poses in single images.
     options
-        How; may be replaced from one image to the next.
+        Options of detection and pose estimation; may be replaced between two images.
     detect_interval
-        After how many frames the detector looks again; 0 for at most 5.  In any case it does so
-        after 0.3 s.
+        Run the detector every N frames; 0: at least every 5 frames.  It also runs if the last
+        run was more than 0.3 s ago.
     """
 
     def __init__(
@@ -51,120 +55,125 @@ class BoxFinder:
         self.estimator = estimator
         self.reset()
 
-    def __call__(self, timed_view: TimedView, expected: People | None) -> People:
-        """Find the people in the next image; see `PeopleFinder`."""
-        return people_in_boxes([self], [timed_view], [self.boxes(timed_view, expected)])[0]
+    def detect(self, timed_view: TimedView, predicted: People | None) -> People:
+        """Detect the people in the next image; see `StreamDetector`."""
+        boxes = self.select_boxes(timed_view, predicted)
+        return detect_in_boxes([self], [timed_view], [boxes])[0]
 
     def reset(self) -> None:
-        """Let the detector look in the next image."""
+        """Run the detector in the next image."""
         self.attempts = ALL_ATTEMPTED
-        self._searched_s = -np.inf
+        self._detected_s = -np.inf
         self._last_s = -np.inf
         self._frames = 0
-        self._searches_for_lost = 0
+        self._runs_for_lost = 0
 
     def assign_ids(self, ids: NDArray[np.int64]) -> None:
-        """Take no note of who was found; see `PeopleFinder`."""
+        """Do nothing, as the tracks hold all that is needed; see `StreamDetector`."""
 
-    def memory(self) -> FloatArray:
-        """Return nothing: the state follows from the stamps alone; see `PeopleFinder`."""
+    def state(self) -> FloatArray:
+        """Return an empty array, as the state follows from the stamps; see `StreamDetector`."""
         return np.zeros(0)
 
     def replay(
-        self, timed_view: TimedView, expected: People | None, found: People, memory: FloatArray
+        self, timed_view: TimedView, predicted: People | None, detected: People, state: FloatArray
     ) -> None:
-        """Update when the detector ran last; see `PeopleFinder`."""
-        self.boxes(timed_view, expected)
+        """Update the detection schedule; see `StreamDetector`."""
+        self.select_boxes(timed_view, predicted)
 
-    def boxes(self, timed_view: TimedView, expected: People | None) -> Boxes | None:
-        """Return where to look in the next image; None if the detector is to say so."""
+    def select_boxes(self, timed_view: TimedView, predicted: People | None) -> Boxes | None:
+        """Return the boxes in the next image, or None if the detector is due; count the frame."""
         step_s, self._last_s = timed_view.stamp_s - self._last_s, timed_view.stamp_s
         self.attempts = ALL_ATTEMPTED
         if timed_view.boxes is not None:
-            return surest(
-                timed_view.boxes.select(_usable(timed_view.boxes.boxes_px, timed_view)),
-                self.options,
-            )
-        if expected is None or self._is_due(timed_view.stamp_s + step_s, expected):
-            self._searched_s, self._frames = timed_view.stamp_s, 0
+            visible = timed_view.boxes.select(_visible(timed_view.boxes.boxes_px, timed_view))
+            return highest_scores(visible, self.options)
+        if predicted is None or self._is_due(timed_view.stamp_s + step_s, predicted):
+            self._detected_s, self._frames = timed_view.stamp_s, 0
             return None
         self._frames += 1
-        wide_enough = np.all(expected.boxes_px[:, 2:] >= SMALLEST_BOX_PX, axis=1)
-        known = expected.select(expected.seen & wide_enough)
-        known = known.select(_usable(known.boxes_px, timed_view))
-        self.attempts = Attempts(known.ids, known.ids)
-        return Boxes(known.boxes_px, known.confidence)
+        large_enough = np.all(predicted.boxes_px[:, 2:] >= MIN_BOX_PX, axis=1)
+        tracks = predicted.select(predicted.seen & large_enough)
+        tracks = tracks.select(_visible(tracks.boxes_px, timed_view))
+        self.attempts = Attempts(tracks.ids, tracks.ids)
+        return Boxes(tracks.boxes_px, tracks.confidence)
 
-    def _is_due(self, next_s: float, expected: People) -> bool:
-        """Tell whether the detector cannot wait for the next frame, at a time."""
-        lost = bool((~expected.seen & expected.in_view.any(axis=1)).any())
-        self._searches_for_lost = self._searches_for_lost + 1 if lost else 0
+    def _is_due(self, next_s: float, predicted: People) -> bool:
+        """Tell whether the detector has to run before the next frame, expected at `next_s`."""
+        is_lost = bool((~predicted.seen & predicted.in_view.any(axis=1)).any())
+        self._runs_for_lost = self._runs_for_lost + 1 if is_lost else 0
         return (
-            self._frames + 1 >= (self.detect_interval or USUAL_INTERVAL)
-            or not 0 <= next_s - self._searched_s <= LONGEST_INTERVAL_S
-            or 0 < self._searches_for_lost <= SEARCHES_FOR_LOST
+            self._frames + 1 >= (self.detect_interval or DEFAULT_INTERVAL)
+            or not 0 <= next_s - self._detected_s <= MAX_INTERVAL_S
+            or 0 < self._runs_for_lost <= MAX_RUNS_FOR_LOST
         )
 
 
-def _usable(boxes_px: FloatArray, timed_view: TimedView) -> BoolArray:
-    """Return which boxes [N, 4] the lens sees: no ray leads to the corners of some images."""
+def _visible(boxes_px: FloatArray, timed_view: TimedView) -> BoolArray:
+    """Return which boxes [N, 4] have rays; with some lenses, image corners have none."""
     return virtual_cameras_for_boxes(boxes_px, timed_view.view.camera, 1).usable
 
 
-def surest(boxes: Boxes, options: Options) -> Boxes:
-    """Return the boxes with the highest scores, at most as many as the options allow."""
+def highest_scores(boxes: Boxes, options: Options) -> Boxes:
+    """Return the `options.max_detections` boxes with the highest scores; all if it is -1."""
     if not 0 <= options.max_detections < len(boxes):
         return boxes
     return boxes.select(np.argsort(-boxes.scores, kind='stable')[: options.max_detections])
 
 
-def people_in_boxes(
-    finders: Sequence[BoxFinder], timed_views: Sequence[TimedView], boxes: Sequence[Boxes | None]
+def detect_in_boxes(
+    followers: Sequence[BoxFollower],
+    timed_views: Sequence[TimedView],
+    boxes: Sequence[Boxes | None],
 ) -> list[People]:
     """
-    Find the people in boxes of several streams' images, with one run of the network for all.
+    Estimate the poses of the people in images of several cameras, in one run of the network.
 
-    No finder's state changes, so that a run that failed can be repeated.
+    The followers' state does not change, so that a run that failed can be repeated.
 
     Parameters
     ----------
-    finders
-        Of one estimator, with the same options.
-    shots
-        The image of each.
+    followers
+        One for each image, all with the same estimator and options.
+    timed_views
+        The images.
     boxes
-        Where to look in each, by `BoxFinder.boxes`; None if the detector is to say so.
+        Boxes in each image, by `BoxFollower.select_boxes`; None to run the detector.
+
+    Returns
+    -------
+    The people in each image.
     """
-    estimator, options = finders[0].estimator, finders[0].options
+    estimator, options = followers[0].estimator, followers[0].options
     views = [timed_view.view for timed_view in timed_views]
     poses: dict[int, Poses] = {}
-    searched = [i for i, own in enumerate(boxes) if own is None]
-    if searched:
-        found = estimator.find_people_in([views[i] for i in searched], options)
-        poses.update(zip(searched, found))
-    known = [(i, own) for i, own in enumerate(boxes) if own is not None]
-    if known:
-        at_boxes = estimator.pose_people_in(
-            [views[i] for i, _ in known], [own.boxes_px for _, own in known], options
+    without_boxes = [i for i, own in enumerate(boxes) if own is None]
+    if without_boxes:
+        detected = estimator.find_people_in([views[i] for i in without_boxes], options)
+        poses.update(zip(without_boxes, detected))
+    with_boxes = [(i, own) for i, own in enumerate(boxes) if own is not None]
+    if with_boxes:
+        estimated = estimator.pose_people_in(
+            [views[i] for i, _ in with_boxes], [own.boxes_px for _, own in with_boxes], options
         )
-        for (i, own), its in zip(known, at_boxes):
-            posed = dataclasses.replace(its, scores=own.scores)
-            # Whoever has gone leaves a box in which there is no pose to be had.
+        for (i, own), unscored in zip(with_boxes, estimated):
+            scored = dataclasses.replace(unscored, scores=own.scores)
+            # The predicted box of a person who has left contains no plausible pose.
             if timed_views[i].boxes is None and options.suppress_implausible_poses:
-                posed = posed.select(plausible_poses(posed, estimator.skeleton))
-            poses[i] = posed
+                scored = scored.select(plausible_poses(scored, estimator.skeleton))
+            poses[i] = scored
     return [
-        as_people(poses[i], estimator.skeleton, view.image.shape) for i, view in enumerate(views)
+        to_people(poses[i], estimator.skeleton, view.image.shape) for i, view in enumerate(views)
     ]
 
 
-def as_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) -> People:
+def to_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) -> People:
     """
-    Return the people of poses, averaged over their augmentations.
+    Return the people of poses, averaged over the test-time augmentations.
 
-    The joint confidences are those of the network, or the person's score where the network does
-    not estimate them.  The standard deviations are the scatter of the augmentations, or follow
-    from the joint confidences where there is only one augmentation.
+    The joint confidences are those of the network, or the detection score where the network has
+    none.  The standard deviations are the scatter over the augmentations, or derived from the
+    joint confidences if there is only one.
     """
     poses3d_mm, poses2d_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
     people = People.as_found(

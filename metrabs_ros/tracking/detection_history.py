@@ -1,4 +1,4 @@
-"""How reliably tracks are detected: which are confirmed, and which may be carried over."""
+"""Detection history of tracks: confirms them, and decides which may be carried over."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray
 
 WINDOW_S = 1.0
-"""Time constant of the hit ratio."""
+"""Time constant of the hit ratio, in seconds."""
 WINDOW_ATTEMPTS = 12.0
-"""The hit ratio is taken over about this many attempts where frames come slowly."""
-FIRST_MISSES = 2.5
-"""Tracks start as if so many attempts had missed them: a few hits are not a high ratio."""
+"""Minimum number of attempts that the hit ratio averages over, at low frame rates."""
+INITIAL_MISSES = 2.5
+"""Number of misses that the hit ratio of a new track starts with; a few hits give a low ratio."""
 STEADY_HIT_RATIO = 0.75
+"""Minimum hit ratio of steady tracks."""
 STEADY_AFTER_S = 0.5
-"""Tracks are steady from this hit ratio on, if they were detected for this long."""
+"""Minimum time since the first confirming hit of steady tracks, in seconds."""
 MAX_MISSES = 2
 """Tracks that are not steady become tentative after this many consecutive misses."""
 
@@ -26,16 +27,15 @@ MAX_MISSES = 2
 @dataclasses.dataclass(frozen=True)
 class Attempts:
     """
-    What a frame can say about tracks that it does not show, and about those that it shows.
+    Which tracks a frame can detect or miss.
 
     Parameters
     ----------
     ids
-        Tracks that the frame would show if their people were visible; None for all.  For others
-        it is no miss if the frame does not show them.
+        Tracks that would have been detected if visible; None for all.  Only these can be missed.
     followed_ids
-        Tracks whose poses were estimated where the track was expected, without a detector.  A
-        pose there is no evidence of a person; that there is none is a miss.
+        Tracks with poses estimated at their predicted positions, without a detector.  Such
+        a pose is no evidence of a person, so that it is not a hit.  Its absence is a miss.
     """
 
     ids: NDArray[np.int64] | None = None
@@ -45,6 +45,7 @@ class Attempts:
 
 
 ALL_ATTEMPTED = Attempts()
+"""The frame can detect or miss all tracks."""
 
 
 @dataclasses.dataclass
@@ -55,22 +56,22 @@ class DetectionHistory:
     Parameters
     ----------
     confirming_hits
-        [T], hits since the track was last tentative.
+        [T], number of hits since the track was last tentative.
     since_s
-        [T], stamp of the first of them.
+        [T], stamp of the first of these hits.
     streak
-        [T], number of consecutive hits; negative: of consecutive misses.
+        [T], number of consecutive hits, or minus the number of consecutive misses.
     hit_ratio
-        [T], from 0 to 1, share of recent attempts that were hits: an exponential average.
+        [T], from 0 to 1, exponential average of the recent attempts' outcomes (hit 1, miss 0).
     attempts
-        [T], number of attempts, with those that a track starts with.
+        [T], number of attempts, including `INITIAL_MISSES`.
     attempted_s
         [T], stamp of the last attempt.
     steady
         [T], whether the track was detected steadily at its last hit.
-    doubtful
-        [T], whether the track was missed while it was not steady; until it is steady or has been
-        hit often enough in a row.
+    intermittent
+        [T], whether the track was missed while it was not steady.  Reset when it becomes steady
+        or has enough consecutive hits.
     """
 
     confirming_hits: NDArray[np.int64]
@@ -80,37 +81,37 @@ class DetectionHistory:
     attempts: FloatArray
     attempted_s: FloatArray
     steady: BoolArray
-    doubtful: BoolArray
+    intermittent: BoolArray
 
     @classmethod
-    def of_new(cls, count: int, stamp_s: float) -> DetectionHistory:
+    def initial(cls, count: int, stamp_s: float) -> DetectionHistory:
         """
-        Return the history of tracks whose first detection is yet to be counted.
+        Return the history of new tracks before their first hit is counted.
 
         Parameters
         ----------
         count
             Number of tracks.
         stamp_s
-            Stamp of the first detection.
+            Stamp of the first hit.
         """
         return cls(
             confirming_hits=np.zeros(count, np.int64),
             since_s=np.full(count, stamp_s),
             streak=np.zeros(count, np.int64),
             hit_ratio=np.zeros(count),
-            attempts=np.full(count, FIRST_MISSES),
+            attempts=np.full(count, INITIAL_MISSES),
             attempted_s=np.full(count, stamp_s),
             steady=np.zeros(count, bool),
-            doubtful=np.zeros(count, bool),
+            intermittent=np.zeros(count, bool),
         )
 
     def select(self, which: NDArray[Any]) -> DetectionHistory:
         """Return the history of the tracks at an index array or mask."""
         return DetectionHistory(**{name: array[which] for name, array in vars(self).items()})
 
-    def joined(self, other: DetectionHistory) -> DetectionHistory:
-        """Return the history of these tracks and others."""
+    def concatenate(self, other: DetectionHistory) -> DetectionHistory:
+        """Return the history of these tracks followed by that of others."""
         return DetectionHistory(
             **{
                 name: np.concatenate([array, getattr(other, name)])
@@ -119,51 +120,51 @@ class DetectionHistory:
         )
 
     def merge(self, earlier: NDArray[np.intp], later: NDArray[np.intp]) -> None:
-        """Give tracks `later` [K] the history of tracks `earlier` [K], who are the same people."""
+        """Add the history of tracks `earlier` [K] to that of tracks `later` [K]."""
         confirming = self.confirming_hits[earlier] > 0
         self.since_s[later[confirming]] = self.since_s[earlier[confirming]]
         self.confirming_hits[later] += self.confirming_hits[earlier]
-        for name in ('hit_ratio', 'attempts', 'steady', 'doubtful'):
+        for name in ('hit_ratio', 'attempts', 'steady', 'intermittent'):
             getattr(self, name)[later] = getattr(self, name)[earlier]
 
     def update(
         self, hit: BoolArray, missed: BoolArray, followed: BoolArray, stamp_s: float, min_hits: int
     ) -> None:
         """
-        Count a frame.
+        Update the history with a frame.
 
         Parameters
         ----------
         hit
-            [T], which tracks were detected.
+            [T], tracks that were detected.
         missed
-            [T], which ones were not detected though they would have been if visible.
+            [T], tracks that were attempted and not detected.
         followed
-            [T], which ones have a pose in the frame without having been detected.
+            [T], tracks with poses that were estimated without a detector.
         stamp_s
-            The frame's.
+            Stamp of the frame.
         min_hits
             Number of hits that confirm a track.
         """
         self._update_hit_ratio(hit, missed, stamp_s)
         first = (hit | followed) & (self.confirming_hits == 0)
         self.since_s = np.where(first, stamp_s, self.since_s)
-        lasting = stamp_s - self.since_s >= STEADY_AFTER_S
-        self.steady = np.where(hit, lasting & (self.hit_ratio >= STEADY_HIT_RATIO), self.steady)
+        is_old = stamp_s - self.since_s >= STEADY_AFTER_S
+        self.steady = np.where(hit, is_old & (self.hit_ratio >= STEADY_HIT_RATIO), self.steady)
         hits, misses = np.maximum(self.streak, 0) + 1, np.minimum(self.streak, 0) - 1
         self.streak = np.where(hit, hits, np.where(missed, misses, self.streak))
-        self.doubtful |= missed
-        self.doubtful &= ~(self.steady | (self.streak >= min_hits))
-        counted = hit | (followed & ~self.doubtful)
+        self.intermittent |= missed
+        self.intermittent &= ~(self.steady | (self.streak >= min_hits))
+        counted = hit | (followed & ~self.intermittent)
         tentative = ~self.steady & (self.streak <= -MAX_MISSES)
         self.confirming_hits = np.where(tentative, 0, self.confirming_hits + counted)
 
     def _update_hit_ratio(self, hit: BoolArray, missed: BoolArray, stamp_s: float) -> None:
         attempted = hit | missed
         step_s = np.maximum(stamp_s - self.attempted_s, 0)
-        share = np.minimum(1 - np.exp(-step_s / WINDOW_S), 1 / WINDOW_ATTEMPTS)
-        # At first the mean of all attempts.
-        share = attempted * np.maximum(share, 1 / (self.attempts + 1))
-        self.hit_ratio = self.hit_ratio + share * (hit - self.hit_ratio)
+        gain = np.minimum(1 - np.exp(-step_s / WINDOW_S), 1 / WINDOW_ATTEMPTS)
+        # The mean of all attempts until their number exceeds the window.
+        gain = attempted * np.maximum(gain, 1 / (self.attempts + 1))
+        self.hit_ratio = self.hit_ratio + gain * (hit - self.hit_ratio)
         self.attempts = self.attempts + attempted
         self.attempted_s = np.where(attempted, stamp_s, self.attempted_s)

@@ -1,12 +1,15 @@
 """
-How joints move: where they are between the noise of single frames, and how fast they go.
+Kalman filters for the joints of tracked people.
 
-A pose is split into where the trunk is and where the joints are from there, as a network errs far
-more in the former.  Each of these points has a constant-velocity Kalman filter of its own, whose
-measurement noise is the joint's standard deviation.  A camera sees across its line of sight far
-better than along it, so that both have a variance of their own.  Filters that hold still joints
-still are slow to follow moving ones; so the process noise depends on how surprising the last
-measurements were, judged against the noise that each person's measurements turn out to have.
+A pose is split into the position of the trunk and the positions of the joints relative to it,
+because the error of a network is much larger in the former.  Each of these points has a
+constant-velocity Kalman filter.  Its measurement noise is the stated standard deviation of the
+joint, scaled by a ratio that is estimated for each track.  The noise across the line of sight and
+the noise along it differ, so that each point has two covariance matrices.
+
+A filter that smooths a resting joint strongly is slow to follow a moving one.  The process noise
+therefore depends on the mobility of the joint, which normalised innovations above a threshold
+increase, and which decays over time.
 """
 
 from __future__ import annotations
@@ -20,47 +23,78 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.skeletons.conventions import Skeleton
 
-FASTEST_MM_S = 12_000.0
-"""No part of a body moves faster; a hand at a hard throw comes near."""
-FIRST_SPEED_MM_S = 1_500.0
-"""What is known of the velocity of somebody seen for the first time: a standard deviation."""
+MAX_SPEED_MM_S = 12_000.0
+"""Maximum speed of a joint: about that of a hand in a hard throw."""
+INITIAL_SPEED_STD_MM_S = 1_500.0
+"""Standard deviation of the velocity of a new track."""
 
-STILL, MOVING = 2e-4, 0.8
-"""Tracking indices (Kalata, 1984) of joints at rest and of those that move most freely."""
-STRAY = 1.5
-"""By how many standard deviations of the noise the freely moving stray from a steady course."""
-SURPRISING, ALARMING = 4.5, 7.5
-"""From how many standard deviations on, and by how many wholly, a joint is taken to move."""
-DRIFT_SHARE = 0.2
-"""How much a frame counts among those before it, when one looks for a lasting deviation."""
-RESTING_S = 0.25
-"""How soon a joint that has moved is taken to rest again: longer than a wave's turning point."""
-UNSEEN_RESTS_S = 0.05
-"""How soon an unseen joint is taken to move with the trunk."""
-NOISE_LEARNT_S = 1.0
+RESTING_INDEX, MOVING_INDEX = 2e-4, 0.8
+"""Tracking indices (Kalata, 1984) of joints at rest and of joints at full mobility."""
+MOVING_STD = 1.5
+"""Additional process noise of the position at full mobility, in measurement noise per frame."""
+MIN_INNOVATION, MAX_INNOVATION = 4.5, 7.5
+"""Normalised innovations at which the mobility of a joint starts to increase, and reaches 1."""
+INNOVATION_GAIN = 0.2
+"""Gain of the running mean of the innovations."""
+MOBILITY_DECAY_S = 0.25
+"""Time constant of the mobility; longer than the turning point of a waving hand."""
+UNSEEN_DECAY_S = 0.05
+"""Time constant of the relative velocities of joints without accepted measurements."""
+NOISE_TIME_CONSTANT_S = 1.0
+"""Time constant of the noise estimate."""
 NOISE_JOINTS = 10
-NOISE_LIMITS = (0.3, 30.0)
-"""The limits within which a person's noise may differ from the standard deviations stated."""
+"""Approximate number of joints that the noise estimate uses; more are not more accurate."""
+NOISE_RATIO_LIMITS = (0.3, 30.0)
+"""Limits of the ratio of estimated noise to stated standard deviations."""
 MEDIAN_OF_NORMAL = np.array([1.1774, 0.6745])[:, None]
 MEAN_OF_NORMAL = np.array([1.2533, 0.7979])[:, None]
-"""Of a normal distribution's absolute values, in a plane (across) and on a line (along)."""
-FIRST_NOISE_OF_DISTANCE = 0.03
-"""The trunk's noise along the line of sight, as long as nothing else is known."""
-LEAST_STD_MM = 1.0
-LEAST_STEP_S = 1e-4
-LEAST_CALM = 1e-2
-"""Lower bound of the factor by which the noise counts: variances must not become 0."""
+"""Median and mean of the norm of normal noise: in two dimensions (across), in one (along)."""
+INITIAL_DEPTH_NOISE = 0.03
+"""Initial noise of the trunk along the line of sight, as a fraction of the distance."""
+MIN_STD_MM = 1.0
+"""Lower bound of the stated standard deviations."""
+MIN_STEP_S = 1e-4
+"""Shorter prediction steps are skipped."""
+MIN_NOISE_FACTOR = 1e-2
+"""Lower bound of the factor by which `smoothing` scales the noise; variances must not become 0."""
 UNKNOWN_VARIANCE = 1e12
-LEAST_VARIANCE = 1e-12
+"""Variance of a position that the next measurement replaces, in square millimetres."""
+MIN_VARIANCE = 1e-12
+"""Lower bound of variances in divisions, in square millimetres."""
 
 
 @dataclasses.dataclass
 class _State:
     """
-    What is known of the points of T people: J joints as seen from the trunk, and the trunk.
+    Filter states of T tracks, each with J joints relative to the trunk, and the trunk.
 
-    Places are [3, T, J + 1] and variances [2, T, J + 1], across and along the line of sight, as
-    that makes the arithmetic of many people several times quicker.
+    The coordinates come first because that makes the arithmetic of many tracks several times
+    faster.  Arrays of shape [2, ...] hold values across the line of sight and along it.
+
+    Parameters
+    ----------
+    position_mm, velocity_mm_s
+        [3, T, J + 1], world frame.
+    position_variance, covariance, velocity_variance
+        [2, T, J + 1], entries of the covariance matrices of position and velocity.
+    mobility
+        [2, T, J + 1], from 0 (at rest) to 1 (moves freely).
+    mean_innovation
+        [3, T, J + 1], running mean of the normalised innovations.
+    noise_mm
+        [2, T, J + 1], estimated standard deviations of the last measurement.
+    noise_ratio
+        [2, T, 2], ratio of estimated to stated noise, of the joints and of the trunk.
+    measured_mm, previous_mm
+        [3, T, J + 1], the last measurement and the one before.
+    measured_ago_s
+        [T], time since the last measurement.
+    measured_step_s
+        [T], time between the last two measurements; 0 if there was only one.
+    measurements
+        [T], number of measurements.
+    accepted_ago_s
+        [T, J + 1], time since the last measurement that was not rejected.
     """
 
     position_mm: FloatArray
@@ -68,27 +102,19 @@ class _State:
     position_variance: FloatArray
     covariance: FloatArray
     velocity_variance: FloatArray
-    agility: FloatArray
-    """[2, T, J + 1], from 0 (at rest) to 1 (moves freely)."""
-    drift: FloatArray
-    """[3, T, J + 1], the mean of the last deviations, in standard deviations."""
+    mobility: FloatArray
+    mean_innovation: FloatArray
     noise_mm: FloatArray
-    """[2, T, J + 1], the standard deviation of the last measurement, as far as it was learnt."""
     noise_ratio: FloatArray
-    """[2, T, 2], the noise found over the noise stated, of the joints and of the trunk."""
     measured_mm: FloatArray
-    measured_before_mm: FloatArray
+    previous_mm: FloatArray
     measured_ago_s: FloatArray
-    """[T], how long ago the last measurement was."""
-    measured_apart_s: FloatArray
-    """[T], how much earlier the one before it was; 0 where there was none."""
+    measured_step_s: FloatArray
     measurements: FloatArray
-    """[T], how many there were."""
-    followed_ago_s: FloatArray
-    """[T, J + 1], how long ago the last one was that was not held back."""
+    accepted_ago_s: FloatArray
 
     def select(self, which: NDArray[Any]) -> _State:
-        """Return the state of the people at an index array or mask."""
+        """Return the states of the tracks at an index array or mask."""
         return _State(
             **{
                 name: array[:, which] if array.ndim == 3 else array[which]
@@ -96,8 +122,8 @@ class _State:
             }
         )
 
-    def joined(self, other: _State) -> _State:
-        """Return the state of these people and others."""
+    def concatenate(self, other: _State) -> _State:
+        """Return the states of these tracks followed by those of others."""
         return _State(
             **{
                 name: np.concatenate(
@@ -110,14 +136,15 @@ class _State:
 
 class JointMotion:
     """
-    Where the joints of T people are and how fast they move.
+    Kalman filters for the joints of T tracks.
 
     Parameters
     ----------
     skeleton
-        With J joints.
+        Skeleton with J joints.
     smoothing
-        From 0 to 1, how calm the joints are; at 0.5 the noise counts for what it is.
+        From 0 to 1; scales the measurement noise, which counts unchanged at 0.5 (and at 0, where
+        only the velocities are filtered).
     """
 
     def __init__(self, skeleton: Skeleton, smoothing: float) -> None:
@@ -126,32 +153,32 @@ class JointMotion:
         joints = np.concatenate(trunk)
         self._trunk = joints if len(joints) else np.arange(len(skeleton))
         empty = np.zeros((0, len(skeleton), 3))
-        self._state = self._newcomers(empty, np.zeros(empty.shape[:2]), np.zeros(3))
-        self.usual_step_s = 0.0
-        """How much time passes from one prediction to the next; 0 as long as none was made."""
+        self._state = self._initial_state(empty, np.zeros(empty.shape[:2]), np.zeros(3))
+        self.mean_step_s = 0.0
+        """Running mean of the time between predictions; 0 before the first."""
 
     @property
-    def _calm(self) -> float:
-        # Where poses stay as they came, velocities still need it.
-        return max(2 * self.smoothing, LEAST_CALM) if self.smoothing else 1.0
+    def _noise_factor(self) -> float:
+        # Without smoothing only the velocities are used, and they need the unscaled noise.
+        return max(2 * self.smoothing, MIN_NOISE_FACTOR) if self.smoothing else 1.0
 
     @property
     def positions_mm(self) -> FloatArray:
-        """Where the joints are, [T, J, 3]."""
-        return _whole(self._state.position_mm)
+        """Filtered joint positions, [T, J, 3], world frame."""
+        return _poses_from_points(self._state.position_mm)
 
     @property
     def velocities_mm_s(self) -> FloatArray:
-        """How fast the joints move, [T, J, 3]."""
-        return _whole(self._state.velocity_mm_s)
+        """Joint velocities, [T, J, 3], world frame."""
+        return _poses_from_points(self._state.velocity_mm_s)
 
     @property
     def centres_mm(self) -> FloatArray:
         """
-        Where the middle of each person's joints should be, [T, 3].
+        Predicted means of the joints, [T, 3], world frame, for the association.
 
-        Calm joints stay behind somebody who turns, and a single measurement may be a false
-        alarm's: it is half way between where the two say.
+        The mean of the filtered and the extrapolated measured position: the former lags when a
+        person turns, the latter may be a false detection.
         """
         state = self._state
         points_mm = state.measured_mm + state.position_mm
@@ -159,59 +186,61 @@ class JointMotion:
         return (middle_mm + state.velocity_mm_s[..., -1] * state.measured_ago_s).T / 2
 
     @property
-    def carried_mm(self) -> FloatArray:
-        """Where the joints were last measured, carried on by their velocities, [T, J, 3]."""
+    def extrapolated_mm(self) -> FloatArray:
+        """Last measured joint positions, extrapolated by the velocities, [T, J, 3]."""
         state = self._state
         moved_mm = state.velocity_mm_s * state.measured_ago_s[:, None]
-        return _whole(state.measured_mm + moved_mm)
+        return _poses_from_points(state.measured_mm + moved_mm)
 
     @property
     def noise_mm(self) -> FloatArray:
-        """The noise of each person's trunk, [2, T], across and along the line of sight."""
+        """Estimated noise of the trunks, [2, T], across the line of sight and along it."""
         return self._state.noise_mm[..., -1]
 
     def add(self, measured_mm: FloatArray, std_mm: FloatArray, viewpoint_mm: FloatArray) -> None:
         """
-        Take up people who were seen for the first time.
+        Append tracks.
 
         Parameters
         ----------
         measured_mm
-            [N, J, 3], where their joints were measured.
+            [N, J, 3], joint positions, world frame.
         std_mm
-            [N, J], how far off that may be.
+            [N, J], their standard deviations.
         viewpoint_mm
-            [3], where the camera is.
+            [3], position of the camera, world frame.
         """
-        self._state = self._state.joined(self._newcomers(measured_mm, std_mm, viewpoint_mm))
+        new = self._initial_state(measured_mm, std_mm, viewpoint_mm)
+        self._state = self._state.concatenate(new)
 
     def keep(self, which: NDArray[Any]) -> None:
-        """Keep the people at an index array or mask, in its order."""
+        """Keep the tracks at an index array or mask, in its order."""
         self._state = self._state.select(which)
 
     def predict(self, step_s: float) -> None:
-        """Let time pass."""
-        if step_s < LEAST_STEP_S:
+        """Predict the states after a time step, in seconds."""
+        if step_s < MIN_STEP_S:
             return
-        self.usual_step_s += (0.1 if self.usual_step_s else 1.0) * (step_s - self.usual_step_s)
+        self.mean_step_s += (0.1 if self.mean_step_s else 1.0) * (step_s - self.mean_step_s)
         state = self._state
         state.position_mm += step_s * state.velocity_mm_s
-        # Noise per frame rather than per second keeps joints at rest as calm at any frame rate.
-        frames = step_s / max(self.usual_step_s, LEAST_STEP_S)
-        push_mm = (STILL + state.agility * (MOVING - STILL)) * state.noise_mm * frames**2
-        stray_mm = (STRAY * frames) * state.agility * state.noise_mm
+        # Noise per frame instead of per second smooths joints equally at any frame rate.
+        frames = step_s / max(self.mean_step_s, MIN_STEP_S)
+        index = RESTING_INDEX + state.mobility * (MOVING_INDEX - RESTING_INDEX)
+        push_mm = index * state.noise_mm * frames**2
+        moving_mm = (MOVING_STD * frames) * state.mobility * state.noise_mm
         push = push_mm * push_mm
         state.position_variance += (
             2 * step_s * state.covariance
             + step_s**2 * state.velocity_variance
             + push / 4
-            + stray_mm * stray_mm
+            + moving_mm * moving_mm
         )
         state.covariance += step_s * state.velocity_variance + push / (2 * step_s)
         state.velocity_variance += push / step_s**2
-        state.agility *= np.exp(-step_s / RESTING_S)
+        state.mobility *= np.exp(-step_s / MOBILITY_DECAY_S)
         state.measured_ago_s += step_s
-        state.followed_ago_s += step_s
+        state.accepted_ago_s += step_s
 
     def correct(
         self,
@@ -221,18 +250,18 @@ class JointMotion:
         viewpoint_mm: FloatArray,
     ) -> None:
         """
-        Take in what was measured of those people who were seen.
+        Correct the states of detected tracks with their measurements.
 
         Parameters
         ----------
         measured_mm
-            [T, J, 3]; of those not seen anything that is finite.
+            [T, J, 3], joint positions, world frame; any finite values for undetected tracks.
         std_mm
-            [T, J], how far off it may be.
+            [T, J], their standard deviations.
         seen
-            [T].
+            [T], which tracks were detected.
         viewpoint_mm
-            [3], where the camera is.
+            [3], position of the camera, world frame.
         """
         state = self._state
         measured = self._points(measured_mm)
@@ -240,124 +269,132 @@ class JointMotion:
         sight[..., :-1] += state.position_mm[..., -1:]
         sight /= np.maximum(np.sqrt(_dot(sight, sight)), 1e-9)
         point_std_mm = self._points_std(std_mm)
-        self._learn_noise(measured, point_std_mm, seen, sight)
-        self._remember(measured, point_std_mm, seen)
-        off = measured - state.position_mm
-        along_mm = _dot(off, sight)
-        apart_mm2 = _dot(off, off)
-        limit_mm = FASTEST_MM_S * state.followed_ago_s + 2 * state.noise_mm[0]
-        follow = (apart_mm2 <= limit_mm * limit_mm) & seen[:, None]
-        self._watch(off, along_mm, apart_mm2, sight, follow)
-        self._find_again(apart_mm2, follow)
-        allowed_mm = self._calm * state.noise_mm
-        share = follow / (state.position_variance + allowed_mm * allowed_mm)
-        gain = share * state.position_variance
-        velocity_gain = share * state.covariance
-        state.position_mm += gain[0] * off + ((gain[1] - gain[0]) * along_mm) * sight
+        self._estimate_noise(measured, point_std_mm, seen, sight)
+        self._store_measurement(measured, point_std_mm, seen)
+        innovation = measured - state.position_mm
+        along_mm = _dot(innovation, sight)
+        innovation_mm2 = _dot(innovation, innovation)
+        limit_mm = MAX_SPEED_MM_S * state.accepted_ago_s + 2 * state.noise_mm[0]
+        accepted = (innovation_mm2 <= limit_mm * limit_mm) & seen[:, None]
+        self._update_mobility(innovation, along_mm, innovation_mm2, sight, accepted)
+        self._reset_displaced(innovation_mm2, accepted)
+        noise_mm = self._noise_factor * state.noise_mm
+        weight = accepted / (state.position_variance + noise_mm * noise_mm)
+        gain = weight * state.position_variance
+        velocity_gain = weight * state.covariance
+        state.position_mm += gain[0] * innovation + ((gain[1] - gain[0]) * along_mm) * sight
         state.velocity_mm_s += (
-            velocity_gain[0] * off + ((velocity_gain[1] - velocity_gain[0]) * along_mm) * sight
+            velocity_gain[0] * innovation
+            + ((velocity_gain[1] - velocity_gain[0]) * along_mm) * sight
         )
         state.velocity_variance -= velocity_gain * state.covariance
         state.covariance *= 1 - gain
         state.position_variance *= 1 - gain
         # Rounding must not make the covariance matrices indefinite.
-        least = state.covariance**2 / np.maximum(state.position_variance, LEAST_VARIANCE)
+        least = state.covariance**2 / np.maximum(state.position_variance, MIN_VARIANCE)
         np.maximum(state.velocity_variance, least, out=state.velocity_variance)
-        state.followed_ago_s *= ~follow
-        np.clip(state.velocity_mm_s, -FASTEST_MM_S, FASTEST_MM_S, out=state.velocity_mm_s)
-        if not follow.all():
-            self._calm_the_unseen(follow)
+        state.accepted_ago_s *= ~accepted
+        np.clip(state.velocity_mm_s, -MAX_SPEED_MM_S, MAX_SPEED_MM_S, out=state.velocity_mm_s)
+        if not accepted.all():
+            self._damp_unseen(accepted)
 
-    def _learn_noise(
+    def _estimate_noise(
         self, measured: FloatArray, std_mm: FloatArray, seen: BoolArray, sight: FloatArray
     ) -> None:
-        """Compare how measurements scatter about a straight line with what they claim."""
+        """Update the noise ratio by the deviation of three measurements from a straight line."""
         state = self._state
-        # A third point's distance from the line through two, in units of one point's noise.
-        ratio = state.measured_ago_s / np.maximum(state.measured_apart_s, LEAST_STEP_S)
+        # Distance of the third point from the line through the other two, in noise of one point.
+        ratio = state.measured_ago_s / np.maximum(state.measured_step_s, MIN_STEP_S)
         usable = seen & (state.measurements > 1) & (ratio > 0.3) & (ratio < 3)
         units = np.sqrt(1 + (1 + ratio) ** 2 + ratio**2)
-        # Some of the joints say as much as all.
-        every = -max(1, (std_mm.shape[1] - 1) // NOISE_JOINTS)
-        last = state.measured_mm[..., ::every]
-        before = state.measured_before_mm[..., ::every]
-        bend = measured[..., ::every] - last - ratio[:, None] * (last - before)
-        along_mm = _dot(bend, sight[..., ::every])
+        # The trunk, which is last, and a subset of the joints.
+        stride = -max(1, (std_mm.shape[1] - 1) // NOISE_JOINTS)
+        last = state.measured_mm[..., ::stride]
+        previous = state.previous_mm[..., ::stride]
+        bend = measured[..., ::stride] - last - ratio[:, None] * (last - previous)
+        along_mm = _dot(bend, sight[..., ::stride])
         across_mm = np.sqrt(np.maximum(_dot(bend, bend) - along_mm * along_mm, 0))
-        bends = np.stack([across_mm, np.abs(along_mm)]) / (std_mm[:, ::every] * units[:, None])
+        bends = np.stack([across_mm, np.abs(along_mm)]) / (std_mm[:, ::stride] * units[:, None])
         middle = (bends.shape[-1] - 1) // 2
-        # The middle one of the joints, as a waving hand is no noise; there is but one trunk.
-        found = np.empty_like(state.noise_ratio)
-        found[..., 0] = np.partition(bends[..., 1:], middle, axis=-1)[..., middle]
-        found[..., 0] /= MEDIAN_OF_NORMAL
-        found[..., 1] = bends[..., 0] / MEAN_OF_NORMAL
-        share = 1 - np.exp(-state.measured_ago_s / NOISE_LEARNT_S)
-        share = (usable * np.maximum(share, 1 / (state.measurements + 1)))[:, None]
-        so_far = state.noise_ratio
-        learnt = so_far + share * (np.minimum(found, 3 * so_far) - so_far)
-        state.noise_ratio = np.clip(learnt, *NOISE_LIMITS)
+        # The median over the joints is robust against the motion of single joints, e.g. a hand.
+        estimate = np.empty_like(state.noise_ratio)
+        estimate[..., 0] = np.partition(bends[..., 1:], middle, axis=-1)[..., middle]
+        estimate[..., 0] /= MEDIAN_OF_NORMAL
+        estimate[..., 1] = bends[..., 0] / MEAN_OF_NORMAL
+        gain = 1 - np.exp(-state.measured_ago_s / NOISE_TIME_CONSTANT_S)
+        gain = (usable * np.maximum(gain, 1 / (state.measurements + 1)))[:, None]
+        current = state.noise_ratio
+        updated = current + gain * (np.minimum(estimate, 3 * current) - current)
+        state.noise_ratio = np.clip(updated, *NOISE_RATIO_LIMITS)
 
-    def _remember(self, measured: FloatArray, std_mm: FloatArray, seen: BoolArray) -> None:
-        """Keep the last two measurements."""
+    def _store_measurement(
+        self, measured: FloatArray, std_mm: FloatArray, seen: BoolArray
+    ) -> None:
+        """Store the measurements of detected tracks, and keep the ones before."""
         state = self._state
         now = seen[:, None]
         noise_mm = state.noise_ratio[..., :1] * std_mm
         noise_mm[..., -1] = state.noise_ratio[..., 1] * std_mm[:, -1]
         state.noise_mm = np.where(now, noise_mm, state.noise_mm)
-        state.measured_before_mm = np.where(now, state.measured_mm, state.measured_before_mm)
+        state.previous_mm = np.where(now, state.measured_mm, state.previous_mm)
         state.measured_mm = np.where(now, measured, state.measured_mm)
-        state.measured_apart_s = np.where(seen, state.measured_ago_s, state.measured_apart_s)
+        state.measured_step_s = np.where(seen, state.measured_ago_s, state.measured_step_s)
         state.measured_ago_s[seen] = 0
         state.measurements += seen
 
-    def _watch(
+    def _update_mobility(
         self,
-        off: FloatArray,
+        innovation: FloatArray,
         along_mm: FloatArray,
-        apart_mm2: FloatArray,
+        innovation_mm2: FloatArray,
         sight: FloatArray,
-        follow: BoolArray,
+        accepted: BoolArray,
     ) -> None:
-        """Find out which joints move in a way that noise does not explain."""
+        """Increase the mobility of points with innovations that noise does not explain."""
         state = self._state
-        limit_mm = self._calm * state.noise_mm
-        sudden = np.empty_like(limit_mm)
-        sudden[0] = np.sqrt(np.maximum(apart_mm2 - along_mm * along_mm, 0))
+        noise_mm = self._noise_factor * state.noise_mm
+        sudden = np.empty_like(noise_mm)
+        sudden[0] = np.sqrt(np.maximum(innovation_mm2 - along_mm * along_mm, 0))
         sudden[1] = np.abs(along_mm)
-        sudden /= limit_mm
-        relative = off / limit_mm[0] + (along_mm * (1 / limit_mm[1] - 1 / limit_mm[0])) * sight
-        state.drift += (DRIFT_SHARE * follow) * (relative - state.drift)
-        lasting = np.empty_like(limit_mm)
-        lasting[1] = _dot(state.drift, sight)
-        lasting[0] = np.maximum(_dot(state.drift, state.drift) - lasting[1] * lasting[1], 0)
-        lasting[0] = np.sqrt(lasting[0])
-        # Noise alone would leave so much in a running mean.
-        lasting *= np.sqrt((2 - DRIFT_SHARE) / DRIFT_SHARE)
-        surprise = np.maximum(np.abs(lasting), sudden)
-        surprise -= SURPRISING
-        if surprise.max(initial=0) <= 0:
+        sudden /= noise_mm
+        normalised = (
+            innovation / noise_mm[0] + (along_mm * (1 / noise_mm[1] - 1 / noise_mm[0])) * sight
+        )
+        state.mean_innovation += (INNOVATION_GAIN * accepted) * (
+            normalised - state.mean_innovation
+        )
+        lasting = np.empty_like(noise_mm)
+        lasting[1] = _dot(state.mean_innovation, sight)
+        lasting[0] = _dot(state.mean_innovation, state.mean_innovation) - lasting[1] * lasting[1]
+        lasting[0] = np.sqrt(np.maximum(lasting[0], 0))
+        # In units of the standard deviation that noise alone causes in the running mean.
+        lasting *= np.sqrt((2 - INNOVATION_GAIN) / INNOVATION_GAIN)
+        excess = np.maximum(np.abs(lasting), sudden)
+        excess -= MIN_INNOVATION
+        if excess.max(initial=0) <= 0:
             return
-        agility = np.clip(surprise / (ALARMING - SURPRISING), 0, 1)
-        agility = np.where(follow, np.maximum(state.agility, agility), state.agility)
-        stray = (agility**2 - state.agility**2) * STRAY**2
-        stray += np.maximum(sudden - SURPRISING, 0) ** 2
-        state.position_variance += follow * stray * limit_mm**2
-        state.agility = agility
+        mobility = np.clip(excess / (MAX_INNOVATION - MIN_INNOVATION), 0, 1)
+        mobility = np.where(accepted, np.maximum(state.mobility, mobility), state.mobility)
+        variance = (mobility**2 - state.mobility**2) * MOVING_STD**2
+        variance += np.maximum(sudden - MIN_INNOVATION, 0) ** 2
+        state.position_variance += accepted * variance * noise_mm**2
+        state.mobility = mobility
 
-    def _find_again(self, apart_mm2: FloatArray, follow: BoolArray) -> None:
-        """Put joints that were held back, and are elsewhere after all, there without a run-up."""
+    def _reset_displaced(self, innovation_mm2: FloatArray, accepted: BoolArray) -> None:
+        """Let a measurement far away replace the state if the one before was rejected."""
         state = self._state
-        again = follow & (state.followed_ago_s > state.measured_apart_s[:, None] + LEAST_STEP_S)
-        if again.any():
-            again &= apart_mm2 > SURPRISING**2 * _dot(state.noise_mm, state.noise_mm)
-            state.position_variance[:, again] = UNKNOWN_VARIANCE
-            state.covariance[:, again] = 0
+        displaced = accepted & (state.accepted_ago_s > state.measured_step_s[:, None] + MIN_STEP_S)
+        if displaced.any():
+            noise_mm2 = _dot(state.noise_mm, state.noise_mm)
+            displaced &= innovation_mm2 > MIN_INNOVATION**2 * noise_mm2
+            state.position_variance[:, displaced] = UNKNOWN_VARIANCE
+            state.covariance[:, displaced] = 0
 
-    def _calm_the_unseen(self, follow: BoolArray) -> None:
-        """Let joints that were not seen move on with the trunk."""
+    def _damp_unseen(self, accepted: BoolArray) -> None:
+        """Damp the relative velocities of unmeasured joints, which then move with the trunk."""
         state = self._state
-        resting = np.where(follow, 1.0, np.exp(-state.followed_ago_s / UNSEEN_RESTS_S))
-        state.velocity_mm_s[..., :-1] *= resting[:, :-1]
+        factor = np.where(accepted, 1.0, np.exp(-state.accepted_ago_s / UNSEEN_DECAY_S))
+        state.velocity_mm_s[..., :-1] *= factor[:, :-1]
 
     def _points(self, poses_mm: FloatArray) -> FloatArray:
         """Return the points [3, T, J + 1] of poses [T, J, 3]."""
@@ -369,19 +406,19 @@ class JointMotion:
         return points
 
     def _points_std(self, std_mm: FloatArray) -> FloatArray:
-        """Return how far off the points may be, [T, J + 1]."""
-        of_trunk = std_mm[:, self._trunk].mean(axis=1, keepdims=True)
-        return np.maximum(np.concatenate([std_mm, of_trunk], axis=1), LEAST_STD_MM)
+        """Return the standard deviations of the points, [T, J + 1]."""
+        trunk_mm = std_mm[:, self._trunk].mean(axis=1, keepdims=True)
+        return np.maximum(np.concatenate([std_mm, trunk_mm], axis=1), MIN_STD_MM)
 
-    def _newcomers(
+    def _initial_state(
         self, measured_mm: FloatArray, std_mm: FloatArray, viewpoint_mm: FloatArray
     ) -> _State:
         points, std_mm = self._points(measured_mm), self._points_std(std_mm)
         people = len(std_mm)
         noise_ratio = np.ones((2, people, 2))
-        away_mm = points[..., -1] - viewpoint_mm[:, None]
-        far_mm = FIRST_NOISE_OF_DISTANCE * np.linalg.norm(away_mm, axis=0)
-        noise_ratio[1, :, 1] = np.clip(far_mm / std_mm[:, -1], 1, NOISE_LIMITS[1])
+        distance_mm = np.linalg.norm(points[..., -1] - viewpoint_mm[:, None], axis=0)
+        depth_noise_mm = INITIAL_DEPTH_NOISE * distance_mm
+        noise_ratio[1, :, 1] = np.clip(depth_noise_mm / std_mm[:, -1], 1, NOISE_RATIO_LIMITS[1])
         noise_mm = np.stack([std_mm, std_mm])
         noise_mm[1, :, -1] *= noise_ratio[1, :, 1]
         return _State(
@@ -389,22 +426,22 @@ class JointMotion:
             velocity_mm_s=np.zeros_like(points),
             position_variance=noise_mm**2,
             covariance=np.zeros_like(noise_mm),
-            velocity_variance=np.full_like(noise_mm, FIRST_SPEED_MM_S**2),
-            agility=np.zeros_like(noise_mm),
-            drift=np.zeros_like(points),
+            velocity_variance=np.full_like(noise_mm, INITIAL_SPEED_STD_MM_S**2),
+            mobility=np.zeros_like(noise_mm),
+            mean_innovation=np.zeros_like(points),
             noise_mm=noise_mm,
             noise_ratio=noise_ratio,
             measured_mm=points,
-            measured_before_mm=points,
+            previous_mm=points,
             measured_ago_s=np.zeros(people),
-            measured_apart_s=np.zeros(people),
+            measured_step_s=np.zeros(people),
             measurements=np.ones(people),
-            followed_ago_s=np.zeros_like(std_mm),
+            accepted_ago_s=np.zeros_like(std_mm),
         )
 
 
-def _whole(points: FloatArray) -> FloatArray:
-    """Return poses [T, J, 3] of points [3, T, J + 1]."""
+def _poses_from_points(points: FloatArray) -> FloatArray:
+    """Return the poses [T, J, 3] of points [3, T, J + 1]."""
     return (points[..., :-1] + points[..., -1:]).transpose(1, 2, 0)
 
 

@@ -1,188 +1,39 @@
-"""The people in streams of images: looked for on a budget, and known again."""
+"""Detect and track the people in the images of one or several cameras."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
-from metrabs_ros.camera import Camera
-from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.people import People
-from metrabs_ros.pose_estimator import Options, PoseEstimator, View
-from metrabs_ros.tracking.box_following import BoxFinder, people_in_boxes
-from metrabs_ros.tracking.detection_history import Attempts
-from metrabs_ros.tracking.region_following import PeopleFollower
+from metrabs_ros.pose_estimator import Options, PoseEstimator
+from metrabs_ros.tracking.box_following import BoxFollower, detect_in_boxes
+from metrabs_ros.tracking.region_following import RegionFollower
+from metrabs_ros.tracking.stream_detector import StreamDetector
 from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import Tracker
 
-Result = TypeVar('Result')
+DEFAULT_OPTIONS = Options()
+
+Value = TypeVar('Value')
 
 
-class PeopleFinder(Protocol):
+class Result(NamedTuple):
     """
-    Finds the people in each of a stream's images.
-
-    Parameters
-    ----------
-    options
-        How; may be replaced from one image to the next.
-    detect_interval
-        How many frames it may take to look for new people everywhere; 0 for what suits the model.
-    attempts
-        Which of the expected people the last image was examined for.
-    """
-
-    options: Options
-    detect_interval: int
-    attempts: Attempts
-
-    def __call__(self, timed_view: TimedView, expected: People | None) -> People:
-        """
-        Find the people in the next image.
-
-        Parameters
-        ----------
-        shot
-            The image.
-        expected
-            Where known people should be, by `Tracker.predict`.
-        """
-        ...
-
-    def assign_ids(self, ids: NDArray[np.int64]) -> None:
-        """Take note of who those just found are, [N], an id or UNKNOWN_ID."""
-        ...
-
-    def memory(self) -> FloatArray:
-        """Return the numbers that `replay` needs besides the people just found, [M]."""
-        ...
-
-    def replay(
-        self, timed_view: TimedView, expected: People | None, found: People, memory: FloatArray
-    ) -> None:
-        """
-        Update the state by a result of an interrupted run, without running the networks.
-
-        The finder then finds the same people in the following images as if it had not been
-        interrupted.
-
-        Parameters
-        ----------
-        shot, expected
-            As `__call__` took them.
-        found
-            What `__call__` returned.
-        memory
-            What `memory` returned after that.
-        """
-        ...
-
-    def reset(self) -> None:
-        """Look everywhere in the next image."""
-        ...
-
-
-class PeopleStream:
-    """
-    The people in a stream of images.
-
-    Parameters
-    ----------
-    finder
-        Finds them in each image.
-    tracker
-        Knows who is who.
-    """
-
-    def __init__(self, finder: PeopleFinder, tracker: Tracker) -> None:
-        self.finder = finder
-        self.tracker = tracker
-
-    def reset(self) -> None:
-        """Forget everybody; who is found from now on gets a new id."""
-        self.finder.reset()
-        self.tracker.reset()
-
-    def __call__(self, image: ImageArray, camera: Camera, stamp_s: float) -> People:
-        """
-        Find the people in the stream's next image.
-
-        Parameters
-        ----------
-        image
-            [H, W, 3], uint8, RGB.
-        camera
-            The camera that took it, with its pose in the world if that is known.
-        stamp_s
-            When that was.
-
-        Returns
-        -------
-        People as `Tracker.update` gives them, with all joints of the network, camera frame.
-        """
-        return people_in_streams([self], [TimedView(View(image, camera), stamp_s)])[0]
-
-
-def finder_for(model: PoseEstimator, options: Options, detect_interval: int = 0) -> PeopleFinder:
-    """
-    Return what finds the people in a stream with a model.
-
-    Raises
-    ------
-    ValueError
-        If the model cannot do what the options ask for.
-    """
-    model.check(options)
-    if isinstance(model, BlazePoseEstimator):
-        return PeopleFollower(model, options, detect_interval)
-    return BoxFinder(model, options, detect_interval)
-
-
-def people_in_streams(
-    streams: Sequence[PeopleStream], timed_views: Sequence[TimedView]
-) -> list[People]:
-    """
-    Find the people in the next images of several streams that share a model.
-
-    Parameters
-    ----------
-    streams
-        With the same options.
-    shots
-        The image of each.
-
-    Returns
-    -------
-    People of each as `Tracker.update` gives them.
-
-    Raises
-    ------
-    Exception
-        Whatever the processing of one of the images raised.
-    """
-    everybody = []
-    for outcome in outcomes_in_streams(streams, timed_views):
-        if isinstance(outcome.people, Exception):
-            raise outcome.people
-        everybody.append(outcome.people)
-    return everybody
-
-
-class Outcome(NamedTuple):
-    """
-    What became of a stream's image.
+    Result of one image.
 
     Parameters
     ----------
     people
-        As `Tracker.update` gives them, or the exception that the image alone caused.
+        As returned by `Tracker.update`, or the exception that the image alone caused.
     batch_error
-        The exception of the network's run for all streams' images, if that run failed and was
+        Exception of the network's run for the images of all cameras, if that run failed and was
         repeated for each image alone.
     """
 
@@ -190,105 +41,264 @@ class Outcome(NamedTuple):
     batch_error: Exception | None = None
 
 
-def outcomes_in_streams(
-    streams: Sequence[PeopleStream], timed_views: Sequence[TimedView]
-) -> list[Outcome]:
+class Detections(NamedTuple):
     """
-    Find the people in the next images of several streams; an image that fails is no other's loss.
-
-    Each stream's state advances by one image at most, also where the network runs twice.  That of
-    a stream whose image fails stays such that its next image can be processed.
+    Result of detection in one image, before tracking.
 
     Parameters
     ----------
-    streams, shots
-        As in `people_in_streams`.
+    people
+        N detected people, camera frame.
+    state
+        State of the detector that the following image needs, [M]; see `StreamDetector.state`.
+    ids
+        Track ids of the people, [N], each an id or UNKNOWN_ID.
     """
-    batch_error = None
-    if all(isinstance(stream.finder, BoxFinder) for stream in streams):
-        found, batch_error = _found_together(streams, timed_views)
-    else:
-        found = [
-            _attempt(_found, stream, timed_view)
-            for stream, timed_view in zip(streams, timed_views)
+
+    people: People
+    state: FloatArray
+    ids: NDArray[np.int64]
+
+
+@dataclasses.dataclass
+class _Stream:
+    """Detector and tracks of one camera, and the people detected last."""
+
+    detector: StreamDetector
+    tracker: Tracker
+    detected: People | None = None
+
+    def predict(self, timed_view: TimedView) -> People | None:
+        image, camera = timed_view.view
+        return self.tracker.predict(timed_view.stamp_s, camera, image.shape)
+
+    def update(self, timed_view: TimedView, detected: People) -> People:
+        image, camera = timed_view.view
+        self.detected = detected
+        try:
+            people = self.tracker.update(
+                detected, timed_view.stamp_s, camera, image.shape, self.detector.attempts
+            )
+            self.detector.assign_ids(self.tracker.detection_ids)
+        except Exception:
+            # Tracks that are updated in part would make all later images fail, too.
+            self.reset()
+            raise
+        return people
+
+    def reset(self) -> None:
+        self.detector.reset()
+        self.tracker.reset()
+
+
+class PersonTracker:
+    """
+    Detects and tracks people in images.
+
+    Each camera has its own tracks.  The images of several cameras share the runs of the network.
+
+    Parameters
+    ----------
+    model
+        Detects people and estimates their poses in single images.
+    options
+        Options of detection and pose estimation.
+    detect_interval
+        Run full-image detection every N frames; 0: default of the model.
+    max_lost, min_hits, smoothing
+        Parameters of `Tracker`.
+
+    All parameters but the model are attributes that may be changed between two images.
+
+    Raises
+    ------
+    ValueError
+        If the model does not support the options, or a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        model: PoseEstimator,
+        options: Options = DEFAULT_OPTIONS,
+        detect_interval: int = 0,
+        max_lost: float = 1.0,
+        min_hits: int = 3,
+        smoothing: float = 0.5,
+    ) -> None:
+        model.check(options)
+        # Check the ranges now, not at the first image.
+        Tracker(max_lost, min_hits, smoothing)
+        self.options = options
+        self.detect_interval = detect_interval
+        self.max_lost = max_lost
+        self.min_hits = min_hits
+        self.smoothing = smoothing
+        self._model = model
+        self._streams: dict[str, _Stream] = {}
+
+    def process(self, views: Sequence[TimedView]) -> list[People]:
+        """
+        Detect and track the people in the next image of each of several cameras.
+
+        Parameters
+        ----------
+        views
+            At most one image of each camera.
+
+        Returns
+        -------
+        For each image the people returned by `Tracker.update`, with all joints of the network,
+        camera frame.
+
+        Raises
+        ------
+        Exception
+            The exception of the first image that cannot be processed.
+        """
+        people = []
+        for result in self.process_each(views):
+            if isinstance(result.people, Exception):
+                raise result.people
+            people.append(result.people)
+        return people
+
+    def process_each(self, views: Sequence[TimedView]) -> list[Result]:
+        """
+        Process images as `process` does, but return exceptions instead of raising them.
+
+        A run of the network for all images that fails is repeated for each image alone, so that
+        an image does not affect those of other cameras.  After a failure, full-image detection
+        runs in the next image of that camera; its tracks are kept.
+        """
+        streams = [self._stream(timed_view) for timed_view in views]
+        detected, batch_error = _detect(streams, views)
+        return [
+            Result(
+                own if isinstance(own, Exception) else _attempt(stream.update, timed_view, own),
+                batch_error,
+            )
+            for stream, timed_view, own in zip(streams, views, detected)
         ]
-    return [
-        Outcome(
-            own if isinstance(own, Exception) else _attempt(_tracked, stream, timed_view, own),
-            batch_error,
-        )
-        for stream, timed_view, own in zip(streams, timed_views, found)
-    ]
+
+    def detections(self, stream: str = '') -> Detections:
+        """Return the detections in a camera's last image."""
+        own = self._streams[stream]
+        assert own.detected is not None
+        return Detections(own.detected, own.detector.state(), own.tracker.detection_ids)
+
+    def replay(self, timed_view: TimedView, people: People, state: FloatArray) -> People:
+        """
+        Process an image with recorded detections, without running the networks.
+
+        Parameters
+        ----------
+        timed_view
+            The image.
+        people, state
+            Fields of the `detections` of this image.
+
+        Returns
+        -------
+        The people that `process` returned.
+        """
+        stream = self._stream(timed_view)
+        stream.detector.replay(timed_view, stream.predict(timed_view), people, state)
+        return stream.update(timed_view, people)
+
+    def replay_failure(self, timed_view: TimedView) -> None:
+        """Update the state as `process` does for an image in which detection fails."""
+        stream = self._stream(timed_view)
+        _attempt(stream.predict, timed_view)
+        stream.detector.reset()
+
+    def reset(self, stream: str | None = None) -> None:
+        """Delete the tracks of one camera, or of all; ids are not used again."""
+        for name, own in self._streams.items():
+            if stream in (None, name):
+                own.reset()
+
+    def _stream(self, timed_view: TimedView) -> _Stream:
+        """Return the stream of an image, with the present parameters."""
+        has_boxes = timed_view.boxes is not None
+        stream = self._streams.get(timed_view.stream)
+        if stream is None:
+            tracker = Tracker(self.max_lost, self.min_hits, self.smoothing)
+            stream = _Stream(self._detector(has_boxes), tracker)
+            self._streams[timed_view.stream] = stream
+        if has_boxes and not isinstance(stream.detector, BoxFollower):
+            stream.detector = self._detector(has_boxes)
+        stream.detector.options = self.options
+        stream.detector.detect_interval = self.detect_interval
+        stream.tracker.max_lost = self.max_lost
+        stream.tracker.min_hits = self.min_hits
+        stream.tracker.smoothing = self.smoothing
+        return stream
+
+    def _detector(self, has_boxes: bool) -> StreamDetector:
+        if isinstance(self._model, BlazePoseEstimator) and not has_boxes:
+            return RegionFollower(self._model, self.options, self.detect_interval)
+        return BoxFollower(self._model, self.options, self.detect_interval)
 
 
-def _attempt(function: Callable[..., Result], *arguments: Any) -> Result | Exception:
-    """Return what a function returns, or the exception that it raises."""
-    try:
-        return function(*arguments)
-    except Exception as error:
-        return error
+def _detect(
+    streams: Sequence[_Stream], views: Sequence[TimedView]
+) -> tuple[list[People | Exception], Exception | None]:
+    """Return the detections in each image, or an exception, and `Result.batch_error`."""
+    batch_error = None
+    detected: list[People | Exception]
+    if all(isinstance(stream.detector, BoxFollower) for stream in streams):
+        detected, batch_error = _detect_together(streams, views)
+    else:
+        detected = [
+            _attempt(lambda stream, view: stream.detector.detect(view, stream.predict(view)), *own)
+            for own in zip(streams, views)
+        ]
+    for stream, own in zip(streams, detected):
+        if isinstance(own, Exception):
+            # It is not known which part of its state the detector has updated.
+            stream.detector.reset()
+    return detected, batch_error
 
 
-def _expected(stream: PeopleStream, timed_view: TimedView) -> People | None:
-    view = timed_view.view
-    return stream.tracker.predict(timed_view.stamp_s, view.camera, view.image.shape)
-
-
-def _found(stream: PeopleStream, timed_view: TimedView) -> People:
-    return stream.finder(timed_view, _expected(stream, timed_view))
-
-
-def _found_together(
-    streams: Sequence[PeopleStream], timed_views: Sequence[TimedView]
+def _detect_together(
+    streams: Sequence[_Stream], views: Sequence[TimedView]
 ) -> tuple[list[People | Exception], Exception | None]:
     """
-    Return the people found by boxes in each image, or an exception, and `Outcome.batch_error`.
+    Detect with one run of the network for the images of all cameras; see `_detect`.
 
-    The boxes are chosen once: that notes when the detector runs.  Only the network's run is
-    repeated.
+    The boxes are chosen once, as that advances the detection schedule.  Only the run of the
+    network is repeated.
     """
 
-    def boxes(
-        stream: PeopleStream, timed_view: TimedView
-    ) -> tuple[BoxFinder, TimedView, Boxes | None]:
-        assert isinstance(stream.finder, BoxFinder)
-        return (
-            stream.finder,
-            timed_view,
-            stream.finder.boxes(timed_view, _expected(stream, timed_view)),
-        )
+    def select_boxes(stream: _Stream, view: TimedView) -> tuple[Any, ...]:
+        assert isinstance(stream.detector, BoxFollower)
+        boxes = stream.detector.select_boxes(view, stream.predict(view))
+        return stream.detector, view, boxes
 
-    requests = [
-        _attempt(boxes, stream, timed_view) for stream, timed_view in zip(streams, timed_views)
-    ]
-    possible = [request for request in requests if not isinstance(request, Exception)]
-    together = _attempt(people_in_boxes, *zip(*possible)) if possible else []
+    requests = [_attempt(select_boxes, *own) for own in zip(streams, views)]
+    valid = [request for request in requests if not isinstance(request, Exception)]
+    together = _attempt(detect_in_boxes, *zip(*valid)) if valid else []
     batch_error = None
     results: Iterator[People | Exception]
     if not isinstance(together, Exception):
         results = iter(together)
-    elif len(possible) == 1:
+    elif len(valid) == 1:
         results = iter([together])
     else:
         batch_error = together
-        results = iter([_attempt(_found_alone, *request) for request in possible])
+        results = iter([_attempt(_detect_alone, *request) for request in valid])
     return [
         request if isinstance(request, Exception) else next(results) for request in requests
     ], batch_error
 
 
-def _found_alone(finder: BoxFinder, timed_view: TimedView, boxes: Boxes | None) -> People:
-    return people_in_boxes([finder], [timed_view], [boxes])[0]
+def _detect_alone(follower: BoxFollower, timed_view: TimedView, boxes: Any) -> People:
+    return detect_in_boxes([follower], [timed_view], [boxes])[0]
 
 
-def _tracked(stream: PeopleStream, timed_view: TimedView, found: People) -> People:
-    """Update a stream's tracks with the people found in its image, and return those confirmed."""
-    tracker, finder, (view, stamp_s, _) = stream.tracker, stream.finder, timed_view
+def _attempt(function: Callable[..., Value], *arguments: Any) -> Value | Exception:
+    """Return the result of a function, or the exception that it raises."""
     try:
-        tracked = tracker.update(found, stamp_s, view.camera, view.image.shape, finder.attempts)
-        finder.assign_ids(tracker.detection_ids)
-    except Exception:
-        # Tracks that are half updated would make all later images fail, too.
-        stream.reset()
-        raise
-    return tracked
+        return function(*arguments)
+    except Exception as error:
+        return error

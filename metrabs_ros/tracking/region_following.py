@@ -1,4 +1,4 @@
-"""Following people from frame to frame, so that they need not be searched for again."""
+"""Detection with BlazePose: regions of tracks are followed, new people are searched in tiles."""
 
 from __future__ import annotations
 
@@ -26,45 +26,51 @@ from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.tile_search import RateBudget, TileSearch
 from metrabs_ros.tracking.timed_view import TimedView
 
-LEAST_PRESENCE = 0.5
+MIN_PRESENCE = 0.5
+"""Minimum presence score of a followed person."""
 KNOWN_IOU = 0.6
+"""Detections with a larger IoU with a followed region are discarded."""
 CANDIDATES_PER_FRAME = 3
-TURN_S = 0.1
-"""Frames share what is searched in a turn if there are several in so long; none has more."""
-GUESSES_PER_TURN = 0.5
-ATTEMPTS_AT_LOST = 2
-LOST_TILE = 3.0
-"""How many times the radius of a lost person's circle the tile is that is searched for them."""
+"""Maximum number of new detections that are verified in each frame."""
+BUDGET_PERIOD_S = 0.1
+"""Period of the search budget: frames in the same period share its tiles."""
+GUESSES_PER_PERIOD = 0.5
+"""Number of regions next to followed people that are examined in each period."""
+MAX_MISSES = 2
+"""Lost people are followed for this many frames."""
+LOST_TILE_FACTOR = 3.0
+"""Side of the tile around a lost person, as a multiple of the radius of the region."""
 DEFAULT_OPTIONS = Options()
 
 
-class Known(NamedTuple):
-    """Where somebody was when last seen: the circle, what it went with, how often missed since."""
+class LastRegion(NamedTuple):
+    """Region of a track when it was last detected, with the pose's centroid and mean depth."""
 
     centre_px: FloatArray
     top_px: FloatArray
-    place_px: FloatArray
+    centroid_px: FloatArray
     depth_mm: float
     misses: int
+    """Number of frames since then."""
 
 
-class PeopleFollower:
+class RegionFollower:
     """
-    Finds people in a stream of images, on a budget.
+    Detects people in the images of one camera within a budget of detector runs.
 
-    Known people are looked at where they are expected.  New ones are searched for in a few tiles
-    ten times a second, or in each frame where frames are rarer: where somebody was lost, where a
-    still camera's image has changed, and in turn everywhere.
+    Poses of tracks are estimated in their predicted regions.  New people are searched for in a
+    few tiles of the image in each period of 0.1 s: where a track was lost, where the image of a
+    static camera has changed, and in all other tiles in turn.
 
     Parameters
     ----------
     estimator
-        Finds people and their poses in a single image.
+        Detects people and estimates poses in single images.
     options
-        How to search for new ones; may be replaced from one image to the next.
+        Options of detection; may be replaced between two images.
     detect_interval
-        In how many frames to search everywhere; 0 for 20 tiles a second, 40 where everything
-        changes.
+        Number of frames in which all tiles are searched once; 0: 20 tiles per second, or 40 if
+        the whole image changes.
     """
 
     def __init__(
@@ -80,186 +86,201 @@ class PeopleFollower:
         self.reset()
 
     def reset(self) -> None:
-        """Search everywhere in the next image."""
+        """Search all tiles of the next image."""
         self.attempts = ALL_ATTEMPTED
-        self._known: dict[int, Known] = {}
-        self._found: PosedRegions | None = None
+        self._last_regions: dict[int, LastRegion] = {}
+        self._detected: PosedRegions | None = None
         self._followed_count = 0
         self._guesses_due, self._guesses_made = RateBudget(), 0
         self._stamp_s = -np.inf
         self._image_shape: tuple[int, ...] = ()
 
-    def __call__(self, timed_view: TimedView, expected: People | None) -> People:
-        """Find the people in the next image; see `PeopleFinder`."""
+    def detect(self, timed_view: TimedView, predicted: People | None) -> People:
+        """Detect the people in the next image; see `StreamDetector`."""
         image = timed_view.view.image
-        expected = self._unless_resized(image, expected)
-        ids, regions = self._expected_regions(expected)
+        predicted = self._unless_resized(image, predicted)
+        ids, regions = self._predicted_regions(predicted)
         self._note_attempts(ids)
-        turns = self._turns_until(timed_view.stamp_s)
+        periods = self._periods_since(timed_view.stamp_s)
         # The two networks run side by side.
         detections = self._search.submit(
             self._estimator.detect,
             image,
-            self._tiles_to_search(image, expected, turns),
+            self._tiles_to_search(image, predicted, periods),
             self.options,
         )
         followed = self._follow(timed_view.view, ids, regions)
         self._followed_count = len(followed.people)
-        candidates = Detections.concatenate([detections.result(), self._beside(followed, turns)])
-        found = self._meet(timed_view.view, candidates, followed)
+        candidates = Detections.concatenate(
+            [detections.result(), self._guess_next_to(followed, periods)]
+        )
+        found = self._verify_new(timed_view.view, candidates, followed)
         together = PosedRegions.concatenate([followed, found])
-        # Who is known already stays; of two known ones the longer known.
-        known_since = -followed.people.ids.astype(np.float64)
-        newcomers = found.people.confidence + known_since.min(initial=0) - 2
-        seniority = np.concatenate([known_since, newcomers])
+        # Followed people take precedence over new ones, and older tracks over newer ones.
+        negative_ids = -followed.people.ids.astype(np.float64)
+        new = found.people.confidence + negative_ids.min(initial=0) - 2
+        seniority = np.concatenate([negative_ids, new])
         kept = suppress_duplicates(together.people, seniority)
-        is_new = np.arange(len(seniority)) >= len(known_since)
-        self._found = together.select(
+        is_new = np.arange(len(seniority)) >= len(negative_ids)
+        self._detected = together.select(
             kept & ~(is_new & together.is_contained_duplicate(seniority))
         )
-        return self._found.people
+        return self._detected.people
 
     def assign_ids(self, ids: NDArray[np.int64]) -> None:
-        """Take note of who those just found are; see `PeopleFinder`."""
-        assert self._found is not None
-        people, regions = self._found.people, self._found.regions
-        self._known = {
-            who: known._replace(misses=known.misses + 1) for who, known in self._known.items()
+        """Store the regions of the detected people; see `StreamDetector`."""
+        assert self._detected is not None
+        people, regions = self._detected.people, self._detected.regions
+        self._last_regions = {
+            track_id: last._replace(misses=last.misses + 1)
+            for track_id, last in self._last_regions.items()
         }
-        places_px = people.poses2d_px.mean(axis=1)
+        centroids_px = people.poses2d_px.mean(axis=1)
         depths_mm = people.poses3d_mm[..., 2].mean(axis=1)
-        for i, who in enumerate(ids.tolist()):
-            if who != UNKNOWN_ID:
-                self._known[who] = Known(
-                    regions.centre_px[i], regions.top_px[i], places_px[i], float(depths_mm[i]), 0
+        for i, track_id in enumerate(ids.tolist()):
+            if track_id != UNKNOWN_ID:
+                self._last_regions[track_id] = LastRegion(
+                    regions.centre_px[i],
+                    regions.top_px[i],
+                    centroids_px[i],
+                    float(depths_mm[i]),
+                    0,
                 )
 
-    def memory(self) -> FloatArray:
-        """Return how many people were followed, and the circles of those found, [1 + 4 N]."""
-        assert self._found is not None, 'there is no image yet'
-        regions = self._found.regions
+    def state(self) -> FloatArray:
+        """Return the number of followed people and the regions of all N, [1 + 4 N]."""
+        assert self._detected is not None, 'no image has been processed'
+        regions = self._detected.regions
         numbers = np.concatenate([regions.centre_px, regions.top_px], axis=1)
         return np.concatenate([[self._followed_count], numbers.reshape(-1)])
 
     def replay(
-        self, timed_view: TimedView, expected: People | None, found: People, memory: FloatArray
+        self, timed_view: TimedView, predicted: People | None, detected: People, state: FloatArray
     ) -> None:
-        """Update the search and the known people; see `PeopleFinder`."""
+        """Update the search and the regions; see `StreamDetector`."""
         image = timed_view.view.image
-        expected = self._unless_resized(image, expected)
-        ids, _ = self._expected_regions(expected)
+        predicted = self._unless_resized(image, predicted)
+        ids, _ = self._predicted_regions(predicted)
         self._note_attempts(ids)
-        turns = self._turns_until(timed_view.stamp_s)
-        self._tiles_to_search(image, expected, turns)
-        self._followed_count = int(memory[0])
-        self._guess(self._followed_count, turns)
-        numbers = memory[1:].reshape(-1, 4)
-        self._found = PosedRegions(found, Regions(numbers[:, :2], numbers[:, 2:]))
+        periods = self._periods_since(timed_view.stamp_s)
+        self._tiles_to_search(image, predicted, periods)
+        self._followed_count = int(state[0])
+        self._guess(self._followed_count, periods)
+        numbers = state[1:].reshape(-1, 4)
+        self._detected = PosedRegions(detected, Regions(numbers[:, :2], numbers[:, 2:]))
 
     def _note_attempts(self, ids: NDArray[np.int64]) -> None:
-        """Note who would be found if visible: those looked at, or everybody."""
+        """Store which tracks would be detected if visible: those followed, or all."""
         self.attempts = ALL_ATTEMPTED if self.detect_interval == 1 else Attempts(ids)
 
-    def _unless_resized(self, image: ImageArray, expected: People | None) -> People | None:
-        """Return the expected people; start anew and return None at an image of another size."""
+    def _unless_resized(self, image: ImageArray, predicted: People | None) -> People | None:
+        """Return the predicted people; reset and return None if the image size has changed."""
         if image.shape == self._image_shape:
-            return expected
+            return predicted
         self.reset()
         self._image_shape = image.shape
         self._tiles = TileSearch(image.shape)
         return None
 
-    def _expected_regions(self, expected: People | None) -> tuple[NDArray[np.int64], Regions]:
-        """Return whom to look at, and where."""
-        if expected is None:
-            self._known = {}
+    def _predicted_regions(self, predicted: People | None) -> tuple[NDArray[np.int64], Regions]:
+        """Return the ids of the tracks to follow, [N], and their N regions."""
+        if predicted is None:
+            self._last_regions = {}
             return np.zeros(0, np.int64), Regions.none()
-        ids = expected.ids.tolist()
-        # Others have been lost for too long.
-        self._known = {who: self._known[who] for who in ids if who in self._known}
-        looked_at = [
+        ids = predicted.ids.tolist()
+        # The other tracks were deleted.
+        self._last_regions = {
+            track_id: self._last_regions[track_id]
+            for track_id in ids
+            if track_id in self._last_regions
+        }
+        followed = [
             i
-            for i, who in enumerate(ids)
-            if expected.in_view[i].any()
-            and who in self._known
-            and self._known[who].misses <= ATTEMPTS_AT_LOST
+            for i, track_id in enumerate(ids)
+            if predicted.in_view[i].any()
+            and track_id in self._last_regions
+            and self._last_regions[track_id].misses <= MAX_MISSES
         ]
-        return expected.ids[looked_at], self._moved_regions(expected, looked_at)
+        return predicted.ids[followed], self._moved_regions(predicted, followed)
 
-    def _moved_regions(self, expected: People, which: list[int]) -> Regions:
-        known = [self._known[int(expected.ids[i])] for i in which]
-        place_px = np.array([k.place_px for k in known]).reshape(-1, 2)
+    def _moved_regions(self, predicted: People, which: list[int]) -> Regions:
+        known = [self._last_regions[int(predicted.ids[i])] for i in which]
+        centroid_px = np.array([k.centroid_px for k in known]).reshape(-1, 2)
         centre_px = np.array([k.centre_px for k in known]).reshape(-1, 2)
         top_px = np.array([k.top_px for k in known]).reshape(-1, 2)
         depth_mm = np.array([k.depth_mm for k in known])
-        now_px = expected.poses2d_px[which].mean(axis=1)
-        now_mm = expected.poses3d_mm[which][..., 2].mean(axis=1)
+        now_px = predicted.poses2d_px[which].mean(axis=1)
+        now_mm = predicted.poses3d_mm[which][..., 2].mean(axis=1)
         scale = np.clip(depth_mm / np.maximum(now_mm, 1.0), 0.5, 2.0)[:, None]
-        moved_px = now_px + scale * (centre_px - place_px)
+        moved_px = now_px + scale * (centre_px - centroid_px)
         return Regions(moved_px, moved_px + scale * (top_px - centre_px))
 
     def _follow(self, view: View, ids: NDArray[np.int64], regions: Regions) -> PosedRegions:
         seen = self._estimator.look(view.image, view.camera, regions)
         people = dataclasses.replace(seen.people, ids=ids)
-        still_there = (
-            (people.confidence > LEAST_PRESENCE)
+        is_present = (
+            (people.confidence > MIN_PRESENCE)
             & is_confident(people, seen.regions.tilt_degrees(view.camera))
             & has_plausible_size(people)
         )
-        return PosedRegions(people, seen.regions).select(still_there)
+        return PosedRegions(people, seen.regions).select(is_present)
 
-    def _meet(self, view: View, detections: Detections, followed: PosedRegions) -> PosedRegions:
-        """Look at those who were detected and are not among the followed."""
+    def _verify_new(
+        self, view: View, detections: Detections, followed: PosedRegions
+    ) -> PosedRegions:
+        """Verify detections that are not followed already."""
         overlap = square_iou(detections.regions, followed.regions)
         known = overlap.max(axis=1, initial=0) > KNOWN_IOU
         candidates = detections.select(~known)
-        if self._known and self.detect_interval != 1:
-            surest = np.argsort(-candidates.scores, kind='stable')[:CANDIDATES_PER_FRAME]
-            candidates = candidates.select(surest)
+        if self._last_regions and self.detect_interval != 1:
+            highest_scores = np.argsort(-candidates.scores, kind='stable')[:CANDIDATES_PER_FRAME]
+            candidates = candidates.select(highest_scores)
         return self._estimator.verify(view.image, view.camera, candidates)
 
-    def _turns_until(self, stamp_s: float) -> float:
-        """Return how much of a turn it is since the last frame, from 0 to 1."""
+    def _periods_since(self, stamp_s: float) -> float:
+        """Return the number of budget periods since the last frame, from 0 to 1."""
         step_s, self._stamp_s = stamp_s - self._stamp_s, stamp_s
-        # Stamps that stand still tell nothing.
-        return min(step_s / TURN_S, 1.0) if step_s > 0 else 1.0
+        # Equal stamps do not measure time.
+        return min(step_s / BUDGET_PERIOD_S, 1.0) if step_s > 0 else 1.0
 
-    def _beside(self, followed: PosedRegions, turns: float) -> Detections:
-        """Guess that somebody is beside one of the followed, each time beside another one."""
+    def _guess_next_to(self, followed: PosedRegions, periods: float) -> Detections:
+        """Return candidate regions next to followed people, next to another one each time."""
         count = len(followed.people)
-        guesses = self._guess(count, turns)
-        # To one side of everybody, then to the other.
-        past, who = divmod(self._guesses_made, max(count, 1))
+        guesses = self._guess(count, periods)
+        # On one side of all people, then on the other.
+        passes, index = divmod(self._guesses_made, max(count, 1))
         return guess_neighbours(
-            followed.regions.select(np.array([who] * guesses, int)), (-1) ** past
+            followed.regions.select(np.array([index] * guesses, int)), (-1) ** passes
         )
 
-    def _guess(self, count: int, turns: float) -> int:
-        """Return how many guesses are due beside so many followed people, and count them."""
-        guesses = min(self._guesses_due.take(GUESSES_PER_TURN * turns), count)
+    def _guess(self, count: int, periods: float) -> int:
+        """Count and return the guesses that are due next to `count` followed people."""
+        guesses = min(self._guesses_due.take(GUESSES_PER_PERIOD * periods), count)
         self._guesses_made += guesses
         return guesses
 
     def _tiles_to_search(
-        self, image: ImageArray, expected: People | None, turns: float
+        self, image: ImageArray, predicted: People | None, periods: float
     ) -> list[Tile]:
-        if expected is None:
+        if predicted is None:
             return self._tiles.everywhere(image)
         if self.detect_interval:
             return self._tiles.share(image, self.detect_interval)
         return self._tiles.promising(
-            image, expected.boxes_px, self._tiles_of_lost(expected), turns
+            image, predicted.boxes_px, self._tiles_of_lost(predicted), periods
         )
 
-    def _tiles_of_lost(self, expected: People) -> list[Tile]:
-        """Return a tile around each of those whom the last frame missed."""
-        lost = ~expected.seen & expected.in_view.any(axis=1)
-        which = [i for i in np.flatnonzero(lost).tolist() if int(expected.ids[i]) in self._known]
-        regions = self._moved_regions(expected, which)
+    def _tiles_of_lost(self, predicted: People) -> list[Tile]:
+        """Return a tile around each track that was not detected in the last frame."""
+        lost = ~predicted.seen & predicted.in_view.any(axis=1)
+        which = [
+            i for i in np.flatnonzero(lost).tolist() if int(predicted.ids[i]) in self._last_regions
+        ]
+        regions = self._moved_regions(predicted, which)
         limit_px = np.array(self._image_shape[1::-1])
-        # Of somebody at the edge a part is in view, though the middle may not be.
+        # The centre of a person at the image edge may be outside of the image.
         centre_px = np.clip(regions.centre_px, 0, limit_px - 1)
-        side_px = np.clip(LOST_TILE * regions.radius_px, SMALLEST_TILE_PX, limit_px.max())
+        side_px = np.clip(LOST_TILE_FACTOR * regions.radius_px, SMALLEST_TILE_PX, limit_px.max())
         corner_px = centre_px - side_px[:, None] / 2
         return [
             Tile(round(left), round(top), round(side))

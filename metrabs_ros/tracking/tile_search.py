@@ -1,4 +1,4 @@
-"""Where in a stream's images to search for new people, on a budget."""
+"""Choice of the image tiles in which new people are searched for, within a budget."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.blazepose.detector import Tile, all_tiles
 from metrabs_ros.tracking.change_detection import Changes
 
-TILES_PER_TURN, TILES_WHEN_ALL_CHANGES = 2, 4
-LARGEST_CHANGES = 3
+TILES_PER_PERIOD, TILES_IF_ALL_CHANGES = 2, 4
+"""Number of tiles in a budget period: usually, and if the whole image has changed."""
+MAX_CHANGES = 3
+"""Only this many of the largest changed areas are searched."""
 
 
 class RateBudget:
-    """Makes whole numbers of fractions: what is left over counts the next time."""
+    """Converts fractional amounts to whole numbers; remainders are carried over."""
 
     def __init__(self) -> None:
         self._left = 0.0
 
     def take(self, amount: float) -> int:
-        """Return how many whole ones there are with this amount more."""
+        """Add an amount; return and remove the whole part of the sum."""
         self._left += amount
-        # A tenth of a second often is a little less.
+        # Differences of stamps are often slightly smaller than the frame period.
         whole = int(self._left + 1e-3)
         self._left -= whole
         return whole
@@ -31,12 +33,12 @@ class RateBudget:
 
 class TileSearch:
     """
-    Chooses tiles of each image: where somebody was lost, what has changed, and in turn everywhere.
+    Chooses tiles of each image: around lost people, around changes, and all others in turn.
 
     Parameters
     ----------
     image_shape
-        Of the stream's images: height and width, further entries are ignored.
+        Height and width of the images; further entries are ignored.
     """
 
     def __init__(self, image_shape: tuple[int, ...]) -> None:
@@ -44,46 +46,46 @@ class TileSearch:
         self._next = 0
         self._changes = Changes()
         self._due = RateBudget()
-        self._given = 0
+        self._count = 0
 
     def everywhere(self, image: ImageArray) -> list[Tile]:
-        """Return all tiles, for the first image."""
+        """Return all tiles, for the first image of a stream."""
         self._changes(image, np.zeros((0, 4)))
         return self._everywhere
 
     def share(self, image: ImageArray, interval: int) -> list[Tile]:
-        """Return the tiles of an image of which so many make up everywhere."""
+        """Return the next tiles of an image, such that `interval` images cover all tiles."""
         self._changes(image, np.zeros((0, 4)))
         return self._in_turn(-(-len(self._everywhere) // interval))
 
     def promising(
-        self, image: ImageArray, boxes_px: FloatArray, lost: Sequence[Tile], turns: float
+        self, image: ImageArray, boxes_px: FloatArray, lost: Sequence[Tile], periods: float
     ) -> list[Tile]:
         """
-        Return few tiles, first those where somebody new may be.
+        Return the tiles of an image in which new people are most likely.
 
         Parameters
         ----------
         image
             [H, W, 3], uint8, RGB.
         boxes_px
-            [N, 4], left, top, width, height of those known.
+            [N, 4], left, top, width, height of the tracked people.
         lost
-            Where somebody may be found again.
-        turns
-            How much of a turn this image has.
+            Tiles around lost people.
+        periods
+            Number of budget periods since the last image, at most 1.
         """
         changed = self._changes(image, boxes_px)
         if changed is None:
-            return self._in_turn(self._due.take(TILES_WHEN_ALL_CHANGES * turns))
-        # One after the other: the largest change may be a tree in the wind.
-        kinds = [tiles for tiles in (lost, changed[:LARGEST_CHANGES]) if tiles]
+            return self._in_turn(self._due.take(TILES_IF_ALL_CHANGES * periods))
+        # Alternate between the kinds: the largest change may be a tree in the wind.
+        kinds = [tiles for tiles in (lost, changed[:MAX_CHANGES]) if tiles]
         chosen = []
-        for _ in range(self._due.take(max(TILES_PER_TURN, len(kinds) + 1) * turns)):
-            time, kind = divmod(self._given, len(kinds) + 1)
-            self._given += 1
+        for _ in range(self._due.take(max(TILES_PER_PERIOD, len(kinds) + 1) * periods)):
+            cycle, kind = divmod(self._count, len(kinds) + 1)
+            self._count += 1
             if kind < len(kinds):
-                chosen.append(kinds[kind][time % len(kinds[kind])])
+                chosen.append(kinds[kind][cycle % len(kinds[kind])])
             else:
                 chosen += self._in_turn(1)
         return chosen
@@ -96,7 +98,7 @@ class TileSearch:
 
 
 def spread_out(tiles: list[Tile]) -> list[Tile]:
-    """Order tiles so that those in a row lie far apart and each size has its turn early."""
-    # The golden ratio's multiples, modulo 1, fill an interval evenly at every length.
-    turns = np.argsort((np.arange(len(tiles)) * 0.6180339887498949) % 1, kind='stable')
-    return [tiles[i] for i in turns]
+    """Order tiles so that successive ones are far apart and all sizes occur early."""
+    # Multiples of the golden ratio modulo 1 are evenly distributed for every count.
+    order = np.argsort((np.arange(len(tiles)) * 0.6180339887498949) % 1, kind='stable')
+    return [tiles[i] for i in order]

@@ -1,4 +1,4 @@
-"""One image of a stream."""
+"""One image of a camera's stream."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from metrabs_ros.pose_estimator import View
 
 class TimedView(NamedTuple):
     """
-    One image of a stream.
+    One image of a camera's stream.
 
     Parameters
     ----------
     view
-        The image and its camera, with its pose in the world if that is known.
+        The image and its camera, with the camera's pose in the world if it is known.
     stamp_s
-        When it was taken.
+        Time of exposure, in seconds.
     boxes
-        Where people are, if somebody else says so.
+        Person boxes from an external detector; None to detect people here.
+    stream
+        Name of the camera; tracks are kept for each name.
     """
 
     view: View
     stamp_s: float
     boxes: Boxes | None = None
+    stream: str = ''

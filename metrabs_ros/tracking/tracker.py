@@ -1,135 +1,80 @@
-"""People over time: who is who, where their joints are between the noise, how fast they go."""
+"""Tracking of people in a stream of frames: ids, filtered joints, velocities."""
 
 from __future__ import annotations
-
-import dataclasses
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.people import UNKNOWN_ID, People, in_view
-from metrabs_ros.skeletons.conventions import Skeleton
+from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.tracking.association import (
     OVERLAP_WEIGHT,
     SAME_BOX_IOU,
     Indices,
     Pairs,
     assign_nearest_first,
-    box_overlap,
+    box_iou,
     gated_pairs,
     position_std,
 )
-from metrabs_ros.tracking.bone_lengths import BoneLengths
-from metrabs_ros.tracking.detection_history import (
-    ALL_ATTEMPTED,
-    MAX_MISSES,
-    Attempts,
-    DetectionHistory,
+from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, MAX_MISSES, Attempts
+from metrabs_ros.tracking.reidentification import match_lost_tracks, reidentification_candidates
+from metrabs_ros.tracking.tracks import (
+    MAX_ID,
+    Frame,
+    Tracks,
+    mean_of_joints,
+    moved_boxes,
+    unused_ids,
 )
-from metrabs_ros.tracking.joint_filter import JointMotion
 
 JUMP_BACK_S = 0.1
-"""Stamps that go back by more are of another time: a recording that begins again."""
-MAX_LOST_FRAMES = 2.5
-"""Who is missed for fewer frames than this may yet be there, however slowly frames come."""
-SLOWEST_STEP_S = 5.0
+"""Tracking restarts if a stamp is earlier than the last one by more, in seconds."""
+MIN_LOST_FRAMES = 2.5
+"""Lower bound of the time that lost tracks are kept, in mean frame periods."""
+MAX_INITIAL_STEP_S = 5.0
+"""Upper bound of the frame period that the first step of a stream is taken for, in seconds."""
 MAX_CONFIRMATION_S = 0.4
-"""Nobody in view is to stay undiscovered for longer than half a second."""
+"""Maximum time until a detected track is confirmed at low frame rates, in seconds."""
 STEP_TOLERANCE = 1.05
-"""By how much frames may come late: 5 frames a second are rarely 0.2 s apart to the last digit."""
+"""Tolerance factor of `MAX_CONFIRMATION_S`, because frame periods are not exact."""
 MAX_RATE_HZ = 240.0
-"""Tracks expire after as many missed frames as fit into their time at this rate."""
-MAX_ID = 2**31 - 1
-"""Ids are 32 bits wide in messages; false detections use them up as well."""
-MAX_PLACE_MM = 1e12
-"""Detections farther from the world's origin are ignored: sums and squares must not overflow."""
-MISSES_OF_LOST = 3
+"""Frame rate that converts the maximum lost time to a maximum number of misses."""
+MAX_COORDINATE_MM = 1e12
+"""Detections with larger world coordinates are ignored: sums and squares must not overflow."""
+LOST_MISSES = 3
+"""A track is lost after this many consecutive misses."""
 LOST_GATE, LOST_GROWTH_S = 1.5, 0.2
 """
-Whom so many frames missed is recognised only near by: a false alarm would otherwise lead astray
-who is hidden.
+Gate of lost tracks, in standard deviations, and maximum time that the deviations grow for.
+
+A larger gate would let false detections capture the tracks of hidden people.
 """
-REIDENTIFICATION_HITS, REIDENTIFICATION_STD_MM = 2, 200.0
-"""After so many frames, somebody new is taken for who was lost farther off, by how much."""
 TENTATIVE_PENALTY = 4.0
-"""What it costs to recognise somebody who is not confirmed."""
+"""Additional association cost of tentative tracks."""
 DUPLICATE_DISTANCE_MM = 200.0
-"""Who is found nearer than this to somebody recognised is the same once more."""
-UNSEEN_JOINTS_STD_MM_S = 500.0
-"""By how much the joints of people who are not seen become less certain."""
-
-
-@dataclasses.dataclass
-class _Tracks:
-    """T people, and what they were like when they were last seen."""
-
-    ids: NDArray[np.int64]
-    hits: NDArray[np.int64]
-    """[T], in how many frames each was seen."""
-    misses: NDArray[np.int64]
-    """[T], in how many frames since."""
-    first_s: FloatArray
-    seen_s: FloatArray
-    centres_mm: FloatArray
-    """[T, 3], the middle of the joints, in the frame of the camera as it was then."""
-    boxes_px: FloatArray
-    confidence: FloatArray
-    joint_confidence: FloatArray
-    joint_std_mm: FloatArray
-
-    @classmethod
-    def of(cls, people: People, ids: NDArray[np.int64], stamp_s: float) -> _Tracks:
-        """Begin with people as they were found."""
-        return cls(
-            ids=ids,
-            hits=np.ones(len(people), np.int64),
-            misses=np.zeros(len(people), np.int64),
-            first_s=np.full(len(people), stamp_s),
-            seen_s=np.full(len(people), stamp_s),
-            centres_mm=middle_of_joints(people.poses3d_mm),
-            boxes_px=people.boxes_px,
-            confidence=people.confidence,
-            joint_confidence=people.joint_confidence,
-            joint_std_mm=people.joint_std_mm,
-        )
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def select(self, which: NDArray[Any]) -> _Tracks:
-        """Return the people at an index array or mask."""
-        return _Tracks(**{name: array[which] for name, array in vars(self).items()})
-
-    def joined(self, other: _Tracks) -> _Tracks:
-        """Return these people and others."""
-        return _Tracks(
-            **{
-                name: np.concatenate([array, getattr(other, name)])
-                for name, array in vars(self).items()
-            }
-        )
+"""Detections closer than this to an associated detection are duplicates."""
 
 
 class Tracker:
     """
-    Makes people over time of the people in single frames.
+    Tracks people over the frames of a stream.
 
     Parameters
     ----------
     max_lost
-        How long tracks that are not detected are kept, in seconds.  Steadily detected ones are
-        published meanwhile (carried over).  Others keep their id but are not published, so that
-        intermittent false detections are not multiplied.
+        Time for which undetected tracks are kept, in seconds.  Steadily detected tracks are
+        published meanwhile (carried over).  Other tracks keep their id but are not published, so
+        that intermittent false detections are not multiplied.
     min_hits
-        Number of detections that confirm a track; fewer where frames come so slowly that this
-        would take too long.  In the first frames of a stream, tracks are confirmed if all frames
-        detected them.  A track that is not steadily detected and is missed twice in a row has to
-        be confirmed again.
+        Number of detections that confirm a track; fewer at low frame rates, where this would take
+        too long.  In the first frames of a stream, tracks are confirmed if all frames detected
+        them.  A track that is not steadily detected becomes tentative after two consecutive
+        misses.
     smoothing
-        From 0 to 1: how calm joints are.  With 0 the poses of those seen stay as they came.
+        From 0 to 1, strength of the joint filter.  With 0 the poses of detected people are
+        returned unchanged.
 
     Raises
     ------
@@ -148,48 +93,47 @@ class Tracker:
         self.min_hits = min_hits
         self.smoothing = smoothing
         self.detection_ids = np.zeros(0, np.int64)
-        """Of the last frame's people as they were found: who they are, or UNKNOWN_ID."""
+        """[N], ids of the detections passed to the last `update`; UNKNOWN_ID: ignored."""
         self._next_id = 1
-        self._skeleton: Skeleton | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget everybody; who is found from now on gets a new id."""
+        """Delete all tracks; ids are not reused."""
         self._stamp_s = -np.inf
         self._frames = 0
-        if self._skeleton is not None:
-            self._start(self._skeleton)
+        self._tracks: Tracks | None = None
 
     def predict(
         self, stamp_s: float, camera: Camera, image_shape: tuple[int, ...]
     ) -> People | None:
         """
-        Say where to look for everybody, those not confirmed included.
+        Predict where the people of all tracks are, including tentative tracks.
 
         Parameters
         ----------
         stamp_s
-            When the image was taken.
+            Stamp of the image, in seconds.
         camera
             The camera, with its pose in the world if that is known.
         image_shape
-            Height and width of its images, further entries are ignored.
+            Height and width of the image in pixels; further entries are ignored.
 
         Returns
         -------
-        People, camera frame, as they were last measured and carried on by their velocities;
-        `seen` says who was seen in the last frame.  None before the first frame.
+        People with their last detected poses, extrapolated by their velocities, camera frame.
+        `seen` states whether the last frame detected the track.  None before the first frame.
 
         Raises
         ------
         ValueError
             If the stamp is not finite.
         """
-        self._advance_time(stamp_s)
-        if self._skeleton is None or not self._frames:
+        self._advance_to(stamp_s)
+        if self._tracks is None:
             return None
-        expected = self._people(self._motion.carried_mm, camera, image_shape)
-        return expected.select(expected.finite())
+        poses_mm = self._tracks.motion.extrapolated_mm
+        predicted = self._tracks.people(poses_mm, self._stamp_s, camera, image_shape)
+        return predicted.select(predicted.finite())
 
     def update(
         self,
@@ -200,336 +144,215 @@ class Tracker:
         attempts: Attempts = ALL_ATTEMPTED,
     ) -> People:
         """
-        Update the tracks with a frame's detections.
+        Update the tracks with the detections of a frame.
 
         Parameters
         ----------
         people
-            Detected in an image, camera frame; those with values that are not finite are ignored.
+            N detected people, camera frame; those with values that are not finite are ignored.
         stamp_s, camera, image_shape
             As in `predict`.
         attempts
-            Which of the expected people would have been detected if visible.  Others are not
+            Which tracks the frame would have detected if they were visible.  Other tracks are not
             missed if they are not detected.
 
         Returns
         -------
-        Confirmed people with ids, velocities and ages, camera frame.  Those not detected in this
-        frame are included (carried over) if they were detected steadily before.
+        People of the confirmed tracks with ids, velocities and ages, camera frame.  Tracks that
+        this frame did not detect are included (carried over) if they were detected steadily
+        before.
 
         Raises
         ------
         ValueError
             If the stamp is not finite.
         """
-        self._advance_time(stamp_s)
+        self._advance_to(stamp_s)
+        if self._tracks is None or self._tracks.skeleton != people.skeleton:
+            self._tracks, self._frames = Tracks.empty(people.skeleton, self.smoothing), 0
         self._frames += 1
-        if self._skeleton != people.skeleton:
-            self._start(people.skeleton)
-            self._frames = 1
-        with np.errstate(over='ignore', invalid='ignore'):
-            places_mm = camera.to_world(people.poses3d_mm)
-        usable = _usable(people, places_mm)
-        found, places_mm = people.select(usable), places_mm[usable]
-        middles_mm = middle_of_joints(places_mm)
-        same = self._associate(found, middles_mm, camera, image_shape)
-        # The depth of somebody half hidden can be far off, the place in the image is not.
-        for pair in np.flatnonzero(same.nearing != 1):
-            pose_mm = places_mm[same.found[pair]]
-            pose_mm += (same.nearing[pair] - 1) * (pose_mm - viewpoint_mm(camera))
-        source: NDArray[np.int64] = np.full(len(self._tracks), -1)
-        source[same.known] = same.found
-        self._correct(found, places_mm, source, camera)
-        new = _strangers(same.found, middles_mm)
+        tracks = self._tracks
+        usable, positions_mm = _usable_detections(people, camera)
+        detections, viewpoint_mm = people.select(usable), _viewpoint_mm(camera)
+        frame = Frame(detections, positions_mm, self._stamp_s, camera, image_shape, viewpoint_mm)
+        centres_mm = mean_of_joints(positions_mm)
+
+        pairs = self._associate(tracks, frame, centres_mm)
+        # The index of each track's detection, or -1.
+        matches: NDArray[np.int64] = np.full(len(tracks), -1)
+        matches[pairs.track_indices] = pairs.detection_indices
+
+        _correct_depths(positions_mm, pairs, viewpoint_mm)
+        tracks.motion.smoothing = self.smoothing
+        tracks.correct(frame, matches)
+
+        new = _new_people(pairs.detection_indices, centres_mm)
         if len(new):
-            self._add(found.select(new), places_mm[new], camera)
-            source = np.append(source, new)
-        source = source[self._reidentify(camera)]
+            tracks.add(frame, new, self._new_ids(tracks, len(new)))
+        matches = np.append(matches, new)[self._reidentify(tracks, viewpoint_mm)]
         self.detection_ids = np.full(len(people), UNKNOWN_ID)
-        of_found = np.flatnonzero(usable)[source[source >= 0]]
-        self.detection_ids[of_found] = self._tracks.ids[source >= 0]
-        now = self._people(self._steady(), camera, image_shape)
-        followed = now.seen & np.isin(now.ids, attempts.followed_ids)
-        self._count_attempts(now, followed, attempts)
-        published = self._published(now, followed, found, source)
-        self._delete_expired()
+        self.detection_ids[np.flatnonzero(usable)[matches[tracks.seen]]] = tracks.ids[tracks.seen]
+
+        current = self._current_people(tracks, frame, matches)
+        followed = current.seen & np.isin(current.ids, attempts.followed_ids)
+        self._update_history(tracks, current, followed, attempts)
+        published = current.select(self._is_published(tracks, current, followed))
+        self._delete_expired(tracks)
         return published
 
-    def _advance_time(self, stamp_s: float) -> None:
-        """Let time pass until a frame, or begin anew where it went back."""
+    def _advance_to(self, stamp_s: float) -> None:
+        """Predict the state of the tracks at a stamp; reset if the stamps jump."""
         if not np.isfinite(stamp_s):
             raise ValueError(f'stamp_s is {stamp_s}; it must be a finite number of seconds')
         step_s = stamp_s - self._stamp_s
-        longest_s = self._longest_lost_s(self._usual_step_s or min(step_s, SLOWEST_STEP_S))
-        if step_s < -JUMP_BACK_S or longest_s < step_s:
+        max_lost_s = self._max_lost_s(self._mean_step_s or min(step_s, MAX_INITIAL_STEP_S))
+        if step_s < -JUMP_BACK_S or max_lost_s < step_s:
             self.reset()
-        elif step_s > 0 and self._skeleton is not None:
-            self._keep(stamp_s - self._tracks.seen_s <= longest_s)
-            self._motion.predict(step_s)
+        elif step_s > 0 and self._tracks is not None:
+            self._tracks.keep(stamp_s - self._tracks.last_seen_s <= max_lost_s)
+            self._tracks.motion.predict(step_s)
         self._stamp_s = max(stamp_s, self._stamp_s)
 
-    def _longest_lost_s(self, usual_step_s: float) -> float:
-        """Return how long tracks are kept that are not detected."""
-        return max(self.max_lost, MAX_LOST_FRAMES * usual_step_s)
+    def _max_lost_s(self, step_s: float) -> float:
+        """Return how long undetected tracks are kept at a frame period."""
+        return max(self.max_lost, MIN_LOST_FRAMES * step_s)
 
     @property
-    def _usual_step_s(self) -> float:
-        return 0.0 if self._skeleton is None else self._motion.usual_step_s
+    def _mean_step_s(self) -> float:
+        return 0.0 if self._tracks is None else self._tracks.motion.mean_step_s
 
-    def _start(self, skeleton: Skeleton) -> None:
-        empty = People.empty(skeleton)
-        self._skeleton = skeleton
-        self._tracks = _Tracks.of(empty, empty.ids, 0.0)
-        self._history = DetectionHistory.of_new(0, 0.0)
-        self._motion = JointMotion(skeleton, self.smoothing)
-        self._bones = BoneLengths(skeleton)
-
-    def _associate(
-        self,
-        found: People,
-        found_mm: FloatArray,
-        camera: Camera,
-        image_shape: tuple[int, ...],
-    ) -> Pairs:
-        """Return who of the known is who of those found."""
-        tracks = self._tracks
-        expected_mm = self._motion.centres_mm
-        is_lost = tracks.misses >= MISSES_OF_LOST
-        unseen_s = self._stamp_s - tracks.seen_s
+    def _associate(self, tracks: Tracks, frame: Frame, centres_mm: FloatArray) -> Pairs:
+        """Assign detections with centres [N, 3] in the world to tracks."""
+        viewpoint_mm, expected_mm = frame.viewpoint_mm, tracks.motion.centres_mm
+        is_lost = tracks.misses >= LOST_MISSES
+        unseen_s = self._stamp_s - tracks.last_seen_s
         unseen_s = np.where(is_lost, np.minimum(unseen_s, LOST_GROWTH_S), unseen_s)
-        pairs = gated_pairs(
-            expected_mm,
-            found_mm,
-            viewpoint_mm(camera),
-            self._std_mm(expected_mm, camera, unseen_s),
-        )
-        costs, near = pairs.costs, pairs.near
-        possible = ~is_lost[pairs.known] | (costs < LOST_GATE**2)
-        # Where there is but one who may be it, boxes say no more.
-        unclear = np.flatnonzero(pairs.contested | ~near)
+        std_mm = _innovation_std(tracks, expected_mm, viewpoint_mm, unseen_s)
+        pairs = gated_pairs(expected_mm, centres_mm, viewpoint_mm, std_mm)
+        costs, is_in_gate = pairs.costs, pairs.is_in_gate
+        is_possible = ~is_lost[pairs.track_indices] | (costs < LOST_GATE**2)
+        # Unambiguous pairs inside the gate do not need the boxes.
+        unclear = np.flatnonzero(pairs.is_ambiguous | ~is_in_gate)
         if len(unclear):
-            known, seen = pairs.known[unclear], pairs.found[unclear]
-            boxes_px = moved_boxes(tracks, camera.from_world(expected_mm), camera, image_shape)
-            overlap = box_overlap(boxes_px[known], found.boxes_px[seen])
-            is_doubtful = tracks.hits < self.min_hits
-            costs[unclear] += (
-                OVERLAP_WEIGHT * (1 - overlap) + TENTATIVE_PENALTY * is_doubtful[known]
+            rows, columns = pairs.track_indices[unclear], pairs.detection_indices[unclear]
+            boxes_px = moved_boxes(
+                tracks.boxes_px,
+                tracks.centres_mm,
+                frame.camera.from_world(expected_mm),
+                frame.camera,
+                frame.image_shape,
             )
-            possible[unclear] &= near[unclear] | (overlap > SAME_BOX_IOU)
-        if not possible.all():
-            pairs, costs = pairs.select(possible), costs[possible]
-        return assign_nearest_first(pairs, costs)
+            iou = box_iou(boxes_px[rows], frame.detections.boxes_px[columns])
+            is_tentative = tracks.hits < self.min_hits
+            costs[unclear] += OVERLAP_WEIGHT * (1 - iou) + TENTATIVE_PENALTY * is_tentative[rows]
+            is_possible[unclear] &= is_in_gate[unclear] | (iou > SAME_BOX_IOU)
+        return assign_nearest_first(pairs.select(is_possible), costs[is_possible])
 
-    def _std_mm(self, expected_mm: FloatArray, camera: Camera, unseen_s: FloatArray) -> FloatArray:
-        distances_mm = np.linalg.norm(expected_mm - viewpoint_mm(camera), axis=-1)
-        return position_std(distances_mm, self._motion.noise_mm, unseen_s, self._tracks.hits)
-
-    def _correct(
-        self, found: People, places_mm: FloatArray, source: NDArray[np.int64], camera: Camera
-    ) -> None:
-        """Take in how those recognised were found: each known one has a source, or -1."""
-        tracks = self._tracks
-        seen = source >= 0
-        rows, columns = np.flatnonzero(seen), source[seen]
-        for name in ('boxes_px', 'confidence', 'joint_confidence', 'joint_std_mm'):
-            # A copy, as whoever was given the last frame's people has the other one.
-            values = getattr(tracks, name).copy()
-            values[rows] = getattr(found, name)[columns]
-            setattr(tracks, name, values)
-        tracks.centres_mm[rows] = middle_of_joints(found.poses3d_mm[columns])
-        tracks.hits = tracks.hits + seen
-        tracks.misses = np.where(seen, 0, tracks.misses + 1)
-        tracks.seen_s = np.where(seen, self._stamp_s, tracks.seen_s)
-        measured_mm = self._motion.positions_mm
-        measured_mm[rows] = places_mm[columns]
-        self._motion.smoothing = self.smoothing
-        self._motion.correct(measured_mm, tracks.joint_std_mm, seen, viewpoint_mm(camera))
-
-    def _add(self, people: People, places_mm: FloatArray, camera: Camera) -> None:
-        ids = self._new_ids(len(people))
-        self._tracks = self._tracks.joined(_Tracks.of(people, ids, self._stamp_s))
-        self._history = self._history.joined(DetectionHistory.of_new(len(ids), self._stamp_s))
-        self._motion.add(places_mm, people.joint_std_mm, viewpoint_mm(camera))
-        self._bones.add(len(people))
-
-    def _new_ids(self, count: int) -> NDArray[np.int64]:
-        """Return ids that no track has; they start again at 1 after MAX_ID."""
-        candidates = self._next_id - 1 + np.arange(count + len(self._tracks))
-        ids: NDArray[np.int64] = candidates % MAX_ID + 1
-        ids = ids[~np.isin(ids, self._tracks.ids)][:count]
+    def _new_ids(self, tracks: Tracks, count: int) -> NDArray[np.int64]:
+        ids = unused_ids(self._next_id, count, tracks.ids)
         self._next_id = int(ids[-1]) % MAX_ID + 1
         return ids
 
-    def _keep(self, which: NDArray[Any]) -> None:
-        """Keep the people at an index array or mask, in its order."""
-        if which.dtype == bool and which.all():
-            return
-        self._tracks = self._tracks.select(which)
-        self._history = self._history.select(which)
-        self._motion.keep(which)
-        self._bones.keep(which)
+    def _reidentify(self, tracks: Tracks, viewpoint_mm: FloatArray) -> Indices:
+        """Merge new tracks with lost ones; return the former indices of the remaining tracks."""
+        lost, new = reidentification_candidates(tracks.hits, tracks.misses, self.min_hits)
+        if len(lost) and len(new):
+            expected_mm, unseen_s = tracks.motion.centres_mm, self._stamp_s - tracks.last_seen_s
+            std_mm = _innovation_std(tracks, expected_mm, viewpoint_mm, unseen_s)
+            rows, columns = match_lost_tracks(
+                expected_mm[lost], expected_mm[new], viewpoint_mm, std_mm[:, lost]
+            )
+            if len(rows):
+                return tracks.merge(lost[rows], new[columns])
+        return np.arange(len(tracks))
 
-    def _count_attempts(self, now: People, followed: BoolArray, attempts: Attempts) -> None:
-        """Update the detection history with the frame whose people are `now`, [T]."""
-        # People outside the image cannot be detected, so that the frame says nothing of them.
-        missed = ~now.seen & now.in_view.any(axis=1)
-        if attempts.ids is not None:
-            missed &= np.isin(now.ids, attempts.ids)
-        detected = now.seen & ~followed
-        self._history.update(detected, missed, followed, self._stamp_s, self.min_hits)
-
-    def _delete_expired(self) -> None:
-        """Delete tracks that were never confirmed, or missed by too many frames."""
-        tracks, history = self._tracks, self._history
-        keep = (tracks.hits >= self.min_hits) | (history.streak > -MAX_MISSES)
-        # The stamps may stand still, so that time alone would keep tracks for ever.
-        keep &= tracks.misses <= MAX_RATE_HZ * self._longest_lost_s(self._usual_step_s)
-        self._keep(keep)
-
-    def _reidentify(self, camera: Camera) -> Indices:
-        """Take new people for those who were lost about there; return who is left."""
-        tracks = self._tracks
-        everybody = np.arange(len(tracks))
-        is_new = tracks.hits == min(REIDENTIFICATION_HITS, self.min_hits)
-        new = np.flatnonzero(is_new & (tracks.misses == 0))
-        lost = np.flatnonzero((tracks.hits > self.min_hits) & (tracks.misses > 0))
-        if not len(new) or not len(lost):
-            return everybody
-        places_mm = self._motion.centres_mm
-        std_mm = (
-            self._std_mm(places_mm, camera, self._stamp_s - tracks.seen_s)
-            + REIDENTIFICATION_STD_MM
-        )
-        pairs = gated_pairs(places_mm[lost], places_mm[new], viewpoint_mm(camera), std_mm[:, lost])
-        pairs = pairs.select(pairs.near)
-        again = assign_nearest_first(pairs, pairs.costs)
-        back, gone = lost[again.known], new[again.found]
-        tracks.ids = tracks.ids.copy()  # others have been given the array
-        tracks.ids[gone], tracks.first_s[gone] = tracks.ids[back], tracks.first_s[back]
-        tracks.hits[gone] += tracks.hits[back]
-        self._history.merge(back, gone)
-        everybody[back] = gone
-        everybody = np.delete(everybody, gone)
-        if len(gone):
-            self._keep(everybody)
-        return everybody
-
-    def _steady(self) -> FloatArray:
-        seen = self._tracks.misses == 0
-        return self._bones.steady(self._motion.positions_mm, seen, self._usual_step_s)
-
-    def _people(
-        self, poses_mm: FloatArray, camera: Camera, image_shape: tuple[int, ...]
-    ) -> People:
-        """Return the known, with poses [T, J, 3] in the world."""
-        tracks = self._tracks
-        assert self._skeleton is not None
-        unseen_s = self._stamp_s - tracks.seen_s
-        boxes_px = tracks.boxes_px.copy()
-        moving = np.flatnonzero(unseen_s > 0)
-        # The camera may have gone anywhere; places that are not finite are left out later.
-        with np.errstate(over='ignore', invalid='ignore'):
-            poses_mm = camera.from_world(poses_mm)
-            poses_px = camera.project(poses_mm)
-            if len(moving):
-                boxes_px[moving] = moved_boxes(
-                    tracks.select(moving), middle_of_joints(poses_mm[moving]), camera, image_shape
-                )
-        return People(
-            skeleton=self._skeleton,
-            boxes_px=boxes_px,
-            confidence=tracks.confidence,
-            poses3d_mm=poses_mm,
-            poses2d_px=poses_px,
-            joint_confidence=tracks.joint_confidence,
-            in_view=in_view(poses_mm, poses_px, image_shape),
-            ids=tracks.ids,
-            joint_std_mm=tracks.joint_std_mm + UNSEEN_JOINTS_STD_MM_S * unseen_s[:, None],
-            velocities_mm_s=self._motion.velocities_mm_s @ camera.extrinsic_matrix[:3, :3].T,
-            ages_s=self._stamp_s - tracks.first_s,
-            seen=tracks.misses == 0,
-        )
-
-    def _published(
-        self, now: People, followed: BoolArray, found: People, source: NDArray[np.int64]
-    ) -> People:
-        """Return those of the tracked people [T] `now` that are published."""
+    def _current_people(self, tracks: Tracks, frame: Frame, matches: NDArray[np.int64]) -> People:
+        """Return the people of all tracks [T], with filtered poses unless `smoothing` is 0."""
+        poses_mm = tracks.bones.update(tracks.motion.positions_mm, tracks.seen, self._mean_step_s)
+        current = tracks.people(poses_mm, frame.stamp_s, frame.camera, frame.image_shape)
         if self.smoothing == 0:
+            columns = matches[current.seen]
             for name in ('poses3d_mm', 'poses2d_px', 'in_view'):
-                getattr(now, name)[now.seen] = getattr(found, name)[source[now.seen]]
-        history = self._history
-        # Nobody can tell whether people outside the image are still there.
-        carried_over = history.steady & now.in_view.any(axis=1)
-        carried_over &= history.confirming_hits >= self.min_hits
-        published = now.seen & (history.confirming_hits >= self._hits_needed())
-        published &= ~(followed & history.doubtful)
-        published |= carried_over
-        published &= now.finite() & np.isfinite(now.velocities_mm_s).all(axis=(1, 2))
-        return now if published.all() else now.select(published)
+                getattr(current, name)[current.seen] = getattr(frame.detections, name)[columns]
+        return current
+
+    def _update_history(
+        self, tracks: Tracks, current: People, followed: BoolArray, attempts: Attempts
+    ) -> None:
+        """Count hits and misses of the tracks, given their current people [T]."""
+        # People outside the image cannot be detected, so that they are not missed.
+        missed = ~current.seen & current.in_view.any(axis=1)
+        if attempts.ids is not None:
+            missed &= np.isin(current.ids, attempts.ids)
+        hit = current.seen & ~followed
+        tracks.history.update(hit, missed, followed, self._stamp_s, self.min_hits)
+
+    def _is_published(self, tracks: Tracks, current: People, followed: BoolArray) -> BoolArray:
+        """Return which tracks are published, [T], given their current people [T]."""
+        history = tracks.history
+        # People outside the image cannot be verified, so that they are not carried over.
+        is_carried_over = history.steady & current.in_view.any(axis=1)
+        is_carried_over &= history.confirming_hits >= self.min_hits
+        is_published = current.seen & (history.confirming_hits >= self._hits_needed())
+        is_published &= ~(followed & history.intermittent)
+        is_published |= is_carried_over
+        is_finite = current.finite() & np.isfinite(current.velocities_mm_s).all(axis=(1, 2))
+        return is_published & is_finite
 
     def _hits_needed(self) -> int:
-        """Return how many hits confirm a track that is detected in this frame."""
-        in_time = self.min_hits
-        if self._usual_step_s:
-            in_time = max(1, int(STEP_TOLERANCE * MAX_CONFIRMATION_S / self._usual_step_s))
-        return min(self.min_hits, self._frames, in_time)
+        """Return the number of hits that confirms a track that this frame detected."""
+        hits_in_time = self.min_hits
+        if self._mean_step_s:
+            hits_in_time = max(1, int(STEP_TOLERANCE * MAX_CONFIRMATION_S / self._mean_step_s))
+        return min(self.min_hits, self._frames, hits_in_time)
+
+    def _delete_expired(self, tracks: Tracks) -> None:
+        """Delete unconfirmed tracks that were missed, and tracks with too many misses."""
+        keep = (tracks.hits >= self.min_hits) | (tracks.history.streak > -MAX_MISSES)
+        # If stamps do not advance, tracks do not expire by time.
+        keep &= tracks.misses <= MAX_RATE_HZ * self._max_lost_s(self._mean_step_s)
+        tracks.keep(keep)
 
 
-def viewpoint_mm(camera: Camera) -> FloatArray:
-    """Return where the camera is in the world, [3], within the range of places."""
-    return np.clip(np.nan_to_num(camera.position_mm), -MAX_PLACE_MM, MAX_PLACE_MM)
+def _viewpoint_mm(camera: Camera) -> FloatArray:
+    """Return the position of the camera in the world, [3], clipped to the range of coordinates."""
+    return np.clip(np.nan_to_num(camera.position_mm), -MAX_COORDINATE_MM, MAX_COORDINATE_MM)
 
 
-def _usable(people: People, places_mm: FloatArray) -> NDArray[np.bool_]:
-    """Return which detections [N], in the world at places [N, J, 3], have only finite values."""
-    inside: NDArray[np.bool_] = np.abs(places_mm).max(axis=(1, 2), initial=0) < MAX_PLACE_MM
-    return inside & people.finite() & np.isfinite(people.confidence)
+def _usable_detections(people: People, camera: Camera) -> tuple[BoolArray, FloatArray]:
+    """Return which detections [N] have only finite values, and their joints in the world."""
+    with np.errstate(over='ignore', invalid='ignore'):
+        positions_mm = camera.to_world(people.poses3d_mm)
+    usable: BoolArray = np.abs(positions_mm).max(axis=(1, 2), initial=0) < MAX_COORDINATE_MM
+    usable = usable & people.finite() & np.isfinite(people.confidence)
+    return usable, positions_mm[usable]
 
 
-def _strangers(recognised: Indices, places_mm: FloatArray) -> Indices:
-    """Return who of those found at places [N, 3] is neither recognised nor next to one of them."""
-    if len(recognised) == len(places_mm):
+def _innovation_std(
+    tracks: Tracks, expected_mm: FloatArray, viewpoint_mm: FloatArray, unseen_s: FloatArray
+) -> FloatArray:
+    """Return `position_std` [2, T] of tracks that are expected at positions [T, 3]."""
+    distances_mm = np.linalg.norm(expected_mm - viewpoint_mm, axis=-1)
+    return position_std(distances_mm, tracks.motion.noise_mm, unseen_s, tracks.hits)
+
+
+def _correct_depths(positions_mm: FloatArray, pairs: Pairs, viewpoint_mm: FloatArray) -> None:
+    """Move associated detections [N, J, 3] along the line of sight into the gate, in place."""
+    # The depth of a partly hidden person can be wrong although the image position is right.
+    outside = np.flatnonzero(pairs.depth_scale != 1)
+    rows, scale = pairs.detection_indices[outside], pairs.depth_scale[outside, None, None]
+    positions_mm[rows] += (scale - 1) * (positions_mm[rows] - viewpoint_mm)
+
+
+def _new_people(associated: Indices, centres_mm: FloatArray) -> Indices:
+    """Return which detections, with centres [N, 3], are new: not associated and no duplicates."""
+    if len(associated) == len(centres_mm):
         return np.zeros(0, np.intp)
-    taken = recognised.tolist()
+    kept = associated.tolist()
     new = []
-    for i in sorted(set(range(len(places_mm))) - set(taken)):
-        apart_mm = np.linalg.norm(places_mm[i] - places_mm[taken], axis=-1)
-        if (apart_mm > DUPLICATE_DISTANCE_MM).all():
-            taken.append(i)
+    for i in sorted(set(range(len(centres_mm))) - set(kept)):
+        distances_mm = np.linalg.norm(centres_mm[i] - centres_mm[kept], axis=-1)
+        if (distances_mm > DUPLICATE_DISTANCE_MM).all():
+            kept.append(i)
             new.append(i)
     return np.array(new, np.intp)
-
-
-def moved_boxes(
-    tracks: _Tracks, centres_mm: FloatArray, camera: Camera, image_shape: tuple[int, ...]
-) -> FloatArray:
-    """
-    Return the boxes [T, 4] of people, moved with them.
-
-    Parameters
-    ----------
-    tracks
-        With the boxes, and where they belonged to.
-    centres_mm
-        [T, 3], the middle of their joints now, camera frame.
-    camera
-        Its lens.
-    image_shape
-        Height and width; boxes end at the image's edges.
-    """
-    shift_px = camera.project(centres_mm) - camera.project(tracks.centres_mm)
-    nearer = tracks.centres_mm[:, 2:] / np.maximum(centres_mm[:, 2:], 1.0)
-    half_px = tracks.boxes_px[:, 2:] / 2
-    middle_px = tracks.boxes_px[:, :2] + half_px + shift_px
-    half_px = np.clip(nearer, 0.5, 2.0) * half_px
-    limit_px = np.array(image_shape[1::-1], np.float64)
-    start_px = np.clip(middle_px - half_px, 0, limit_px)
-    return np.concatenate([start_px, np.clip(middle_px + half_px, 0, limit_px) - start_px], axis=1)
-
-
-def middle_of_joints(poses: FloatArray) -> FloatArray:
-    """Return the mean [N, C] of each person's joints [N, J, C]."""
-    joints = poses.shape[1]
-    # Several times quicker than NumPy's mean along an inner axis.
-    middle: FloatArray = np.full(joints, 1 / joints) @ poses
-    return middle

@@ -124,7 +124,7 @@ def test_exceptions_of_many_types_are_one_drop_cause(capfd):
     assert all(len(line) < MAX_LINE_CHARS and line.isprintable() for line in lines)
 
 
-@pytest.mark.parametrize('method', ['_process', '_prepare', '_people', '_publish'])
+@pytest.mark.parametrize('method', ['_process', '_prepare', '_get_people', '_publish'])
 def test_frames_are_counted_if_the_whole_processing_fails(monkeypatch, method):
     def fail(self, *arguments):
         raise RuntimeError('cannot go on')

@@ -107,11 +107,10 @@ def test_tracking_parameters_can_be_changed():
     model = KnownPeople(ONE)
     with pose_node(model, detect_interval=1) as (node, robot):
         show(robot, model, ONE, 0)
-        (stream,) = [s.people for s in node._streams.values()]
         changes = {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}
         node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
         show(robot, model, ONE, 1)
-        tracker = stream.tracker
+        tracker = node._tracker._streams[''].tracker
         assert (tracker.smoothing, tracker.max_lost, tracker.min_hits) == (0.0, 0.2, 5)
 
 

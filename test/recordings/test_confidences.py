@@ -8,13 +8,13 @@ from recorded_bags import START_NS, STEP_NS, messages_in, write_bag
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import to_message
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.pose_estimator import Options, View
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import SKELETONS, message_types, typestore
 from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.tracking.person_tracker import PeopleStream, finder_for
-from metrabs_ros.tracking.tracker import Tracker
+from metrabs_ros.tracking.person_tracker import PersonTracker
+from metrabs_ros.tracking.timed_view import TimedView
 
 FRAMES = 3
 FOCAL_PX = 900.0
@@ -44,11 +44,12 @@ def camera_of(image):
 
 def published(image, model):
     """Return the SkeletonArrays that the node makes of the same frames."""
-    stream = PeopleStream(finder_for(model, Options()), Tracker(1.0, 1, 0.0))
+    tracker = PersonTracker(model, max_lost=1.0, min_hits=1, smoothing=0.0)
     messages = []
     for i in range(FRAMES):
         stamp_ns = START_NS + i * STEP_NS
-        people = stream(image, camera_of(image), stamp_ns * 1e-9)
+        view = View(image, camera_of(image))
+        (people,) = tracker.process([TimedView(view, stamp_ns * 1e-9)])
         header = header_at(stamp_ns, 'camera_optical_frame')
         messages.append(to_message(people.select(people.seen), header, message_types()))
     return messages

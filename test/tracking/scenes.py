@@ -1,4 +1,4 @@
-"""People whose ways are known, what a network says of them, and how well they are followed."""
+"""Simulated scenes with known truth: walking people, their detections, and tracking scores."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from metrabs_ros.tracking.tracker import Tracker
 IMAGE_SHAPE = (720, 1280)
 INTRINSICS = np.array([[900.0, 0, 640], [0, 900.0, 360], [0, 0, 1]])
 NOISE_MM = np.array([30.0, 30.0, 100.0])
-MISSES, FALSE_ALARMS = 0.05, 0.03
-PACE_M_S = 1.3
-LONGEST_S = 61.0
-WRIST, WAVES_HZ = 9, 2.0
-SAME_M = 0.5
+"""Standard deviations of the simulated poses along the camera's axes."""
+MISS_RATE, FALSE_DETECTION_RATE = 0.05, 0.03
+"""Probabilities of a missed and of a false detection, per person and frame."""
+WALKING_SPEED_M_S = 1.3
+MAX_SCENE_S = 61.0
+"""Length of the simulated paths."""
+WRIST, WAVE_HZ = 9, 2.0
+MAX_MATCH_M = 0.5
+"""Maximum distance between a person and the matched track."""
 
 Path = Callable[[float], tuple[float, float]]
-"""Where somebody's pelvis is at a time: metres to the right and forward."""
+"""Position of a person's pelvis at a time, in seconds: metres to the right and forward."""
 
 
 def standing_body() -> np.ndarray:
-    """Return a person [17, 3] about the pelvis, millimetres, y down, facing the camera."""
+    """Return a pose [17, 3] relative to the pelvis, millimetres, y down, facing the camera."""
     right = [0, 35, -35, 70, -70, 180, -180, 250, -250, 270, -270, 100, -100, 105, -105, 110, -110]
     down = [*(-640, -670, -670, -650, -650, -450, -450, -180, -180, 60, 60, 0, 0), *[420] * 2]
     down += [830, 830]
@@ -34,10 +38,10 @@ def standing_body() -> np.ndarray:
     return np.stack([right, down, ahead], axis=-1).astype(float)
 
 
-def to_and_fro(start: tuple[float, float], end: tuple[float, float], delay_s: float = 0) -> Path:
-    """Walk from one place to another and back, again and again, turning without a stop."""
+def pace_between(start: tuple[float, float], end: tuple[float, float], delay_s: float = 0) -> Path:
+    """Return a path from one position to another and back, repeated without stops."""
     a, b = np.array(start), np.array(end)
-    period_s = 2 * np.linalg.norm(b - a) / PACE_M_S
+    period_s = 2 * np.linalg.norm(b - a) / WALKING_SPEED_M_S
 
     def path(time_s: float) -> tuple[float, float]:
         phase = (time_s + delay_s) / period_s % 1
@@ -48,52 +52,53 @@ def to_and_fro(start: tuple[float, float], end: tuple[float, float], delay_s: fl
 
 
 def crossing(seed: int) -> list[Path]:
-    """Six walk to and fro through the middle, in as many directions."""
+    """Return the paths of six people that cross in the middle, each along another line."""
     rng = np.random.default_rng(seed)
     angles = np.pi * np.arange(6) / 6 + rng.uniform(-0.1, 0.1, 6)
     steps = 2.5 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     middle = np.array([0, 7.0]) + rng.uniform(-0.3, 0.3, (6, 2))
-    return walks(np.stack([middle - steps, middle + steps] * 30, axis=1), rng.uniform(1, 1.4, 6))
+    goals_m = np.stack([middle - steps, middle + steps] * 30, axis=1)
+    return walk_between(goals_m, rng.uniform(1, 1.4, 6))
 
 
 def crowd(seed: int) -> list[Path]:
-    """Ten walk between places that they choose at random."""
+    """Return the paths of ten people between random goals."""
     rng = np.random.default_rng(seed)
-    return walks(rng.uniform((-4, 6), (4, 14), (10, 60, 2)), rng.uniform(0.8, 1.5, 10))
+    return walk_between(rng.uniform((-4, 6), (4, 14), (10, 60, 2)), rng.uniform(0.8, 1.5, 10))
 
 
-def walks(goals_m: np.ndarray, pace_m_s: np.ndarray) -> list[Path]:
+def walk_between(goals_m: np.ndarray, speeds_m_s: np.ndarray) -> list[Path]:
     """
-    Let people walk from goal to goal, and make way for each other as people do.
+    Return the paths of people between their goals, with mutual avoidance by repulsive forces.
 
     Parameters
     ----------
     goals_m
-        [P, G, 2].
-    pace_m_s
-        [P].
+        [P, G, 2], goals of each person, to the right and forward.
+    speeds_m_s
+        [P], preferred speeds.
     """
     step_s, people = 1 / 60, np.arange(len(goals_m))
-    places, speeds, goal = (
+    positions, velocities, goal = (
         goals_m[:, 0].copy(),
         np.zeros((len(goals_m), 2)),
         np.ones(len(people), int),
     )
     track = []
-    for _ in range(round(LONGEST_S / step_s)):
-        ahead = goals_m[people, goal] - places
+    for _ in range(round(MAX_SCENE_S / step_s)):
+        ahead = goals_m[people, goal] - positions
         left = np.linalg.norm(ahead, axis=-1)
         goal += (left < 0.4) & (goal < goals_m.shape[1] - 1)
-        wish = pace_m_s[:, None] * ahead / np.maximum(left, 0.1)[:, None]
-        apart = places[:, None] - places
+        desired = speeds_m_s[:, None] * ahead / np.maximum(left, 0.1)[:, None]
+        apart = positions[:, None] - positions
         distance = np.linalg.norm(apart, axis=-1) + 10 * np.eye(len(people))
-        # To each other's right, lest two stop in front of each other for good.
+        # The sideways component avoids deadlocks of people that walk towards each other.
         aside = apart + 0.4 * np.stack([-apart[..., 1], apart[..., 0]], axis=-1)
-        push = (6 * np.exp((0.6 - distance) / 0.15) / distance)[..., None] * aside
-        force = (wish - speeds) / 0.5 + push.sum(axis=1)
-        speeds = speeds + step_s * np.clip(force, -8, 8)
-        places = places + step_s * speeds
-        track.append(places)
+        repulsion = (6 * np.exp((0.6 - distance) / 0.15) / distance)[..., None] * aside
+        acceleration = (desired - velocities) / 0.5 + repulsion.sum(axis=1)
+        velocities = velocities + step_s * np.clip(acceleration, -8, 8)
+        positions = positions + step_s * velocities
+        track.append(positions)
     track_m = np.array(track)
     times_s = step_s * np.arange(len(track_m))
 
@@ -106,11 +111,11 @@ def walks(goals_m: np.ndarray, pace_m_s: np.ndarray) -> list[Path]:
 
 
 def stopping(seed: int) -> list[Path]:
-    """Four walk side by side for some seconds, stand for some, and walk on."""
+    """Return the paths of four people in parallel rows that alternately walk and stand."""
     rng = np.random.default_rng(seed)
 
-    def one(row: int, delay_s: float) -> Path:
-        walk = to_and_fro((-2.5, 5 + row), (2.5, 5 + row))
+    def stop_and_go(row: int, delay_s: float) -> Path:
+        walk = pace_between((-2.5, 5 + row), (2.5, 5 + row))
 
         def path(time_s: float) -> tuple[float, float]:
             turn, rest = divmod(time_s + delay_s, 5.0)
@@ -118,40 +123,42 @@ def stopping(seed: int) -> list[Path]:
 
         return path
 
-    return [one(row, rng.uniform(0, 5)) for row in range(4)]
+    return [stop_and_go(row, rng.uniform(0, 5)) for row in range(4)]
 
 
 def rows(count: int) -> list[Path]:
-    """Walk to and fro in rows a metre apart."""
-    return [to_and_fro((-2.5, 4 + i), (2.5, 4 + i), 1.7 * i) for i in range(count)]
+    """Return the paths of people that walk back and forth in rows one metre apart."""
+    return [pace_between((-2.5, 4 + i), (2.5, 4 + i), 1.7 * i) for i in range(count)]
 
 
 def leaving() -> list[Path]:
-    """Three walk out of the picture on both sides and come back within a second."""
-    return [to_and_fro((-3.0 - 0.6 * i, 4 + i), (3.0 + 0.6 * i, 4 + i), 2.1 * i) for i in range(3)]
+    """Return the paths of three people that leave the image on both sides and soon return."""
+    return [
+        pace_between((-3.0 - 0.6 * i, 4 + i), (3.0 + 0.6 * i, 4 + i), 2.1 * i) for i in range(3)
+    ]
 
 
 def overtaking(seed: int) -> list[Path]:
-    """Three walk one behind the other along the line of sight, and pass each other there."""
+    """Return the paths of three people that pass each other along the line of sight."""
     rng = np.random.default_rng(seed)
     return [
-        to_and_fro((0.3 * i - 0.3, 4), (0.6 * i - 0.6, 12), rng.uniform(0, 12)) for i in range(3)
+        pace_between((0.3 * i - 0.3, 4), (0.6 * i - 0.6, 12), rng.uniform(0, 12)) for i in range(3)
     ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """
-    People on their ways, and what hides them.
+    Walking people, an optional occluder, and a camera that may turn.
 
     Parameters
     ----------
     paths
-        Of each person.
+        Path of each of P people.
     pillar_degrees
-        From where to where something hides all that is behind it, as seen from the camera.
+        Minimum and maximum azimuth of the occluder; it hides everything behind it.
     turn_degrees_s
-        How fast the camera turns, to and fro, by 20 degrees to both sides.
+        Speed at which the camera pans from 20 degrees to one side to 20 degrees to the other.
     """
 
     paths: list[Path]
@@ -159,6 +166,7 @@ class Scene:
     turn_degrees_s: float = 0.0
 
     def camera(self, time_s: float) -> Camera:
+        """Return the camera with its pose at a time."""
         swing = (self.turn_degrees_s * time_s + 20) / 80 % 1
         yaw = np.radians(80 * min(swing, 1 - swing) - 20)
         extrinsics = np.eye(4)
@@ -169,14 +177,14 @@ class Scene:
         ]
         return Camera(INTRINSICS, extrinsic_matrix=extrinsics)
 
-    def places_mm(self, time_s: float) -> np.ndarray:
-        """Return where the pelvises are, [P, 3], in the world."""
-        places = np.array([path(time_s) for path in self.paths]) * 1000
-        return np.insert(places, 1, 100.0, axis=1)
+    def positions_mm(self, time_s: float) -> np.ndarray:
+        """Return the positions of the pelvises, [P, 3], world frame."""
+        positions = np.array([path(time_s) for path in self.paths]) * 1000
+        return np.insert(positions, 1, 100.0, axis=1)
 
-    def visible(self, time_s: float) -> np.ndarray:
-        """Tell who is in the picture and not behind the pillar, [P]."""
-        world_mm = self.places_mm(time_s)
+    def is_visible(self, time_s: float) -> np.ndarray:
+        """Return which people are inside the image and not behind the pillar, [P]."""
+        world_mm = self.positions_mm(time_s)
         azimuth = np.degrees(np.arctan2(world_mm[:, 0], world_mm[:, 2]))
         hidden = (azimuth > self.pillar_degrees[0]) & (azimuth < self.pillar_degrees[1])
         camera = self.camera(time_s)
@@ -186,7 +194,7 @@ class Scene:
 
 
 def people_from(poses_mm: np.ndarray, camera: Camera, skeleton: Skeleton = COCO_17) -> People:
-    """Return poses [N, J, 3] as a network would give them, camera frame."""
+    """Return people with poses [N, J, 3] as a network would detect them, camera frame."""
     poses_px = camera.project(poses_mm)
     low, high = poses_px.min(axis=1), poses_px.max(axis=1)
     people, joints = poses_mm.shape[:2]
@@ -202,46 +210,46 @@ def people_from(poses_mm: np.ndarray, camera: Camera, skeleton: Skeleton = COCO_
     )
 
 
-def noisy(poses_mm: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add a network's noise to poses [N, J, 3], half of it common to each person's joints."""
+def add_noise(poses_mm: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add noise to poses [N, J, 3]; half of its variance is common to each person's joints."""
     people, joints = poses_mm.shape[:2]
-    own = rng.normal(size=(people, joints, 3))
+    independent = rng.normal(size=(people, joints, 3))
     common = rng.normal(size=(people, 1, 3))
-    return poses_mm + NOISE_MM * (own + common) / np.sqrt(2)
+    return poses_mm + NOISE_MM * (independent + common) / np.sqrt(2)
 
 
 def frames(
     scene: Scene, rate_hz: float, length_s: float, seed: int
 ) -> Iterator[tuple[float, Camera, People]]:
-    """Give each frame's stamp, camera, and whom a network would find."""
+    """Yield the stamp, the camera and the detections of each frame."""
     rng = np.random.default_rng(seed)
     body = standing_body()
     for i in range(round(length_s * rate_hz)):
         time_s = i / rate_hz
         camera = scene.camera(time_s)
-        found = scene.visible(time_s) & (rng.random(len(scene.paths)) > MISSES)
-        ghosts = rng.binomial(len(scene.paths), FALSE_ALARMS)
-        anywhere = rng.uniform((-4000, 100, 3000), (4000, 100, 14000), (ghosts, 3))
-        world_mm = np.concatenate([scene.places_mm(time_s)[found], anywhere])
+        is_detected = scene.is_visible(time_s) & (rng.random(len(scene.paths)) > MISS_RATE)
+        false_count = rng.binomial(len(scene.paths), FALSE_DETECTION_RATE)
+        false_mm = rng.uniform((-4000, 100, 3000), (4000, 100, 14000), (false_count, 3))
+        world_mm = np.concatenate([scene.positions_mm(time_s)[is_detected], false_mm])
         poses_mm = camera.from_world(world_mm[:, None] + body)
         order = rng.permutation(len(poses_mm))
-        yield time_s, camera, people_from(noisy(poses_mm[order], rng), camera)
+        yield time_s, camera, people_from(add_noise(poses_mm[order], rng), camera)
 
 
 def score(scene: Scene, rate_hz: float, length_s: float, seed: int = 0) -> tuple[float, int]:
-    """Return a scene's IDF1 and how often identities were switched, of those seen."""
+    """Return the IDF1 and the number of identity switches of the detected tracks in a scene."""
     import motmetrics
 
     tracker = Tracker()
     events = motmetrics.MOTAccumulator(auto_id=True)
-    for time_s, camera, found in frames(scene, rate_hz, length_s, seed):
-        people = tracker.update(found, time_s, camera, IMAGE_SHAPE)
+    for time_s, camera, detections in frames(scene, rate_hz, length_s, seed):
+        people = tracker.update(detections, time_s, camera, IMAGE_SHAPE)
         people = people.select(people.seen)
-        truth = np.flatnonzero(scene.visible(time_s))
-        truth_m = scene.places_mm(time_s)[truth] / 1000
+        truth = np.flatnonzero(scene.is_visible(time_s))
+        truth_m = scene.positions_mm(time_s)[truth] / 1000
         people_m = camera.to_world(people.positions_mm) / 1000
         apart_m = np.linalg.norm(truth_m[:, None] - people_m, axis=-1)
-        events.update(truth, people.ids, np.where(apart_m < SAME_M, apart_m, np.nan))
+        events.update(truth, people.ids, np.where(apart_m < MAX_MATCH_M, apart_m, np.nan))
     summary = motmetrics.metrics.create().compute(events, metrics=['idf1', 'num_switches'])
     return float(summary.idf1.iloc[0]), int(summary.num_switches.iloc[0])
 
@@ -270,28 +278,29 @@ PATTERNS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
     'burst of 5': lambda frames, rng: burst(frames, 5, rng),
     '5 of 15': lambda frames, rng: (np.arange(frames) + rng.integers(15)) % 15 < 5,
 }
-"""In which of so many frames a false detection is present, [F]."""
-FALSE_PLACES_MM = np.array([(-2500.0, 100, 7500), (0, 100, 7500), (2500, 100, 7500)])
+"""Functions that return in which of a number of frames a false detection occurs, [F]."""
+FALSE_POSITIONS_MM = np.array([(-2500.0, 100, 7500), (0, 100, 7500), (2500, 100, 7500)])
 FALSE_JITTER_MM = np.array([[0.0], [100.0], [200.0]])
-REAL_PLACE_MM = np.array([(0.0, 100, 4000)])
+"""Standard deviations of the false detections' positions."""
+REAL_POSITION_MM = np.array([(0.0, 100, 4000)])
 
 
 def burst(frames: int, length: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a pattern [F] that is present once, for some frames in a row."""
+    """Return a pattern [F] with a single run of consecutive false detections."""
     return (np.arange(frames) - rng.integers(10, 20)) // length == 0
 
 
 @dataclasses.dataclass
 class Counts:
     """
-    How often people are detected and published, over all frames.
+    Numbers of detections and of published people, over all frames.
 
     Parameters
     ----------
     detected, published
-        [3], people who are not there, at FALSE_PLACES_MM.
+        [3], false people at FALSE_POSITIONS_MM.
     real
-        In how many frames a person is published who is there and detected in each of them.
+        Number of frames that publish the real person, which all frames detect.
     """
 
     detected: np.ndarray
@@ -301,38 +310,38 @@ class Counts:
 
 def count_false_people(pattern: str, rate_hz: float, frames: int, seed: int = 0) -> Counts:
     """
-    Count intermittent false detections beside a person who is detected in each frame.
+    Count published false people with intermittent false detections and one real person.
 
     Parameters
     ----------
     pattern
-        One of PATTERNS.
+        Key of PATTERNS.
     rate_hz
-        Frames a second; they come irregularly by a tenth of their distance.
+        Frame rate; stamps have a jitter of a tenth of the frame period.
     frames
         Number of frames.
     seed
-        Of the random numbers.
+        Seed of the random numbers.
     """
     rng = np.random.default_rng(seed)
-    present = np.stack([PATTERNS[pattern](frames, rng) for _ in FALSE_PLACES_MM], axis=1)
-    counts = Counts(present.sum(axis=0), np.zeros(len(FALSE_PLACES_MM), int), 0)
+    present = np.stack([PATTERNS[pattern](frames, rng) for _ in FALSE_POSITIONS_MM], axis=1)
+    counts = Counts(present.sum(axis=0), np.zeros(len(FALSE_POSITIONS_MM), int), 0)
     tracker, camera = Tracker(), Camera(INTRINSICS)
     for i in range(frames):
-        false_mm = FALSE_PLACES_MM + FALSE_JITTER_MM * rng.normal(size=FALSE_PLACES_MM.shape)
-        places_mm = np.concatenate([REAL_PLACE_MM, false_mm[present[i]]])
-        found = people_from(noisy(places_mm[:, None] + standing_body(), rng), camera)
+        false_mm = FALSE_POSITIONS_MM + FALSE_JITTER_MM * rng.normal(size=FALSE_POSITIONS_MM.shape)
+        positions_mm = np.concatenate([REAL_POSITION_MM, false_mm[present[i]]])
+        poses_mm = add_noise(positions_mm[:, None] + standing_body(), rng)
         stamp_s = (i + rng.uniform(-0.1, 0.1)) / rate_hz
-        people = tracker.update(found, stamp_s, camera, IMAGE_SHAPE)
+        people = tracker.update(people_from(poses_mm, camera), stamp_s, camera, IMAGE_SHAPE)
         is_real = people.positions_mm[:, 2] < 5000
-        apart_mm = people.positions_mm[~is_real, None, 0] - FALSE_PLACES_MM[:, 0]
+        apart_mm = people.positions_mm[~is_real, None, 0] - FALSE_POSITIONS_MM[:, 0]
         nearest = np.abs(apart_mm).argmin(axis=1)
-        counts.published += np.bincount(nearest, minlength=len(FALSE_PLACES_MM))
+        counts.published += np.bincount(nearest, minlength=len(FALSE_POSITIONS_MM))
         counts.real += int(is_real.sum())
     return counts
 
 
-def somebody(
+def track_person(
     move: Callable[[np.ndarray, float], None],
     rate_hz: float,
     length_s: float,
@@ -341,51 +350,59 @@ def somebody(
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Return a person's joints [F, 17, 3] as they were, as measured and as followed, millimetres.
+    Return the true, the measured and the filtered joints of a person, [F, 17, 3], millimetres.
 
     Parameters
     ----------
     move
-        Changes the joints [17, 3] of somebody who stands 4 m away to what they are at a time.
+        Function that modifies the joints [17, 3] of a person at 4 m, given the time in seconds.
+    rate_hz, length_s
+        Frame rate and duration.
+    noise
+        Whether the measurements have noise.
+    misses
+        Probability of a missed detection.
+    seed
+        Seed of the random numbers.
     """
     rng = np.random.default_rng(seed)
     tracker, camera = Tracker(), Camera(INTRINSICS)
-    truth, measured, followed = [], [], []
+    truth, measured, filtered = [], [], []
     for i in range(round(length_s * rate_hz)):
         body = standing_body() + np.array([300.0, 100.0, 4000.0])
         move(body, i / rate_hz)
-        pose = noisy(body[None], rng) if noise else body[None]
-        found = people_from(pose, camera)
-        found = found.select(rng.random(1) >= misses if i else np.ones(1, bool))
-        people = tracker.update(found, i / rate_hz, camera, IMAGE_SHAPE)
+        pose = add_noise(body[None], rng) if noise else body[None]
+        detections = people_from(pose, camera)
+        detections = detections.select(rng.random(1) >= misses if i else np.ones(1, bool))
+        people = tracker.update(detections, i / rate_hz, camera, IMAGE_SHAPE)
         assert not i or people.ids.tolist() in ([1], [])
         truth.append(body)
         measured.append(pose[0])
-        followed.append(people.poses3d_mm[0] if len(people) else followed[-1])
-    return np.array(truth), np.array(measured), np.array(followed)
+        filtered.append(people.poses3d_mm[0] if len(people) else filtered[-1])
+    return np.array(truth), np.array(measured), np.array(filtered)
 
 
 def stand(body: np.ndarray, time_s: float) -> None:
-    """Stand still."""
+    """Leave the joints [17, 3] unchanged, for `track_person`."""
 
 
 def wave(amplitude_mm: float) -> Callable[[np.ndarray, float], None]:
-    """Wave the left hand sideways, twice a second."""
+    """Return a motion for `track_person` that waves the left hand sideways at `WAVE_HZ`."""
 
     def move(body: np.ndarray, time_s: float) -> None:
-        body[WRIST, 0] += amplitude_mm * np.sin(2 * np.pi * WAVES_HZ * time_s)
+        body[WRIST, 0] += amplitude_mm * np.sin(2 * np.pi * WAVE_HZ * time_s)
 
     return move
 
 
-def jitter(measured: np.ndarray, followed: np.ndarray) -> np.ndarray:
-    """Return by how much calmer the joints are than they were measured, [3]: x, y, z."""
-    settled = len(followed) // 4
-    return np.mean(measured[settled:].std(axis=0) / followed[settled:].std(axis=0), axis=0)
+def jitter_ratio(measured: np.ndarray, filtered: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of measured over that of filtered joints, [3]: x, y, z."""
+    settled = len(filtered) // 4
+    return np.mean(measured[settled:].std(axis=0) / filtered[settled:].std(axis=0), axis=0)
 
 
-def lag_and_gain(truth: np.ndarray, followed: np.ndarray, rate_hz: float) -> tuple[float, float]:
-    """Return how many seconds late a wave [F] is followed, and how much of it is left."""
-    phases = np.exp(-2j * np.pi * WAVES_HZ * np.arange(len(truth)) / rate_hz)
-    ratio = (followed @ phases) / (truth @ phases)
-    return -np.angle(ratio) / (2 * np.pi * WAVES_HZ), abs(ratio)
+def lag_and_gain(truth: np.ndarray, filtered: np.ndarray, rate_hz: float) -> tuple[float, float]:
+    """Return the delay in seconds and the relative amplitude of a filtered wave [F]."""
+    phases = np.exp(-2j * np.pi * WAVE_HZ * np.arange(len(truth)) / rate_hz)
+    ratio = (filtered @ phases) / (truth @ phases)
+    return -np.angle(ratio) / (2 * np.pi * WAVE_HZ), abs(ratio)

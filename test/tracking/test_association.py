@@ -1,4 +1,4 @@
-"""Pairs are those who may be the same, each at most once, the nearest first."""
+"""Association assigns each track and each detection at most once, at the lowest cost first."""
 
 from __future__ import annotations
 
@@ -11,50 +11,51 @@ from metrabs_ros.tracking.association import (
     GATE,
     Pairs,
     assign_nearest_first,
-    box_overlap,
+    box_iou,
     gated_pairs,
     position_std,
 )
 
-HERE = np.zeros(3)
+ORIGIN = np.zeros(3)
 
 
 def pairs_of(*pairs):
-    known, found = np.array(pairs, np.intp).reshape(-1, 2).T
-    nothing = np.zeros(len(pairs))
-    return Pairs(known, found, nothing, nothing, nothing)
+    tracks, detections = np.array(pairs, np.intp).reshape(-1, 2).T
+    zeros = np.zeros(len(pairs))
+    return Pairs(tracks, detections, zeros, zeros, zeros)
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=20, unique=True),
     st.randoms(use_true_random=False),
 )
-def test_nobody_is_two_people_and_the_cheapest_pair_is_always_kept(pairs, random):
+def test_assignment_is_one_to_one_and_maximal_and_has_the_cheapest_pair(pairs, random):
     costs = np.array([random.random() for _ in pairs])
-    kept = assign_nearest_first(pairs_of(*pairs), costs)
-    assert len(set(kept.known.tolist())) == len(kept.known)
-    assert len(set(kept.found.tolist())) == len(kept.found)
-    left = list(zip(kept.known.tolist(), kept.found.tolist()))
+    assigned = assign_nearest_first(pairs_of(*pairs), costs)
+    tracks = assigned.track_indices.tolist()
+    detections = assigned.detection_indices.tolist()
+    assert len(set(tracks)) == len(tracks)
+    assert len(set(detections)) == len(detections)
     if pairs:
-        assert pairs[int(np.argmin(costs))] in left
-    # Whoever is not paired has only partners who are.
-    for known, found in pairs:
-        assert known in kept.known or found in kept.found
+        assert pairs[int(np.argmin(costs))] in list(zip(tracks, detections))
+    # No pair remains with both its track and its detection unassigned.
+    for track, detection in pairs:
+        assert track in tracks or detection in detections
 
 
-def test_depth_may_be_farther_off_than_the_place_in_the_image():
+def test_gate_is_wider_along_the_line_of_sight():
     std_mm = np.array([[100.0], [200.0]])
     expected = np.array([[0, 0, 5000.0]])
-    found = np.array([[0, 0, 5500.0], [500.0, 0, 5000], [0, 0, 6500], [0, 0, 9000]])
-    pairs = gated_pairs(expected, found, HERE, std_mm)
-    assert pairs.found.tolist() == [0, 2]
-    assert pairs.near.tolist() == [True, False]
+    detected = np.array([[0, 0, 5500.0], [500.0, 0, 5000], [0, 0, 6500], [0, 0, 9000]])
+    pairs = gated_pairs(expected, detected, ORIGIN, std_mm)
+    assert pairs.detection_indices.tolist() == [0, 2]
+    assert pairs.is_in_gate.tolist() == [True, False]
     np.testing.assert_allclose(pairs.along, [2.5, 7.5])
-    # Who is taken for the same by the box is brought as near as is credible.
-    np.testing.assert_allclose(pairs.nearing, [1, (5000 + GATE * 200) / 6500])
+    # The depth of a detection outside the gate is corrected to the gate's limit.
+    np.testing.assert_allclose(pairs.depth_scale, [1, (5000 + GATE * 200) / 6500])
 
 
-def test_the_longer_people_are_unseen_the_farther_they_may_have_gone():
+def test_position_std_grows_with_time_and_is_larger_for_new_tracks():
     std = position_std(
         np.full(2, 5000.0), np.full((2, 2), 30.0), np.array([0.0, 1.0]), np.full(2, 9)
     )
@@ -63,9 +64,9 @@ def test_the_longer_people_are_unseen_the_farther_they_may_have_gone():
     assert new[1, 0] > std[1, 0] + 200
 
 
-def test_boxes_overlap_by_their_shared_part():
+def test_box_iou():
     box = np.array([[0, 0, 10, 10.0]])
     others = np.array([[0, 0, 10, 10.0], [5, 0, 10, 10], [20, 20, 5, 5], [0, 0, 0, 0]])
-    overlap = box_overlap(np.repeat(box, 4, axis=0), others)
-    np.testing.assert_allclose(overlap, [1, 1 / 3, 0, 0])
-    assert pytest.approx(0) == box_overlap(others[3:], others[3:])[0]
+    iou = box_iou(np.repeat(box, 4, axis=0), others)
+    np.testing.assert_allclose(iou, [1, 1 / 3, 0, 0])
+    assert pytest.approx(0) == box_iou(others[3:], others[3:])[0]

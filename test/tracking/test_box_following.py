@@ -1,4 +1,4 @@
-"""A detector looks now and then, and when somebody is lost; in between, own boxes will do."""
+"""The detector runs every few frames and after a loss; predicted boxes are used in between."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses, View
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
-from metrabs_ros.tracking.box_following import BoxFinder
-from metrabs_ros.tracking.person_tracker import (
-    PeopleStream,
-    finder_for,
-    outcomes_in_streams,
-    people_in_streams,
-)
-from metrabs_ros.tracking.region_following import PeopleFollower
+from metrabs_ros.tracking.box_following import BoxFollower
+from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import Tracker
 
@@ -28,7 +22,7 @@ A, B = (0.0, 0.0, 4000.0), (1500.0, 0.0, 5000.0)
 
 
 class Crowd(PoseEstimator):
-    """People at places, whom a detector sees, and of whom each box shows the nearest."""
+    """People at given positions; a box yields the pose of the nearest one."""
 
     def __init__(self, *places):
         choice = Choice('none', 'fp32', 'nowhere', 'nothing is calculated')
@@ -62,14 +56,13 @@ class Crowd(PoseEstimator):
 
 
 def frames(crowd, rate_hz, count, detect_interval=0, options=None):
-    stream = PeopleStream(
-        BoxFinder(crowd, options or Options(num_aug=2), detect_interval), Tracker()
-    )
+    tracker = PersonTracker(crowd, options or Options(num_aug=2), detect_interval)
     for i in range(count):
-        yield i, stream(IMAGE, CAMERA, i / rate_hz)
+        (people,) = tracker.process([TimedView(View(IMAGE, CAMERA), i / rate_hz)])
+        yield i, people
 
 
-def test_between_the_detectors_turns_people_are_found_in_their_own_boxes():
+def test_tracks_are_followed_in_their_predicted_boxes_between_detector_runs():
     crowd = Crowd(A, B)
     for i, people in frames(crowd, 30, 11):
         assert people.ids.tolist() == [1, 2]
@@ -77,14 +70,14 @@ def test_between_the_detectors_turns_people_are_found_in_their_own_boxes():
     assert crowd.log == ['detect', *[2] * 4, 'detect', *[2] * 4, 'detect']
 
 
-def test_interval_1_detects_in_each_frame():
+def test_interval_1_runs_the_detector_in_each_frame():
     crowd = Crowd(A)
     assert len(list(frames(crowd, 30, 5, detect_interval=1))) == 5
     assert crowd.log == ['detect'] * 5
 
 
 @pytest.mark.parametrize('rate_hz', [2, 5, 10, 30])
-def test_nobody_in_view_stays_undiscovered_for_half_a_second(rate_hz):
+def test_new_people_are_published_within_half_a_second(rate_hz):
     crowd = Crowd(A)
     entered_s = None
     for i, people in frames(crowd, rate_hz, 20 * rate_hz, detect_interval=1000):
@@ -96,10 +89,10 @@ def test_nobody_in_view_stays_undiscovered_for_half_a_second(rate_hz):
     assert i / rate_hz - entered_s <= 0.5 + 1e-9
 
 
-def test_the_detector_looks_at_once_when_somebody_is_lost():
+def test_the_detector_runs_in_the_frame_after_a_loss():
     crowd = Crowd(A, B)
     for i, _ in frames(crowd, 30, 9, detect_interval=100):
-        # The box of who went shows a pose that fills no box.
+        # The predicted box of the person who left contains a pose that does not fill it.
         crowd.places = [A] if i >= 3 else crowd.places
     assert crowd.log[:4] == ['detect', 2, 2, 2]
     assert crowd.log[4] == 2
@@ -107,45 +100,44 @@ def test_the_detector_looks_at_once_when_somebody_is_lost():
     assert crowd.log.count('detect') == 4
 
 
-def test_boxes_that_are_given_are_looked_at():
+def test_poses_are_estimated_in_external_boxes():
     crowd = Crowd(A, B)
-    stream = PeopleStream(BoxFinder(crowd, Options()), Tracker())
     boxes = Boxes(people_at(B).boxes_px, np.array([0.6]))
-    (people,) = people_in_streams([stream], [TimedView(View(IMAGE, CAMERA), 1.0, boxes)])
+    (people,) = PersonTracker(crowd).process([TimedView(View(IMAGE, CAMERA), 1.0, boxes)])
     assert crowd.log == [1]
     assert people.confidence.tolist() == [0.6]
     np.testing.assert_allclose(people.positions_mm, [B], atol=1)
 
 
-class Haunted(Crowd):
-    """A person, and a place where the detector sees another one in a share of its runs."""
+class CrowdWithFalseDetections(Crowd):
+    """A person, and a position with a false detection in a share of the detector's runs."""
 
-    def __init__(self, real, ghost, share, seed=0):
+    def __init__(self, real, false_position, share, seed=0):
         super().__init__(real)
-        self.real, self.ghost, self.share = real, ghost, share
+        self.real, self.false_position, self.share = real, false_position, share
         self.rng = np.random.default_rng(seed)
         self.runs, self.detected = 0, 0
 
     def find_people(self, image, camera, options):
-        there = self.rng.random() < self.share
+        is_detected = self.rng.random() < self.share
         self.runs += 1
-        self.detected += there
-        self.places = [self.real, self.ghost] if there else [self.real]
+        self.detected += is_detected
+        self.places = [self.real, self.false_position] if is_detected else [self.real]
         return super().find_people(image, camera, options)
 
     def pose_people(self, image, camera, boxes_px, options):
         # Poses in the boxes of false detections are plausible.
-        self.places = [self.real, self.ghost]
+        self.places = [self.real, self.false_position]
         return super().pose_people(image, camera, boxes_px, options)
 
 
 @pytest.mark.parametrize('share', [1 / 2, 1 / 3, 1 / 5])
 @pytest.mark.parametrize('detect_interval', [0, 1])
 @pytest.mark.parametrize('rate_hz', [5, 10, 30])
-def test_false_people_are_not_published_more_often_than_the_detector_sees_them(
+def test_false_detections_are_not_published_more_often_than_they_are_detected(
     rate_hz, detect_interval, share
 ):
-    crowd, published, count = Haunted(A, B, share), 0, 250
+    crowd, published, count = CrowdWithFalseDetections(A, B, share), 0, 250
     for _, people in frames(crowd, rate_hz, count, detect_interval, Options()):
         published += int((people.positions_mm[:, 0] > 700).sum())
         assert (people.positions_mm[:, 0] < 700).sum() == 1
@@ -154,7 +146,7 @@ def test_false_people_are_not_published_more_often_than_the_detector_sees_them(
 
 @pytest.mark.parametrize('detect_interval', [0, 1, 10])
 @pytest.mark.parametrize('rate_hz', [5, 10, 30])
-def test_who_hides_is_carried_over_whatever_the_interval(rate_hz, detect_interval):
+def test_occluded_people_are_carried_over_at_any_interval(rate_hz, detect_interval):
     crowd, hidden_s = Crowd(A, B), 3.0
     for i, people in frames(crowd, rate_hz, 4 * rate_hz, detect_interval):
         if (i + 1) / rate_hz >= hidden_s:
@@ -163,44 +155,58 @@ def test_who_hides_is_carried_over_whatever_the_interval(rate_hz, detect_interva
             assert people.ids.tolist() == [1, 2]
 
 
-def test_boxes_that_the_lens_does_not_see_do_not_fail_the_others(metrabs_model, street):
+def test_boxes_without_rays_do_not_affect_the_others(metrabs_model, street):
     options = Options(suppress_implausible_poses=False)
-    finder = BoxFinder(metrabs_model, options, detect_interval=10)
-    stream = PeopleStream(finder, Tracker())
     matrix = np.array([[100.0, 0, 384], [0, 100, 288], [0, 0, 1]])
     view = View(street, Camera(matrix, np.zeros(4), fisheye=True))
     boxes = Boxes(np.array([[0.0, 0, 30, 30], [300, 200, 100, 200]]), np.array([0.9, 0.8]))
-    (people,) = people_in_streams([stream], [TimedView(view, 1.0, boxes)])
+    (people,) = PersonTracker(metrabs_model, options).process([TimedView(view, 1.0, boxes)])
     assert people.confidence.tolist() == [0.8]
-    # A known person's box, at the rim of the image, from where the lens sees nothing.
-    expected = people.select(np.zeros(2, int))
-    expected.boxes_px[0] = 0, 0, 30, 30
-    assert finder.boxes(TimedView(view, 1.05), expected) is None
-    assert finder.boxes(TimedView(view, 1.1), expected).boxes_px.tolist() == [
+    # The predicted box of one track is at the image edge, where the lens has no rays.
+    predicted = people.select(np.zeros(2, int))
+    predicted.boxes_px[0] = 0, 0, 30, 30
+    follower = BoxFollower(metrabs_model, options, detect_interval=10)
+    assert follower.select_boxes(TimedView(view, 1.05), predicted) is None
+    assert follower.select_boxes(TimedView(view, 1.1), predicted).boxes_px.tolist() == [
         people.boxes_px[0].tolist()
     ]
 
 
-def test_no_more_of_the_given_boxes_are_looked_at_than_allowed():
+def test_at_most_max_detections_external_boxes_are_posed():
     crowd = Crowd(A, B)
-    stream = PeopleStream(BoxFinder(crowd, Options(max_detections=3)), Tracker())
     boxes = Boxes(people_at(*[A, B] * 5).boxes_px, np.linspace(0.1, 1, 10))
-    people_in_streams([stream], [TimedView(View(IMAGE, CAMERA), 1.0, boxes)])
+    tracker = PersonTracker(crowd, Options(max_detections=3))
+    tracker.process([TimedView(View(IMAGE, CAMERA), 1.0, boxes)])
     assert crowd.log == [3]
 
 
-def test_several_streams_share_a_run_of_the_network():
-    crowd = Crowd(A)
-    streams = [PeopleStream(BoxFinder(crowd, Options()), Tracker()) for _ in range(2)]
+def cameras(count, stamp_s, boxes=None):
+    """Return equal images of several cameras."""
+    return [TimedView(View(IMAGE, CAMERA), stamp_s, boxes, str(i)) for i in range(count)]
+
+
+class BatchedCrowd(Crowd):
+    """Counts the runs of the network for several images."""
+
+    def find_people_in(self, views, options):
+        self.log.append(f'{len(views)} images')
+        return super().find_people_in(views, options)
+
+
+def test_cameras_share_a_run_of_the_network_and_have_their_own_tracks():
+    crowd = BatchedCrowd(A)
+    tracker = PersonTracker(crowd)
     for stamp_s in (0.0, 0.03):
-        timed_views = [TimedView(View(IMAGE, CAMERA), stamp_s)] * 2
-        assert [people.ids.tolist() for people in people_in_streams(streams, timed_views)] == [
-            [1]
-        ] * 2
+        assert [p.ids.tolist() for p in tracker.process(cameras(2, stamp_s))] == [[1], [1]]
+    assert crowd.log[0] == '2 images'
+    tracker.reset('0')
+    assert [p.ids.tolist() for p in tracker.process(cameras(2, 0.06))] == [[2], [1]]
+    tracker.reset()
+    assert [p.ids.tolist() for p in tracker.process(cameras(2, 0.09))] == [[3], [2]]
 
 
 class Fragile(Crowd):
-    """Fails with images whose first pixel is not black, as a network does for its whole batch."""
+    """Fails for the whole batch if the first pixel of an image is not black."""
 
     def check_all(self, views):
         if any(view.image[0, 0].any() for view in views):
@@ -216,64 +222,90 @@ class Fragile(Crowd):
 
 
 @pytest.mark.parametrize('boxes', [None, Boxes(people_at(A).boxes_px, np.ones(1))])
-def test_an_image_that_fails_leaves_the_other_streams_as_they_would_be_without_it(boxes):
-    bad = IMAGE + np.uint8(255)
+def test_a_failing_image_does_not_affect_other_cameras(boxes):
+    bad = View(IMAGE + np.uint8(255), CAMERA)
 
-    def results(first_fails):
-        """Return the people of 12 frames and whether the others' frames failed."""
-        crowd = Fragile(A, B)
-        streams = [PeopleStream(BoxFinder(crowd, Options()), Tracker()) for _ in range(3)]
+    def results(has_failures):
+        """Return the people of the first and third camera, and the frames that failed."""
+        tracker = PersonTracker(Fragile(A, B))
         people, failed = [], []
         for i in range(12):
-            images = [IMAGE, bad if first_fails and i in (0, 3, 5, 6) else IMAGE, IMAGE]
-            timed_views = [TimedView(View(image, CAMERA), i / 10, boxes) for image in images]
-            outcomes = outcomes_in_streams(streams, timed_views)
-            people += [outcomes[0].people, outcomes[2].people]
-            failed.append(isinstance(outcomes[1].people, Exception))
-            assert all((outcome.batch_error is not None) == failed[-1] for outcome in outcomes)
+            views = cameras(3, i / 10, boxes)
+            if has_failures and i in (0, 3, 5, 6):
+                views[1] = views[1]._replace(view=bad)
+            results = tracker.process_each(views)
+            people += [results[0].people, results[2].people]
+            if isinstance(results[1].people, Exception):
+                failed.append(i)
+            assert all((r.batch_error is not None) == (i in failed) for r in results)
         return people, failed
 
-    undisturbed, failed = results(first_fails=False)
-    assert not any(failed)
-    disturbed, failed = results(first_fails=True)
-    assert [i for i, has_failed in enumerate(failed) if has_failed] == [0, 3, 5, 6]
-    for expected, found in zip(undisturbed, disturbed):
-        assert found.ids.tolist() == expected.ids.tolist()
-        np.testing.assert_array_equal(found.poses3d_mm, expected.poses3d_mm)
-        np.testing.assert_array_equal(found.ages_s, expected.ages_s)
+    undisturbed, failed = results(has_failures=False)
+    assert not failed
+    disturbed, failed = results(has_failures=True)
+    assert failed == [0, 3, 5, 6]
+    for expected, actual in zip(undisturbed, disturbed):
+        assert actual.ids.tolist() == expected.ids.tolist()
+        np.testing.assert_array_equal(actual.poses3d_mm, expected.poses3d_mm)
+        np.testing.assert_array_equal(actual.ages_s, expected.ages_s)
 
 
-def test_the_detector_is_due_as_often_although_the_network_runs_twice():
-    streams = [PeopleStream(BoxFinder(Fragile(A), Options()), Tracker()) for _ in range(2)]
-    for i in range(12):
-        timed_views = [
-            TimedView(View(image, CAMERA), i / 30) for image in (IMAGE, IMAGE + np.uint8(i == 5))
-        ]
-        outcomes_in_streams(streams, timed_views)
-    # In frames 0, 5 and 10.
-    assert streams[0].finder._frames == streams[1].finder._frames == 1
+def test_process_raises_the_exception_of_an_image():
+    bad = TimedView(View(IMAGE + np.uint8(255), CAMERA), 1.0)
+    with pytest.raises(RuntimeError, match='the network fails'):
+        PersonTracker(Fragile(A)).process([bad])
 
 
-def test_tracks_that_are_half_updated_are_deleted(monkeypatch):
-    streams = [PeopleStream(BoxFinder(Crowd(A), Options()), Tracker()) for _ in range(2)]
-    timed_views = [TimedView(View(IMAGE, CAMERA), 1.0)] * 2
-    people_in_streams(streams, timed_views)
+def test_a_failing_track_update_deletes_the_tracks_of_that_camera_only(monkeypatch):
+    tracker = PersonTracker(Crowd(A))
+    tracker.process(cameras(2, 1.0))
+    update = Tracker.update
+    calls = []
+
+    def failing_first(self, *args):
+        calls.append(self)
+        return 1 / 0 if len(calls) == 1 else update(self, *args)
+
     with monkeypatch.context() as patch:
-        patch.setattr(streams[0].tracker, '_reidentify', lambda camera: 1 / 0)
-        failed, other = outcomes_in_streams(streams, timed_views)
+        patch.setattr(Tracker, 'update', failing_first)
+        failed, other = tracker.process_each(cameras(2, 1.1))
     assert isinstance(failed.people, ZeroDivisionError)
     assert other.people.ids.tolist() == [1]
-    assert [people.ids.tolist() for people in people_in_streams(streams, timed_views)] == [
-        [2],
-        [1],
-    ]
+    assert [p.ids.tolist() for p in tracker.process(cameras(2, 1.2))] == [[2], [1]]
+
+
+def test_replayed_images_leave_the_tracker_as_processed_ones():
+    def rest(replayed):
+        """Return the people of frames 6 to 11, and the calls of the network for them."""
+        crowd = Crowd(A, B)
+        tracker, log = PersonTracker(crowd), []
+        for i in range(6):
+            view = TimedView(View(IMAGE, CAMERA), i / 30)
+            tracker.process([view])
+            detections = tracker.detections()
+            log.append((view, detections.people, detections.state))
+        if replayed:
+            crowd.log.clear()
+            tracker = PersonTracker(crowd)
+            for entry in log:
+                tracker.replay(*entry)
+            assert not crowd.log
+        crowd.log.clear()
+        views = [TimedView(View(IMAGE, CAMERA), i / 30) for i in range(6, 12)]
+        return [tracker.process([view])[0] for view in views], crowd.log
+
+    (processed, calls), (resumed, calls_of_resumed) = rest(False), rest(True)
+    assert calls == calls_of_resumed
+    for expected, actual in zip(processed, resumed):
+        assert actual.ids.tolist() == expected.ids.tolist()
+        np.testing.assert_array_equal(actual.poses3d_mm, expected.poses3d_mm)
 
 
 def test_people_have_arrays_of_the_network(metrabs_model, street):
     options = Options(suppress_implausible_poses=False)
-    stream = PeopleStream(BoxFinder(metrabs_model, options), Tracker(smoothing=0.0))
+    tracker = PersonTracker(metrabs_model, options, smoothing=0.0)
     camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]))
-    people = stream(street, camera, 0.0)
+    (people,) = tracker.process([TimedView(View(street, camera), 0.0)])
     assert len(people) >= 4
     assert people.poses3d_mm.shape == (len(people), 40, 3)
     assert people.joint_confidence.shape == people.in_view.shape == (len(people), 40)
@@ -282,8 +314,11 @@ def test_people_have_arrays_of_the_network(metrabs_model, street):
     assert hands.poses3d_mm.shape == (len(people), 4, 3)
 
 
-def test_each_model_has_its_way_through_a_stream(model, metrabs_model):
-    assert isinstance(finder_for(model, Options()), PeopleFollower)
-    assert isinstance(finder_for(metrabs_model, Options(num_aug=3)), BoxFinder)
+def test_options_that_the_model_does_not_support_are_rejected(model):
     with pytest.raises(ValueError, match='num_aug is 3'):
-        finder_for(model, Options(num_aug=3))
+        PersonTracker(model, Options(num_aug=3))
+
+
+def test_parameters_out_of_range_are_rejected():
+    with pytest.raises(ValueError, match='max_lost is -1'):
+        PersonTracker(Crowd(A), max_lost=-1)

@@ -11,9 +11,9 @@ from scenes import (
     INTRINSICS,
     PATTERNS,
     SCENES,
+    add_noise,
     count_false_people,
     frames,
-    noisy,
     people_from,
     standing_body,
 )
@@ -25,13 +25,13 @@ from metrabs_ros.tracking.detection_history import Attempts, DetectionHistory
 from metrabs_ros.tracking.tracker import Tracker
 
 CAMERA = Camera(INTRINSICS)
-NOBODY = People.empty(COCO_17)
+NO_PEOPLE = People.empty(COCO_17)
 FRAMES = 240
-HERE_MM = (300.0, 100.0, 5000.0)
+POSITION_MM = np.array([300.0, 100.0, 5000.0])
 
 
-def person(rng, place_mm=HERE_MM):
-    return people_from(noisy(np.array(place_mm) + standing_body()[None], rng), CAMERA)
+def one_person(rng):
+    return people_from(add_noise(POSITION_MM + standing_body()[None], rng), CAMERA)
 
 
 @pytest.mark.parametrize('rate_hz', [5, 10, 15, 30, 60])
@@ -49,8 +49,12 @@ def test_a_long_max_lost_does_not_multiply_false_people():
     tracker, rng = Tracker(max_lost=10.0), np.random.default_rng(0)
     present = rng.random(600) < 1 / 3
     published = sum(
-        len(tracker.update(person(rng) if there else NOBODY, i / 15, CAMERA, IMAGE_SHAPE))
-        for i, there in enumerate(present)
+        len(
+            tracker.update(
+                one_person(rng) if is_present else NO_PEOPLE, i / 15, CAMERA, IMAGE_SHAPE
+            )
+        )
+        for i, is_present in enumerate(present)
     )
     assert published <= 0.7 * present.sum()
 
@@ -58,18 +62,18 @@ def test_a_long_max_lost_does_not_multiply_false_people():
 @pytest.mark.parametrize('misses', [0.0, 0.05])
 @pytest.mark.parametrize('max_lost', [0.5, 1.0, 3.0])
 @pytest.mark.parametrize('rate_hz', [5, 10, 15, 30, 60])
-def test_who_was_seen_steadily_is_carried_over_for_max_lost(rate_hz, max_lost, misses):
+def test_steadily_detected_people_are_carried_over_for_max_lost(rate_hz, max_lost, misses):
     tracker, rng = Tracker(max_lost=max_lost), np.random.default_rng(1)
     shown = round(4 * rate_hz)
     for i in range(shown):
         seen = i == shown - 1 or rng.random() >= misses
-        tracker.update(person(rng) if seen else NOBODY, i / rate_hz, CAMERA, IMAGE_SHAPE)
+        tracker.update(one_person(rng) if seen else NO_PEOPLE, i / rate_hz, CAMERA, IMAGE_SHAPE)
     last = shown + int(max_lost * rate_hz + 1e-6) - 2
     for i in range(shown, last):
-        people = tracker.update(NOBODY, i / rate_hz, CAMERA, IMAGE_SHAPE)
+        people = tracker.update(NO_PEOPLE, i / rate_hz, CAMERA, IMAGE_SHAPE)
         assert people.ids.tolist() == [1]
         assert people.seen.tolist() == [False]
-    back = tracker.update(person(rng), last / rate_hz, CAMERA, IMAGE_SHAPE)
+    back = tracker.update(one_person(rng), last / rate_hz, CAMERA, IMAGE_SHAPE)
     assert back.ids.tolist() == [1]
     assert back.seen.tolist() == [True]
 
@@ -78,13 +82,13 @@ def test_who_was_seen_steadily_is_carried_over_for_max_lost(rate_hz, max_lost, m
 def test_people_behind_a_pillar_are_published(rate_hz):
     scene, tracker = SCENES['behind a pillar'](), Tracker()
     hidden, published = 0, 0
-    for time_s, camera, found in frames(scene, rate_hz, 20.0, seed=0):
-        people = tracker.update(found, time_s, camera, IMAGE_SHAPE)
+    for time_s, camera, detections in frames(scene, rate_hz, 20.0, seed=0):
+        people = tracker.update(detections, time_s, camera, IMAGE_SHAPE)
         if time_s < 3:
             continue
-        places_mm = scene.places_mm(time_s)[~scene.visible(time_s)]
-        apart_mm = np.linalg.norm(places_mm[:, None] - people.positions_mm, axis=-1)
-        hidden += len(places_mm)
+        hidden_mm = scene.positions_mm(time_s)[~scene.is_visible(time_s)]
+        apart_mm = np.linalg.norm(hidden_mm[:, None] - people.positions_mm, axis=-1)
+        hidden += len(hidden_mm)
         published += int((apart_mm.min(axis=1, initial=np.inf) < 500).sum())
     assert hidden > rate_hz
     assert published >= 0.9 * hidden
@@ -93,41 +97,41 @@ def test_people_behind_a_pillar_are_published(rate_hz):
 def test_tracks_that_are_not_published_keep_their_ids():
     tracker, rng = Tracker(), np.random.default_rng(0)
     for i in range(5):
-        people = tracker.update(person(rng), i / 30, CAMERA, IMAGE_SHAPE)
+        people = tracker.update(one_person(rng), i / 30, CAMERA, IMAGE_SHAPE)
     assert people.ids.tolist() == [1]
     for i in range(5, 25):
-        assert not len(tracker.update(NOBODY, i / 30, CAMERA, IMAGE_SHAPE))
+        assert not len(tracker.update(NO_PEOPLE, i / 30, CAMERA, IMAGE_SHAPE))
     for i in range(25, 28):
-        people = tracker.update(person(rng), i / 30, CAMERA, IMAGE_SHAPE)
+        people = tracker.update(one_person(rng), i / 30, CAMERA, IMAGE_SHAPE)
     assert people.ids.tolist() == tracker.detection_ids.tolist() == [1]
 
 
-def test_frames_that_do_not_look_for_somebody_are_no_misses():
-    nobody_attempted = Attempts(np.zeros(0, np.int64))
+def test_frames_without_an_attempt_are_no_misses():
+    none_attempted = Attempts(np.zeros(0, np.int64))
     tracker, rng = Tracker(), np.random.default_rng(0)
     for i in range(120):
         attempted = i % 4 == 0
         people = tracker.update(
-            person(rng) if attempted else NOBODY,
+            one_person(rng) if attempted else NO_PEOPLE,
             i / 30,
             CAMERA,
             IMAGE_SHAPE,
-            Attempts() if attempted else nobody_attempted,
+            Attempts() if attempted else none_attempted,
         )
     assert people.ids.tolist() == [1]
     for i in range(120, 145):
-        assert len(tracker.update(NOBODY, i / 30, CAMERA, IMAGE_SHAPE)) == 1
+        assert len(tracker.update(NO_PEOPLE, i / 30, CAMERA, IMAGE_SHAPE)) == 1
 
 
-def test_poses_in_boxes_of_their_own_confirm_nobody():
+def test_poses_without_a_detector_do_not_confirm_tracks():
     tracker, rng = Tracker(), np.random.default_rng(0)
     followed = Attempts(np.array([1]), np.array([1]))
     published = 0
     for i in range(300):
         turn = i % 6
-        found = NOBODY if turn == 5 else person(rng)
+        detections = NO_PEOPLE if turn == 5 else one_person(rng)
         attempts = Attempts() if turn in (0, 5) else followed
-        people = tracker.update(found, i / 30, CAMERA, IMAGE_SHAPE, attempts)
+        people = tracker.update(detections, i / 30, CAMERA, IMAGE_SHAPE, attempts)
         assert len(people) == people.seen.sum()
         published += len(people)
     assert published <= 300 / 2
@@ -141,8 +145,8 @@ masks = st.lists(st.sampled_from(['hit', 'missed', 'followed', '']), min_size=3,
     st.lists(st.tuples(st.sampled_from([0.0, 1e-4, 1 / 60, 0.2, 3.0, 1e4]), masks), max_size=40),
     st.integers(1, 5),
 )
-def test_ratios_stay_between_0_and_1(steps, min_hits):
-    history, now_s = DetectionHistory.of_new(3, 0.0), 0.0
+def test_hit_ratios_stay_between_0_and_1(steps, min_hits):
+    history, now_s = DetectionHistory.initial(3, 0.0), 0.0
     for step_s, outcomes in steps:
         now_s += step_s
         hit, missed, followed = (

@@ -1,4 +1,4 @@
-"""People are followed from frame to frame on a budget, and keep their ids."""
+"""BlazePose in image streams: tracks are followed, new people are found within a budget."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import numpy as np
 import pytest
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.pose_estimator import Options
-from metrabs_ros.tracking.person_tracker import PeopleStream
-from metrabs_ros.tracking.region_following import PeopleFollower
-from metrabs_ros.tracking.tracker import Tracker
+from metrabs_ros.pose_estimator import View
+from metrabs_ros.tracking.person_tracker import PersonTracker
+from metrabs_ros.tracking.timed_view import TimedView
 
 RATE_HZ = 10.0
 CAMERA = Camera.from_fov(55, (576, 600))
 
 
 def panned(street, shift_px):
-    """Return what a camera of 600 x 576 pixels sees of the street, turned by some pixels."""
+    """Return the part of the street that a panned camera of 600 x 576 pixels sees."""
     return np.ascontiguousarray(street[:, shift_px : shift_px + 600])
 
 
 class Stream:
-    """Images at a steady rate."""
+    """Images at a constant rate."""
 
     def __init__(self, model, detect_interval=0, rate_hz=RATE_HZ):
-        self.people = PeopleStream(PeopleFollower(model, Options(), detect_interval), Tracker())
+        self.tracker = PersonTracker(model, detect_interval=detect_interval)
         self.frames = 0
         self.rate_hz = rate_hz
 
     def __call__(self, image, camera=CAMERA):
         self.frames += 1
-        return self.people(image, camera, self.frames / self.rate_hz)
+        timed_view = TimedView(View(image, camera), self.frames / self.rate_hz)
+        return self.tracker.process([timed_view])[0]
 
 
-def test_ids_stay_with_the_people_while_the_camera_pans(model, street):
+def test_people_keep_their_ids_while_the_camera_pans(model, street):
     follow = Stream(model)
     before = follow(panned(street, 0))
     for shift_px in range(4, 60, 4):
@@ -47,7 +47,7 @@ def test_ids_stay_with_the_people_while_the_camera_pans(model, street):
         assert x_after - x_before == pytest.approx(-shift_px, abs=8)
 
 
-def test_with_interval_1_everybody_is_looked_for_everywhere_in_each_frame(model, street):
+def test_interval_1_searches_all_tiles_in_each_frame(model, street):
     follow = Stream(model, detect_interval=1)
     for _ in range(3):
         follow(np.full_like(street, 90))
@@ -56,8 +56,8 @@ def test_with_interval_1_everybody_is_looked_for_everywhere_in_each_frame(model,
     assert len(follow(street)) >= 5
 
 
-def test_newcomers_are_found_by_the_time_all_tiles_had_their_turn(model, street):
-    # All has changed at once, so that nothing says where to look first.
+def test_new_people_are_found_after_one_search_of_all_tiles(model, street):
+    # The whole image changes at once, so that changes do not give the position.
     follow = Stream(model, detect_interval=10)
     for _ in range(3):
         follow(np.full_like(street, 90))
@@ -66,22 +66,21 @@ def test_newcomers_are_found_by_the_time_all_tiles_had_their_turn(model, street)
     assert len(people) >= 5
 
 
-def test_ids_are_never_used_again(model, street):
+def test_ids_are_not_reused(model, street):
     follow = Stream(model)
     first = set(follow(street).ids.tolist())
-    follow.people.reset()
+    follow.tracker.reset()
     assert len(follow(np.full_like(street, 90))) == 0
-    follow.people.reset()
+    follow.tracker.reset()
     second = set(follow(street).ids.tolist())
     assert first
     assert second
     assert not first & second
 
 
-def test_another_image_size_starts_anew(model, street, player):
+def test_another_image_size_resets_the_search(model, street, player):
     follow = Stream(model)
     follow(street)
-    follow.people.tracker.reset()
     assert len(follow(player, Camera.from_fov(55, player.shape))) == 1
 
 
@@ -89,11 +88,11 @@ def test_another_image_size_starts_anew(model, street, player):
 @pytest.mark.parametrize(
     'box_px', [(331, 218, 38, 87), (623, 125, 21, 68), (41, 177, 20, 70), (536, 251, 46, 96)]
 )
-def test_who_comes_into_view_is_discovered_within_half_a_second(model, street, box_px, rate_hz):
+def test_people_entering_the_image_are_found_within_half_a_second(model, street, box_px, rate_hz):
     left, top, width, height = box_px
-    somewhere = (slice(top - 5, top + height + 5), slice(left - 5, left + width + 5))
+    place = (slice(top - 5, top + height + 5), slice(left - 5, left + width + 5))
     empty = street.copy()
-    empty[somewhere] = np.median(street[somewhere], axis=(0, 1))
+    empty[place] = np.median(street[place], axis=(0, 1))
     follow = Stream(model, rate_hz=rate_hz)
     for _ in range(12):
         assert not sees(follow(empty), box_px)
@@ -105,22 +104,20 @@ def test_who_comes_into_view_is_discovered_within_half_a_second(model, street, b
 
 @pytest.fixture
 def searched(model, monkeypatch):
-    """Give the tiles searched so far."""
+    """Return the list of tiles that are searched."""
     tiles = []
     detect = model.detect
 
-    def note(image, chosen, options):
+    def record(image, chosen, options):
         tiles.extend(chosen)
         return detect(image, chosen, options)
 
-    monkeypatch.setattr(model, 'detect', note)
+    monkeypatch.setattr(model, 'detect', record)
     return tiles
 
 
 @pytest.mark.parametrize('rate_hz', [10.0, 12.5, 30.0])
-def test_a_quick_camera_is_not_searched_more_than_one_with_10_frames_a_second(
-    model, searched, rate_hz
-):
+def test_the_search_budget_does_not_depend_on_the_frame_rate(model, searched, rate_hz):
     follow, empty = Stream(model, rate_hz=rate_hz), np.full((480, 640, 3), 90, np.uint8)
     follow(empty)
     searched.clear()
@@ -130,7 +127,7 @@ def test_a_quick_camera_is_not_searched_more_than_one_with_10_frames_a_second(
     assert len(set(searched)) == len(searched)
 
 
-def test_where_stamps_stand_still_each_frame_is_searched(model, searched):
+def test_each_frame_is_searched_if_stamps_do_not_advance(model, searched):
     follow, empty = Stream(model, rate_hz=np.inf), np.full((480, 640, 3), 90, np.uint8)
     follow(empty)
     searched.clear()
@@ -139,13 +136,13 @@ def test_where_stamps_stand_still_each_frame_is_searched(model, searched):
     assert len(searched) == 10
 
 
-def test_who_is_lost_at_the_edge_or_next_to_the_camera_is_searched_for(model, player):
+def test_people_leaving_over_an_edge_or_near_the_camera_are_processed(model, player):
     follow = Stream(model)
     camera = Camera.from_fov(55, player.shape)
     for _ in range(5):
         people = follow(player, camera)
     assert len(people) == 1
-    # Whoever leaves at a run, by any edge, and comes ever nearer.
+    # A person leaves quickly over each edge, while coming nearer.
     for shift in ((60, 0), (-60, 0), (0, 60), (0, -60)):
         moving = Stream(model)
         for i in range(8):
@@ -158,14 +155,14 @@ def test_who_is_lost_at_the_edge_or_next_to_the_camera_is_searched_for(model, pl
         moving(np.full_like(player, 90), camera)
 
 
-def test_of_two_men_neither_ones_trousers_are_a_third(model, office):
+def test_body_parts_of_two_people_are_not_a_third_person(model, office):
     follow, camera = Stream(model), Camera.from_fov(55, office.shape)
     for _ in range(40):
         assert len(follow(office, camera)) == 2
 
 
 def sees(people, box_px):
-    """Tell whether somebody is in the middle of a box."""
+    """Tell whether the centre of a person's box is in the middle of a box."""
     centres_px = people.boxes_px[:, :2] + people.boxes_px[:, 2:] / 2
     off_px = np.abs(centres_px - (box_px[0] + box_px[2] / 2, box_px[1] + box_px[3] / 2))
     return bool((off_px < np.array(box_px[2:]) / 2).all(axis=1).any())

@@ -1,11 +1,11 @@
-"""In scenes with known truth, people keep their identities."""
+"""Tracks keep the identities of people in simulated scenes."""
 
 from __future__ import annotations
 
 import pytest
 from scenes import SCENES, score
 
-pytest.importorskip('motmetrics', reason='no ROS distribution has it')
+pytest.importorskip('motmetrics', reason='ROS distributions do not package it')
 
 
 @pytest.mark.parametrize('rate_hz', [10, 15, 30])

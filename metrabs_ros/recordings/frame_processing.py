@@ -1,0 +1,207 @@
+"""Detection and tracking in the frames of a recording, with entries for the resume log."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.people import People
+from metrabs_ros.pose_estimator import Options, PoseEstimator, View
+from metrabs_ros.recordings.options import EXAMPLE_CHARS, AnnotateOptions
+from metrabs_ros.recordings.recording import Frame
+from metrabs_ros.recordings.resume_log import Entry, Failure, from_numbers, to_numbers
+from metrabs_ros.skeletons.conventions import Convention
+from metrabs_ros.tracking.box_following import to_people
+from metrabs_ros.tracking.person_tracker import PersonTracker
+from metrabs_ros.tracking.timed_view import TimedView
+from metrabs_ros.tracking.tracker import Tracker
+
+MIN_HITS = 1
+"""All detections in a recording are written, from the first frame on."""
+
+
+class ProcessedFrame(NamedTuple):
+    """
+    Result of a frame.
+
+    Parameters
+    ----------
+    entry
+        Entry of the resume log.
+    people
+        Detected people with track ids, camera frame; None if the network failed.
+    """
+
+    entry: Entry | Failure
+    people: People | None
+
+
+class FrameProcessor(Protocol):
+    """Detects and tracks the people in the frames of a recording."""
+
+    def process(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
+        """Process successive frames of any cameras."""
+        ...
+
+    def replay(self, frame: Frame, view: View, entry: Entry | Failure) -> People | None:
+        """Return the people of a logged frame, without running the network."""
+        ...
+
+
+class IndependentFrames:
+    """
+    Detects the people in each frame on its own, in batches, and tracks them for their ids.
+
+    Parameters
+    ----------
+    model
+        Detects people and estimates their poses.
+    convention
+        Joint convention of the results.
+    options
+        Options of the run.
+    """
+
+    def __init__(
+        self, model: PoseEstimator, convention: Convention, options: AnnotateOptions
+    ) -> None:
+        self._model = model
+        self._convention = convention
+        self._options = _estimation_options(options)
+        model.check(self._options)
+        self._parameters = (options.max_lost, MIN_HITS, options.smoothing)
+        self._trackers: dict[int, Tracker] = {}
+
+    def process(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
+        """Process frames in one batch; see `FrameProcessor`."""
+        return [
+            ProcessedFrame(entry, self.replay(frame, view, entry))
+            for (frame, view), entry in zip(frames, self._detect(frames))
+        ]
+
+    def replay(self, frame: Frame, view: View, entry: Entry | Failure) -> People | None:
+        """Update the tracks with logged detections; see `FrameProcessor`."""
+        if isinstance(entry, Failure):
+            return None
+        image, camera = view
+        detected = from_numbers(entry.people, self._convention.skeleton, image.shape)
+        tracker = self._trackers.setdefault(frame.camera, Tracker(*self._parameters))
+        tracked = tracker.update(detected, _stamp_s(frame), camera, image.shape)
+        return with_track_states(detected, tracked, tracker.detection_ids)
+
+    def _detect(self, frames: Sequence[tuple[Frame, View]]) -> list[Entry | Failure]:
+        try:
+            poses = self._model.find_people_in([view for _, view in frames], self._options)
+        except Exception as error:
+            # The other frames of the batch may be processed without this one.
+            if len(frames) > 1:
+                return [entry for frame in frames for entry in self._detect([frame])]
+            return [_failure(error)]
+        entries: list[Entry | Failure] = []
+        for own, (_, view) in zip(poses, frames):
+            people = to_people(own, self._model.skeleton, view.image.shape)
+            people = people.select(people.finite()).in_convention(self._convention)
+            entries.append(Entry(to_numbers(people), np.zeros(0)))
+        return entries
+
+
+class TrackedFrames:
+    """
+    Detects and tracks people as the node does, one frame at a time.
+
+    Parameters
+    ----------
+    model, convention, options
+        As for `IndependentFrames`.
+    """
+
+    def __init__(
+        self, model: PoseEstimator, convention: Convention, options: AnnotateOptions
+    ) -> None:
+        self._skeleton = model.skeleton
+        self._convention = convention
+        self._tracker = PersonTracker(
+            model,
+            _estimation_options(options),
+            max_lost=options.max_lost,
+            min_hits=MIN_HITS,
+            smoothing=options.smoothing,
+        )
+
+    def process(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
+        """Process frames one after another; see `FrameProcessor`."""
+        return [self._process(*frame) for frame in frames]
+
+    def replay(self, frame: Frame, view: View, entry: Entry | Failure) -> People | None:
+        """Update the tracks and the detection schedule; see `FrameProcessor`."""
+        timed_view = _timed_view(frame, view)
+        if isinstance(entry, Failure):
+            self._tracker.replay_failure(timed_view)
+            return None
+        detected = from_numbers(entry.people, self._skeleton, view.image.shape)
+        tracked = self._tracker.replay(timed_view, detected, entry.memory)
+        return self._results(timed_view, tracked)
+
+    def _process(self, frame: Frame, view: View) -> ProcessedFrame:
+        timed_view = _timed_view(frame, view)
+        try:
+            (tracked,) = self._tracker.process([timed_view])
+        except Exception as error:
+            return ProcessedFrame(_failure(error), None)
+        detected = self._tracker.detections(timed_view.stream)
+        entry = Entry(to_numbers(detected.people), detected.state)
+        return ProcessedFrame(entry, self._results(timed_view, tracked))
+
+    def _results(self, timed_view: TimedView, tracked: People) -> People:
+        detected = self._tracker.detections(timed_view.stream)
+        people = with_track_states(detected.people, tracked, detected.ids)
+        return people.select(people.finite()).in_convention(self._convention)
+
+
+def with_track_states(detected: People, tracked: People, ids: NDArray[np.int64]) -> People:
+    """
+    Return detections with the ids, filtered poses, velocities and ages of their tracks.
+
+    Parameters
+    ----------
+    detected
+        N detections.
+    tracked
+        Published tracks of the same frame.
+    ids
+        Track ids of the detections, [N]; UNKNOWN_ID for duplicates of another detection.
+
+    Returns
+    -------
+    N people in the order of the detections.  Those whose track is not published keep the
+    detected pose.
+    """
+    rows = {int(track_id): i for i, track_id in enumerate(tracked.ids)}
+    published = np.array([i for i, track_id in enumerate(ids) if int(track_id) in rows], int)
+    row = np.array([rows[int(ids[i])] for i in published], int)
+    arrays: dict[str, Any] = {'ids': ids.copy()}
+    for name in ('poses3d_mm', 'poses2d_px', 'in_view', 'velocities_mm_s', 'ages_s'):
+        arrays[name] = getattr(detected, name).copy()
+        arrays[name][published] = getattr(tracked, name)[row]
+    return dataclasses.replace(detected, **arrays)
+
+
+def _estimation_options(options: AnnotateOptions) -> Options:
+    return Options(num_aug=options.num_aug, detector_threshold=options.detector_threshold)
+
+
+def _stamp_s(frame: Frame) -> float:
+    return frame.stamp_ns * 1e-9
+
+
+def _timed_view(frame: Frame, view: View) -> TimedView:
+    return TimedView(view, _stamp_s(frame), stream=str(frame.camera))
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(f'failed: {type(error).__name__}', printable(error, EXAMPLE_CHARS))
