@@ -31,7 +31,7 @@ from metrabs_ros.node.callback_failures import (
     guard_services,
 )
 
-ONE = (500.0, 0.0, 4000.0)
+PERSON_MM = (500.0, 0.0, 4000.0)
 
 
 class Log:
@@ -186,7 +186,7 @@ def test_the_number_of_logged_kinds_is_limited():
 
 
 def test_a_failing_service_responds_and_is_counted_in_the_diagnostics():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         stream = node._streams['']
         reset, stream.reset = stream.reset, fail
         response, _ = call(robot, Trigger, 'pose/reset')
@@ -210,7 +210,7 @@ def test_parameters_of_unknown_type_are_rejected():
         Parameter(name='rectified'),
         Parameter(name='cameras', value=ParameterValue(type=255)),
     ]
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         before = node.settings
         for parameter in wrong:
             response, _ = call(robot, SetParameters, 'pose/set_parameters', parameters=[parameter])
@@ -239,7 +239,7 @@ def test_parameters_of_unknown_type_are_rejected():
 
 
 def test_a_negative_clock_time_does_not_stop_the_node():
-    with pose_node(KnownPeople(ONE), use_sim_time=True) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), use_sim_time=True) as (node, robot):
         clock = robot.create_publisher(Clock, '/clock', 10)
         wait_for(clock.get_subscription_count)
         clock.publish(Clock(clock=Time(sec=-1)))

@@ -355,7 +355,11 @@ class FakePoseNode(Node):
         self.timer = self.create_timer(0.1, self.publish_diagnostics)
 
     def publish_diagnostics(self):
-        values = {'images': len(self.images), 'worked_on': 0, 'dropped: odd': self.dropped}
+        values = {
+            'images': len(self.images),
+            'worked_on': 0,
+            'dropped: image encoding': self.dropped,
+        }
         status = DiagnosticStatus(name='pose: frames')
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         self.diagnostics.publish(DiagnosticArray(status=[status]))
@@ -421,7 +425,7 @@ def test_the_camera_reports_the_cause_of_dropped_images(camera_and_fake_node):
         fake_node.dropped = len(fake_node.images)
         return result()
 
-    assert 'it drops images (odd)' in str(wait_for(drop_and_get_result))
+    assert 'it drops images (image encoding)' in str(wait_for(drop_and_get_result))
 
 
 def test_an_unconfigured_pose_node_is_reported(camera_and_fake_node):

@@ -24,11 +24,11 @@ ENCODINGS = (
 )
 LENSES = ('plumb_bob', 'rational_polynomial', 'equidistant', '', 'no such')
 
-wild = st.one_of(
+any_number = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True),
     st.sampled_from([0.0, 1.0, 60.0, 80.0, 500.0, -500.0, 1e-300, 1e300]),
 )
-focal = st.one_of(wild, st.floats(10, 1000))
+focal = st.one_of(any_number, st.floats(10, 1000))
 stamps = st.builds(Time, sec=st.integers(-(2**31), 2**31 - 1), nanosec=st.integers(0, 999_999_999))
 sizes = st.one_of(st.integers(0, 40), st.just(2**32 - 1))
 
@@ -39,7 +39,7 @@ FIELDS = (
 )
 CHANNELS = {'rgb8': 3, 'bgr8': 3, '8UC3': 3, 'rgba8': 4, 'bgra8': 4, 'mono16': 2, '16UC1': 2}
 K = [100.0, 0.0, 16.0, 0.0, 100.0, 12.0, 0.0, 0.0, 1.0]
-K_OF_WILD_NUMBERS = st.tuples(focal, wild, focal, wild).map(
+RANDOM_K = st.tuples(focal, any_number, focal, any_number).map(
     lambda f: [f[0], 0.0, f[1], 0.0, f[2], f[3], 0.0, 0.0, 1.0]
 )
 
@@ -64,9 +64,9 @@ def pairs(draw):
     length = choose('data', length, st.one_of(st.integers(0, 2000), st.just(0)))
     image.data = array.array('B', bytes(length))
     image.is_bigendian = choose('order', 0, st.just(1))
-    info.k = choose('k', K, st.one_of(K_OF_WILD_NUMBERS, st.lists(wild, min_size=9, max_size=9)))
-    info.d = choose('d', [], st.lists(wild, max_size=15))
-    info.p = choose('p', [0.0] * 12, st.lists(wild, min_size=12, max_size=12))
+    info.k = choose('k', K, st.one_of(RANDOM_K, st.lists(any_number, min_size=9, max_size=9)))
+    info.d = choose('d', [], st.lists(any_number, max_size=15))
+    info.p = choose('p', [0.0] * 12, st.lists(any_number, min_size=12, max_size=12))
     info.distortion_model = choose('lens', 'plumb_bob', st.sampled_from(LENSES))
     info.width, info.height = choose(
         'info size',

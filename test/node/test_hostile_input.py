@@ -28,7 +28,7 @@ from metrabs_ros.node.camera_stream import MAX_FRAME_ID_CHARS
 from metrabs_ros.node.detections import MAX_DETECTIONS, select_detections, to_boxes
 from metrabs_ros.node.pose_node import PoseNode
 
-ONE = (500.0, 0.0, 4000.0)
+PERSON_MM = (500.0, 0.0, 4000.0)
 MAX_LINE_CHARS = 800
 HOSTILE = '\x1b[2J\n%s {} \u202e' + 5000 * 'x'
 
@@ -67,7 +67,7 @@ def send_text(robot, field, number):
     ],
 )
 def test_many_different_texts_give_few_diagnostics_and_short_log_lines(capfd, field, parameters):
-    with pose_node(KnownPeople(ONE), **parameters) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), **parameters) as (node, robot):
         for number in range(200):
             send_text(robot, field, number)
             wait_for(lambda number=number: node.statistics.counters.images == number + 1)
@@ -86,7 +86,7 @@ def test_many_different_texts_give_few_diagnostics_and_short_log_lines(capfd, fi
 
 
 def test_images_with_a_long_frame_id_are_dropped():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         for sec, chars in ((1, MAX_FRAME_ID_CHARS + 1), (2, 2**20)):
             robot.send(BLACK, header=Header(stamp=Time(sec=sec), frame_id='x' * chars))
             wait_for(lambda sec=sec: node.statistics.drops.counts() == {'image frame_id': sec})
@@ -107,7 +107,7 @@ class Failing(KnownPeople):
 
 
 def test_exceptions_of_many_types_are_one_drop_cause(capfd):
-    with pose_node(Failing(ONE)) as (node, robot):
+    with pose_node(Failing(PERSON_MM)) as (node, robot):
         for number in range(100):
             robot.send(BLACK)
             wait_for(lambda number=number: node.statistics.counters.images == number + 1)
@@ -129,7 +129,7 @@ def test_frames_are_counted_if_the_whole_processing_fails(monkeypatch, method):
     def fail(self, *arguments):
         raise RuntimeError('cannot go on')
 
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         with monkeypatch.context() as patch:
             patch.setattr(PoseNode, method, fail)
             for number in range(1, 4):
@@ -147,7 +147,7 @@ def test_a_small_file_with_a_huge_declared_size_uses_no_memory():
     data = cv2.imencode('.jpg', BLACK)[1].tobytes()
     sof = data.index(b'\xff\xc0')
     size = (30000).to_bytes(2, 'big')
-    with pose_node(KnownPeople(ONE), image_transport='compressed') as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), image_transport='compressed') as (node, robot):
         images = robot.create_publisher(
             CompressedImage, 'image/compressed', qos_profile_sensor_data
         )
@@ -172,7 +172,7 @@ def test_a_small_file_with_a_huge_declared_size_uses_no_memory():
 
 
 def test_images_larger_than_the_limit_are_dropped():
-    with pose_node(KnownPeople(ONE), max_image_pixels=100 * 160) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), max_image_pixels=100 * 160) as (node, robot):
         robot.send(BLACK)
         wait_for(lambda: node.statistics.drops.counts() == {'image size': 1})
         robot.receive(robot.send(BLACK[:100]))
@@ -184,7 +184,7 @@ def test_images_larger_than_the_limit_are_dropped():
     'values', [{'place': (1e308, 0.0, 0.0)}, {'rotation': (1e200, 0.0, 1e200, 1e-300)}]
 )
 def test_transforms_out_of_range_are_not_used(field, values):
-    with pose_node(KnownPeople(ONE), **{field: 'map', 'tf_timeout': 1.0}) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), **{field: 'map', 'tf_timeout': 1.0}) as (node, robot):
         broadcaster = StaticTransformBroadcaster(robot)
         broadcaster.sendTransform(transform('map', 'camera_optical_frame', **values))
         answer = robot.receive(robot.send(BLACK))
@@ -199,11 +199,11 @@ def test_transforms_out_of_range_are_not_used(field, values):
 
 
 def test_malformed_transforms_are_not_logged(capfd):
-    with pose_node(KnownPeople(ONE), target_frame='map') as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map') as (node, robot):
         broadcaster = TransformBroadcaster(robot)
         for number in range(300):
-            odd = transform('map', f'{number}{HOSTILE}', place=(np.nan, 0.0, 0.0))
-            broadcaster.sendTransform([odd, transform('map', 'map')])
+            malformed = transform('map', f'{number}{HOSTILE}', place=(np.nan, 0.0, 0.0))
+            broadcaster.sendTransform([malformed, transform('map', 'map')])
             wait_for(lambda number=number: node._transforms.rejected >= 2 * number)
         robot.diagnostics.clear()
         values = wait_for(lambda: robot.diagnostics and values_of(robot))
@@ -214,7 +214,7 @@ def test_malformed_transforms_are_not_logged(capfd):
 
 
 def test_transforms_are_used_after_a_jump_back_in_time():
-    with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=1.0) as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map', tf_timeout=1.0) as (_, robot):
         broadcaster = TransformBroadcaster(robot)
         for first in (5000, 100):
             for number in range(3):
@@ -303,7 +303,7 @@ def test_many_detections_are_limited_and_reported():
             return super().pose_people(image, camera, boxes_px, options)
 
     counts = []
-    with pose_node(Counting(*[ONE] * 1000), detector='topic') as (node, robot):
+    with pose_node(Counting(*[PERSON_MM] * 1000), detector='topic') as (node, robot):
         publisher = robot.create_publisher(Detection2DArray, 'detections', 5)
         wait_for(publisher.get_subscription_count)
         centres = [(x + 1.5, y + 1.5, 3.0, 3.0) for x, y, _, _ in grid(1000).boxes_px.tolist()]
@@ -343,7 +343,7 @@ def test_every_frame_is_counted_under_mixed_load():
         'tf_timeout': 0.05,
         'tf_fallback': 'drop',
     }
-    with pose_node(Slow(ONE), **parameters) as (node, front, rear):
+    with pose_node(Slow(PERSON_MM), **parameters) as (node, front, rear):
         detections = {
             robot: robot.create_publisher(Detection2DArray, 'detections', 5)
             for robot in (front, rear)

@@ -20,7 +20,7 @@ from robots import BLACK, call, pose_node, wait_for
 from metrabs_ros.node import heap, publishers
 from metrabs_ros.node.camera_stream import CameraStream
 
-ONE = (500.0, 0.0, 4000.0)
+PERSON_MM = (500.0, 0.0, 4000.0)
 TIMEOUT_S = 60.0
 FAILURES = [
     RuntimeError('cannot be saved'),
@@ -65,7 +65,7 @@ def test_impossible_transitions_are_rejected_and_the_node_continues():
     }
     labels = ('configure', 'cleanup', 'activate', 'deactivate', 'shutdown')
     others = ('', 'no such', 'destroy', 'create', 'transition_success', 'x' * 10_000, 'ä\x1b%s')
-    with pose_node(KnownPeople(ONE), active=False) as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (_, robot):
         for state, (path, possible) in reachable.items():
             for transition_id in path:
                 assert change(robot, id=transition_id)[0]
@@ -85,7 +85,7 @@ def test_impossible_transitions_are_rejected_and_the_node_continues():
 
 
 def test_transitions_are_requested_by_label_or_id_or_both():
-    with pose_node(KnownPeople(ONE), active=False) as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (_, robot):
         for transition, state in (
             ({'id': Transition.TRANSITION_CONFIGURE}, 'inactive'),
             ({'label': 'activate'}, 'active'),
@@ -103,9 +103,9 @@ def test_the_second_of_two_simultaneous_requests_is_rejected():
     def load_slowly(settings):
         begun.set()
         assert may_go_on.wait(10)
-        return KnownPeople(ONE)
+        return KnownPeople(PERSON_MM)
 
-    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
         node._load_model = load_slowly
         client = robot.create_client(ChangeState, 'pose/change_state')
         assert client.wait_for_service(5)
@@ -121,7 +121,7 @@ def test_the_second_of_two_simultaneous_requests_is_rejected():
 
 @by_type
 def test_failures_in_configure_are_logged_and_release_all_resources(error, capfd, monkeypatch):
-    with pose_node(KnownPeople(ONE), active=False, cameras=['a', 'b']) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False, cameras=['a', 'b']) as (node, robot):
         load, before = node._load_model, len(list(node.publishers))
         # Failure before any resource is created, and after half of them are created.
         node._load_model = raising(error)
@@ -147,7 +147,7 @@ def test_failures_in_configure_are_logged_and_release_all_resources(error, capfd
 
 @by_type
 def test_failures_in_activate_are_logged_and_release_all_resources(error, capfd, monkeypatch):
-    with pose_node(KnownPeople(ONE), active=False, cameras=['a', 'b']) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False, cameras=['a', 'b']) as (node, robot):
         assert change(robot, label='configure') == (True, 'inactive')
         before, threads = len(list(node.subscriptions)), threading.active_count()
         subscribe, count = CameraStream.subscribe, []
@@ -180,7 +180,7 @@ def test_failures_in_activate_are_logged_and_release_all_resources(error, capfd,
 def test_the_node_can_be_configured_after_failures_in_other_transitions(
     before, transition, expected, capfd, monkeypatch
 ):
-    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
         entities = len(list(node.publishers)), len(list(node.subscriptions))
         for label in before:
             assert change(robot, label=label)[0]
@@ -198,7 +198,7 @@ def test_the_node_can_be_configured_after_failures_in_other_transitions(
 
 
 def test_an_inactive_node_publishes_nothing_and_deletes_its_markers():
-    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
         assert change(robot, label='configure')[0]
         stream = node._streams['']
         wait_for(lambda: stream.publishers._markers.get_subscription_count())
@@ -230,7 +230,7 @@ def test_markers_are_deleted_after_the_last_publication(monkeypatch):
 
     monkeypatch.setattr(publishers.Publishers, 'publish', publish_slowly)
     monkeypatch.setattr(publishers.Publishers, 'clear_markers', clear_markers)
-    with pose_node(KnownPeople(ONE)) as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (_, robot):
         robot.send(BLACK)
         assert publishing.wait(TIMEOUT_S)
         assert change(robot, label='deactivate') == (True, 'inactive')
@@ -241,7 +241,7 @@ class SlowModel(KnownPeople):
     """Model with a latency of 0.5 s and events for its start and end."""
 
     def __init__(self):
-        super().__init__(ONE)
+        super().__init__(PERSON_MM)
         self.begun, self.ended = threading.Event(), threading.Event()
 
     def find_people(self, *arguments):

@@ -24,7 +24,7 @@ from robots import call, pose_node, set_parameters, wait_for
 from metrabs_ros.node import camera_stream
 from metrabs_ros.node.pose_node import PoseNode
 
-ONE = (500.0, 0.0, 4000.0)
+PERSON_MM = (500.0, 0.0, 4000.0)
 TIMEOUT_S = 60.0
 
 
@@ -34,7 +34,10 @@ def values_of(robot, *names):
 
 
 def test_integers_are_accepted_for_floating_point_parameters():
-    with pose_node(KnownPeople(ONE), max_lost=3, tf_timeout=1, rectified=True) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), max_lost=3, tf_timeout=1, rectified=True) as (
+        node,
+        robot,
+    ):
         assert (node.settings.max_lost, node.settings.rectified) == (3.0, 'true')
         assert isinstance(node.settings.max_lost, float)
         for value in (2, 0, 60, 2.5):
@@ -65,7 +68,7 @@ def test_integers_are_accepted_for_floating_point_parameters():
 
 
 def test_invalid_values_are_rejected_with_a_reason():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         before = node.settings
         for value in ('2', True, math.nan, math.inf, -math.inf, -1, 61, 2**63 - 1, 1e308, [2.0]):
             (result,) = set_parameters(robot, max_lost=value)
@@ -79,7 +82,7 @@ def test_invalid_values_are_rejected_with_a_reason():
 
 
 def test_values_rejected_by_another_callback_are_not_applied():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         rejection = SetParametersResult(successful=False, reason='not today')
         # rclpy calls the most recently added callback first.
         node.remove_on_set_parameters_callback(node._check_settings)
@@ -92,7 +95,7 @@ def test_values_rejected_by_another_callback_are_not_applied():
 
 
 def test_all_topics_have_qos_parameters():
-    with pose_node(KnownPeople(ONE), target_frame='map') as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map') as (_, robot):
         response, _ = call(robot, ListParameters, 'pose/list_parameters')
         names = [name for name in response.result.names if name.startswith('qos_overrides')]
         topics = {
@@ -116,7 +119,7 @@ def test_qos_overrides_apply_again_after_a_restart():
         'qos_overrides./image.subscription.depth': 3,
         'qos_overrides./pose/skeletons.publisher.reliability': 'best_effort',
     }
-    with pose_node(KnownPeople(ONE), active=False, **overrides) as (node, _):
+    with pose_node(KnownPeople(PERSON_MM), active=False, **overrides) as (node, _):
         for _ in range(2):
             node.trigger_configure()
             node.trigger_activate()

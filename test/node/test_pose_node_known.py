@@ -25,7 +25,7 @@ from std_srvs.srv import SetBool, Trigger
 from tf2_ros import StaticTransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-ONE = (500.0, 0.0, 4000.0)
+PERSON_MM = (500.0, 0.0, 4000.0)
 MAX_RESPONSE_S = 0.3
 """Much less than the time of the network, and much more than a response on a busy machine."""
 QUARTER_TURN = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
@@ -45,10 +45,13 @@ def status(robot):
 
 
 def test_positions_frames_and_standard_deviations_match_the_person():
-    with pose_node(KnownPeople(ONE), num_aug=3, tf='joints', tf_prefix='cam1_') as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), num_aug=3, tf='joints', tf_prefix='cam1_') as (
+        _,
+        robot,
+    ):
         answer = robot.receive(robot.send(BLACK))
         (skeleton,) = answer.skeletons
-        np.testing.assert_allclose(hips(skeleton), np.array(ONE) / 1000 * 1.01, atol=1e-5)
+        np.testing.assert_allclose(hips(skeleton), np.array(PERSON_MM) / 1000 * 1.01, atol=1e-5)
         lengths = {
             len(getattr(skeleton, name))
             for name in (
@@ -76,7 +79,7 @@ def test_positions_frames_and_standard_deviations_match_the_person():
 
 
 def test_topics_and_frames_are_in_the_namespace():
-    with pose_node(KnownPeople(ONE), namespace='front') as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), namespace='front') as (_, robot):
         answer = robot.receive(robot.send(BLACK))
         wait_for(
             lambda: robot.transforms.can_transform(
@@ -87,14 +90,14 @@ def test_topics_and_frames_are_in_the_namespace():
 
 
 def test_standard_deviations_come_from_confidences_without_augmentation():
-    with pose_node(KnownPeople(ONE), tf='none') as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), tf='none') as (_, robot):
         (skeleton,) = robot.receive(robot.send(BLACK)).skeletons
         assert 0.02 < skeleton.standard_deviations[0] < 0.3
         assert not robot.transforms.all_frames_as_yaml().strip('[] {}\n')
 
 
 def test_the_skeleton_can_be_changed_and_invalid_values_are_rejected():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         assert set_parameters(robot, skeleton='coco_17')[0].successful
         assert len(robot.receive(robot.send(BLACK)).joint_names) == 17
         for name, value, expected in (
@@ -115,7 +118,7 @@ def test_the_skeleton_can_be_changed_and_invalid_values_are_rejected():
 
 
 def test_the_up_direction_of_the_world_frame_is_used():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, world_frame='map') as (_, robot):
         # The camera points along the x axis of the map and is rolled by 90 degrees.
         broadcaster = StaticTransformBroadcaster(robot)
@@ -129,7 +132,7 @@ def test_the_up_direction_of_the_world_frame_is_used():
 
 
 def test_people_are_published_in_the_target_frame():
-    with pose_node(KnownPeople(ONE), target_frame='map') as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map') as (_, robot):
         broadcaster = StaticTransformBroadcaster(robot)
         broadcaster.sendTransform(
             transform('map', 'camera_optical_frame', QUARTER_TURN, (10.0, 20.0, 30.0))
@@ -147,7 +150,7 @@ def test_people_are_published_in_the_target_frame():
 
 
 def test_tf_is_subscribed_only_when_a_frame_is_configured():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         # The subscription of the robot.
         wait_for(lambda: node.count_subscribers('/tf') == 1)
         set_parameters(robot, target_frame='map', tf_timeout=5.0)
@@ -157,7 +160,7 @@ def test_tf_is_subscribed_only_when_a_frame_is_configured():
 
 
 def test_images_without_frame_id_are_processed_without_transforms():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         header = Header(stamp=Time(sec=5))
         assert len(robot.receive(robot.send(BLACK, header=header)).skeletons) == 1
         assert node.statistics.fallbacks.counts() == {'image without frame_id': 1}
@@ -165,7 +168,7 @@ def test_images_without_frame_id_are_processed_without_transforms():
 
 
 def test_a_missing_transform_causes_a_fallback_or_a_drop():
-    with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=0.05) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map', tf_timeout=0.05) as (node, robot):
         answer = robot.receive(robot.send(BLACK))
         assert answer.header.frame_id == 'camera_optical_frame'
         assert node.statistics.fallbacks.counts() == {'no transform': 1}
@@ -175,7 +178,7 @@ def test_a_missing_transform_causes_a_fallback_or_a_drop():
 
 
 def test_uncalibrated_images_are_dropped_or_use_the_default_fov():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         robot.send(BLACK, k=[0.0] * 9)
         wait_for(lambda: node.statistics.drops.counts().get('camera not calibrated'))
         assert status(robot)[0].level == b'\x01'
@@ -192,7 +195,7 @@ def image_message(stamp):
 
 
 def test_a_latched_camera_info_applies_to_all_images():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model) as (_, robot):
         robot.destroy_publisher(robot.infos)
         kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -208,13 +211,13 @@ def test_a_latched_camera_info_applies_to_all_images():
 
 
 def test_images_without_any_camera_info_are_counted_as_dropped():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         robot.images.publish(image_message(robot.get_clock().now().to_msg()))
         wait_for(lambda: node.statistics.drops.counts().get('no camera_info'))
 
 
 def test_the_default_fov_is_used_at_the_full_rate():
-    with pose_node(KnownPeople(ONE), default_fov_degrees=60.0) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), default_fov_degrees=60.0) as (node, robot):
         robot.destroy_publisher(robot.infos)
         start_s = time.monotonic()
         for number in range(60):
@@ -228,7 +231,7 @@ def test_the_default_fov_is_used_at_the_full_rate():
 
 
 def test_a_late_camera_info_replaces_the_default_fov():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, default_fov_degrees=60.0) as (_, robot):
         robot.images.publish(image_message(Time(sec=5)))
         robot.receive(Time(sec=5))
@@ -238,7 +241,7 @@ def test_a_late_camera_info_replaces_the_default_fov():
 
 
 def test_fallbacks_are_not_logged_as_drops(capfd):
-    with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=0.01) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map', tf_timeout=0.01) as (node, robot):
         robot.receive(robot.send(BLACK))
         assert node.statistics.drops.counts() == {}
     log = capfd.readouterr().err
@@ -247,7 +250,7 @@ def test_fallbacks_are_not_logged_as_drops(capfd):
 
 
 def test_every_number_in_the_diagnostics_has_a_separate_key():
-    with pose_node(KnownPeople(ONE)) as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (_, robot):
         robot.receive(robot.send(BLACK))
         robot.send(BLACK, encoding='nonsense')
         _, values = status(robot)
@@ -262,7 +265,7 @@ def test_all_subscriptions_have_separate_qos_overrides():
         'qos_overrides./image.subscription.depth': 7,
         'qos_overrides./detections.subscription.reliability': 'reliable',
     }
-    with pose_node(KnownPeople(ONE), detector='topic', **overrides) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), detector='topic', **overrides) as (node, robot):
         kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         robot.create_publisher(CameraInfo, 'camera_info', kept)
         name = 'qos_overrides./camera_info.subscription_latched.depth'
@@ -295,7 +298,7 @@ def test_all_subscriptions_have_separate_qos_overrides():
 
 
 def test_rectified_images_use_p():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     p = [77.0, 0, 80, 0, 0, 77, 60, 0, 0, 0, 1, 0]
     with pose_node(model, rectified='true') as (_, robot):
         robot.receive(robot.send(BLACK, p=p, d=[0.1] * 5))
@@ -307,7 +310,7 @@ def test_rectified_images_use_p():
 
 
 def test_compressed_images_are_processed():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, image_transport='compressed') as (_, robot):
         images = robot.create_publisher(
             CompressedImage, 'image/compressed', qos_profile_sensor_data
@@ -324,7 +327,7 @@ def test_compressed_images_are_processed():
 
 
 def test_boxes_are_received_from_a_topic():
-    model = KnownPeople((0.0, 0.0, 2000.0), ONE, (900.0, 0.0, 5000.0))
+    model = KnownPeople((0.0, 0.0, 2000.0), PERSON_MM, (900.0, 0.0, 5000.0))
     with pose_node(model, detector='topic', detection_class='person') as (node, robot):
         detections = robot.create_publisher(Detection2DArray, 'detections', 5)
         wait_for(detections.get_subscription_count)
@@ -366,7 +369,7 @@ def test_the_annotated_image_is_published_if_subscribed():
 
 
 def test_the_node_can_be_disabled_and_reset():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         assert robot.receive(robot.send(BLACK)).skeletons[0].id == 1
         assert call(robot, SetBool, 'pose/enable', data=False)[0].success
         robot.send(BLACK)
@@ -378,7 +381,7 @@ def test_the_node_can_be_disabled_and_reset():
 
 
 def test_markers_and_tracks_are_reset_after_a_jump_back_in_time():
-    with pose_node(KnownPeople(ONE)) as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (_, robot):
         robot.sent = 1000
         assert robot.receive(robot.send(BLACK)).skeletons[0].id == 1
         robot.sent = 10
@@ -388,7 +391,7 @@ def test_markers_and_tracks_are_reset_after_a_jump_back_in_time():
 
 
 def test_services_respond_quickly_while_the_network_is_running():
-    with pose_node(KnownPeople(ONE, delay_s=2.0)) as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM, delay_s=2.0)) as (_, robot):
         robot.send(BLACK)
         time.sleep(0.2)
         for kind, service in (
@@ -407,7 +410,7 @@ def test_services_respond_quickly_while_the_network_is_running():
 
 
 def test_lifecycle_transitions_can_be_repeated():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, active=False) as (_, robot):
 
         def change(transition_id):
@@ -432,7 +435,7 @@ def test_the_node_stays_unconfigured_after_a_failure():
     def fail(settings):
         raise ValueError('there is no model')
 
-    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
         node._load_model = fail
         transition = Transition(id=Transition.TRANSITION_CONFIGURE)
         answer, _ = call(robot, ChangeState, 'pose/change_state', transition=transition)
@@ -442,7 +445,7 @@ def test_the_node_stays_unconfigured_after_a_failure():
 
 
 def test_diagnostics_contain_rates_latencies_and_failures():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model) as (_, robot):
         robot.receive(robot.send(BLACK))
         diagnostics, values = status(robot)
@@ -461,7 +464,7 @@ def test_diagnostics_contain_rates_latencies_and_failures():
 
 
 def test_the_latency_under_overload_is_at_most_twice_the_model_time():
-    with pose_node(KnownPeople(ONE, delay_s=0.3)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM, delay_s=0.3)) as (node, robot):
         ages_s = []
         sent_s = {}
         robot.create_subscription(

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
 from visualization_msgs.msg import Marker
 
-ONE = (500.0, 0.0, 4000.0)
+PERSON_MM = (500.0, 0.0, 4000.0)
 RATE_HZ = 10
 
 
@@ -28,7 +28,7 @@ def show(robot, model, where_mm, frame, start_s=1000.0):
 
 
 def test_velocities_and_ages_are_published():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1) as (_, robot):
         for i in range(15):
             answer = show(robot, model, (-500.0 + 100 * i, 0, 4000.0), i)
@@ -40,7 +40,7 @@ def test_velocities_and_ages_are_published():
 
 
 def test_occluded_people_are_extrapolated_and_more_transparent():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1, tf='person') as (_, robot):
         for i in range(10):
             show(robot, model, (-500.0 + 50 * i, 0, 4000.0), i)
@@ -64,7 +64,7 @@ def test_occluded_people_are_extrapolated_and_more_transparent():
 
 
 def test_people_have_no_velocity_while_the_robot_turns():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(
         model, detect_interval=1, world_frame='odom', target_frame='odom', tf_timeout=2.0
     ) as (_, robot):
@@ -104,18 +104,18 @@ def quaternion(rotation):
 
 
 def test_tracking_parameters_can_be_changed():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1) as (node, robot):
-        show(robot, model, ONE, 0)
+        show(robot, model, PERSON_MM, 0)
         changes = {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}
         node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
-        show(robot, model, ONE, 1)
+        show(robot, model, PERSON_MM, 1)
         tracker = node._tracker._streams[''].tracker
         assert (tracker.smoothing, tracker.max_lost, tracker.min_hits) == (0.0, 0.2, 5)
 
 
 def test_people_are_extrapolated_by_the_latency():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1, predict_latency=True, use_sim_time=True) as (
         node,
         robot,
@@ -136,20 +136,20 @@ def test_people_are_extrapolated_by_the_latency():
 
 
 def test_a_restarted_recording_resets_the_tracks():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1) as (node, robot):
         for i in range(3):
-            assert show(robot, model, ONE, i).skeletons[0].id == 1
-        assert show(robot, model, ONE, 0, start_s=500.0).skeletons[0].id == 2
+            assert show(robot, model, PERSON_MM, i).skeletons[0].id == 1
+        assert show(robot, model, PERSON_MM, 0, start_s=500.0).skeletons[0].id == 2
         assert node.statistics.fallbacks.counts() == {'time went back': 1}
 
 
 def test_images_with_equal_stamps_are_all_processed():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1) as (_, robot):
         for i in (0, 1, 2, 2, 2, 3):
             count = len(robot.skeletons)
-            show(robot, model, ONE, i)
+            show(robot, model, PERSON_MM, i)
             wait_for(lambda count=count: len(robot.skeletons) > count)
         assert {s.id for answer in robot.skeletons for s in answer.skeletons} == {1}
         values = [(v.x, v.y, v.z) for v in robot.skeletons[-1].skeletons[0].velocities]

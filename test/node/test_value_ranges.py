@@ -20,7 +20,7 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.node.transforms import INVALID_TRANSFORM, MAX_TRANSLATION_M, to_rigid_transform
 from metrabs_ros.people import BEYOND_ALL_PLACES
 
-ONE = (500.0, 0.0, 4000.0)
+PERSON_MM = (500.0, 0.0, 4000.0)
 IDENTITY = (0.0, 0.0, 0.0, 1.0)
 NAN, INF = math.nan, math.inf
 TRANSLATIONS = [
@@ -74,7 +74,7 @@ def published(robot):
 @pytest.mark.parametrize('frame', ['target_frame', 'world_frame'])
 def test_invalid_transforms_do_not_cause_non_finite_output(frame, fallback, capfd):
     parameters = {frame: 'map', 'tf': 'joints', 'tf_timeout': 0.2, 'tf_fallback': fallback}
-    with pose_node(KnownPeople(ONE), **parameters) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), **parameters) as (node, robot):
         # A StaticTransformBroadcaster would publish the first transform of a frame again.
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         static = robot.create_publisher(TFMessage, '/tf_static', latched)
@@ -111,7 +111,7 @@ def test_invalid_transforms_do_not_cause_non_finite_output(frame, fallback, capf
 
 def test_people_too_far_away_in_the_output_frame_are_left_out():
     far_mm = 0.8 * BEYOND_ALL_PLACES
-    model = KnownPeople(ONE, (0.0, far_mm, 4000.0))
+    model = KnownPeople(PERSON_MM, (0.0, far_mm, 4000.0))
     with pose_node(model, target_frame='map', tf='joints') as (node, robot):
         StaticTransformBroadcaster(robot).sendTransform(
             transform('map', 'camera_optical_frame', IDENTITY, (0.0, 0.5 * MAX_TRANSLATION_M, 0.0))
@@ -133,7 +133,7 @@ def test_people_too_far_away_in_the_output_frame_are_left_out():
 )
 @pytest.mark.parametrize('value', [NAN, INF, -INF, 1e300, -1.1 * BEYOND_ALL_PLACES])
 def test_every_array_of_people_is_checked(field, value):
-    people = people_at(ONE, (0.0, 0.0, 3000.0))
+    people = people_at(PERSON_MM, (0.0, 0.0, 3000.0))
     assert people.finite().all()
     array = np.array(getattr(people, field), float)
     array.reshape(-1)[-1] = value
