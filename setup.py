@@ -24,13 +24,14 @@ setup(
         'opencv-python-headless<5',
         'openvino',
         'PyYAML',
-        'torch',
         'tqdm',
     ],
     extras_require={
-        'tensorrt': ['torch-tensorrt'],
+        'metrabs': ['torch'],
+        'tensorrt': ['torch', 'torch-tensorrt'],
         'ultralytics': ['ultralytics'],
-        'recordings': ['rosbags>=0.11', 'mcap', 'matplotlib'],
+        # metrabs_ros.recordings uses private interfaces of rosbags 0.11.
+        'recordings': ['rosbags>=0.11,<0.12', 'mcap', 'matplotlib'],
         'parquet': ['pyarrow'],
         'ray': ['ray'],
         'view': ['rerun-sdk>=0.39'],

@@ -1,7 +1,7 @@
 """
-How soon the node answers services and parameters while a network works, and how soon it ends.
+Measure the response time of services and parameters under load, and the shutdown time.
 
-A camera in this process shows it a photograph at 1080p, 15 times a second.
+A camera in this process publishes a photograph at 1080p with 15 Hz.
 
     python benchmarks/answers.py [MODEL]
 """
@@ -32,44 +32,44 @@ from std_srvs.srv import SetBool
 
 from metrabs_ros import demo
 
-PHOTOGRAPH = pathlib.Path(__file__).parents[1] / 'test' / 'data' / 'street.png'
+IMAGE_FILE = pathlib.Path(__file__).parents[1] / 'test' / 'data' / 'street.png'
 WARM_UP_S = 8.0
 ROUNDS = 60
 PAUSE_S = 0.12
 
 
 class Camera(Node):
-    """Shows a photograph, and asks the node things."""
+    """Publishes a photograph and calls services of the node."""
 
     def __init__(self) -> None:
         super().__init__('camera')
         self._images = self.create_publisher(Image, 'image', 5)
         self._infos = self.create_publisher(CameraInfo, 'camera_info', 5)
-        picture = cv2.resize(cv2.imread(str(PHOTOGRAPH)), (1920, 1080))
+        image = cv2.resize(cv2.imread(str(IMAGE_FILE)), (1920, 1080))
         self._image = Image(height=1080, width=1920, step=5760, encoding='bgr8')
-        self._image.data = array.array('B', picture.tobytes())
+        self._image.data = array.array('B', image.tobytes())
         self._image.header.frame_id = 'camera'
         self._info = CameraInfo(height=1080, width=1920, distortion_model='plumb_bob')
         self._info.k = [1500.0, 0.0, 960.0, 0.0, 1500.0, 540.0, 0.0, 0.0, 1.0]
-        self.create_timer(1 / 15, self._show)
+        self.create_timer(1 / 15, self._publish)
 
-    def _show(self) -> None:
+    def _publish(self) -> None:
         stamp = self.get_clock().now().to_msg()
         self._image.header.stamp = self._info.header.stamp = stamp
         self._images.publish(self._image)
         self._infos.publish(self._info)
 
     def spin_for(self, seconds: float) -> None:
-        """Show on."""
+        """Publish images for a given time."""
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             rclpy.spin_once(self, timeout_sec=0.02)
 
-    def ask(self, client: object, request: object) -> float:
-        """Return how long an answer takes, in ms."""
+    def call(self, client: object, request: object) -> float:
+        """Call a service and return the response time in milliseconds."""
         start_s = time.perf_counter()
-        answer = client.call_async(request)
-        while not answer.done():
+        response = client.call_async(request)
+        while not response.done():
             rclpy.spin_once(self, timeout_sec=1.0)
         return 1e3 * (time.perf_counter() - start_s)
 
@@ -77,7 +77,7 @@ class Camera(Node):
 def main() -> None:
     """Measure and print."""
     for variable in demo.PROFILES_VARIABLES:
-        os.environ.setdefault(variable, str(demo.LARGE_IMAGES))
+        os.environ.setdefault(variable, str(demo.FASTDDS_PROFILES_FILE))
     model = sys.argv[1] if len(sys.argv) > 1 else 'blazepose'
     command = [sys.executable, '-m', 'metrabs_ros.node.pose_node']
     node = subprocess.Popen([*command, '--ros-args', '-p', f'model:={model}'])
@@ -85,7 +85,7 @@ def main() -> None:
     camera = Camera()
     threshold = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=0.4)
     change = [Parameter(name='detector_threshold', value=threshold)]
-    asked = {
+    requests = {
         'enable': (SetBool, '/pose/enable', SetBool.Request(data=True)),
         'a parameter': (
             SetParameters,
@@ -94,20 +94,22 @@ def main() -> None:
         ),
         'the state': (GetState, '/pose/get_state', GetState.Request()),
     }
-    clients = {name: camera.create_client(kind, topic) for name, (kind, topic, _) in asked.items()}
+    clients = {
+        name: camera.create_client(kind, topic) for name, (kind, topic, _) in requests.items()
+    }
     for client in clients.values():
         client.wait_for_service(60.0)
     camera.spin_for(WARM_UP_S)
-    took_ms: dict[str, list[float]] = {name: [] for name in asked}
+    response_times_ms: dict[str, list[float]] = {name: [] for name in requests}
     for _ in range(ROUNDS):
-        for name, (_, _, request) in asked.items():
-            took_ms[name].append(camera.ask(clients[name], request))
+        for name, (_, _, request) in requests.items():
+            response_times_ms[name].append(camera.call(clients[name], request))
         camera.spin_for(PAUSE_S)
     print(machine.describe())
-    for name, values in took_ms.items():
+    for name, values in response_times_ms.items():
         print(
             f'{model}, {name}: median {np.median(values):.1f} ms, 95th percentile '
-            f'{np.percentile(values, 95):.1f} ms, longest {max(values):.1f} ms'
+            f'{np.percentile(values, 95):.1f} ms, maximum {max(values):.1f} ms'
         )
     start_s = time.perf_counter()
     node.send_signal(signal.SIGINT)

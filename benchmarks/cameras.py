@@ -1,8 +1,8 @@
 """
-What four cameras cost through one model, against four models.
+Compare one model for four cameras with four models.
 
-Compared are the times of four calls for one camera each with one call for all four, taken in turn,
-and the memory of a process with one model with that of four of them.
+The time of four calls with one image each is compared with the time of one call with four images,
+and the memory of one process with that of four processes.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ CALLS = 12
 
 
 def measure(folder: str, results: object) -> None:
-    """Measure in this process, which has one model."""
+    """Measure times and memory of this process, which loads one model."""
     model = metrabs_ros.load_model(folder)
-    image, boxes = subjects.picture('1080p'), subjects.boxes(1, '1080p')
-    images, everybody = [image] * CAMERAS, [boxes] * CAMERAS
-    alone_s, together_s = [], []
+    image, boxes = subjects.noise_image('1080p'), subjects.boxes(1, '1080p')
+    images, boxes_of_images = [image] * CAMERAS, [boxes] * CAMERAS
+    single_s, batched_s = [], []
     for _ in range(CALLS + 1):
         start_s = time.perf_counter()
         for _ in range(CAMERAS):
             model.estimate_poses(image, boxes)
         middle_s = time.perf_counter()
-        model.estimate_poses_batched(images, everybody)
-        alone_s.append(middle_s - start_s)
-        together_s.append(time.perf_counter() - middle_s)
+        model.estimate_poses_batched(images, boxes_of_images)
+        single_s.append(middle_s - start_s)
+        batched_s.append(time.perf_counter() - middle_s)
     memory_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    results.put((np.median(alone_s[1:]), np.median(together_s[1:]), memory_mib))
+    results.put((np.median(single_s[1:]), np.median(batched_s[1:]), memory_mib))
 
 
 def main() -> None:
@@ -49,12 +49,12 @@ def main() -> None:
         results = spawn.SimpleQueue()
         process = spawn.Process(target=measure, args=(folder, results))
         process.start()
-        alone_s, together_s, memory_mib = results.get()
+        single_s, batched_s, memory_mib = results.get()
         process.join()
     print(
-        f'{CAMERAS} cameras at 1080p with a person each, EfficientNetV2-S: one after the other '
-        f'{1e3 * alone_s:.0f} ms, together {1e3 * together_s:.0f} ms '
-        f'({together_s / alone_s:.2f}); memory {memory_mib:.0f} MiB with one model, '
+        f'{CAMERAS} cameras at 1080p with one person each, EfficientNetV2-S: {CAMERAS} calls '
+        f'{1e3 * single_s:.0f} ms, one batched call {1e3 * batched_s:.0f} ms '
+        f'({batched_s / single_s:.2f}); memory {memory_mib:.0f} MiB with one model, '
         f'{CAMERAS * memory_mib:.0f} MiB with {CAMERAS}'
     )
 

@@ -1,8 +1,8 @@
 """
-Measure how fast people are followed, without ROS.
+Measure the speed of tracking without ROS.
 
-In the demo's video, and how many they are there, and how large, with the search for new people on
-a budget and everywhere in each frame; and before photographs, with a camera as quick as this is.
+The demo video is processed with two schedules of full-image detection, and the numbers and sizes
+of people are reported.  Photographs are processed as constant streams.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.demo_video import default_footage
-from metrabs_ros.pose_estimator import View
+from metrabs_ros.options import View
 from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
 
@@ -26,7 +26,7 @@ DATA = pathlib.Path(__file__).parents[1] / 'test' / 'data'
 STILLS = {'office': (640, 480), 'street': (1920, 1080)}
 STILL_FRAMES, WARM_UP = 100, 20
 RATE_HZ = 10.0
-BUDGETS = {0: 'on a budget', 1: 'everywhere in each frame'}
+BUDGETS = {0: 'default detection interval', 1: 'full-image detection in each frame'}
 
 
 def new_tracker(detect_interval: int = 0) -> PersonTracker:
@@ -36,7 +36,7 @@ def new_tracker(detect_interval: int = 0) -> PersonTracker:
 
 
 def follow_still(name: str, size: tuple[int, int]) -> None:
-    """Measure on a photograph of some size, and print."""
+    """Measure with a photograph that is resized to `size`, and print the result."""
     image = cv2.resize(
         cv2.cvtColor(cv2.imread(str(DATA / f'{name}.png')), cv2.COLOR_BGR2RGB), size
     )
@@ -48,8 +48,8 @@ def follow_still(name: str, size: tuple[int, int]) -> None:
         counts.append(len(people))
         frame_s.append(time.perf_counter() - start_s)
     print(
-        f'{name} at {size[0]} x {size[1]}: {1 / np.mean(frame_s[WARM_UP:]):.1f} frames a second, '
-        f'{np.mean(counts[WARM_UP:]):.1f} people'
+        f'{name} at {size[0]} x {size[1]}: {1 / np.mean(frame_s[WARM_UP:]):.1f} frames per '
+        f'second, {np.mean(counts[WARM_UP:]):.1f} people'
     )
 
 
@@ -59,8 +59,8 @@ def follow_video(detect_interval: int, frames: int) -> None:
     video = cv2.VideoCapture(str(default_footage()))
     frame_ms, counts, deepest_mm, tallest_mm, ids = [], [], 0.0, 0.0, set()
     for i in range(frames):
-        is_there, image = video.read()
-        if not is_there:
+        has_frame, image = video.read()
+        if not has_frame:
             break
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         camera = Camera.from_fov(55, rgb.shape)
@@ -74,11 +74,11 @@ def follow_video(detect_interval: int, frames: int) -> None:
         tallest_mm = max(tallest_mm, extent_mm, people.statures_mm.max(initial=0))
     print(
         f'{BUDGETS[detect_interval]}: {len(counts)} frames of {rgb.shape[1]} x {rgb.shape[0]}, '
-        f'no ROS: {1000 / np.mean(frame_ms):.1f} frames a second '
+        f'no ROS: {1000 / np.mean(frame_ms):.1f} frames per second '
         f'(median {np.median(frame_ms):.0f} ms, '
-        f'95th percentile {np.percentile(frame_ms, 95):.0f} ms), {np.mean(counts):.2f} people a '
-        f'frame, {len(ids)} ids, deepest joint {deepest_mm / 1000:.1f} m, tallest person '
-        f'{tallest_mm / 1000:.2f} m'
+        f'95th percentile {np.percentile(frame_ms, 95):.0f} ms), {np.mean(counts):.2f} people per '
+        f'frame, {len(ids)} ids, maximum depth of a joint {deepest_mm / 1000:.1f} m, maximum '
+        f'height of a person {tallest_mm / 1000:.2f} m'
     )
 
 

@@ -1,4 +1,4 @@
-"""Measure the time from a fresh clone to the demo's first skeleton, and what the demo reaches."""
+"""Measure the time from a fresh clone to the first skeleton of the demo, and its frame rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 import machine
 
 PROJECT = pathlib.Path(__file__).resolve().parents[1]
-FIRST = 'the first frame was received'
+FIRST_FRAME_MESSAGE = 'the first frame was received'
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         )
         first_s = None
         for line in process.stdout:
-            if FIRST in line:
+            if FIRST_FRAME_MESSAGE in line:
                 first_s = time.monotonic() - start_s
         process.wait()
     print(machine.describe())
@@ -37,7 +37,7 @@ def main() -> None:
         f'from git clone, with an empty environment and cache, to the first skeletons: '
         f'{first_s:.0f} s'
         if first_s
-        else 'there were no skeletons'
+        else 'the demo published no skeletons'
     )
     print(line.strip())
 

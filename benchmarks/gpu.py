@@ -1,11 +1,13 @@
 """
-All that a GPU machine can tell, without ROS: end-to-end times, the network's floor, parity.
+Measure times, lower bounds and accuracy of MeTRAbs on a GPU, without ROS.
 
-Needs torch with CUDA, NumPy and PyYAML.  With torch_tensorrt installed, that is measured, too.
+The script needs torch with CUDA, NumPy and PyYAML.  TensorRT is also measured if torch_tensorrt is
+installed.
 
     python benchmarks/gpu.py [--output results.json] [--quick]
 
-Prints a table and writes JSON.  Without a GPU it runs on the CPU, which shows only that it runs.
+The results are printed and written as JSON.  Without a GPU the script runs on the CPU, which only
+tests the script.
 """
 
 from __future__ import annotations
@@ -42,12 +44,12 @@ CASES = (
     ('4K', 3, 1),
 )
 QUICK_CASES = (('VGA', 2, 1),)
-MATRIX_SIDE = 8192
+MATRIX_SIZE = 8192
 
 
 def matrix_rate_tflops(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure how many floating-point operations large matrix products make a second."""
-    side = MATRIX_SIDE if device.type == 'cuda' else 512
+    """Measure the floating-point operations per second of large matrix products, in 1e12."""
+    side = MATRIX_SIZE if device.type == 'cuda' else 512
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     for _ in range(3):
         a @ b
@@ -60,13 +62,13 @@ def matrix_rate_tflops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until a device has done all that it was told to do."""
+    """Wait until all operations of a device have finished."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
 
-def gflop_of_a_crop(folder: str) -> float:
-    """Count the floating-point operations of the network for a crop, in 1e9."""
+def gflop_per_crop(folder: str) -> float:
+    """Count the floating-point operations of the network for one crop, in 1e9."""
     checkpoint = read_checkpoint(pathlib.Path(folder))
     side_px = checkpoint.config.side_px
     counter = FlopCounterMode(display=False)
@@ -78,13 +80,13 @@ def gflop_of_a_crop(folder: str) -> float:
 def measure(
     name: str, folder: str, engine: str, precision: str, device: torch.device, quick: bool
 ) -> list[dict[str, object]]:
-    """Measure an engine on all cases."""
+    """Measure an engine with all cases."""
     start_s = time.perf_counter()
     model = metrabs_ros.load_model(folder, engine, precision, str(device))
     start_up_s = time.perf_counter() - start_s
     stages, rows = Stages(model), []
     for size, people, num_aug in QUICK_CASES if quick else CASES:
-        image, boxes = subjects.picture(size), subjects.boxes(people, size)
+        image, boxes = subjects.noise_image(size), subjects.boxes(people, size)
         if device.type == 'cuda':
             torch.cuda.reset_peak_memory_stats(device)
 
@@ -112,9 +114,9 @@ def measure(
 
 
 def synchronisations(folder: str, device: torch.device) -> int:
-    """Count how often a call waits for the GPU; once, for its results, is what it should be."""
+    """Count the synchronisations with the GPU in a call; the expected number is one."""
     model = metrabs_ros.load_model(folder, 'torch', 'fp16', str(device))
-    image, boxes = subjects.picture('1080p'), subjects.boxes(3, '1080p')
+    image, boxes = subjects.noise_image('1080p'), subjects.boxes(3, '1080p')
     model.estimate_poses(image, boxes)
     torch.cuda.set_sync_debug_mode('warn')
     with warnings.catch_warnings(record=True) as caught:
@@ -125,38 +127,38 @@ def synchronisations(folder: str, device: torch.device) -> int:
 
 
 def parity(folder: str, engine: str, precision: str, device: torch.device) -> dict[str, float]:
-    """Return how far poses lie from those of torch in fp32 on the same device."""
-    image, boxes = subjects.picture('1080p'), subjects.boxes(3, '1080p')
-    exact, found = (
+    """Compare poses with those of torch in fp32 on the same device."""
+    image, boxes = subjects.noise_image('1080p'), subjects.boxes(3, '1080p')
+    reference_mm, poses_mm = (
         metrabs_ros.load_model(folder, *how).estimate_poses(image, boxes, num_aug=2)['poses3d']
         for how in (('torch', 'fp32', str(device)), (engine, precision, str(device)))
     )
-    error_mm = np.linalg.norm(found - exact, axis=-1)
-    share = error_mm / np.linalg.norm(exact, axis=-1)
+    error_mm = np.linalg.norm(poses_mm - reference_mm, axis=-1)
+    relative_error = error_mm / np.linalg.norm(reference_mm, axis=-1)
     return {
         'median_mm': float(np.median(error_mm)),
         'worst_mm': float(error_mm.max()),
-        'median_percent_of_distance': 100 * float(np.median(share)),
+        'median_percent_of_distance': 100 * float(np.median(relative_error)),
     }
 
 
 def as_text(row: dict[str, object]) -> str:
-    """Return a row of the table."""
+    """Format a result for printing."""
     return (
         f'{row["model"]}, {row["engine"]} {row["precision"]}, {row["size"]}, {row["people"]} '
         f'people x {row["num_aug"]}: {row["median_ms"]:.2f} ms (95th {row["p95_ms"]:.2f}), '
-        f'{row["frames_per_s"]:.0f} a second; taken apart: sampling {row["sampling_ms"]:.2f}, '
+        f'{row["frames_per_s"]:.0f} frames per second; stages: sampling {row["sampling_ms"]:.2f}, '
         f'network {row["network_ms"]:.2f}, rest {row["rest_ms"]:.2f}; '
         f'{row["gpu_memory_mib"]:.0f} MiB'
     )
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--output', type=pathlib.Path)
     parser.add_argument('--quick', action='store_true', help='one small case, few calls')
-    chosen = parser.parse_args()
+    args = parser.parse_args()
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     where = machine.describe()
     if device.type == 'cuda':
@@ -174,16 +176,16 @@ def main() -> None:
     if device.type == 'cuda' and importlib.util.find_spec('torch_tensorrt') is not None:
         engines.append('tensorrt')
     precisions = ['fp16', 'bf16', 'fp32'] if device.type == 'cuda' else ['fp32']
-    checkpoints = dict(list(subjects.CHECKPOINTS.items())[: 1 if chosen.quick else None])
+    checkpoints = dict(list(subjects.CHECKPOINTS.items())[: 1 if args.quick else None])
     for name, variant in checkpoints.items():
         with tempfile.TemporaryDirectory() as folder:
             subjects.write_checkpoint(folder, variant)
-            gflop = gflop_of_a_crop(folder)
+            gflop = gflop_per_crop(folder)
             floor_ms = 3 * gflop / result['matrix_rate_tflops']
             result['networks'][name] = {'gflop_a_crop': gflop, 'floor_of_three_crops_ms': floor_ms}
             print(
-                f'{name}: {gflop:.1f} GFLOP a crop; three take {floor_ms:.2f} ms at the rate of '
-                f'matrix products, {result["matrix_rate_tflops"]:.1f} TFLOP a second'
+                f'{name}: {gflop:.1f} GFLOP per crop; three crops need {floor_ms:.2f} ms at the '
+                f'rate of matrix products, {result["matrix_rate_tflops"]:.1f} TFLOP/s'
             )
             if device.type == 'cuda':
                 result['networks'][name]['synchronisations'] = synchronisations(folder, device)
@@ -191,14 +193,14 @@ def main() -> None:
             for engine in engines:
                 for precision in precisions:
                     how = (engine, precision, device)
-                    result['rows'] += measure(name, folder, *how, chosen.quick)
+                    result['rows'] += measure(name, folder, *how, args.quick)
                     result['parity'].append(
                         {'model': name, 'engine': engine, 'precision': precision}
                         | parity(folder, *how)
                     )
-                    print('    against torch in fp32:', result['parity'][-1], flush=True)
-    if chosen.output:
-        chosen.output.write_text(json.dumps(result, indent=1) + '\n')
+                    print('    difference to torch in fp32:', result['parity'][-1], flush=True)
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + '\n')
 
 
 if __name__ == '__main__':

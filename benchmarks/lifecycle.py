@@ -1,4 +1,4 @@
-"""Does the node give its memory back?  Rounds of configure, activate, deactivate and cleanup."""
+"""Measure the memory of the node over many cycles of configure, activate and cleanup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE_MIB = os.sysconf('SC_PAGE_SIZE') / 2**20
 
 
 def memory_mib() -> float:
-    """Return how much memory this process has."""
+    """Return the resident memory of this process in MiB."""
     return int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * PAGE_MIB
 
 

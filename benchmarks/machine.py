@@ -1,4 +1,4 @@
-"""What a result was measured on."""
+"""Description of the machine, for the results."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def describe() -> str:
     return f'{processor}, {os.cpu_count()} cores, Python {platform.python_version()}'
 
 
-def calculates_in_bf16() -> bool:
-    """Tell whether the processor has instructions for bfloat16."""
+def supports_bf16() -> bool:
+    """Return whether the processor has bfloat16 instructions."""
     return 'avx512_bf16' in pathlib.Path('/proc/cpuinfo').read_text()

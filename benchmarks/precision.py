@@ -1,8 +1,8 @@
 """
-What precision costs: how far poses lie from the official implementation's, engine by engine.
+Measure the differences to the official implementation for each engine and precision.
 
-On the reproducible checkpoints in test/data/golden, which have random weights; errors of trained
-networks are of the same size, as they come from the rounding of the same layers.
+The reproducible checkpoints in test/data/golden have random weights.  The errors of trained
+networks have the same magnitude, because they are caused by rounding in the same layers.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ENGINES = (('torch', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16'), ('torc
 def errors(
     model: metrabs_ros.pose_estimator.PoseEstimator, case: dict, official_mm: np.ndarray
 ) -> dict:
-    """Return a case's errors."""
+    """Return the errors of a test case."""
     image = cv2.imread(str(GOLDEN.parent / f'{case["image"]}.png'))[..., ::-1]
-    found = model.estimate_poses(
+    prediction = model.estimate_poses(
         np.ascontiguousarray(image),
         case['boxes'],
         intrinsic_matrix=case['K'],
@@ -41,30 +41,30 @@ def errors(
         average_aug=case['average'],
         skeleton=case['skeleton'],
     )
-    error_mm = np.linalg.norm(found['poses3d'] - official_mm, axis=-1)
-    share = error_mm / np.linalg.norm(official_mm, axis=-1)
+    error_mm = np.linalg.norm(prediction['poses3d'] - official_mm, axis=-1)
+    relative_error = error_mm / np.linalg.norm(official_mm, axis=-1)
     return {
         'median_mm': float(np.median(error_mm)),
         'worst_mm': float(error_mm.max()),
-        'median_percent': 100 * float(np.median(share)),
+        'median_percent': 100 * float(np.median(relative_error)),
     }
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parser.add_argument('--crops', type=int, default=8, help='only cases of no more crops in fp16')
-    most_crops = parser.parse_args().crops
+    parser.add_argument('--crops', type=int, default=8, help='maximum crops of a case in fp16')
+    max_fp16_crops = parser.parse_args().crops
     cases = json.loads((GOLDEN / 'cases.json').read_text())
     official = np.load(GOLDEN / 'cases.npz')
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         folders = {}
         for engine, precision in ENGINES:
-            found = []
+            case_errors = []
             for i, case in enumerate(cases):
-                # Processors without numbers of 16 bits take seconds for each crop.
-                if precision == 'fp16' and len(case['boxes']) * case['num_aug'] > most_crops:
+                # Processors without fp16 instructions need several seconds per crop.
+                if precision == 'fp16' and len(case['boxes']) * case['num_aug'] > max_fp16_crops:
                     continue
                 variant = case['variant']
                 if variant not in folders:
@@ -76,18 +76,18 @@ def main() -> None:
                 except ValueError as error:
                     print(f'{engine} {precision}: {error}')
                     break
-                found.append(errors(model, case, official[f'{i:02}/poses3d']))
-            if not found:
+                case_errors.append(errors(model, case, official[f'{i:02}/poses3d']))
+            if not case_errors:
                 continue
             row = {
                 'engine': engine,
                 'precision': precision,
-                'cases': len(found),
-                'median_mm': float(np.median([e['median_mm'] for e in found])),
-                'worst_median_mm': max(e['median_mm'] for e in found),
-                'worst_mm': max(e['worst_mm'] for e in found),
-                'median_percent': float(np.median([e['median_percent'] for e in found])),
-                'worst_median_percent': max(e['median_percent'] for e in found),
+                'cases': len(case_errors),
+                'median_mm': float(np.median([e['median_mm'] for e in case_errors])),
+                'worst_median_mm': max(e['median_mm'] for e in case_errors),
+                'worst_mm': max(e['worst_mm'] for e in case_errors),
+                'median_percent': float(np.median([e['median_percent'] for e in case_errors])),
+                'worst_median_percent': max(e['median_percent'] for e in case_errors),
             }
             rows.append(row)
             print(row, flush=True)

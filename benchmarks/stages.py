@@ -1,4 +1,4 @@
-"""Where MeTRAbs's time goes: sampling, network, and all else."""
+"""Time of the stages of MeTRAbs: sampling of crops, network, and the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metrabs_ros.metrabs import estimator
 
 class Stages:
     """
-    Times whole calls of a model, and the stages in them.
+    Measures the time of calls of a model and of their stages.
 
     Parameters
     ----------
@@ -30,26 +30,25 @@ class Stages:
     def measure(
         self, call: Callable[[], object], calls: int, warm_up: int = 3
     ) -> dict[str, float]:
-        """Return the median and the 95th percentile in ms, and the stages' shares."""
+        """Return the median and 95th percentile of a call, and the medians of its stages."""
         for _ in range(warm_up):
             call()
-        whole_s = []
+        call_s = []
         for _ in range(calls):
             start_s = time.perf_counter()
             call()
             self._wait()
-            whole_s.append(time.perf_counter() - start_s)
-        shares = self._shares(call, calls)
+            call_s.append(time.perf_counter() - start_s)
         return {
-            'median_ms': 1e3 * float(np.median(whole_s)),
-            'p95_ms': 1e3 * float(np.percentile(whole_s, 95)),
-            **shares,
+            'median_ms': 1e3 * float(np.median(call_s)),
+            'p95_ms': 1e3 * float(np.percentile(call_s, 95)),
+            **self._measure_stages(call, calls),
         }
 
-    def _shares(self, call: Callable[[], object], calls: int) -> dict[str, float]:
-        """Time the stages apart: on a GPU, waiting for each of them makes the whole slower."""
+    def _measure_stages(self, call: Callable[[], object], calls: int) -> dict[str, float]:
+        """Measure the stages in separate calls, because synchronising a GPU slows calls down."""
         by_stage = []
-        with self._timed():
+        with self._timed_stages():
             for _ in range(calls):
                 self._spent_s = {'sampling': 0.0, 'network': 0.0}
                 start_s = time.perf_counter()
@@ -71,16 +70,16 @@ class Stages:
         }
 
     @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _timed_stages(self) -> Iterator[None]:
         network, sample = self._model.network, estimator.sample_crops
-        self._model.network = self._clocked('network', network)
-        estimator.sample_crops = self._clocked('sampling', sample)
+        self._model.network = self._with_clock('network', network)
+        estimator.sample_crops = self._with_clock('sampling', sample)
         try:
             yield
         finally:
             self._model.network, estimator.sample_crops = network, sample
 
-    def _clocked(self, stage: str, function: Callable[..., object]) -> Callable[..., object]:
+    def _with_clock(self, stage: str, function: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object) -> object:
             self._wait()
             start_s = time.perf_counter()

@@ -1,7 +1,7 @@
 """
-How long it takes until a model is ready: at the very first start, and at all later ones.
+Measure the start-up time of models, without and with a filled engine cache.
 
-Each start is a process of its own, from the import to the first poses.
+Each start is a separate process, from the import to the first poses.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ print(json.dumps([loaded_s, time.perf_counter() - start_s]))
 
 
 def start(model: str, engine: str, cache: str) -> tuple[float, float]:
-    """Return the seconds until a model is loaded, and until it has given its first poses."""
-    done = subprocess.run(
+    """Return the seconds until a model is loaded, and until the first poses are estimated."""
+    result = subprocess.run(
         [sys.executable, '-c', START, model, engine],
         env={**os.environ, 'METRABS_ROS_CACHE': cache},
         capture_output=True,
         text=True,
         check=True,
     )
-    loaded_s, first_s = json.loads(done.stdout.splitlines()[-1])
+    loaded_s, first_s = json.loads(result.stdout.splitlines()[-1])
     return loaded_s, first_s
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the results."""
     lines = [machine.describe()]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
         subjects.write_checkpoint(folder, 's_centered')

@@ -1,4 +1,4 @@
-"""What is measured on: checkpoints with random weights, pictures of noise, boxes as of people."""
+"""Inputs of the benchmarks: checkpoints with random weights, noise images, person boxes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ CHECKPOINTS = {'EfficientNetV2-S, 256 px': 's_centered', 'EfficientNetV2-L, 384 
 
 
 def write_checkpoint(folder: str | pathlib.Path, variant: str) -> None:
-    """Write a checkpoint; neither times nor memory depend on its weights."""
+    """Write a checkpoint with random weights; time and memory do not depend on them."""
     spec = importlib.util.spec_from_file_location('make_checkpoint', GENERATOR)
     generator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generator)
     generator.write_checkpoint(folder, variant)
 
 
-def picture(size: str) -> np.ndarray:
-    """Return noise, which costs as much as anything else, [H, W, 3], uint8."""
+def noise_image(size: str) -> np.ndarray:
+    """Return a noise image [H, W, 3], uint8; the time does not depend on the image content."""
     return np.random.default_rng(0).integers(0, 256, (*SIZES[size], 3), np.uint8)
 
 
 def boxes(people: int, size: str) -> np.ndarray:
-    """Return boxes [N, 4] of people who stand in a row, three quarters as tall as the picture."""
+    """Return boxes [N, 4] of people in a row, with 60 to 80 percent of the image height."""
     height, width = SIZES[size]
     left = np.linspace(0.02, 0.8, people) * width
     tall = np.linspace(0.8, 0.6, people) * height

@@ -1,5 +1,5 @@
 """
-Write the README's table of speeds from what was measured last.
+Update the tables in the README with the latest results.
 
     python benchmarks/table.py
 """
@@ -16,7 +16,7 @@ BEGIN, END = '<!-- written by benchmarks/table.py -->\n', '<!-- until here -->'
 
 
 def speed_table() -> list[str]:
-    """Return the lines of the table of speeds."""
+    """Return the lines of the speed table."""
     measured = json.loads((RESULTS / 'estimator.json').read_text())
     lines = [
         f'EfficientNetV2-S at 256 pixels, {measured["machine"]}:',
@@ -38,7 +38,7 @@ def speed_table() -> list[str]:
 
 
 def precision_table() -> list[str]:
-    """Return the lines of the table of what precision costs."""
+    """Return the lines of the table of errors by precision."""
     measured = json.loads((RESULTS / 'precision.json').read_text())
     lines = [
         'What precision costs, against the official implementation in float32 on its reproducible '
@@ -58,7 +58,7 @@ def precision_table() -> list[str]:
 
 
 def with_tables(text: str) -> str:
-    """Return the README's text with the tables of what was measured last."""
+    """Replace the tables in the text of the README."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     tables = '\n'.join([*speed_table(), '', *precision_table()])

@@ -1,5 +1,5 @@
 """
-Makes the pictures of the README: the demo's footage with people in it, and how depth comes about.
+Create the figures of the README: annotated footage of the demo, and the geometry of depth.
 
     python docs/make_pictures.py
 """
@@ -20,7 +20,7 @@ import metrabs_ros
 from metrabs_ros import drawing
 from metrabs_ros.camera import Camera
 from metrabs_ros.demo_video import default_footage
-from metrabs_ros.pose_estimator import View
+from metrabs_ros.options import View
 from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
 
@@ -33,7 +33,7 @@ INK, BLUE, ORANGE, GREY = '#22272e', '#2563eb', '#c2410c', '#8b949e'
 
 
 def draw_demo(file: pathlib.Path) -> None:
-    """Draw a frame of the demo's footage, and where everybody walked until then from above."""
+    """Draw a frame of the demo footage, and the paths of all people from above."""
     model = metrabs_ros.load_model('blazepose')
     tracker = PersonTracker(model)
     video = cv2.VideoCapture(str(default_footage()))
@@ -47,13 +47,13 @@ def draw_demo(file: pathlib.Path) -> None:
             paths_mm[person_id].append(place_mm)
     drawing.draw_people(picture, people)
     lasting = {key: path for key, path in paths_mm.items() if len(path) > 2 * RATE_HZ}
-    plan = drawing.draw_from_above(lasting, picture.shape[0])
+    plan = drawing.draw_top_view(lasting, picture.shape[0])
     both = np.concatenate([picture, plan], axis=1)
     cv2.imwrite(str(file), both, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
 
 
 def draw_depth(file: pathlib.Path) -> None:
-    """Draw why the same picture means another distance where the focal length is another."""
+    """Draw how the distance of a person depends on the focal length for the same image."""
     with mpl.rc_context({'font.size': 10, 'text.color': INK}):
         figure = Figure(figsize=(9.0, 2.5), layout='constrained')
         for axes, (focal_px, color) in zip(figure.subplots(1, 2), ((600, BLUE), (900, ORANGE))):

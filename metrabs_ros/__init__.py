@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-# The messages, generated at build time, and the hand-written modules share this package's name
-# but not always a folder.
+# The generated message modules and the other modules share the name of this package, but colcon
+# can install them into different folders.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported at the first use: programs of this package must first be ready for signals, and
-    # importing NumPy takes long enough to be interrupted.
+    # Lazy import: importing NumPy takes long enough to be interrupted, and the programs of this
+    # package install their signal handlers first.
     if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
@@ -55,30 +55,35 @@ def load_model(
     Parameters
     ----------
     name_or_folder
-        ``blazepose``, ``metrabs_s`` or ``metrabs_l``, whose weights are fetched at the first
-        use, or a folder with a MeTRAbs checkpoint as published for PyTorch.
+        ``blazepose``, ``metrabs_s`` or ``metrabs_l``, with weights that are downloaded at the
+        first use, or a folder with a MeTRAbs checkpoint as published for PyTorch.
     engine
-        What runs the network: ``torch``, ``tensorrt`` (NVIDIA GPUs), ``openvino`` (CPUs) or
-        ``auto``, which takes the fastest that is installed.  BlazePose has OpenVINO only.
+        Inference engine: ``torch``, ``tensorrt`` (NVIDIA GPUs), ``openvino`` (CPUs) or ``auto``,
+        the fastest one that is installed.  BlazePose supports only OpenVINO.
     precision
-        ``fp32``, ``fp16``, ``bf16`` or ``auto``: fp16 on GPUs, bf16 with OpenVINO where the
-        processor has it, else fp32.
+        ``fp32``, ``fp16``, ``bf16`` or ``auto``: fp16 on GPUs, bf16 with OpenVINO on processors
+        that support it, otherwise fp32.
     device
-        ``cpu``, ``cuda``, ``cuda:1`` or ``auto``, which takes a GPU where there is one.
+        ``cpu``, ``cuda``, ``cuda:1`` or ``auto``, a GPU if one is available.
     detector
-        What finds people for MeTRAbs: ``auto``, ``blazepose``, ``onnx:FILE`` (of the YOLO or DETR
+        Person detector for MeTRAbs: ``auto``, ``blazepose``, ``onnx:FILE`` (of the YOLO or DETR
         family) or ``ultralytics:NAME``.
     threads
-        How many the network may use on the CPU; 0 takes one for each core.
+        Number of CPU threads of the network; 0 uses one for each core.
+
+    Returns
+    -------
+    PoseEstimator
+        The model, ready to run.
 
     Raises
     ------
     ValueError
-        If there is no such model or detector, or it cannot run in the way asked for.
+        If the model or detector does not exist or does not support the other arguments.
     ImportError
-        If a package is needed that is not installed.
+        If a required package is not installed.
     metrabs_ros.weights.store.WeightsError
-        If the weights are damaged, do not fit together or cannot be fetched.
+        If the weights are damaged, inconsistent or cannot be downloaded.
     """
     from metrabs_ros import loading
 

@@ -6,12 +6,12 @@ import sys
 
 from metrabs_ros import startup_signals
 
-# Before the imports of the command line, which take long enough to be interrupted.
+# The handlers must be in place before the imports of the command line, which take seconds.
 startup_signals.exit_on_signals(startup_signals.COMMAND_STATUSES)
 
 
 def main() -> int:
-    """Run a command; return the exit status."""
+    """Run the command line and return the exit status."""
     from metrabs_ros import cli
 
     return cli.main()

@@ -1,4 +1,4 @@
-"""Names for the kinds of arrays that this package speaks in."""
+"""Type aliases of the NumPy arrays in this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A calibrated camera: intrinsics, lens distortion and its pose in the world."""
+"""Calibrated camera: intrinsics, lens distortion and pose in the world frame."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 Coordinate = TypeVar('Coordinate', FloatArray, 'torch.Tensor')
 
-DISTORTION_LENGTHS = (0, 4, 5, 8, 12)
-"""How many OpenCV coefficients (k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4) a lens may have."""
+DISTORTION_COEFF_COUNTS = (0, 4, 5, 8, 12)
+"""Supported numbers of OpenCV coefficients (k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4)."""
 
 DEFAULT_UP = (0.0, -1.0, 0.0)
-FISHEYE_LENGTHS = (0, 4)
-NEAREST_DEPTH_MM = 1.0
+FISHEYE_COEFF_COUNTS = (0, 4)
+MIN_DEPTH_MM = 1.0
 
-# Far outside of what real cameras have, and such that nothing computed from it overflows: the
-# rational lens model takes the sixth power of image coordinates, and its derivative the twelfth.
+# These limits are far outside the range of real cameras, and tight enough that no computation
+# overflows: the rational lens model uses the sixth power of image coordinates, and its derivative
+# the twelfth.
 MIN_FOCAL_PX, MAX_FOCAL_PX = 1e-3, 1e7
 MAX_FOCAL_RATIO = 1e3
 MAX_PRINCIPAL_POINT_PX = 1e7
@@ -34,15 +35,15 @@ MAX_DISTORTION_COEFF = 1e12
 MAX_ROTATION_ENTRY = 1e6
 MAX_TRANSLATION_MM = 1e13
 MIN_DETERMINANT = 1e-9
-SMALL_DENOMINATOR = 1e-12
-SHOWN_CHARS = 200
-SHOWN_NUMBERS = 16
+MIN_DENOMINATOR = 1e-12
+MAX_SHOWN_CHARS = 200
+MAX_SHOWN_VALUES = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
     """
-    Everything that says where a point in space appears in an image.
+    Intrinsics, lens model and pose of one camera.
 
     Camera coordinates are those of the optical frame: x right, y down, z forward, in millimetres.
     Pixel coordinates have integers at pixel centres.
@@ -52,22 +53,23 @@ class Camera:
     intrinsic_matrix
         [3, 3], pixels.
     distortion_coeffs
-        0, 4, 5, 8 or 12 coefficients in OpenCV's order k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4; of a
-        fisheye lens 0 or 4, k1 k2 k3 k4.
+        0, 4, 5, 8 or 12 coefficients in OpenCV's order k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4; for a
+        fisheye lens 0 or 4 coefficients k1 k2 k3 k4.
     extrinsic_matrix
-        [4, 4], takes world coordinates in millimetres to camera coordinates.
+        [4, 4], transforms world coordinates to camera coordinates, both in millimetres.
     world_up_vector
-        [3], up in world coordinates.  The default is up for a level camera whose world is its own
-        optical frame.
+        [3], up direction in world coordinates.  The default is correct for a level camera and a
+        world frame that is the optical frame of the camera.
     fisheye
-        The lens is equidistant: a point's distance from the image's centre goes with the angle
-        to the optical axis, up to 180 degrees of view and beyond (Kannala and Brandt, 2006).
+        Use the equidistant lens model: the distance of an image point from the image centre
+        depends on the angle between ray and optical axis, up to 180 degrees of view and beyond
+        (Kannala and Brandt, 2006).
 
     Raises
     ------
     ValueError
-        If an argument has the wrong shape, holds a value that is not finite, or does not describe
-        a camera (focal length out of range, a matrix without inverse).
+        If an argument has the wrong shape, contains a value that is not finite, or does not
+        describe a camera (focal length out of range, singular matrix).
     """
 
     intrinsic_matrix: FloatArray
@@ -87,12 +89,12 @@ class Camera:
     @classmethod
     def from_fov(cls, fov_degrees: float, image_shape: tuple[int, ...], **kwargs: Any) -> Camera:
         """
-        Guess an uncalibrated camera from the field of view across its image's longer side.
+        Create an uncalibrated camera from the field of view along the longer image side.
 
         Parameters
         ----------
         fov_degrees
-            More than 0, less than 180.
+            Field of view, more than 0 and less than 180.
         image_shape
             Height and width in pixels, further entries are ignored.
         kwargs
@@ -107,7 +109,7 @@ class Camera:
 
     @property
     def up(self) -> FloatArray:
-        """The world's up direction in camera coordinates, [3], of unit length."""
+        """Up direction of the world in camera coordinates, [3], unit length."""
         up = self.extrinsic_matrix[:3, :3] @ self.world_up_vector
         return up / np.linalg.norm(up)
 
@@ -115,36 +117,47 @@ class Camera:
         """
         Project camera-frame points [..., 3] to pixels [..., 2].
 
-        Without a fisheye lens, points at or behind the camera's plane are taken to lie a
-        millimetre in front of it, so that the result is always finite.
+        For lenses other than fisheye, points with a depth of less than one millimetre are
+        projected as if their depth were one millimetre, so that the result is always finite.
         """
         if self.fisheye:
-            points = bend_equidistant(points_mm, self.distortion_coeffs)
+            points = project_equidistant(points_mm, self.distortion_coeffs)
         else:
-            depth = np.maximum(points_mm[..., 2:], NEAREST_DEPTH_MM)
+            depth = np.maximum(points_mm[..., 2:], MIN_DEPTH_MM)
             points = distort(points_mm[..., :2] / depth, self.distortion_coeffs)
         return points @ self.intrinsic_matrix[:2, :2].T + self.intrinsic_matrix[:2, 2]
 
     def unproject(self, points_px: FloatArray) -> FloatArray:
-        """Return rays [..., 3] of pixels [..., 2]: (x, y, 1), or unit vectors of a fisheye."""
+        """
+        Return the rays through pixels, in the camera frame.
+
+        Parameters
+        ----------
+        points_px
+            [..., 2], image pixels.
+
+        Returns
+        -------
+        [..., 3]: (x, y, 1), or unit vectors for a fisheye lens.
+        """
         inverse = np.linalg.inv(self.intrinsic_matrix)
         points = points_px @ inverse[:2, :2].T + inverse[:2, 2]
         if self.fisheye:
-            return unbend_equidistant(points, self.distortion_coeffs)
+            return unproject_equidistant(points, self.distortion_coeffs)
         points = undistort(points, self.distortion_coeffs)
         return np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
 
     def from_world(self, points_mm: FloatArray) -> FloatArray:
-        """Take world-frame points [..., 3] to the camera frame, both in millimetres."""
+        """Transform world-frame points [..., 3] to the camera frame, both in millimetres."""
         return points_mm @ self.extrinsic_matrix[:3, :3].T + self.extrinsic_matrix[:3, 3]
 
     def to_world(self, points_mm: FloatArray) -> FloatArray:
-        """Take camera-frame points [..., 3] to the world frame, both in millimetres."""
+        """Transform camera-frame points [..., 3] to the world frame, both in millimetres."""
         return points_mm @ self._camera_to_world[:3, :3].T + self._camera_to_world[:3, 3]
 
     @property
     def position_mm(self) -> FloatArray:
-        """Where the camera is in the world, [3]."""
+        """Position of the camera in the world frame, [3], millimetres."""
         return self._camera_to_world[:3, 3]
 
     @functools.cached_property
@@ -153,11 +166,11 @@ class Camera:
 
 
 def intrinsics_from_fov(fov_degrees: float, image_shape: tuple[int, ...]) -> FloatArray:
-    """Guess the intrinsic matrix [3, 3]; see `Camera.from_fov`."""
+    """Return the intrinsic matrix [3, 3] for a field of view; see `Camera.from_fov`."""
     if not 0 < fov_degrees < 180:
         raise ValueError(
-            f'default_fov_degrees is {fov_degrees}; a pinhole camera sees more than 0 and less '
-            'than 180 degrees'
+            f'default_fov_degrees is {fov_degrees}; the field of view of a pinhole camera must be '
+            'more than 0 and less than 180 degrees'
         )
     height, width = image_shape[:2]
     # The smallest positive angles underflow to 0.
@@ -175,7 +188,7 @@ def distort(points: FloatArray, coeffs: FloatArray) -> FloatArray:
     points
         [..., 2], on the plane at depth 1.
     coeffs
-        k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4, as many as there are.
+        Up to 12 coefficients: k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4.
 
     Returns
     -------
@@ -187,7 +200,7 @@ def distort(points: FloatArray, coeffs: FloatArray) -> FloatArray:
 
 
 def distort_xy(x: Coordinate, y: Coordinate, coeffs: FloatArray) -> tuple[Coordinate, Coordinate]:
-    """Apply the lens model as `distort` does, to arrays or tensors of coordinates."""
+    """Apply the lens model of `distort` to arrays or tensors of coordinates."""
     radial, shift_x, shift_y = _radial_and_shift(x, y, coeffs)
     return x * radial + shift_x, y * radial + shift_y
 
@@ -195,25 +208,25 @@ def distort_xy(x: Coordinate, y: Coordinate, coeffs: FloatArray) -> tuple[Coordi
 def _radial_and_shift(
     x: Coordinate, y: Coordinate, coeffs: FloatArray
 ) -> tuple[Coordinate, Coordinate, Coordinate]:
-    """Return the lens model's factor, and its tangential and thin-prism shifts in x and y."""
+    """Return the radial factor, and the tangential and thin-prism shifts in x and y."""
     k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = _all_coeffs(coeffs)
     xx, yy, xy = x * x, y * y, x * y
     r2 = xx + yy
     radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
     shift_x = 2 * p1 * xy + p2 * (r2 + 2 * xx)
     shift_y = 2 * p2 * xy + p1 * (r2 + 2 * yy)
-    # Most lenses lack these, and whole crops go through here.
+    # Most lenses lack these terms; they are skipped because whole crops are computed here.
     if k4 or k5 or k6:
-        radial = radial / _without_zeros(1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+        radial = radial / _replace_zeros(1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
     if s1 or s2 or s3 or s4:
         shift_x = shift_x + r2 * (s1 + s2 * r2)
         shift_y = shift_y + r2 * (s3 + s4 * r2)
     return radial, shift_x, shift_y
 
 
-def _without_zeros(denominator: Coordinate) -> Coordinate:
-    """Replace zeros, where a rational lens model has a pole, by a small number."""
-    return denominator + (denominator == 0) * SMALL_DENOMINATOR
+def _replace_zeros(denominator: Coordinate) -> Coordinate:
+    """Replace zeros, which occur at the poles of a rational lens model, by a small number."""
+    return denominator + (denominator == 0) * MIN_DENOMINATOR
 
 
 def _all_coeffs(coeffs: FloatArray) -> list[float]:
@@ -224,8 +237,8 @@ def undistort(points: FloatArray, coeffs: FloatArray, max_steps: int = 30) -> Fl
     """
     Invert `distort` by Newton's method.
 
-    Points that no ray of the lens reaches (a strong barrel lens has a largest radius) come back
-    as the nearest that the iteration found, never as NaN.
+    Points outside the image of the lens (a strong barrel lens has a maximum radius) result in the
+    nearest point found by the iteration, never in NaN.
 
     Parameters
     ----------
@@ -234,7 +247,7 @@ def undistort(points: FloatArray, coeffs: FloatArray, max_steps: int = 30) -> Fl
     coeffs
         As in `distort`.
     max_steps
-        Iterations at the most; it ends as soon as nothing moves by more than 1e-12.
+        Maximum number of iterations; the iteration stops when the error is below 1e-12.
 
     Returns
     -------
@@ -247,8 +260,10 @@ def undistort(points: FloatArray, coeffs: FloatArray, max_steps: int = 30) -> Fl
     for _ in range(max_steps):
         if not np.abs(error).max(initial=0) > 1e-12:
             break
-        step = np.linalg.solve(_regularised(_distortion_jacobian(guess, coeffs)), error[..., None])
-        # A step is never longer than the point is far out: beyond that the polynomial folds.
+        step = np.linalg.solve(
+            _replace_singular(_distortion_jacobian(guess, coeffs)), error[..., None]
+        )
+        # Limit the step length: far from the current point the polynomial is not invertible.
         length = np.linalg.norm(step[..., 0], axis=-1, keepdims=True)
         limit = 0.5 * (0.1 + np.linalg.norm(guess, axis=-1, keepdims=True))
         candidate = guess - step[..., 0] * np.minimum(1, limit / np.maximum(length, 1e-12))
@@ -263,10 +278,10 @@ def undistort(points: FloatArray, coeffs: FloatArray, max_steps: int = 30) -> Fl
 
 def undistort_by_fixed_point(points: FloatArray, coeffs: FloatArray, steps: int = 5) -> FloatArray:
     """
-    Invert `distort` roughly, by a fixed number of fixed-point steps.
+    Invert `distort` approximately, by a fixed number of fixed-point steps.
 
-    The networks were trained and published with it, so that boxes near the edge of a strong lens
-    are to be looked at exactly so far off.
+    The published networks were trained with this approximation.  Boxes near the edge of a strong
+    lens must have the same error here.
 
     Parameters
     ----------
@@ -275,11 +290,11 @@ def undistort_by_fixed_point(points: FloatArray, coeffs: FloatArray, steps: int 
     coeffs
         As in `distort`.
     steps
-        How many.
+        Number of fixed-point steps.
 
     Returns
     -------
-    [..., 2]; not finite where the steps run away.
+    [..., 2]; not finite where the iteration diverges.
     """
     if not len(coeffs):
         return points
@@ -292,20 +307,20 @@ def undistort_by_fixed_point(points: FloatArray, coeffs: FloatArray, steps: int 
 
 
 def equidistant_radius(angle: Coordinate, coeffs: FloatArray) -> Coordinate:
-    """Return how far from the centre a fisheye lens shows an angle to the axis, in radians."""
+    """Return the distance from the image centre for an angle to the optical axis, in radians."""
     k1, k2, k3, k4 = coeffs.tolist()
     square = angle * angle
     return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
 
 
-def bend_equidistant(points: FloatArray, coeffs: FloatArray) -> FloatArray:
+def project_equidistant(points: FloatArray, coeffs: FloatArray) -> FloatArray:
     """
-    Return where a fisheye lens shows points.
+    Project points with the equidistant fisheye model.
 
     Parameters
     ----------
     points
-        [..., 3], camera frame, of any unit.
+        [..., 3], camera frame, any unit.
     coeffs
         [4], k1 k2 k3 k4.
 
@@ -318,29 +333,29 @@ def bend_equidistant(points: FloatArray, coeffs: FloatArray) -> FloatArray:
     return points[..., :2] * equidistant_radius(angle, coeffs) / np.maximum(across, 1e-12)
 
 
-def unbend_equidistant(points: FloatArray, coeffs: FloatArray, steps: int = 20) -> FloatArray:
+def unproject_equidistant(points: FloatArray, coeffs: FloatArray, steps: int = 20) -> FloatArray:
     """
-    Invert `bend_equidistant`, by Newton's method.
+    Invert `project_equidistant` by Newton's method.
 
     Parameters
     ----------
     points
-        [..., 2].
+        [..., 2], on the image plane of focal length 1.
     coeffs
-        As there.
+        [4], k1 k2 k3 k4.
     steps
-        Iterations.
+        Number of iterations.
 
     Returns
     -------
-    [..., 3] viewing rays of unit length, at most 180 degrees off the axis.
+    [..., 3], rays of unit length, at most 180 degrees from the optical axis.
     """
     radius = np.linalg.norm(points, axis=-1, keepdims=True)
     factors = np.concatenate([[1.0], coeffs]) * (1, 3, 5, 7, 9)
     angle = np.clip(radius, 0, np.pi)
     for _ in range(steps):
         slope = np.polynomial.polynomial.polyval(angle**2, factors)
-        # Where the polynomial turns back there is nothing to see: stay this side of it.
+        # The polynomial may decrease beyond some angle; limit the slope to stay below it.
         step = (equidistant_radius(angle, coeffs) - radius) / np.maximum(slope, 0.1)
         angle = np.clip(angle - np.clip(step, -0.5, 0.5), 0, np.pi)
     sideways = points * np.sin(angle) / np.maximum(radius, 1e-12)
@@ -353,7 +368,7 @@ def _distortion_jacobian(points: FloatArray, coeffs: FloatArray) -> FloatArray:
     x, y = points[..., 0], points[..., 1]
     r2 = x * x + y * y
     above = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-    below = _without_zeros(1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    below = _replace_zeros(1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
     radial = above / below
     slope = (
         (k1 + r2 * (2 * k2 + r2 * 3 * k3)) * below - above * (k4 + r2 * (2 * k5 + r2 * 3 * k6))
@@ -371,14 +386,14 @@ def _distortion_jacobian(points: FloatArray, coeffs: FloatArray) -> FloatArray:
     )
 
 
-def _regularised(matrices: FloatArray) -> FloatArray:
-    """Replace matrices [..., 2, 2] that have no usable inverse by the identity."""
+def _replace_singular(matrices: FloatArray) -> FloatArray:
+    """Replace singular matrices [..., 2, 2] by the identity."""
     usable = np.abs(np.linalg.det(matrices)) > 1e-6
     return np.where(usable[..., None, None], matrices, np.eye(2))
 
 
 def _checked_intrinsics(value: ArrayLike) -> FloatArray:
-    """Return an intrinsic matrix [3, 3]; see `Camera` for what it raises."""
+    """Return a valid intrinsic matrix [3, 3]; raises the errors of `Camera`."""
     matrix = _as_finite('intrinsic_matrix', value, (3, 3))
     ((fx, skew, cx), (below, fy, cy), last) = matrix.tolist()
     if min(fx, fy) <= 0:
@@ -396,14 +411,14 @@ def _checked_intrinsics(value: ArrayLike) -> FloatArray:
             f'{MAX_FOCAL_RATIO:g} times the other'
         )
     if last != [0, 0, 1]:
-        raise ValueError(f'intrinsic_matrix ends in {last}, not in 0, 0, 1')
+        raise ValueError(f'the last row of intrinsic_matrix is {last}; it must be 0, 0, 1')
     if abs(fx * fy - skew * below) < MIN_DETERMINANT * fx * fy:
         raise ValueError(f'intrinsic_matrix cannot be inverted: {_shown(matrix)}')
-    # Rounding errors of a matrix product are tolerated.
+    # Tolerate rounding errors of a matrix product.
     if abs(below) > 1e-9 * fy:
         raise ValueError(
-            f'intrinsic_matrix has {below:g} in row 1, column 0; it must be 0, as there is no '
-            'such term in the pinhole camera model'
+            f'intrinsic_matrix has {below:g} in row 1, column 0; it must be 0 because the pinhole '
+            'camera model has no such term'
         )
     if abs(skew) > fx:
         raise ValueError(
@@ -419,20 +434,20 @@ def _checked_intrinsics(value: ArrayLike) -> FloatArray:
 
 
 def _checked_coeffs(value: ArrayLike, fisheye: bool) -> FloatArray:
-    """Return distortion coefficients, none if all are 0; see `Camera` for what it raises."""
+    """Return valid distortion coefficients, empty if all are 0; raises the errors of `Camera`."""
     coeffs: FloatArray = as_numbers('distortion_coeffs', value).reshape(-1)
-    lengths = FISHEYE_LENGTHS if fisheye else DISTORTION_LENGTHS
+    lengths = FISHEYE_COEFF_COUNTS if fisheye else DISTORTION_COEFF_COUNTS
     if len(coeffs) not in lengths:
         raise ValueError(
-            f'distortion_coeffs has {len(coeffs)} values: {_shown(coeffs)}; a lens model has '
-            f'one of {lengths}'
+            f'distortion_coeffs has {len(coeffs)} values: {_shown(coeffs)}; the lens model needs '
+            f'one of these numbers of values: {lengths}'
         )
     coeffs = _as_finite('distortion_coeffs', coeffs, coeffs.shape)
-    largest = np.abs(coeffs).max(initial=0)
-    if largest > MAX_DISTORTION_COEFF:
+    max_coeff = np.abs(coeffs).max(initial=0)
+    if max_coeff > MAX_DISTORTION_COEFF:
         raise ValueError(
-            f'distortion_coeffs holds a value of magnitude {largest:g}; coefficients of a lens '
-            f'are below {MAX_DISTORTION_COEFF:g}'
+            f'distortion_coeffs holds a value of magnitude {max_coeff:g}; it must be at most '
+            f'{MAX_DISTORTION_COEFF:g}'
         )
     if fisheye:
         return np.pad(coeffs, (0, 4 - len(coeffs)))
@@ -440,42 +455,42 @@ def _checked_coeffs(value: ArrayLike, fisheye: bool) -> FloatArray:
 
 
 def _checked_extrinsics(value: ArrayLike) -> FloatArray:
-    """Return an extrinsic matrix [4, 4]; see `Camera` for what it raises."""
+    """Return a valid extrinsic matrix [4, 4]; raises the errors of `Camera`."""
     matrix = _as_finite('extrinsic_matrix', value, (4, 4))
-    largest = np.abs(matrix[:, :3]).max()
-    farthest_mm = np.abs(matrix[:, 3]).max()
-    # Compared before the determinant is calculated, which could overflow.
-    if largest > MAX_ROTATION_ENTRY or farthest_mm > MAX_TRANSLATION_MM:
+    max_entry = np.abs(matrix[:, :3]).max()
+    max_translation_mm = np.abs(matrix[:, 3]).max()
+    # Checked before the determinant, which could overflow.
+    if max_entry > MAX_ROTATION_ENTRY or max_translation_mm > MAX_TRANSLATION_MM:
         raise ValueError(
-            f'extrinsic_matrix is out of range: {_shown(matrix)}; rotations have entries up to 1, '
-            f'translations up to {MAX_TRANSLATION_MM:g} mm'
+            f'extrinsic_matrix is out of range: {_shown(matrix)}; a rotation has entries up to 1, '
+            f'a translation up to {MAX_TRANSLATION_MM:g} mm'
         )
     is_invertible = abs(np.linalg.det(matrix)) >= MIN_DETERMINANT
-    # `Camera.up` and `Camera.from_world` use the upper left part alone.
+    # `Camera.up` and `Camera.from_world` use the upper left part without the rest.
     if not is_invertible or abs(np.linalg.det(matrix[:3, :3])) < MIN_DETERMINANT:
         raise ValueError(f'extrinsic_matrix cannot be inverted: {_shown(matrix)}')
     return matrix
 
 
 def _unit_up(value: ArrayLike) -> FloatArray:
-    """Return an up direction [3] of unit length; see `Camera` for what it raises."""
+    """Return an up direction [3] of unit length; raises the errors of `Camera`."""
     up = _as_finite('world_up_vector', value, (3,))
-    largest = np.abs(up).max()
-    if largest < 1e-9:
+    max_component = np.abs(up).max()
+    if max_component < 1e-9:
         raise ValueError(f'world_up_vector has no direction: {up.tolist()}')
-    # Squares of large numbers overflow.
-    up = up / largest
+    # The squares of large numbers overflow.
+    up = up / max_component
     return up / np.linalg.norm(up)
 
 
 def as_numbers(name: str, value: ArrayLike) -> FloatArray:
     """
-    Return an argument as an array.
+    Convert an argument to a float64 array.
 
     Raises
     ------
     ValueError
-        If it holds anything but real numbers; the message names it.
+        If it contains anything except real numbers; the message contains the argument's name.
     """
     try:
         array = np.asarray(value)
@@ -484,7 +499,7 @@ def as_numbers(name: str, value: ArrayLike) -> FloatArray:
         return np.asarray(array, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f'{name} is not an array of numbers: {printable(repr(value), SHOWN_CHARS)}'
+            f'{name} is not an array of numbers: {printable(repr(value), MAX_SHOWN_CHARS)}'
         ) from error
 
 
@@ -500,7 +515,7 @@ def _as_finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArra
 
 
 def _shown(array: FloatArray) -> str:
-    """Return the first numbers of an array of any size, for error messages."""
-    if array.size <= SHOWN_NUMBERS:
-        return printable(array.tolist(), SHOWN_CHARS)
-    return printable(array.reshape(-1)[:SHOWN_NUMBERS].tolist(), SHOWN_CHARS) + '...'
+    """Return the first values of an array of any size as text, for error messages."""
+    if array.size <= MAX_SHOWN_VALUES:
+        return printable(array.tolist(), MAX_SHOWN_CHARS)
+    return printable(array.reshape(-1)[:MAX_SHOWN_VALUES].tolist(), MAX_SHOWN_CHARS) + '...'

@@ -1,4 +1,4 @@
-"""Processes that are started here, end with this one, and are waited for while they work."""
+"""Child processes: start, termination with the parent, and activity monitoring."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 POLL_PERIOD_S = 0.05
-IDLE_PATIENCE_S = 10.0
-"""A process that was asked to end and calculates nothing for so long is killed."""
-END_PATIENCE_S = 60.0
-"""A process that was asked to end has this long at most."""
+IDLE_TIMEOUT_S = 10.0
+"""A terminating process that uses no processor time for this long is killed."""
+END_TIMEOUT_S = 60.0
+"""Maximum time from SIGTERM to SIGKILL."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PRCTL = getattr(_LIBC, 'prctl', None)
@@ -22,9 +22,9 @@ _PRCTL = getattr(_LIBC, 'prctl', None)
 
 def end_with_parent() -> None:
     """
-    Have the kernel kill this process when its parent ends; for ``preexec_fn``.
+    Request that the kernel kills this process when its parent ends; for ``preexec_fn``.
 
-    It does so also where the parent is killed and can end nothing itself.
+    This also works if the parent is killed and cannot terminate its children itself.
     """
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -32,32 +32,32 @@ def end_with_parent() -> None:
 
 class ChildProcess:
     """
-    A process that ends with this one.
+    A process that ends when this process ends.
 
-    It is in a session of its own, so that Ctrl-C reaches this process alone.
+    The child runs in a new session, so that Ctrl-C is sent only to this process.
 
     Parameters
     ----------
     name
-        What it is called in messages.
+        Name of the child in messages.
     arguments
-        The command.
+        The command line.
     environ
-        Its environment.
+        The environment variables.
     """
 
     def __init__(self, name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
         self.name = name
         parent = os.getpid()
 
-        def end_with_this_one() -> None:
+        def end_with_creator() -> None:
             end_with_parent()
-            # This one may have ended before.
+            # The parent may have ended before the call above.
             if os.getppid() != parent:
                 os._exit(1)
 
         self._process = subprocess.Popen(
-            arguments, env=environ, start_new_session=True, preexec_fn=end_with_this_one
+            arguments, env=environ, start_new_session=True, preexec_fn=end_with_creator
         )
 
     @property
@@ -66,35 +66,36 @@ class ChildProcess:
         return self._process.poll()
 
     @property
-    def ending(self) -> str:
-        """How it ended, in words."""
+    def status_text(self) -> str:
+        """The exit status as a phrase for messages."""
         status = self.status
         if status is None:
-            return f'{self.name} runs'
+            return f'{self.name} is running'
         if status < 0:
-            return f'{self.name} was ended by {_signal_name(-status)}'
+            return f'{self.name} was terminated by {_signal_name(-status)}'
         return f'{self.name} ended with exit status {status}'
 
     def end(self, is_urgent: Callable[[], bool] = lambda: False) -> int:
         """
-        Ask it to end, kill it if it does not, and return its exit status.
+        Terminate the process, kill it if it does not end, and return its exit status.
 
-        It may take its time as long as it calculates; a machine under load is slow.
+        The process may take longer while it uses processor time, because machines under load are
+        slow.
 
         Parameters
         ----------
         is_urgent
-            Tells whether to kill it at once.
+            Returns whether to kill the process at once.
         """
         if self._process.poll() is None:
-            # Not SIGINT, at which a process that is still importing would print a traceback.
+            # After SIGINT, a process that is still importing would print a traceback.
             self._process.terminate()
         start_s = time.monotonic()
         activity = Activity(self._process.pid)
         while self._process.poll() is None:
             activity.update()
-            is_idle = activity.idle_s > IDLE_PATIENCE_S
-            if is_idle or is_urgent() or time.monotonic() - start_s > END_PATIENCE_S:
+            is_idle = activity.idle_s > IDLE_TIMEOUT_S
+            if is_idle or is_urgent() or time.monotonic() - start_s > END_TIMEOUT_S:
                 self._process.kill()
                 self._process.wait()
                 break
@@ -104,40 +105,41 @@ class ChildProcess:
 
 class Activity:
     """
-    How long a process has used processors, and for how long it has not.
+    Monitor of the processor time of a process.
 
-    Limits on these do not depend on the load of the machine, as limits on elapsed time do.
+    Unlike limits on elapsed time, limits on these values do not depend on the load of the machine.
 
     Parameters
     ----------
     pid
-        The process.
+        Process id.
     """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._changed_s = time.monotonic()
         self.cpu_s = 0.0
-        """Processor time of all its threads together."""
+        """Processor time of all threads of the process, in seconds."""
 
     @property
     def idle_s(self) -> float:
-        """Elapsed time until now in which `update` found no processor time used."""
+        """Elapsed time since `update` last measured an increase of processor time."""
         return time.monotonic() - self._changed_s
 
     def update(self) -> None:
-        """Read the process's processor time."""
+        """Read the processor time of the process."""
         if (cpu_s := cpu_time_s(self._pid)) > self.cpu_s:
             self.cpu_s, self._changed_s = cpu_s, time.monotonic()
 
 
 def cpu_time_s(pid: int) -> float:
-    """Return how long a process has used a processor, or 0 where that is not known."""
+    """Return the processor time of a process in seconds, or 0 if it is not available."""
     try:
         text = pathlib.Path(f'/proc/{pid}/stat').read_text()
     except OSError:
         return 0.0
-    # The name in parentheses may hold anything; user and system time are the 14th and 15th field.
+    # The program name in parentheses may contain any character.  User and system time are the
+    # 14th and 15th field.
     fields = text.rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 

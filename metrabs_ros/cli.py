@@ -5,7 +5,7 @@ from __future__ import annotations
 from metrabs_ros import startup_signals
 
 if __name__ == '__main__':
-    # Before the imports below, which take long enough to be interrupted.
+    # The handlers must be in place before the imports below, which take seconds.
     startup_signals.exit_on_signals(startup_signals.COMMAND_STATUSES)
 
 import argparse
@@ -29,26 +29,29 @@ from metrabs_ros.weights import store
 if TYPE_CHECKING:
     from metrabs_ros.recordings.parallel import Outcome, Task
 
-ERROR_CHARS, PATH_CHARS = 3000, 300
-COMPLAINTS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
-INTERRUPTED = 130
+MAX_ERROR_CHARS, MAX_PATH_CHARS = 3000, 300
+"""Maximum lengths of error messages and of paths in messages."""
+REPORTED_ERRORS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
+"""Errors that are printed without a traceback."""
+INTERRUPTED_STATUS = 130
+"""Exit status after SIGINT, as in a shell."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return the exit status."""
+    """Parse the command line, run the command and return the exit status."""
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)
-    # No report with the bare format of a message when stdout was closed, as by `| head`.
+    # Without this, logging prints its own errors after stdout is closed, for example by `| head`.
     logging.raiseExceptions = False
-    chosen = _parser().parse_args(arguments)
+    args = _parser().parse_args(arguments)
     try:
         startup_signals.restore_defaults()
-        status: int = chosen.run(chosen)
-    except COMPLAINTS as error:
+        status: int = args.run(args)
+    except REPORTED_ERRORS as error:
         print(f'metrabs_ros: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
-        return INTERRUPTED
+        return INTERRUPTED_STATUS
     return status
 
 
@@ -56,14 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='metrabs_ros', description='Absolute 3D human poses.')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
-    fetch = commands.add_parser('fetch', help='fetch the weights of a model')
+    fetch = commands.add_parser('fetch', help='download the weights of a model')
     fetch.add_argument('model', choices=store.MODELS)
-    fetch.add_argument('--url', help='take a MeTRAbs release from here, for example from a mirror')
+    fetch.add_argument('--url', help='address of the MeTRAbs release, for example of a mirror')
     fetch.set_defaults(run=_fetch)
 
     build = commands.add_parser(
         'build-engine',
-        help="build a model's TensorRT engine for this GPU ahead of time",
+        help='build the TensorRT engine of a model for this GPU in advance',
     )
     build.add_argument('model', help='metrabs_s, metrabs_l or a folder with a checkpoint')
     build.add_argument('--precision', default='auto', help='auto, fp32, fp16 or bf16')
@@ -71,90 +74,121 @@ def _parser() -> argparse.ArgumentParser:
     build.set_defaults(run=_build_engine)
 
     play = commands.add_parser('demo', help='run a camera, the pose node and a viewer')
-    play.add_argument('--input', help='video, folder, picture or /dev/video*; default: footage')
-    play.add_argument('--calibration', help='a ROS calibration YAML of the camera')
-    play.add_argument('--fov', type=float, default=55.0, help='degrees, without calibration')
-    play.add_argument('--rate', type=float, default=0.0, help='images a second; 0: all, no drops')
-    play.add_argument('--output', type=pathlib.Path, default=pathlib.Path('demo_output'))
-    play.add_argument('--view', action='store_true', help='show it in a browser of this machine')
+    play.add_argument(
+        '--input', help='video, image folder, image or /dev/video*; default: example footage'
+    )
+    play.add_argument('--calibration', help='ROS calibration YAML of the camera')
+    play.add_argument(
+        '--fov', type=float, default=55.0, help='field of view in degrees, without calibration'
+    )
+    play.add_argument(
+        '--rate', type=float, default=0.0, help='images per second; 0: all images without drops'
+    )
+    play.add_argument(
+        '--output', type=pathlib.Path, default=pathlib.Path('demo_output'), help='output folder'
+    )
+    play.add_argument(
+        '--view', action='store_true', help='also show the result in a browser on this machine'
+    )
     play.set_defaults(run=_demo)
 
     view = commands.add_parser(
-        'view', help='show in a browser what the pose node publishes, or results of annotate'
+        'view', help='show the topics of the pose node, or results of annotate, in a browser'
     )
-    view.add_argument('results', nargs='?', type=pathlib.Path, help='default: what is published')
+    view.add_argument(
+        'results', nargs='?', type=pathlib.Path, help='results of annotate; default: live topics'
+    )
     view.add_argument(
         '--host',
         default='127.0.0.1',
-        help='address to listen on; 0.0.0.0 lets other machines see the camera',
+        help='address to listen on; 0.0.0.0 gives other machines access to the camera',
     )
-    view.add_argument('--web-port', type=int, default=9090, help='of the page')
-    view.add_argument('--data-port', type=int, default=9876, help='of the data that it shows')
-    view.add_argument('--memory', help='kept for browsers; default 256MiB, of results 2GiB')
-    view.add_argument('--cameras', nargs='*', default=[], help='live, several, by namespaces')
-    view.add_argument('--compressed', action='store_true', help='live, take image/compressed')
+    view.add_argument('--web-port', type=int, default=9090, help='port of the web page')
+    view.add_argument('--data-port', type=int, default=9876, help='port of the data stream')
     view.add_argument(
-        '--camera', default='', help='live, the namespace of a camera with image_raw below it'
+        '--memory',
+        help='data buffered for new browsers; default: 256MiB, with results 2GiB',
     )
-    view.add_argument('--ros-args', nargs=argparse.REMAINDER, default=[], help='live, remappings')
+    view.add_argument(
+        '--cameras', nargs='*', default=[], help='live: namespaces of several cameras'
+    )
+    view.add_argument(
+        '--compressed', action='store_true', help='live: subscribe to image/compressed'
+    )
+    view.add_argument(
+        '--camera', default='', help='live: namespace of a camera, which contains image_raw'
+    )
+    view.add_argument(
+        '--ros-args', nargs=argparse.REMAINDER, default=[], help='live: ROS arguments, remappings'
+    )
     view.set_defaults(run=_view)
 
-    work = commands.add_parser(
+    annotate = commands.add_parser(
         'annotate',
-        help='find the people in recordings: bags of ROS 1 and 2, videos, folders of pictures',
+        help='detect people in recordings: ROS 1 and ROS 2 bags, videos, image folders',
     )
-    work.add_argument(
-        'input', nargs='+', type=pathlib.Path, help='recordings, or folders with bags in them'
+    annotate.add_argument(
+        'input', nargs='+', type=pathlib.Path, help='recordings, or folders that contain bags'
     )
-    work.add_argument(
-        '-o', '--output', type=pathlib.Path, help='the folder of the results; of several, above it'
+    annotate.add_argument(
+        '-o',
+        '--output',
+        type=pathlib.Path,
+        help='folder of the results; for several recordings, the folder of these folders',
     )
-    _add_what_is_wanted(work)
-    work.add_argument('--workers', type=int, default=1, help='recordings to work on at once')
-    work.add_argument(
-        '--ray', metavar='ADDRESS', help='work on a Ray cluster, or with "local" on one made here'
+    _add_annotate_options(annotate)
+    annotate.add_argument(
+        '--workers', type=int, default=1, help='number of recordings processed in parallel'
     )
-    work.set_defaults(run=_annotate)
+    annotate.add_argument(
+        '--ray',
+        metavar='ADDRESS',
+        help='process on a Ray cluster; "local" starts one on this machine',
+    )
+    annotate.set_defaults(run=_annotate)
 
     report = commands.add_parser(
-        'report', help='write a page about the people in results of annotate, or in a recording'
+        'report', help='write an HTML report on the people in results of annotate or in a bag'
     )
-    report.add_argument('results', type=pathlib.Path, help="a bag with the node's skeletons")
-    report.add_argument('-o', '--output', type=pathlib.Path, help='the file of the page')
+    report.add_argument(
+        'results', type=pathlib.Path, help='bag with the skeletons of the pose node'
+    )
+    report.add_argument('-o', '--output', type=pathlib.Path, help='HTML file of the report')
     report.set_defaults(run=_report)
     return parser
 
 
-def _add_what_is_wanted(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that have the names of the fields of `AnnotateOptions`."""
+def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
+    """Add one argument for each field of `AnnotateOptions`, with the same name."""
     add = parser.add_argument
     add('--model', default='blazepose', help='blazepose, metrabs_s, metrabs_l or a folder')
     add('--engine', default='auto', help='auto, torch, tensorrt or openvino')
     add('--precision', default='auto', help='auto, fp32, fp16 or bf16')
     add('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     add('--detector', default='auto', help='auto, blazepose, onnx:FILE or ultralytics:NAME')
-    add('--threads', type=int, default=0, help='of the CPU for the network; 0: one a core')
-    add('--skeleton', default='', help='the convention of the joints; default: all joints')
-    add('--num-aug', type=int, default=1, help='crops of each person to average over')
-    add('--detector-threshold', type=float, help='the lowest score of a detection, from 0 to 1')
-    add('--batch', type=int, default=0, help='frames a run of the network; 0: as suits it')
+    add('--threads', type=int, default=0, help='CPU threads of the network; 0: one per core')
+    add('--skeleton', default='', help='joint convention; default: all joints of the network')
+    add('--num-aug', type=int, default=1, help='number of test-time augmentations')
+    add('--detector-threshold', type=float, help='minimum detection score, from 0 to 1')
+    add('--batch', type=int, default=0, help='frames in one run of the network; 0: default')
     add(
         '--follow',
         action='store_true',
-        help='look for new people only now and then, as the node does; several times as fast',
+        help='run full-image detection only in some frames, as the node does; several times '
+        'faster',
     )
     add(
         '--smoothing',
         type=float,
         default=0.0,
-        help='0, the default, leaves poses as they are found; to 1, the calmest',
+        help='temporal smoothing from 0 (none, default) to 1 (strongest)',
     )
-    add('--max-lost', type=float, default=1.0, help='seconds after which a new id is given')
+    add('--max-lost', type=float, default=1.0, help='seconds until a lost track is deleted')
     add(
         '--camera-info',
         type=pathlib.Path,
         metavar='FILE',
-        help='a calibration for all cameras, by camera_calibration or ros2 topic echo',
+        help='calibration of all cameras, from camera_calibration or ros2 topic echo',
     )
     add(
         '--fov',
@@ -162,59 +196,63 @@ def _add_what_is_wanted(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar='DEGREES',
-        help='across the longer side, for cameras without calibration',
+        help='field of view across the longer side, for cameras without calibration',
     )
-    add('--topics', nargs='+', default=(), metavar='TOPIC', help='image topics to work on')
-    add('--only-results', action='store_true', help='leave out what was recorded')
-    add('--csv', nargs='?', const='', metavar='FILE', help='write a table with a row a joint, too')
-    add('--parquet', nargs='?', const='', metavar='FILE', help='the same in Parquet')
-    add('--overwrite', action='store_true', help='replace results that are there')
+    add('--topics', nargs='+', default=(), metavar='TOPIC', help='image topics to process')
+    add('--only-results', action='store_true', help='do not copy the recorded messages')
+    add(
+        '--csv',
+        nargs='?',
+        const='',
+        metavar='FILE',
+        help='also write a CSV table, a row per joint',
+    )
+    add('--parquet', nargs='?', const='', metavar='FILE', help='also write a Parquet table')
+    add('--overwrite', action='store_true', help='replace existing results')
 
 
-def _fetch(chosen: argparse.Namespace) -> int:
-    print(f'the {chosen.model} weights are in {store.fetch(chosen.model, chosen.url)}')
+def _fetch(args: argparse.Namespace) -> int:
+    print(f'the {args.model} weights are in {store.fetch(args.model, args.url)}')
     return 0
 
 
-def _build_engine(chosen: argparse.Namespace) -> int:
-    choice = loading.build_engine(chosen.model, chosen.precision, chosen.device)
-    print(f'the engine for {chosen.model} is in the cache: {choice}')
+def _build_engine(args: argparse.Namespace) -> int:
+    choice = loading.build_engine(args.model, args.precision, args.device)
+    print(f'the engine for {args.model} is in the cache: {choice}')
     return 0
 
 
-def _demo(chosen: argparse.Namespace) -> int:
-    source = pathlib.Path(chosen.input) if chosen.input else default_footage()
+def _demo(args: argparse.Namespace) -> int:
+    source = pathlib.Path(args.input) if args.input else default_footage()
     store.fetch(store.BLAZEPOSE)
-    options = ['--fov', str(chosen.fov), '--rate', str(chosen.rate)]
-    if chosen.calibration:
-        options += ['--calibration', chosen.calibration]
+    options = ['--fov', str(args.fov), '--rate', str(args.rate)]
+    if args.calibration:
+        options += ['--calibration', args.calibration]
     print(f'playing {source} ...', flush=True)
-    if chosen.view:
-        _need('rerun', 'view', 'rerun-sdk')
-    return demo.run(source, chosen.output, options, chosen.rate or 10.0, chosen.view)
+    if args.view:
+        _require_package('rerun', 'view', 'rerun-sdk')
+    return demo.run(source, args.output, options, args.rate or 10.0, args.view)
 
 
-def _view(chosen: argparse.Namespace) -> int:
-    _need('rerun', 'view', 'rerun-sdk')
-    if chosen.results is None:
-        options = ['--host', chosen.host]
-        options += ['--web-port', str(chosen.web_port), '--data-port', str(chosen.data_port)]
-        options += ['--compressed'] if chosen.compressed else []
-        options += ['--memory', chosen.memory] if chosen.memory else []
-        options += ['--cameras', *chosen.cameras] if chosen.cameras else []
-        return demo.view(options, chosen.camera, chosen.ros_args)
-    _need('rosbags', 'view of results', 'rosbags', 'mcap')
+def _view(args: argparse.Namespace) -> int:
+    _require_package('rerun', 'view', 'rerun-sdk')
+    if args.results is None:
+        options = ['--host', args.host]
+        options += ['--web-port', str(args.web_port), '--data-port', str(args.data_port)]
+        options += ['--compressed'] if args.compressed else []
+        options += ['--memory', args.memory] if args.memory else []
+        options += ['--cameras', *args.cameras] if args.cameras else []
+        return demo.view(options, args.camera, args.ros_args)
+    _require_package('rosbags', 'view of results', 'rosbags', 'mcap')
     from metrabs_ros.view.results import Results
     from metrabs_ros.view.scene import Scene
     from metrabs_ros.view.server import exposure_warning
 
-    results = Results(chosen.results, print)
+    results = Results(args.results, print)
     try:
         scene = Scene(results.cameras)
-        address = scene.serve(
-            chosen.web_port, chosen.data_port, chosen.memory or '2GiB', chosen.host
-        )
-        if warning := exposure_warning(chosen.host):
+        address = scene.serve(args.web_port, args.data_port, args.memory or '2GiB', args.host)
+        if warning := exposure_warning(args.host):
             print(f'view: {warning}', file=sys.stderr, flush=True)
         print(f'view: open {address} in a browser; Ctrl-C ends it', flush=True)
         results.show_in(scene)
@@ -224,56 +262,58 @@ def _view(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _annotate(chosen: argparse.Namespace) -> int:
-    _need('rosbags', 'annotate', 'rosbags', 'mcap')
+def _annotate(args: argparse.Namespace) -> int:
+    _require_package('rosbags', 'annotate', 'rosbags', 'mcap')
     from metrabs_ros.recordings import parallel
     from metrabs_ros.recordings.annotate import results_of
     from metrabs_ros.recordings.options import AnnotateOptions
     from metrabs_ros.recordings.output_files import Pair, absolute, check_apart
 
     fields = [field.name for field in dataclasses.fields(AnnotateOptions)]
-    wanted = AnnotateOptions(**{name: getattr(chosen, name) for name in fields})
-    wanted = dataclasses.replace(wanted, topics=tuple(wanted.topics))
-    if chosen.workers < 1:
-        raise ValueError(f'--workers is {chosen.workers}; it must be at least 1')
-    inputs = [found for path in chosen.input for found in _recordings_in(path)]
-    if len(inputs) > 1 and (wanted.csv or wanted.parquet):
-        raise ValueError('of several recordings each has its own table: give --csv no file')
+    options = AnnotateOptions(**{name: getattr(args, name) for name in fields})
+    options = dataclasses.replace(options, topics=tuple(options.topics))
+    if args.workers < 1:
+        raise ValueError(f'--workers is {args.workers}; it must be at least 1')
+    inputs = [recording for path in args.input for recording in _recordings_in(path)]
+    if len(inputs) > 1 and (options.csv or options.parquet):
+        raise ValueError(
+            'each of several recordings has its own table: give --csv and --parquet without a file'
+        )
     outputs = [results_of(source) for source, _ in inputs]
-    if chosen.output is not None:
-        alone = len(inputs) == 1
-        outputs = [chosen.output if alone else chosen.output / path.name for path in outputs]
+    if args.output is not None:
+        is_single = len(inputs) == 1
+        outputs = [args.output if is_single else args.output / path.name for path in outputs]
     pairs = [Pair(source, output) for (source, _), output in zip(inputs, outputs)]
     status = 0
     tasks = []
-    for pair, (_, complaint), overlap in zip(pairs, inputs, check_apart(pairs)):
-        if complaint or overlap:
-            status = _complain(complaint or overlap)
+    for pair, (_, error), overlap in zip(pairs, inputs, check_apart(pairs)):
+        if error or overlap:
+            status = _print_error(error or overlap)
             continue
-        # With its links: the name that is given tells what it is.
+        # Symbolic links are not resolved, because the file name determines the file type.
         source = pathlib.Path(os.path.abspath(pair.source))
-        tasks.append(parallel.Task(source, absolute(pair.output), wanted))
-    if len(tasks) > 1 and not wanted.overwrite:
-        tasks = _not_done(tasks)
+        tasks.append(parallel.Task(source, absolute(pair.output), options))
+    if len(tasks) > 1 and not options.overwrite:
+        tasks = _without_existing_results(tasks)
     if not tasks:
         return status
-    if chosen.ray is not None:
-        outcomes = _with_progress(parallel.on_ray(tasks, chosen.ray), len(tasks))
-    elif chosen.workers > 1:
-        outcomes = _with_progress(parallel.in_processes(tasks, chosen.workers), len(tasks))
+    if args.ray is not None:
+        outcomes = _with_progress(parallel.on_ray(tasks, args.ray), len(tasks))
+    elif args.workers > 1:
+        outcomes = _with_progress(parallel.in_processes(tasks, args.workers), len(tasks))
     else:
         outcomes = (parallel.work_on(task, show_progress=True) for task in tasks)
     try:
         for outcome in outcomes:
-            status |= _tell_of(outcome)
+            status |= _report_outcome(outcome)
     except KeyboardInterrupt:
-        print('interrupted; the same command goes on where this one stopped', file=sys.stderr)
-        return INTERRUPTED
+        print('interrupted; run the same command again to continue', file=sys.stderr)
+        return INTERRUPTED_STATUS
     return status
 
 
 def _recordings_in(path: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
-    """Return the recordings at a path, or the path and why it cannot be read."""
+    """Return the recordings at a path, or the path with an error message."""
     from metrabs_ros.recordings.bags import bags_in
     from metrabs_ros.recordings.input_files import check_input
 
@@ -284,53 +324,53 @@ def _recordings_in(path: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
         return [(path, str(error))]
 
 
-def _complain(complaint: str) -> int:
-    """Print an error message; return the exit status."""
-    tqdm.write(f'metrabs_ros: {printable(complaint, ERROR_CHARS)}', file=sys.stderr)
+def _print_error(message: str) -> int:
+    """Print an error message and return the exit status."""
+    tqdm.write(f'metrabs_ros: {printable(message, MAX_ERROR_CHARS)}', file=sys.stderr)
     return 1
 
 
-def _not_done(tasks: list[Task]) -> list[Task]:
-    """Leave out the recordings whose results an earlier run has written."""
+def _without_existing_results(tasks: list[Task]) -> list[Task]:
+    """Return the recordings without results of an earlier run."""
     for task in tasks:
         if task.output.exists():
-            output = printable(task.output, PATH_CHARS)
-            print(f'{output} is there already, left alone; --overwrite replaces it')
+            output = printable(task.output, MAX_PATH_CHARS)
+            print(f'{output} already exists and is skipped; --overwrite replaces it')
     return [task for task in tasks if not task.output.exists()]
 
 
 def _with_progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
-    """Show how many recordings are done, and how long the others may take."""
+    """Show a progress bar over the recordings."""
     return iter(tqdm(outcomes, total=total, unit='recording'))
 
 
-def _tell_of(outcome: Outcome) -> int:
-    """Say what came of a recording; return the exit status."""
+def _report_outcome(outcome: Outcome) -> int:
+    """Print the summary or error of a recording and return the exit status."""
     if outcome.summary is None:
-        return _complain(outcome.complaint)
+        return _print_error(outcome.complaint)
     tqdm.write('\n'.join(outcome.summary.lines()))
     return 0 if outcome.summary.worked_on else 1
 
 
-def _report(chosen: argparse.Namespace) -> int:
-    _need('rosbags', 'report', 'rosbags', 'mcap')
-    _need('matplotlib', 'report', 'matplotlib')
+def _report(args: argparse.Namespace) -> int:
+    _require_package('rosbags', 'report', 'rosbags', 'mcap')
+    _require_package('matplotlib', 'report', 'matplotlib')
     from metrabs_ros.report.page import write_report
 
-    results: pathlib.Path = chosen.results
+    results: pathlib.Path = args.results
     is_folder = os.path.isdir(results)
-    beside = results / 'report.html' if is_folder else results.with_suffix('.html')
-    output: pathlib.Path = chosen.output or beside
+    default = results / 'report.html' if is_folder else results.with_suffix('.html')
+    output: pathlib.Path = args.output or default
     try:
         write_report(results, output, print)
     except (ValueError, OSError) as error:
-        return _complain(str(error))
-    print(f'the report is in {printable(output, PATH_CHARS)}')
+        return _print_error(str(error))
+    print(f'the report is in {printable(output, MAX_PATH_CHARS)}')
     return 0
 
 
-def _need(package: str, command: str, *names: str) -> None:
-    """Say what to install if a package is missing."""
+def _require_package(package: str, command: str, *names: str) -> None:
+    """Raise an ImportError that names the packages to install if one is missing."""
     if importlib.util.find_spec(package) is None:
         raise ImportError(f'{command} needs {" and ".join(names)}: pip install {" ".join(names)}')
 

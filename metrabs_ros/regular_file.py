@@ -1,9 +1,9 @@
 """
-Opening files whose kind, size and owner are not known beforehand.
+Safe access to files of unknown type, size and owner.
 
-Opening a FIFO blocks until another process opens its other end, a device never ends, and opening
-a symbolic link for writing truncates the file that it points to.  All files of checkpoints, the
-engine cache and recordings are opened here.
+Opening a FIFO blocks until another process opens its other end, reading a device may never end,
+and opening a symbolic link for writing truncates its target.  All files of checkpoints, the engine
+cache and recordings are opened by this module.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from typing import IO
 from metrabs_ros.foreign_text import printable
 
 CHUNK_BYTES = 1 << 20
-PATH_CHARS = 300
+MAX_PATH_CHARS = 300
+"""Maximum length of a path in a message."""
 LOCK_POLL_S = 0.1
 LOCK_MESSAGE_PERIOD_S = 10.0
 
@@ -38,12 +39,12 @@ _KINDS = {
 
 
 def kind_of(mode: int) -> str:
-    """Return what kind of file a mode of `os.stat` describes, with an article."""
-    return _KINDS.get(stat.S_IFMT(mode), 'no file')
+    """Return the type of a file from its `os.stat` mode, with an article, for messages."""
+    return _KINDS.get(stat.S_IFMT(mode), 'not a file')
 
 
 class NotARegularFileError(OSError):
-    """There is something else than a regular file; the message names it."""
+    """The path is not a regular file; the message contains its type."""
 
 
 def open_regular(file: pathlib.Path, follow_links: bool = True) -> IO[bytes]:
@@ -64,7 +65,7 @@ def open_regular(file: pathlib.Path, follow_links: bool = True) -> IO[bytes]:
     OSError
         If it is missing or cannot be read.
     """
-    # Opening some devices has side effects, so the kind is checked before and after.
+    # Opening some devices has side effects, so the type is checked before and after.
     _require_regular(file, os.stat(file, follow_symlinks=follow_links))
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = os.open(file, flags if follow_links else flags | os.O_NOFOLLOW)
@@ -73,19 +74,19 @@ def open_regular(file: pathlib.Path, follow_links: bool = True) -> IO[bytes]:
 
 def open_own(file: pathlib.Path, mode: str) -> IO[bytes]:
     """
-    Open a file that only this package writes, without following links or truncating other files.
+    Open a file of this package for writing, without following links or truncating other files.
 
     Parameters
     ----------
     file
-        The file; it is created, for its owner only, if it does not exist.
+        The file.  If it does not exist, it is created with permissions for the owner only.
     mode
-        ``ab`` to append, ``wb`` to begin anew, ``r+b`` to leave the content as it is.
+        ``ab`` to append, ``wb`` to truncate, ``r+b`` to keep the content.
 
     Raises
     ------
     NotARegularFileError
-        If there is something else than a regular file with a single name.
+        If the path is not a regular file, or the file has several hard links.
     OSError
         If it cannot be written.
     """
@@ -114,9 +115,9 @@ def read_limited(file: pathlib.Path, limit_bytes: int, follow_links: bool = True
     Raises
     ------
     ValueError
-        If it is larger.
+        If the file is larger than `limit_bytes`.
     OSError
-        As `open_regular` does.
+        See `open_regular`.
     """
     with open_regular(file, follow_links) as opened:
         size_bytes = os.fstat(opened.fileno()).st_size
@@ -130,12 +131,12 @@ def read_limited(file: pathlib.Path, limit_bytes: int, follow_links: bool = True
 
 def sha256_of(file: pathlib.Path, follow_links: bool = True) -> str:
     """
-    Return the SHA-256 of a regular file.
+    Return the SHA-256 checksum of a regular file, in hexadecimal.
 
     Raises
     ------
     OSError
-        As `open_regular` does.
+        See `open_regular`.
     """
     digest = hashlib.sha256()
     with open_regular(file, follow_links) as opened:
@@ -146,12 +147,12 @@ def sha256_of(file: pathlib.Path, follow_links: bool = True) -> str:
 
 def write_atomically(file: pathlib.Path, content: bytes) -> None:
     """
-    Write a file whole or not at all; a link in its place is replaced, not followed.
+    Write a file atomically; an existing symbolic link is replaced, not followed.
 
     Raises
     ------
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     descriptor, part = tempfile.mkstemp(dir=file.parent, prefix=f'.{file.name}.', suffix='.part')
     try:
@@ -165,23 +166,28 @@ def write_atomically(file: pathlib.Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def locked(file: pathlib.Path, limit_s: float, waiting: Callable[[float], None]) -> Iterator[None]:
+def locked(
+    file: pathlib.Path, timeout_s: float, report_waiting: Callable[[float], None]
+) -> Iterator[None]:
     """
-    Hold the lock of a file, which the kernel releases when the process ends, however it ends.
+    Hold the lock of a file.
+
+    The kernel releases the lock when the process ends, also after a crash.
 
     Parameters
     ----------
     file
-        The lock file; it is created if it does not exist, and its content is left as it is.
-    limit_s
-        How long to wait for another process.
-    waiting
-        Called with the seconds waited: at first, then every `LOCK_MESSAGE_PERIOD_S`.
+        The lock file.  It is created if it does not exist, and its content does not change.
+    timeout_s
+        Maximum waiting time.
+    report_waiting
+        Called with the waiting time so far, in seconds: immediately if another process has the
+        lock, then every `LOCK_MESSAGE_PERIOD_S`.
 
     Raises
     ------
     TimeoutError
-        If another process holds the lock for longer.
+        If another process holds the lock for longer than the timeout.
     OSError
         If the file cannot be opened or locked.
     """
@@ -193,33 +199,34 @@ def locked(file: pathlib.Path, limit_s: float, waiting: Callable[[float], None])
                 break
             except BlockingIOError:
                 waited_s = time.monotonic() - start_s
-            if waited_s > limit_s:
+            if waited_s > timeout_s:
                 raise TimeoutError(
-                    f'another process has held {shown(file)} for more than {limit_s:.0f} s'
+                    f'another process has held the lock {shown(file)} for more than '
+                    f'{timeout_s:.0f} s; end that process or try again later'
                 )
             if waited_s >= next_message_s:
-                waiting(waited_s)
+                report_waiting(waited_s)
                 next_message_s += LOCK_MESSAGE_PERIOD_S
             time.sleep(LOCK_POLL_S)
         yield
 
 
 def shown(file: pathlib.Path | str) -> str:
-    """Return a path for a message."""
-    return printable(file, PATH_CHARS)
+    """Format a path for a message: printable and truncated."""
+    return printable(file, MAX_PATH_CHARS)
 
 
-def _require_regular(file: pathlib.Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = kind_of(found.st_mode)
+def _require_regular(file: pathlib.Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = kind_of(status.st_mode)
         raise NotARegularFileError(f'{shown(file)} is {kind}; expected: a regular file')
 
 
 def _checked(file: pathlib.Path, descriptor: int, mode: str) -> IO[bytes]:
-    """Return an open file of a descriptor, which is closed if it is no regular file."""
+    """Open the file of a descriptor; close the descriptor if it is not a regular file."""
     try:
         _require_regular(file, os.fstat(descriptor))
-        # Without effect on regular files, but not all file systems agree.
+        # POSIX ignores O_NONBLOCK for regular files, but some file systems do not.
         os.set_blocking(descriptor, True)
         return open(descriptor, mode)
     except BaseException:

@@ -1,9 +1,9 @@
 """
-Signals that arrive while modules are still being imported.
+Handlers for signals that arrive while a program imports its modules.
 
-Imports take seconds, and Python's own handler of SIGINT prints a traceback there.  Programs call
-`exit_on_signals` before their large imports, and `restore_defaults` when they can end in order.
-Only small modules are imported here, so that the handlers are in place early.
+Imports take seconds, and the default handler of SIGINT prints a traceback.  Programs call
+`exit_on_signals` before large imports, and `restore_defaults` when they can shut down in order.
+This module imports only small modules, so that the handlers are in place early.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from collections.abc import Mapping
 from types import FrameType
 
 NODE_STATUSES = {signal.SIGINT: 0, signal.SIGTERM: 0}
-"""Exit statuses of nodes: the same as after a signal to a running node."""
+"""Exit statuses of nodes, the same as after a signal to a running node."""
 COMMAND_STATUSES = {signal.SIGINT: 128 + signal.SIGINT}
-"""Exit statuses of the command line, as in a shell; SIGTERM ends it without a handler."""
+"""Exit statuses of the command line, as in a shell.  SIGTERM needs no handler."""
 
 
 class _Exit:
-    """Signal handler that ends the process at once."""
+    """Signal handler that ends the process immediately."""
 
     def __init__(self, status: int) -> None:
         self._status = status
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        # Not SystemExit: code that is being imported may catch it or print it.
+        # A SystemExit could be caught or printed by the module that is being imported.
         os._exit(self._status)
 
 
 def exit_on_signals(statuses: Mapping[signal.Signals, int]) -> None:
     """
-    Let signals end the process at once, without a message.
+    Install handlers that end the process immediately and without a message.
 
-    A signal that the process was started to ignore, for example SIGINT under ``nohup``, stays
-    ignored.  Only the main thread can set handlers; in others, this does nothing.
+    Signals that are ignored at the start of the process, for example SIGINT under ``nohup``, stay
+    ignored.  Only the main thread can install handlers; in other threads this has no effect.
 
     Parameters
     ----------
     statuses
-        The exit status for each signal.
+        Exit status for each signal.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -51,7 +51,7 @@ def exit_on_signals(statuses: Mapping[signal.Signals, int]) -> None:
 
 
 def restore_defaults() -> None:
-    """Give the signals of `exit_on_signals` back the handlers that Python starts with."""
+    """Replace the handlers of `exit_on_signals` by Python's default handlers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if isinstance(signal.getsignal(number), _Exit):
             is_interrupt = number == signal.SIGINT

@@ -1,4 +1,4 @@
-"""Virtual cameras that look straight at people."""
+"""Virtual pinhole cameras for perspective-corrected crops."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.camera import Camera
 
-SMALLEST_SCALE = 1e-12
-"""What needs less, for a crop of one pixel, is beyond all sense, and soon beyond all numbers."""
+MIN_SCALE = 1e-12
+"""Minimum `scale` of a usable camera with crops of one pixel; smaller values can underflow."""
 
 _YZX, _ZXY = np.array([1, 2, 0]), np.array([2, 0, 1])
 
@@ -19,18 +19,18 @@ _YZX, _ZXY = np.array([1, 2, 0]), np.array([2, 0, 1])
 @dataclasses.dataclass(frozen=True)
 class VirtualCameras:
     """
-    The pinhole cameras that N crops are seen through.
+    N virtual pinhole cameras, one for each crop.
 
     Parameters
     ----------
     rotation
-        [N, 3, 3], takes the real camera's coordinates to the virtual one's.
+        [N, 3, 3], rotates the real camera's coordinates to the virtual camera's.
     intrinsic_matrix
-        [N, 3, 3], pixels of the crop.
+        [N, 3, 3], crop pixels.
     side_px
-        Height and width of every crop.
+        Height and width of all crops.
     scale
-        [N], pixels of the crop to a pixel of the image, at the crop's centre.
+        [N], crop pixels for each image pixel, at the centre of the crop.
     """
 
     rotation: FloatArray
@@ -44,44 +44,44 @@ class VirtualCameras:
 
     @property
     def usable(self) -> BoolArray:
-        """Which of them can look at anything, [N]."""
-        in_reach = (self.scale > self.side_px * SMALLEST_SCALE) & np.isfinite(self.scale)
-        return in_reach & np.isfinite(self.rotation).all(axis=(1, 2))
+        """Whether each camera's rotation and scale are finite and in range, [N]."""
+        in_range = (self.scale > self.side_px * MIN_SCALE) & np.isfinite(self.scale)
+        return in_range & np.isfinite(self.rotation).all(axis=(1, 2))
 
     def select(self, which: slice | BoolArray) -> VirtualCameras:
-        """Return some of the cameras."""
+        """Return the cameras selected by a slice or mask."""
         return VirtualCameras(
             self.rotation[which], self.intrinsic_matrix[which], self.side_px, self.scale[which]
         )
 
     @classmethod
-    def concatenate(cls, several: Sequence[VirtualCameras]) -> VirtualCameras:
-        """Join several sets of cameras, of which there is at least one."""
+    def concatenate(cls, parts: Sequence[VirtualCameras]) -> VirtualCameras:
+        """Concatenate one or more sets of cameras."""
         return cls(
-            np.concatenate([cameras.rotation for cameras in several]),
-            np.concatenate([cameras.intrinsic_matrix for cameras in several]),
-            several[0].side_px,
-            np.concatenate([cameras.scale for cameras in several]),
+            np.concatenate([cameras.rotation for cameras in parts]),
+            np.concatenate([cameras.intrinsic_matrix for cameras in parts]),
+            parts[0].side_px,
+            np.concatenate([cameras.scale for cameras in parts]),
         )
 
     def mirrored(self) -> VirtualCameras:
-        """Return cameras that see the same in a mirror: their x axes point the other way."""
+        """Return cameras that produce the mirrored crops: their x axes are negated."""
         return dataclasses.replace(self, rotation=np.diag([-1.0, 1.0, 1.0]) @ self.rotation)
 
     def normalise(self, points_px: FloatArray) -> FloatArray:
-        """Take crop pixels [N, J, 2] to the plane at depth 1 of the virtual camera."""
+        """Map crop pixels [N, J, 2] to the plane at depth 1 of the virtual cameras."""
         return apply_homographies(np.linalg.inv(self.intrinsic_matrix), points_px)
 
     def to_camera(self, points: FloatArray) -> FloatArray:
-        """Rotate points [N, J, 3] of the virtual camera's frame to the real camera's."""
+        """Rotate points [N, J, 3] from the virtual cameras' frames to the real camera's frame."""
         return points @ self.rotation
 
-    def inside(self, points_px: FloatArray) -> BoolArray:
-        """Tell which crop pixels [N, J, 2] lie within the crop, [N, J]."""
+    def is_inside(self, points_px: FloatArray) -> BoolArray:
+        """Return which crop pixels [N, J, 2] lie within the crop, [N, J]."""
         return np.all((points_px >= 0) & (points_px <= self.side_px - 1), axis=-1)
 
     def to_image(self, points_px: FloatArray, camera: Camera) -> FloatArray:
-        """Take crop pixels [N, J, 2] to pixels of the real camera's image."""
+        """Map crop pixels [N, J, 2] to pixels of the real camera's image."""
         normalised = self.normalise(points_px)
         rays = np.concatenate([normalised, np.ones_like(normalised[..., :1])], axis=-1)
         return camera.project(1000 * self.to_camera(rays))
@@ -89,31 +89,31 @@ class VirtualCameras:
 
 def look_at(forward: FloatArray, up: FloatArray) -> FloatArray:
     """
-    Turn a camera towards directions, its image's vertical axis along the up direction.
+    Return rotations of cameras that look in given directions, upright in the image.
 
     Parameters
     ----------
     forward
-        [N, 3], where the camera's z axis is to point, of any length.
+        [N, 3], direction of the camera's z axis, any length.
     up
-        [N, 3] or [3], up in the same frame, of any length.  Where it runs along `forward`, the
-        upward direction of the image is kept.
+        [N, 3] or [3], up direction in the same frame, any length.  Where it is parallel to
+        `forward`, the negative y axis of the given frame is used.
 
     Returns
     -------
-    [N, 3, 3] rotations to the turned cameras' frames.
+    [N, 3, 3], from the given frame to the rotated cameras' frames.
     """
     z = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
     x = cross(z, up)
-    unclear = np.linalg.norm(x, axis=-1) < 1e-9
-    if unclear.any():
-        x[unclear] = cross(z[unclear], np.array([0.0, -1.0, 1e-3]))
+    is_parallel = np.linalg.norm(x, axis=-1) < 1e-9
+    if is_parallel.any():
+        x[is_parallel] = cross(z[is_parallel], np.array([0.0, -1.0, 1e-3]))
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
     return np.stack([x, cross(z, x), z], axis=-2)
 
 
 def cross(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return cross products [..., 3]; of few vectors `numpy.cross` takes several times as long."""
+    """Return cross products [..., 3]; several times faster than `numpy.cross` for few vectors."""
     return a[..., _YZX] * b[..., _ZXY] - a[..., _ZXY] * b[..., _YZX]
 
 
@@ -125,6 +125,6 @@ def apply_homographies(matrices: FloatArray, points: FloatArray) -> FloatArray:
 
 
 def project_rays(matrices: FloatArray, rays: FloatArray) -> FloatArray:
-    """Project rays [N, K, 3] by matrices [N, 3, 3], to [N, K, 2]."""
+    """Project rays [N, K, 3] with matrices [N, 3, 3] to points [N, K, 2]."""
     projected = rays @ matrices.swapaxes(1, 2)
     return projected[..., :2] / np.maximum(projected[..., 2:], 1e-6)

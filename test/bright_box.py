@@ -1,4 +1,4 @@
-"""A tiny network that finds the box around what is bright red, in the layouts of detectors."""
+"""A tiny ONNX network that detects the bright red area, with the layouts of several detectors."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 HEIGHT, WIDTH = 64, 96
-SURE, UNSURE = 0.9, 0.8
+SCORE, LOWER_SCORE = 0.9, 0.8
 LAYOUTS = ('yolo', 'yolo5', 'end to end', 'rt-detr', 'detr', 'rf-detr')
 
 
 class Graph:
-    """An ONNX graph on its way."""
+    """Builder of an ONNX graph."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -36,9 +36,9 @@ class Graph:
 
 def write_detector(file: pathlib.Path, layout: str, dynamic: bool = False) -> None:
     """
-    Write the network, which gives its box twice, the second time less sure.
+    Write a network that returns the same box twice, with different scores.
 
-    Where nothing is bright red, its scores are 0.
+    The scores are 0 if no pixel is bright red.
     """
     graph = Graph()
     red = graph.add('Slice', 'images', *(graph.constant(np.array([i])) for i in (0, 1, 1)))
@@ -51,8 +51,8 @@ def write_detector(file: pathlib.Path, layout: str, dynamic: bool = False) -> No
     far = graph.add('Mul', dark, graph.constant(1e4))
     shape = graph.constant(np.array([1, 1, 1]))
 
-    def extreme(kind: str, places: str, beyond: float) -> str:
-        lit = graph.add('Mul', graph.add('Add', places, graph.constant(beyond)), bright)
+    def extreme(kind: str, coordinates: str, beyond: float) -> str:
+        lit = graph.add('Mul', graph.add('Add', coordinates, graph.constant(beyond)), bright)
         if kind == 'ReduceMin':
             lit = graph.add('Add', lit, far)
         return graph.add('Reshape', graph.add(kind, lit, keepdims=1), shape)
@@ -87,25 +87,27 @@ def write_detector(file: pathlib.Path, layout: str, dynamic: bool = False) -> No
 
     outputs = {}
     if layout == 'yolo':
-        table = rows(centred(1.0, 1.0), [classes(SURE), classes(UNSURE)])
+        table = rows(centred(1.0, 1.0), [classes(SCORE), classes(LOWER_SCORE)])
         outputs['output0'] = graph.add('Transpose', table, perm=[0, 2, 1])
     elif layout == 'yolo5':
         outputs['output0'] = rows(
-            centred(1.0, 1.0), [[SURE, *classes(1.0)], [UNSURE, *classes(1.0)]]
+            centred(1.0, 1.0), [[SCORE, *classes(1.0)], [LOWER_SCORE, *classes(1.0)]]
         )
     elif layout == 'rt-detr':
-        outputs['output0'] = rows(centred(1 / WIDTH, 1 / HEIGHT), [classes(SURE), classes(UNSURE)])
+        outputs['output0'] = rows(
+            centred(1 / WIDTH, 1 / HEIGHT), [classes(SCORE), classes(LOWER_SCORE)]
+        )
     elif layout == 'end to end':
         corners = graph.add('Concat', left, top, right, bottom, axis=2)
-        # The last one is no person.
-        outputs['output0'] = rows(corners, [[SURE, 0.0], [UNSURE, 0.0], [SURE, 17.0]])
+        # The last detection has another class.
+        outputs['output0'] = rows(corners, [[SCORE, 0.0], [LOWER_SCORE, 0.0], [SCORE, 17.0]])
     else:
         boxes = centred(1 / WIDTH, 1 / HEIGHT)
         outputs['boxes'] = graph.add('Concat', boxes, boxes, axis=1)
         count = 92 if layout == 'detr' else 91
         logits = np.full((1, 2, count), -9.0)
-        # With softmax the last class, no object, is what a person competes with.
-        logits[0, :, 1] = np.log([SURE / (1 - SURE), UNSURE / (1 - UNSURE)])
+        # With softmax the score depends on the last class, no object.
+        logits[0, :, 1] = np.log([SCORE / (1 - SCORE), LOWER_SCORE / (1 - LOWER_SCORE)])
         logits[0, :, -1] = 0.0 if layout == 'detr' else -9.0
         outputs['logits'] = (
             graph.add(

@@ -1,4 +1,4 @@
-"""A browser without a display."""
+"""Headless browser for tests of web pages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ARGUMENTS = (
     *('--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader'),
     '--ignore-gpu-blocklist',
 )
-PATIENCE_S = 600.0
-PERIOD_S = 2.0
+TIMEOUT_S = 600.0
+POLL_PERIOD_S = 2.0
 
 
 def free_ports(count):
-    """Return ports that nobody listens on."""
+    """Return TCP ports that are not in use."""
     probes = [socket.socket() for _ in range(count)]
     for probe in probes:
         probe.bind(('', 0))
@@ -31,11 +31,11 @@ def free_ports(count):
 
 
 @contextlib.contextmanager
-def page_at(address, size=(1600, 900), arguments=()):
-    """Open a page in Chromium with arguments; skip the test where there is none."""
+def open_page(address, size=(1600, 900), arguments=()):
+    """Open a page in Chromium; skip the test if Chromium is not installed."""
     chromium = shutil.which('chromium') or shutil.which('chromium-browser')
     if chromium is None:
-        pytest.skip('there is no Chromium here (apt-get install chromium)')
+        pytest.skip('Chromium is not installed (apt-get install chromium)')
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -44,28 +44,43 @@ def page_at(address, size=(1600, 900), arguments=()):
         )
         try:
             page = browser.new_page(viewport={'width': size[0], 'height': size[1]})
-            page.set_default_timeout(1000 * PATIENCE_S)
+            page.set_default_timeout(1000 * TIMEOUT_S)
             page.goto(address)
             yield page
         finally:
             browser.close()
 
 
-def picture_of(page):
+def take_screenshot(page):
     """Return a screenshot, [H, W, 3], RGB."""
     data = np.frombuffer(page.screenshot(), np.uint8)
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def wait_for_picture(page, shows, keep=None):
-    """Take screenshots until one shows what it should; return what it shows."""
-    deadline_s = time.monotonic() + PATIENCE_S
+def wait_for_screenshot(page, evaluate, file=None):
+    """
+    Take screenshots until one meets a condition.
+
+    Parameters
+    ----------
+    page
+        The page.
+    evaluate
+        Returns None if a screenshot does not meet the condition.
+    file
+        File for the last screenshot; None to not store it.
+
+    Returns
+    -------
+    The result of `evaluate`.
+    """
+    deadline_s = time.monotonic() + TIMEOUT_S
     while True:
-        picture = picture_of(page)
-        if keep is not None:
-            cv2.imwrite(str(keep), picture[..., ::-1])
-        found = shows(picture)
-        if found is not None:
-            return found
-        assert time.monotonic() < deadline_s, f'not seen in {PATIENCE_S} s'
-        time.sleep(PERIOD_S)
+        screenshot = take_screenshot(page)
+        if file is not None:
+            cv2.imwrite(str(file), screenshot[..., ::-1])
+        result = evaluate(screenshot)
+        if result is not None:
+            return result
+        assert time.monotonic() < deadline_s, f'the condition is not met after {TIMEOUT_S} s'
+        time.sleep(POLL_PERIOD_S)

@@ -1,4 +1,4 @@
-"""What all tests share: real photographs, a real model, and a DDS domain of their own."""
+"""Shared fixtures: photographs, models, and a separate DDS domain for each test run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import random
 import signal
 from collections.abc import Callable
 
-# Before anything of ROS is imported: a domain that nobody else is on, on this machine only.
+# Set before ROS is imported: a random domain that is limited to this machine.
 os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 100))
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
@@ -23,13 +23,13 @@ from metrabs_ros import demo
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.pose_estimator import PoseEstimator
 
-# What is started in the background ignores it, and so would all that tests start and interrupt.
+# Background processes ignore SIGINT; the processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for variable in demo.PROFILES_VARIABLES:
-    os.environ[variable] = str(demo.LARGE_IMAGES)
+    os.environ[variable] = str(demo.FASTDDS_PROFILES_FILE)
 
-# Where colcon runs the tests, what is optional may not be there.
+# Optional packages may be missing when colcon runs the tests.
 collect_ignore_glob = []
 if importlib.util.find_spec('rosbags') is None:
     collect_ignore_glob += ['recordings/*', 'report/*', 'view/*', 'test_readme.py']
@@ -37,7 +37,7 @@ if importlib.util.find_spec('rosbags') is None:
 if importlib.util.find_spec('rerun') is None:
     collect_ignore_glob += ['view/*', 'node/test_view_node.py']
 
-# OpenVINO emulates bfloat16, but needs the instructions for that.
+# OpenVINO emulates bfloat16 on processors with one of these instruction sets.
 CAN_CALCULATE_IN_BF16 = any(
     f' {flag} ' in pathlib.Path('/proc/cpuinfo').read_text()
     for flag in ('avx512bw', 'avx_ne_convert')
@@ -53,7 +53,7 @@ assert _spec.loader is not None
 make_checkpoint = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(make_checkpoint)
 
-# The same examples every time, so that whoever breaks something is the one who sees it.
+# Use the same examples in every run, so that failures are reproducible.
 hypothesis.settings.register_profile('default', deadline=None, max_examples=100, derandomize=True)
 hypothesis.settings.load_profile('default')
 
@@ -67,13 +67,13 @@ def photo(name: str) -> ImageArray:
 
 @pytest.fixture(scope='session')
 def model() -> PoseEstimator:
-    """Return the model that needs no download but a wheel's."""
+    """Return the BlazePose model, which is bundled in a wheel."""
     return metrabs_ros.load_model('blazepose')
 
 
 @pytest.fixture(scope='session')
 def checkpoint_folder(tmp_path_factory) -> Callable[[str], pathlib.Path]:
-    """Return what gives the folder of a variant of the reproducible checkpoints."""
+    """Return a function that writes a variant of the test checkpoint and returns its folder."""
     folders: dict[str, pathlib.Path] = {}
 
     def folder_of(variant: str) -> pathlib.Path:
@@ -93,13 +93,13 @@ def metrabs_model(checkpoint_folder) -> PoseEstimator:
 
 @pytest.fixture(scope='session')
 def street() -> ImageArray:
-    """Return a photograph of people walking, each 60 to 130 pixels tall."""
+    """Return a photograph of walking people, 60 to 130 pixels tall."""
     return photo('street')
 
 
 @pytest.fixture(scope='session')
 def office() -> ImageArray:
-    """Return a photograph of two men, one of them cut off and turned away."""
+    """Return a photograph of two men, one of them truncated and turned away."""
     return photo('office')
 
 

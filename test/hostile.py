@@ -1,4 +1,4 @@
-"""Files that a reader may hang on or run out of memory with, and a process to read them in."""
+"""Files that can block a reader or exhaust its memory, and a child process to read them in."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def put_directory(path: pathlib.Path) -> None:
 
 
 def put_socket(path: pathlib.Path) -> None:
-    # Bound by a relative name, as those of sockets are limited to 108 bytes.
-    here = pathlib.Path.cwd()
+    # A relative name is used because socket addresses are limited to 108 bytes.
+    working_directory = pathlib.Path.cwd()
     os.chdir(path.parent)
     try:
         socket.socket(socket.AF_UNIX).bind(path.name)
     finally:
-        os.chdir(here)
+        os.chdir(working_directory)
 
 
 def put_link_to_itself(path: pathlib.Path) -> None:
@@ -60,28 +60,38 @@ NOT_FILES = (
 )
 
 
-def in_a_child(
-    function: Callable[[], object], room_bytes: int = 1 << 30, limit_s: int = 60
+def run_in_child(
+    function: Callable[[], object], memory_bytes: int = 1 << 30, timeout_s: int = 60
 ) -> str:
     """
-    Call a function in a forked process of limited memory and time.
+    Call a function in a forked process with limits on memory and time.
+
+    Parameters
+    ----------
+    function
+        The function.
+    memory_bytes
+        Maximum additional memory of the process.
+    timeout_s
+        Maximum time.
 
     Returns
     -------
-    ``returned``, the type and message of the exception, or ``killed by signal N``.
+    str
+        ``returned``, the type and message of the exception, or ``killed by signal N``.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         try:
-            # The threads of the parent are not in the child.
+            # The threads of the parent do not exist in the child.
             torch.set_num_threads(1)
             in_use = int(pathlib.Path('/proc/self/statm').read_text().split()[0])
-            room = in_use * resource.getpagesize() + room_bytes
-            resource.setrlimit(resource.RLIMIT_AS, (room, room))
+            limit_bytes = in_use * resource.getpagesize() + memory_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(limit_s)
+            signal.alarm(timeout_s)
             function()
             message = 'returned'
         except BaseException as error:
@@ -97,7 +107,7 @@ def in_a_child(
 
 @contextlib.contextmanager
 def small_disk(folder: pathlib.Path, size_bytes: int) -> Iterator[pathlib.Path]:
-    """Mount a disk of so many bytes on a new folder; skip the test where that is not possible."""
+    """Mount a disk of the given size on a new folder; skip the test without the permission."""
     folder.mkdir()
     size = f'size={max(size_bytes >> 10, 4)}k'
     command = ['mount', '-t', 'tmpfs', '-o', f'{size},mode=0700', 'tmpfs', str(folder)]

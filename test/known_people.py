@@ -1,4 +1,4 @@
-"""A model that needs no network."""
+"""A fake pose estimator without networks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 
 class KnownPeople(PoseEstimator):
     """
-    People who are where they are said to be.
+    A pose estimator that returns people at given positions.
 
     Parameters
     ----------
     places_mm
-        Of their hips, in the camera's frame.
+        Positions of their hips, camera frame.
     delay_s
-        How long it takes to find them.
+        Duration of the detection.
     """
 
     def __init__(self, *places_mm, delay_s=0.0):

@@ -1,4 +1,4 @@
-"""Waiting for processes as long as they make progress, on a machine of any speed."""
+"""Wait for processes while they make progress, independent of the speed of the machine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pathlib
 import subprocess
 import time
 
-STALL_S = 90.0
-"""A process that uses no processor for so long is stuck."""
-MOST_S = 900.0
-PERIOD_S = 0.2
+STALL_TIMEOUT_S = 90.0
+"""A process that uses no processor time for this long is considered blocked."""
+MAX_DURATION_S = 900.0
+POLL_PERIOD_S = 0.2
 
 
-def run_while_it_progresses(command, **options):
-    """Run a command as `subprocess.run` does, with its output as text."""
+def run_with_stall_timeout(command, **options):
+    """Run a command like `subprocess.run`, with text output and a timeout on its progress."""
     with subprocess.Popen(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
@@ -22,23 +22,23 @@ def run_while_it_progresses(command, **options):
         text=True,
         **options,
     ) as process:
-        stdout, stderr = output_while_it_progresses(process)
+        stdout, stderr = communicate_with_stall_timeout(process)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def output_while_it_progresses(process):
-    """Return the output of a process once it has ended, as `Popen.communicate` does."""
+def communicate_with_stall_timeout(process):
+    """Wait for a process and return its output, like `Popen.communicate`."""
     start_s = changed_s = time.monotonic()
     used_s = 0.0
     while True:
         try:
-            return process.communicate(timeout=PERIOD_S)
+            return process.communicate(timeout=POLL_PERIOD_S)
         except subprocess.TimeoutExpired:
             now_s = time.monotonic()
-        newly_s = cpu_time_of_tree_s(process.pid)
+        newly_s = tree_cpu_time_s(process.pid)
         if newly_s != used_s:
             used_s, changed_s = newly_s, now_s
-        if now_s - changed_s > STALL_S or now_s - start_s > MOST_S:
+        if now_s - changed_s > STALL_TIMEOUT_S or now_s - start_s > MAX_DURATION_S:
             process.kill()
             stdout, stderr = process.communicate()
             raise AssertionError(
@@ -47,30 +47,30 @@ def output_while_it_progresses(process):
             )
 
 
-def end_of(process):
-    """Return the exit status of a process whose output nobody reads, once it has ended."""
-    output_while_it_progresses(process)
+def wait_for_exit(process):
+    """Wait for a process, discard its output, and return its exit status."""
+    communicate_with_stall_timeout(process)
     return process.returncode
 
 
-def processes_below(pid):
-    """Return the ids of a process's children, their children and so on."""
+def descendant_pids(pid):
+    """Return the process ids of all descendants of a process."""
     children = {}
     for other, fields in _all_processes():
         children.setdefault(int(fields[1]), []).append(other)
-    found = []
-    waiting = [pid]
-    while waiting:
-        of_one = children.get(waiting.pop(), [])
-        found += of_one
-        waiting += of_one
-    return found
+    descendants = []
+    pending = [pid]
+    while pending:
+        pids = children.get(pending.pop(), [])
+        descendants += pids
+        pending += pids
+    return descendants
 
 
-def cpu_time_of_tree_s(pid):
-    """Return how long a process and those below it have used a processor."""
-    tree = {pid, *processes_below(pid)}
-    # User and system time, and the same of children that have ended.
+def tree_cpu_time_s(pid):
+    """Return the processor time of a process and its descendants in seconds."""
+    tree = {pid, *descendant_pids(pid)}
+    # User and system time, and those of children that have ended.
     ticks = sum(
         int(ticks)
         for other, fields in _all_processes()
@@ -81,10 +81,10 @@ def cpu_time_of_tree_s(pid):
 
 
 def _all_processes():
-    """Give each process's id and the fields of its stat from the third on."""
+    """Yield the id of each process and the fields of its stat file from the third on."""
     for file in pathlib.Path('/proc').glob('[0-9]*/stat'):
         try:
             text = file.read_text()
-        except OSError:  # it has just ended
+        except OSError:  # The process has just ended.
             continue
         yield int(file.parent.name), text.rpartition(')')[2].split()

@@ -28,7 +28,7 @@ angles = st.floats(0, 2 * np.pi)
 @st.composite
 def cameras(draw: st.DrawFn) -> Camera:
     """Return a camera for images of IMAGE_SHAPE, with any of the lenses, rolled by any angle."""
-    # With shorter ones, no ray reaches the corners of the image through the strongest lens.
+    # With shorter focal lengths no ray of the strongest lens reaches the image corners.
     focal_px = draw(st.floats(1500, 3000))
     aspect = draw(st.floats(0.95, 1.05))
     centre_x, centre_y = draw(st.floats(860, 1060)), draw(st.floats(480, 600))
@@ -40,16 +40,16 @@ def cameras(draw: st.DrawFn) -> Camera:
 
 def standing_person(up: FloatArray, facing: float) -> FloatArray:
     """
-    Return the joints of somebody who stands, [33, 3], millimetres, the origin between the hips.
+    Return the joints of a standing person, [33, 3], millimetres, relative to the hip midpoint.
 
     Parameters
     ----------
     up
-        [3], which way is up, in camera coordinates.
+        [3], up direction in camera coordinates.
     facing
-        Which way the person looks: an angle around the up direction.
+        Direction that the person faces: an angle about the up direction.
     """
-    places_mm = {
+    positions_mm = {
         'nose': (90, 0, 680),
         'eye_inner': (80, 15, 710),
         'eye': (78, 32, 712),
@@ -71,7 +71,7 @@ def standing_person(up: FloatArray, facing: float) -> FloatArray:
     body = []
     for name in BLAZEPOSE_33.joint_names:
         words = [word for word in name.split('_') if word not in ('left', 'right')]
-        forward, aside, height = places_mm['_'.join(words)]
+        forward, aside, height = positions_mm['_'.join(words)]
         body.append((forward, aside * (-1 if 'right' in name else 1), height))
     up = up / np.linalg.norm(up)
     ahead = np.cross(up, (1.0, 0, 0) if abs(up[0]) < 0.9 else (0, 1.0, 0))

@@ -1,4 +1,4 @@
-"""The rules that keep the package a house."""
+"""Rules for imports, versions and declared dependencies of the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import metrabs_ros
 
 PROJECT = pathlib.Path(__file__).parents[1]
 PACKAGE = PROJECT / 'metrabs_ros'
-ROS_ROOM = PACKAGE / 'node'
+ROS_PACKAGE = PACKAGE / 'node'
 ROS_MODULES = re.compile(
     r'rclpy|tf2_\w+|message_filters|cv_bridge|\w+_interfaces|\w+_msgs|launch(_\w+)?'
 )
@@ -25,13 +25,13 @@ OPTIONAL = (
     *(('recordings', 'rosbags'), ('report', 'rosbags'), ('report', 'matplotlib')),
     *(('view', 'rosbags'), ('view', 'rerun')),
 )
-"""Rooms that need packages that may not be there."""
+"""Subpackages and the optional packages that they need."""
 
-MODULES = [file for file in PACKAGE.rglob('*.py') if ROS_ROOM not in file.parents]
+MODULES = [file for file in PACKAGE.rglob('*.py') if ROS_PACKAGE not in file.parents]
 
 
 def imported_by(file: pathlib.Path) -> set[str]:
-    """Return the full names of the modules that a file imports, wherever it does so."""
+    """Return the full names of the modules that a file imports, also inside functions."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -42,19 +42,19 @@ def imported_by(file: pathlib.Path) -> set[str]:
 
 
 @pytest.mark.parametrize('file', MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_only_the_node_room_knows_ros(file):
+def test_only_the_node_package_imports_ros(file):
     for name in imported_by(file):
         assert not ROS_MODULES.fullmatch(name.split('.')[0]), f'{file} imports {name}'
         assert not name.startswith(('metrabs_ros.node', 'metrabs_ros.msg'))
 
 
-def test_everything_outside_the_node_room_runs_without_ros():
+def test_modules_outside_of_the_node_package_are_importable_without_ros():
     names = [
         '.'.join(file.relative_to(PROJECT).with_suffix('').parts).removesuffix('.__init__')
         for file in MODULES
         if not any(
-            file.parent.name == room and importlib.util.find_spec(package) is None
-            for room, package in OPTIONAL
+            file.parent.name == subpackage and importlib.util.find_spec(package) is None
+            for subpackage, package in OPTIONAL
         )
     ]
     script = f"""
@@ -70,7 +70,7 @@ for name in {sorted(names)!r}:
     subprocess.run([sys.executable, '-c', script], check=True, cwd=PROJECT)
 
 
-def test_the_demo_does_without_torch():
+def test_blazepose_and_the_demo_do_not_need_torch():
     script = """
 import sys
 sys.modules['torch'] = None
@@ -89,22 +89,22 @@ else:
     subprocess.run([sys.executable, '-c', script], check=True, cwd=PROJECT)
 
 
-def test_all_versions_agree():
+def test_package_xml_and_changelog_have_the_version_of_the_package():
     manifest = ElementTree.parse(PROJECT / 'package.xml').getroot()
     assert manifest.findtext('version') == metrabs_ros.__version__
     changes = (PROJECT / 'CHANGELOG.rst').read_text()
     assert f'\n{metrabs_ros.__version__} (' in changes
 
 
-def test_package_xml_names_what_the_node_imports():
+def test_package_xml_declares_the_imports_of_the_node():
     manifest = ElementTree.parse(PROJECT / 'package.xml').getroot()
     declared = {element.text for element in manifest if element.tag.endswith('depend')}
-    wanted = {
+    required = {
         *('rclpy', 'cv_bridge', 'message_filters', 'tf2_ros', 'sensor_msgs', 'geometry_msgs'),
         *('visualization_msgs', 'diagnostic_msgs', 'std_msgs', 'std_srvs', 'launch_ros'),
         *('python3-numpy', 'python3-opencv', 'python3-yaml'),
     }
-    for file in ROS_ROOM.glob('*.py'):
+    for file in ROS_PACKAGE.glob('*.py'):
         roots = {name.split('.')[0] for name in imported_by(file)}
-        wanted |= {name for name in roots if ROS_MODULES.fullmatch(name)}
-    assert wanted <= declared
+        required |= {name for name in roots if ROS_MODULES.fullmatch(name)}
+    assert required <= declared

@@ -1,26 +1,27 @@
-"""MeTRAbs on a GPU needs torch, NumPy and PyYAML, and nothing else."""
+"""MeTRAbs on a GPU needs only the packages torch, NumPy and PyYAML."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-WITHOUT_THE_REST = """
+SCRIPT = """
 import importlib.machinery
 import sys
 
 ALLOWED = {'metrabs_ros', 'torch', 'torchgen', 'numpy', 'yaml', '_yaml'}
-NEEDED_BY_TORCH = {'typing_extensions', 'sympy', 'mpmath', 'networkx', 'jinja2', 'markupsafe',
+TORCH_DEPENDENCIES = {'typing_extensions', 'sympy', 'mpmath', 'networkx', 'jinja2', 'markupsafe',
                    'filelock', 'fsspec', 'functorch'}
 
-class OnlyThese(importlib.machinery.PathFinder):
+class AllowedFinder(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        if name.partition('.')[0] in ALLOWED | NEEDED_BY_TORCH | sys.stdlib_module_names:
+        if name.partition('.')[0] in ALLOWED | TORCH_DEPENDENCIES | sys.stdlib_module_names:
             return super().find_spec(name, path, target)
 
 sys.meta_path = [
-    OnlyThese if finder is importlib.machinery.PathFinder else finder for finder in sys.meta_path
+    AllowedFinder if finder is importlib.machinery.PathFinder else finder
+    for finder in sys.meta_path
 ]
 
 import numpy as np
@@ -29,8 +30,8 @@ import metrabs_ros
 from metrabs_ros.metrabs import source_image
 from metrabs_ros.metrabs import estimator
 
-# As a GPU's, on the processor.
-estimator.picture_on = source_image.DevicePicture
+# Use the code for GPUs on the CPU.
+estimator.create_source_image = source_image.DeviceImage
 model = metrabs_ros.load_model(sys.argv[1], engine='torch', device='cpu')
 image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
 poses = model.estimate_poses(image, [[50, 20, 90, 200], [150, 30, 60, 180]], num_aug=2)
@@ -39,7 +40,7 @@ print('poses of', len(poses['poses3d']))
 """
 
 
-def test_no_other_package_is_imported(checkpoint_folder):
-    command = [sys.executable, '-c', WITHOUT_THE_REST, str(checkpoint_folder('s_centered'))]
+def test_no_other_packages_are_imported(checkpoint_folder):
+    command = [sys.executable, '-c', SCRIPT, str(checkpoint_folder('s_centered'))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == 'poses of 2\n', done.stderr

@@ -1,4 +1,4 @@
-"""colcon builds the package as on a ROS install, and what it builds can be run."""
+"""The package can be built with colcon, and the installed executables and messages work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from progress import output_while_it_progresses, run_while_it_progresses
+from progress import communicate_with_stall_timeout, run_with_stall_timeout
 
 PROJECT = pathlib.Path(__file__).parents[1]
 PREFIX = pathlib.Path(sys.prefix)
@@ -17,7 +17,7 @@ PREFIX = pathlib.Path(sys.prefix)
 
 @pytest.fixture(scope='module')
 def overlay(tmp_path_factory):
-    """Return the install folder of a scratch workspace with the package in it."""
+    """Return the install folder of a temporary workspace with the package."""
     workspace = tmp_path_factory.mktemp('workspace')
     (workspace / 'src').mkdir()
     (workspace / 'src' / 'metrabs_ros').symlink_to(PROJECT)
@@ -40,50 +40,50 @@ def overlay(tmp_path_factory):
     return workspace / 'install'
 
 
-def sourced(overlay, command):
-    """Return how to run a shell command with the overlay sourced, away from the source tree."""
+def sourced_command(overlay, command):
+    """Return subprocess arguments for a shell command that uses the overlay."""
     environ = {**os.environ, 'PATH': f'{PREFIX / "bin"}:{os.environ["PATH"]}'}
     arguments = ['bash', '-c', f'source {overlay}/setup.bash && {command}']
     return arguments, {'cwd': overlay, 'env': environ}
 
 
-def in_overlay(overlay, command):
-    """Run a shell command with the overlay sourced."""
-    arguments, options = sourced(overlay, command)
-    return run_while_it_progresses(arguments, **options)
+def run_in_overlay(overlay, command):
+    """Run a shell command that uses the overlay."""
+    arguments, options = sourced_command(overlay, command)
+    return run_with_stall_timeout(arguments, **options)
 
 
-def test_node_and_messages_come_from_the_overlay(overlay):
+def test_node_and_messages_are_imported_from_the_overlay(overlay):
     script = (
         'import metrabs_ros, metrabs_ros.msg, metrabs_ros.node.pose_node as node;'
         'print(metrabs_ros.__file__, metrabs_ros.msg.__file__, node.__file__);'
         'metrabs_ros.load_model, metrabs_ros.msg.SkeletonArray'
     )
-    result = in_overlay(overlay, f'python -c "{script}"')
+    result = run_in_overlay(overlay, f'python -c "{script}"')
     assert result.returncode == 0, result.stderr
     files = result.stdout.split()
     assert len(files) == 3
     assert all(file.startswith(str(overlay)) for file in files), files
 
 
-def test_recordings_have_the_definitions_of_the_messages(overlay):
+def test_message_definitions_for_recordings_are_installed(overlay):
     script = (
         'from metrabs_ros.recordings import message_types as types;'
         'print(types.__file__, types.typestore().fielddefs[types.SKELETONS][1][0][0])'
     )
-    result = in_overlay(overlay, f'python -c "{script}"')
+    result = run_in_overlay(overlay, f'python -c "{script}"')
     assert result.returncode == 0, result.stderr
     file, first_field = result.stdout.split()
     assert file.startswith(str(overlay))
     assert first_field == 'header'
 
 
-def test_the_executable_is_where_ros2_run_looks(overlay):
+def test_the_executable_is_in_the_folder_of_ros2_run(overlay):
     prefix = overlay / 'metrabs_ros'
     executable = prefix / 'lib' / 'metrabs_ros' / 'pose_node'
     assert os.access(executable, os.X_OK)
     assert (prefix / 'share/ament_index/resource_index/packages/metrabs_ros').exists()
-    arguments, options = sourced(overlay, f'exec {executable}')
+    arguments, options = sourced_command(overlay, f'exec {executable}')
     process = subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
     )
@@ -94,7 +94,7 @@ def test_the_executable_is_where_ros2_run_looks(overlay):
             if 'blazepose is ready' in line:
                 break
         process.send_signal(signal.SIGINT)
-        rest, _ = output_while_it_progresses(process)
+        rest, _ = communicate_with_stall_timeout(process)
     finally:
         process.kill()
     output = ''.join(lines) + rest

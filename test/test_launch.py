@@ -1,4 +1,4 @@
-"""The launch files start what their arguments say; where launch can be imported."""
+"""The launch files start the nodes that their arguments select.  Skipped without launch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def module_of(name):
     return module
 
 
-def started(**arguments):
-    """Return the nodes that pose.launch.py starts with some arguments."""
+def started_nodes(**arguments):
+    """Return the nodes that pose.launch.py starts with the given arguments."""
     module = module_of('pose.launch.py')
     context = launch.LaunchContext()
     context.launch_configurations.update(
@@ -35,7 +35,7 @@ def started(**arguments):
 
 
 def remappings_of(node):
-    """Return a node's remappings, from and to."""
+    """Return the remappings of a node as pairs."""
     return {
         tuple(''.join(part.text for part in side) for side in pair)
         for pair in node._Node__remappings
@@ -50,42 +50,42 @@ def test_every_argument_is_described(name):
     assert all(argument.description.endswith('.') for argument in arguments)
 
 
-def test_the_node_is_started_and_rviz_only_if_wanted():
-    assert [node.node_executable for node in started()] == ['pose_node']
-    with_rviz = started(rviz='true', target_frame='map')
+def test_rviz_is_started_on_request():
+    assert [node.node_executable for node in started_nodes()] == ['pose_node']
+    with_rviz = started_nodes(rviz='true', target_frame='map')
     assert [node.node_executable for node in with_rviz] == ['pose_node', 'rviz2']
 
 
-def test_the_view_is_started_if_wanted_and_hears_what_the_node_hears():
-    pose, view = started(view='true', camera='/front', image_transport='compressed')
+def test_the_view_is_started_on_request_with_the_topics_of_the_node():
+    pose, view = started_nodes(view='true', camera='/front', image_transport='compressed')
     assert view.node_executable == 'view_node'
     for kind in ('image', 'image/compressed', 'camera_info'):
         assert dict(remappings_of(view))[kind] == dict(remappings_of(pose))[kind]
 
 
 def arguments_of(node):
-    """Return the words of a node's command."""
+    """Return the command-line arguments of a node."""
     return [''.join(getattr(part, 'text', '') for part in word) for word in node.cmd]
 
 
-def test_the_view_listens_on_the_loopback_interface_unless_told_otherwise():
+def test_the_view_listens_on_the_loopback_interface_by_default():
     for arguments, host in (({}, '127.0.0.1'), ({'view_host': '0.0.0.0'}, '0.0.0.0')):
-        _, view = started(view='true', **arguments)
-        words = arguments_of(view)
-        assert words[words.index('--host') + 1] == host
+        _, view = started_nodes(view='true', **arguments)
+        command = arguments_of(view)
+        assert command[command.index('--host') + 1] == host
     demo = module_of('demo.launch.py')
     assert demo.ARGUMENTS['view_host'][0] == '127.0.0.1'
 
 
-def test_parameters_that_launch_offers_are_the_nodes():
+def test_launch_arguments_for_parameters_exist_in_the_node():
     from metrabs_ros.node.settings import Settings
 
-    offered = set(module_of('pose.launch.py').PARAMETERS) - {'use_sim_time'}
-    assert offered <= set(Settings.__dataclass_fields__)
+    names = set(module_of('pose.launch.py').PARAMETERS) - {'use_sim_time'}
+    assert names <= set(Settings.__dataclass_fields__)
 
 
-def test_several_cameras_have_a_namespace_each():
-    (node,) = started(cameras='front, /rear/left')
+def test_each_of_several_cameras_has_its_own_namespace():
+    (node,) = started_nodes(cameras='front, /rear/left')
     remappings = remappings_of(node)
     assert ('rear/left/image', 'rear/left/image_raw') in remappings
     assert ('front/image/compressed', 'front/image_raw/compressed') in remappings

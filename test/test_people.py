@@ -1,4 +1,4 @@
-"""People are arrays of one length, can be chosen from, and know how far and tall they are."""
+"""Selection, conversion and derived properties of people."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17, Skeleton
 
 
-def people_at(*places_mm: tuple[float, float, float]) -> People:
-    """Return people who stand with their hips at places of a level camera's frame."""
-    count = len(places_mm)
+def people_at(*positions_mm: tuple[float, float, float]) -> People:
+    """Return standing people with their hips at positions in the frame of a level camera."""
+    count = len(positions_mm)
     body_mm = standing_person(np.array([0, -1.0, 0]), facing=0.5)
-    poses_mm = np.array(places_mm, float).reshape(-1, 1, 3) + body_mm
+    poses_mm = np.array(positions_mm, float).reshape(-1, 1, 3) + body_mm
     poses_px = 500 * poses_mm[..., :2] / poses_mm[..., 2:] + (320, 240)
     low, high = poses_px.min(axis=1), poses_px.max(axis=1)
     return People(
@@ -31,7 +31,7 @@ def people_at(*places_mm: tuple[float, float, float]) -> People:
     )
 
 
-def test_nobody_has_arrays_of_the_right_shapes():
+def test_empty_people_have_arrays_of_the_right_shapes():
     empty = People.empty(COCO_17)
     assert len(empty) == 0
     assert empty.poses3d_mm.shape == (0, 17, 3)
@@ -39,7 +39,7 @@ def test_nobody_has_arrays_of_the_right_shapes():
     assert empty.statures_mm.shape == (0,)
 
 
-def test_select_and_concatenate_keep_all_arrays_together():
+def test_select_and_concatenate_apply_to_all_arrays():
     people = people_at((0, 0, 3000), (500, 0, 4000), (900, 0, 5000))
     again = People.concatenate([people.select(np.array([2])), people.select(np.array([0, 1]))])
     assert again.ids.tolist() == [3, 1, 2]
@@ -50,7 +50,7 @@ def test_select_and_concatenate_keep_all_arrays_together():
             )
 
 
-def test_only_who_is_somewhere_is_finite():
+def test_people_with_infinite_or_huge_values_are_not_finite():
     people = people_at(*[(0, 0, 3000)] * 5)
     people.poses3d_mm[1, 3, 2] = np.nan
     people.poses2d_px[2, 3, 0] = np.inf
@@ -59,26 +59,26 @@ def test_only_who_is_somewhere_is_finite():
     assert People.empty(COCO_17).finite().shape == (0,)
 
 
-def test_distance_is_to_the_hips():
+def test_the_distance_is_measured_to_the_hips():
     np.testing.assert_allclose(people_at((3000, 0, 4000)).distances_mm, [5000])
 
 
 @pytest.mark.parametrize('skeleton', [BLAZEPOSE_33, COCO_17])
-def test_stature_is_about_that_of_the_synthetic_person(skeleton):
+def test_the_stature_is_close_to_that_of_the_synthetic_person(skeleton):
     stature_mm = (
         people_at((0, 0, 3000)).in_convention(skeleton.within(BLAZEPOSE_33)).statures_mm[0]
     )
     assert 1600 < stature_mm < 1850
 
 
-def test_convention_chooses_joints():
+def test_a_convention_selects_joints():
     people = people_at((0, 0, 3000)).in_convention(COCO_17.within(BLAZEPOSE_33))
     assert people.poses3d_mm.shape == (1, 17, 3)
     assert people.in_view.shape == people.joint_confidence.shape == (1, 17)
     np.testing.assert_allclose(people.positions_mm, [(0, 0, 3000)], atol=1e-9)
 
 
-def test_people_without_hips_are_where_their_joints_are_and_of_no_known_height():
+def test_people_without_hips_have_the_mean_joint_position_and_no_stature():
     arms = Skeleton('arms', ('left_wrist', 'right_wrist'), ()).within(BLAZEPOSE_33)
     people = people_at((0, 0, 3000)).in_convention(arms)
     np.testing.assert_allclose(people.positions_mm, people.poses3d_mm.mean(axis=1))

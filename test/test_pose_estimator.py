@@ -1,4 +1,4 @@
-"""On real photographs, people are found, and their places follow the camera's geometry."""
+"""Detection in photographs, geometric consistency of positions, and validation of arguments."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from metrabs_ros.blazepose.detector import all_tiles
-from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.detectors.boxes import MAX_CANDIDATES
+from metrabs_ros.options import Options
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 FOCAL_PX = 900.0
-SURE = 0.6
-"""Below that is the man in the office who turns away, cut off: his pose is half guessed."""
+MIN_MATCHED_SCORE = 0.6
+"""Minimum detection score of the compared people.  A person in the office image with a lower score
+is truncated and turned away, so that the pose is not stable."""
 
 
 def intrinsics(image, focal_px=FOCAL_PX, centre_px=None):
@@ -28,27 +29,32 @@ def hips_mm(prediction):
     return prediction['poses3d'][:, 23:25].mean(axis=1)
 
 
-def matched(before, after, to_before=lambda poses_px: poses_px):
-    """Return indices of the same people by their image poses; all the sure ones must be found."""
-    there = to_before(after['poses2d'])
+def match_people(before, after, to_before=lambda poses_px: poses_px):
+    """
+    Match people by their image poses.
+
+    Returns the indices in `before` and `after`.  All people with a score above
+    `MIN_MATCHED_SCORE` must have a match.
+    """
+    after_poses_px = to_before(after['poses2d'])
     pairs = []
-    sure = np.flatnonzero(before['boxes'][:, 4] > SURE)
-    for i, pose in zip(sure, before['poses2d'][sure]):
-        apart_px = np.median(np.linalg.norm(there - pose, axis=-1), axis=-1)
-        if apart_px.min(initial=np.inf) < 0.2 * np.linalg.norm(np.ptp(pose, axis=0)):
-            pairs.append((i, int(np.argmin(apart_px))))
-    assert len(pairs) == len(sure) > 0
+    compared = np.flatnonzero(before['boxes'][:, 4] > MIN_MATCHED_SCORE)
+    for i, pose in zip(compared, before['poses2d'][compared]):
+        distances_px = np.median(np.linalg.norm(after_poses_px - pose, axis=-1), axis=-1)
+        if distances_px.min(initial=np.inf) < 0.2 * np.linalg.norm(np.ptp(pose, axis=0)):
+            pairs.append((i, int(np.argmin(distances_px))))
+    assert len(pairs) == len(compared) > 0
     return np.array(pairs).T
 
 
 @pytest.fixture(scope='module', params=['street', 'office', 'player'])
 def scene(request, model):
-    """Return a photograph and the people in it."""
+    """Return a photograph and the prediction for it."""
     image = request.getfixturevalue(request.param)
     return image, model.detect_poses(image, intrinsic_matrix=intrinsics(image))
 
 
-def test_people_are_found(model, street, office, player):
+def test_people_in_photographs_are_detected(model, street, office, player):
     counts = [
         len(model.detect_poses(image, intrinsic_matrix=intrinsics(image))['boxes'])
         for image in (street, office, player)
@@ -58,7 +64,7 @@ def test_people_are_found(model, street, office, player):
     assert counts[2] == 1
 
 
-def test_nobody_is_found_where_nobody_is(model):
+def test_black_and_noise_images_have_no_detections(model):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (480, 640, 3), np.uint8)
     for image in (np.zeros_like(noise), noise, cv2.GaussianBlur(noise, (31, 31), 0)):
@@ -68,16 +74,16 @@ def test_nobody_is_found_where_nobody_is(model):
         assert prediction['poses2d'].shape == (0, 33, 2)
 
 
-def test_people_stand_upright_with_left_and_right_in_place(model, player):
+def test_joints_have_the_correct_sides_and_order(model, player):
     prediction = model.detect_poses(player, intrinsic_matrix=intrinsics(player))
     joints = dict(zip(BLAZEPOSE_33.joint_names, prediction['poses2d'][0]))
-    # He faces the camera, leans to his right and kicks with his left foot.
+    # The player faces the camera, leans to the right and kicks with the left foot.
     assert joints['nose'][1] < joints['left_hip'][1] < joints['left_ankle'][1]
     assert joints['right_wrist'][0] < joints['right_shoulder'][0] < joints['left_shoulder'][0]
     assert joints['right_ankle'][0] + 50 < joints['left_ankle'][0]
 
 
-def test_walkers_are_of_human_size_and_some_twenty_metres_away(model, street):
+def test_pedestrians_have_plausible_heights_and_distances(model, street):
     prediction = model.detect_poses(street, intrinsic_matrix=intrinsics(street))
     height_mm = np.ptp(prediction['poses3d'][..., 1], axis=1)
     assert ((height_mm > 1200) & (height_mm < 2000)).all()
@@ -93,71 +99,71 @@ def test_poses2d_are_the_projection_of_poses3d(scene):
     )
 
 
-def test_twice_the_focal_length_is_twice_the_depth(model, scene):
+def test_depth_is_proportional_to_the_focal_length(model, scene):
     image, before = scene
     after = model.detect_poses(image, intrinsic_matrix=intrinsics(image, 2 * FOCAL_PX))
-    i, j = matched(before, after)
+    i, j = match_people(before, after)
     np.testing.assert_allclose(hips_mm(after)[j, 2], 2 * hips_mm(before)[i, 2], rtol=0.1)
 
 
-def test_people_move_against_the_principal_point(model, scene):
+def test_a_shift_of_the_principal_point_shifts_people_in_the_opposite_direction(model, scene):
     image, before = scene
     shift_px = np.array([60.0, -40.0])
     centre_px = np.array([image.shape[1], image.shape[0]]) / 2 + shift_px
     after = model.detect_poses(image, intrinsic_matrix=intrinsics(image, centre_px=centre_px))
-    i, j = matched(before, after)
-    moved_mm = hips_mm(after)[j, :2] - hips_mm(before)[i, :2]
+    i, j = match_people(before, after)
+    shift_mm = hips_mm(after)[j, :2] - hips_mm(before)[i, :2]
     expected_mm = -shift_px / FOCAL_PX * hips_mm(before)[i, 2:]
     distance_mm = np.linalg.norm(hips_mm(before)[i], axis=-1, keepdims=True)
-    assert (np.abs(moved_mm - expected_mm) < 0.03 * distance_mm).all()
+    assert (np.abs(shift_mm - expected_mm) < 0.03 * distance_mm).all()
 
 
-def test_the_mirrored_picture_gives_the_mirrored_people(model, scene):
+def test_mirrored_images_have_mirrored_poses(model, scene):
     image, before = scene
     last = image.shape[1] - 1
     mirrored = np.ascontiguousarray(image[:, ::-1])
     camera = intrinsics(image, centre_px=(last - image.shape[1] / 2, image.shape[0] / 2))
     after = model.detect_poses(mirrored, intrinsic_matrix=camera)
 
-    def back(poses_px):
+    def to_original(poses_px):
         return ((last, 0) + poses_px * (-1, 1))[:, BLAZEPOSE_33.mirror]
 
-    i, j = matched(before, after, back)
+    i, j = match_people(before, after, to_original)
     mirrored_mm = hips_mm(after)[j] * (-1, 1, 1)
     distance_mm = np.linalg.norm(hips_mm(before)[i], axis=-1)
-    apart_mm = np.linalg.norm(mirrored_mm - hips_mm(before)[i], axis=-1)
-    assert (apart_mm < 0.05 * distance_mm).all()
+    error_mm = np.linalg.norm(mirrored_mm - hips_mm(before)[i], axis=-1)
+    assert (error_mm < 0.05 * distance_mm).all()
 
 
-def test_half_the_picture_and_intrinsics_change_nothing(model, scene):
+def test_poses_do_not_depend_on_the_image_resolution(model, scene):
     image, before = scene
     half = cv2.resize(
         image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA
     )
     camera = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]]) @ intrinsics(image)
     after = model.detect_poses(half, intrinsic_matrix=camera)
-    i, j = matched(before, after, lambda poses_px: 2 * poses_px + 0.5)
-    apart_mm = np.linalg.norm(hips_mm(after)[j] - hips_mm(before)[i], axis=-1)
-    assert (apart_mm < 0.05 * np.linalg.norm(hips_mm(before)[i], axis=-1)).all()
+    i, j = match_people(before, after, lambda poses_px: 2 * poses_px + 0.5)
+    error_mm = np.linalg.norm(hips_mm(after)[j] - hips_mm(before)[i], axis=-1)
+    assert (error_mm < 0.05 * np.linalg.norm(hips_mm(before)[i], axis=-1)).all()
 
 
-def test_a_rolled_camera_gives_the_rolled_people(model, player):
-    turned = np.ascontiguousarray(np.rot90(player, k=-1))
+def test_rotated_images_have_rotated_poses(model, player):
+    rotated = np.ascontiguousarray(np.rot90(player, k=-1))
     height = player.shape[0]
     before = model.detect_poses(player, intrinsic_matrix=intrinsics(player))
     after = model.detect_poses(
-        turned,
+        rotated,
         intrinsic_matrix=intrinsics(
-            turned, centre_px=(height - 1 - height / 2, player.shape[1] / 2)
+            rotated, centre_px=(height - 1 - height / 2, player.shape[1] / 2)
         ),
         world_up_vector=(1, 0, 0),
     )
     x, y, z = hips_mm(before)[before['boxes'][:, 4].argmax()]
-    apart_mm = np.linalg.norm(hips_mm(after)[after['boxes'][:, 4].argmax()] - (-y, x, z))
-    assert apart_mm < 0.06 * np.linalg.norm((x, y, z))
+    error_mm = np.linalg.norm(hips_mm(after)[after['boxes'][:, 4].argmax()] - (-y, x, z))
+    assert error_mm < 0.06 * np.linalg.norm((x, y, z))
 
 
-def test_extrinsics_give_the_world_frame(model, player):
+def test_poses_are_in_the_world_frame_with_an_extrinsic_matrix(model, player):
     extrinsics = np.eye(4)
     extrinsics[:3, 3] = (100, -200, 300)
     camera = model.detect_poses(player, intrinsic_matrix=intrinsics(player))
@@ -168,7 +174,7 @@ def test_extrinsics_give_the_world_frame(model, player):
     np.testing.assert_allclose(world['poses2d'], camera['poses2d'], atol=1e-6)
 
 
-def test_estimate_poses_gives_a_pose_for_each_box(model, player):
+def test_estimate_poses_returns_a_pose_for_each_box(model, player):
     boxes = [[80, 60, 300, 260], [90, 70, 290, 250]]
     prediction = model.estimate_poses(
         player, boxes, intrinsic_matrix=intrinsics(player), skeleton='coco_17'
@@ -179,7 +185,7 @@ def test_estimate_poses_gives_a_pose_for_each_box(model, player):
     assert np.linalg.norm(first - second) < 0.05 * np.linalg.norm(first)
 
 
-def test_a_persons_pose_does_not_depend_on_the_other_boxes_or_the_batch(model, street):
+def test_poses_do_not_depend_on_other_boxes_or_the_batch_size(model, street):
     boxes = [[236, 155, 62, 150], [497, 180, 25, 75], [540, 245, 50, 105]]
     together = model.estimate_poses(street, boxes, intrinsic_matrix=intrinsics(street))
     for size in (1, 2):
@@ -191,13 +197,13 @@ def test_a_persons_pose_does_not_depend_on_the_other_boxes_or_the_batch(model, s
     np.testing.assert_allclose(alone['poses3d'][0], together['poses3d'][1], rtol=1e-3, atol=1)
 
 
-def test_no_boxes_give_empty_arrays(model, player):
+def test_the_result_without_boxes_is_empty(model, player):
     prediction = model.estimate_poses(player, [])
     assert prediction['poses3d'].shape == (0, 33, 3)
     assert prediction['poses2d'].shape == (0, 33, 2)
 
 
-def test_batched_forms_give_what_the_single_ones_give(model, player, office):
+def test_batched_methods_return_the_results_of_single_images(model, player, office):
     cameras = np.stack([intrinsics(player), intrinsics(office)])
     single = [
         model.detect_poses(image, intrinsic_matrix=camera)
@@ -212,19 +218,19 @@ def test_batched_forms_give_what_the_single_ones_give(model, player, office):
     assert [len(poses) for poses in estimated['poses3d']] == [len(box) for box in boxes]
 
 
-def test_max_detections_keeps_so_many_at_most(model, street):
+def test_max_detections_limits_the_number_of_people(model, street):
     assert len(model.detect_poses(street, max_detections=2)['boxes']) <= 2
     assert len(model.detect_poses(street, max_detections=0)['boxes']) == 0
 
 
-def test_joint_names_and_edges_belong_together(model):
+def test_joint_edges_refer_to_existing_joints(model):
     for name, joint_names in model.per_skeleton_joint_names.items():
         assert model.per_skeleton_joint_edges[name].max() < len(joint_names)
     assert set(model.per_skeleton_joint_names) == {'blazepose_33', 'coco_17'}
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'says'),
+    ('arguments', 'message'),
     [
         ({'skeleton': 'octopus_8'}, "'octopus_8' is none of 'blazepose_33', 'coco_17'"),
         ({'intrinsic_matrix': np.zeros((3, 3))}, 'focal lengths'),
@@ -240,13 +246,13 @@ def test_joint_names_and_edges_belong_together(model):
         ({'intrinsic_matrix': 'K'}, 'intrinsic_matrix is not an array of numbers'),
     ],
 )
-def test_impossible_arguments_are_refused_by_name(model, player, arguments, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_arguments_are_rejected_by_name(model, player, arguments, message):
+    with pytest.raises(ValueError, match=message):
         model.detect_poses(player, **arguments)
 
 
 @pytest.mark.parametrize(
-    ('image', 'says'),
+    ('image', 'message'),
     [
         (np.zeros((480, 640), np.uint8), r'image has shape \(480, 640\)'),
         (np.zeros((480, 640, 4), np.uint8), r'image has shape \(480, 640, 4\)'),
@@ -256,13 +262,13 @@ def test_impossible_arguments_are_refused_by_name(model, player, arguments, says
         ([[[1, 2, 3]]], 'type list'),
     ],
 )
-def test_what_is_no_image_is_refused(model, image, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_images_are_rejected(model, image, message):
+    with pytest.raises(ValueError, match=message):
         model.detect_poses(image)
 
 
 @pytest.mark.parametrize(
-    ('box', 'says'),
+    ('box', 'message'),
     [
         ([0, 0, 0, 100], 'no area'),
         ([np.nan, 0, 50, 100], 'no area'),
@@ -270,13 +276,13 @@ def test_what_is_no_image_is_refused(model, image, says):
         ([-100, 0, 50, 100], 'outside'),
     ],
 )
-def test_impossible_boxes_are_refused(model, player, box, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_boxes_are_rejected(model, player, box, message):
+    with pytest.raises(ValueError, match=message):
         model.estimate_poses(player, [box])
 
 
 @pytest.mark.parametrize('shape', [(2, 2, 3), (2, 900, 3), (900, 2, 3)])
-def test_images_of_odd_shapes_hold_nobody(model, shape):
+def test_images_with_extreme_aspect_ratios_are_processed(model, shape):
     assert len(model.detect_poses(np.full(shape, 127, np.uint8))['boxes']) == 0
 
 
@@ -289,19 +295,19 @@ read_only.flags.writeable = False
 IMAGES = {
     'wide': np.full((20, 10_000, 3), 90, np.uint8),
     'tall': np.full((10_000, 20, 3), 90, np.uint8),
-    'wider than OpenCV takes': np.full((4, 70_000, 3), 90, np.uint8),
-    'taller than OpenCV takes': np.full((70_000, 4, 3), 90, np.uint8),
+    'wider than the limit of OpenCV': np.full((4, 70_000, 3), 90, np.uint8),
+    'taller than the limit of OpenCV': np.full((70_000, 4, 3), 90, np.uint8),
     'mirrored': NOISE[::-1, ::-1],
     'blue first': NOISE[..., ::-1],
     'transposed': NOISE.transpose(1, 0, 2),
     'every second pixel': NOISE[::2, ::3],
-    'of a wider one': np.zeros((50, 50, 6), np.uint8)[:, :, ::2],
+    'not contiguous': np.zeros((50, 50, 6), np.uint8)[:, :, ::2],
     'read only': read_only,
     'one pixel repeated': np.broadcast_to(np.uint8(7), (120, 160, 3)),
     'Fortran order': np.asfortranarray(NOISE),
     'masked': np.ma.masked_array(NOISE, NOISE > 100),
 }
-NO_IMAGES = {
+INVALID_IMAGES = {
     'none': None,
     'text': 'image',
     'number': np.uint8(3),
@@ -323,10 +329,10 @@ def any_model(request, model, metrabs_model):
     return model if request.param == 'blazepose' else metrabs_model
 
 
-def refusal(ask, *arguments, **options):
-    """Return the sentence with which arguments are refused."""
+def error_of(method, *arguments, **options):
+    """Return the message of the ValueError that a call raises."""
     with pytest.raises(ValueError, match=r'\w+ \w+') as caught:
-        ask(*arguments, **options)
+        method(*arguments, **options)
     message = str(caught.value)
     assert message.isprintable()
     assert len(message) < 1500
@@ -334,17 +340,18 @@ def refusal(ask, *arguments, **options):
 
 
 @pytest.mark.parametrize('name', IMAGES)
-def test_images_of_any_layout_and_proportion_are_taken(any_model, name):
+def test_images_of_any_memory_layout_and_aspect_ratio_are_processed(any_model, name):
     image = IMAGES[name]
-    found = any_model.detect_poses(image, max_detections=2)
-    found |= any_model.estimate_poses(image, [[0, 0, *image.shape[1::-1]]])
-    assert all(np.isfinite(array).all() for array in found.values())
+    prediction = any_model.detect_poses(image, max_detections=2)
+    prediction |= any_model.estimate_poses(image, [[0, 0, *image.shape[1::-1]]])
+    assert all(np.isfinite(array).all() for array in prediction.values())
 
 
-@pytest.mark.parametrize('name', NO_IMAGES)
-def test_what_is_no_image_is_named(any_model, name):
-    assert 'image has shape' in refusal(any_model.detect_poses, NO_IMAGES[name])
-    assert 'image has shape' in refusal(any_model.estimate_poses, NO_IMAGES[name], BOX)
+@pytest.mark.parametrize('name', INVALID_IMAGES)
+def test_invalid_images_are_rejected_with_their_shape(any_model, name):
+    image = INVALID_IMAGES[name]
+    assert 'image has shape' in error_of(any_model.detect_poses, image)
+    assert 'image has shape' in error_of(any_model.estimate_poses, image, BOX)
 
 
 @pytest.mark.parametrize(
@@ -357,13 +364,13 @@ def test_what_is_no_image_is_named(any_model, name):
     ],
     ids=lambda box: repr(box)[:30],
 )
-def test_what_is_no_box_is_named(any_model, box):
-    assert 'boxes' in refusal(any_model.estimate_poses, NOISE, box, K)
+def test_invalid_boxes_are_rejected_by_name(any_model, box):
+    assert 'boxes' in error_of(any_model.estimate_poses, NOISE, box, K)
 
 
 @pytest.mark.parametrize('coeffs', [[], [-0.3, 0.1, 0, 0, 0], [10] * 5, [1e12] * 8])
 @pytest.mark.parametrize('size_px', [1e4, 1e6, 1e9, 1e30, 1e300])
-def test_huge_boxes_have_finite_poses_or_are_named(any_model, coeffs, size_px):
+def test_huge_boxes_have_finite_poses_or_are_rejected(any_model, coeffs, size_px):
     box = [-size_px, -size_px, 2 * size_px, 2 * size_px]
     message = ''
     try:
@@ -388,11 +395,11 @@ def test_huge_boxes_have_finite_poses_or_are_named(any_model, coeffs, size_px):
         ('world_up_vector', ['x', None, 5, [0, 0, 0], [np.nan] * 3]),
     ],
 )
-def test_arguments_out_of_range_are_named(any_model, name, values):
+def test_arguments_out_of_range_are_rejected_by_name(any_model, name, values):
     for value in values:
         options = {'intrinsic_matrix': None if name == 'default_fov_degrees' else K, name: value}
-        assert name in refusal(any_model.estimate_poses, NOISE, BOX, **options)
-        assert name in refusal(any_model.detect_poses, NOISE, **options)
+        assert name in error_of(any_model.estimate_poses, NOISE, BOX, **options)
+        assert name in error_of(any_model.detect_poses, NOISE, **options)
 
 
 @pytest.mark.parametrize(
@@ -403,38 +410,39 @@ def test_arguments_out_of_range_are_named(any_model, name, values):
         ('max_detections', [-2, 1.5, 'x', None, True, np.nan, -(10**30)]),
     ],
 )
-def test_detection_arguments_out_of_range_are_named(any_model, name, values):
+def test_detection_arguments_out_of_range_are_rejected_by_name(any_model, name, values):
     for value in values:
-        assert name in refusal(any_model.detect_poses, NOISE, K, **{name: value})
+        assert name in error_of(any_model.detect_poses, NOISE, K, **{name: value})
 
 
 @pytest.mark.parametrize('images', [None, 5, NOISE, 'images'])
-def test_what_are_no_images_is_named(any_model, images):
-    assert 'image' in refusal(any_model.detect_poses_batched, images)
+def test_batches_that_are_not_sequences_of_images_are_rejected(any_model, images):
+    assert 'image' in error_of(any_model.detect_poses_batched, images)
 
 
 @pytest.mark.parametrize('intrinsics', [5, 'K', [], [K, K, K], [K, 5]])
-def test_what_are_no_cameras_of_several_images_is_named(any_model, intrinsics):
+def test_batched_arguments_with_a_wrong_number_of_entries_are_rejected(any_model, intrinsics):
     boxes = [BOX, BOX]
-    ask = any_model.estimate_poses_batched
-    assert 'intrinsic_matrix' in refusal(ask, [NOISE, NOISE], boxes, intrinsic_matrix=intrinsics)
-    assert 'boxes' in refusal(ask, [NOISE, NOISE], [BOX])
-    assert 'boxes' in refusal(ask, [NOISE, NOISE], None)
+    method = any_model.estimate_poses_batched
+    error = error_of(method, [NOISE, NOISE], boxes, intrinsic_matrix=intrinsics)
+    assert 'intrinsic_matrix' in error
+    assert 'boxes' in error_of(method, [NOISE, NOISE], [BOX])
+    assert 'boxes' in error_of(method, [NOISE, NOISE], None)
 
 
-def test_images_may_come_one_by_one_and_some_without_calibration(model):
-    found = model.estimate_poses_batched(
+def test_batches_can_be_generators_and_mix_calibrated_and_uncalibrated_images(model):
+    prediction = model.estimate_poses_batched(
         (image for image in (NOISE, NOISE)), [BOX, BOX], intrinsic_matrix=[K, None]
     )
-    assert [len(poses) for poses in found['poses3d']] == [1, 1]
+    assert [len(poses) for poses in prediction['poses3d']] == [1, 1]
 
 
-def test_a_threshold_of_nothing_takes_bounded_memory(model, street):
+def test_memory_is_bounded_with_a_very_low_detector_threshold(model, street):
     tracemalloc.start()
     try:
         found = model.detect(street, all_tiles(street.shape), Options(detector_threshold=1e-9))
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 0 < len(found.scores) <= LARGEST_CANDIDATE_COUNT
+    assert 0 < len(found.scores) <= MAX_CANDIDATES
     assert peak_bytes < 500e6

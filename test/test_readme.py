@@ -1,4 +1,4 @@
-"""What the README says was measured is what was measured, and what it says to do can be done."""
+"""The measurements in the README are the latest results, and its commands work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sys
 
 import pytest
 from browser import free_ports
-from progress import end_of, run_while_it_progresses
+from progress import run_with_stall_timeout, wait_for_exit
 from recorded_bags import people_in, write_bag, write_ros1_bag
 
 PROJECT = pathlib.Path(__file__).parents[1]
@@ -22,17 +22,17 @@ PAGES = [PROJECT / name for name in ('README.md', 'CONTRIBUTING.md', 'docs/param
 VENV = pathlib.Path(sys.prefix)
 
 RUN_HERE = {
-    'make demo': 'test_make_demo_plays_pictures',
-    '.venv/bin/metrabs_ros demo --input': 'test_the_demo_takes_a_calibration',
-    'metrabs_ros annotate': 'test_recordings_are_annotated_reported_and_shown',
-    'metrabs_ros report': 'test_recordings_are_annotated_reported_and_shown',
-    'metrabs_ros view': 'test_recordings_are_annotated_reported_and_shown',
+    'make demo': 'test_make_demo_plays_images',
+    '.venv/bin/metrabs_ros demo --input': 'test_the_demo_uses_a_calibration',
+    'metrabs_ros annotate': 'test_annotate_report_and_view_process_recordings',
+    'metrabs_ros report': 'test_annotate_report_and_view_process_recordings',
+    'metrabs_ros view': 'test_annotate_report_and_view_process_recordings',
     'colcon build': 'test/test_build.py::overlay',
     '.venv/bin/metrabs_ros view --camera': (
         'test/node/test_view_node.py::test_the_process_prints_its_address_and_exits_immediately'
     ),
 }
-"""The commands that tests run, by how they begin."""
+"""Beginnings of the commands that tests run, and the tests."""
 
 
 def module_of(file):
@@ -42,24 +42,24 @@ def module_of(file):
     return module
 
 
-def test_the_tables_are_those_of_the_last_results():
+def test_the_tables_contain_the_latest_results():
     table = module_of(PROJECT / 'benchmarks' / 'table.py')
     assert table.with_tables(README) == README, 'run benchmarks/table.py'
 
 
-def test_the_parameters_are_those_of_the_node():
+def test_the_documented_parameters_are_those_of_the_node():
     tables = module_of(PROJECT / 'docs' / 'make_tables.py')
     assert tables.PAGE.read_text() == tables.page(), 'run docs/make_tables.py'
 
 
 def anchor_of(heading):
-    """Return the anchor that pages on the web give a heading."""
-    kept = re.sub(r'[^\w\- ]', '', heading.lower())
-    return kept.strip().replace(' ', '-')
+    """Return the anchor of a heading, as GitHub creates it."""
+    words = re.sub(r'[^\w\- ]', '', heading.lower())
+    return words.strip().replace(' ', '-')
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_have_existing_targets(page):
     text = re.sub(r'```.*?```', '', page.read_text(), flags=re.DOTALL)
     links = re.findall(r'\]\(([^)\s]+)\)', text)
     anchors = {anchor_of(heading) for heading in re.findall(r'^#+ (.*)$', text, re.MULTILINE)}
@@ -73,7 +73,7 @@ def test_links_lead_somewhere(page):
 
 
 def commands():
-    """Return the commands of the README, one by one."""
+    """Yield the shell commands of the README."""
     for block in re.findall(r'```bash\n(.*?)```', README, re.DOTALL):
         for line in block.strip().splitlines():
             for command in line.split('#')[0].split('&&'):
@@ -81,12 +81,12 @@ def commands():
 
 
 @pytest.mark.parametrize('command', sorted(set(commands())))
-def test_every_command_is_run_by_a_test_or_says_why_not(command):
-    excuses = README[README.index('## What is tested of this page') :]
-    first_column = re.findall(r'^\| (`.*?) \|', excuses, re.MULTILINE)
-    excused = re.findall(r'`([^`]+)`', ' '.join(first_column))
+def test_every_command_is_run_by_a_test_or_listed_as_untested(command):
+    section = README[README.index('## What is tested of this page') :]
+    first_column = re.findall(r'^\| (`.*?) \|', section, re.MULTILINE)
+    untested = re.findall(r'`([^`]+)`', ' '.join(first_column))
     command = command.replace('python3 -m metrabs_ros.cli', 'metrabs_ros')
-    if command.startswith(tuple(excused)):
+    if command.startswith(tuple(untested)):
         return
     names = [name for start, name in RUN_HERE.items() if command.startswith(start)]
     assert names, command
@@ -96,7 +96,7 @@ def test_every_command_is_run_by_a_test_or_says_why_not(command):
         assert f'def {function}(' in source.read_text()
 
 
-def test_the_python_does_what_it_says():
+def test_the_python_examples_work():
     blocks = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
     assert len(blocks) == 2
     script = '\n'.join(
@@ -110,44 +110,42 @@ def test_the_python_does_what_it_says():
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Return a folder of a few pictures of one street."""
-    folder = tmp_path / 'pictures'
+def image_folder(tmp_path):
+    """Return a folder with copies of a photograph of a street."""
+    folder = tmp_path / 'images'
     folder.mkdir()
     for i in range(3):
         shutil.copy(PROJECT / 'test' / 'data' / 'street.png', folder / f'{i}.png')
     return folder
 
 
-@pytest.mark.skipif(not (VENV / '.done').exists(), reason='make sets up an environment of its own')
-def test_make_demo_plays_pictures(pictures):
+@pytest.mark.skipif(not (VENV / '.done').exists(), reason='make would set up a new environment')
+def test_make_demo_plays_images(image_folder):
     environ = {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKELEVEL')}
-    result = run_while_it_progresses(
-        ['make', 'demo', f'INPUT={pictures}', f'VENV={VENV}'], cwd=PROJECT, env=environ
+    result = run_with_stall_timeout(
+        ['make', 'demo', f'INPUT={image_folder}', f'VENV={VENV}'], cwd=PROJECT, env=environ
     )
     assert 'demo: 3 frames' in result.stdout, result.stdout + result.stderr
 
 
-def test_the_demo_takes_a_calibration(pictures, tmp_path):
+def test_the_demo_uses_a_calibration(image_folder, tmp_path):
     calibration = tmp_path / 'camera.yaml'
     calibration.write_text(
         'image_width: 768\nimage_height: 576\n'
         'camera_matrix: {rows: 3, cols: 3, data: [900, 0, 384, 0, 900, 288, 0, 0, 1]}\n'
         'distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}\n'
     )
-    options = ['--input', pictures, '--calibration', calibration, '--output', tmp_path / 'out']
+    options = ['--input', image_folder, '--calibration', calibration, '--output', tmp_path / 'out']
     result = metrabs_ros('demo', *options)
     assert 'demo: 3 frames' in result.stdout, result.stdout + result.stderr
 
 
 def metrabs_ros(*arguments, **options):
     """Run the command line."""
-    return run_while_it_progresses(
-        [sys.executable, '-m', 'metrabs_ros.cli', *arguments], **options
-    )
+    return run_with_stall_timeout([sys.executable, '-m', 'metrabs_ros.cli', *arguments], **options)
 
 
-def test_recordings_are_annotated_reported_and_shown(tmp_path, street):
+def test_annotate_report_and_view_process_recordings(tmp_path, street):
     image = street[..., ::-1]
     write_bag(tmp_path / 'recording', [image])
     bags = [write_ros1_bag(tmp_path / f'{name}.bag', [image]) for name in 'ab']
@@ -173,6 +171,6 @@ def test_recordings_are_annotated_reported_and_shown(tmp_path, street):
     try:
         assert 'view: open http://' in view.stdout.readline()
         view.send_signal(signal.SIGINT)
-        assert end_of(view) == 130
+        assert wait_for_exit(view) == 130
     finally:
         view.kill()

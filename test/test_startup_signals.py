@@ -1,4 +1,4 @@
-"""A signal at any time of the start ends a program quietly, with the usual exit status."""
+"""Signals during the start end a program without a traceback, with the usual exit status."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from conftest import DATA
 from metrabs_ros import startup_signals
 
 PROJECT = pathlib.Path(__file__).parents[1]
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 FIRST_MODULE = 'metrabs_ros.startup_signals'
 NUMBERS_OF_IMPORTS = (1, 3, 10, 50, 200, 350)
-"""Modules that are imported between that one and the signal."""
-PICTURES = 400
+"""Numbers of modules that are imported after `FIRST_MODULE` and before the signal."""
+IMAGE_COUNT = 400
 
 NODES = {
     'pose_node': ('scripts/pose_node',),
@@ -35,13 +35,13 @@ NODES = {
 COMMANDS = {
     'module cli': ('-m', 'metrabs_ros.cli'),
     'module': ('-m', 'metrabs_ros'),
-    # As the script that pip installs.
+    # The same code as in the script that pip installs.
     'script': ('-c', 'import sys; from metrabs_ros.__main__ import main; sys.exit(main())'),
 }
 
 
 class Program:
-    """A program that tells which modules it imports."""
+    """A program that reports the modules that it imports."""
 
     def __init__(self, *command):
         self.process = subprocess.Popen(
@@ -54,39 +54,39 @@ class Program:
         self.errors = []
 
     def wait_for_imports(self, number):
-        """Wait until so many modules more than the first one of this package are imported."""
-        # Ends the loop if it never imports so many.
-        watch = threading.Timer(PATIENCE_S, self.process.kill)
-        watch.start()
+        """Wait until a number of modules has been imported after `FIRST_MODULE`."""
+        # Ends the loop if the program stops importing.
+        timer = threading.Timer(TIMEOUT_S, self.process.kill)
+        timer.start()
         try:
             self._read_until_imported(number)
         finally:
-            watch.cancel()
+            timer.cancel()
 
     def _read_until_imported(self, number):
-        left = None
+        remaining = None
         for line in self.process.stderr:
             if not line.startswith('import time:'):
                 self.errors.append(line)
             elif line.split('|')[-1].strip() == FIRST_MODULE:
-                left = number
-            elif left is not None:
-                left -= 1
-            if left == 0:
+                remaining = number
+            elif remaining is not None:
+                remaining -= 1
+            if remaining == 0:
                 return
-        raise AssertionError(f'it ended by itself: {self.errors}')
+        raise AssertionError(f'the program ended before the signal: {self.errors}')
 
-    def end(self, sent):
-        """Send a signal; return the exit status and what was printed but the modules."""
-        self.process.send_signal(sent)
-        _, errors = self.process.communicate(timeout=PATIENCE_S)
+    def end(self, signum):
+        """Send a signal; return the exit status and the output on stderr without the imports."""
+        self.process.send_signal(signum)
+        _, errors = self.process.communicate(timeout=TIMEOUT_S)
         lines = [line for line in errors.splitlines() if not line.startswith('import time:')]
         return self.process.returncode, ''.join(self.errors) + '\n'.join(lines)
 
 
 @pytest.fixture
 def start():
-    """Return what starts a program."""
+    """Return a function that starts a program."""
     started = []
 
     def start(*command):
@@ -99,30 +99,33 @@ def start():
         program.process.communicate()
 
 
-@pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
 @pytest.mark.parametrize('name', NODES)
-def test_nodes_end_quietly_while_they_start(start, name, sent):
+def test_signals_during_the_start_of_a_node_end_it_without_a_traceback(start, name, signum):
     for number in NUMBERS_OF_IMPORTS:
         node = start(*NODES[name])
         node.wait_for_imports(number)
-        status, errors = node.end(sent)
+        status, errors = node.end(signum)
         assert 'Traceback' not in errors, number
-        # SIGTERM has no handler for a moment between those for the imports and those of ROS.
-        assert status == 0 or (sent, status) == (signal.SIGTERM, -signal.SIGTERM), (number, errors)
+        # SIGTERM has no handler between the restoration of the defaults and the start of ROS.
+        is_default = (signum, status) == (signal.SIGTERM, -signal.SIGTERM)
+        assert status == 0 or is_default, (number, errors)
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    """Return a folder of pictures that take longer than the start."""
-    folder = tmp_path_factory.mktemp('pictures')
-    for i in range(PICTURES):
+def image_folder(tmp_path_factory):
+    """Return a folder with so many images that their processing takes longer than the start."""
+    folder = tmp_path_factory.mktemp('images')
+    for i in range(IMAGE_COUNT):
         cv2.imwrite(str(folder / f'{i:04}.png'), np.zeros((240, 320, 3), np.uint8))
     return folder
 
 
 @pytest.mark.parametrize('name', COMMANDS)
-def test_commands_end_quietly_while_they_start(start, name, pictures, tmp_path):
-    annotate = ('annotate', pictures, '-o', tmp_path / 'out', '--fov', '60')
+def test_sigint_during_the_start_of_a_command_ends_it_without_a_traceback(
+    start, name, image_folder, tmp_path
+):
+    annotate = ('annotate', image_folder, '-o', tmp_path / 'out', '--fov', '60')
     for number in NUMBERS_OF_IMPORTS:
         command = start(*COMMANDS[name], *annotate)
         command.wait_for_imports(number)
@@ -131,7 +134,7 @@ def test_commands_end_quietly_while_they_start(start, name, pictures, tmp_path):
         assert status == 128 + signal.SIGINT, (number, errors)
 
 
-def test_signals_that_are_ignored_stay_ignored():
+def test_ignored_signals_stay_ignored():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         startup_signals.exit_on_signals(startup_signals.NODE_STATUSES)
@@ -143,7 +146,7 @@ def test_signals_that_are_ignored_stay_ignored():
         signal.signal(signal.SIGTERM, before)
 
 
-def test_other_threads_leave_signals_alone():
+def test_handlers_are_not_installed_from_other_threads():
     before = signal.getsignal(signal.SIGINT)
     statuses = (startup_signals.NODE_STATUSES,)
     thread = threading.Thread(target=startup_signals.exit_on_signals, args=statuses)

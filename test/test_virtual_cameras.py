@@ -1,4 +1,4 @@
-"""Virtual cameras look at their target, upright."""
+"""Virtual cameras point at their target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ vectors = st.tuples(coordinates, coordinates, coordinates)
 
 
 @given(forward=vectors.filter(lambda v: np.linalg.norm(v) > 0.1), up=vectors)
-def test_look_at_is_always_a_rotation_towards_the_target(forward, up):
+def test_look_at_returns_a_rotation_towards_the_target(forward, up):
     rotation = look_at(np.array([forward]), np.array(up))[0]
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
     assert np.linalg.det(rotation) > 0

@@ -1,8 +1,8 @@
 """
-Prepared engines on disk, so that they are built once.
+Cache of built inference engines on disk.
 
-Unpacking an engine can run code.  Only files that this user's own build has put here, and that
-have not changed since, are handed out.
+Deserialising an engine can execute code.  The cache therefore returns only files that were built
+by the same user and have not changed since.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from metrabs_ros.weights import store
 
 MANIFEST = 'manifest.json'
 PROGRESS_PERIOD_S = 10.0
-LONGEST_WAIT_S = 1800.0
-"""For another process that builds the same engine."""
-LARGEST_MANIFEST_BYTES = 64 << 10
-LARGEST_FILE_COUNT = 100
-REASON_CHARS = 200
+"""Period of the log messages during a build."""
+MAX_LOCK_WAIT_S = 1800.0
+"""Maximum waiting time for another process that builds the same engine."""
+MAX_MANIFEST_BYTES = 64 << 10
+MAX_FILES = 100
+MAX_REASON_CHARS = 200
 _LOGGER = logging.getLogger(__name__)
 
 Engine = TypeVar('Engine')
@@ -45,21 +46,21 @@ Build = Callable[[pathlib.Path], None]
 
 
 class StorageError(OSError):
-    """An engine was made, but its files could not be written."""
+    """An engine was built, but its files could not be written."""
 
 
 class DamagedEntryError(RuntimeError):
-    """A cached engine cannot be used; the message says why."""
+    """A cached engine is damaged; the message contains the reason."""
 
 
 class EngineCache:
     """
-    A folder of engines, each under the hash of all that it depends on.
+    A folder of engines, each in a subfolder with the hash of its key as name.
 
     Parameters
     ----------
     root
-        The folder; without it, one beside the weights.
+        The cache folder; None for a folder next to the weights.
     """
 
     def __init__(self, root: pathlib.Path | None = None) -> None:
@@ -74,23 +75,32 @@ class EngineCache:
         make: Callable[[], Engine] | None = None,
     ) -> Engine:
         """
-        Read an engine's files; build them first if they are missing or damaged.
+        Load an engine from the cache; build it first if it is missing or damaged.
 
-        Of several processes that want the same engine at once, one builds it.  Where the cache
-        cannot be used, the engine is built in a temporary folder, and where there is none either,
-        it is made in memory; one warning says so.
+        If several processes request the same engine at the same time, one of them builds it.  If
+        the cache is not available, the engine is built in a temporary folder, and if that is not
+        available either, in memory.  This is logged as one warning.
 
         Parameters
         ----------
         key
-            All that the engine depends on.
+            Everything that the engine depends on, for example versions and a hash of the weights.
         build
-            Writes the engine's files into an empty folder; raises an OSError if they cannot be
-            written.
+            Writes the files of the engine into an empty folder; raises an OSError if they cannot
+            be written.
         read
-            Makes an engine of the files in a folder, which may be gone afterwards.
+            Creates the engine from the files in a folder, which may be removed afterwards.
         make
-            Makes an engine without files.
+            Creates the engine without files.
+
+        Returns
+        -------
+        The engine, as `read` or `make` returns it.
+
+        Raises
+        ------
+        OSError, DamagedEntryError
+            If the engine cannot be built in a folder, and `make` is None.
         """
         try:
             return self._load_cached(key, build, read)
@@ -103,14 +113,14 @@ class EngineCache:
         except (OSError, DamagedEntryError) as error:
             if make is None:
                 raise
-            _LOGGER.info('no temporary folder can be used either: %s', _reason(error))
+            _LOGGER.info('a temporary folder cannot be used either: %s', _reason(error))
         return _with_progress(make, key)
 
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             _LOGGER.warning(
-                'the engine cache%s cannot be used: %s; the engine is built without it, and '
-                'again at the next start',
+                'the engine cache%s cannot be used: %s; the engine is built without it, now and '
+                'at every start',
                 '' if self._root is None else f' in {shown(self._root)}',
                 _reason(error),
             )
@@ -120,42 +130,42 @@ class EngineCache:
         self, key: Mapping[str, str], build: Build, read: Callable[[pathlib.Path], Engine]
     ) -> Engine:
         """
-        Read an engine from the cache, into which it is built first if necessary.
+        Load an engine from the cache; build it there first if necessary.
 
         Raises
         ------
         OSError, metrabs_ros.weights.store.WeightsError
-            If the cache cannot be used.
+            If the cache is not available.
         DamagedEntryError
-            If what was just built cannot be read.
+            If the engine that was just built cannot be read.
         """
         if self._root is None:
             self._root = store.cache_folder() / 'engines'
         root = self._root
-        folder = root / hashed(key)
-        # Without the lock, so that a cache on a read-only disk can be used.
+        folder = root / key_hash(key)
+        # The first attempt needs no lock, so that a cache on a read-only disk can be used.
         with contextlib.suppress(OSError, DamagedEntryError):
-            refuse_foreign(root)
+            check_ownership(root)
             return _read_entry(folder, key, read)
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        refuse_foreign(root)
+        check_ownership(root)
         if stat.S_IMODE(root.lstat().st_mode) != 0o700:
             root.chmod(0o700)
-        with locked(root / f'{folder.name}.lock', LONGEST_WAIT_S, _tell_waiting):
+        with locked(root / f'{folder.name}.lock', MAX_LOCK_WAIT_S, _report_waiting):
             try:
                 return _read_entry(folder, key, read)
             except DamagedEntryError as error:
                 if os.path.lexists(folder):
                     _LOGGER.warning(
-                        'the cached engine in %s is built again: %s', shown(folder), _reason(error)
+                        'the cached engine in %s is rebuilt: %s', shown(folder), _reason(error)
                     )
             self._build_into(folder, key, build)
             return _read(read, folder)
 
     def _build_into(self, folder: pathlib.Path, key: Mapping[str, str], build: Build) -> None:
-        """Build an engine, and put it into its place whole or not at all."""
-        for left_behind in folder.parent.glob(f'{folder.name}.*.part'):
-            shutil.rmtree(left_behind, ignore_errors=True)
+        """Build an engine and move it into the cache atomically."""
+        for abandoned in folder.parent.glob(f'{folder.name}.*.part'):
+            shutil.rmtree(abandoned, ignore_errors=True)
         part = pathlib.Path(
             tempfile.mkdtemp(prefix=f'{folder.name}.', suffix='.part', dir=folder.parent)
         )
@@ -164,7 +174,7 @@ class EngineCache:
             manifest = {'key': dict(key), 'files': _describe(part, _names_in(part))}
             (part / MANIFEST).write_text(json.dumps(manifest))
             for file in part.iterdir():
-                # Under some umasks, others could write to them.
+                # With some umasks, other users could write to the files.
                 file.chmod(0o600)
             if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
@@ -175,28 +185,28 @@ class EngineCache:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def refuse_foreign(path: pathlib.Path) -> None:
+def check_ownership(path: pathlib.Path) -> None:
     """
-    Raise an error if others can have written here.
+    Check that other users cannot have written to a file or folder.
 
     Raises
     ------
     PermissionError
-        If the file or folder is not this user's own, is a link, or others may write to it.
+        If the path is a symbolic link, has another owner, or is writable by other users.
     """
-    found = path.lstat()
-    if stat.S_ISLNK(found.st_mode):
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
         raise PermissionError(f'{shown(path)} is a symbolic link')
-    if found.st_uid != os.getuid():
+    if status.st_uid != os.getuid():
         raise PermissionError(
-            f'{shown(path)} belongs to user {found.st_uid}, not to {os.getuid()}'
+            f'{shown(path)} belongs to user {status.st_uid}, not to {os.getuid()}'
         )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(f'{shown(path)} can be written to by others; chmod go-w it')
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f'{shown(path)} is writable by other users; run chmod go-w on it')
 
 
-def hashed(key: Mapping[str, str]) -> str:
-    """Return a name for all that an engine depends on."""
+def key_hash(key: Mapping[str, str]) -> str:
+    """Return the folder name of a key."""
     return hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -209,16 +219,16 @@ def _read_entry(
     Raises
     ------
     DamagedEntryError
-        If there is none, or it is not as it was built.
+        If the engine is missing, or its files have changed since the build.
     """
     try:
-        refuse_foreign(folder)
+        check_ownership(folder)
         names = _names_in(folder)
         for name in (MANIFEST, *names):
-            refuse_foreign(folder / name)
-        manifest = json.loads(read_limited(folder / MANIFEST, LARGEST_MANIFEST_BYTES, False))
+            check_ownership(folder / name)
+        manifest = json.loads(read_limited(folder / MANIFEST, MAX_MANIFEST_BYTES, False))
         if manifest['key'] != dict(key):
-            raise ValueError('it was built for something else')
+            raise ValueError('it was built for another key')
         _compare(folder, names, manifest['files'])
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DamagedEntryError(_reason(error)) from error
@@ -227,36 +237,36 @@ def _read_entry(
 
 def _read(read: Callable[[pathlib.Path], Engine], folder: pathlib.Path) -> Engine:
     """
-    Read an engine's files.
+    Create an engine from its files.
 
     Raises
     ------
     DamagedEntryError
-        If they cannot be read.
+        If the files cannot be read.
     """
     try:
         return read(folder)
     except ImportError:
         raise
-    # What OpenVINO and torch raise for damaged files is not documented.
+    # The exceptions of OpenVINO and torch for damaged files are not documented.
     except Exception as error:
         raise DamagedEntryError(f'it cannot be read: {_reason(error)}') from error
 
 
 def _names_in(folder: pathlib.Path) -> list[str]:
-    """Return the names of an engine's files, without the manifest."""
+    """Return the file names of an engine, without the manifest."""
     names = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name != MANIFEST:
                 names.append(entry.name)
-            if len(names) > LARGEST_FILE_COUNT:
-                raise ValueError(f'it holds more than {LARGEST_FILE_COUNT} files')
+            if len(names) > MAX_FILES:
+                raise ValueError(f'it contains more than {MAX_FILES} files')
     return sorted(names)
 
 
 def _describe(folder: pathlib.Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of files, by their names."""
+    """Return the size and SHA-256 checksum of files, by name."""
     return {
         name: {
             'bytes': (folder / name).lstat().st_size,
@@ -268,7 +278,9 @@ def _describe(folder: pathlib.Path, names: list[str]) -> dict[str, dict[str, Any
 
 def _compare(folder: pathlib.Path, names: list[str], recorded: Mapping[str, Any]) -> None:
     """
-    Compare files with what a manifest says; none outside of the folder is opened.
+    Compare files with the entries of a manifest.
+
+    Only files in the folder are opened, not paths from the manifest.
 
     Raises
     ------
@@ -276,28 +288,28 @@ def _compare(folder: pathlib.Path, names: list[str], recorded: Mapping[str, Any]
         If they differ.
     """
     if names != sorted(recorded):
-        raise ValueError('its files are not those that were built')
+        raise ValueError('its files are not those of the manifest')
     for name in names:
-        # Sizes first: the hash of a file that has grown may take long.
+        # The size is checked first, because the checksum of a huge file would take long.
         with open_regular(folder / name, follow_links=False) as file:
             size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes != recorded[name]['bytes']:
             raise ValueError(f'{printable(name)} has {size_bytes} bytes')
     if _describe(folder, names) != recorded:
-        raise ValueError('its files are not those that were built')
+        raise ValueError('the checksums of its files are not those of the manifest')
 
 
 def _with_progress(build: Callable[[], Engine], key: Mapping[str, str]) -> Engine:
-    """Build, and say from time to time that it still goes on."""
+    """Run a build and log its progress periodically."""
     start_s, finished = time.monotonic(), threading.Event()
     name = key.get('engine', 'engine')
 
-    def tell() -> None:
+    def report() -> None:
         while not finished.wait(PROGRESS_PERIOD_S):
             _LOGGER.info('still building %s: %.0f s', name, time.monotonic() - start_s)
 
-    threading.Thread(target=tell, name='progress', daemon=True).start()
-    _LOGGER.info('building %s; later starts find it ready', name)
+    threading.Thread(target=report, name='progress', daemon=True).start()
+    _LOGGER.info('building %s; later starts use the cached engine', name)
     try:
         built = build()
     finally:
@@ -306,9 +318,9 @@ def _with_progress(build: Callable[[], Engine], key: Mapping[str, str]) -> Engin
     return built
 
 
-def _tell_waiting(waited_s: float) -> None:
-    _LOGGER.info('waiting for another process, which builds the same engine: %.0f s', waited_s)
+def _report_waiting(waited_s: float) -> None:
+    _LOGGER.info('waiting for another process that builds the same engine: %.0f s', waited_s)
 
 
 def _reason(error: Exception) -> str:
-    return printable(' '.join(str(error).split()) or type(error).__name__, REASON_CHARS)
+    return printable(' '.join(str(error).split()) or type(error).__name__, MAX_REASON_CHARS)

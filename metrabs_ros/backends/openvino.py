@@ -1,4 +1,4 @@
-"""Running networks on the CPU with OpenVINO."""
+"""Inference on the CPU with OpenVINO."""
 
 from __future__ import annotations
 
@@ -14,24 +14,96 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import shown
 from metrabs_ros.weights.store import WeightsError
 
-TYPES = {'fp32': 'f32', 'bf16': 'bf16'}
-"""Without being told, OpenVINO takes bfloat16 where the processor has it."""
+OPENVINO_TYPES = {'fp32': 'f32', 'bf16': 'bf16'}
+"""OpenVINO's names of the precisions.  Without a precision, OpenVINO uses bfloat16 on processors
+that support it."""
+
+
+def create_core(use_mmap: bool = True) -> Any:
+    """
+    Create an ``openvino.Core``.
+
+    Parameters
+    ----------
+    use_mmap
+        Whether networks that the core reads are mapped into memory.  Otherwise their files can be
+        removed afterwards.
+
+    Raises
+    ------
+    ImportError
+        If the package openvino is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError(
+            'inference on the CPU needs the package openvino: pip install openvino'
+        ) from error
+    core = openvino.Core()
+    if not use_mmap:
+        core.set_property({'ENABLE_MMAP': False})
+    return core
+
+
+def compile_for_cpu(
+    core: Any,
+    network: Any,
+    threads: int = 0,
+    precision: str | None = None,
+    hint: str | None = None,
+) -> Any:
+    """
+    Compile a network for the CPU.
+
+    Parameters
+    ----------
+    core, network
+        An ``openvino.Core`` and an ``openvino.Model``.
+    threads
+        Number of threads; 0 leaves the choice to OpenVINO, which uses one for each core.
+    precision
+        ``fp32``, ``bf16``, or None for OpenVINO's default.
+    hint
+        ``LATENCY``, ``THROUGHPUT``, or None for OpenVINO's default.
+
+    Returns
+    -------
+    openvino.CompiledModel
+    """
+    properties: dict[str, Any] = {}
+    if threads:
+        properties['INFERENCE_NUM_THREADS'] = threads
+    if precision is not None:
+        properties['INFERENCE_PRECISION_HINT'] = OPENVINO_TYPES[precision]
+    if hint is not None:
+        properties['PERFORMANCE_HINT'] = hint
+    return core.compile_model(network, 'CPU', properties)
+
+
+def cpu_supports_bf16() -> bool:
+    """Return whether the processor has bfloat16 instructions; otherwise it is only emulated."""
+    try:
+        core = create_core()
+    except ImportError:
+        return False
+    return 'BF16' in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
 
 
 class OpenVinoEngine:
     """
-    A network that reads one float32 batch and gives some of its outputs.
+    A network with one float32 input batch and selected outputs.
 
-    What only the other outputs need is not computed.
+    Operations that only other outputs need are removed.
 
     Parameters
     ----------
     model_file
-        Any format that OpenVINO reads directly: .tflite, .onnx, .xml.
+        File in a format that OpenVINO reads directly: .tflite, .onnx, .xml.
     output_names
-        The outputs to compute, in the order in which they are returned.
+        Names of the outputs, in the order in which they are returned.
     threads
-        How many to use; 0 leaves it to OpenVINO, which takes one for each core.
+        Number of threads; 0 uses one for each core.
     precision
         ``fp32`` or ``bf16``.
 
@@ -40,9 +112,9 @@ class OpenVinoEngine:
     ImportError
         If the package openvino is not installed.
     ValueError
-        If the processor cannot calculate in that precision.
+        If the processor does not support the precision.
     metrabs_ros.weights.store.WeightsError
-        If OpenVINO cannot read the file or prepare its network.
+        If OpenVINO cannot read the file or compile the network.
     """
 
     def __init__(
@@ -52,19 +124,16 @@ class OpenVinoEngine:
         threads: int = 0,
         precision: str = 'fp32',
     ) -> None:
+        core = create_core()
+        import openvino
+
         try:
-            import openvino
-        except ImportError as error:
-            raise ImportError(
-                'the package openvino is needed to run this model on the CPU: pip install openvino'
-            ) from error
-        try:
-            whole = openvino.Core().read_model(model_file)
-            wanted = [whole.output(name).get_node().input_value(0) for name in output_names]
-            network = openvino.Model(wanted, whole.get_parameters(), whole.get_friendly_name())
+            model = core.read_model(model_file)
+            outputs = [model.output(name).get_node().input_value(0) for name in output_names]
+            network = openvino.Model(outputs, model.get_parameters(), model.get_friendly_name())
         except RuntimeError as error:
             raise WeightsError(
-                f'OpenVINO cannot read {shown(model_file)}: {reason_of(error)}'
+                f'OpenVINO cannot read {shown(model_file)}: {error_summary(error)}'
             ) from error
         self._network = CompiledNetwork(network, precision, threads)
 
@@ -75,107 +144,106 @@ class OpenVinoEngine:
         Parameters
         ----------
         batch
-            [N, ...], of the shape that the network was made for.
+            [N, ...], with the input shape of the network.
 
         Returns
         -------
-        One array [N, ...] for each of the output names.
+        list of arrays
+            One array [N, ...] for each of the output names.
         """
-        results = self._network.room_for(len(batch))
-        # These networks have their batch size of 1 built in.
+        results = self._network.allocate_outputs(len(batch))
+        # These networks have a fixed batch size of 1.
         if len(batch) == 1:
-            self._network.run_together(batch, results)
+            self._network.infer_batch(batch, results)
         else:
-            self._network.run_side_by_side(batch, results)
+            self._network.infer_items(batch, results)
         return results
 
 
 class CompiledNetwork:
     """
-    A network that is ready to run in two ways.
+    A network that is compiled twice: for low latency and for high throughput.
 
-    One item is fastest with all threads on it, several are fastest side by side.
+    A single item is fastest if all threads process it.  Several items are fastest if they are
+    processed in parallel, each by one or few threads.
 
     Parameters
     ----------
     network
         An ``openvino.Model`` with one input.
     precision, threads
-        As `OpenVinoEngine` takes them.
+        See `OpenVinoEngine`.
 
     Raises
     ------
     ValueError
-        If the processor cannot calculate in that precision.
+        If the processor does not support the precision.
     metrabs_ros.weights.store.WeightsError
-        If OpenVINO cannot prepare the network.
+        If OpenVINO cannot compile the network.
     """
 
     def __init__(self, network: Any, precision: str, threads: int) -> None:
+        core = create_core()
         import openvino
 
-        options: dict[str, Any] = {'INFERENCE_PRECISION_HINT': TYPES[precision]}
-        if threads:
-            options['INFERENCE_NUM_THREADS'] = threads
-
-        core = openvino.Core()
-
-        def compiled(hint: str) -> Any:
-            return core.compile_model(network, 'CPU', {'PERFORMANCE_HINT': hint, **options})
+        def compile_with(hint: str) -> Any:
+            return compile_for_cpu(core, network, threads, precision, hint)
 
         try:
-            with concurrent.futures.ThreadPoolExecutor() as both:
-                together, side_by_side = both.map(compiled, ('LATENCY', 'THROUGHPUT'))
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                for_latency, for_throughput = pool.map(compile_with, ('LATENCY', 'THROUGHPUT'))
         except RuntimeError as error:
-            raise WeightsError(f'OpenVINO cannot prepare a network: {reason_of(error)}') from error
-        # OpenVINO emulates bfloat16 where there is AVX-512, and elsewhere ignores the wish.
-        taken = together.get_property('INFERENCE_PRECISION_HINT')
-        if taken != getattr(openvino.Type, TYPES[precision]):
+            raise WeightsError(
+                f'OpenVINO cannot prepare a network: {error_summary(error)}'
+            ) from error
+        # OpenVINO emulates bfloat16 on processors with AVX-512, and ignores the hint on others.
+        used_type = for_latency.get_property('INFERENCE_PRECISION_HINT')
+        if used_type != getattr(openvino.Type, OPENVINO_TYPES[precision]):
             raise ValueError(
-                f'precision {precision!r} is not available on this processor, where OpenVINO '
-                f'would calculate in {taken.to_string()}; choose fp32 or auto'
+                f'precision {precision!r} is not available on this processor, OpenVINO would use '
+                f'{used_type.to_string()}; choose fp32 or auto'
             )
-        self._together = together.create_infer_request()
-        self._side_by_side = openvino.AsyncInferQueue(side_by_side)
-        self._side_by_side.set_callback(_keep)
+        self._latency_request = for_latency.create_infer_request()
+        self._throughput_queue = openvino.AsyncInferQueue(for_throughput)
+        self._throughput_queue.set_callback(_copy_outputs)
         self._item_shapes = [
             tuple(size.get_length() for size in list(output.partial_shape)[1:])
-            for output in together.outputs
+            for output in for_latency.outputs
         ]
 
     @property
     def width(self) -> int:
-        """How many items run side by side."""
-        return len(self._side_by_side)
+        """The number of items that `infer_items` processes in parallel."""
+        return len(self._throughput_queue)
 
-    def room_for(self, count: int) -> list[NDArray[np.float32]]:
-        """Return an array [count, ...] for each output."""
+    def allocate_outputs(self, count: int) -> list[NDArray[np.float32]]:
+        """Return an uninitialised array [count, ...] for each output."""
         return [np.empty((count, *shape), np.float32) for shape in self._item_shapes]
 
-    def run_together(
+    def infer_batch(
         self, batch: NDArray[np.float32], results: Sequence[NDArray[np.float32]]
     ) -> None:
-        """Run a batch [N, ...] with all threads; results are filled in place."""
-        self._together.infer({0: batch}, share_inputs=True)
-        _keep(self._together, results)
+        """Process a batch [N, ...] at once with all threads; the results are filled in place."""
+        self._latency_request.infer({0: batch}, share_inputs=True)
+        _copy_outputs(self._latency_request, results)
 
-    def run_side_by_side(
+    def infer_items(
         self, batch: NDArray[np.float32], results: Sequence[NDArray[np.float32]]
     ) -> None:
-        """Run each item of a batch [N, ...] on its own; results are filled in place."""
+        """Process the items of a batch [N, ...] in parallel; the results are filled in place."""
         for row in range(len(batch)):
-            own = slice(row, row + 1)
-            where = [result[own] for result in results]
-            self._side_by_side.start_async({0: batch[own]}, where, share_inputs=True)
-        self._side_by_side.wait_all()
+            item = slice(row, row + 1)
+            item_results = [result[item] for result in results]
+            self._throughput_queue.start_async({0: batch[item]}, item_results, share_inputs=True)
+        self._throughput_queue.wait_all()
 
 
-def reason_of(error: Exception) -> str:
-    """Return the last line of OpenVINO's message; those before say where in its source it was."""
+def error_summary(error: Exception) -> str:
+    """Return the last line of an OpenVINO error; the lines before are locations in its source."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return printable(lines[-1] if lines else 'no reason given', 200)
 
 
-def _keep(request: Any, results: Sequence[NDArray[np.float32]]) -> None:
+def _copy_outputs(request: Any, results: Sequence[NDArray[np.float32]]) -> None:
     for index, result in enumerate(results):
         result[:] = request.get_output_tensor(index).data

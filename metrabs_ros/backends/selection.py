@@ -1,4 +1,4 @@
-"""What runs a network, in which precision and where: what was asked for, or what is best here."""
+"""Selection of inference engine, precision and device."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ PRECISIONS = ('auto', 'fp32', 'fp16', 'bf16')
 @dataclasses.dataclass(frozen=True)
 class Machine:
     """
-    What a machine has to run networks with.
+    Inference capabilities of a machine.
 
     Parameters
     ----------
     cuda
-        Torch sees an NVIDIA GPU.
+        Whether torch detects an NVIDIA GPU.
     torch_tensorrt, openvino
-        The package is installed.
+        Whether the package is installed.
     cpu_bf16
-        The processor calculates in bfloat16, rather than emulating it.
+        Whether the processor has bfloat16 instructions; otherwise OpenVINO emulates them.
     """
 
     cuda: bool
@@ -33,23 +33,25 @@ class Machine:
     cpu_bf16: bool
 
     @classmethod
-    def here(cls) -> Machine:
-        """Look at this machine."""
+    def detect(cls) -> Machine:
+        """Return the capabilities of this machine."""
         import torch
+
+        from metrabs_ros.backends.openvino import cpu_supports_bf16
 
         has_openvino = importlib.util.find_spec('openvino') is not None
         return cls(
             cuda=torch.cuda.is_available(),
             torch_tensorrt=importlib.util.find_spec('torch_tensorrt') is not None,
             openvino=has_openvino,
-            cpu_bf16=has_openvino and cpu_calculates_in_bf16(),
+            cpu_bf16=has_openvino and cpu_supports_bf16(),
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """
-    What runs a network.
+    The selected engine, precision and device.
 
     Parameters
     ----------
@@ -58,9 +60,9 @@ class Choice:
     precision
         ``fp32``, ``fp16`` or ``bf16``.
     device
-        ``cpu``, ``cuda`` or one of several GPUs, ``cuda:1``.
+        ``cpu``, ``cuda`` or ``cuda:N``.
     reason
-        Why these, in a few words.
+        Short explanation of the selection, for logs and diagnostics.
     """
 
     engine: str
@@ -69,13 +71,13 @@ class Choice:
     reason: str
 
     def __str__(self) -> str:
-        """Return it in a sentence."""
+        """Return a description for logs."""
         return f'{self.engine} in {self.precision} on {self.device}: {self.reason}'
 
 
 def choose(engine: str, precision: str, device: str, machine: Machine) -> Choice:
     """
-    Choose what runs a network.
+    Select engine, precision and device.
 
     Parameters
     ----------
@@ -86,31 +88,36 @@ def choose(engine: str, precision: str, device: str, machine: Machine) -> Choice
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     machine
-        What there is.
+        Capabilities of the machine.
+
+    Returns
+    -------
+    Choice
+        The requested values, with ``auto`` replaced by the fastest available ones.
 
     Raises
     ------
     ValueError
-        If one of them does not exist, or they do not go together.
+        If a value is unknown or not available, or the values cannot be combined.
     ImportError
-        If what was asked for needs a package that is not installed.
+        If the requested engine needs a package that is not installed.
     """
-    _refuse_others('engine', engine, ENGINES)
-    _refuse_others('precision', precision, PRECISIONS)
-    device, where = _device(engine, device, machine)
+    _check_choice('engine', engine, ENGINES)
+    _check_choice('precision', precision, PRECISIONS)
+    device, device_reason = _device(engine, device, machine)
     on_gpu = device.startswith('cuda')
     if engine == 'auto':
-        engine, why = _best_engine(on_gpu, machine)
+        engine, engine_reason = _best_engine(on_gpu, machine)
     else:
-        _refuse_missing(engine, on_gpu, machine)
-        why = 'it was asked for'
+        _check_availability(engine, on_gpu, machine)
+        engine_reason = f'engine {engine} was selected by the user'
     if precision == 'auto':
         precision = _best_precision(engine, on_gpu, machine)
     elif engine == 'openvino' and precision == 'fp16':
         raise ValueError(
             "precision 'fp16' is not available with engine 'openvino'; choose fp32 or bf16"
         )
-    return Choice(engine, precision, device, f'{where}; {why}')
+    return Choice(engine, precision, device, f'{device_reason}; {engine_reason}')
 
 
 def _device(engine: str, device: str, machine: Machine) -> tuple[str, str]:
@@ -119,14 +126,16 @@ def _device(engine: str, device: str, machine: Machine) -> tuple[str, str]:
         raise ValueError(f"device '{printable(device)}' is none of auto, cpu, cuda, cuda:N")
     if is_gpu and not machine.cuda:
         raise ValueError(
-            f'device {device!r} is not available: torch sees no NVIDIA GPU; is its driver '
-            'installed, and is this a build of torch with CUDA?'
+            f'device {device!r} is not available: torch does not detect an NVIDIA GPU; is its '
+            'driver installed, and is this a build of torch with CUDA?'
         )
     if device != 'auto':
-        return device, f'device {device} was asked for'
+        return device, f'device {device} was selected by the user'
     if not machine.cuda:
-        return 'cpu', 'torch sees no NVIDIA GPU'
-    return ('cpu', 'OpenVINO uses the CPU') if engine == 'openvino' else ('cuda', 'there is a GPU')
+        return 'cpu', 'torch does not detect an NVIDIA GPU'
+    if engine == 'openvino':
+        return 'cpu', 'OpenVINO uses the CPU'
+    return 'cuda', 'torch detects an NVIDIA GPU'
 
 
 def _best_engine(on_gpu: bool, machine: Machine) -> tuple[str, str]:
@@ -145,31 +154,24 @@ def _best_precision(engine: str, on_gpu: bool, machine: Machine) -> str:
     return 'bf16' if engine == 'openvino' and machine.cpu_bf16 else 'fp32'
 
 
-def _refuse_missing(engine: str, on_gpu: bool, machine: Machine) -> None:
+def _check_availability(engine: str, on_gpu: bool, machine: Machine) -> None:
     if engine == 'tensorrt':
         if not on_gpu:
-            raise ValueError("engine 'tensorrt' needs an NVIDIA GPU that torch sees, and no other")
+            raise ValueError(
+                "engine 'tensorrt' needs an NVIDIA GPU that torch detects, and device auto or cuda"
+            )
         if not machine.torch_tensorrt:
             raise ImportError(
-                "engine 'tensorrt' needs the package torch_tensorrt, of the version that torch "
-                'has: pip install torch-tensorrt'
+                "engine 'tensorrt' needs the package torch_tensorrt of the same version as torch: "
+                'pip install torch-tensorrt'
             )
     if engine == 'openvino':
         if on_gpu:
-            raise ValueError("engine 'openvino' runs on the CPU; leave device at auto or cpu")
+            raise ValueError("engine 'openvino' runs on the CPU; set device to auto or cpu")
         if not machine.openvino:
             raise ImportError("engine 'openvino' needs the package openvino: pip install openvino")
 
 
-def _refuse_others(argument: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{argument} '{printable(value)}' is none of {', '.join(choices)}")
-
-
-def cpu_calculates_in_bf16() -> bool:
-    """Tell whether the processor has instructions for bfloat16; it can be emulated everywhere."""
-    try:
-        import openvino
-    except ImportError:
-        return False
-    return 'BF16' in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')

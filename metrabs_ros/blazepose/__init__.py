@@ -1,1 +1,1 @@
-"""All of BlazePose: networks, regions of interest, crops, detector and estimator."""
+"""BlazePose: networks, regions of interest, crops, detector and estimator."""

@@ -1,4 +1,4 @@
-"""BlazePose's person detector, on overlapping tiles so that it finds small people, too."""
+"""BlazePose's person detector, applied to overlapping tiles to detect small people."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.openvino import OpenVinoEngine
-from metrabs_ros.blazepose.crops import halved_part
+from metrabs_ros.blazepose.crops import downsample_part
 from metrabs_ros.blazepose.network import sigmoid
 from metrabs_ros.blazepose.regions import Regions
-from metrabs_ros.detectors.boxes import LARGEST_CANDIDATE_COUNT
+from metrabs_ros.box_overlap import box_iou
+from metrabs_ros.detectors.boxes import MAX_CANDIDATES
 from metrabs_ros.image_pyramid import corner_aligned_scaling
 
 INPUT_PX = 224
 TILE_DIVISORS = (1, 2, 3)
 TILE_STRIDE = 2 / 3
-SMALLEST_TILE_PX = 96
+"""Maximum distance between adjacent tiles, as a share of their side."""
+MIN_TILE_PX = 96
 CENTRE_POINT, TOP_POINT = 0, 1
-SIDE_BY_SIDE = 0.6
-"""How far from each other people walk who walk together, in radii of their circles."""
-GUESS_SCORE = 0.5
+NEIGHBOUR_OFFSET = 0.6
+"""Assumed distance between people walking side by side, in radii of their regions."""
+NEIGHBOUR_SCORE = 0.5
+"""Score of proposed detections beside other people."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """A square part of an image, which may reach beyond it: upper left pixel and side."""
+    """A square part of an image that may extend beyond it: upper left pixel and side length."""
 
     left_px: int
     top_px: int
@@ -41,12 +44,12 @@ class Tile:
 @dataclasses.dataclass(frozen=True)
 class Detections:
     """
-    People found.
+    N person detections.
 
     Parameters
     ----------
-    circles
-        N circles around the bodies, in image pixels.
+    regions
+        N regions of interest, in image pixels.
     scores
         [N], from 0 to 1.
     """
@@ -55,28 +58,28 @@ class Detections:
     scores: FloatArray
 
     def select(self, which: NDArray[Any]) -> Detections:
-        """Return the detections at an index array or mask."""
+        """Return the detections selected by an index array or mask."""
         return Detections(self.regions.select(which), self.scores[which])
 
     @classmethod
-    def concatenate(cls, several: Sequence[Detections]) -> Detections:
-        """Join several sets of detections, of which there is at least one."""
+    def concatenate(cls, parts: Sequence[Detections]) -> Detections:
+        """Concatenate one or more sets of detections."""
         return cls(
-            Regions.concatenate(*(detections.regions for detections in several)),
-            np.concatenate([detections.scores for detections in several]),
+            Regions.concatenate(*(detections.regions for detections in parts)),
+            np.concatenate([detections.scores for detections in parts]),
         )
 
 
 class BlazePoseDetector:
     """
-    The network, from an image's tiles to circles around people.
+    Detector network: from image tiles to person detections.
 
     Parameters
     ----------
     model_file
         ``pose_detection.tflite``.
     threads
-        How many to use; 0 takes one for each core.
+        Number of CPU threads; 0 uses one thread per core.
     precision
         ``fp32`` or ``bf16``.
     """
@@ -96,31 +99,31 @@ class BlazePoseDetector:
         flip_aug: bool = False,
     ) -> Detections:
         """
-        Look for people in some tiles of an image.
+        Detect people in tiles of an image.
 
         Parameters
         ----------
         image
             [H, W, 3], uint8, RGB.
         tiles
-            Where to look, for example `all_tiles`.
+            Tiles to search, for example `all_tiles`.
         threshold
-            The lowest score that counts, from 0 to 1.
+            Minimum score, from 0 to 1.
         iou_threshold
-            Detections whose circles' squares overlap by more are merged.
+            Detections are merged if the IoU of the squares around their regions is higher.
         flip_aug
-            Look at each tile's mirror image, too.
+            Also search the mirror image of each tile.
         """
         if not len(tiles):
-            return _NOTHING
+            return _NO_DETECTIONS
         batch = np.stack([_network_input(image, tile) for tile in tiles])
-        found = self._decode(batch, tiles, threshold)
+        parts = self._decode(batch, tiles, threshold)
         if flip_aug:
             mirrored = np.ascontiguousarray(batch[:, :, ::-1])
-            found += self._decode(mirrored, tiles, threshold, mirrored=True)
-        candidates = Detections.concatenate(found)
-        surest = np.argsort(-candidates.scores, kind='stable')[:LARGEST_CANDIDATE_COUNT]
-        return merge_duplicates(candidates.select(surest), iou_threshold)
+            parts += self._decode(mirrored, tiles, threshold, mirrored=True)
+        candidates = Detections.concatenate(parts)
+        best = np.argsort(-candidates.scores, kind='stable')[:MAX_CANDIDATES]
+        return merge_duplicates(candidates.select(best), iou_threshold)
 
     def _decode(
         self,
@@ -129,24 +132,24 @@ class BlazePoseDetector:
         threshold: float,
         mirrored: bool = False,
     ) -> list[Detections]:
-        """Run the network on tiles [T, 224, 224, 3] and bring what it finds to image pixels."""
+        """Run the network on tiles [T, 224, 224, 3]; return detections in image pixels."""
         rows, logits = self._engine(batch)
         scores = sigmoid(logits[..., 0].astype(np.float64))
-        found = []
+        parts = []
         for row, score, tile in zip(rows, scores, tiles):
             keep = score > threshold
             points = row[keep, 4:].reshape(-1, 4, 2) / INPUT_PX + self._anchors[keep, None]
             points = points[:, (CENTRE_POINT, TOP_POINT)]
             if mirrored:
                 points = points * (-1, 1) + (1, 0)
-            # The network counts from the tile's outer edge, all else from a pixel's centre.
+            # The network's origin is the outer edge of the tile; elsewhere it is a pixel centre.
             points_px = points * tile.side_px + (tile.left_px, tile.top_px) - 0.5
-            found.append(Detections(Regions(points_px[:, 0], points_px[:, 1]), score[keep]))
-        return found
+            parts.append(Detections(Regions(points_px[:, 0], points_px[:, 1]), score[keep]))
+        return parts
 
 
 def anchors() -> FloatArray:
-    """Return the centres of the detector's 2254 cells, [2254, 2], from 0 to 1."""
+    """Return the centres of the detector's 2254 anchors, [2254, 2], from 0 to 1."""
     layers = []
     for cells, anchors_per_cell in ((28, 2), (14, 2), (7, 6)):
         centres = (np.arange(cells) + 0.5) / cells
@@ -157,9 +160,10 @@ def anchors() -> FloatArray:
 
 def all_tiles(image_shape: tuple[int, ...]) -> list[Tile]:
     """
-    Cover an image by square tiles: one around it, and those of its short side, 1/2 and 1/3 of it.
+    Return tiles that cover an image.
 
-    Neighbours overlap by a third or more.  Tiles of less than 96 pixels are left out.
+    One tile encloses the image.  The others have the length of its shorter side, and 1/2 and 1/3
+    of it.  Neighbouring tiles overlap by at least a third.  Tiles below 96 pixels are omitted.
 
     Parameters
     ----------
@@ -171,30 +175,30 @@ def all_tiles(image_shape: tuple[int, ...]) -> list[Tile]:
     tiles = [Tile((width - longer_px) // 2, (height - longer_px) // 2, longer_px)]
     for divisor in TILE_DIVISORS:
         side_px = min(height, width) // divisor
-        if side_px < SMALLEST_TILE_PX:
+        if side_px < MIN_TILE_PX:
             break
         tiles += [
             Tile(left_px, top_px, side_px)
-            for top_px in _starts(height, side_px)
-            for left_px in _starts(width, side_px)
+            for top_px in _tile_starts(height, side_px)
+            for left_px in _tile_starts(width, side_px)
         ]
     return list(dict.fromkeys(tiles))
 
 
 def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections:
     """
-    Merge detections of the same person, the surest first, into their mean weighted by score.
+    Merge duplicate detections into their mean weighted by score, in descending order of score.
 
     Parameters
     ----------
     detections
-        N of them.
+        N detections.
     iou_threshold
-        Those whose circles' squares overlap by more are one, if they lean the same way.
+        Detections are merged if the IoU of their squares is higher and their tilt is similar.
     """
     order = np.argsort(-detections.scores, kind='stable')
     regions, scores = detections.regions.select(order), detections.scores[order]
-    alike = (square_iou(regions, regions) > iou_threshold) & _leaning_alike(regions)
+    alike = (square_iou(regions, regions) > iou_threshold) & _has_similar_tilt(regions)
     left = np.ones(len(scores), bool)
     merged: list[tuple[FloatArray, FloatArray, float]] = []
     for i in range(len(scores)):
@@ -210,7 +214,7 @@ def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections
     return Detections(
         Regions(
             np.array([centre for centre, _, _ in merged]).reshape(-1, 2),
-            np.array([rim for _, rim, _ in merged]).reshape(-1, 2),
+            np.array([top for _, top, _ in merged]).reshape(-1, 2),
         ),
         np.array([score for _, _, score in merged]),
     )
@@ -218,53 +222,47 @@ def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections
 
 def guess_neighbours(regions: Regions, side: int) -> Detections:
     """
-    Guess that there is somebody beside each of those who were found.
+    Propose a detection beside each person.
 
-    The detector takes people who walk together for one; the landmark network tells them apart.
+    The detector often merges people that walk side by side; the landmark network separates them.
 
     Parameters
     ----------
-    circles
-        N people.
+    regions
+        Regions of N people.
     side
-        1 for the right in an upright image, -1 for the left.
+        1 for the right side in an upright image, -1 for the left side.
     """
     upright = regions.top_px - regions.centre_px
-    shift_px = side * SIDE_BY_SIDE * upright[:, ::-1] * (-1, 1)
-    beside = Regions(regions.centre_px + shift_px, regions.top_px + shift_px)
-    return Detections(beside, np.full(len(regions), GUESS_SCORE))
+    shift_px = side * NEIGHBOUR_OFFSET * upright[:, ::-1] * (-1, 1)
+    neighbours = Regions(regions.centre_px + shift_px, regions.top_px + shift_px)
+    return Detections(neighbours, np.full(len(regions), NEIGHBOUR_SCORE))
 
 
 def square_iou(a: Regions, b: Regions) -> FloatArray:
-    """Return the intersection over union [A, B] of the squares around circles."""
-    a_radius, b_radius = a.radius_px[:, None], b.radius_px[None]
-    apart = np.abs(a.centre_px[:, None] - b.centre_px[None])
-    reach = (a_radius + b_radius)[..., None] - apart
-    sides = np.clip(reach, 0, 2 * np.minimum(a_radius, b_radius)[..., None])
-    intersection = sides.prod(axis=-1)
-    union = 4 * a_radius**2 + 4 * b_radius**2 - intersection
-    return intersection / np.maximum(union, 1e-9)
+    """Return the intersection over union [A, B] of the squares around regions."""
+    return box_iou(a.squares_px()[:, None], b.squares_px()[None])
 
 
-def _leaning_alike(regions: Regions) -> NDArray[np.bool_]:
-    """Tell which circles' upright directions differ by less than 60 degrees, [N, N]."""
+def _has_similar_tilt(regions: Regions) -> NDArray[np.bool_]:
+    """Return which upright directions differ by less than 60 degrees, [N, N]."""
     upright = regions.top_px - regions.centre_px
     upright = upright / np.maximum(regions.radius_px, 1e-9)[:, None]
     return upright @ upright.T > 0.5
 
 
-def _starts(length_px: int, side_px: int) -> list[int]:
-    """Return where tiles start so that they cover a length and overlap by a third or more."""
+def _tile_starts(length_px: int, side_px: int) -> list[int]:
+    """Return start positions of tiles that cover a length and overlap by at least a third."""
     count = int(np.ceil((length_px - side_px) / max(side_px * TILE_STRIDE, 1))) + 1
     return np.linspace(0, length_px - side_px, count).round().astype(int).tolist()
 
 
 def _network_input(image: ImageArray, tile: Tile) -> NDArray[np.float32]:
-    """Scale a tile to the network's input [224, 224, 3], from -1 to 1, black beyond the image."""
+    """Resize a tile to the network input [224, 224, 3], from -1 to 1, black outside the image."""
     factor = tile.side_px / INPUT_PX
     level = max(0, int(np.log2(factor)))
     ends_px = np.array([[tile.left_px, tile.top_px]]) + np.array([[0], [tile.side_px - 1]])
-    low_px, part = halved_part(image, ends_px, level)
+    low_px, part = downsample_part(image, ends_px, level)
     to_image = corner_aligned_scaling(factor)
     to_image[:2, 2] += tile.left_px, tile.top_px
     to_part = corner_aligned_scaling(0.5**level) @ to_image
@@ -274,4 +272,4 @@ def _network_input(image: ImageArray, tile: Tile) -> NDArray[np.float32]:
     return np.asarray(resized, np.float32) / 127.5 - 1
 
 
-_NOTHING = Detections(Regions.none(), np.zeros(0))
+_NO_DETECTIONS = Detections(Regions.none(), np.zeros(0))

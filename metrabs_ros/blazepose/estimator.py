@@ -1,4 +1,4 @@
-"""BlazePose's steps: detect -> crop -> network -> absolute -> plausibility, and once more."""
+"""BlazePose pipeline: detect, crop, run the network, place, check plausibility, and repeat."""
 
 from __future__ import annotations
 
@@ -23,93 +23,96 @@ from metrabs_ros.blazepose.network import BlazePoseLandmarks
 from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.options import Options
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
 from metrabs_ros.plausibility import (
     has_plausible_size,
     is_confident,
     is_contained_duplicate,
-    needed_confidence,
+    min_confidence,
     suppress_duplicates,
 )
-from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses
+from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 DETECTOR_THRESHOLD = 0.4
-FIRST_PASS_PRESENCE = 0.1
+MIN_PRESENCE = 0.1
+"""Minimum confidence of the first estimate for the second one to be computed."""
 BOX_MARGIN = 0.1
-LEAST_DETERMINANT = 0.5
-"""Of a rotation; that towards a direction that overflows has 0."""
+"""Sum of the margins on both sides of a box, as a share of the extent of the pose."""
+MIN_ROTATION_DETERMINANT = 0.5
+"""Minimum determinant of a usable rotation; it is 0 if the direction overflowed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PosedRegions:
     """
-    People, and where to look for them next.
+    N people, and the regions in which to estimate their next poses.
 
     Parameters
     ----------
     people
-        N of them.
-    circles
-        N circles around them, in image pixels.
+        N people.
+    regions
+        N regions of interest around them, in image pixels.
     """
 
     people: People
     regions: Regions
 
     def select(self, which: NDArray[Any]) -> PosedRegions:
-        """Return the people and their circles at an index array or mask."""
+        """Return the people and regions selected by an index array or mask."""
         return PosedRegions(self.people.select(which), self.regions.select(which))
 
     @classmethod
     def concatenate(cls, parts: Sequence[PosedRegions]) -> PosedRegions:
-        """Join several sightings, of which there must be at least one."""
+        """Concatenate one or more sets of people and regions."""
         return cls(
             People.concatenate([part.people for part in parts]),
             Regions.concatenate(*(part.regions for part in parts)),
         )
 
-    def more_confident_of(self, again: PosedRegions) -> PosedRegions:
+    def more_confident_of(self, second: PosedRegions) -> PosedRegions:
         """
-        Return of each person the surer of this look and another one.
+        Return, for each person, the more confident of this estimate and a second one.
 
-        Where there is little between them it is the other one, which had the better place to look.
+        If the confidences are similar, the second estimate is used because its region is better.
         """
-        surer = again.people.confidence > self.people.confidence - 0.1
-        both = PosedRegions.concatenate([self, again])
-        return both.select(np.arange(len(surer)) + len(surer) * surer)
+        use_second = second.people.confidence > self.people.confidence - 0.1
+        both = PosedRegions.concatenate([self, second])
+        return both.select(np.arange(len(use_second)) + len(use_second) * use_second)
 
-    def weighted(self, scores: FloatArray) -> PosedRegions:
-        """Multiply the people's confidences by scores [N], for example a detector's."""
+    def scale_confidence(self, scores: FloatArray) -> PosedRegions:
+        """Multiply the confidences by scores [N], for example those of the detector."""
         people = dataclasses.replace(self.people, confidence=self.people.confidence * scores)
         return PosedRegions(people, self.regions)
 
-    def plausible(self, camera: Camera) -> PosedRegions:
-        """Return those who are people, each of them once, with a pose that a body can take."""
+    def select_plausible(self, camera: Camera) -> PosedRegions:
+        """Return the people with a confident and plausible pose, without duplicates."""
         people, tilt_degrees = self.people, self.regions.tilt_degrees(camera)
-        believed = self.select(is_confident(people, tilt_degrees) & has_plausible_size(people))
-        once = believed.select(suppress_duplicates(believed.people, believed.people.confidence))
-        return once.select(~once.is_contained_duplicate(once.people.confidence))
+        posed = self.select(is_confident(people, tilt_degrees) & has_plausible_size(people))
+        posed = posed.select(suppress_duplicates(posed.people, posed.people.confidence))
+        return posed.select(~posed.is_contained_duplicate(posed.people.confidence))
 
     def is_contained_duplicate(self, priority: FloatArray) -> BoolArray:
-        """Tell who may be but somebody else of a larger priority [N]; see `plausibility`."""
+        """Return which people may be duplicates; see `plausibility.is_contained_duplicate`."""
         return is_contained_duplicate(self.people, self.regions.parts(), priority)
 
 
 class BlazePoseEstimator(PoseEstimator):
     """
-    Absolute poses from BlazePose's landmarks, by the full-perspective step of MeTRAbs.
+    Pose estimator with BlazePose's landmarks and the full-perspective step of MeTRAbs.
 
     Parameters
     ----------
     detector
-        Finds people in an image.
+        Detects people in an image.
     landmarks
-        Finds the joints of a person in a crop.
+        Estimates the joints of the person in a crop.
     choice
-        What runs them.
+        Description of the engine that runs the networks.
     """
 
     def __init__(
@@ -123,41 +126,41 @@ class BlazePoseEstimator(PoseEstimator):
         self._landmarks = landmarks
 
     def check(self, options: Options) -> None:
-        """Raise a ValueError if there are to be several augmentations."""
+        """Raise a ValueError if more than one augmentation is requested."""
         if options.num_aug != 1:
             raise ValueError(
                 f'num_aug is {options.num_aug}; this model has no augmentations, so it must be 1'
             )
 
     def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
-        """Find the people in an image and their poses; see `PoseEstimator`."""
+        """Detect people in an image and estimate their poses; see `PoseEstimator`."""
         self.check(options)
         flip_aug = options.detector_flip_aug
         detections = self._detector(
             image,
             all_tiles(image.shape),
-            options.threshold_or(DETECTOR_THRESHOLD),
+            options.detector_threshold_or(DETECTOR_THRESHOLD),
             options.detector_nms_iou_threshold,
             True if flip_aug is None else flip_aug,
         )
         if options.max_detections >= 0:
-            surest = np.argsort(-detections.scores)[: options.max_detections]
-            detections = detections.select(surest)
+            best = np.argsort(-detections.scores)[: options.max_detections]
+            detections = detections.select(best)
         sampling = (options.antialias_factor, options.internal_batch_size)
         if options.suppress_implausible_poses:
             posed = self.verify(image, camera, detections, *sampling)
-            guesses = Detections.concatenate(
+            proposals = Detections.concatenate(
                 [guess_neighbours(posed.regions, side) for side in (-1, 1)]
             )
-            neighbours = self.verify(image, camera, guesses, *sampling)
-            posed = PosedRegions.concatenate([posed, neighbours]).plausible(camera)
+            neighbours = self.verify(image, camera, proposals, *sampling)
+            posed = PosedRegions.concatenate([posed, neighbours]).select_plausible(camera)
         else:
-            posed = self.estimate_twice(image, camera, detections.regions, *sampling).weighted(
-                detections.scores
-            )
+            posed = self.estimate_twice(
+                image, camera, detections.regions, *sampling
+            ).scale_confidence(detections.scores)
         posed = self.refine(image, camera, posed, *sampling)
         if options.suppress_implausible_poses:
-            posed = posed.plausible(camera)
+            posed = posed.select_plausible(camera)
         poses = _as_poses(posed.people)
         finite = np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3)))
         return poses.select(finite)
@@ -165,7 +168,7 @@ class BlazePoseEstimator(PoseEstimator):
     def pose_people(
         self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
     ) -> Poses:
-        """Find the poses of the people in boxes; see `PoseEstimator`."""
+        """Estimate the poses of the people in boxes; see `PoseEstimator`."""
         self.check(options)
         sampling = (options.antialias_factor, options.internal_batch_size)
         regions = Regions.around_boxes(boxes_px, camera)
@@ -173,8 +176,8 @@ class BlazePoseEstimator(PoseEstimator):
         return _as_poses(self.refine(image, camera, posed, *sampling).people)
 
     def detect(self, image: ImageArray, tiles: Sequence[Tile], options: Options) -> Detections:
-        """Look for people in some tiles of an image [H, W, 3], uint8, RGB."""
-        threshold = options.threshold_or(DETECTOR_THRESHOLD)
+        """Detect people in tiles of an image [H, W, 3], uint8, RGB."""
+        threshold = options.detector_threshold_or(DETECTOR_THRESHOLD)
         return self._detector(image, tiles, threshold, options.detector_nms_iou_threshold)
 
     def verify(
@@ -186,21 +189,23 @@ class BlazePoseEstimator(PoseEstimator):
         internal_batch_size: int = 64,
     ) -> PosedRegions:
         """
-        Look at what was detected, and keep whom the pose network confirms, each person once.
+        Estimate the poses of detections, and keep plausible people without duplicates.
 
-        The detector's circles are coarse; those of the landmark network are steadier.  So who
-        passes the first look is looked at again.
+        The regions of the landmark network are more accurate than those of the detector.
+        Therefore, the pose of each person with a sufficient first estimate is estimated again.
         """
-        detections = above_needed_confidence(detections, camera)
-        first = self.look(image, camera, detections.regions, antialias_factor, internal_batch_size)
-        chance = np.flatnonzero(first.people.confidence > FIRST_PASS_PRESENCE)
-        first = first.select(chance).weighted(detections.scores[chance])
-        once = np.flatnonzero(suppress_duplicates(first.people, first.people.confidence))
-        chance = chance[once]
-        again = self.look(
-            image, camera, first.regions.select(once), antialias_factor, internal_batch_size
-        ).weighted(detections.scores[chance])
-        return first.select(once).more_confident_of(again).plausible(camera)
+        detections = above_min_confidence(detections, camera)
+        first = self.estimate(
+            image, camera, detections.regions, antialias_factor, internal_batch_size
+        )
+        candidates = np.flatnonzero(first.people.confidence > MIN_PRESENCE)
+        first = first.select(candidates).scale_confidence(detections.scores[candidates])
+        kept = np.flatnonzero(suppress_duplicates(first.people, first.people.confidence))
+        first, candidates = first.select(kept), candidates[kept]
+        second = self.estimate(
+            image, camera, first.regions, antialias_factor, internal_batch_size
+        ).scale_confidence(detections.scores[candidates])
+        return first.more_confident_of(second).select_plausible(camera)
 
     def estimate_twice(
         self,
@@ -211,13 +216,13 @@ class BlazePoseEstimator(PoseEstimator):
         internal_batch_size: int = 64,
     ) -> PosedRegions:
         """
-        Look at people where they are roughly, then where the first look has found them.
+        Estimate poses in approximate regions, then again in the resulting regions.
 
-        Of each person the look counts in which the network was surer that there is one.
+        The more confident estimate of each person is returned.
         """
-        first = self.look(image, camera, regions, antialias_factor, internal_batch_size)
-        again = self.look(image, camera, first.regions, antialias_factor, internal_batch_size)
-        return first.more_confident_of(again)
+        first = self.estimate(image, camera, regions, antialias_factor, internal_batch_size)
+        second = self.estimate(image, camera, first.regions, antialias_factor, internal_batch_size)
+        return first.more_confident_of(second)
 
     def refine(
         self,
@@ -228,24 +233,26 @@ class BlazePoseEstimator(PoseEstimator):
         internal_batch_size: int = 64,
     ) -> PosedRegions:
         """
-        Look on until the poses hardly depend on how the people were found.
+        Estimate poses repeatedly, until they hardly depend on the initial regions.
 
-        Twice, each time at the person and at the mirror image, and with the mean of both.  The
-        confidences remain.
+        There are two iterations.  Each uses the mean of the estimates from the crop and from its
+        mirror image.  The confidences are not changed.
         """
         regions = posed.regions
         for _ in range(2):
-            looks = [
-                self.look(image, camera, regions, antialias_factor, internal_batch_size, mirrored)
+            estimates = [
+                self.estimate(
+                    image, camera, regions, antialias_factor, internal_batch_size, mirrored
+                )
                 for mirrored in (False, True)
             ]
-            regions = Regions.mean([look.regions for look in looks])
-        poses_mm = np.mean([look.people.poses3d_mm for look in looks], axis=0)
-        visibility = np.mean([look.people.joint_confidence for look in looks], axis=0)
+            regions = Regions.mean([estimate.regions for estimate in estimates])
+        poses_mm = np.mean([estimate.people.poses3d_mm for estimate in estimates], axis=0)
+        visibility = np.mean([estimate.people.joint_confidence for estimate in estimates], axis=0)
         people = self._people(image, camera, poses_mm, visibility, posed.people.confidence)
         return PosedRegions(people, regions)
 
-    def look(
+    def estimate(
         self,
         image: ImageArray,
         camera: Camera,
@@ -255,27 +262,27 @@ class BlazePoseEstimator(PoseEstimator):
         mirrored: bool = False,
     ) -> PosedRegions:
         """
-        Estimate the pose of the person in each circle.
+        Estimate the pose of the person in each region.
 
         Parameters
         ----------
         image
             [H, W, 3], uint8, RGB.
         camera
-            The camera that took it.
-        circles
-            N circles in image pixels.
+            The camera that took the image.
+        regions
+            N regions of interest in image pixels.
         antialias_factor
-            Crops are sampled this many times as large and averaged down.
+            Crops are sampled this many times larger and averaged down.
         internal_batch_size
-            How many crops are held in memory at once.
+            Maximum number of crops in memory.
         mirrored
-            Show the network each person's mirror image.
+            Use the mirror image of each crop.
 
         Returns
         -------
-        N people in the camera's frame, in the network's own skeleton, the improbable ones
-        included.
+        N people in the camera frame, in the skeleton of the network, including people with a low
+        confidence.
         """
         if not len(regions):
             return PosedRegions(People.empty(self.skeleton), regions)
@@ -299,34 +306,36 @@ class BlazePoseEstimator(PoseEstimator):
         mirrored: bool,
     ) -> PosedRegions:
         network = self._landmarks
-        # Circles far outside of the image overflow.
+        # The computations overflow for regions far outside the image.
         with np.errstate(all='ignore'):
             virtual = virtual_cameras_on_regions(regions, camera, network.side_px, network.margin)
-            usable = virtual.usable & (np.abs(np.linalg.det(virtual.rotation)) > LEAST_DETERMINANT)
-        virtual = with_placeholders(virtual, usable)
+            is_usable = virtual.usable & (
+                np.abs(np.linalg.det(virtual.rotation)) > MIN_ROTATION_DETERMINANT
+            )
+        virtual = replace_unusable(virtual, is_usable)
         if mirrored:
             virtual = virtual.mirrored()
-        seen = network(sample_crops(image, camera, virtual, antialias_factor))
-        image_points = virtual.normalise(seen.points_px)
-        inside = virtual.inside(seen.points_px)
+        landmarks = network(sample_crops(image, camera, virtual, antialias_factor))
+        image_points = virtual.normalise(landmarks.points_px)
+        inside = virtual.is_inside(landmarks.points_px)
         poses_mm = virtual.to_camera(
             absolute_points(
                 image_points,
-                seen.root_relative_mm,
-                full_perspective(image_points, seen.root_relative_mm, inside),
+                landmarks.root_relative_mm,
+                full_perspective(image_points, landmarks.root_relative_mm, inside),
                 inside,
             )
         )
-        visibility = seen.visibility
+        visibility = landmarks.visibility
         if mirrored:
             sides_swapped = self.skeleton.mirror
             poses_mm, visibility = poses_mm[:, sides_swapped], visibility[:, sides_swapped]
-        presence, found = seen.presence, seen.regions.in_image(virtual, camera)
-        if not usable.all():
-            poses_mm[~usable], presence[~usable] = np.nan, 0
-            found.centre_px[~usable] = found.top_px[~usable] = np.nan
+        presence, new_regions = landmarks.presence, landmarks.regions.in_image(virtual, camera)
+        if not is_usable.all():
+            poses_mm[~is_usable], presence[~is_usable] = np.nan, 0
+            new_regions.centre_px[~is_usable] = new_regions.top_px[~is_usable] = np.nan
         people = self._people(image, camera, poses_mm, visibility, presence)
-        return PosedRegions(people, found)
+        return PosedRegions(people, new_regions)
 
     def _people(
         self,
@@ -351,33 +360,33 @@ class BlazePoseEstimator(PoseEstimator):
 
 class BlazePoseBoxes:
     """
-    Finds people's boxes by the poses that BlazePose believes.
+    Person detector that returns the boxes of the poses estimated by BlazePose.
 
     Parameters
     ----------
     estimator
-        BlazePose.
+        The pose estimator.
     """
 
     def __init__(self, estimator: BlazePoseEstimator) -> None:
         self._estimator = estimator
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
-        """Find people; see `BoxDetector`."""
-        # Its own false alarms it tells from people only by their poses.
+        """Detect people; see `BoxDetector`."""
+        # BlazePose's false detections are recognised only by their poses.
         own_options = dataclasses.replace(
             options, num_aug=1, antialias_factor=1, suppress_implausible_poses=True
         )
         poses = self._estimator.find_people(image, camera, own_options)
-        surest = np.argsort(-poses.scores, kind='stable')
-        return Boxes(poses.boxes_px, poses.scores).select(surest).within(image.shape)
+        order = np.argsort(-poses.scores, kind='stable')
+        return Boxes(poses.boxes_px, poses.scores).select(order).clipped_to(image.shape)
 
 
-def with_placeholders(virtual: VirtualCameras, usable: BoolArray) -> VirtualCameras:
-    """Replace virtual cameras that are not usable, [N], by ones that look straight ahead."""
-    if usable.all():
+def replace_unusable(virtual: VirtualCameras, is_usable: BoolArray) -> VirtualCameras:
+    """Replace virtual cameras that are not usable, mask [N], by cameras that look forward."""
+    if is_usable.all():
         return virtual
-    unusable = ~usable
+    unusable = ~is_usable
     rotation, intrinsics = virtual.rotation.copy(), virtual.intrinsic_matrix.copy()
     scale = virtual.scale.copy()
     rotation[unusable], scale[unusable] = np.eye(3), 1
@@ -385,17 +394,17 @@ def with_placeholders(virtual: VirtualCameras, usable: BoolArray) -> VirtualCame
     return VirtualCameras(rotation, intrinsics, virtual.side_px, scale)
 
 
-def above_needed_confidence(detections: Detections, camera: Camera) -> Detections:
-    """Return those that may yet convince: no confidence exceeds the detector's score."""
+def above_min_confidence(detections: Detections, camera: Camera) -> Detections:
+    """Return the detections that can become confident; a score is the upper limit of that."""
     tilt_degrees = detections.regions.tilt_degrees(camera)
-    return detections.select(detections.scores > needed_confidence(tilt_degrees))
+    return detections.select(detections.scores > min_confidence(tilt_degrees))
 
 
 def boxes_around(poses_px: FloatArray, image_shape: tuple[int, ...]) -> FloatArray:
     """
     Return boxes [N, 4] (left, top, width, height) around image poses [N, J, 2].
 
-    They are a tenth larger than the poses and end at the image's edges.
+    They are a tenth larger than the poses, and clipped to the image.
     """
     low, high = poses_px.min(axis=1), poses_px.max(axis=1)
     margin = BOX_MARGIN / 2 * (high - low)

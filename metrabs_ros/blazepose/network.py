@@ -20,20 +20,20 @@ CENTRE_POINT, TOP_POINT = 33, 34
 @dataclasses.dataclass(frozen=True)
 class Landmarks:
     """
-    What the network sees in N crops.
+    Network outputs for N crops.
 
     Parameters
     ----------
     points_px
         [N, 33, 2], crop pixels.
     root_relative_mm
-        [N, 33, 3], origin between the hips, along the crop's axes.
+        [N, 33, 3], relative to the midpoint of the hips, along the crop's axes.
     visibility
         [N, 33], from 0 to 1.
     presence
-        [N], the probability that there is a person.
-    circles
-        N circles around the bodies, in crop pixels.
+        [N], probability that the crop shows a person.
+    regions
+        N regions of interest of the people, in crop pixels.
     """
 
     points_px: FloatArray
@@ -45,21 +45,21 @@ class Landmarks:
 
 class BlazePoseLandmarks:
     """
-    The network, from crops to landmarks.
+    Landmark network: from crops to landmarks.
 
     Parameters
     ----------
     model_file
         ``pose_landmark_full.tflite``.
     threads
-        How many to use; 0 takes one for each core.
+        Number of CPU threads; 0 uses one thread per core.
     precision
         ``fp32`` or ``bf16``.
     """
 
     side_px = 256
     margin = 1.25
-    """How many times the circle's diameter a crop shows."""
+    """Side of a crop, as a multiple of the diameter of the region of interest."""
 
     def __init__(
         self, model_file: pathlib.Path, threads: int = 0, precision: str = 'fp32'
@@ -68,10 +68,10 @@ class BlazePoseLandmarks:
         self._engine = OpenVinoEngine(model_file, outputs, threads, precision)
 
     def __call__(self, crops: NDArray[np.float32]) -> Landmarks:
-        """Find the landmarks in crops [N, 256, 256, 3], RGB from 0 to 1."""
+        """Estimate the landmarks in crops [N, 256, 256, 3], RGB from 0 to 1."""
         points, presence, world = self._engine(crops)
         points = points.reshape(-1, POINTS, 5).astype(np.float64)
-        # The network counts from the crop's outer edge, everything else from a pixel's centre.
+        # The network's origin is the outer edge of the crop, not the centre of the first pixel.
         points_px = points[..., :2] - 0.5
         return Landmarks(
             points_px=points_px[:, :JOINTS],
@@ -83,5 +83,5 @@ class BlazePoseLandmarks:
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:
-    """Return the logistic function of logits of any size."""
+    """Return the logistic function of logits of any magnitude."""
     return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))

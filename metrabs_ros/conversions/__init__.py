@@ -1,1 +1,1 @@
-"""Conversions between arrays and the contents of ROS messages, without importing messages."""
+"""Conversions between arrays and ROS messages, without imports of message packages."""

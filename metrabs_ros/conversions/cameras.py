@@ -15,45 +15,53 @@ from metrabs_ros.image_pyramid import corner_aligned_scaling
 
 PINHOLE_LENSES = ('', 'plumb_bob', 'rational_polynomial', 'none')
 FISHEYE_LENSES = ('equidistant', 'fisheye')
-TILTED_LENGTH = 14
-"""The largest number of coefficients of a known lens model."""
+MAX_COEFFICIENTS = 14
+"""Maximum number of coefficients of a supported lens model (with a tilted sensor)."""
 MAX_UPSCALING = 4
-"""An image may be this many times as wide and as high as its camera_info says: it was resized."""
-MIN_FOCAL_SHARE, MAX_FOCAL_SHARE = 0.003, 1e4
-"""Range of the focal length relative to the image's longer side: fields of view of 179.3 degrees
-and of 0.006 degrees."""
-MAX_CENTRE_SHARE = 1000
-"""Maximum distance of the principal point from the image, relative to the longer side.  It lies
-outside of the image where that is a small region of interest."""
-GRID = 9
-MIN_REACHED_SHARE = 0.1
-"""Minimum share of the image whose pixels have a viewing ray.  Of a circular fisheye image in a
-wide frame, less than half has."""
-MAX_REPROJECTION_SHARE = 1e-3
-KEPT_CAMERAS = 32
+"""Maximum ratio of the width of an image to the width in its camera_info."""
+MIN_FOCAL_RATIO, MAX_FOCAL_RATIO = 0.003, 1e4
+"""Range of the focal length relative to the longer side of the image.  It corresponds to fields of
+view of 179.3 degrees and 0.006 degrees."""
+MAX_CENTRE_RATIO = 1000
+"""Maximum coordinate of the principal point relative to the longer side of the image.  The
+principal point can be outside of the image if that is a small region of interest."""
+GRID_SIZE = 9
+"""Number of test points per axis at which the lens model is inverted."""
+MIN_INVERTIBLE_FRACTION = 0.1
+"""Minimum fraction of pixels with a viewing ray.  For a circular fisheye image in a wide frame,
+it is less than one half."""
+MAX_REPROJECTION_RATIO = 1e-3
+"""Maximum reprojection error relative to the longer side of the image."""
+CACHED_CAMERAS = 32
+"""Number of cameras in the cache of validated cameras."""
 
 
 def to_camera(info: Any, image_shape: tuple[int, ...], rectified: bool = False) -> Camera:
     """
-    Return the camera that a message describes, for an image that came with it.
+    Create a camera from a CameraInfo message, for an image of the same stamp.
 
-    Region of interest and binning are taken into account.  An image of another size but the same
-    aspect was resized: the intrinsics are scaled.
+    The region of interest and the binning are applied.  If the image has another size with the
+    same aspect ratio, the intrinsics are scaled.
 
     Parameters
     ----------
     info
-        The calibration.
+        A sensor_msgs/CameraInfo.
     image_shape
-        Height and width of the image, further entries are ignored.
+        Height and width of the image; further entries are ignored.
     rectified
-        Whether the image was rectified: P then holds, and there is no distortion.
+        Whether the image is rectified.  Then P is used instead of K, and there is no distortion.
+
+    Returns
+    -------
+    Camera
+        The camera, with the optical frame as world frame.
 
     Raises
     ------
     UnusableInput
-        If the camera is not calibrated, or not for such images, or its lens model is unknown, or
-        the values cannot be those of a camera.
+        If the camera is not calibrated or calibrated for another image size, the lens model is
+        unknown, or the values are not valid for a camera.
     """
     height, width = image_shape[:2]
     check_size(info, height, width)
@@ -63,43 +71,43 @@ def to_camera(info: Any, image_shape: tuple[int, ...], rectified: bool = False) 
             'camera not calibrated',
             f"the camera_info's {'P' if rectified else 'K'} is all zeros, so the camera is not "
             'calibrated; calibrate it, for example with the package camera_calibration, or set '
-            'default_fov_degrees for a guess',
+            'default_fov_degrees for approximate intrinsics',
         )
     fisheye = not rectified and info.distortion_model in FISHEYE_LENSES
     if not (rectified or fisheye or info.distortion_model in PINHOLE_LENSES):
         raise UnusableInput(
             'lens model',
-            f"the camera_info has lens model '{printable(info.distortion_model)}'; known are "
+            f"the camera_info has lens model '{printable(info.distortion_model)}'; supported are "
             'plumb_bob, rational_polynomial and equidistant',
         )
     coeffs = np.zeros(0) if rectified else _coeffs(info)
-    # Values out of range overflow; the camera's constructor rejects what comes of that.
+    # Huge values overflow to infinity, which the constructor of Camera rejects.
     with np.errstate(all='ignore'):
         intrinsics = _to_image(info, height, width) @ matrix
     try:
         return _checked_camera(intrinsics.tobytes(), coeffs.tobytes(), fisheye, height, width)
     except ValueError as error:
         raise UnusableInput(
-            'camera_info', f'the camera_info does not describe a camera: {error}'
+            'camera_info', f'the camera_info is not valid for a camera: {error}'
         ) from error
 
 
 def check_size(info: Any, height: int, width: int) -> None:
     """
-    Check that an image of some size can come from the camera that a message describes.
+    Check that the size of an image matches a CameraInfo message.
 
-    This needs no pixels, so that it can precede the decoding of the image.
+    The image does not have to be decoded for this check.
 
     Raises
     ------
     UnusableInput
-        If the image has another aspect, or is much larger.
+        If the image has another aspect ratio, or is more than `MAX_UPSCALING` times larger.
     """
     size = _region_px(info)
     if not all(size):
         return
     expected_px = np.array(size) / _binning(info)
-    # The same aspect up to a rounded pixel.
+    # The aspect ratios may differ by the rounding of one pixel.
     is_same_aspect = abs(width * expected_px[1] - height * expected_px[0]) <= 1.01 * max(
         expected_px
     )
@@ -115,22 +123,22 @@ def check_size(info: Any, height: int, width: int) -> None:
 
 def _coeffs(info: Any) -> FloatArray:
     """
-    Return the distortion coefficients of a message, without those of a sensor that is not tilted.
+    Return the distortion coefficients of a message, without zeros for the sensor tilt.
 
     Raises
     ------
     UnusableInput
-        If there are more than any lens model has, which is checked before they are converted, or
-        the sensor is tilted.
+        If there are more than `MAX_COEFFICIENTS`, or the sensor is tilted.
     """
-    if len(info.d) > TILTED_LENGTH:
+    # Checked first, because the conversion of a huge D takes time and memory.
+    if len(info.d) > MAX_COEFFICIENTS:
         raise UnusableInput(
             'lens model',
-            f'the camera_info has {len(info.d)} distortion coefficients (D), but a lens model has '
-            f'at most {TILTED_LENGTH}; calibrate the camera again or correct the camera driver',
+            f'the camera_info has {len(info.d)} distortion coefficients (D), more than the limit '
+            f'of {MAX_COEFFICIENTS}; calibrate the camera again or correct the camera driver',
         )
     coeffs = np.array(info.d, np.float64)
-    if len(coeffs) != TILTED_LENGTH:
+    if len(coeffs) != MAX_COEFFICIENTS:
         return coeffs
     if coeffs[12:].any():
         raise UnusableInput(
@@ -141,52 +149,54 @@ def _coeffs(info: Any) -> FloatArray:
     return coeffs[:12]
 
 
-@functools.lru_cache(KEPT_CAMERAS)
+@functools.lru_cache(CACHED_CAMERAS)
 def _checked_camera(
     intrinsics: bytes, coeffs: bytes, fisheye: bool, height: int, width: int
 ) -> Camera:
     """
-    Return a camera for images of some size; messages of one camera are mostly the same.
+    Create and validate a camera for images of a given size.
+
+    The messages of a camera are usually identical, so that the result is cached.
 
     Raises
     ------
     ValueError
-        If its values cannot be those of a camera with such images.
+        If the values are not valid for a camera with such images.
     """
-    # Copies, as what is read from bytes is not writable, which torch warns of.
+    # The arrays are copied because torch warns about read-only memory.
     matrix = np.frombuffer(intrinsics, np.float64).reshape(3, 3).copy()
     camera = Camera(matrix, np.frombuffer(coeffs, np.float64).copy(), fisheye=fisheye)
     ((fx, _, cx), (_, fy, cy), _) = camera.intrinsic_matrix.tolist()
     side_px = max(height, width)
-    if min(fx, fy) < MIN_FOCAL_SHARE * side_px or max(fx, fy) > MAX_FOCAL_SHARE * side_px:
+    if min(fx, fy) < MIN_FOCAL_RATIO * side_px or max(fx, fy) > MAX_FOCAL_RATIO * side_px:
         raise ValueError(
             f'its focal lengths are {fx:g} and {fy:g} pixels in an image of {width} x {height}'
         )
-    if max(abs(cx), abs(cy)) > MAX_CENTRE_SHARE * side_px:
+    if max(abs(cx), abs(cy)) > MAX_CENTRE_RATIO * side_px:
         raise ValueError(
             f'its principal point is {cx:g}, {cy:g} in an image of {width} x {height} pixels'
         )
-    reached = _reached_share(camera, height, width)
-    if reached < MIN_REACHED_SHARE:
+    invertible = _invertible_fraction(camera, height, width)
+    if invertible < MIN_INVERTIBLE_FRACTION:
         raise ValueError(
             f'its distortion coefficients {camera.distortion_coeffs.tolist()} cannot be inverted '
-            f'in {1 - reached:.0%} of the image'
+            f'in {1 - invertible:.0%} of the image'
         )
     return camera
 
 
-def _reached_share(camera: Camera, height: int, width: int) -> float:
-    """Return for which share of an image's pixels there is a viewing ray, from 0 to 1."""
-    x, y = np.meshgrid(np.linspace(0, width - 1, GRID), np.linspace(0, height - 1, GRID))
+def _invertible_fraction(camera: Camera, height: int, width: int) -> float:
+    """Return the fraction of image pixels with a viewing ray, from 0 to 1."""
+    x, y = np.meshgrid(np.linspace(0, width - 1, GRID_SIZE), np.linspace(0, height - 1, GRID_SIZE))
     points_px = np.stack([x, y], axis=-1).reshape(-1, 2)
     error_px = np.abs(camera.project(1000 * camera.unproject(points_px)) - points_px).max(axis=1)
-    return float(np.mean(error_px <= 0.01 + MAX_REPROJECTION_SHARE * max(height, width)))
+    return float(np.mean(error_px <= 0.01 + MAX_REPROJECTION_RATIO * max(height, width)))
 
 
 def _region_px(info: Any) -> tuple[int, int]:
-    """Return width and height of the region that is read out; 0, 0 if this is unknown."""
+    """Return width and height of the sensor region of the image; 0, 0 if they are unknown."""
     roi = info.roi
-    # A region of interest may cover the sensor and yet start at 0, 0.
+    # A region of interest of the whole sensor also has offsets of 0.
     if roi.width > 0 and roi.height > 0:
         return roi.width, roi.height
     return info.width, info.height
@@ -197,7 +207,7 @@ def _binning(info: Any) -> FloatArray:
 
 
 def _to_image(info: Any, height: int, width: int) -> FloatArray:
-    """Return the transform from pixels of the whole sensor to those of the image, [3, 3]."""
+    """Return the transform [3, 3] from pixels of the whole sensor to pixels of the image."""
     size = _region_px(info)
     shift = np.eye(3)
     if info.roi.width > 0 and info.roi.height > 0:
@@ -208,7 +218,7 @@ def _to_image(info: Any, height: int, width: int) -> FloatArray:
 
 
 def scaling_about_corner(factors: FloatArray) -> FloatArray:
-    """Return the [3, 3] pixel transform of a resize in x and y that keeps the outer edges."""
+    """Return the pixel transform [3, 3] of a resize in x and y that keeps the outer edges."""
     scaling = np.eye(3)
     for axis, factor in enumerate(factors):
         scaling[axis, [axis, 2]] = corner_aligned_scaling(float(factor))[0, [0, 2]]

@@ -1,4 +1,4 @@
-"""From people to a visualization_msgs/MarkerArray."""
+"""Convert people to a visualization_msgs/MarkerArray."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from metrabs_ros.drawing import color_of
 
 SPHERE_LIST, LINE_LIST, TEXT_VIEW_FACING = 7, 5, 9
 ADD, DELETE, DELETEALL = 0, 2, 3
-"""The constants of visualization_msgs/Marker."""
+"""Marker types and actions of visualization_msgs/Marker."""
 
 JOINT_DIAMETER_M = 0.06
 BONE_WIDTH_M = 0.03
 TEXT_HEIGHT_M = 0.2
 TEXT_ABOVE_M = 0.35
-CARRIED_OPACITY = 0.4
-"""Of people who are not seen but carried over from earlier frames."""
+EXTRAPOLATED_OPACITY = 0.4
+"""Opacity of people without a detection in the frame; their poses are extrapolated."""
 
 
 class MarkerWriter:
     """
-    Makes the markers of each frame, and takes away those of people who left.
+    Creates the markers of each frame and deletes the markers of deleted tracks.
 
     Parameters
     ----------
     types
-        What makes messages.
+        Constructors of the message types.
     """
 
     def __init__(self, types: MessageTypes) -> None:
@@ -37,16 +37,16 @@ class MarkerWriter:
 
     def __call__(self, people: Any, distances_m: Sequence[float], up: FloatArray) -> Any:
         """
-        Return the MarkerArray for a frame.
+        Create the MarkerArray of a frame.
 
         Parameters
         ----------
         people
             A SkeletonArray of N people.
         distances_m
-            [N], from the camera.
+            [N], distances from the camera in metres.
         up
-            [3], the up direction in their frame.
+            [3], up direction in the frame of the people.
         """
         markers: list[Any] = []
         present = {skeleton.id for skeleton in people.skeletons}
@@ -65,7 +65,7 @@ class MarkerWriter:
         return self._types.MarkerArray(markers=markers)
 
     def clear(self) -> Any:
-        """Return what takes all markers away, wherever and whenever they were shown."""
+        """Create a MarkerArray that deletes all markers of the topic."""
         self._shown = set()
         return self._types.MarkerArray(markers=[self._types.Marker(action=DELETEALL)])
 
@@ -85,8 +85,8 @@ class MarkerWriter:
         marker.scale.z = TEXT_HEIGHT_M
         up_x, up_y, up_z = up.tolist()
 
-        def height_m(place: Any) -> float:
-            height: float = up_x * place.x + up_y * place.y + up_z * place.z
+        def height_m(point: Any) -> float:
+            height: float = up_x * point.x + up_y * point.y + up_z * point.z
             return height
 
         top = max(skeleton.positions, key=height_m)
@@ -101,7 +101,7 @@ class MarkerWriter:
         self, skeleton: Any, header: Any, namespace: str, kind: int, points: list[Any]
     ) -> Any:
         red, green, blue = color_of(skeleton.id)
-        opacity = 1.0 if skeleton.seen else CARRIED_OPACITY
+        opacity = 1.0 if skeleton.seen else EXTRAPOLATED_OPACITY
         marker = self._types.Marker(
             header=header,
             ns=namespace,

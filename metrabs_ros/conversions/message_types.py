@@ -1,4 +1,4 @@
-"""The kinds of messages that are written, however they are sent or kept."""
+"""Message types that the conversions create, for publishers and for recordings."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-Make = Callable[..., Any]
-"""Makes a message of some fields by name; the others are zero or empty."""
+MessageConstructor = Callable[..., Any]
+"""Constructor of a message with fields as keyword arguments; other fields are zero or empty."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MessageTypes:
     """
-    What makes each kind of message that people are told of with.
+    Constructors of the message types.
 
-    The generated classes of a ROS install are such, and so is what a library for recordings makes
-    of the same definitions.
+    They are the generated classes of a ROS installation, or those that a library for recordings
+    creates from the same message definitions.
     """
 
-    Header: Make
-    Point: Make
-    Vector3: Make
-    ColorRGBA: Make
-    TransformStamped: Make
-    Marker: Make
-    MarkerArray: Make
-    ImagePoint: Make
-    Skeleton: Make
-    SkeletonArray: Make
+    Header: MessageConstructor
+    Point: MessageConstructor
+    Vector3: MessageConstructor
+    ColorRGBA: MessageConstructor
+    TransformStamped: MessageConstructor
+    Marker: MessageConstructor
+    MarkerArray: MessageConstructor
+    ImagePoint: MessageConstructor
+    Skeleton: MessageConstructor
+    SkeletonArray: MessageConstructor

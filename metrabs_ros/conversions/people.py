@@ -1,4 +1,4 @@
-"""Between people, in millimetres, and SkeletonArrays, in metres."""
+"""Convert between people, in millimetres, and SkeletonArray messages, in metres."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ MM_PER_M = 1000.0
 
 
 def to_metres(lengths_mm: FloatArray) -> FloatArray:
-    """Return lengths in the unit of ROS."""
+    """Convert lengths from millimetres to metres (REP 103)."""
     return lengths_mm / MM_PER_M
 
 
 def to_message(people: People, header: Any, types: MessageTypes) -> Any:
     """
-    Return the SkeletonArray that describes people.
+    Convert people to a SkeletonArray message.
 
     Parameters
     ----------
     people
-        In the frame of the header.
+        The people, in the frame of the header.
     header
-        With the image's stamp.
+        Header with the stamp of the image.
     types
-        What makes messages.
+        Constructors of the message types.
     """
     point, vector, image_point = types.Point, types.Vector3, types.ImagePoint
     positions = to_metres(people.poses3d_mm).tolist()
@@ -68,7 +68,7 @@ def to_message(people: People, header: Any, types: MessageTypes) -> Any:
 
 
 def to_people(message: Any) -> People:
-    """Return the people that a SkeletonArray describes."""
+    """Convert a SkeletonArray message to people."""
     edges = np.array(message.joint_edges, int).reshape(-1, 2)
     skeleton = Skeleton(
         message.skeleton_name,

@@ -1,4 +1,4 @@
-"""From people to transforms: a frame at each person's pelvis."""
+"""Convert people to transforms: one frame at the pelvis of each person."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metrabs_ros.conversions.message_types import MessageTypes
 from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.people import People
 
-UNTURNED = np.array([0.0, 0.0, 0.0, 1.0])
+IDENTITY_QUATERNION = np.array([0.0, 0.0, 0.0, 1.0])
 
 
 def to_transforms(
@@ -23,23 +23,27 @@ def to_transforms(
     with_joints: bool = False,
 ) -> list[Any]:
     """
-    Return the TransformStampeds of the frames ``person_<id>``, and of those of their joints.
+    Create a TransformStamped for each person, and optionally for each joint.
 
-    A person's frame sits between the hips, x forward, y left, z up along the spine (REP 103).  A
-    joint's frame is below it, turned the same way.
+    The origin of the frame ``person_<id>`` is between the hips, x points forward, y left, and z up
+    along the spine (REP 103).  Joint frames are children of it with the same orientation.
 
     Parameters
     ----------
     people
-        In the frame of the header.
+        The people, in the frame of the header.
     header
-        With the image's stamp.
+        Header with the stamp of the image.
     types
-        What makes messages.
+        Constructors of the message types.
     prefix
-        Comes before the frames' names.
+        Prefix of the frame names.
     with_joints
-        Whether there is to be a frame ``person_<id>_<joint>`` for each joint.
+        Whether to create a frame ``person_<id>_<joint>`` for each joint.
+
+    Returns
+    -------
+    list of TransformStamped
     """
     origins = people.positions_mm
     axes = body_axes(people)
@@ -51,50 +55,54 @@ def to_transforms(
         name = f'{prefix}person_{people.ids[i]}'
         transforms.append(_transform(header, name, origins[i], rotations[i], types))
         if with_joints:
-            below = types.Header(stamp=header.stamp, frame_id=name)
+            person_header = types.Header(stamp=header.stamp, frame_id=name)
             transforms += [
-                _transform(below, f'{name}_{suffix}', place_mm, UNTURNED, types)
-                for suffix, place_mm in zip(suffixes, in_body_mm[i])
+                _transform(person_header, f'{name}_{suffix}', joint_mm, IDENTITY_QUATERNION, types)
+                for suffix, joint_mm in zip(suffixes, in_body_mm[i])
             ]
     return transforms
 
 
 def frame_name(text: str) -> str:
-    """Return a text with all that a frame's name cannot have replaced."""
+    """Replace characters that are not allowed in frame names by underscores."""
     return re.sub(r'[^A-Za-z0-9_]', '_', text)
 
 
 def _transform(
-    header: Any, child: str, place_mm: FloatArray, rotation: FloatArray, types: MessageTypes
+    header: Any,
+    child: str,
+    translation_mm: FloatArray,
+    quaternion: FloatArray,
+    types: MessageTypes,
 ) -> Any:
     message = types.TransformStamped(header=header, child_frame_id=child)
-    move, turn = message.transform.translation, message.transform.rotation
-    move.x, move.y, move.z = to_metres(place_mm).tolist()
-    turn.x, turn.y, turn.z, turn.w = rotation.tolist()
+    translation, rotation = message.transform.translation, message.transform.rotation
+    translation.x, translation.y, translation.z = to_metres(translation_mm).tolist()
+    rotation.x, rotation.y, rotation.z, rotation.w = quaternion.tolist()
     return message
 
 
 def body_axes(people: People) -> FloatArray:
     """
-    Return each body's forward, left and up directions, as columns of rotations [N, 3, 3].
+    Return the forward, left and up directions of each body, as columns of rotations [N, 3, 3].
 
-    Up runs along the spine, left from the right hip to the left one as far as it is at right
-    angles to it.
+    Up is the direction of the spine.  Left is the component of the direction from the right to the
+    left hip that is orthogonal to it.
     """
     up = _unit(people.midpoint('shoulder') - people.midpoint('hip'), (0, -1, 0))
-    across = people.place('hip', 'left') - people.place('hip', 'right')
+    across = people.part_position('hip', 'left') - people.part_position('hip', 'right')
     across = across - (across * up).sum(axis=-1, keepdims=True) * up
     left = _unit(across, (1, 0, 0))
-    # Where a fallback came in, the two may not be at right angles.
+    # With a fallback, the two directions may not be orthogonal.
     forward = _unit(np.cross(left, up), (0, 0, -1))
     left = np.cross(up, forward)
     return np.stack([forward, left, up], axis=-1)
 
 
 def quaternions(rotations: FloatArray) -> FloatArray:
-    """Return the quaternions (x, y, z, w), [N, 4], of rotations [N, 3, 3]."""
-    # Four times the products of the quaternion's elements, row by row (Shepperd's method): the
-    # row with the largest diagonal element is the one that divides by no small number.
+    """Convert rotations [N, 3, 3] to quaternions (x, y, z, w), [N, 4]."""
+    # Shepperd's method: the matrix contains four times the products of the quaternion elements.
+    # The row with the largest diagonal element is normalised, to avoid division by small numbers.
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.moveaxis(rotations, 0, -1)
     products = np.array(
         [

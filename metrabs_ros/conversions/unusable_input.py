@@ -1,4 +1,4 @@
-"""Input that cannot be processed."""
+"""Exception for input that cannot be processed."""
 
 from metrabs_ros.foreign_text import printable
 
@@ -12,9 +12,10 @@ class UnusableInput(ValueError):  # noqa: N818
     Parameters
     ----------
     cause
-        A few words from a fixed vocabulary, without text from messages: frames are counted by it.
+        Short category from a fixed set, without text from messages; dropped frames are counted by
+        it.
     explanation
-        What is wrong, the value, and what to do.  It is made printable and truncated.
+        The error, the value, and what to do.  It is made printable and truncated.
     """
 
     def __init__(self, cause: str, explanation: str) -> None:

@@ -1,1 +1,1 @@
-"""Where people are, roughly."""
+"""Person detectors that return boxes."""

@@ -1,4 +1,4 @@
-"""Where people are, as boxes."""
+"""Person boxes, and the interface of box detectors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 DETECTOR_THRESHOLD = 0.3
-LARGEST_CANDIDATE_COUNT = 1000
-"""Before duplicates are merged, which takes time and memory by the square of the number."""
+MAX_CANDIDATES = 1000
+"""Maximum number of boxes before NMS; its time and memory are quadratic in this number."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Boxes:
     """
-    N people's boxes.
+    N boxes of people.
 
     Parameters
     ----------
@@ -40,24 +40,24 @@ class Boxes:
         return len(self.scores)
 
     def select(self, which: NDArray[Any] | slice) -> Boxes:
-        """Return the boxes at an index array, mask or slice."""
+        """Return the boxes selected by an index array, mask or slice."""
         return Boxes(self.boxes_px[which], self.scores[which])
 
-    def joined(self, other: Boxes) -> Boxes:
-        """Return these boxes and others."""
+    def concatenated(self, other: Boxes) -> Boxes:
+        """Return these boxes followed by others."""
         return Boxes(
             np.concatenate([self.boxes_px, other.boxes_px]),
             np.concatenate([self.scores, other.scores]),
         )
 
     def mirrored(self, image_width_px: int) -> Boxes:
-        """Return the boxes of the mirror image."""
+        """Return the boxes mirrored about the vertical centre line of an image."""
         boxes_px = self.boxes_px.copy()
         boxes_px[:, 0] = image_width_px - boxes_px[:, 0] - boxes_px[:, 2]
         return Boxes(boxes_px, self.scores)
 
-    def within(self, image_shape: tuple[int, ...]) -> Boxes:
-        """Return the parts inside of an image, of those that reach into it by a pixel or more."""
+    def clipped_to(self, image_shape: tuple[int, ...]) -> Boxes:
+        """Clip the boxes to an image, and drop those with less than a pixel inside it."""
         limit_px = np.array(image_shape[1::-1], np.float64)
         low = np.clip(self.boxes_px[:, :2], 0, limit_px)
         high = np.clip(self.boxes_px[:, :2] + self.boxes_px[:, 2:], 0, limit_px)
@@ -65,73 +65,75 @@ class Boxes:
         return Boxes(np.concatenate([low, high - low], axis=1), self.scores).select(visible)
 
     def non_maximum_suppression(self, iou_threshold: float) -> Boxes:
-        """Return the surest of boxes that overlap by more, the surest first."""
-        # OpenCV leaves out scores of 0, whatever they overlap.
+        """Return the boxes that remain after NMS, in descending order of score."""
+        # OpenCV drops boxes with a score of 0.
         scores = np.maximum(self.scores, np.finfo(np.float32).tiny)
         kept = cv2.dnn.NMSBoxes(self.boxes_px.tolist(), scores.tolist(), 0.0, float(iou_threshold))
         return self.select(np.array(kept, np.intp).reshape(-1))
 
 
 class BoxDetector(Protocol):
-    """Finds people's boxes in an image."""
+    """Interface of detectors that find people's boxes in an image."""
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """
-        Find people.
+        Detect people.
 
         Parameters
         ----------
         image
             [H, W, 3], uint8, RGB.
         camera
-            The camera that took it.
+            The camera that took the image.
         options
-            Of these, what is said about detection.
+            Only the options for detection are used.
 
         Returns
         -------
-        Boxes inside of the image, the surest first.
+        Boxes inside the image, in descending order of score.
         """
         ...
 
 
-def look(find: Callable[[ImageArray], Boxes], image: ImageArray, options: Options) -> Boxes:
+def detect_boxes(
+    run_network: Callable[[ImageArray], Boxes], image: ImageArray, options: Options
+) -> Boxes:
     """
-    Return those of a network's boxes that count, of the mirror image, too, if that is asked for.
+    Run a detection network on an image and, if requested, its mirror image; filter the boxes.
 
     Parameters
     ----------
-    find
-        Gives all boxes that the network finds in an image, in its pixels.
+    run_network
+        Returns all boxes that the network finds in an image, in image pixels.
     image
         [H, W, 3], uint8, RGB.
     options
-        Of these, what is said about detection.
+        Only the options for detection are used.
     """
-    found = find(image)
+    boxes = run_network(image)
     if options.detector_flip_aug:
-        flipped = find(np.ascontiguousarray(image[:, ::-1]))
-        found = found.joined(flipped.mirrored(image.shape[1]))
-    return chosen(found, image.shape, options)
+        flipped = run_network(np.ascontiguousarray(image[:, ::-1]))
+        boxes = boxes.concatenated(flipped.mirrored(image.shape[1]))
+    return filter_boxes(boxes, image.shape, options)
 
 
-def chosen(found: Boxes, image_shape: tuple[int, ...], options: Options) -> Boxes:
+def filter_boxes(boxes: Boxes, image_shape: tuple[int, ...], options: Options) -> Boxes:
     """
-    Return those of a network's boxes that count.
+    Apply score threshold, NMS and maximum number of detections to a network's boxes.
 
     Parameters
     ----------
-    found
-        All that the network gives, in image pixels.
+    boxes
+        All boxes of the network, in image pixels.
     image_shape
         Height and width, further entries are ignored.
     options
-        The threshold, how much boxes may overlap, and how many there may be.
+        The score threshold, IoU threshold and maximum number of detections.
     """
-    finite = np.isfinite(found.boxes_px).all(axis=1) & np.isfinite(found.scores)
-    sure = found.scores >= options.threshold_or(DETECTOR_THRESHOLD)
-    boxes = found.select(finite & sure).within(image_shape)
+    is_finite = np.isfinite(boxes.boxes_px).all(axis=1) & np.isfinite(boxes.scores)
+    is_confident = boxes.scores >= options.detector_threshold_or(DETECTOR_THRESHOLD)
+    boxes = boxes.select(is_finite & is_confident).clipped_to(image_shape)
     boxes = Boxes(boxes.boxes_px, np.clip(boxes.scores, 0, 1))
-    boxes = boxes.select(np.argsort(-boxes.scores, kind='stable')[:LARGEST_CANDIDATE_COUNT])
+    boxes = boxes.select(np.argsort(-boxes.scores, kind='stable')[:MAX_CANDIDATES])
     boxes = boxes.non_maximum_suppression(options.detector_nms_iou_threshold)
     return boxes if options.max_detections < 0 else boxes.select(slice(options.max_detections))

@@ -1,8 +1,8 @@
 """
-Trying a detector's network in a process of its own.
+Trial run of a detection network in a separate process.
 
-OpenVINO ends the process, allocates without limit or does not return for some networks that are
-valid ONNX.  A process of its own shows this before the network is loaded here.
+For some valid ONNX files OpenVINO terminates the process, allocates memory without limit or does
+not return.  The trial detects this before the network is loaded in the main process.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from metrabs_ros.child_process import Activity
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import shown
 
-LONGEST_CPU_S = 180.0
-"""Of the processor, of all threads together, so that a busy machine does not count."""
-LONGEST_IDLE_S = 60.0
-LARGEST_MEMORY_BYTES = min(8 << 30, os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2)
+MAX_CPU_S = 180.0
+"""Limit of the processor time of all threads; independent of the load of the machine."""
+MAX_IDLE_S = 60.0
+MAX_MEMORY_BYTES = min(8 << 30, os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2)
 POLL_S = 0.05
-MESSAGE_CHARS = 600
-_REFUSED = 3
+MAX_MESSAGE_CHARS = 600
+_REJECTED = 3
 _SCRIPT = """
 import pathlib, sys
 from metrabs_ros.detectors.onnx import OnnxDetector
 try:
-    OnnxDetector.untried(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+    OnnxDetector.load_unchecked(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
 except ValueError as error:
     sys.stdout.buffer.write(str(error).encode())
     sys.exit(3)
@@ -36,16 +36,16 @@ except ValueError as error:
 
 def run(model_file: pathlib.Path, threads: int) -> None:
     """
-    Load a network and run it once, in a process of limited time and memory.
+    Load a network and run it once, in a process with limited time and memory.
 
     Raises
     ------
     ValueError
-        If the process refuses the network, crashes, or exceeds a limit.
+        If the network is invalid, the process crashes, or a limit is exceeded.
     """
     command = [sys.executable, '-c', _SCRIPT, str(model_file.absolute()), str(threads)]
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
-    # In memory, as there may be no disk to write to.
+    # A file in memory, because the disk may be read-only.
     with open(os.memfd_create('trial'), 'w+b') as output:
         process = subprocess.Popen(
             command,
@@ -55,29 +55,29 @@ def run(model_file: pathlib.Path, threads: int) -> None:
             env=environment,
         )
         try:
-            excess = _excess(process)
+            problem = _exceeded_limit(process)
         finally:
             process.kill()
             process.wait()
         output.seek(0)
-        message = output.read(MESSAGE_CHARS * 4).decode('utf-8', 'replace')
-    if excess:
-        raise ValueError(f'detector {shown(model_file)} {excess} when it is loaded')
-    if process.returncode == _REFUSED:
-        raise ValueError(printable(message, MESSAGE_CHARS))
+        message = output.read(MAX_MESSAGE_CHARS * 4).decode('utf-8', 'replace')
+    if problem:
+        raise ValueError(f'detector {shown(model_file)} {problem} when it is loaded')
+    if process.returncode == _REJECTED:
+        raise ValueError(printable(message, MAX_MESSAGE_CHARS))
     if process.returncode < 0:
         raise ValueError(
             f'detector {shown(model_file)} makes OpenVINO crash (signal {-process.returncode})'
         )
     if process.returncode != 0:
         raise ValueError(
-            f'detector {shown(model_file)} cannot be loaded: the process that tried it ended with '
-            f'exit status {process.returncode}'
+            f'detector {shown(model_file)} cannot be loaded: the trial process ended with exit '
+            f'status {process.returncode}'
         )
 
 
-def _excess(process: subprocess.Popen[bytes]) -> str:
-    """Wait for a process; return which limit it exceeds, if it does."""
+def _exceeded_limit(process: subprocess.Popen[bytes]) -> str:
+    """Wait for a process; return a description of the limit it exceeds, or an empty string."""
     activity = Activity(process.pid)
     while True:
         try:
@@ -86,12 +86,12 @@ def _excess(process: subprocess.Popen[bytes]) -> str:
         except subprocess.TimeoutExpired:
             pass
         activity.update()
-        if activity.cpu_s > LONGEST_CPU_S:
-            return f'takes more than {LONGEST_CPU_S:.0f} s of processor time'
-        if activity.idle_s > LONGEST_IDLE_S:
-            return f'does nothing for more than {LONGEST_IDLE_S:.0f} s'
-        if _memory_bytes(process.pid) > LARGEST_MEMORY_BYTES:
-            return f'takes more than {LARGEST_MEMORY_BYTES >> 20} MiB of memory'
+        if activity.cpu_s > MAX_CPU_S:
+            return f'takes more than {MAX_CPU_S:.0f} s of processor time'
+        if activity.idle_s > MAX_IDLE_S:
+            return f'is idle for more than {MAX_IDLE_S:.0f} s'
+        if _memory_bytes(process.pid) > MAX_MEMORY_BYTES:
+            return f'takes more than {MAX_MEMORY_BYTES >> 20} MiB of memory'
 
 
 def _memory_bytes(pid: int) -> int:

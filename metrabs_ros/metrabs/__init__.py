@@ -1,1 +1,1 @@
-"""All of MeTRAbs: network, checkpoint, crops, augmentation, estimator, one engine per backend."""
+"""MeTRAbs: network, checkpoint, crops, augmentation, estimator, one engine per backend."""

@@ -1,4 +1,4 @@
-"""Test-time augmentation: several crops of each person, as the official implementation's."""
+"""Test-time augmentation: several crops of each person, as in the official implementation."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import numpy as np
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.virtual_cameras import VirtualCameras
 
-LARGEST_ANGLE_DEGREES = 25.0
+MAX_ANGLE_DEGREES = 25.0
 SCALES = (0.8, 1.0, 1.1)
-"""The smallest, the middle one's and the largest."""
+"""Scale of the first, the middle and the last augmentation."""
 GAMMAS = (0.6, 1.0)
+"""Gamma exponent of the first and the last augmentation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentations:
     """
-    How A crops of the same person differ.
+    Parameters of A augmented crops of each person.
 
     Parameters
     ----------
     angle_degrees
-        [A], how far the camera is rolled.
+        [A], roll angle of the camera.
     scale
-        [A], how far it zooms in.
+        [A], zoom factor.
     gamma
-        [A], the exponent of the colours beside the image's own gamma.
+        [A], exponent applied in addition to the image's own gamma.
     mirrored
-        [A], whether it shows the mirror image.
+        [A], whether the crop is mirrored.
     """
 
     angle_degrees: FloatArray
@@ -42,27 +43,27 @@ class Augmentations:
         return len(self.scale)
 
     @classmethod
-    def spread(cls, count: int) -> Augmentations:
-        """Return so many augmentations, spread evenly; a single one has the middle values."""
+    def evenly_spaced(cls, count: int) -> Augmentations:
+        """Return evenly spaced augmentations; a single augmentation has the middle values."""
         if count == 1:
             middle_gamma = np.mean(GAMMAS)
             return cls(np.zeros(1), np.ones(1), np.array([middle_gamma]), np.zeros(1, bool))
         low, middle, high = SCALES
-        before = count // 2
+        first_half = count // 2
         return cls(
-            angle_degrees=np.linspace(-LARGEST_ANGLE_DEGREES, LARGEST_ANGLE_DEGREES, count),
+            angle_degrees=np.linspace(-MAX_ANGLE_DEGREES, MAX_ANGLE_DEGREES, count),
             scale=np.concatenate(
                 [
-                    np.linspace(low, middle, before, endpoint=False),
-                    np.linspace(middle, high, count - before),
+                    np.linspace(low, middle, first_half, endpoint=False),
+                    np.linspace(middle, high, count - first_half),
                 ]
             ),
             gamma=np.linspace(*GAMMAS, count),
-            mirrored=(np.arange(count) - before) % 2 == 1,
+            mirrored=(np.arange(count) - first_half) % 2 == 1,
         )
 
-    def of(self, cameras: VirtualCameras) -> VirtualCameras:
-        """Return for each of N virtual cameras its A augmented ones in a row, N x A."""
+    def apply_to(self, cameras: VirtualCameras) -> VirtualCameras:
+        """Return N x A augmented cameras for N cameras; those of one camera are consecutive."""
         rolls = self._rotations() @ cameras.rotation[:, None]
         intrinsics = np.repeat(cameras.intrinsic_matrix[:, None], len(self), axis=1)
         intrinsics[..., :2, :2] *= self.scale[:, None, None]

@@ -1,4 +1,4 @@
-"""Boxes around people, and the virtual cameras that look at them."""
+"""Virtual cameras for person boxes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def virtual_cameras_for_boxes(
     boxes_px: FloatArray, camera: Camera, side_px: int
 ) -> VirtualCameras:
     """
-    Point an upright virtual camera at each box's centre, so that the box fills its image.
+    Return upright virtual cameras that point at box centres, with the boxes filling the crops.
 
     Parameters
     ----------
@@ -26,15 +26,15 @@ def virtual_cameras_for_boxes(
 
     Returns
     -------
-    N virtual cameras, some of them not `usable` where a box lies beyond what the lens sees.
+    N virtual cameras; those of boxes outside the field of view of the lens are not `usable`.
     """
-    # What overflows here is not usable.
+    # Values that overflow result in cameras that are not usable.
     with np.errstate(all='ignore'):
         rays = _box_rays(boxes_px, camera)
         rotation = look_at(rays[:, 0], camera.up)
-        turned = camera.intrinsic_matrix @ rotation
-        # Top less bottom, and right less left.
-        sides_px = project_rays(turned, rays[:, 1:])
+        projection = camera.intrinsic_matrix @ rotation
+        # Height: top minus bottom.  Width: right minus left.
+        sides_px = project_rays(projection, rays[:, 1:])
         extent_px = np.linalg.norm(sides_px[:, :2] - sides_px[:, 2:], axis=-1)
         scale = side_px / extent_px.max(axis=1)
         intrinsics = np.tile(np.eye(3), (len(scale), 1, 1))
@@ -45,9 +45,9 @@ def virtual_cameras_for_boxes(
 
 def _box_rays(boxes_px: FloatArray, camera: Camera) -> FloatArray:
     """
-    Return rays [N, 5, 3] to a box's centre and to its sides' midpoints.
+    Return rays [N, 5, 3] to the centre of each box and to the midpoints of its sides.
 
-    These are in the order top, right, bottom, left.
+    The order of the sides is top, right, bottom, left.
     """
     offsets = np.array([[0.5, 0.5], [0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]])
     points_px = boxes_px[:, None, :2] + offsets * boxes_px[:, None, 2:4]

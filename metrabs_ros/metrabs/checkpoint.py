@@ -1,7 +1,7 @@
 """
-Checkpoints as published for the official implementation.
+Reader for checkpoints as published for the official implementation.
 
-No file can run code, and sizes are checked before memory is allocated.
+Reading never executes code from a file, and sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.regular_file import read_limited, shown
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.weights.array_file import read_npy, read_npz
-from metrabs_ros.weights.plain_pickle import LARGEST_PICKLE_BYTES, read_plain
+from metrabs_ros.weights.plain_pickle import MAX_PICKLE_BYTES, read_plain
 from metrabs_ros.weights.store import WeightsError
 from metrabs_ros.weights.weights_file import StoredTensor, WeightsFile, open_weights
 
 CONFIG, WEIGHTS = 'config.yaml', 'ckpt.pt'
 JOINTS, SKELETONS, TRANSFORM = 'joint_info.npz', 'skeleton_infos.pkl', 'joint_transform_matrix.npy'
 FILES = (CONFIG, WEIGHTS, JOINTS, SKELETONS, TRANSFORM)
-SHOWN_KEYS = 3
-REASON_CHARS = 200
+MAX_LISTED_NAMES = 3
+MAX_REASON_CHARS = 200
 
-LARGEST_CONFIG_BYTES = 64 << 10
-LARGEST_SIDE_PX = 1024
-LARGEST_DEPTH = 256
-LARGEST_BOX_SIZE_MM = 1e5
-LARGEST_JOINT_COUNT = 4096
-LARGEST_EDGE_COUNT = 4 * LARGEST_JOINT_COUNT
-LONGEST_NAME_CHARS = 100
-LARGEST_WEIGHT = 1e6
-"""Of a joint in a linear combination of joints."""
-LARGEST_STORAGE_RATIO = 4
-"""Of the stored to the required size of weights; double precision takes twice as much."""
+MAX_CONFIG_BYTES = 64 << 10
+MAX_SIDE_PX = 1024
+MAX_DEPTH = 256
+MAX_BOX_SIZE_MM = 1e5
+MAX_JOINTS = 4096
+MAX_EDGES = 4 * MAX_JOINTS
+MAX_NAME_CHARS = 100
+MAX_JOINT_WEIGHT = 1e6
+"""Maximum coefficient of a joint in a linear combination of joints."""
+MAX_STORAGE_RATIO = 4
+"""Maximum ratio of stored to required size of the weights; double precision needs 2."""
 
 T = TypeVar('T')
 
@@ -53,22 +53,22 @@ T = TypeVar('T')
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """
-    A trained network and what its outputs mean.
+    A trained network, and the meaning of its outputs.
 
     Parameters
     ----------
     config
-        The kind of network.
+        Configuration of the network.
     crop_model
         The network with its weights, on the CPU, in evaluation mode.
     joints
-        The J joints that it is for.
+        The J joints that the network predicts.
     decoder
-        [L, J], makes the joints out of latent points; None if there are none.
+        [L, J], weights of the latent points in the joints; None if the network predicts joints.
     joint_transform_matrix
-        [J, J'], makes the joints that the conventions are made of.
+        [J, J'], weights of the joints in the J' joints of the conventions.
     conventions
-        By name; the empty name stands for all J' joints.
+        Conventions by name; the empty name stands for all J' joints.
     """
 
     config: MetrabsConfig
@@ -81,13 +81,13 @@ class Checkpoint:
 
 def read_checkpoint(folder: pathlib.Path) -> Checkpoint:
     """
-    Read a folder with config.yaml, ckpt.pt, joint_info.npz and the rest.
+    Read the folder of a checkpoint.
 
     Raises
     ------
     WeightsError
-        If a file is missing, damaged, or does not fit the others; it is named, with what was
-        expected.
+        If a file is missing, damaged, or does not fit the other files; the message contains the
+        name of the file and the expected content.
     """
     try:
         missing = [name for name in FILES if not (folder / name).exists()]
@@ -95,8 +95,8 @@ def read_checkpoint(folder: pathlib.Path) -> Checkpoint:
         raise WeightsError(f'{shown(folder)} cannot be read: {printable(error)}') from error
     if missing:
         raise WeightsError(
-            f'{shown(folder)} is no MeTRAbs checkpoint: it lacks {", ".join(missing)}; expected '
-            f'are {", ".join(FILES)}'
+            f'{shown(folder)} is not a MeTRAbs checkpoint: it lacks {", ".join(missing)}; '
+            f'expected: {", ".join(FILES)}'
         )
     settings = _read(folder / CONFIG, _read_settings, 'settings in YAML')
     joints = _read(folder / JOINTS, _read_joints, 'arrays joint_names [J] and joint_edges [E, 2]')
@@ -106,7 +106,7 @@ def read_checkpoint(folder: pathlib.Path) -> Checkpoint:
     conventions = _read(
         folder / SKELETONS,
         lambda file: _read_conventions(file, transform.shape[1]),
-        'for each skeleton its indices, names and edges, in plain containers or numpy arrays',
+        'indices, names and edges of each skeleton, in plain containers or numpy arrays',
     )
     crop_model = _crop_model(folder / WEIGHTS, config, len(joints))
     return Checkpoint(config, crop_model, joints, decoder, transform, conventions)
@@ -114,28 +114,28 @@ def read_checkpoint(folder: pathlib.Path) -> Checkpoint:
 
 def _read(file: pathlib.Path, reader: Callable[[pathlib.Path], T], expected: str) -> T:
     """
-    Read a file of unknown content.
+    Read a file of untrusted content.
 
     Raises
     ------
     WeightsError
-        If it cannot be read, whatever the reason.
+        If the reader raises any exception.
     """
     try:
         return reader(file)
     except WeightsError:
         raise
-    # The readers of YAML, zip and arrays raise exceptions of many types for damaged files.
+    # The readers of YAML, ZIP and arrays raise exceptions of many types for damaged files.
     except Exception as error:
-        reason = printable(' '.join(str(error).split()), REASON_CHARS)
+        reason = printable(' '.join(str(error).split()), MAX_REASON_CHARS)
         raise WeightsError(
-            f'{shown(file)} is damaged or not what it should be ({type(error).__name__}: '
+            f'{shown(file)} is damaged or has unexpected content ({type(error).__name__}: '
             f'{reason}); expected: {expected}'
         ) from error
 
 
 class _SettingsLoader(yaml.SafeLoader):
-    """YAML without merge keys, which let a few lines stand for any number of settings."""
+    """YAML loader without merge keys, by which a short file can expand to any size."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         if any(key.tag == 'tag:yaml.org,2002:merge' for key, _ in node.value):
@@ -147,7 +147,7 @@ class _SettingsLoader(yaml.SafeLoader):
 
 
 def _read_settings(file: pathlib.Path) -> dict[str, Any]:
-    text = read_limited(file, LARGEST_CONFIG_BYTES).decode('utf-8')
+    text = read_limited(file, MAX_CONFIG_BYTES).decode('utf-8')
     settings = yaml.load(text, _SettingsLoader)
     if not isinstance(settings, dict):
         raise ValueError(f'holds {type(settings).__name__}')
@@ -157,20 +157,19 @@ def _read_settings(file: pathlib.Path) -> dict[str, Any]:
 def _config(file: pathlib.Path, settings: dict[str, Any], latents: int) -> MetrabsConfig:
     def setting(name: str, kind: type[T]) -> T:
         if name not in settings:
-            raise WeightsError(
-                f'{shown(file)} lacks {name}, which should be of type {kind.__name__}'
-            )
+            raise WeightsError(f'{shown(file)} lacks {name} of type {kind.__name__}')
         value = settings[name]
-        # YAML writes whole millimetres as integers.
+        # YAML reads whole millimetres as integers.
         fits = isinstance(value, (int, float) if kind is float else kind)
         if not fits or (isinstance(value, bool) and kind is not bool):
             raise _wrong_setting(file, name, value, kind.__name__)
         return value
 
-    def number(name: str, kind: type[T], least: float, most: float) -> T:
+    def number(name: str, kind: type[T], minimum: float, maximum: float) -> T:
         value: Any = setting(name, kind)
-        if not least <= value <= most:
-            raise _wrong_setting(file, name, value, f'at least {least:g} and at most {most:g}')
+        if not minimum <= value <= maximum:
+            expected = f'at least {minimum:g} and at most {maximum:g}'
+            raise _wrong_setting(file, name, value, expected)
         return kind(value)  # type: ignore[call-arg]
 
     settings = {'legacy_centered_stride_bug': False, 'weak_perspective': False, **settings}
@@ -178,15 +177,15 @@ def _config(file: pathlib.Path, settings: dict[str, Any], latents: int) -> Metra
         settings['mix_3d_inside_fov'] = 0.0
     if 'efficientnet_size' not in settings:
         settings['efficientnet_size'] = setting('backbone', str).removeprefix('efficientnetv2-')
-    side_px = number('proc_side', int, 32, LARGEST_SIDE_PX)
+    side_px = number('proc_side', int, 32, MAX_SIDE_PX)
     return MetrabsConfig(
         size=setting('efficientnet_size', str),
         side_px=side_px,
         stride_px=number('stride_test', int, 1, side_px),
         centered_stride=setting('centered_stride', bool),
         legacy_centered_stride_bug=setting('legacy_centered_stride_bug', bool),
-        depth=number('depth', int, 1, LARGEST_DEPTH),
-        box_size_mm=number('box_size_mm', float, 1, LARGEST_BOX_SIZE_MM),
+        depth=number('depth', int, 1, MAX_DEPTH),
+        box_size_mm=number('box_size_mm', float, 1, MAX_BOX_SIZE_MM),
         weak_perspective=setting('weak_perspective', bool),
         mix_3d_inside_fov=number('mix_3d_inside_fov', float, 0, 1),
         latents=latents,
@@ -195,17 +194,17 @@ def _config(file: pathlib.Path, settings: dict[str, Any], latents: int) -> Metra
 
 
 def _wrong_setting(file: pathlib.Path, name: str, value: Any, expected: str) -> WeightsError:
-    # Aliases in YAML let a short text stand for a value whose full text is endless.
+    # With YAML aliases a short text can stand for a value that is extremely long when printed.
     try:
         text = printable(reprlib.repr(value))
     except ValueError:
-        # Of too many digits to write.
+        # An integer with more digits than Python converts.
         text = f'a value of type {type(value).__name__}'
-    return WeightsError(f'{shown(file)} has {name}: {text}; expected is {expected}')
+    return WeightsError(f'{shown(file)} has {name}: {text}; expected: {expected}')
 
 
 def _decoder(folder: pathlib.Path, settings: dict[str, Any], joints: int) -> FloatArray | None:
-    """Return what makes joints out of latent points [L, J], if the network predicts these."""
+    """Return the weights [L, J] of latent points in joints; None if there are no latents."""
     if not (settings.get('transform_coords') or settings.get('predict_all_and_latents')):
         return None
     name = settings.get('affine_weights')
@@ -214,14 +213,14 @@ def _decoder(folder: pathlib.Path, settings: dict[str, Any], joints: int) -> Flo
             folder / CONFIG,
             'affine_weights',
             name,
-            'the name of a file, as the network predicts latent points',
+            'the name of a file, because the network predicts latent points',
         )
     path = pathlib.PurePosixPath(name)
     if path.is_absolute() or '..' in path.parts or '\0' in name:
         raise _wrong_setting(folder / CONFIG, 'affine_weights', name, 'a file in this folder')
     file = folder / path
     if not file.exists():
-        raise WeightsError(f'{shown(file)} is missing, which affine_weights of {CONFIG} names')
+        raise WeightsError(f'{shown(file)} is missing; it is named by affine_weights in {CONFIG}')
     expected = f'an array w2 [latent points, {joints}] of finite numbers'
     decoder = _read(file, lambda file: read_npz(file, ['w2'])[0], expected)
     return _checked_matrix(file, decoder, joints, 1, expected)
@@ -243,12 +242,12 @@ def _joint_transform_matrix(file: pathlib.Path, joints: int) -> FloatArray:
 def _checked_matrix(
     file: pathlib.Path, array: NDArray[Any], joints: int, joint_axis: int, expected: str
 ) -> FloatArray:
-    """Return an array as the weights [J, P] or [P, J] of J joints in P points."""
+    """Check that an array contains the weights [J, P] or [P, J] of J joints in P points."""
     is_matrix = array.ndim == 2 and array.dtype.kind in 'fiu'
     if is_matrix and array.shape[joint_axis] == joints:
         weights = array.astype(np.float64)
-        bounded = bool((np.abs(weights) <= LARGEST_WEIGHT).all())
-        if bounded and 0 < array.shape[1 - joint_axis] <= LARGEST_JOINT_COUNT:
+        bounded = bool((np.abs(weights) <= MAX_JOINT_WEIGHT).all())
+        if bounded and 0 < array.shape[1 - joint_axis] <= MAX_JOINTS:
             return weights
     raise WeightsError(
         f'{shown(file)} holds {array.dtype} of shape {array.shape}; expected: {expected}'
@@ -256,7 +255,7 @@ def _checked_matrix(
 
 
 def _read_conventions(file: pathlib.Path, joints: int) -> dict[str, Convention]:
-    infos = read_plain(read_limited(file, LARGEST_PICKLE_BYTES))
+    infos = read_plain(read_limited(file, MAX_PICKLE_BYTES))
     conventions = {}
     for name, info in infos.items():
         (checked_name,) = _as_names([name])
@@ -266,7 +265,7 @@ def _read_conventions(file: pathlib.Path, joints: int) -> dict[str, Convention]:
             raise ValueError(f'{name!r} has {len(names)} names, but indices {indices.shape}')
         if len(indices) and not (indices.min() >= 0 and indices.max() < joints):
             raise ValueError(
-                f'{name!r} has an index {indices.max()}, but {TRANSFORM} makes {joints} joints'
+                f'{name!r} has an index {indices.max()}, but {TRANSFORM} has {joints} joints'
             )
         skeleton = Skeleton(checked_name, names, _as_edges(info['edges'], len(names)))
         conventions[checked_name] = Convention(skeleton, indices.astype(np.intp))
@@ -276,14 +275,14 @@ def _read_conventions(file: pathlib.Path, joints: int) -> dict[str, Convention]:
 
 
 def _as_names(names: Any) -> tuple[str, ...]:
-    """Return names as text; they end in messages and frame ids, so they must be printable."""
+    """Return names as text; they must be printable because messages and frame ids use them."""
     listed = np.asarray(names).reshape(-1).tolist()
-    if len(listed) > LARGEST_JOINT_COUNT:
-        raise ValueError(f'it has {len(listed)} joints, more than {LARGEST_JOINT_COUNT}')
+    if len(listed) > MAX_JOINTS:
+        raise ValueError(f'it has {len(listed)} joints, more than {MAX_JOINTS}')
     texts = tuple(n.decode() if isinstance(n, bytes) else n for n in listed)
     for text in texts:
         is_name = isinstance(text, str) and text.isprintable()
-        if not is_name or len(text) > LONGEST_NAME_CHARS:
+        if not is_name or len(text) > MAX_NAME_CHARS:
             raise ValueError(f'it has the name {printable(reprlib.repr(text))}')
     return texts
 
@@ -293,42 +292,44 @@ def _as_edges(edges: Any, joints: int) -> tuple[tuple[int, int], ...]:
     is_empty = array.size == 0
     if not is_empty and (array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in 'iu'):
         raise ValueError(f'its edges are {array.dtype} of shape {array.shape}, not pairs')
-    if len(array) > LARGEST_EDGE_COUNT:
-        raise ValueError(f'it has {len(array)} edges, more than {LARGEST_EDGE_COUNT}')
+    if len(array) > MAX_EDGES:
+        raise ValueError(f'it has {len(array)} edges, more than {MAX_EDGES}')
     if not is_empty and not (array.min() >= 0 and array.max() < joints):
-        raise ValueError(f'an edge goes to joint {array.max()} of {joints}')
+        raise ValueError(f'an edge refers to joint {array.max()} of {joints}')
     return tuple((int(a), int(b)) for a, b in array.reshape(-1, 2))
 
 
 def _crop_model(file: pathlib.Path, config: MetrabsConfig, joints: int) -> CropModel:
-    # On no device: the weights take the place of the parameters, which need no values before.
+    # On the meta device parameters need no memory; the weights from the file replace them.
     with torch.device('meta'):
         try:
             model = CropModel(config, joints)
         except ValueError as error:
             raise WeightsError(
-                f'{shown(file.parent / CONFIG)}: {printable(error, REASON_CHARS)}'
+                f'{shown(file.parent / CONFIG)}: {printable(error, MAX_REASON_CHARS)}'
             ) from error
     required = model.state_dict()
 
     def read(file: pathlib.Path) -> dict[str, Tensor]:
         with open_weights(file) as weights:
-            _refuse_other_tensors(file, weights, required, config, joints)
+            _check_tensors(file, weights, required, config, joints)
             return weights.read()
 
     state = _read(file, read, f"{len(required)} tensors of the network's parameters")
     state = {
         n: value.float() if value.is_floating_point() else value for n, value in state.items()
     }
-    infinite = [name for name, value in state.items() if not torch.isfinite(value).all()]
-    if infinite:
-        raise WeightsError(f'{shown(file)} has not only finite numbers in {_listed(infinite)}')
-    # Assigned, as there is nothing to copy into on no device.
+    not_finite = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if not_finite:
+        raise WeightsError(
+            f'{shown(file)} has values that are not finite in {_listed(not_finite)}'
+        )
+    # Assigned, because parameters on the meta device cannot be copied to.
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def _refuse_other_tensors(
+def _check_tensors(
     file: pathlib.Path,
     weights: WeightsFile,
     required: Mapping[str, Tensor],
@@ -336,42 +337,42 @@ def _refuse_other_tensors(
     joints: int,
 ) -> None:
     """
-    Compare names, shapes and types with the network's parameters; nothing is read yet.
+    Compare names, shapes and types with the network's parameters, before values are read.
 
     Raises
     ------
     WeightsError
-        If they differ, or the file stores much more than these parameters.
+        If they differ, or the file is much larger than these parameters.
     """
-    found = weights.tensors
+    stored = weights.tensors
     expected = {name: tuple(value.shape) for name, value in required.items()}
-    shared = [name for name in expected if name in found]
+    shared = [name for name in expected if name in stored]
     wrong = {
-        'lacks': sorted(expected.keys() - found.keys()),
-        'has unknown': sorted(found.keys() - expected.keys()),
+        'lacks': sorted(expected.keys() - stored.keys()),
+        'has unknown': sorted(stored.keys() - expected.keys()),
         'has of another shape': [
-            f'{name} {printable(found[name].shape)} instead of {expected[name]}'
+            f'{name} {printable(stored[name].shape)} instead of {expected[name]}'
             for name in shared
-            if found[name].shape != expected[name]
+            if stored[name].shape != expected[name]
         ],
         'has of another type': [
-            f'{name} {found[name].dtype} instead of {required[name].dtype}'
+            f'{name} {stored[name].dtype} instead of {required[name].dtype}'
             for name in shared
-            if _is_integer(found[name]) == required[name].is_floating_point()
+            if _is_integer(stored[name]) == required[name].is_floating_point()
         ],
     }
-    complaints = [f'{what} {_listed(names)}' for what, names in wrong.items() if names]
-    if complaints:
+    problems = [f'{what} {_listed(names)}' for what, names in wrong.items() if names]
+    if problems:
         raise WeightsError(
             f'{shown(file)} does not fit {CONFIG} (EfficientNetV2-{config.size.upper()}, depth '
-            f'{config.depth}) and {JOINTS} ({joints} joints): it {"; it ".join(complaints)}'
+            f'{config.depth}) and {JOINTS} ({joints} joints): it {"; it ".join(problems)}'
         )
     required_bytes = sum(
         math.prod(value.shape) * value.element_size() for value in required.values()
     )
-    if weights.storage_bytes > LARGEST_STORAGE_RATIO * required_bytes:
+    if weights.storage_bytes > MAX_STORAGE_RATIO * required_bytes:
         raise WeightsError(
-            f'{shown(file)} stores {weights.storage_bytes} bytes; expected are {required_bytes}'
+            f'{shown(file)} stores {weights.storage_bytes} bytes; expected: {required_bytes}'
         )
 
 
@@ -380,7 +381,7 @@ def _is_integer(tensor: StoredTensor) -> bool:
 
 
 def _listed(names: list[str]) -> str:
-    """Return the first of some names, and how many more there are."""
-    more = len(names) - SHOWN_KEYS
-    listed = ', '.join(printable(name) for name in names[:SHOWN_KEYS])
+    """Return the first names, and the number of further names."""
+    more = len(names) - MAX_LISTED_NAMES
+    listed = ', '.join(printable(name) for name in names[:MAX_LISTED_NAMES])
     return f'{listed} and {more} more' if more > 0 else listed

@@ -1,4 +1,4 @@
-"""What runs MeTRAbs's network on crops."""
+"""Interface of the engines that run MeTRAbs's network on crops."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 from metrabs_ros.metrabs.network import CropModel
 
-LARGEST_BATCH = 64
+MAX_BATCH = 64
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
 class CropEngine(Protocol):
-    """Runs the network, from crops to points."""
+    """Runs the network: from crops to points."""
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """
-        Find the points in crops.
+        Predict the points of crops.
 
         Parameters
         ----------
@@ -36,7 +36,7 @@ class CropEngine(Protocol):
 
 
 def weights_hash(model: CropModel) -> str:
-    """Return what tells one network's weights from another's."""
+    """Return a checksum of the weights of a network."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
@@ -44,20 +44,20 @@ def weights_hash(model: CropModel) -> str:
     return digest.hexdigest()
 
 
-def in_batches(count: int, sizes: tuple[int, ...]) -> Iterator[tuple[slice, int]]:
+def split_batches(count: int, sizes: tuple[int, ...]) -> Iterator[tuple[slice, int]]:
     """
-    Cut a number of crops into batches of few sizes.
+    Split a number of crops into batches of a few sizes.
 
     Parameters
     ----------
     count
-        How many there are.
+        Number of crops.
     sizes
-        That are prepared, the smallest first.
+        Prepared batch sizes, in ascending order.
 
     Yields
     ------
-    A batch's rows, and the smallest of the sizes that holds them.
+    The rows of a batch, and the smallest batch size that they fit into.
     """
     for start in range(0, count, sizes[-1]):
         rows = slice(start, min(start + sizes[-1], count))

@@ -1,4 +1,4 @@
-"""Sampling what virtual cameras see, by torch: exact, on any device, several crops a person."""
+"""Crop sampling with torch: exact, on any device, with augmentations."""
 
 from __future__ import annotations
 
@@ -11,39 +11,44 @@ from torch.nn import functional
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera, distort_xy, equidistant_radius
-from metrabs_ros.image_pyramid import FAR_OUTSIDE_PX, GAMMA, corner_aligned_scaling, pyramid_level
-from metrabs_ros.metrabs.source_image import PixelArray, SourceImage, uploaded
+from metrabs_ros.image_pyramid import (
+    GAMMA,
+    MAX_COORDINATE_PX,
+    corner_aligned_scaling,
+    pyramid_level,
+)
+from metrabs_ros.metrabs.source_image import PixelArray, SourceImage, upload
 from metrabs_ros.virtual_cameras import VirtualCameras
 
-PIXELS_AT_ONCE = 1 << 24
-"""Of crops before they are averaged down; each takes about 30 bytes while crops are made."""
-LARGEST_SIDE_PX = 6144
-"""Of a crop before it is averaged down.  A crop is sampled as a whole: 1 GiB of memory."""
-POINTS_PER_SIDE = 17
-"""Of so many places along each side of a crop it is found out beforehand what they show."""
+MAX_PIXELS = 1 << 24
+"""Maximum number of pixels sampled at once, before averaging; each needs about 30 bytes."""
+MAX_SAMPLED_SIDE_PX = 6144
+"""Maximum side of a crop before averaging.  A crop is sampled as a whole, with 1 GiB of memory."""
+BOUND_POINTS_PER_SIDE = 17
+"""Number of points along each side of a crop that the bounds of its source are computed from."""
 
 
 def check_sampled_size(side_px: int, antialias_factor: int) -> None:
     """
-    Refuse crops that would take too much memory.
+    Reject crops that need too much memory.
 
     Parameters
     ----------
     side_px
         Height and width of the model's crops.
     antialias_factor
-        Crops are sampled this many times as large.
+        Crops are sampled this many times larger.
 
     Raises
     ------
     ValueError
-        If a single crop would take more than about 1 GiB while it is sampled.
+        If the sampling of a single crop needs more than about 1 GiB.
     """
-    if side_px * antialias_factor > LARGEST_SIDE_PX:
+    if side_px * antialias_factor > MAX_SAMPLED_SIDE_PX:
         raise ValueError(
-            f'antialias_factor is {antialias_factor}; crops of {side_px} x {side_px} pixels, as '
-            f'this model has, are sampled with up to {LARGEST_SIDE_PX} x {LARGEST_SIDE_PX}, so it '
-            f'must be at most {LARGEST_SIDE_PX // side_px}'
+            f'antialias_factor is {antialias_factor}; this model has crops of {side_px} x '
+            f'{side_px} pixels, and the limit for sampling is {MAX_SAMPLED_SIDE_PX} x '
+            f'{MAX_SAMPLED_SIDE_PX}, so it must be at most {MAX_SAMPLED_SIDE_PX // side_px}'
         )
 
 
@@ -56,67 +61,67 @@ def sample_crops(
     antialias_factor: int = 1,
 ) -> Tensor:
     """
-    Sample what virtual cameras see from the image of the real one.
+    Sample the crops of virtual cameras from the image of the real camera.
 
-    Light is averaged, not code values: the image is gamma-decoded before it is sampled and
-    encoded again after.  Small crops of large people are sampled from a pyramid of halved images.
-    Only what the crops touch is decoded.
+    Pixels are averaged in linear RGB: the image is gamma-decoded before sampling and encoded
+    afterwards.  Small crops of large people are sampled from an image pyramid.  Only the part of
+    the image that the crops cover is decoded.
 
     Parameters
     ----------
-    picture
-        The real camera's image; the crops are made on its device.
+    source_image
+        Image of the real camera; the crops are created on its device.
     camera
         The real camera.
     virtual
-        The N virtual ones; those next to each other best look at the same person.
+        N virtual cameras; those of one person are consecutive.
     gamma
-        [A], exponents beside the image's own gamma.  N is a multiple of A: each person's A crops
-        have these one after the other.
+        [A], exponents in addition to the image's own gamma.  N is a multiple of A: the A crops of
+        each person have these exponents in this order.
     antialias_factor
-        Crops are sampled this many times as large and averaged down.
+        Crops are sampled this many times larger and averaged down.
 
     Returns
     -------
-    [N, 3, side, side], float32, from 0 to 1, black where the image has nothing.
+    [N, 3, side, side], float32, from 0 to 1, black outside the image.
     """
     side_px, device = virtual.side_px, source_image.device
     crops = torch.empty(len(virtual), 3, side_px, side_px, device=device)
-    crops_at_once = max(1, PIXELS_AT_ONCE // (side_px * antialias_factor) ** 2)
-    for part, exponents in _parts(len(crops), gamma, crops_at_once):
-        own = virtual.select(part)
-        _sample_people(source_image, camera, own, exponents, antialias_factor, crops[part])
+    max_crops = max(1, MAX_PIXELS // (side_px * antialias_factor) ** 2)
+    for part, exponents in _parts(len(crops), gamma, max_crops):
+        cameras = virtual.select(part)
+        _sample_people(source_image, camera, cameras, exponents, antialias_factor, crops[part])
     return crops
 
 
-def _parts(count: int, gamma: FloatArray, at_once: int) -> Iterator[tuple[slice, FloatArray]]:
+def _parts(count: int, gamma: FloatArray, max_crops: int) -> Iterator[tuple[slice, FloatArray]]:
     """
-    Divide crops into parts that are sampled one after the other, so that memory is bounded.
+    Divide crops into parts that are sampled one after the other, to limit the memory.
 
     Parameters
     ----------
     count
-        The number of crops; each person's `gamma` [A] ones are consecutive.
+        Number of crops; the A crops of each person are consecutive.
     gamma
-        [A], of each person's crops.
-    at_once
-        The largest number of crops in a part.
+        [A], exponents of each person's crops.
+    max_crops
+        Maximum number of crops in a part.
 
     Yields
     ------
-    A part with all crops of one or several people, or else with some of one person's crops, and
-    the gamma of each person's crops in it.
+    A part with all crops of one or more people, or with some of the crops of one person, and the
+    exponents of each person's crops in it.
     """
-    each = len(gamma)
-    if each <= at_once:
-        step = at_once // each * each
+    num_aug = len(gamma)
+    if num_aug <= max_crops:
+        step = max_crops // num_aug * num_aug
         for start in range(0, count, step):
             yield slice(start, min(start + step, count)), gamma
         return
-    for person in range(0, count, each):
-        for first in range(0, each, at_once):
-            own = gamma[first : first + at_once]
-            yield slice(person + first, person + first + len(own)), own
+    for person in range(0, count, num_aug):
+        for first in range(0, num_aug, max_crops):
+            part = gamma[first : first + max_crops]
+            yield slice(person + first, person + first + len(part)), part
 
 
 def _sample_people(
@@ -127,8 +132,8 @@ def _sample_people(
     antialias_factor: int,
     crops: Tensor,
 ) -> None:
-    """Sample crops [N, 3, side, side], those of a person from one part of the image."""
-    large_px, each = virtual.side_px * antialias_factor, len(gamma)
+    """Sample crops [N, 3, side, side]; those of a person use the same part of the image."""
+    large_px = virtual.side_px * antialias_factor
     to_ray = np.linalg.inv(
         corner_aligned_scaling(antialias_factor) @ virtual.intrinsic_matrix @ virtual.rotation
     )
@@ -137,30 +142,30 @@ def _sample_people(
     levels = pyramid_level(virtual.scale * antialias_factor)
     exponents = np.resize(gamma / GAMMA, len(crops))
 
-    # Each thread has a mode of its own.
+    # The inference mode is set for each thread separately.
     @torch.inference_mode()
     def sample(batch: PixelArray, level: int) -> None:
         rows = _as_slice(batch.reshape(-1))
-        there = rows if isinstance(rows, slice) else uploaded(rows, crops.device)
-        by_person = source[there].view(*batch.shape, 2, large_px, large_px)
+        index = rows if isinstance(rows, slice) else upload(rows, crops.device)
+        by_person = source[index].view(*batch.shape, 2, large_px, large_px)
         linear_rgb = _sample_level(source_image, by_person, bounds_px[batch], level)
         if antialias_factor > 1:
             linear_rgb = functional.avg_pool2d(linear_rgb, antialias_factor)
-        encoded = source_image.encoded(linear_rgb, exponents[rows])
-        wanted = levels[rows] == level
-        if wanted.all():
-            crops[there] = encoded
+        encoded = source_image.encode(linear_rgb, exponents[rows])
+        has_level = levels[rows] == level
+        if has_level.all():
+            crops[index] = encoded
         else:
-            kept = uploaded(np.flatnonzero(wanted), crops.device)
-            crops[uploaded(batch.reshape(-1)[wanted], crops.device)] = encoded[kept]
+            kept = upload(np.flatnonzero(has_level), crops.device)
+            crops[upload(batch.reshape(-1)[has_level], crops.device)] = encoded[kept]
 
-    source_image.sample(levels.reshape(-1, each), sample)
+    source_image.for_each_batch(levels.reshape(-1, len(gamma)), sample)
 
 
 def _as_slice(rows: PixelArray) -> PixelArray | slice:
-    """Return the same rows in the form that copies nothing, if they have it."""
-    in_a_row = slice(int(rows[0]), int(rows[-1]) + 1)
-    return in_a_row if (np.diff(rows) == 1).all() else rows
+    """Return consecutive rows as a slice, because indexing with a slice does not copy."""
+    consecutive = slice(int(rows[0]), int(rows[-1]) + 1)
+    return consecutive if (np.diff(rows) == 1).all() else rows
 
 
 def _sample_level(
@@ -171,20 +176,20 @@ def _sample_level(
 
     Parameters
     ----------
-    picture
+    source_image
         The image.
     source
-        [P, A, 2, S, S], which pixels of it.
+        [P, A, 2, S, S], image pixels to sample.
     bounds_px
-        [P, A, 2, 2], between which pixels they are.
+        [P, A, 2, 2], minimum and maximum of these pixels.
     level
-        How often the image is halved.
+        Number of times that the image is halved.
 
     Returns
     -------
-    [P x A, 3, S, S], in linear light.
+    [P x A, 3, S, S], linear RGB.
     """
-    people, each, _, side_px, _ = source.shape
+    people, num_aug, _, side_px, _ = source.shape
     to_level = corner_aligned_scaling(0.5**level)
     factor, shift_px = to_level[0, 0], to_level[0, 2]
     at_level_px = factor * bounds_px + shift_px
@@ -192,77 +197,78 @@ def _sample_level(
     low_px = np.floor(at_level_px[:, :, 0].min(axis=1)).astype(np.int64) - 1
     high_px = np.ceil(at_level_px[:, :, 1].max(axis=1)).astype(np.int64) + 2
     low_px = np.clip(low_px, 0, limit_px)
-    # All parts are as large as the largest, and none begins where that does not fit.
+    # All parts have the size of the largest one; move those that would exceed the image.
     size_px = (np.clip(high_px, low_px, limit_px) - low_px).max(axis=0)
     if not size_px.all():
-        return source.new_zeros(people * each, 3, side_px, side_px)
+        return source.new_zeros(people * num_aug, 3, side_px, side_px)
     low_px = np.minimum(low_px, limit_px - size_px)
     linear_rgb = source_image.linear_rgb(low_px, low_px + size_px, level)
     if min(linear_rgb.shape[2:]) < 2:
-        # Coordinates relative to a part's extent need one.
+        # The relative coordinates are undefined for a side of a single pixel.
         linear_rgb = functional.pad(linear_rgb, (0, 2, 0, 2))
-    # From pixels of the image to -1 in the part's first pixel and 1 in its last.
+    # Map image pixels to -1 at the first pixel of the part and 1 at the last one.
     scale = 2 / (np.array(linear_rgb.shape[:1:-1]) - 1)
     offset, slope = (
-        uploaded(values.astype(np.float32), source.device)
+        upload(values.astype(np.float32), source.device)
         for values in ((shift_px - low_px) * scale - 1, factor * scale)
     )
-    places = source.permute(0, 1, 3, 4, 2).reshape(people, each * side_px, side_px, 2)
-    grid = torch.addcmul(offset[:, None, None], places, slope)
+    positions = source.permute(0, 1, 3, 4, 2).reshape(people, num_aug * side_px, side_px, 2)
+    grid = torch.addcmul(offset[:, None, None], positions, slope)
     sampled = functional.grid_sample(linear_rgb, grid, padding_mode='zeros', align_corners=True)
-    by_crop = sampled.view(people, 3, each, side_px, side_px).transpose(1, 2)
-    return by_crop.reshape(people * each, 3, side_px, side_px)
+    by_crop = sampled.view(people, 3, num_aug, side_px, side_px).transpose(1, 2)
+    return by_crop.reshape(people * num_aug, 3, side_px, side_px)
 
 
 def _bounds(camera: Camera, to_ray: FloatArray, side_px: int) -> FloatArray:
     """
-    Return between which pixels of the image all that crops show is, [N, 2, 2].
+    Return the minimum and maximum of the image pixels that crops show, [N, 2, 2].
 
-    Between the places that are looked at, nothing can be farther out than what is seen bends.
+    They are computed from a coarse grid of points.  The second differences of the grid limit how
+    far points between the grid points can exceed it.
     """
-    looks = source_pixels(camera, to_ray, side_px, POINTS_PER_SIDE, torch.device('cpu'))
-    points = looks.double().numpy()
+    grid = source_pixels(camera, to_ray, side_px, BOUND_POINTS_PER_SIDE, torch.device('cpu'))
+    points = grid.double().numpy()
     bend_px = np.max(
         [np.abs(np.diff(points, n=2, axis=axis)).max(axis=(2, 3)) for axis in (2, 3)], axis=0
     )
     low_px, high_px = points.min(axis=(2, 3)) - bend_px, points.max(axis=(2, 3)) + bend_px
-    return np.clip(np.stack([low_px, high_px], axis=1), -FAR_OUTSIDE_PX, FAR_OUTSIDE_PX)
+    return np.clip(np.stack([low_px, high_px], axis=1), -MAX_COORDINATE_PX, MAX_COORDINATE_PX)
 
 
 def source_pixels(
     camera: Camera, to_ray: FloatArray, side_px: int, count: int, device: torch.device
 ) -> Tensor:
     """
-    Return which pixels of the real camera's image are shown by crops.
+    Return the image pixels of the real camera that correspond to pixels of crops.
 
     Parameters
     ----------
     camera
         The real camera.
     to_ray
-        [N, 3, 3], take pixels of the crops to rays of the real camera.
+        [N, 3, 3], map pixels of the crops to rays of the real camera.
     side_px
         Height and width of the crops.
     count
-        At how many places along each side, from its first pixel to its last; all if it is
+        Number of points along each side, from the first pixel to the last; all pixels if it is
         `side_px`.
     device
-        Where the result is to be.
+        Device of the result.
 
     Returns
     -------
-    [N, 2, count, count], x and y, float32; far outside of any image where rays point backwards.
+    [N, 2, count, count], x and y, float32; far outside the image for rays that point backwards.
     """
     distorted = len(camera.distortion_coeffs) > 0
-    # Without a lens model the way from pixel to pixel is one homography.
+    # Without lens distortion the map from crop pixels to image pixels is one homography.
     matrix = to_ray if distorted else camera.intrinsic_matrix @ to_ray
-    along_u, along_v, constant = uploaded(
-        matrix.astype(np.float32)[..., None, None], device
-    ).unbind(dim=2)
-    places = torch.linspace(0, side_px - 1, count, device=device)
-    rays = (along_u * places + constant) + along_v * places[:, None]
+    along_u, along_v, constant = upload(matrix.astype(np.float32)[..., None, None], device).unbind(
+        dim=2
+    )
+    positions = torch.linspace(0, side_px - 1, count, device=device)
+    rays = (along_u * positions + constant) + along_v * positions[:, None]
     if camera.fisheye:
-        # It sees what is beside and behind it, too.
+        # A fisheye lens also shows points beside and behind the camera.
         across = torch.linalg.vector_norm(rays[:, :2], dim=1, keepdim=True).clamp_(min=1e-9)
         angle = torch.atan2(across, rays[:, 2:])
         points = rays[:, :2] * (equidistant_radius(angle, camera.distortion_coeffs) / across)
@@ -275,10 +281,14 @@ def source_pixels(
         ((fx, skew, cx), (_, fy, cy), _) = camera.intrinsic_matrix.tolist()
         x, y = points.unbind(dim=1)
         points = torch.stack([fx * x + skew * y + cx, fy * y + cy], dim=1)
-    # The depth is linear across a crop, so that its corners tell whether it is 0 anywhere.
+    # The depth is linear across a crop, so it is positive everywhere if it is at the corners.
     corners = np.array([[u, v, 1] for u in (0, side_px - 1) for v in (0, side_px - 1)])
     in_front = bool((to_ray[:, 2] @ corners.T > 0).all())
     if in_front and not distorted:
         return points
-    finite = points.nan_to_num_(nan=-FAR_OUTSIDE_PX).clamp_(-FAR_OUTSIDE_PX, FAR_OUTSIDE_PX)
-    return finite if camera.fisheye else finite.masked_fill_(rays[:, 2:] <= 0, -FAR_OUTSIDE_PX)
+    finite = points.nan_to_num_(nan=-MAX_COORDINATE_PX).clamp_(
+        -MAX_COORDINATE_PX, MAX_COORDINATE_PX
+    )
+    if camera.fisheye:
+        return finite
+    return finite.masked_fill_(rays[:, 2:] <= 0, -MAX_COORDINATE_PX)

@@ -14,20 +14,20 @@ FEATURES = 1280
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """
-    One row of the architecture's table (table 4 of the paper).
+    One row of table 4 of the paper.
 
     Parameters
     ----------
     fused
-        Fused-MBConv blocks; otherwise MBConv with squeeze-excitation.
+        True for Fused-MBConv blocks, False for MBConv blocks with squeeze-excitation.
     expansion
-        How many times as many channels a block has inside.
+        Ratio of the inner channels to the input channels of a block.
     stride
-        Of the first block.
+        Stride of the first block.
     channels
-        That come out.
+        Number of output channels.
     blocks
-        How many.
+        Number of blocks.
     """
 
     fused: bool
@@ -70,27 +70,27 @@ STAGES = {
 
 class EfficientNetV2(nn.Sequential):
     """
-    From images [N, 3, H, W] to features [N, 1280, H / 32, W / 32].
+    Backbone: from images [N, 3, H, W] to features [N, 1280, H / 32, W / 32].
 
-    Its parameters have the names of the official implementation's.
+    The parameters have the same names as in the official implementation.
 
     Parameters
     ----------
     size
         ``s``, ``m`` or ``l``.
     centered_stride
-        Shift the last strided convolution's windows by a pixel to the lower right, so that the
-        features' cells lie centred on the image (MeTRAbs, T-BIOM 2021, section III-E).
+        Shift the windows of the last strided convolution by a pixel to the lower right, so that
+        the feature cells are centred on the image (MeTRAbs, T-BIOM 2021, section III-E).
 
     Raises
     ------
     ValueError
-        If there is no such size.
+        If the size is unknown.
     """
 
     def __init__(self, size: str, centered_stride: bool) -> None:
         if size not in STAGES:
-            raise ValueError(f'there is no EfficientNetV2-{size!r}; there are s, m and l')
+            raise ValueError(f'there is no EfficientNetV2-{size!r}; choose one of s, m, l')
         channels = STEM_CHANNELS[size]
         layers: list[nn.Module] = [ConvNormAct(PaddedConv2d(3, channels, 3, stride=2))]
         last_strided = max(i for i, stage in enumerate(STAGES[size]) if stage.stride == 2)
@@ -104,14 +104,14 @@ class EfficientNetV2(nn.Sequential):
 
 class PaddedConv2d(nn.Conv2d):
     """
-    A convolution without bias that pads as many zero pixels on all four sides.
+    A convolution without bias, with the same zero padding on all four sides.
 
     Parameters
     ----------
     inputs, outputs
-        Channels.
+        Numbers of channels.
     kernel_px
-        Odd.
+        Kernel size, odd.
     stride, groups
         As in `torch.nn.Conv2d`.
     """
@@ -124,7 +124,7 @@ class PaddedConv2d(nn.Conv2d):
 
 
 class ShiftedConv2d(PaddedConv2d):
-    """One of 3 x 3 that pads two pixels at the bottom and right instead, and none elsewhere."""
+    """A 3 x 3 convolution that pads two pixels at the bottom and right, and none elsewhere."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve [N, C, H, W]."""
@@ -136,14 +136,14 @@ class ShiftedConv2d(PaddedConv2d):
 
 class ConvNormAct(nn.Sequential):
     """
-    A convolution, batch norm, and SiLU.
+    A convolution, batch normalisation and optionally SiLU.
 
     Parameters
     ----------
     convolution
         The convolution.
     activation
-        False leaves SiLU out.
+        Apply SiLU.
     """
 
     def __init__(self, convolution: nn.Conv2d, activation: bool = True) -> None:
@@ -153,14 +153,14 @@ class ConvNormAct(nn.Sequential):
 
 class SqueezeExcitation(nn.Module):
     """
-    Channels weighted by what the whole image holds.
+    Channel weighting that depends on the mean of each channel (squeeze-and-excitation).
 
     Parameters
     ----------
     channels
-        In and out.
+        Number of input and output channels.
     squeezed
-        Channels in between.
+        Number of hidden channels.
     """
 
     def __init__(self, channels: int, squeezed: int) -> None:
@@ -182,9 +182,9 @@ class Block(nn.Module):
     Parameters
     ----------
     layers
-        The branch beside the shortcut.
+        The residual branch.
     shortcut
-        Whether there is one.
+        Add the input to the output of the branch.
     """
 
     def __init__(self, layers: nn.Sequential, shortcut: bool) -> None:
@@ -193,13 +193,13 @@ class Block(nn.Module):
         self._shortcut = shortcut
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return features [N, C', H / stride, W / stride] of features [N, C, H, W]."""
+        """Convert features [N, C, H, W] to [N, C', H / stride, W / stride]."""
         result: Tensor = self.block(features)
         return features + result if self._shortcut else result
 
 
 def stage_blocks(stage: Stage, inputs: int, centered_stride: bool) -> nn.Sequential:
-    """Return the blocks of a stage whose input has so many channels."""
+    """Return the blocks of a stage with a given number of input channels."""
     outputs, expansion = stage.channels, stage.expansion
     if stage.fused:
         blocks = [fused_mbconv(inputs, outputs, expansion, stage.stride)]
@@ -231,7 +231,7 @@ def mbconv(
     stride: int,
     depthwise: type[PaddedConv2d] = PaddedConv2d,
 ) -> Block:
-    """Return an MBConv block, squeezed to a quarter of its input's channels."""
+    """Return an MBConv block; its squeeze-excitation has a quarter of the input channels."""
     inner = inputs * expansion
     layers = nn.Sequential(
         ConvNormAct(PaddedConv2d(inputs, inner, 1)),

@@ -1,4 +1,4 @@
-"""MeTRAbs's steps: detect -> crop -> network -> absolute -> plausibility."""
+"""MeTRAbs pipeline: detect, crop, run the network, place, check plausibility."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.metrabs.augmentation import Augmentations
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.metrabs.checkpoint import Checkpoint
-from metrabs_ros.metrabs.crop_engine import LARGEST_BATCH, CropEngine
+from metrabs_ros.metrabs.crop_engine import MAX_BATCH, CropEngine
 from metrabs_ros.metrabs.crops import check_sampled_size, sample_crops
-from metrabs_ros.metrabs.source_image import source_image_on
+from metrabs_ros.metrabs.source_image import create_source_image
+from metrabs_ros.options import Options, View
 from metrabs_ros.placement.absolute import absolute_points, full_perspective, weak_perspective
 from metrabs_ros.plausibility import plausible_poses
-from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses, View
+from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 if TYPE_CHECKING:
@@ -33,24 +34,24 @@ _LOGGER = logging.getLogger(__name__)
 
 class MetrabsEstimator(PoseEstimator):
     """
-    Absolute poses by MeTRAbs.
+    Pose estimator with MeTRAbs.
 
     Parameters
     ----------
     checkpoint
-        The network, and what its outputs mean.
+        The network, and the meaning of its outputs.
     detector
-        Finds people's boxes.
+        Detects people's boxes.
     network
-        Runs the network.
+        Engine that runs the network.
     choice
-        What that is.
+        Description of that engine.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, detector: BoxDetector, network: CropEngine, choice: Choice
     ) -> None:
-        # The empty name first: it stands for all joints.
+        # The empty name is first; it stands for all joints.
         names = sorted(checkpoint.conventions, key=bool)
         super().__init__({name: checkpoint.conventions[name] for name in names}, choice)
         self.network = network
@@ -60,50 +61,55 @@ class MetrabsEstimator(PoseEstimator):
         self._joints = checkpoint.joints
         self._decoder = checkpoint.decoder
         self._joint_transform_matrix = checkpoint.joint_transform_matrix
-        self._crops_at_once = LARGEST_BATCH
+        self._max_batch = MAX_BATCH
 
     def check(self, options: Options) -> None:
-        """Refuse an antialias_factor that takes too much memory; see `PoseEstimator`."""
+        """Reject an antialias_factor that needs too much memory; see `PoseEstimator`."""
         check_sampled_size(self._config.side_px, options.antialias_factor)
 
     def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
-        """Find the people in an image and their poses; see `PoseEstimator`."""
+        """Detect people in an image and estimate their poses; see `PoseEstimator`."""
         return self.find_people_in([View(image, camera)], options)[0]
 
     def pose_people(
         self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
     ) -> Poses:
-        """Find the poses of the people in boxes; see `PoseEstimator`."""
+        """Estimate the poses of the people in boxes; see `PoseEstimator`."""
         return self.pose_people_in([View(image, camera)], [boxes_px], options)[0]
 
     def find_people_in(self, views: Sequence[View], options: Options) -> list[Poses]:
-        """Find the people in several images, with one run of the network for all."""
+        """Detect people in several images; the network runs once for all their crops."""
         self.check(options)
-        found, cameras = [], []
+        boxes, cameras = [], []
         for view in views:
-            boxes = self._detector(view.image, view.camera, options)
-            virtual = self._virtual_cameras(boxes.boxes_px, view)
+            detected = self._detector(view.image, view.camera, options)
+            virtual = self._virtual_cameras(detected.boxes_px, view)
             usable = virtual.usable
-            found.append(boxes.select(usable))
+            boxes.append(detected.select(usable))
             cameras.append(virtual.select(usable))
-        poses = self._poses(views, [boxes.boxes_px for boxes in found], cameras, options)
-        poses = [dataclasses.replace(own, scores=boxes.scores) for own, boxes in zip(poses, found)]
+        results = self._poses(
+            views, [view_boxes.boxes_px for view_boxes in boxes], cameras, options
+        )
+        results = [
+            dataclasses.replace(poses, scores=view_boxes.scores)
+            for poses, view_boxes in zip(results, boxes)
+        ]
         if options.suppress_implausible_poses:
-            poses = [own.select(plausible_poses(own, self.skeleton)) for own in poses]
-        return poses
+            results = [poses.select(plausible_poses(poses, self.skeleton)) for poses in results]
+        return results
 
     def pose_people_in(
         self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
     ) -> list[Poses]:
-        """Find the poses in boxes of several images, with one run of the network for all."""
+        """Estimate poses in boxes of several images; the network runs once for all crops."""
         self.check(options)
-        cameras = [self._virtual_cameras(own, view) for view, own in zip(views, boxes_px)]
-        for (_, camera), own, virtual in zip(views, boxes_px, cameras):
-            for box_px in own[~virtual.usable]:
+        cameras = [self._virtual_cameras(boxes, view) for view, boxes in zip(views, boxes_px)]
+        for (_, camera), boxes, virtual in zip(views, boxes_px, cameras):
+            for box_px in boxes[~virtual.usable]:
                 raise ValueError(
-                    f'boxes holds {box_px.tolist()}, to which no ray leads with intrinsic_matrix '
-                    f'{camera.intrinsic_matrix.tolist()} and distortion_coeffs '
-                    f'{camera.distortion_coeffs.tolist()}'
+                    f'boxes holds {box_px.tolist()}, which no ray of the camera intersects; '
+                    f'intrinsic_matrix is {camera.intrinsic_matrix.tolist()} and '
+                    f'distortion_coeffs is {camera.distortion_coeffs.tolist()}'
                 )
         return self._poses(views, boxes_px, cameras, options)
 
@@ -117,9 +123,9 @@ class MetrabsEstimator(PoseEstimator):
         cameras: Sequence[VirtualCameras],
         options: Options,
     ) -> list[Poses]:
-        """Return the poses of the people in boxes [N, 4] of each view, at which cameras look."""
-        augmentations = Augmentations.spread(options.num_aug)
-        virtual = [augmentations.of(own) for own in cameras]
+        """Return the poses of the people in boxes [N, 4] of each view, seen by its cameras."""
+        augmentations = Augmentations.evenly_spaced(options.num_aug)
+        virtual = [augmentations.apply_to(view_cameras) for view_cameras in cameras]
         image_points_px, metric_points_mm = self._points(views, virtual, augmentations, options)
         joints_mm = self._absolute_joints(
             VirtualCameras.concatenate(virtual), image_points_px, metric_points_mm
@@ -128,10 +134,10 @@ class MetrabsEstimator(PoseEstimator):
         mirrored = augmentations.mirrored
         joints_mm[:, mirrored] = joints_mm[:, mirrored][:, :, self._joints.mirror]
         poses_mm = self._joint_transform_matrix.T @ joints_mm
-        ends = np.cumsum([len(own) for own in boxes_px])[:-1]
+        ends = np.cumsum([len(boxes) for boxes in boxes_px])[:-1]
         return [
-            Poses(own, np.ones(len(own)), its_mm, view.camera.project(its_mm))
-            for view, own, its_mm in zip(views, boxes_px, np.split(poses_mm, ends))
+            Poses(boxes, np.ones(len(boxes)), view_poses_mm, view.camera.project(view_poses_mm))
+            for view, boxes, view_poses_mm in zip(views, boxes_px, np.split(poses_mm, ends))
         ]
 
     def _points(
@@ -143,25 +149,25 @@ class MetrabsEstimator(PoseEstimator):
     ) -> tuple[FloatArray, FloatArray]:
         """Return the network's points in crop pixels [C, P, 2] and millimetres [C, P, 3]."""
         while True:
-            at_once = min(options.internal_batch_size, self._crops_at_once)
+            batch_size = min(options.internal_batch_size, self._max_batch)
             try:
-                crops = self._crops(views, virtual, augmentations, options, at_once)
-                found = [self.network(batch) for batch in rebatched(crops, at_once)]
-                if not found:
+                crops = self._crops(views, virtual, augmentations, options, batch_size)
+                outputs = [self.network(batch) for batch in rebatch(crops, batch_size)]
+                if not outputs:
                     count = self._config.latents or len(self._joints)
                     return np.zeros((0, count, 2)), np.zeros((0, count, 3))
-                # Everything comes back from the device at once, when all is done.
-                together = torch.cat([torch.cat(points, dim=-1) for points in found])
+                # One transfer from the device for all outputs, after the last batch.
+                together = torch.cat([torch.cat(points, dim=-1) for points in outputs])
                 points = together.cpu().numpy().astype(np.float64)
                 return points[..., :2], points[..., 2:]
             except torch.cuda.OutOfMemoryError:
-                if at_once == 1:
+                if batch_size == 1:
                     raise
-                self._crops_at_once = at_once // 2
+                self._max_batch = batch_size // 2
                 _LOGGER.warning(
-                    'the GPU has no memory for %d crops at once; goes on with %d',
-                    at_once,
-                    self._crops_at_once,
+                    'the GPU is out of memory with batches of %d crops; continuing with %d',
+                    batch_size,
+                    self._max_batch,
                 )
             torch.cuda.empty_cache()
 
@@ -171,16 +177,16 @@ class MetrabsEstimator(PoseEstimator):
         virtual: Sequence[VirtualCameras],
         augmentations: Augmentations,
         options: Options,
-        at_once: int,
+        batch_size: int,
     ) -> Iterator[Tensor]:
-        """Give all views' crops, so many at once or few more."""
-        each = len(augmentations)
-        step = max(1, at_once // each) * each
-        for view, own in zip(views, virtual):
-            source_image = source_image_on(view.image, self._device) if len(own) else None
-            for start in range(0, len(own), step):
+        """Yield the crops of all views in parts of about a batch size."""
+        num_aug = len(augmentations)
+        step = max(1, batch_size // num_aug) * num_aug
+        for view, cameras in zip(views, virtual):
+            source_image = create_source_image(view.image, self._device) if len(cameras) else None
+            for start in range(0, len(cameras), step):
                 assert source_image is not None
-                part = own.select(slice(start, start + step))
+                part = cameras.select(slice(start, start + step))
                 yield sample_crops(
                     source_image, view.camera, part, augmentations.gamma, options.antialias_factor
                 )
@@ -191,9 +197,9 @@ class MetrabsEstimator(PoseEstimator):
         image_points_px: FloatArray,
         metric_points_mm: FloatArray,
     ) -> FloatArray:
-        """Place the points [N, P] of crops and make joints of them, [N, J, 3], camera frame."""
+        """Place points [N, P], and return the joints made from them, [N, J, 3], camera frame."""
         image_points = virtual.normalise(image_points_px)
-        inside = self._config.inside(image_points_px)
+        inside = self._config.is_inside(image_points_px)
         find_reference = weak_perspective if self._config.weak_perspective else full_perspective
         points_mm = absolute_points(
             image_points,
@@ -206,8 +212,8 @@ class MetrabsEstimator(PoseEstimator):
         return virtual.to_camera(joints_mm)
 
 
-def rebatched(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Give the same rows in batches of one size, of which the last may be smaller."""
+def rebatch(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Yield the same rows in batches of a given size; the last batch may be smaller."""
     waiting: list[Tensor] = []
     for part in parts:
         waiting.append(part)

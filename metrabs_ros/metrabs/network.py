@@ -1,8 +1,8 @@
 """
-MeTRAbs's networks: 2D heatmaps and metric, truncation-robust 3D heatmaps from one crop.
+MeTRAbs networks: 2D heatmaps and metric, truncation-robust 3D heatmaps from one crop.
 
-Sarandi et al., T-BIOM 2021 (arXiv 2007.07227), and for the affine-combining autoencoder WACV
-2023 (arXiv 2212.14474).
+Sarandi et al., T-BIOM 2021 (arXiv 2007.07227); the affine-combining autoencoder is from WACV 2023
+(arXiv 2212.14474).
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.metrabs.efficientnet import FEATURES, EfficientNetV2
 
 INSIDE_MARGIN = 0.75
-"""Joints nearer to the crop's edge than this many strides are not trusted to be inside."""
+"""Minimum distance of joints inside the crop from its edge, in strides."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MetrabsConfig:
     """
-    What of a checkpoint's configuration the network's outputs depend on.
+    Configuration of the network and of the computation of absolute poses.
 
     Parameters
     ----------
     size
-        Of the EfficientNetV2: ``s``, ``m`` or ``l``.
+        Size of the EfficientNetV2: ``s``, ``m`` or ``l``.
     side_px
         Height and width of the crops.
     stride_px
-        From one cell of the heatmaps to the next.
+        Distance between adjacent cells of the heatmaps.
     centered_stride
-        Whether the cells lie centred on the crop.
+        Whether the cells are centred on the crop.
     legacy_centered_stride_bug
-        Whether the network was trained with image points another half stride off.
+        Whether the network was trained with image points shifted by another half stride.
     depth
-        Cells of the volumetric heatmaps in depth.
+        Number of cells of the volumetric heatmaps in depth.
     box_size_mm
-        Side of the cube that the volumetric heatmaps fill.
+        Side of the cube covered by the volumetric heatmaps.
     weak_perspective
-        Whether the absolute step assumes weak perspective.
+        Whether the root is placed with the weak-perspective model.
     mix_3d_inside_fov
-        The share of the 3D head in joints inside the view, from 0 to 1.
+        Share of the 3D head in joints inside the view, from 0 to 1.
     latents
-        How many latent points of an affine-combining autoencoder the network predicts first, of
-        which the joints are made; 0 if it predicts the joints themselves.
+        Number of latent points of an affine-combining autoencoder that the network predicts; the
+        joints are linear combinations of them.  0 if the network predicts the joints directly.
     predicts_joints_too
         Whether the joints follow the latent points in the network's output.
     """
@@ -64,26 +64,26 @@ class MetrabsConfig:
     latents: int = 0
     predicts_joints_too: bool = False
 
-    def points(self, joints: int) -> int:
-        """Return how many points the network predicts for so many joints."""
+    def point_count(self, joints: int) -> int:
+        """Return the number of points that the network predicts for a number of joints."""
         if not self.latents:
             return joints
         return self.latents + joints * self.predicts_joints_too
 
     @property
-    def reach_px(self) -> int:
-        """How far apart the centres of the first and the last cell are, in crop pixels."""
+    def heatmap_extent_px(self) -> int:
+        """Distance between the centres of the first and the last cell, in crop pixels."""
         last = self.side_px - 1
         return last - last % self.stride_px
 
     @property
     def first_cell_px(self) -> int:
-        """Where the first cell's centre is taken to lie in the crop."""
+        """Position of the first cell's centre, in crop pixels."""
         half = self.stride_px // 2
         return half * self.centered_stride + half * self.legacy_centered_stride_bug
 
-    def inside(self, points_px: FloatArray) -> BoolArray:
-        """Tell which points [..., 2] in crop pixels lie well within the crop, [...]."""
+    def is_inside(self, points_px: FloatArray) -> BoolArray:
+        """Return which points [..., 2], in crop pixels, lie inside the crop, with a margin."""
         offset_px = 0 if self.centered_stride else -self.stride_px / 2
         margin_px = INSIDE_MARGIN * self.stride_px
         low, high = margin_px + offset_px, self.side_px - margin_px + offset_px
@@ -92,16 +92,16 @@ class MetrabsConfig:
 
 class CropModel(nn.Module):
     """
-    The network, from crops to points.
+    The network: from crops to points.
 
-    Its parameters have the names of the official implementation's.
+    The parameters have the same names as in the official implementation.
 
     Parameters
     ----------
     config
-        What kind of network.
+        Configuration of the network.
     joints
-        How many joints it is for.
+        Number of joints.
     """
 
     def __init__(self, config: MetrabsConfig, joints: int) -> None:
@@ -109,11 +109,11 @@ class CropModel(nn.Module):
         self.backbone = nn.Sequential(
             ToSignedRange(), EfficientNetV2(config.size, config.centered_stride)
         )
-        self.heatmap_heads = HeatmapHeads(config, config.points(joints))
+        self.heatmap_heads = HeatmapHeads(config, config.point_count(joints))
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """
-        Find the points in crops.
+        Predict the points of crops.
 
         Parameters
         ----------
@@ -123,8 +123,8 @@ class CropModel(nn.Module):
         Returns
         -------
         Image points [N, P, 2] in crop pixels, and metric points [N, P, 3] in millimetres, along
-        the crop's axes, from an origin of the network's own choice; float32, as the heads are
-        whatever the type of the backbone's numbers.
+        the crop's axes, with an arbitrary origin; both float32, whatever the precision of the
+        backbone.
         """
         features = self.backbone(crops.to(next(self.backbone.parameters()).dtype))
         image_points_px, metric_points_mm = self.heatmap_heads(features.float())
@@ -132,7 +132,7 @@ class CropModel(nn.Module):
 
 
 class ToSignedRange(nn.Module):
-    """From colours between 0 and 1 to -1 and 1."""
+    """Map colours from [0, 1] to [-1, 1]."""
 
     def forward(self, crops: Tensor) -> Tensor:
         """Scale a tensor of any shape."""
@@ -141,26 +141,26 @@ class ToSignedRange(nn.Module):
 
 class HeatmapHeads(nn.Module):
     """
-    From features to points, by soft-argmax over heatmaps (T-BIOM 2021, section III-B and III-C).
+    Heads: from features to points, by soft-argmax (T-BIOM 2021, sections III-B and III-C).
 
     Parameters
     ----------
     config
-        What kind of network.
+        Configuration of the network.
     points
-        How many points it predicts.
+        Number of points that the network predicts.
     """
 
     def __init__(self, config: MetrabsConfig, points: int) -> None:
         super().__init__()
         self.conv_final = nn.Conv2d(FEATURES, points * (1 + config.depth), 1)
         self._points = points
-        # With all latents in front, what follows them need not be evaluated.
+        # If there are latent points, the joints that follow them are not needed.
         self._used = config.latents or points
         self._config = config
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return crop pixels [N, P, 2] and millimetres [N, P, 3] of features [N, C, H, W]."""
+        """Convert features [N, C, H, W] to crop pixels [N, P, 2] and millimetres [N, P, 3]."""
         heatmaps = self.conv_final(features)
         height, width = heatmaps.shape[2:]
         flat = heatmaps[:, : self._used].flatten(2)
@@ -168,66 +168,66 @@ class HeatmapHeads(nn.Module):
             -1, self._config.depth, self._points, height * width
         )
         volumes = volumes[:, :, : self._used].transpose(1, 2).flatten(2)
-        image_points = soft_argmax(flat, grid((height, width), flat))
-        metric_points = soft_argmax(volumes, grid((self._config.depth, height, width), flat))
+        image_points = soft_argmax(flat, cell_grid((height, width), flat))
+        metric_points = soft_argmax(volumes, cell_grid((self._config.depth, height, width), flat))
         return (
             heatmap_to_image(image_points, self._config),
             heatmap_to_metric(metric_points, self._config),
         )
 
 
-def soft_argmax(heatmaps: Tensor, places: Tensor) -> Tensor:
+def soft_argmax(heatmaps: Tensor, positions: Tensor) -> Tensor:
     """
-    Return the mean place under the softmax of heatmaps.
+    Return the mean of the cell positions, weighted by the softmax of the heatmaps.
 
     Parameters
     ----------
     heatmaps
         [N, P, cells], logits.
-    places
+    positions
         [cells, D].
 
     Returns
     -------
     [N, P, D]
     """
-    return torch.softmax(heatmaps, dim=-1) @ places
+    return torch.softmax(heatmaps, dim=-1) @ positions
 
 
-def grid(shape: tuple[int, ...], like: Tensor) -> Tensor:
+def cell_grid(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """
-    Return the places of a heatmap's cells.
+    Return the positions of a heatmap's cells.
 
     Parameters
     ----------
     shape
-        Cells along the axes, the outermost first.
+        Number of cells along each axis, the outermost axis first.
     like
-        Of the type and on the device wanted.
+        Tensor that determines type and device of the result.
 
     Returns
     -------
-    [cells, D], from 0 at the first cell of an axis to 1 at the last; the innermost axis, x, comes
-    first.
+    [cells, D], from 0 at the first cell of an axis to 1 at the last one; the coordinates are in
+    reverse order of the axes, with x first.
     """
     axes = [torch.linspace(0, 1, size, dtype=like.dtype, device=like.device) for size in shape]
     return torch.stack(torch.meshgrid(*axes, indexing='ij')[::-1], dim=-1).flatten(0, -2)
 
 
 def heatmap_to_image(points: Tensor, config: MetrabsConfig) -> Tensor:
-    """Take points [..., 2], from 0 to 1 across the heatmap, to crop pixels."""
-    return points * config.reach_px + config.first_cell_px
+    """Map points [..., 2], from 0 to 1 across the heatmap, to crop pixels."""
+    return points * config.heatmap_extent_px + config.first_cell_px
 
 
 def heatmap_to_metric(points: Tensor, config: MetrabsConfig) -> Tensor:
-    """Take points [..., 3], from 0 to 1 across the volume, to millimetres."""
+    """Map points [..., 3], from 0 to 1 across the volume, to millimetres."""
     in_image_px = heatmap_to_image(points[..., :2], config)
     across_mm = in_image_px * (config.box_size_mm / config.side_px)
     return torch.cat([across_mm, points[..., 2:] * config.box_size_mm], dim=-1)
 
 
 def export_example() -> tuple[nn.Module, tuple[Tensor]]:
-    """Return a network with random weights and inputs for it, to try exporters on."""
+    """Return a network with random weights and an input for it, for tests of exporters."""
     config = MetrabsConfig(
         size='s',
         side_px=256,

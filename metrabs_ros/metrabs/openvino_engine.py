@@ -1,4 +1,4 @@
-"""Running MeTRAbs's network on the CPU with OpenVINO."""
+"""MeTRAbs engine that runs on the CPU with OpenVINO."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.backends.engine_cache import EngineCache, StorageError
-from metrabs_ros.backends.openvino import CompiledNetwork
-from metrabs_ros.metrabs.crop_engine import in_batches, weights_hash
+from metrabs_ros.backends.openvino import CompiledNetwork, create_core
+from metrabs_ros.metrabs.crop_engine import split_batches, weights_hash
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.metrabs.torch_engine import fuse_norms
 
 BATCH_SIZES = (1, 2, 3, 4)
-"""Larger batches are no quicker for each crop, and each size is prepared at the start."""
+"""Larger batches are not faster per crop, and each size has to be prepared at startup."""
 NETWORK_FILE = 'network.xml'
 
 
@@ -28,29 +28,29 @@ class OpenVinoCropEngine:
     """
     Runs the network with OpenVINO.
 
-    The backbone is OpenVINO's; the heads are torch's, in fp32 whatever the precision.  Crops run
-    side by side, each on a thread or few, which is a tenth quicker than all threads on each in
-    turn; what is left over, and a single crop, has all threads.
+    OpenVINO runs the backbone; torch runs the heads, in fp32 for every precision.  Crops run in
+    parallel, each on one or a few threads, which is a tenth faster than all threads on one crop
+    after the other.  Remaining crops, and single crops, use all threads.
 
     Parameters
     ----------
     model
-        The network, which becomes the engine's own.
+        The network; the engine modifies it.
     config
-        What kind of network.
+        Configuration of the network.
     precision
         ``fp32`` or ``bf16``.
     cache
-        Where converted networks are.
+        Cache of converted networks.
     threads
-        How many to use; 0 takes one for each core.
+        Number of CPU threads; 0 uses one thread per core.
 
     Raises
     ------
     ImportError
         If the package openvino is not installed.
     ValueError
-        If the processor cannot calculate in that precision.
+        If the processor does not support the precision.
     """
 
     def __init__(
@@ -61,15 +61,11 @@ class OpenVinoCropEngine:
         cache: EngineCache,
         threads: int = 0,
     ) -> None:
-        import openvino
-
         self._heads = model.heatmap_heads.eval()
 
         def read(folder: pathlib.Path) -> Any:
-            # Read whole: mapped files would have to stay where they are.
-            core = openvino.Core()
-            core.set_property({'ENABLE_MMAP': False})
-            return core.read_model(folder / NETWORK_FILE)
+            # Memory-mapped files must not be moved.
+            return create_core(use_mmap=False).read_model(folder / NETWORK_FILE)
 
         @functools.cache
         def convert() -> Any:
@@ -84,23 +80,23 @@ class OpenVinoCropEngine:
             self(torch.zeros(size, 3, config.side_px, config.side_px))
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the points in crops; see `CropEngine`."""
+        """Predict the points of crops; see `CropEngine`."""
         features = torch.from_numpy(self._features(crops.contiguous().numpy()))
         with torch.inference_mode():
-            # Heatmaps of all crops at once would only take memory.
+            # In batches, because the heatmaps of all crops together would need much memory.
             parts = [
-                self._heads(features[rows]) for rows, _ in in_batches(len(crops), BATCH_SIZES)
+                self._heads(features[rows]) for rows, _ in split_batches(len(crops), BATCH_SIZES)
             ]
         image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
         return image_points_px, metric_points_mm
 
     def _features(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-        (features,) = self._backbone.room_for(len(crops))
+        (features,) = self._backbone.allocate_outputs(len(crops))
         left_over = len(crops) % self._backbone.width
         start = len(crops) - left_over
-        self._backbone.run_side_by_side(crops[:start], [features[:start]])
-        for rows, _ in in_batches(left_over, BATCH_SIZES):
-            self._backbone.run_together(crops[start:][rows], [features[start:][rows]])
+        self._backbone.infer_items(crops[:start], [features[:start]])
+        for rows, _ in split_batches(left_over, BATCH_SIZES):
+            self._backbone.infer_batch(crops[start:][rows], [features[start:][rows]])
         return features
 
 
@@ -112,7 +108,7 @@ def _convert(model: CropModel, config: MetrabsConfig) -> Any:
     shape = (3, config.side_px, config.side_px)
     example = torch.zeros(1, *shape)
     with torch.inference_mode(), warnings.catch_warnings():
-        # OpenVINO reads other forms as well, in three times the time.
+        # OpenVINO also converts other formats, but takes three times as long.
         warnings.simplefilter('ignore', DeprecationWarning)
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             model.backbone, example, check_trace=False
@@ -134,12 +130,12 @@ def _save(network: Any, folder: pathlib.Path) -> None:
     try:
         openvino.save_model(network, folder / NETWORK_FILE, compress_to_fp16=False)
     except RuntimeError as error:
-        # A full disk, too, is a RuntimeError here, without an error number.
+        # OpenVINO raises a RuntimeError without error number, also if the disk is full.
         raise StorageError(f'OpenVINO cannot write {folder / NETWORK_FILE}: {error}') from error
 
 
 def cache_key(model: CropModel, config: MetrabsConfig) -> dict[str, str]:
-    """Return all that a converted network depends on."""
+    """Return the properties that a converted network depends on."""
     import openvino
 
     return {

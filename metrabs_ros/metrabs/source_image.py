@@ -1,4 +1,4 @@
-"""Images where they are sampled: in this machine's memory, or on another device."""
+"""Source images for crop sampling: in host memory, or on another device."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.image_pyramid import GAMMA, THREADS, decoded
+from metrabs_ros.image_pyramid import GAMMA, THREAD_POOL, decode_part
 
 PixelArray = NDArray[np.int64]
 
 
 class SourceImage(abc.ABC):
     """
-    An image that parts can be had of, in linear light.
+    An image with access to parts of it in linear RGB.
 
     Parameters
     ----------
     size_px
-        [2], its width and height.
+        [2], width and height.
     device
-        Where the parts are.
+        Device of the converted parts.
     """
 
     def __init__(self, size_px: tuple[int, int], device: torch.device) -> None:
@@ -38,16 +38,16 @@ class SourceImage(abc.ABC):
     @abc.abstractmethod
     def linear_rgb(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
         """
-        Return parts of the image at a level of its pyramid, gamma-decoded.
+        Return parts of the image in linear RGB, at a level of the pyramid.
 
         Parameters
         ----------
         low_px
-            [P, 2], the parts' upper left pixels at that level.
+            [P, 2], upper left pixels of the parts at that level.
         high_px
-            [P, 2], where they end, beyond their lower right pixels; all are of one size.
+            [P, 2], exclusive ends at the lower right; all parts have the same size.
         level
-            How often the image is halved.
+            Number of times that the image is halved.
 
         Returns
         -------
@@ -55,13 +55,13 @@ class SourceImage(abc.ABC):
         """
 
     @abc.abstractmethod
-    def encoded(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
+    def encode(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
         """
-        Gamma-encode crops, each to a power of its own.
+        Gamma-encode crops, each with its own exponent.
 
         Parameters
         ----------
-        light
+        linear_rgb
             [N, 3, h, w], float32, not negative; it may be overwritten.
         exponents
             [N].
@@ -72,28 +72,30 @@ class SourceImage(abc.ABC):
         """
 
     @abc.abstractmethod
-    def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
+    def for_each_batch(
+        self, levels: PixelArray, sample: Callable[[PixelArray, int], None]
+    ) -> None:
         """
-        Sample several people's crops, in the batches that suit the device.
+        Call a function for batches of crops of a size that suits the device.
 
         Parameters
         ----------
         levels
-            [P, A], the level of the pyramid for each of a person's crops.
+            [P, A], pyramid level of each person's crops.
         sample
-            Is given a batch [P', A'] of crops, those of a person in a row, as indices from 0 to
-            P x A, and a level.  Crops of the batch that have another level are not to be kept.
+            Function of a batch [P', A'] of crop indices from 0 to P x A, where each row holds
+            crops of one person, and of a level.  It must ignore crops that have another level.
         """
 
 
 class HostImage(SourceImage):
     """
-    An image in this machine's memory; only what is asked for is decoded.
+    An image in host memory; only the requested parts are converted.
 
     Parameters
     ----------
     image
-        [H, W, 3], uint8, RGB; it is not copied.
+        [H, W, 3], uint8, RGB; not copied.
     """
 
     def __init__(self, image: ImageArray) -> None:
@@ -101,64 +103,66 @@ class HostImage(SourceImage):
         self._image = image
 
     def linear_rgb(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
-        """Return parts of the image; see `SourceImage`."""
-        parts = [decoded(self._image, low, high, level) for low, high in zip(low_px, high_px)]
+        """Return parts in linear RGB; see `SourceImage`."""
+        parts = [decode_part(self._image, low, high, level) for low, high in zip(low_px, high_px)]
         return torch.from_numpy(np.stack(parts) if len(parts) > 1 else parts[0][None]).permute(
             0, 3, 1, 2
         )
 
-    def encoded(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
+    def encode(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
         """Gamma-encode crops; see `SourceImage`."""
         import cv2
 
-        code_values = linear_rgb.contiguous()
-        # In half the time that torch takes.
-        for rows, exponent in zip(code_values.flatten(1, 2).numpy(), exponents.tolist()):
+        pixels = linear_rgb.contiguous()
+        # OpenCV needs half the time of torch.
+        for rows, exponent in zip(pixels.flatten(1, 2).numpy(), exponents.tolist()):
             cv2.pow(rows, exponent, dst=rows)
-        return code_values
+        return pixels
 
-    def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
-        """Sample one person after the other, each from a part of its own size."""
+    def for_each_batch(
+        self, levels: PixelArray, sample: Callable[[PixelArray, int], None]
+    ) -> None:
+        """Call a function for each person and level, so that each part fits one person."""
         crops = np.arange(levels.size).reshape(levels.shape)
         batches = [
-            (own[at == level][None], level)
-            for own, at in zip(crops, levels)
-            for level in np.unique(at).tolist()
+            (person_crops[person_levels == level][None], level)
+            for person_crops, person_levels in zip(crops, levels)
+            for level in np.unique(person_levels).tolist()
         ]
-        # Decoding and sampling let other threads run meanwhile.
-        list(THREADS.map(lambda batch: sample(*batch), batches))
+        # Decoding and sampling release the GIL.
+        list(THREAD_POOL.map(lambda batch: sample(*batch), batches))
 
 
 class DeviceImage(SourceImage):
     """
-    An image whose bytes are brought to a device, once.
+    An image that is copied to a device once.
 
     Parameters
     ----------
     image
         [H, W, 3], uint8, RGB.
     device
-        Where to.
+        The device.
     """
 
     def __init__(self, image: ImageArray, device: torch.device) -> None:
         super().__init__((image.shape[1], image.shape[0]), device)
-        # Tensors have no negative strides.
+        # Tensors do not support negative strides.
         self._blue_first = image.strides[2] < 0
         if self._blue_first:
             image = image[..., ::-1]
         if min(image.strides) < 0:
             image = np.ascontiguousarray(image)
         with warnings.catch_warnings():
-            # A message's memory is not to be written to, and nobody does.
+            # The image of a message is read-only; this class does not write to it.
             warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
-            self._pixels = uploaded(image, device)
+            self._pixels = upload(image, device)
 
     def linear_rgb(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
-        """Return parts of the image; see `SourceImage`."""
+        """Return parts in linear RGB; see `SourceImage`."""
         step = 2**level
         width, height = step * (high_px - low_px).max(axis=0)
-        left, top = uploaded(step * low_px.T, self.device)
+        left, top = upload(step * low_px.T, self.device)
         columns = left[:, None] + torch.arange(width, device=self.device)
         rows = top[:, None] + torch.arange(height, device=self.device)
         parts = self._pixels[rows[:, :, None], columns[:, None, :]]
@@ -172,28 +176,30 @@ class DeviceImage(SourceImage):
             linear_rgb = functional.avg_pool2d(linear_rgb, 2)
         return linear_rgb
 
-    def encoded(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
+    def encode(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
         """Gamma-encode crops; see `SourceImage`."""
         return linear_rgb.pow_(
-            uploaded(exponents.astype(np.float32)[:, None, None, None], self.device)
+            upload(exponents.astype(np.float32)[:, None, None, None], self.device)
         )
 
-    def sample(self, levels: PixelArray, sample: Callable[[PixelArray, int], None]) -> None:
-        """Sample all people of a level at once."""
+    def for_each_batch(
+        self, levels: PixelArray, sample: Callable[[PixelArray, int], None]
+    ) -> None:
+        """Call a function once for each level, for all people with crops of that level."""
         crops = np.arange(levels.size).reshape(levels.shape)
         for level in np.unique(levels).tolist():
             people = np.flatnonzero((levels == level).any(axis=1))
             sample(crops[people], level)
 
 
-def uploaded(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Bring an array to a device; on a GPU, without waiting for what that does at the moment."""
+def upload(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Copy an array to a device; copies to a GPU are asynchronous."""
     tensor = torch.from_numpy(array)
     if device.type == 'cuda':
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
-def source_image_on(image: ImageArray, device: torch.device) -> SourceImage:
-    """Return an image [H, W, 3], uint8, RGB, to be sampled on a device."""
+def create_source_image(image: ImageArray, device: torch.device) -> SourceImage:
+    """Return an image [H, W, 3], uint8, RGB, for sampling on a device."""
     return HostImage(image) if device.type == 'cpu' else DeviceImage(image, device)

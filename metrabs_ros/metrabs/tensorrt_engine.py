@@ -1,8 +1,8 @@
 """
-Running MeTRAbs's network with TensorRT, by torch_tensorrt.
+MeTRAbs engine that runs on NVIDIA GPUs with TensorRT, by torch_tensorrt.
 
-An engine is built for one kind of GPU and one set of versions, which takes minutes, and kept in
-the engine cache.
+An engine is built for one kind of GPU and one set of package versions, which takes minutes.  It
+is stored in the engine cache.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.backends.engine_cache import EngineCache, StorageError
-from metrabs_ros.metrabs.crop_engine import LARGEST_BATCH, in_batches, weights_hash
+from metrabs_ros.metrabs.crop_engine import MAX_BATCH, split_batches, weights_hash
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
-from metrabs_ros.metrabs.torch_engine import on_device
+from metrabs_ros.metrabs.torch_engine import move_to_device
 
-USUAL_BATCH = 4
-"""What an engine is to be quickest at."""
+OPTIMAL_BATCH = 4
+"""Batch size that engines are optimised for."""
 ENGINE_FILE = 'engine.ep'
 TIMINGS_FILE = 'timings.bin'
 
@@ -34,15 +34,15 @@ class TensorRtEngine:
     Parameters
     ----------
     model
-        The network, which becomes the engine's own.
+        The network; the engine modifies it.
     config
-        What kind of network.
+        Configuration of the network.
     device
         The GPU.
     precision
-        Of the backbone, ``fp32``, ``fp16`` or ``bf16``; the heads are always in fp32.
+        Precision of the backbone: ``fp32``, ``fp16`` or ``bf16``; the heads always use fp32.
     cache
-        Where built engines are.
+        Cache of built engines.
 
     Raises
     ------
@@ -61,15 +61,15 @@ class TensorRtEngine:
         self._side_px = config.side_px
         self._device = device
         key = cache_key(model, config, device, precision)
-        model = on_device(model, device, precision)
+        model = move_to_device(model, device, precision)
 
-        # Kept for another attempt where its files cannot be written, as compiling takes minutes.
-        made: list[Any] = []
+        # Compiling takes minutes, so the result is kept in case its files cannot be written.
+        compiled_network: list[Any] = []
 
         def compiled(timings_file: pathlib.Path) -> Any:
-            if not made:
-                made.append(self._compile(model, timings_file))
-            return made[0]
+            if not compiled_network:
+                compiled_network.append(self._compile(model, timings_file))
+            return compiled_network[0]
 
         def build(folder: pathlib.Path) -> None:
             self._save(compiled(folder / TIMINGS_FILE), folder)
@@ -79,18 +79,18 @@ class TensorRtEngine:
         )
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the points in crops; see `CropEngine`."""
+        """Predict the points of crops; see `CropEngine`."""
         with torch.inference_mode():
             parts = [
                 self._network(crops[rows].contiguous())
-                for rows, _ in in_batches(len(crops), (LARGEST_BATCH,))
+                for rows, _ in split_batches(len(crops), (MAX_BATCH,))
             ]
         image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
         return image_points_px, metric_points_mm
 
     def _example(self) -> Tensor:
-        # A batch of one would be taken for a constant.
-        return torch.zeros(USUAL_BATCH, 3, self._side_px, self._side_px, device=self._device)
+        # torch.export would treat a batch size of one as a constant.
+        return torch.zeros(OPTIMAL_BATCH, 3, self._side_px, self._side_px, device=self._device)
 
     def _compile(self, model: CropModel, timings_file: pathlib.Path) -> Any:
         """Return the network as a module that runs on TensorRT."""
@@ -104,16 +104,16 @@ class TensorRtEngine:
             arg_inputs=[
                 torch_tensorrt.Input(
                     min_shape=(1, *shape),
-                    opt_shape=(USUAL_BATCH, *shape),
-                    max_shape=(LARGEST_BATCH, *shape),
+                    opt_shape=(OPTIMAL_BATCH, *shape),
+                    max_shape=(MAX_BATCH, *shape),
                     dtype=torch.float32,
                 )
             ],
             device=self._device,
             require_full_compilation=True,
-            # Else what is in fp32, the heads above all, is rounded to fp16's ten bits.
+            # With TF32 the fp32 parts, such as the heads, would be rounded to ten bits.
             disable_tf32=True,
-            # Else it is where all users of the machine write to.
+            # The default file is shared by all users of the machine.
             timing_cache_path=str(timings_file),
         )
 
@@ -138,7 +138,7 @@ class TensorRtEngine:
                 dynamic_shapes=_dynamic_shapes(),
             )
         except RuntimeError as error:
-            # PyTorch reports a full disk so.
+            # PyTorch reports a full disk as a RuntimeError.
             raise StorageError(f'torch_tensorrt cannot write {file}: {error}') from error
 
     def _read(self, folder: pathlib.Path) -> Any:
@@ -148,13 +148,13 @@ class TensorRtEngine:
 
 
 def _dynamic_shapes() -> dict[str, dict[int, Any]]:
-    return {'crops': {0: torch.export.Dim('batch', min=1, max=LARGEST_BATCH)}}
+    return {'crops': {0: torch.export.Dim('batch', min=1, max=MAX_BATCH)}}
 
 
 def cache_key(
     model: CropModel, config: MetrabsConfig, device: torch.device, precision: str
 ) -> dict[str, str]:
-    """Return all that an engine depends on."""
+    """Return the properties that an engine depends on."""
     gpu = torch.cuda.get_device_properties(device)
     versions = {name: _version(name) for name in ('torch', 'torch_tensorrt', 'tensorrt')}
     return {
@@ -162,7 +162,7 @@ def cache_key(
         'weights': weights_hash(model),
         'network': repr(config),
         'precision': precision,
-        'batch': f'1 to {LARGEST_BATCH}, best at {USUAL_BATCH}',
+        'batch': f'1 to {MAX_BATCH}, best at {OPTIMAL_BATCH}',
         'gpu': f'{gpu.name}, compute capability {gpu.major}.{gpu.minor}',
         **versions,
         'metrabs_ros': metrabs_ros.__version__,

@@ -1,4 +1,4 @@
-"""Running MeTRAbs's network with torch: on the CPU as it is, on GPUs from recorded graphs."""
+"""MeTRAbs engines that run with torch: directly on the CPU, with CUDA graphs on GPUs."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from metrabs_ros.metrabs.crop_engine import DTYPES, LARGEST_BATCH, in_batches
+from metrabs_ros.metrabs.crop_engine import DTYPES, MAX_BATCH, split_batches
 from metrabs_ros.metrabs.efficientnet import ConvNormAct
 from metrabs_ros.metrabs.network import CropModel
 
-GRAPH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, LARGEST_BATCH)
+GRAPH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MAX_BATCH)
 PREPARED_SIZES = (1, 2, 3, 4)
-"""Recorded beforehand; the others are when they are needed first."""
+"""Batch sizes that are captured at startup; the others are captured when first needed."""
 WARM_UP_RUNS = 3
 
 
 class TorchEngine:
     """
-    Runs the network as torch does.
+    Runs the network with torch.
 
     Parameters
     ----------
     model
-        The network, which becomes the engine's own: its batch norms vanish into the convolutions.
+        The network; the engine fuses its batch normalisations into the convolutions.
     device
-        Where it runs.
+        Device that the network runs on.
     precision
-        Of the backbone, ``fp32``, ``fp16`` or ``bf16``; the heads are always in fp32.
+        Precision of the backbone: ``fp32``, ``fp16`` or ``bf16``; the heads always use fp32.
     """
 
     def __init__(self, model: CropModel, device: torch.device, precision: str) -> None:
         fuse_norms(model.eval())
-        self._model = on_device(model, device, precision)
+        self._model = move_to_device(model, device, precision)
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the points in crops; see `CropEngine`."""
+        """Predict the points of crops; see `CropEngine`."""
         with torch.inference_mode():
             points: tuple[Tensor, Tensor] = self._model(crops)
         return points
 
 
 @dataclasses.dataclass(frozen=True)
-class Recording:
+class CapturedGraph:
     """
-    What a GPU does for a batch of some size, to be repeated without being told each step.
+    The network captured as a CUDA graph for one batch size.
 
     Parameters
     ----------
     graph
-        The steps.
+        The CUDA graph.
     crops
-        [size, 3, side, side], where they read.
+        [size, 3, side, side], its input.
     points
-        Where they write.
+        Its outputs.
     """
 
     graph: torch.cuda.CUDAGraph
@@ -65,12 +65,12 @@ class Recording:
 
 class CudaGraphEngine:
     """
-    Runs the network on a GPU, from recordings for a few batch sizes.
+    Runs the network on a GPU, with CUDA graphs for a few batch sizes.
 
     Parameters
     ----------
     model
-        The network, which becomes the engine's own.
+        The network; the engine modifies it.
     side_px
         Height and width of the crops.
     device
@@ -83,33 +83,33 @@ class CudaGraphEngine:
         self, model: CropModel, side_px: int, device: torch.device, precision: str
     ) -> None:
         fuse_norms(model.eval())
-        model = on_device(model, device, precision)
+        model = move_to_device(model, device, precision)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._shape = (3, side_px, side_px)
         self._device = device
-        self._recordings: dict[int, Recording] = {}
+        self._graphs: dict[int, CapturedGraph] = {}
         self._pool = torch.cuda.graph_pool_handle()
         for size in PREPARED_SIZES:
-            self._recordings[size] = self._record(size)
+            self._graphs[size] = self._capture(size)
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the points in crops; see `CropEngine`."""
+        """Predict the points of crops; see `CropEngine`."""
         parts = []
         with torch.inference_mode():
-            for rows, size in in_batches(len(crops), GRAPH_SIZES):
-                if size not in self._recordings:
-                    self._recordings[size] = self._record(size)
-                recording = self._recordings[size]
+            for rows, size in split_batches(len(crops), GRAPH_SIZES):
+                if size not in self._graphs:
+                    self._graphs[size] = self._capture(size)
+                captured = self._graphs[size]
                 count = rows.stop - rows.start
-                # What an earlier batch left behind these rows is computed again, and not used.
-                recording.crops[:count].copy_(crops[rows])
-                recording.graph.replay()
-                parts.append([points[:count].clone() for points in recording.points])
+                # The rows after these hold crops of an earlier batch; their results are unused.
+                captured.crops[:count].copy_(crops[rows])
+                captured.graph.replay()
+                parts.append([points[:count].clone() for points in captured.points])
         image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
         return image_points_px, metric_points_mm
 
-    def _record(self, size: int) -> Recording:
-        # The quickest convolutions are found out on the first runs, and fp32 is to be fp32.
+    def _capture(self, size: int) -> CapturedGraph:
+        # The first runs select the fastest convolutions.  TF32 would reduce the precision of fp32.
         convolutions = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
         with torch.inference_mode(), torch.cuda.device(self._device), convolutions:
             crops = torch.zeros(size, *self._shape, device=self._device)
@@ -123,15 +123,15 @@ class CudaGraphEngine:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode='thread_local'):
                 points = self._model(crops)
-        return Recording(graph, crops, points)
+        return CapturedGraph(graph, crops, points)
 
 
-def on_device(model: CropModel, device: torch.device, precision: str) -> CropModel:
+def move_to_device(model: CropModel, device: torch.device, precision: str) -> CropModel:
     """
-    Bring a network to a device, its backbone to a precision.
+    Move a network to a device, and convert its backbone to a precision.
 
-    Places are means over heatmaps, which numbers of half the length would round to a hundredth of
-    the crop; so the heads stay in fp32.
+    The heads stay in fp32: the points are means over heatmaps, and 16-bit numbers would round them
+    to a hundredth of the crop.
     """
     model = model.eval().to(device)
     model.backbone.to(DTYPES[precision])
@@ -139,7 +139,7 @@ def on_device(model: CropModel, device: torch.device, precision: str) -> CropMod
 
 
 def fuse_norms(module: nn.Module) -> None:
-    """Replace all batch norms by what they do to the convolutions before them."""
+    """Fuse all batch normalisations into the preceding convolutions."""
     for layer in module.modules():
         if isinstance(layer, ConvNormAct):
             convolution, norm = layer[0], layer[1]

@@ -24,7 +24,7 @@ from metrabs_ros.conversions.cameras import check_size, to_camera
 from metrabs_ros.conversions.images import (
     compressed_shape,
     declared_shape,
-    decompressed,
+    decompress,
     to_rgb,
 )
 from metrabs_ros.conversions.unusable_input import UnusableInput
@@ -43,8 +43,8 @@ from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
 from metrabs_ros.node.transforms import WORLD_UP, RigidTransform, TransformLookup
+from metrabs_ros.options import View
 from metrabs_ros.people import People
-from metrabs_ros.pose_estimator import View
 from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
@@ -276,7 +276,7 @@ class CameraStream:
             latency_s = age_s(frame.header, now)
             # Stamps of another clock do not give a latency.
             if 0 <= latency_s <= MAX_LATENCY_S:
-                people, header.stamp = people.after(latency_s), now.to_msg()
+                people, header.stamp = people.extrapolated(latency_s), now.to_msg()
         self.publishers.publish(
             image, people, frame.output_transform, camera.up, header, convention, current
         )
@@ -518,7 +518,7 @@ def _decode(
     shape = declared_shape(image, max_pixels) if is_raw else compressed_shape(image, max_pixels)
     if info is not None:
         check_size(info, *shape)
-    return to_rgb(image, max_pixels) if is_raw else decompressed(image, max_pixels)
+    return to_rgb(image, max_pixels) if is_raw else decompress(image, max_pixels)
 
 
 def age_s(header: Header, now: Time) -> float:

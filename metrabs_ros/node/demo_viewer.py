@@ -99,7 +99,7 @@ class ViewerNode(GuardedNode):
         if self._video is not None:
             self._video.release()
             published = self._publish(VIDEO)
-            plot = drawing.draw_from_above(
+            plot = drawing.draw_top_view(
                 {person_id: list(path) for person_id, path in self._paths_mm.items()}
             )
             cv2.imwrite(str(self._temporary_folder / PLOT), plot)
@@ -159,7 +159,7 @@ class ViewerNode(GuardedNode):
             self._paths_mm.popitem(last=False)
         if now_s - self._reported_s >= REPORT_PERIOD_S:
             self._reported_s = now_s
-            labels = [drawing.describe(people, i) for i in range(len(people))]
+            labels = [drawing.format_label(people, i) for i in range(len(people))]
             print(f'viewer: {"; ".join(labels) or "no people"}', flush=True)
         self._write(annotated)
 

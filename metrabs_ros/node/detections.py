@@ -96,7 +96,7 @@ def to_boxes(
     scored = Boxes(boxes.boxes_px, np.clip(np.nan_to_num(boxes.scores, nan=0.0), 0, 1))
     # The sum of two large finite numbers may be infinite; it is clipped to the image.
     with np.errstate(over='ignore'):
-        return scored.select(usable).within(image_shape)
+        return scored.select(usable).clipped_to(image_shape)
 
 
 def select_detections(

@@ -52,8 +52,9 @@ from metrabs_ros.node.managed_node import ManagedNode, log_exceptions
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.transforms import TransformLookup
 from metrabs_ros.node.worker import Worker
-from metrabs_ros.people import BEYOND_ALL_PLACES, People
-from metrabs_ros.pose_estimator import Options, PoseEstimator
+from metrabs_ros.options import Options
+from metrabs_ros.people import MAX_MAGNITUDE, People
+from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.person_tracker import PersonTracker, Result
 
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -446,13 +447,15 @@ class PoseNode(ManagedNode):
         # Selected before the transform, which would raise warnings for infinite values.
         people = people.select(finite)
         transform = item.output_transform
-        finite_in_output = people.moved(transform.rotation, transform.translation_mm).finite()
+        finite_in_output = people.transformed(
+            transform.rotation, transform.translation_mm
+        ).finite()
         left_out = np.count_nonzero(~finite) + np.count_nonzero(~finite_in_output)
         if left_out:
             self.statistics.fallbacks.report(
                 'pose not finite',
                 f'{left_out} people are left out because positions, velocities or standard '
-                f'deviations are not finite or above {BEYOND_ALL_PLACES / MM_PER_M:g} m',
+                f'deviations are not finite or above {MAX_MAGNITUDE / MM_PER_M:g} m',
                 item.camera,
             )
         return people.select(finite_in_output)

@@ -101,7 +101,7 @@ class Publishers:
         settings
             Settings, of which `tf` and `tf_prefix` are used.
         """
-        moved = people.moved(transform.rotation, transform.translation_mm)
+        moved = people.transformed(transform.rotation, transform.translation_mm)
         message = to_message(moved.in_convention(convention), header, TYPES)
         if self._markers.get_subscription_count():
             distances_m = to_metres(people.distances_mm).tolist()

@@ -10,7 +10,7 @@ from geometry_msgs.msg import TransformStamped
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.node.transforms import rotation_matrix
-from metrabs_ros.people import BEYOND_ALL_PLACES
+from metrabs_ros.people import MAX_MAGNITUDE
 
 MAX_FRAMES = 200
 MAX_NAME_CHARS = 200
@@ -160,7 +160,7 @@ def _to_pose(message: TransformStamped) -> Pose | None:
     translation_m = np.array([translation.x, translation.y, translation.z])
     quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w])
     # Comparisons with NaN are false.
-    if not (np.abs(translation_m) < BEYOND_ALL_PLACES).all():
+    if not (np.abs(translation_m) < MAX_MAGNITUDE).all():
         return None
     if (
         not (np.abs(quaternion) < 2).all()

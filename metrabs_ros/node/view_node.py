@@ -165,7 +165,7 @@ class _CameraView:
             )
             people = people.select(np.zeros(0, int))
         else:
-            people = people.moved(pose.rotation, MM_PER_M * pose.translation_m)
+            people = people.transformed(pose.rotation, MM_PER_M * pose.translation_m)
         self._node.scene.show_people(stamp_s, self._name, people)
         self._node.stamp_s = stamp_s
         self._people_shown_s = now_s

@@ -1,9 +1,9 @@
 """
-From root-relative to absolute: the step that turns a pose into a place in front of the camera.
+Absolute localisation: from root-relative poses and image points to the camera frame.
 
-MeTRAbs (Sarandi et al., T-BIOM 2021, section III-D): image points say in which direction each
-joint lies, metric root-relative points say how far the joints are from each other, and the
-intrinsics tie the two together.  The root's place is a small linear least-squares problem.
+MeTRAbs (Sarandi et al., T-BIOM 2021, section III-D): image points give the direction of each
+joint, metric root-relative points give the distances between joints, and the intrinsics relate
+both.  The position of the root follows from a small linear least-squares problem.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 from metrabs_ros.arrays import BoolArray, FloatArray
 
 OUTSIDE_WEIGHT = 1e-4
+"""Weight of joints outside the view; joints inside have weight 1."""
 RIDGE = 0.1
+"""Strength of the Tikhonov regularisation, after scaling to unit size."""
 
 
 def absolute_points(
@@ -24,10 +26,11 @@ def absolute_points(
     mix: float = 0.5,
 ) -> FloatArray:
     """
-    Place poses in front of the camera.
+    Compute absolute poses from root positions.
 
-    Joints inside the view are `mix` parts the root-relative pose moved to its place, and the
-    rest the image points back-projected to the depth found; joints outside are moved only.
+    Joints inside the view are a weighted mean of the translated root-relative joint, with weight
+    `mix`, and of the image point back-projected to its depth.  Joints outside the view are only
+    translated.
 
     Parameters
     ----------
@@ -36,11 +39,11 @@ def absolute_points(
     root_relative_mm
         [N, J, 3], millimetres, along that camera's axes.
     reference_mm
-        [N, 3], where the root is: of `full_perspective` or `weak_perspective`.
+        [N, 3], position of the root, from `full_perspective` or `weak_perspective`.
     inside
-        [N, J], which image points are to be trusted.
+        [N, J], whether the image points are reliable.
     mix
-        From 0 (back-projection only) to 1 (no back-projection).
+        From 0 (only back-projection) to 1 (no back-projection).
 
     Returns
     -------
@@ -57,12 +60,12 @@ def full_perspective(
     image_points: FloatArray, root_relative_mm: FloatArray, inside: BoolArray
 ) -> FloatArray:
     """
-    Find where the root must be for the joints to project to their image points.
+    Compute root positions for which the joints project to their image points.
 
-    Each joint gives two rows of x + X = n (z + Z), with (x, y, z) the root-relative joint,
-    (X, Y, Z) the root and n the image point; unknowns and right-hand sides are brought to unit
-    scale one pose at a time, joints outside the view count next to nothing, and a ridge keeps the
-    problem solvable where no joint is inside.
+    Each joint contributes two rows of x + X = n (z + Z), with (x, y, z) the root-relative joint,
+    (X, Y, Z) the root and n the image point.  Unknowns and right-hand sides are scaled to unit
+    size for each pose separately.  Joints outside the view have a very low weight, and Tikhonov
+    regularisation keeps the problem solvable if no joint is inside.
 
     Parameters
     ----------
@@ -71,7 +74,7 @@ def full_perspective(
     root_relative_mm
         [N, J, 3], millimetres.
     inside
-        [N, J], which image points are to be trusted.
+        [N, J], whether the image points are reliable.
 
     Returns
     -------
@@ -104,9 +107,9 @@ def weak_perspective(
     image_points: FloatArray, root_relative_mm: FloatArray, inside: BoolArray
 ) -> FloatArray:
     """
-    Find where the root is as if all joints had the same depth (T-BIOM 2021, section III-D).
+    Compute root positions with the weak-perspective model (T-BIOM 2021, section III-D).
 
-    The depth is the ratio of the pose's size in space to its size in the image, over the joints
+    The depth is the ratio of the pose's metric size to its size in the image, over the joints
     inside the view.
 
     Parameters
@@ -116,7 +119,7 @@ def weak_perspective(
     root_relative_mm
         [N, J, 3], millimetres.
     inside
-        [N, J], which image points are to be trusted.
+        [N, J], whether the image points are reliable.
 
     Returns
     -------
@@ -124,22 +127,22 @@ def weak_perspective(
     """
     points = np.asarray(image_points, np.float64)
     relative_mm = np.asarray(root_relative_mm, np.float64)
-    # Where no joint is inside, all there are give at least the direction.
-    counted = inside | ~inside.any(axis=1, keepdims=True)
-    share = counted / counted.sum(axis=1, keepdims=True)
-    depth_mm = _spread(relative_mm[..., :2], share) / _spread(points, share)
+    # If no joint is inside, use all joints; they give at least the direction.
+    used = inside | ~inside.any(axis=1, keepdims=True)
+    share = used / used.sum(axis=1, keepdims=True)
+    depth_mm = _weighted_std(relative_mm[..., :2], share) / _weighted_std(points, share)
     mean_point = np.einsum('nj,njc->nc', share, points)
     ray = np.concatenate([mean_point, np.ones_like(mean_point[:, :1])], axis=-1)
     return ray * depth_mm[:, None] - np.einsum('nj,njc->nc', share, relative_mm)
 
 
-def _spread(points: FloatArray, share: FloatArray) -> FloatArray:
-    """Return how far points [N, J, D] lie from their mean weighted by shares [N, J], [N]."""
+def _weighted_std(points: FloatArray, share: FloatArray) -> FloatArray:
+    """Return the standard deviation [N] of points [N, J, D] with weights [N, J], at least 1e-5."""
     deviation = points - np.einsum('nj,njd->nd', share, points)[:, None]
     variance = np.einsum('nj,njd->n', share, deviation**2)
     return np.maximum(np.sqrt(variance + 1e-10), 1e-5)
 
 
 def _root_mean_square(values: FloatArray) -> FloatArray:
-    """Root mean square over all but the first axis, [N], kept away from 0."""
+    """Return the root mean square over all axes except the first, [N], at least 1e-12."""
     return np.maximum(np.sqrt(np.mean(values**2, axis=(1, 2))), 1e-12)

@@ -18,8 +18,9 @@ import metrabs_ros
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
+from metrabs_ros.options import DEFAULT_FOV_DEGREES, View
 from metrabs_ros.people import UNKNOWN_ID, People
-from metrabs_ros.pose_estimator import DEFAULT_FOV_DEGREES, PoseEstimator, View
+from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, is_bag

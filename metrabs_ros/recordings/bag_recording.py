@@ -11,12 +11,12 @@ from typing import Any
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import to_camera
-from metrabs_ros.conversions.images import decompressed, to_rgb
+from metrabs_ros.conversions.images import decompress, to_rgb
 from metrabs_ros.conversions.transforms import frame_name
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
-from metrabs_ros.pose_estimator import View
+from metrabs_ros.options import View
 from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.calibration import Calibration
@@ -188,7 +188,7 @@ class BagRecording:
             image = to_rgb(frame.content)
         else:
             _check_size(frame.content)
-            image = decompressed(frame.content)
+            image = decompress(frame.content)
         return View(image, self._camera(stream, frame.stamp_ns, image.shape))
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.conversions.message_types import Make
+from metrabs_ros.conversions.message_types import MessageConstructor
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.input_files import UnusableFile, read_input
 from metrabs_ros.recordings.plain_yaml import UnusableYaml, load_yaml
@@ -61,7 +61,9 @@ class Calibration:
         projection = np.hstack([matrix, np.zeros((3, 1))])
         return cls(width, height, matrix.reshape(-1).tolist(), p=projection.reshape(-1).tolist())
 
-    def to_message(self, camera_info: Make, region: Make, header: Any) -> Any:
+    def to_message(
+        self, camera_info: MessageConstructor, region: MessageConstructor, header: Any
+    ) -> Any:
         """Return the CameraInfo that says this, by what makes it and its region of interest."""
         return camera_info(**vars(self) | {'roi': region(**vars(self.roi)), 'header': header})
 

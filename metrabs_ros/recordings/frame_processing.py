@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.options import Options, View
 from metrabs_ros.people import People
-from metrabs_ros.pose_estimator import Options, PoseEstimator, View
+from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.options import EXAMPLE_CHARS, AnnotateOptions
 from metrabs_ros.recordings.recording import Frame
 from metrabs_ros.recordings.resume_log import Entry, Failure, from_numbers, to_numbers

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from metrabs_ros.arrays import ImageArray
-from metrabs_ros.conversions.images import LARGEST_SIDE_PX
+from metrabs_ros.conversions.images import MAX_SIDE_PX
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.recordings.input_files import (
@@ -226,9 +226,9 @@ def _refusal(path: pathlib.Path, width: int, height: int) -> str:
         check_image_size(width, height, MAX_PIXELS)
     except ValueError as error:
         return f'{shown(path)} is not decoded: {error}'
-    if max(width, height) > LARGEST_SIDE_PX:
+    if max(width, height) > MAX_SIDE_PX:
         return (
-            f'{shown(path)} is not decoded: {width} x {height} pixels; at most {LARGEST_SIDE_PX} '
+            f'{shown(path)} is not decoded: {width} x {height} pixels; at most {MAX_SIDE_PX} '
             'a side can be worked on'
         )
     return ''

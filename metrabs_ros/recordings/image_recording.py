@@ -9,7 +9,7 @@ import cv2
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.pose_estimator import View
+from metrabs_ros.options import View
 from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import Source, UnusableImage

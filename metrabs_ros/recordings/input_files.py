@@ -11,7 +11,7 @@ from typing import IO
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.limits import DamagedFile
 from metrabs_ros.regular_file import (
-    PATH_CHARS,
+    MAX_PATH_CHARS,
     NotARegularFileError,
     kind_of,
     open_regular,
@@ -74,7 +74,7 @@ def open_input(path: pathlib.Path) -> IO[bytes]:
     try:
         return open_regular(path)
     except NotARegularFileError as error:
-        raise UnusableFile(printable(error, PATH_CHARS)) from error
+        raise UnusableFile(printable(error, MAX_PATH_CHARS)) from error
     except OSError as error:
         raise UnusableFile(f'{shown(path)} cannot be read: {reason(error)}') from error
 

@@ -13,7 +13,7 @@ from rosbags.interfaces.typing import Typesdict
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from metrabs_ros.conversions.message_types import Make, MessageTypes
+from metrabs_ros.conversions.message_types import MessageConstructor, MessageTypes
 from metrabs_ros.recordings.bag_message import Topic
 
 DEFINITIONS = pathlib.Path(__file__).parent / 'msg'
@@ -58,7 +58,7 @@ def message_types() -> MessageTypes:
 
 
 @functools.cache
-def maker(msgtype: str) -> Make:
+def maker(msgtype: str) -> MessageConstructor:
     """Return what makes messages of a type; fields that are not given are zero or empty."""
     store = typestore()
     kind = store.types[msgtype]

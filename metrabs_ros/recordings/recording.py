@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from metrabs_ros.pose_estimator import View
+from metrabs_ros.options import View
 from metrabs_ros.recordings.bag_message import Recorded, Topic
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.people import to_metres, to_people
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.people import BEYOND_ALL_PLACES, People
+from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.message_types import SKELETONS, typestore
@@ -269,7 +269,7 @@ def _in_range(people: People) -> NDArray[np.bool_]:
     confidence = people.confidence
     # Also not a number is not in a range.
     return np.asarray(
-        (velocities < BEYOND_ALL_PLACES)
+        (velocities < MAX_MAGNITUDE)
         & (confidence >= 0)
         & (confidence <= 1)
         & (people.joint_std_mm >= 0).all(axis=1)

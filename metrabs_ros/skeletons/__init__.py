@@ -1,1 +1,1 @@
-"""Joint conventions: names, edges and which network outputs they select."""
+"""Joint conventions: names, edges and indices into network outputs."""

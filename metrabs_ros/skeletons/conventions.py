@@ -1,4 +1,4 @@
-"""Skeletons: which joints a pose has, how bones join them, and what a mirror does to them."""
+"""Skeletons: names of the joints of a pose, bones between them, and left-right symmetry."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SHORT_PARTS = {'shoulder': 'sho', 'hip': 'hip', 'knee': 'kne', 'ankle': 'ank'}
-"""What the parts are called that MeTRAbs abbreviates."""
+"""Abbreviations of body parts in MeTRAbs joint names."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
     """
-    A convention for the joints of a body.
+    Joint convention: names and order of the joints, and the bones between them.
 
     Parameters
     ----------
     name
-        The convention's name, for example ``coco_17``.
+        Name of the convention, for example ``coco_17``.
     joint_names
-        One name a joint, in the order of a pose's rows.
+        Names of the joints, in the order of the rows of a pose.
     edges
-        Pairs of joint indices that a bone connects.
+        Pairs of joint indices that are connected by a bone.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Skeleton:
 
     @functools.cached_property
     def mirror(self) -> NDArray[np.intp]:
-        """For each joint, the index of the same joint on the body's other side, [J]."""
+        """Index of each joint's counterpart on the other side of the body, [J]."""
         index = {name: i for i, name in enumerate(self.joint_names)}
         return np.array(
             [index.get(_other_side(name), i) for i, name in enumerate(self.joint_names)]
@@ -46,29 +46,29 @@ class Skeleton:
 
     def part(self, part: str, side: str = '') -> NDArray[np.intp]:
         """
-        Return which joints are a part of the body, none if there are none.
+        Return the indices of the joints of a body part; empty if there are none.
 
         Parameters
         ----------
         part
-            Its English name, for example ``shoulder``.
+            English name, for example ``shoulder``.
         side
-            ``left``, ``right``, or neither for parts in the middle.
+            ``left``, ``right``, or empty for parts in the middle of the body.
         """
         long, short = f'{side}_{part}'.lstrip('_'), f'{side[:1]}{_SHORT_PARTS.get(part, part)}'
-        # Where one network knows several conventions, a joint's name ends in its convention's.
+        # In networks with several conventions, joint names end with the name of the convention.
         return np.flatnonzero(
             [name == long or name.split('_')[0] == short for name in self.joint_names]
         )
 
     def within(self, other: Skeleton) -> Convention:
         """
-        Return this skeleton as a part of another one.
+        Return this skeleton as a subset of another one.
 
         Raises
         ------
         ValueError
-            If a joint of this skeleton is not in the other one.
+            If the other skeleton lacks a joint of this one.
         """
         missing = set(self.joint_names) - set(other.joint_names)
         if missing:
@@ -80,14 +80,14 @@ class Skeleton:
 @dataclasses.dataclass(frozen=True)
 class Convention:
     """
-    A skeleton and where its joints stand among all those of a network.
+    A skeleton, and the indices of its joints in the output of a network.
 
     Parameters
     ----------
     skeleton
-        With J joints.
+        Skeleton with J joints.
     indices
-        [J].
+        [J], indices into all joints of the network.
     """
 
     skeleton: Skeleton
@@ -95,7 +95,7 @@ class Convention:
 
 
 def _other_side(joint_name: str) -> str:
-    """Return what the joint is called on the other side: left_hip and right_hip, lhip and rhip."""
+    """Return the name of the joint on the other side: left_hip and right_hip, lhip and rhip."""
     swapped = {'left': 'right', 'right': 'left'}
     words = [swapped.get(word, word) for word in joint_name.split('_')]
     other = '_'.join(words)
@@ -107,7 +107,7 @@ def _other_side(joint_name: str) -> str:
 def _with_named_edges(
     name: str, joint_names: tuple[str, ...], bones: str, *paths: str
 ) -> Skeleton:
-    """Build a skeleton from chains of joint names; a chain under `bones` stands for both sides."""
+    """Create a skeleton from chains of joint names; `*` in `bones` stands for both sides."""
     chains = [
         [joint.replace('*', side) for joint in chain.split()]
         for chain in bones.strip().splitlines()

@@ -167,19 +167,3 @@ def assign_nearest_first(pairs: Pairs, costs: FloatArray) -> Pairs:
             detections.add(detection)
             kept.append(i)
     return pairs.select(np.array(kept, np.intp))
-
-
-def box_iou(boxes_px: FloatArray, other_px: FloatArray) -> FloatArray:
-    """
-    Return the intersection over union of pairs of boxes, [K].
-
-    Parameters
-    ----------
-    boxes_px, other_px
-        [K, 4], left, top, width, height.
-    """
-    start_px = np.maximum(boxes_px[:, :2], other_px[:, :2])
-    end_px = np.minimum(boxes_px[:, :2] + boxes_px[:, 2:4], other_px[:, :2] + other_px[:, 2:4])
-    intersection = np.maximum(end_px - start_px, 0).prod(axis=1)
-    union = boxes_px[:, 2:4].prod(axis=1) + other_px[:, 2:4].prod(axis=1) - intersection
-    return intersection / np.maximum(union, 1e-9)

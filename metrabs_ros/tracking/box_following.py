@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
+from metrabs_ros.options import Options
 from metrabs_ros.people import People
 from metrabs_ros.plausibility import plausible_poses
-from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses
+from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import Skeleton
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.timed_view import TimedView
@@ -176,7 +177,7 @@ def to_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) ->
     joint confidences if there is only one.
     """
     poses3d_mm, poses2d_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
-    people = People.as_found(
+    people = People.from_detections(
         skeleton, poses.boxes_px, poses.scores, poses3d_mm, poses2d_px, image_shape
     )
     if len(poses.joint_confidence):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.blazepose.detector import SMALLEST_TILE_PX, Tile
+from metrabs_ros.blazepose.detector import MIN_TILE_PX, Tile
 
 SMALL_PX = 160
 """Longer side of the image in which changes are detected."""
@@ -65,5 +65,5 @@ class Changes:
 
 def _tile_around(box_px: list[int]) -> Tile:
     left, top, width, height = box_px
-    side = max(round(TILE_MARGIN * max(width, height)), SMALLEST_TILE_PX)
+    side = max(round(TILE_MARGIN * max(width, height)), MIN_TILE_PX)
     return Tile(left + (width - side) // 2, top + (height - side) // 2, side)

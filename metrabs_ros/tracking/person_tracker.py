@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
+from metrabs_ros.options import Options
 from metrabs_ros.people import People
-from metrabs_ros.pose_estimator import Options, PoseEstimator
+from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.box_following import BoxFollower, detect_in_boxes
 from metrabs_ros.tracking.region_following import RegionFollower
 from metrabs_ros.tracking.stream_detector import StreamDetector

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.blazepose.detector import (
-    SMALLEST_TILE_PX,
+    MIN_TILE_PX,
     Detections,
     Tile,
     guess_neighbours,
@@ -19,9 +19,9 @@ from metrabs_ros.blazepose.detector import (
 )
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator, PosedRegions
 from metrabs_ros.blazepose.regions import Regions
+from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.plausibility import has_plausible_size, is_confident, suppress_duplicates
-from metrabs_ros.pose_estimator import Options, View
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.tile_search import RateBudget, TileSearch
 from metrabs_ros.tracking.timed_view import TimedView
@@ -216,7 +216,7 @@ class RegionFollower:
         return Regions(moved_px, moved_px + scale * (top_px - centre_px))
 
     def _follow(self, view: View, ids: NDArray[np.int64], regions: Regions) -> PosedRegions:
-        seen = self._estimator.look(view.image, view.camera, regions)
+        seen = self._estimator.estimate(view.image, view.camera, regions)
         people = dataclasses.replace(seen.people, ids=ids)
         is_present = (
             (people.confidence > MIN_PRESENCE)
@@ -280,7 +280,7 @@ class RegionFollower:
         limit_px = np.array(self._image_shape[1::-1])
         # The centre of a person at the image edge may be outside of the image.
         centre_px = np.clip(regions.centre_px, 0, limit_px - 1)
-        side_px = np.clip(LOST_TILE_FACTOR * regions.radius_px, SMALLEST_TILE_PX, limit_px.max())
+        side_px = np.clip(LOST_TILE_FACTOR * regions.radius_px, MIN_TILE_PX, limit_px.max())
         corner_px = centre_px - side_px[:, None] / 2
         return [
             Tile(round(left), round(top), round(side))

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.options import Options
 from metrabs_ros.people import People
-from metrabs_ros.pose_estimator import Options
 from metrabs_ros.tracking.detection_history import Attempts
 from metrabs_ros.tracking.timed_view import TimedView
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.pose_estimator import View
+from metrabs_ros.options import View
 
 
 class TimedView(NamedTuple):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.box_overlap import box_iou
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.tracking.association import (
@@ -14,7 +15,6 @@ from metrabs_ros.tracking.association import (
     Indices,
     Pairs,
     assign_nearest_first,
-    box_iou,
     gated_pairs,
     position_std,
 )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.pose_estimator import DEFAULT_FOV_DEGREES
+from metrabs_ros.options import DEFAULT_FOV_DEGREES
 from metrabs_ros.recordings.bag_message import Recorded, Topic
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording

@@ -20,7 +20,7 @@ from metrabs_ros.conversions.cameras import scaling_about_corner
 from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.drawing import color_of
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.people import BEYOND_ALL_PLACES, People
+from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.backlog import Backlog, memory_limit_bytes
 from metrabs_ros.view.entities import entity_paths
@@ -61,7 +61,7 @@ FRUSTUM_M = 1.0
 MOST_LABELS = 12
 """Of frames of TF; more of them are shown only where the mouse points."""
 SLOWEST_ARROW_M_S = 0.2
-CARRIED_OPACITY = 90
+EXTRAPOLATED_OPACITY = 90
 AXIS_COLORS = ((230, 60, 60), (60, 200, 60), (80, 120, 255))
 FIRST_DATE_S = 1e8
 """Stamps before it are no dates, but seconds since something began."""
@@ -558,9 +558,9 @@ def shrunk(image: ImageArray) -> ImageArray:
 
 def _is_finite(frame: Placed) -> bool:
     numbers = np.concatenate([frame.rotation.ravel(), frame.translation_m])
-    return bool((np.abs(numbers) < BEYOND_ALL_PLACES).all())
+    return bool((np.abs(numbers) < MAX_MAGNITUDE).all())
 
 
 def _rgba(people: People, index: int) -> tuple[int, int, int, int]:
     red, green, blue = (round(255 * part) for part in color_of(int(people.ids[index])))
-    return red, green, blue, 255 if people.seen[index] else CARRIED_OPACITY
+    return red, green, blue, 255 if people.seen[index] else EXTRAPOLATED_OPACITY

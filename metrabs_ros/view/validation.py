@@ -10,7 +10,7 @@ import numpy as np
 from metrabs_ros.conversions.people import to_people
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
-from metrabs_ros.people import BEYOND_ALL_PLACES, People
+from metrabs_ros.people import MAX_MAGNITUDE, People
 
 MOST_JOINTS = 1000
 MOST_BONES = 10_000
@@ -46,7 +46,7 @@ def checked_people(message: Any) -> People:
         people = to_people(message)
     people = people.select(people.finite())
     velocities = people.velocities_mm_s
-    is_possible = np.abs(velocities) < BEYOND_ALL_PLACES
+    is_possible = np.abs(velocities) < MAX_MAGNITUDE
     return dataclasses.replace(people, velocities_mm_s=np.where(is_possible, velocities, 0.0))
 
 

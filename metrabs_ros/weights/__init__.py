@@ -1,1 +1,1 @@
-"""Weight files: store, download, archives, and readers that check sizes first."""
+"""Weight files: cache, download, archives, and readers that check sizes before allocation."""

@@ -1,4 +1,4 @@
-"""Unpacking downloaded archives, which are not trusted."""
+"""Unpack untrusted archives."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import zlib
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import open_regular
 
-LARGEST_BYTES = 8 << 30
-LARGEST_MEMBER_COUNT = 10_000
-LARGEST_HEADER_BYTES = 1 << 20
-"""Of a member, with its name and what pads it, and of what follows the last one."""
-LONGEST_PATH_CHARS = 1000
-READ_BYTES = 1 << 20
+MAX_UNPACKED_BYTES = 8 << 30
+MAX_MEMBERS = 10_000
+MAX_HEADER_BYTES = 1 << 20
+"""Maximum size of the header and padding of a member, and of the data after the last member."""
+MAX_PATH_CHARS = 1000
+CHUNK_BYTES = 1 << 20
 
 
 class ArchiveError(RuntimeError):
-    """An archive is damaged or holds what it should not; the message names it."""
+    """An archive is damaged or has forbidden members; the message contains its name."""
 
 
-class _Allowance:
+class _LimitedStream:
     """
-    A stream that ends with an error once more is read than has been allowed.
+    A stream with a limit on the number of bytes that can be read.
 
-    `tarfile` reads names and attributes of members of any size into memory.
+    `tarfile` reads names and attributes of members into memory without a size limit.
 
     Parameters
     ----------
     stream
-        The stream.
+        The decompressed stream.
     """
 
     def __init__(self, stream: gzip.GzipFile) -> None:
@@ -40,15 +40,15 @@ class _Allowance:
         self._left_bytes = 0
 
     def allow(self, count: int) -> None:
-        """Allow so many bytes more."""
+        """Increase the limit by a number of bytes."""
         self._left_bytes += count
 
     def read(self, size: int) -> bytes:
-        """Read so many bytes, or fewer at the end."""
+        """Read up to `size` bytes; raise a `tarfile.ReadError` if the limit is exceeded."""
         content = self._stream.read(size)
         self._left_bytes -= len(content)
         if self._left_bytes < 0:
-            raise tarfile.ReadError('it unpacks to much more than its members')
+            raise tarfile.ReadError('it contains much more data than its members have')
         return content
 
 
@@ -59,39 +59,41 @@ def unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
     Raises
     ------
     ArchiveError
-        If it is damaged, is of an absurd size, or has members that are neither files nor folders
-        or that would come to lie outside of the folder.
+        If the archive is damaged or too large, or has members that are neither files nor folders
+        or would be written outside of the folder.
     OSError
-        If it cannot be read, is no regular file, or the members cannot be written.
+        If the archive is not a readable regular file, or the members cannot be written.
     """
     try:
         with open_regular(archive) as packed, gzip.open(packed) as stream:
-            _unpack_stream(archive, _Allowance(stream), folder)
+            _unpack_stream(archive, _LimitedStream(stream), folder)
     except gzip.BadGzipFile as error:
         raise _damaged(archive, error) from error
     except OSError:
         raise
-    # Numbers and names in headers are parsed in many ways.
+    # tarfile raises these for different kinds of invalid headers.
     except (tarfile.TarError, zlib.error, EOFError, ValueError, RecursionError) as error:
         raise _damaged(archive, error) from error
 
 
-def _unpack_stream(archive: pathlib.Path, stream: _Allowance, folder: pathlib.Path) -> None:
+def _unpack_stream(archive: pathlib.Path, stream: _LimitedStream, folder: pathlib.Path) -> None:
     total_bytes = 0
-    stream.allow(LARGEST_HEADER_BYTES)
+    stream.allow(MAX_HEADER_BYTES)
     with tarfile.open(fileobj=stream, mode='r|') as members:  # type: ignore[call-overload]
         for count, member in enumerate(members, start=1):
             path = _safe_path(archive, member)
             total_bytes += member.size
-            if total_bytes > LARGEST_BYTES:
-                raise ArchiveError(f'{archive.name} unpacks to more than {LARGEST_BYTES} bytes')
-            if count > LARGEST_MEMBER_COUNT:
-                raise ArchiveError(f'{archive.name} has more than {LARGEST_MEMBER_COUNT} members')
-            stream.allow(member.size + LARGEST_HEADER_BYTES)
+            if total_bytes > MAX_UNPACKED_BYTES:
+                raise ArchiveError(
+                    f'{archive.name} unpacks to more than {MAX_UNPACKED_BYTES} bytes'
+                )
+            if count > MAX_MEMBERS:
+                raise ArchiveError(f'{archive.name} has more than {MAX_MEMBERS} members')
+            stream.allow(member.size + MAX_HEADER_BYTES)
             if member.isfile():
                 _unpack_file(archive, members, member, folder / path)
-    # The checksum is at the very end.
-    while stream.read(READ_BYTES):
+    # The checksum at the end of the stream is verified when everything has been read.
+    while stream.read(CHUNK_BYTES):
         pass
 
 
@@ -101,17 +103,19 @@ def _damaged(archive: pathlib.Path, error: BaseException) -> ArchiveError:
 
 def _safe_path(archive: pathlib.Path, member: tarfile.TarInfo) -> pathlib.PurePosixPath:
     path = pathlib.PurePosixPath(member.name)
-    shown = printable(repr(member.name))
+    name = printable(repr(member.name))
     if path.is_absolute() or '..' in path.parts or '\\' in member.name:
-        raise ArchiveError(f'{archive.name} has a member outside: {shown}')
+        raise ArchiveError(f'{archive.name} has a member outside of the folder: {name}')
     is_plain = member.isfile() and not member.issparse()
     if not (is_plain or member.isdir()):
-        raise ArchiveError(f'{archive.name} has a member that is no file: {shown}')
+        raise ArchiveError(
+            f'{archive.name} has a member that is neither a file nor a folder: {name}'
+        )
     has_name = bool(path.parts) or member.isdir()
-    if not has_name or not member.name.isprintable() or len(member.name) > LONGEST_PATH_CHARS:
-        raise ArchiveError(f'{archive.name} has a member without a usable name: {shown}')
+    if not has_name or not member.name.isprintable() or len(member.name) > MAX_PATH_CHARS:
+        raise ArchiveError(f'{archive.name} has a member with an invalid name: {name}')
     if member.size < 0:
-        raise ArchiveError(f'{archive.name} has a member of {member.size} bytes: {shown}')
+        raise ArchiveError(f'{archive.name} has a member of {member.size} bytes: {name}')
     return path
 
 
@@ -123,13 +127,13 @@ def _unpack_file(
 ) -> None:
     content = members.extractfile(member)
     if content is None:
-        raise ArchiveError(f'{archive.name} has a member that is no file: {target.name}')
+        raise ArchiveError(f'{archive.name} has a member without content: {target.name}')
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch(exist_ok=False)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise ArchiveError(
-            f'{archive.name} has two members in one place: {printable(repr(member.name))}'
+            f'{archive.name} has two members with the same path: {printable(repr(member.name))}'
         ) from error
     with content, open(target, 'wb') as file:
         shutil.copyfileobj(content, file)

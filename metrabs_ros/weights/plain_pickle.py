@@ -1,10 +1,11 @@
 """
-Reading pickles of unknown origin.
+Read untrusted pickles.
 
-A pickle is a program for a stack machine, and `pickle.Unpickler` runs it: even with a restricted
-`find_class`, a few bytes can allocate gigabytes, overflow the C stack or forge numpy's internal
-state.  Here the machine is written out.  It builds plain containers only; a call is recorded as a
-`Call` and not executed.  Time and memory are proportional to the size of the pickle.
+A pickle is a program for a stack machine, which `pickle.Unpickler` executes.  Even with a
+restricted `find_class`, a few bytes can allocate gigabytes, overflow the C stack or corrupt the
+internal state of NumPy.  This module implements the stack machine without these risks.  It creates
+only plain containers and records calls as `Call` objects instead of executing them.  Time and
+memory are proportional to the size of the pickle.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import numpy as np
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.weights.array_file import array_from_bytes
 
-LARGEST_PICKLE_BYTES = 2 << 20
-LARGEST_INTEGER_BITS = 64
-LARGEST_ITEM_COUNT = 500_000
-DEEPEST_NESTING = 32
-MOST_OPEN_MARKS = 1000
+MAX_PICKLE_BYTES = 2 << 20
+MAX_INTEGER_BITS = 64
+MAX_ITEMS = 500_000
+MAX_NESTING_DEPTH = 32
+MAX_OPEN_MARKS = 1000
 
-_MOVED = {
-    # numpy 2 has moved its core, as Python 3 has its builtins; pickles name either place.
+_MODULE_ALIASES = {
+    # NumPy 2 and Python 3 have renamed modules; pickles contain the old or the new names.
     '__builtin__': 'builtins',
     'numpy.core.multiarray': 'numpy._core.multiarray',
     'numpy.core.numeric': 'numpy._core.numeric',
@@ -39,14 +40,14 @@ _SCALARS = (str, bytes, int, float, bool, type(None))
 
 @dataclasses.dataclass(frozen=True)
 class Global:
-    """The full name of what a pickle would import."""
+    """The full name of an object that a pickle would import."""
 
     name: str
 
 
 @dataclasses.dataclass(frozen=True)
 class PersistentId:
-    """A reference to something outside of the pickle, such as a tensor's storage."""
+    """A reference to an object outside of the pickle, for example the storage of a tensor."""
 
     value: Any
 
@@ -54,18 +55,18 @@ class PersistentId:
 @dataclasses.dataclass(eq=False)
 class Call:
     """
-    What a pickle would call.
+    A call that a pickle would execute.
 
     Parameters
     ----------
     function
-        The full name.
+        Full name of the function.
     arguments
-        Positional ones.
+        Positional arguments.
     state
-        What the result's ``__setstate__`` would get; None if it would not be called.
+        Argument of ``__setstate__`` of the result; None if it would not be called.
     items
-        Keys and values that the result would be filled with.
+        Items that would be set in the result.
     """
 
     function: str
@@ -76,16 +77,16 @@ class Call:
 
 def read_calls(content: bytes) -> Any:
     """
-    Return what a pickle holds, with `Call`, `Global` and `PersistentId` in place of objects.
+    Read the content of a pickle, with `Call`, `Global` and `PersistentId` instead of objects.
 
     Raises
     ------
     pickle.UnpicklingError
-        If it is damaged, too large, or uses more of the format than data needs.
+        If the pickle is damaged, too large, or uses instructions that plain data does not need.
     """
-    if len(content) > LARGEST_PICKLE_BYTES:
+    if len(content) > MAX_PICKLE_BYTES:
         raise pickle.UnpicklingError(
-            f'it has {len(content)} bytes, more than the limit of {LARGEST_PICKLE_BYTES}'
+            f'it has {len(content)} bytes, more than the limit of {MAX_PICKLE_BYTES}'
         )
     machine = _Machine()
     try:
@@ -100,18 +101,18 @@ def read_calls(content: bytes) -> Any:
 
 def read_plain(content: bytes) -> Any:
     """
-    Return what a pickle holds, which must be plain containers, numbers, text and numpy arrays.
+    Read a pickle of plain containers, numbers, text and NumPy arrays.
 
     Raises
     ------
     pickle.UnpicklingError
-        If it holds anything else, or what it holds is too large or too deeply nested.
+        If the pickle contains other objects, or is too large or too deeply nested.
     """
     return _Resolver().resolve(read_calls(content), 0)
 
 
 class _Machine:
-    """The stack machine that a pickle is a program for, without its ability to call."""
+    """The stack machine of the pickle format, without the execution of calls."""
 
     def __init__(self) -> None:
         self._stack: list[Any] = []
@@ -119,7 +120,7 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def pop(self) -> Any:
-        """Remove and return what is on top of the stack."""
+        """Remove and return the top of the stack."""
         return self._stack.pop()
 
     def run(self, opcode: str, argument: Any) -> None:
@@ -129,20 +130,20 @@ class _Machine:
         Raises
         ------
         pickle.UnpicklingError
-            If it is not one that plain data needs.
+            If plain data does not need this instruction.
         """
         if opcode in _CONSTANTS:
             self._stack.append(_CONSTANTS[opcode]())
         elif opcode in _LITERALS:
-            if type(argument) is int and argument.bit_length() > LARGEST_INTEGER_BITS:
+            if type(argument) is int and argument.bit_length() > MAX_INTEGER_BITS:
                 raise pickle.UnpicklingError(
-                    f'it holds an integer of {argument.bit_length()} bits'
+                    f'it contains an integer of {argument.bit_length()} bits'
                 )
             self._stack.append(argument)
         elif opcode in _STEPS:
             _STEPS[opcode](self, argument)
         elif opcode not in _NO_EFFECT:
-            raise pickle.UnpicklingError(f'it holds the instruction {opcode}')
+            raise pickle.UnpicklingError(f'it contains the instruction {opcode}')
 
     def _to_mark(self) -> list[Any]:
         items = self._stack
@@ -150,8 +151,8 @@ class _Machine:
         return items
 
     def _mark(self, _: Any) -> None:
-        if len(self._marks) >= MOST_OPEN_MARKS:
-            raise pickle.UnpicklingError(f'it has more than {MOST_OPEN_MARKS} open containers')
+        if len(self._marks) >= MAX_OPEN_MARKS:
+            raise pickle.UnpicklingError(f'it has more than {MAX_OPEN_MARKS} open containers')
         self._marks.append(self._stack)
         self._stack = []
 
@@ -172,7 +173,7 @@ class _Machine:
 
     def _get(self, index: Any) -> None:
         if index not in self._memo:
-            raise pickle.UnpicklingError(f'it refers to the value {index}, which it has not')
+            raise pickle.UnpicklingError(f'it refers to the missing value {index}')
         self._stack.append(self._memo[index])
 
     def _tuple(self, _: Any) -> None:
@@ -219,7 +220,7 @@ class _Machine:
             raise TypeError(f'it sets {len(pairs)} items of {type(target).__name__}')
         # Hashing a deeply nested tuple overflows the C stack.
         if not all(isinstance(key, _SCALARS) for key in pairs[::2]):
-            raise TypeError('it has a key that is neither text nor a number')
+            raise TypeError('it has a dictionary key that is neither text nor a number')
         items.update(zip(pairs[::2], pairs[1::2]))
 
     def _empty_set(self, _: Any) -> None:
@@ -236,15 +237,15 @@ class _Machine:
         items = self._to_mark()
         self._stack.append(Call('builtins.frozenset', (items,)))
 
-    def _global(self, place: Any) -> None:
-        # `pickletools` gives both names in one text.
-        module, name = place.split(' ', 1)
+    def _global(self, full_name: Any) -> None:
+        # `pickletools` returns both names in one text.
+        module, name = full_name.split(' ', 1)
         self._stack.append(_global_named(module, name))
 
     def _stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise TypeError('it imports what has no name')
+            raise TypeError('it imports an object without a name')
         self._stack.append(_global_named(module, name))
 
     def _call(self, _: Any) -> None:
@@ -308,27 +309,27 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
 
 
 def _global_named(module: str, name: str) -> Global:
-    return Global(f'{_MOVED.get(module, module)}.{name}')
+    return Global(f'{_MODULE_ALIASES.get(module, module)}.{name}')
 
 
 class _Resolver:
-    """Makes values of recorded calls of plain containers and numpy; all others are refused."""
+    """Evaluates recorded calls of plain containers and NumPy; all others are rejected."""
 
     def __init__(self) -> None:
-        self._left = LARGEST_ITEM_COUNT
+        self._remaining_items = MAX_ITEMS
 
     def resolve(self, value: Any, depth: int) -> Any:
         """
-        Return a value with all that is in it.
+        Evaluate the calls in a value and all values that it contains.
 
-        A value that is referred to several times counts as often, so that a small pickle cannot
-        stand for a large value.
+        Each reference to a value counts as a value, so that a small pickle cannot expand to a
+        large value.
         """
-        self._left -= 1
-        if self._left < 0:
-            raise pickle.UnpicklingError(f'it holds more than {LARGEST_ITEM_COUNT} values')
-        if depth > DEEPEST_NESTING:
-            raise pickle.UnpicklingError(f'it is nested more than {DEEPEST_NESTING} deep')
+        self._remaining_items -= 1
+        if self._remaining_items < 0:
+            raise pickle.UnpicklingError(f'it contains more than {MAX_ITEMS} values')
+        if depth > MAX_NESTING_DEPTH:
+            raise pickle.UnpicklingError(f'it has more than {MAX_NESTING_DEPTH} levels of nesting')
         if isinstance(value, list | tuple):
             return type(value)(self.resolve(item, depth + 1) for item in value)
         if isinstance(value, dict):
@@ -336,9 +337,9 @@ class _Resolver:
         if isinstance(value, Call):
             return self._resolve_call(value, depth)
         if isinstance(value, Global):
-            raise _refused(value.name)
+            raise _unsupported(value.name)
         if isinstance(value, PersistentId):
-            raise pickle.UnpicklingError('it refers to something outside of it')
+            raise pickle.UnpicklingError('it refers to an object outside of the pickle')
         return value
 
     def _resolve_call(self, call: Call, depth: int) -> Any:
@@ -362,10 +363,10 @@ class _Resolver:
         if call.function == 'numpy._core.numeric._frombuffer':
             data, dtype, shape, order = arguments
             return array_from_bytes(data, _required_dtype(dtype), _shape(shape), order == 'F')
-        raise _refused(call.function)
+        raise _unsupported(call.function)
 
     def _array_from_state(self, state: Any, depth: int) -> Any:
-        """Return the array of a state (version, shape, dtype, whether in Fortran order, data)."""
+        """Create an array from its state (version, shape, dtype, Fortran order, data)."""
         _, shape, dtype, fortran, data = self.resolve(state, depth)
         shape = _shape(shape)
         if dtype == np.dtype(object) and isinstance(data, list):
@@ -383,40 +384,40 @@ _DTYPE = re.compile(r'(?:[fiub][1248]|[SU]\d{1,6}|O8|O)')
 def _dtype(call: Call) -> np.dtype[Any]:
     name, *_ = call.arguments
     if not isinstance(name, str) or not _DTYPE.fullmatch(name):
-        raise pickle.UnpicklingError(f'it holds an array of the type {printable(name)}')
+        raise pickle.UnpicklingError(f'it contains an array of the type {printable(name)}')
     byte_order = '='
     if call.state is not None:
         _, byte_order, base, field_names, fields, *_ = call.state
         if byte_order not in ('<', '>', '|', '=') or any((base, field_names, fields)):
-            raise pickle.UnpicklingError('it holds an array of records')
+            raise pickle.UnpicklingError('it contains an array of records')
     return np.dtype(byte_order + name)
 
 
 def _required_dtype(dtype: Any) -> np.dtype[Any]:
     if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise TypeError(f'it has {type(dtype).__name__} for an array of numbers or text')
+        raise TypeError(f'it has {type(dtype).__name__} instead of an array of numbers or text')
     return dtype
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-        raise TypeError(f'it has the shape {printable(type(shape).__name__)}')
+        raise TypeError(f'it has an array shape of type {printable(type(shape).__name__)}')
     return shape
 
 
 def _set_of(kind: str, items: Any = ()) -> set[Any] | frozenset[Any]:
     if not isinstance(items, list | tuple) or not all(isinstance(i, _SCALARS) for i in items):
-        raise TypeError('it holds a set of other things than text and numbers')
+        raise TypeError('it contains a set with items that are neither text nor numbers')
     return set(items) if kind == 'builtins.set' else frozenset(items)
 
 
 def _latin1_bytes(text: Any, encoding: Any) -> bytes:
     if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
-        raise TypeError(f'it asks for the encoding {printable(encoding)}')
+        raise TypeError(f'it uses the encoding {printable(encoding)}; expected: latin1')
     return text.encode('latin1')
 
 
-def _refused(name: str) -> pickle.UnpicklingError:
+def _unsupported(name: str) -> pickle.UnpicklingError:
     return pickle.UnpicklingError(
-        f"it asks for {printable(name)}, which is neither a plain container nor numpy's"
+        f'it calls {printable(name)}, which is neither a plain container nor part of NumPy'
     )

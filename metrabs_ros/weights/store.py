@@ -1,4 +1,4 @@
-"""Where weights live on this machine, how they get there, and whether they are what they claim."""
+"""Cache of model weights: location, download and verification of checksums."""
 
 from __future__ import annotations
 
@@ -42,36 +42,36 @@ BLAZEPOSE_FILES = {
         'e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f',
     ),
 }
-"""For each file its place in the wheel and its sha256."""
+"""For each file, its path in the wheel and its SHA-256 checksum."""
 
-LARGEST_NETWORK_BYTES = 64 << 20
-LARGEST_RECORD_BYTES = 64 << 10
-LONGEST_WAIT_S = 3600.0
-"""For another process that fetches the same weights."""
-MESSAGE_CHARS = 400
+MAX_NETWORK_BYTES = 64 << 20
+MAX_RECORD_BYTES = 64 << 10
+MAX_LOCK_WAIT_S = 3600.0
+"""Maximum waiting time for another process that downloads the same weights."""
+MAX_MESSAGE_CHARS = 400
 
-LANDMARK_FILE = 'config.yaml'
-"""Where this file is in a release's archive, there are the others."""
+MARKER_FILE = 'config.yaml'
+"""The folder of an archive that contains this file is the folder of the checkpoint."""
 
 METRABS_LICENCE = (
-    'The MeTRAbs weights were trained on datasets that allow no commercial use: they are licensed '
-    'for non-commercial research only, whatever the licence of this package.'
+    'The MeTRAbs weights were trained on datasets that do not allow commercial use. They are '
+    'licensed for non-commercial research only, independent of the licence of this package.'
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Release:
     """
-    Weights that somebody has published.
+    A published set of weights.
 
     Parameters
     ----------
     url
-        Of a .tar.gz.
+        Address of the .tar.gz archive.
     licence
-        What who fetches them must know.
+        Licence notice that is logged at the download.
     sha256
-        By the files' names, as far as known beforehand.
+        Known SHA-256 checksums by file name; empty if they are not published.
     """
 
     url: str
@@ -102,17 +102,17 @@ _SHA256 = re.compile(r'[0-9a-f]{64}')
 
 
 class WeightsError(RuntimeError):
-    """Weights are missing, damaged or cannot be fetched; the message says what to do."""
+    """Weights are missing, damaged or cannot be downloaded; the message says what to do."""
 
 
 def cache_folder() -> pathlib.Path:
     """
-    Return the folder for weights: METRABS_ROS_CACHE, else below XDG_CACHE_HOME or ~/.cache.
+    Return the cache folder: METRABS_ROS_CACHE, or a subfolder of XDG_CACHE_HOME or ~/.cache.
 
     Raises
     ------
     WeightsError
-        If it is below a home directory that is not known.
+        If the path refers to an unknown home directory.
     """
     named = os.environ.get('METRABS_ROS_CACHE')
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
@@ -122,85 +122,94 @@ def cache_folder() -> pathlib.Path:
         return pathlib.Path(base).expanduser() / 'metrabs_ros'
     except RuntimeError as error:
         raise WeightsError(
-            f'the folder for weights is not known ({printable(named or base)}: {error}); set '
-            'METRABS_ROS_CACHE to a folder that can be written'
+            f'the cache folder {printable(named or base)} is not available ({error}); set '
+            'METRABS_ROS_CACHE to a writable folder'
         ) from error
 
 
 def weights_folder(name: str) -> pathlib.Path:
     """
-    Return the folder with the checked weights of one of `MODELS`, fetching them if there are none.
+    Return the folder with the weights of one of `MODELS`, downloading them if necessary.
+
+    The checksums of the files are verified.
 
     Raises
     ------
     WeightsError
-        If a file is not the published one, or fetching fails.
+        If a file does not have the expected checksum, or the download fails.
     """
     folder = cache_folder() / name
-    expected = _expected_sums(name)
+    expected = _expected_checksums(name)
     if not expected or not all(os.path.lexists(folder / file) for file in expected):
         return fetch(name)
     for file, sha256 in expected.items():
-        _check(folder / file, sha256, name)
+        _verify_checksum(folder / file, sha256, name)
     return folder
 
 
 def fetch(name: str, url: str | None = None) -> pathlib.Path:
     """
-    Put the weights of one of `MODELS` into the cache, unless they are there and whole.
+    Download the weights of one of `MODELS` into the cache, unless they are complete there.
 
     Parameters
     ----------
     name
-        Of the model.
+        Name of the model.
     url
-        Where to fetch a release from instead of where it was published.
+        Alternative address of a release, for example of a mirror.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder of the weights.
 
     Raises
     ------
     WeightsError
-        If they are not available, are not those that were published, or cannot be stored.
+        If the weights are not available, do not have the expected checksums, or cannot be stored.
     """
     folder = cache_folder() / name
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
-        with _alone(name):
-            if _is_whole(name):
+        with _fetch_lock(name):
+            if _is_complete(name):
                 return folder
             prefix = f'.fetch-{name}-'
-            # Of processes that were killed.
-            for left_behind in cache_folder().glob(f'{prefix}*'):
-                shutil.rmtree(left_behind, ignore_errors=True)
+            # Processes that were killed leave their temporary folders behind.
+            for abandoned in cache_folder().glob(f'{prefix}*'):
+                shutil.rmtree(abandoned, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=prefix) as scratch:
                 if name == BLAZEPOSE:
-                    found = _fetch_blazepose(pathlib.Path(scratch))
+                    fetched = _fetch_blazepose(pathlib.Path(scratch))
                 else:
-                    found = _fetch_release(name, url, pathlib.Path(scratch))
-                _put_in_place(found, folder)
+                    fetched = _fetch_release(name, url, pathlib.Path(scratch))
+                _replace_folder(fetched, folder)
     except (DownloadError, ArchiveError) as error:
-        raise WeightsError(f'{printable(error, MESSAGE_CHARS)}; {_again(name)}') from error
+        raise WeightsError(
+            f'{printable(error, MAX_MESSAGE_CHARS)}; {_retry_hint(name)}'
+        ) from error
     except OSError as error:
         raise WeightsError(
             f'the weights could not be stored in {shown(folder)}: '
-            f'{printable(error, MESSAGE_CHARS)}; free some space or set METRABS_ROS_CACHE to a '
-            'folder that can be written'
+            f'{printable(error, MAX_MESSAGE_CHARS)}; free disk space or set METRABS_ROS_CACHE to '
+            'a writable folder'
         ) from error
     return folder
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Wait until no other process fetches the same."""
+def _fetch_lock(name: str) -> Iterator[None]:
+    """Hold the lock that prevents simultaneous downloads of the same weights."""
 
-    def tell(waited_s: float) -> None:
-        _LOG.info('waiting for another process, which fetches %s: %.0f s', name, waited_s)
+    def report_waiting(waited_s: float) -> None:
+        _LOG.info('waiting for another process that downloads %s: %.0f s', name, waited_s)
 
-    with locked(cache_folder() / f'.{name}.lock', LONGEST_WAIT_S, tell):
+    with locked(cache_folder() / f'.{name}.lock', MAX_LOCK_WAIT_S, report_waiting):
         yield
 
 
-def _is_whole(name: str) -> bool:
-    expected = _expected_sums(name)
+def _is_complete(name: str) -> bool:
+    expected = _expected_checksums(name)
     folder = cache_folder() / name
     try:
         return bool(expected) and all(
@@ -210,51 +219,51 @@ def _is_whole(name: str) -> bool:
         return False
 
 
-def _expected_sums(name: str) -> Mapping[str, str]:
-    """Return the sums that are known or were recorded, by the files' names; none if none are."""
+def _expected_checksums(name: str) -> Mapping[str, str]:
+    """Return the published or recorded checksums by file name; empty if there are none."""
     if name == BLAZEPOSE:
         return {file: sha256 for file, (_, sha256) in BLAZEPOSE_FILES.items()}
-    recorded = _record(name)
+    record = _checksum_file(name)
     try:
-        if not os.path.lexists(recorded):
+        if not os.path.lexists(record):
             return RELEASES[name].sha256
-        sums = json.loads(read_limited(recorded, LARGEST_RECORD_BYTES, follow_links=False))
-        for file, sha256 in sums.items():
-            if not (_is_plain(file) and _SHA256.fullmatch(sha256)):
-                raise ValueError('it holds something else than names and sums')
+        checksums = json.loads(read_limited(record, MAX_RECORD_BYTES, follow_links=False))
+        for file, sha256 in checksums.items():
+            if not (_is_file_name(file) and _SHA256.fullmatch(sha256)):
+                raise ValueError('it must contain only file names and SHA-256 checksums')
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(
-            f'{shown(recorded)} is damaged ({printable(error, MESSAGE_CHARS)}); remove it, then '
-            f'{_again(name)}'
+            f'{shown(record)} is damaged ({printable(error, MAX_MESSAGE_CHARS)}); remove it, '
+            f'then {_retry_hint(name)}'
         ) from error
-    return {**sums, **RELEASES[name].sha256}
+    return {**checksums, **RELEASES[name].sha256}
 
 
-def _is_plain(file: str) -> bool:
-    """Tell whether this is the printable name of a file in a folder."""
+def _is_file_name(file: str) -> bool:
+    """Return whether a text is a printable file name without a path."""
     return file.isprintable() and '/' not in file and file not in ('', '.', '..')
 
 
-def _record(name: str) -> pathlib.Path:
-    """Return the file with the sums of the first download, which outlives the weights."""
+def _checksum_file(name: str) -> pathlib.Path:
+    """Return the file with the checksums of the first download; it is never removed."""
     return cache_folder() / f'{name}.sha256.json'
 
 
 def _fetch_blazepose(scratch: pathlib.Path) -> pathlib.Path:
-    """Take the networks out of a wheel, of which nothing else is kept or run."""
-    _LOG.info('fetching the BlazePose networks (36 MB wheel %s) ...', BLAZEPOSE_WHEEL)
+    """Extract the networks from a wheel; the wheel is not installed."""
+    _LOG.info('downloading the BlazePose networks (36 MB wheel %s) ...', BLAZEPOSE_WHEEL)
     wheel = download_wheel(BLAZEPOSE_WHEEL, scratch)
     folder = scratch / BLAZEPOSE
     folder.mkdir()
     for name, (member, sha256) in BLAZEPOSE_FILES.items():
         try:
             with open_regular(wheel) as file, open_zip(file) as archive:
-                content = read_member(archive, member, LARGEST_NETWORK_BYTES)
-        # All that the module zipfile raises for damaged archives.
+                content = read_member(archive, member, MAX_NETWORK_BYTES)
+        # These are all exceptions that zipfile raises for damaged archives.
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
-            raise ArchiveError(f'{wheel.name} does not hold {member}: {error}') from error
+            raise ArchiveError(f'{wheel.name} does not contain {member}: {error}') from error
         (folder / name).write_bytes(content)
-        _check(folder / name, sha256, BLAZEPOSE)
+        _verify_checksum(folder / name, sha256, BLAZEPOSE)
     return folder
 
 
@@ -262,65 +271,71 @@ def _fetch_release(name: str, url: str | None, scratch: pathlib.Path) -> pathlib
     release = RELEASES[name]
     archive = cache_folder() / f'{name}.tar.gz'
     download = Download(url or release.url, archive)
-    _LOG.info('fetching %s from %s ...', name, url or release.url)
+    _LOG.info('downloading %s from %s ...', name, url or release.url)
     _LOG.info('%s', release.licence)
     unpacked = scratch / 'unpacked'
     download.run()
     try:
         unpack(archive, unpacked)
     except ArchiveError:
-        download.forget()
-        if not download.resumed:
+        download.discard()
+        if not download.is_resumed:
             raise
-        # Its parts may have been of different versions.
+        # The parts of a resumed download may come from different versions of the archive.
         shutil.rmtree(unpacked, ignore_errors=True)
         download.run()
         unpack(archive, unpacked)
-    places = sorted(unpacked.rglob(LANDMARK_FILE))
-    if not places:
-        download.forget()
-        raise ArchiveError(f'{name}.tar.gz holds no {LANDMARK_FILE}')
-    folder = places[0].parent
-    found = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
-    for file in found:
-        if not _is_plain(file):
-            download.forget()
-            raise ArchiveError(f'{name}.tar.gz holds a file {printable(repr(file))}')
-    expected = _expected_sums(name)
-    for file, sha256 in expected.items():
-        if found.get(file) != sha256:
-            download.forget()
+    markers = sorted(unpacked.rglob(MARKER_FILE))
+    if not markers:
+        download.discard()
+        raise ArchiveError(f'{name}.tar.gz does not contain {MARKER_FILE}')
+    folder = markers[0].parent
+    checksums = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    for file in checksums:
+        if not _is_file_name(file):
+            download.discard()
             raise ArchiveError(
-                f'the {name} that was fetched is not the one that is known: {file} has the sha256 '
-                f'{found.get(file, "of no file")}, expected {sha256}'
-                + ('' if file in release.sha256 else f' as recorded in {_record(name)}')
+                f'{name}.tar.gz contains a file with the invalid name {printable(repr(file))}'
             )
-    download.forget()
-    if not expected.keys() >= found.keys():
-        write_atomically(_record(name), json.dumps({**found, **expected}, indent=1).encode())
+    expected = _expected_checksums(name)
+    for file, sha256 in expected.items():
+        if checksums.get(file) != sha256:
+            download.discard()
+            raise ArchiveError(
+                f'the downloaded {name} differs from the expected release: {file} has the sha256 '
+                f'{checksums.get(file, "(missing file)")}, expected {sha256}'
+                + ('' if file in release.sha256 else f' as recorded in {_checksum_file(name)}')
+            )
+    download.discard()
+    if not expected.keys() >= checksums.keys():
+        write_atomically(
+            _checksum_file(name), json.dumps({**checksums, **expected}, indent=1).encode()
+        )
     return folder
 
 
-def _put_in_place(found: pathlib.Path, folder: pathlib.Path) -> None:
+def _replace_folder(source: pathlib.Path, folder: pathlib.Path) -> None:
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
     elif folder.is_symlink():
         folder.unlink()
-    os.replace(found, folder)
+    os.replace(source, folder)
 
 
-def _check(file: pathlib.Path, sha256: str, name: str) -> None:
+def _verify_checksum(file: pathlib.Path, sha256: str, name: str) -> None:
     try:
-        found = sha256_of(file)
+        actual = sha256_of(file)
     except OSError as error:
-        reason = printable(error, MESSAGE_CHARS)
-        raise WeightsError(f'{shown(file)} cannot be read: {reason}; {_again(name)}') from error
-    if found != sha256:
+        reason = printable(error, MAX_MESSAGE_CHARS)
         raise WeightsError(
-            f'{shown(file)} is damaged or not the published file: its sha256 is {found}, expected '
-            f'{sha256}; to fetch it again, run: metrabs_ros fetch {name}'
+            f'{shown(file)} cannot be read: {reason}; {_retry_hint(name)}'
+        ) from error
+    if actual != sha256:
+        raise WeightsError(
+            f'{shown(file)} is damaged or not the published file: its sha256 is {actual}, '
+            f'expected {sha256}; to download it again, run: metrabs_ros fetch {name}'
         )
 
 
-def _again(name: str) -> str:
+def _retry_hint(name: str) -> str:
     return f'to try again, run: metrabs_ros fetch {name}'

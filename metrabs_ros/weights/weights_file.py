@@ -1,7 +1,7 @@
 """
-Reading tensors from files of `torch.save`, of unknown origin.
+Read tensors from untrusted files of `torch.save`.
 
-Names, types, shapes and sizes are known and can be checked before any tensor is read.
+Names, types, shapes and sizes are available and can be checked before any tensor is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import CHUNK_BYTES, open_regular
 from metrabs_ros.weights.plain_pickle import (
-    LARGEST_PICKLE_BYTES,
+    MAX_PICKLE_BYTES,
     Call,
     Global,
     PersistentId,
@@ -30,8 +30,8 @@ from metrabs_ros.weights.plain_pickle import (
 )
 from metrabs_ros.weights.zip_archive import open_zip, read_member
 
-LARGEST_FILE_BYTES = 8 << 30
-LARGEST_BYTE_ORDER_BYTES = 16
+MAX_FILE_BYTES = 8 << 30
+MAX_BYTE_ORDER_BYTES = 16
 DTYPES = {
     'torch.DoubleStorage': torch.float64,
     'torch.FloatStorage': torch.float32,
@@ -49,22 +49,22 @@ DTYPES = {
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
     """
-    Where a tensor is in a file.
+    Location and layout of a tensor in a file.
 
     Parameters
     ----------
     storage
-        The name of the archive's member.
+        Name of the archive member.
     storage_bytes
-        The member's size.
+        Size of the archive member.
     dtype
         Type of the elements.
     shape
-        Of the tensor.
+        Shape of the tensor.
     offset
-        Of its first element in the storage, in elements.
+        Offset of the first element in the storage, in elements.
     stride
-        From one element to the next along each axis, in elements.
+        Stride along each axis, in elements.
     """
 
     storage: str
@@ -76,21 +76,23 @@ class StoredTensor:
 
     def __post_init__(self) -> None:
         """
-        Check that the tensor lies in its storage and has no element twice.
+        Check that the tensor is within its storage and not larger than it.
 
         Raises
         ------
         pickle.UnpicklingError
-            If it does not.
+            If the check fails.
         """
         numbers = (self.offset, *self.shape, *self.stride)
         if not all(type(number) is int and number >= 0 for number in numbers):
-            raise pickle.UnpicklingError('a tensor has a size that is not a whole number')
+            raise pickle.UnpicklingError(
+                'a tensor has a size, offset or stride that is not a whole number of at least 0'
+            )
         count = math.prod(self.shape)
-        reach = sum((size - 1) * step for size, step in zip(self.shape, self.stride))
+        extent = sum((size - 1) * step for size, step in zip(self.shape, self.stride))
         available = self.storage_bytes // self.dtype.itemsize
-        fits = len(self.stride) == len(self.shape) and count <= available
-        if not fits or (count and self.offset + reach >= available):
+        is_valid = len(self.stride) == len(self.shape) and count <= available
+        if not is_valid or (count and self.offset + extent >= available):
             raise pickle.UnpicklingError(
                 f'a tensor of shape {printable(self.shape)} does not fit its storage of '
                 f'{self.storage_bytes} bytes'
@@ -104,12 +106,17 @@ class WeightsFile:
     Parameters
     ----------
     archive
-        The file's zip archive.
+        Zip archive of the file.
+
+    Attributes
+    ----------
+    tensors
+        Location of each tensor, by name.
 
     Raises
     ------
     zipfile.BadZipFile, pickle.UnpicklingError
-        If it is damaged or holds anything but a dictionary of tensors.
+        If the archive is damaged or contains other data than a dictionary of tensors.
     """
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
@@ -119,17 +126,17 @@ class WeightsFile:
             raise zipfile.BadZipFile(f'it has {len(roots)} members data.pkl instead of 1')
         (self._root,) = roots
         if f'{self._root}byteorder' in archive.namelist():
-            order = read_member(archive, f'{self._root}byteorder', LARGEST_BYTE_ORDER_BYTES)
+            order = read_member(archive, f'{self._root}byteorder', MAX_BYTE_ORDER_BYTES)
             if order != b'little':
                 raise zipfile.BadZipFile(f'its byte order is {printable(order)}, not little')
-        state = read_calls(read_member(archive, f'{self._root}data.pkl', LARGEST_PICKLE_BYTES))
+        state = read_calls(read_member(archive, f'{self._root}data.pkl', MAX_PICKLE_BYTES))
         self.tensors: Mapping[str, StoredTensor] = {
             str(name): self._stored(value) for name, value in _items(state).items()
         }
 
     def read(self) -> dict[str, Tensor]:
         """
-        Return all tensors, on the CPU.
+        Read all tensors, on the CPU.
 
         Raises
         ------
@@ -147,14 +154,14 @@ class WeightsFile:
 
     @property
     def storage_bytes(self) -> int:
-        """Total size of the storages that the tensors are in."""
+        """Total size of the storages of the tensors."""
         return sum({t.storage: t.storage_bytes for t in self.tensors.values()}.values())
 
     def _storage(self, stored: StoredTensor) -> Tensor:
         storage = torch.empty(stored.storage_bytes, dtype=torch.uint8)
         content, filled = storage.numpy().data, 0
         with self._archive.open(stored.storage) as member:
-            # The checksum is compared at the end.
+            # zipfile verifies the checksum when the end is reached.
             while chunk := member.read(CHUNK_BYTES):
                 content[filled : filled + len(chunk)] = chunk
                 filled += len(chunk)
@@ -166,9 +173,9 @@ class WeightsFile:
         if isinstance(value, Call) and value.function == 'torch._utils._rebuild_parameter':
             value = value.arguments[0] if value.arguments else None
         if not isinstance(value, Call) or value.function != 'torch._utils._rebuild_tensor_v2':
-            asked = value.function if isinstance(value, Call) else type(value).__name__
+            kind = value.function if isinstance(value, Call) else type(value).__name__
             raise pickle.UnpicklingError(
-                f'it holds something else than named tensors: {printable(asked)}'
+                f'it contains something else than named tensors: {printable(kind)}'
             )
         reference, offset, shape, stride, *_ = value.arguments
         if not isinstance(reference, PersistentId) or not isinstance(shape, tuple):
@@ -200,15 +207,15 @@ def open_weights(file: pathlib.Path) -> Iterator[WeightsFile]:
     Raises
     ------
     zipfile.BadZipFile, pickle.UnpicklingError
-        As `WeightsFile` does, and if the file is of the format before torch 1.6.
+        See `WeightsFile`; also raised for files in the format before torch 1.6.
     OSError
-        If it cannot be read or is no regular file.
+        If it is not a readable regular file.
     """
     with open_regular(file) as opened:
         size_bytes = os.fstat(opened.fileno()).st_size
-        if size_bytes > LARGEST_FILE_BYTES:
+        if size_bytes > MAX_FILE_BYTES:
             raise zipfile.BadZipFile(
-                f'it has {size_bytes} bytes, more than the limit of {LARGEST_FILE_BYTES}'
+                f'it has {size_bytes} bytes, more than the limit of {MAX_FILE_BYTES}'
             )
         with open_zip(opened) as archive:
             yield WeightsFile(archive)
@@ -219,9 +226,9 @@ def _is_data(name: str) -> bool:
 
 
 def _items(state: Any) -> dict[Any, Any]:
-    """Return the items of a dictionary, ordered or not."""
+    """Return the items of a dict or an OrderedDict."""
     if isinstance(state, Call) and state.function == 'collections.OrderedDict':
         return state.items
     if not isinstance(state, dict):
-        raise pickle.UnpicklingError(f'it holds {type(state).__name__}, not named tensors')
+        raise pickle.UnpicklingError(f'it contains {type(state).__name__}, not named tensors')
     return state

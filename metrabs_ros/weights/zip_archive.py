@@ -1,4 +1,4 @@
-"""Reading zip archives of unknown origin: sizes are checked before anything is unpacked."""
+"""Read untrusted zip archives; sizes are checked before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -9,51 +9,50 @@ from typing import IO
 from metrabs_ros.foreign_text import printable
 
 CHUNK_BYTES = 1 << 20
-LARGEST_DIRECTORY_BYTES = 4 << 20
-LARGEST_ENTRY_COUNT = 20_000
-LARGEST_RATIO = 200
-"""Of the unpacked to the packed size of a member; arrays of numbers reach a few times 10."""
-RATIO_FREE_BYTES = 1 << 20
-"""Smaller members may have any ratio."""
+MAX_DIRECTORY_BYTES = 4 << 20
+MAX_ENTRIES = 20_000
+MAX_COMPRESSION_RATIO = 200
+"""Maximum ratio of the unpacked to the packed size of a member.  Typical arrays have less than
+100."""
+MIN_RATIO_CHECK_BYTES = 1 << 20
+"""Members of up to this unpacked size may have any compression ratio."""
 
 
 class _DirectoryLimitedFile(io.BufferedReader):
     """
-    A file that refuses to be read in large parts.
+    A file with a limit on the number of bytes of a single read.
 
-    `zipfile` reads the directory, of whatever size it claims to be, at once.  Members must be read
-    in smaller parts.
+    `zipfile` reads the whole directory at once, without a limit on its declared size.  Members
+    must be read in smaller parts.
     """
 
     def read(self, size: int | None = -1) -> bytes:
-        wanted = LARGEST_DIRECTORY_BYTES + 1 if size is None or size < 0 else size
-        content = super().read(min(wanted, LARGEST_DIRECTORY_BYTES + 1))
-        if len(content) > LARGEST_DIRECTORY_BYTES:
-            raise zipfile.BadZipFile(
-                f'its directory has more than {LARGEST_DIRECTORY_BYTES} bytes'
-            )
+        requested = MAX_DIRECTORY_BYTES + 1 if size is None or size < 0 else size
+        content = super().read(min(requested, MAX_DIRECTORY_BYTES + 1))
+        if len(content) > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f'its directory has more than {MAX_DIRECTORY_BYTES} bytes')
         return content
 
 
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     """
-    Open a zip archive, whose directory is limited in size and number of entries.
+    Open a zip archive with limits on the size and number of entries of its directory.
 
     Parameters
     ----------
     file
-        A binary file; it must stay open as long as the archive.
+        A binary file.  It must stay open as long as the archive is used.
 
     Raises
     ------
     zipfile.BadZipFile
-        If it is no zip archive or has an unreasonable directory.
+        If it is not a zip archive, or its directory exceeds a limit.
     """
     raw = io.FileIO(file.fileno(), closefd=False)
     archive = zipfile.ZipFile(_DirectoryLimitedFile(raw))
-    if len(archive.infolist()) > LARGEST_ENTRY_COUNT:
+    if len(archive.infolist()) > MAX_ENTRIES:
         raise zipfile.BadZipFile(
-            f'it has {len(archive.infolist())} entries, more than {LARGEST_ENTRY_COUNT}'
+            f'it has {len(archive.infolist())} entries, more than {MAX_ENTRIES}'
         )
     return archive
 
@@ -65,7 +64,8 @@ def read_member(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:
     Raises
     ------
     zipfile.BadZipFile
-        If it is missing, larger, packed unreasonably well, or its size is not the declared one.
+        If the member is missing or larger than `limit_bytes`, its compression ratio exceeds
+        `MAX_COMPRESSION_RATIO`, or its size differs from the declared size.
     """
     try:
         info = archive.getinfo(name)
@@ -78,9 +78,10 @@ def read_member(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:
             f'{limit_bytes}'
         )
     packed_bytes = max(info.compress_size, 1)
-    if declared_bytes > max(RATIO_FREE_BYTES, LARGEST_RATIO * packed_bytes):
+    if declared_bytes > max(MIN_RATIO_CHECK_BYTES, MAX_COMPRESSION_RATIO * packed_bytes):
         raise zipfile.BadZipFile(
-            f'{printable(name)} unpacks to {declared_bytes} bytes from {packed_bytes}'
+            f'{printable(name)} unpacks from {packed_bytes} to {declared_bytes} bytes, more than '
+            f'the limit of {MAX_COMPRESSION_RATIO} times'
         )
     with archive.open(info) as member:
         content = b''.join(iter(lambda: member.read(CHUNK_BYTES), b''))

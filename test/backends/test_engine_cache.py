@@ -1,4 +1,4 @@
-"""Engines are built once, are whole or not there, and nobody else's are ever read."""
+"""Engines are built once, stored atomically, and never read from files of other users."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, hashed
+from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, key_hash
 
 KEY = {'engine': 'an engine', 'weights': '1234'}
 OTHER_KEY = {**KEY, 'weights': '5678'}
@@ -34,7 +34,7 @@ print(cache.load({'engine': 'an engine'}, build, lambda folder: (folder / 'engin
 
 
 class Builder:
-    """Builds engines that are text files, and counts them."""
+    """Builds engines that are text files, and counts the builds."""
 
     def __init__(self):
         self.count = 0
@@ -60,20 +60,20 @@ def test_an_engine_is_built_once(root):
     assert build.count == 1
 
 
-def test_other_weights_are_another_engine(root):
+def test_different_weights_have_different_engines(root):
     build = Builder()
     assert EngineCache(root).load(KEY, build, read) == 'engine 1'
     assert EngineCache(root).load(OTHER_KEY, build, read) == 'engine 2'
     assert EngineCache(root).load(KEY, build, read) == 'engine 1'
 
 
-def test_nobody_else_can_look_or_write(root):
+def test_other_users_cannot_read_or_write_the_cache(root):
     EngineCache(root).load(KEY, Builder(), read)
     assert root.stat().st_mode & 0o777 == 0o700
-    assert (root / hashed(KEY)).stat().st_mode & 0o777 == 0o700
+    assert (root / key_hash(KEY)).stat().st_mode & 0o777 == 0o700
 
 
-def exchanged_for_a_link(path):
+def replace_with_link(path):
     elsewhere = path.with_name(f'{path.name}.elsewhere')
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
@@ -90,36 +90,36 @@ def exchanged_for_a_link(path):
         lambda entry: (entry / MANIFEST).write_text('[]'),
         lambda entry: (entry / 'engine').chmod(0o666),
         lambda entry: entry.chmod(0o777),
-        lambda entry: exchanged_for_a_link(entry / 'engine'),
-        exchanged_for_a_link,
+        lambda entry: replace_with_link(entry / 'engine'),
+        replace_with_link,
     ],
 )
-def test_what_is_not_as_it_was_built_is_built_again(root, damage, caplog):
+def test_changed_engines_are_rebuilt(root, damage, caplog):
     build = Builder()
     EngineCache(root).load(KEY, build, read)
-    damage(root / hashed(KEY))
+    damage(root / key_hash(KEY))
     assert EngineCache(root).load(KEY, build, read) == 'engine 2'
     assert EngineCache(root).load(KEY, build, read) == 'engine 2'
-    assert 'is built again' in caplog.text
+    assert 'is rebuilt' in caplog.text
 
 
-def test_another_engine_in_its_place_is_not_taken(root):
+def test_an_engine_of_another_key_is_not_used(root):
     build = Builder()
     EngineCache(root).load(OTHER_KEY, build, read)
-    (root / hashed(OTHER_KEY)).rename(root / hashed(KEY))
+    (root / key_hash(OTHER_KEY)).rename(root / key_hash(KEY))
     assert EngineCache(root).load(KEY, build, read) == 'engine 2'
-    assert json.loads((root / hashed(KEY) / MANIFEST).read_text())['key'] == KEY
+    assert json.loads((root / key_hash(KEY) / MANIFEST).read_text())['key'] == KEY
 
 
-def test_a_folder_that_others_can_write_to_is_not_read(root, caplog):
+def test_a_folder_that_is_writable_by_others_is_not_read(root, caplog):
     build = Builder()
     EngineCache(root).load(KEY, build, read)
     root.chmod(0o777)
     assert EngineCache(root).load(KEY, build, read) == 'engine 2'
-    assert 'can be written to by others' in caplog.text
+    assert 'is writable by other users' in caplog.text
 
 
-def test_somebody_elses_folder_is_not_read(root, monkeypatch, caplog):
+def test_a_folder_of_another_user_is_not_read(root, monkeypatch, caplog):
     build = Builder()
     EngineCache(root).load(KEY, build, read)
     monkeypatch.setattr(os, 'getuid', lambda: 12345)
@@ -127,8 +127,8 @@ def test_somebody_elses_folder_is_not_read(root, monkeypatch, caplog):
     assert 'belongs to user' in caplog.text
 
 
-def test_without_a_disk_to_write_to_it_goes_on_and_says_so_once(tmp_path, caplog):
-    (tmp_path / 'file').write_text('no folder')
+def test_an_unavailable_cache_causes_one_warning(tmp_path, caplog):
+    (tmp_path / 'file').write_text('not a folder')
     cache, build = EngineCache(tmp_path / 'file' / 'engines'), Builder()
     with caplog.at_level(logging.WARNING):
         assert cache.load(KEY, build, read) == 'engine 1'
@@ -137,7 +137,7 @@ def test_without_a_disk_to_write_to_it_goes_on_and_says_so_once(tmp_path, caplog
     assert 'the engine is built without it' in caplog.text
 
 
-def test_on_a_full_disk_it_goes_on_and_leaves_nothing(root, caplog):
+def test_a_full_disk_is_handled_without_leftover_files(root, caplog):
     build = Builder()
 
     def build_until_full(folder):
@@ -150,7 +150,7 @@ def test_on_a_full_disk_it_goes_on_and_leaves_nothing(root, caplog):
     assert 'No space left' in caplog.text
 
 
-def test_what_fails_to_be_built_leaves_nothing(root):
+def test_a_failed_build_leaves_no_files(root):
     def fail(folder):
         (folder / 'half').write_text('half')
         raise ValueError('cannot be built')
@@ -160,7 +160,7 @@ def test_what_fails_to_be_built_leaves_nothing(root):
     assert [path.suffix for path in root.iterdir()] == ['.lock']
 
 
-def build_in_a_process(root, log, seconds):
+def start_build(root, log, seconds):
     return subprocess.Popen(
         [sys.executable, '-c', BUILD_SLOWLY, str(root), str(log), str(seconds)],
         stdout=subprocess.PIPE,
@@ -168,21 +168,21 @@ def build_in_a_process(root, log, seconds):
     )
 
 
-def test_of_two_that_start_together_one_builds(root, tmp_path):
+def test_one_of_two_simultaneous_processes_builds(root, tmp_path):
     log = tmp_path / 'log'
-    processes = [build_in_a_process(root, log, 0.5) for _ in range(2)]
+    processes = [start_build(root, log, 0.5) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in processes] == ['whole', 'whole']
     assert log.read_text() == 'built '
 
 
-def test_a_killed_build_is_no_hindrance(root, tmp_path):
+def test_a_killed_build_does_not_block_the_next_build(root, tmp_path):
     log = tmp_path / 'log'
-    killed = build_in_a_process(root, log, 600)
+    killed = start_build(root, log, 600)
     deadline_s = time.monotonic() + 300
     while not list(root.glob('*.part/half')):
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert build_in_a_process(root, log, 0).communicate()[0].strip() == 'whole'
+    assert start_build(root, log, 0).communicate()[0].strip() == 'whole'
     assert not list(root.glob('*.part'))

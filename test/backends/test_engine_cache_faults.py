@@ -1,4 +1,4 @@
-"""A damaged, foreign, full or read-only cache costs time and one warning, but never a start."""
+"""A damaged, foreign, full or read-only cache costs time and one warning, but loading succeeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 
 import metrabs_ros
 from metrabs_ros.backends import engine_cache as cache_module
-from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, hashed
+from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, key_hash
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 from metrabs_ros.regular_file import open_own
@@ -26,7 +26,7 @@ KEY = {'engine': 'an engine', 'weights': '1234'}
 
 
 class Builder:
-    """Builds engines that are text files, and counts them."""
+    """Builds engines that are text files, and counts the builds."""
 
     def __init__(self, size: int = 0):
         self.count = 0
@@ -41,17 +41,17 @@ def read(folder):
     return (folder / 'engine').read_text().rstrip()
 
 
-def made():
+def make():
     return 'made in memory'
 
 
 def load(root: pathlib.Path, build: Builder) -> str:
-    """Load in a child, as what hangs would hang the tests."""
+    """Load in a child process, so that the tests cannot hang."""
 
-    def show():
+    def raise_result():
         raise Exception(EngineCache(root).load(KEY, build, read))
 
-    return hostile.in_a_child(show)
+    return hostile.run_in_child(raise_result)
 
 
 @pytest.fixture
@@ -63,35 +63,35 @@ def root(tmp_path):
 def entry(root):
     """Return the folder of an engine in the cache."""
     EngineCache(root).load(KEY, Builder(), read)
-    return root / hashed(KEY)
+    return root / key_hash(KEY)
 
 
-def assert_healed(root):
-    """Check that the entry is built again and then used."""
+def assert_rebuilt(root):
+    """Check that the entry is rebuilt and then used."""
     build = Builder()
     build.count = 1
     assert load(root, build) == 'Exception: engine 2'
-    assert (root / hashed(KEY) / 'engine').read_text() == 'engine 2'
+    assert (root / key_hash(KEY) / 'engine').read_text() == 'engine 2'
     build.count = 7
     assert load(root, build) == 'Exception: engine 2'
 
 
 @pytest.mark.parametrize('put', hostile.NOT_FILES)
 @pytest.mark.parametrize('name', ['engine', MANIFEST, 'more', ''])
-def test_an_entry_that_is_no_file_is_built_again(root, entry, put, name):
+def test_entries_that_are_not_regular_files_are_rebuilt(root, entry, put, name):
     place = entry / name if name else entry
     if place.exists():
         place.rename(root.parent / 'elsewhere')
     put(place)
     if put is hostile.put_directory and name == '':
         entry.chmod(0o700)
-    assert_healed(root)
+    assert_rebuilt(root)
 
 
 @pytest.mark.parametrize('name', ['engine', MANIFEST])
-def test_ten_gigabytes_of_zeros_are_not_read(root, entry, name):
+def test_huge_sparse_files_are_not_read(root, entry, name):
     hostile.put_sparse_file(entry / name)
-    assert_healed(root)
+    assert_rebuilt(root)
 
 
 def manifest_of(entry, **changes) -> str:
@@ -123,63 +123,63 @@ MANIFESTS = {
 
 
 @pytest.mark.parametrize('manifest', MANIFESTS)
-def test_a_damaged_manifest_means_a_new_engine(root, entry, manifest):
+def test_an_engine_with_a_damaged_manifest_is_rebuilt(root, entry, manifest):
     content = MANIFESTS[manifest](entry)
     file = entry / MANIFEST
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert_healed(root)
+    assert_rebuilt(root)
 
 
 @pytest.mark.parametrize(
     'content', [b'', b'engine', b'engine 1 and more', b'engine 3', b'\0' * 100_000]
 )
-def test_a_file_of_another_size_or_content_means_a_new_engine(root, entry, content):
+def test_an_engine_with_changed_size_or_content_is_rebuilt(root, entry, content):
     (entry / 'engine').write_bytes(content)
-    assert_healed(root)
+    assert_rebuilt(root)
 
 
-def test_a_thousand_files_mean_a_new_engine(root, entry):
+def test_an_entry_with_a_thousand_files_is_rebuilt(root, entry):
     for i in range(1000):
         (entry / str(i)).touch()
-    assert_healed(root)
+    assert_rebuilt(root)
 
 
-def test_files_that_cannot_be_read_mean_a_new_engine(root, entry, caplog):
+def test_unreadable_engines_are_rebuilt(root, entry, caplog):
     def read_once_built(folder):
         if read(folder) == 'engine 1':
-            raise RuntimeError('the reader does not like it')
+            raise RuntimeError('invalid network')
         return read(folder)
 
     build = Builder()
     build.count = 1
     with caplog.at_level(logging.WARNING):
         assert EngineCache(root).load(KEY, build, read_once_built) == 'engine 2'
-    assert 'does not like it' in caplog.text
+    assert 'invalid network' in caplog.text
     assert len(caplog.records) == 1
 
 
-def test_an_engine_that_cannot_be_read_at_all_is_made_in_memory(root, caplog):
+def test_an_engine_that_is_unreadable_after_the_build_is_made_in_memory(root, caplog):
     def fail(folder):
-        raise RuntimeError('the reader does not like it')
+        raise RuntimeError('invalid network')
 
     with caplog.at_level(logging.WARNING):
-        assert EngineCache(root).load(KEY, Builder(), fail, made) == 'made in memory'
+        assert EngineCache(root).load(KEY, Builder(), fail, make) == 'made in memory'
     assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize('put', hostile.NOT_FILES)
-def test_a_lock_that_is_no_file_is_refused(root, put):
+def test_locks_that_are_not_regular_files_are_not_used(root, put):
     root.mkdir(mode=0o700)
-    put(root / f'{hashed(KEY)}.lock')
+    put(root / f'{key_hash(KEY)}.lock')
     assert load(root, Builder()) == 'Exception: engine 1'
 
 
 @pytest.mark.parametrize('link', [os.symlink, os.link])
-def test_a_link_as_lock_leaves_its_target_as_it_is(root, link, caplog):
+def test_the_target_of_a_linked_lock_is_not_changed(root, link, caplog):
     root.mkdir(mode=0o700)
     victim = root.parent / 'victim'
     victim.write_text('content')
-    link(victim, root / f'{hashed(KEY)}.lock')
+    link(victim, root / f'{key_hash(KEY)}.lock')
     assert EngineCache(root).load(KEY, Builder(), read) == 'engine 1'
     assert victim.read_text() == 'content'
     assert 'link' in caplog.text
@@ -187,7 +187,7 @@ def test_a_link_as_lock_leaves_its_target_as_it_is(root, link, caplog):
 
 
 @pytest.mark.parametrize('mode', ['ab', 'wb', 'r+b'])
-def test_only_own_files_are_written(tmp_path, mode):
+def test_files_are_not_written_through_links(tmp_path, mode):
     victim = tmp_path / 'victim'
     victim.write_text('content')
     for place, link in (('symbolic', os.symlink), ('hard', os.link)):
@@ -198,7 +198,7 @@ def test_only_own_files_are_written(tmp_path, mode):
 
 
 @pytest.mark.parametrize('put', [*hostile.NOT_FILES, pathlib.Path.touch])
-def test_a_cache_that_is_no_folder_is_not_used(root, put):
+def test_a_cache_that_is_not_a_private_folder_is_not_used(root, put):
     put(root)
     if put is hostile.put_directory:
         root.chmod(0o777)
@@ -206,7 +206,7 @@ def test_a_cache_that_is_no_folder_is_not_used(root, put):
     assert load(root / 'below', Builder()) == 'Exception: engine 1'
 
 
-def test_a_link_to_a_folder_of_ones_own_is_not_used(root, entry, caplog):
+def test_a_link_to_a_cache_folder_is_not_used(root, entry, caplog):
     root.rename(root.parent / 'elsewhere')
     root.symlink_to('elsewhere')
     build = Builder()
@@ -215,7 +215,7 @@ def test_a_link_to_a_folder_of_ones_own_is_not_used(root, entry, caplog):
     assert 'symbolic link' in caplog.text
 
 
-def test_with_any_umask_an_engine_is_built_once(root):
+def test_engines_are_built_once_with_a_permissive_umask(root):
     build, before = Builder(), os.umask(0)
     try:
         assert EngineCache(root).load(KEY, build, read) == 'engine 1'
@@ -235,7 +235,7 @@ def test_with_any_umask_an_engine_is_built_once(root):
         {'XDG_CACHE_HOME': '/dev/null/below'},
     ],
 )
-def test_without_a_place_for_the_cache_there_is_one_warning(monkeypatch, variables, caplog):
+def test_an_invalid_cache_folder_causes_one_warning(monkeypatch, variables, caplog):
     monkeypatch.delenv('METRABS_ROS_CACHE', raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -272,28 +272,28 @@ def test_on_a_full_disk_the_engine_is_built_elsewhere(tmp_path, caplog, size_byt
         assert not list(disk.rglob('*.part'))
 
 
-def test_without_any_disk_the_engine_is_made_in_memory(tmp_path, monkeypatch, caplog):
+def test_without_disk_space_the_engine_is_made_in_memory(tmp_path, monkeypatch, caplog):
     with hostile.small_disk(tmp_path / 'disk', 16 << 10) as disk:
         monkeypatch.setattr(tempfile, 'tempdir', str(disk))
         build = Builder(size=163_000)
         with caplog.at_level(logging.WARNING):
-            assert EngineCache(disk / 'engines').load(KEY, build, read, made) == 'made in memory'
+            assert EngineCache(disk / 'engines').load(KEY, build, read, make) == 'made in memory'
         assert len(caplog.records) == 1
 
 
-def test_a_process_that_holds_the_lock_for_ever_is_not_waited_for(root, monkeypatch, caplog):
-    monkeypatch.setattr(cache_module, 'LONGEST_WAIT_S', 0.2)
+def test_waiting_for_the_lock_has_a_timeout(root, monkeypatch, caplog):
+    monkeypatch.setattr(cache_module, 'MAX_LOCK_WAIT_S', 0.2)
     root.mkdir(mode=0o700)
-    with (root / f'{hashed(KEY)}.lock').open('w') as lock:
+    with (root / f'{key_hash(KEY)}.lock').open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert EngineCache(root).load(KEY, Builder(), read) == 'engine 1'
     assert 'another process has held' in caplog.text
 
 
-# The real engine.
+# Tests with a real engine.
 
 
-def engine_in(root, checkpoint_folder):
+def load_engine(root, checkpoint_folder):
     checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
     return OpenVinoCropEngine(
         checkpoint.crop_model, checkpoint.config, 'fp32', EngineCache(root), 1
@@ -302,45 +302,47 @@ def engine_in(root, checkpoint_folder):
 
 @pytest.fixture(scope='module')
 def points(checkpoint_folder):
-    """Return crops and the network's points of them."""
+    """Return crops and the points that the network estimates for them."""
     crops = torch.from_numpy(np.random.default_rng(0).random((1, 3, 256, 256), np.float32))
     checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
     with torch.inference_mode():
         return crops, checkpoint.crop_model(crops)
 
 
-def assert_right(engine, points):
+def assert_same_points(engine, points):
     crops, expected = points
-    for found, right in zip(engine(crops), expected):
-        np.testing.assert_allclose(found, right, atol=0.05)
+    for actual, reference in zip(engine(crops), expected):
+        np.testing.assert_allclose(actual, reference, atol=0.05)
 
 
-def test_openvino_runs_without_any_disk(checkpoint_folder, points, tmp_path, monkeypatch, caplog):
+def test_openvino_runs_without_disk_space(
+    checkpoint_folder, points, tmp_path, monkeypatch, caplog
+):
     with hostile.small_disk(tmp_path / 'disk', 60 << 20) as disk:
         monkeypatch.setattr(tempfile, 'tempdir', str(disk))
         with caplog.at_level(logging.WARNING, 'metrabs_ros'):
-            engine = engine_in(disk / 'engines', checkpoint_folder)
-        assert_right(engine, points)
+            engine = load_engine(disk / 'engines', checkpoint_folder)
+        assert_same_points(engine, points)
         warnings = [r for r in caplog.records if r.name.startswith('metrabs_ros')]
         assert len(warnings) == 1
         assert not list(disk.rglob('*.bin'))
 
 
-def test_a_network_cut_off_before_it_was_hashed_is_not_run(
+def test_a_network_truncated_during_the_build_is_not_used(
     checkpoint_folder, points, tmp_path, monkeypatch, caplog
 ):
     save = openvino.save_model
 
-    def save_cut(network, file, **options):
+    def save_truncated(network, file, **options):
         save(network, file, **options)
         os.truncate(pathlib.Path(file).with_suffix('.bin'), 1 << 20)
 
-    monkeypatch.setattr(openvino, 'save_model', save_cut)
-    assert_right(engine_in(tmp_path, checkpoint_folder), points)
+    monkeypatch.setattr(openvino, 'save_model', save_truncated)
+    assert_same_points(load_engine(tmp_path, checkpoint_folder), points)
     assert 'cannot be used' in caplog.text
 
 
-def test_a_model_loads_with_a_cache_that_is_a_file(
+def test_a_model_loads_if_the_cache_folder_is_a_file(
     checkpoint_folder, tmp_path, monkeypatch, caplog
 ):
     (tmp_path / 'cache').touch()

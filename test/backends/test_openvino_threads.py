@@ -1,4 +1,4 @@
-"""The number of threads reaches every network, by OpenVINO's and torch's own account."""
+"""The number of threads is passed to every network, as OpenVINO and torch report it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ IMAGE = np.zeros((120, 160, 3), np.uint8)
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Return a list that all compiled networks are added to."""
+    """Return the list of all networks that the test compiles."""
     networks = []
     compile_model = openvino.Core.compile_model
 
-    def compile_and_keep(core, *arguments, **options):
+    def compile_and_record(core, *arguments, **options):
         networks.append(compile_model(core, *arguments, **options))
         return networks[-1]
 
-    monkeypatch.setattr(openvino.Core, 'compile_model', compile_and_keep)
+    monkeypatch.setattr(openvino.Core, 'compile_model', compile_and_record)
     return networks
 
 
@@ -35,7 +35,7 @@ def thread_counts(networks):
 
 
 @pytest.mark.parametrize('detector', ['auto', 'blazepose', 'onnx'])
-def test_the_detector_of_metrabs_has_as_many_threads_as_asked_for(
+def test_the_detector_of_metrabs_uses_the_requested_number_of_threads(
     checkpoint_folder, tmp_path, compiled, detector
 ):
     if detector == 'onnx':
@@ -49,29 +49,29 @@ def test_the_detector_of_metrabs_has_as_many_threads_as_asked_for(
     assert thread_counts(compiled) == {1}
 
 
-def test_without_a_number_openvino_chooses(tmp_path, compiled):
+def test_openvino_chooses_the_number_of_threads_by_default(tmp_path, compiled):
     write_detector(tmp_path / 'a.onnx', 'yolo')
     from metrabs_ros.loading import load_detector
 
     load_detector(f'onnx:{tmp_path / "a.onnx"}')
-    usual = openvino.Core().compile_model(openvino.Core().read_model(tmp_path / 'a.onnx'), 'CPU')
-    assert thread_counts(compiled[:1]) == thread_counts([usual])
+    default = openvino.Core().compile_model(openvino.Core().read_model(tmp_path / 'a.onnx'), 'CPU')
+    assert thread_counts(compiled[:1]) == thread_counts([default])
 
 
-def test_ultralytics_has_as_many_threads_of_torch(checkpoint_folder, monkeypatch):
-    seen = []
+def test_ultralytics_uses_the_requested_number_of_torch_threads(checkpoint_folder, monkeypatch):
+    used_threads = []
 
     class Network:
         def __init__(self, name):
-            # The real one does so when it chooses its device.
+            # The real package also does this when it selects its device.
             torch.set_num_threads(2)
 
         def predict(self, image, **options):
-            seen.append(torch.get_num_threads())
-            nothing = torch.zeros(0, 4)
+            used_threads.append(torch.get_num_threads())
+            no_boxes = torch.zeros(0, 4)
             return [
                 types.SimpleNamespace(
-                    boxes=types.SimpleNamespace(xyxy=nothing, conf=nothing[:, 0])
+                    boxes=types.SimpleNamespace(xyxy=no_boxes, conf=no_boxes[:, 0])
                 )
             ]
 
@@ -86,4 +86,4 @@ def test_ultralytics_has_as_many_threads_of_torch(checkpoint_folder, monkeypatch
         model.detect_poses(IMAGE)
     finally:
         torch.set_num_threads(before)
-    assert seen == [1]
+    assert used_threads == [1]

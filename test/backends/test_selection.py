@@ -1,4 +1,4 @@
-"""What runs a network is the best that is there, or what was asked for, or a clear refusal."""
+"""Engine, precision and device are the fastest available, the requested ones, or an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JETSON = dataclasses.replace(GPU, torch_tensorrt=True)
 
 
 @pytest.mark.parametrize(
-    ('machine', 'asked', 'got'),
+    ('machine', 'requested', 'selected'),
     [
         (JETSON, ('auto', 'auto', 'auto'), ('tensorrt', 'fp16', 'cuda')),
         (GPU, ('auto', 'auto', 'auto'), ('torch', 'fp16', 'cuda')),
@@ -31,36 +31,36 @@ JETSON = dataclasses.replace(GPU, torch_tensorrt=True)
         (BARE, ('auto', 'auto', 'auto'), ('torch', 'fp32', 'cpu')),
     ],
 )
-def test_the_best_there_is_or_what_was_asked_for(machine, asked, got):
-    choice = choose(*asked, machine)
-    assert (choice.engine, choice.precision, choice.device) == got
+def test_auto_selects_the_fastest_and_requested_values_are_kept(machine, requested, selected):
+    choice = choose(*requested, machine)
+    assert (choice.engine, choice.precision, choice.device) == selected
     assert choice.reason in str(choice)
 
 
 @pytest.mark.parametrize(
-    ('machine', 'asked', 'kind', 'says'),
+    ('machine', 'requested', 'error', 'message'),
     [
         (GPU, ('tensorrt', 'auto', 'auto'), ImportError, 'pip install torch-tensorrt'),
         (LAPTOP, ('tensorrt', 'auto', 'auto'), ValueError, 'NVIDIA GPU'),
         (BARE, ('openvino', 'auto', 'auto'), ImportError, 'pip install openvino'),
         (GPU, ('openvino', 'auto', 'cuda'), ValueError, 'runs on the CPU'),
         (LAPTOP, ('openvino', 'fp16', 'auto'), ValueError, "precision 'fp16'"),
-        (LAPTOP, ('auto', 'auto', 'cuda'), ValueError, 'sees no NVIDIA GPU'),
+        (LAPTOP, ('auto', 'auto', 'cuda'), ValueError, 'does not detect an NVIDIA GPU'),
         (LAPTOP, ('onnx', 'auto', 'auto'), ValueError, "engine 'onnx' is none of auto, torch"),
         (LAPTOP, ('auto', 'int8', 'auto'), ValueError, "precision 'int8' is none of auto, fp32"),
         (LAPTOP, ('auto', 'auto', 'tpu'), ValueError, "device 'tpu' is none of auto, cpu"),
     ],
 )
-def test_what_cannot_be_is_refused_with_what_to_do(machine, asked, kind, says):
-    with pytest.raises(kind, match=says):
-        choose(*asked, machine)
+def test_unavailable_values_raise_an_error_with_a_remedy(machine, requested, error, message):
+    with pytest.raises(error, match=message):
+        choose(*requested, machine)
 
 
-def test_this_machine_runs_a_network_somehow(metrabs_model):
-    choice = choose('auto', 'auto', 'auto', Machine.here())
+def test_a_model_uses_the_selection_for_this_machine(metrabs_model):
+    choice = choose('auto', 'auto', 'auto', Machine.detect())
     assert metrabs_model.choice == choice
 
 
-def test_a_number_of_threads_below_0_is_refused():
+def test_negative_thread_counts_are_rejected():
     with pytest.raises(ValueError, match='threads is -1'):
         metrabs_ros.load_model('blazepose', threads=-1)

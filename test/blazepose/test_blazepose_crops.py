@@ -1,4 +1,4 @@
-"""Crops are upright, look straight at the person, and show light and lines as they are."""
+"""Crops are upright, centred on the person, and free of aliasing and lens distortion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import IMAGE_SHAPE, cameras
 
-from metrabs_ros.blazepose.crops import between_blocks, sample_crops, source_of_blocks
+from metrabs_ros.blazepose.crops import block_source_pixels, interpolate_blocks, sample_crops
 from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
 
@@ -20,7 +20,7 @@ FISHEYE = Camera(
 K = np.array([[800.0, 0, 320], [0, 800, 240], [0, 0, 1]])
 
 
-def test_crop_without_turn_or_zoom_is_a_part_of_the_image(street):
+def test_a_crop_without_rotation_and_zoom_is_a_part_of_the_image(street):
     camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]))
     region = Regions(np.array([[384.0, 288]]), np.array([[384.0, 288 - 102.4]]))
     virtual = virtual_cameras_on_regions(region, camera, side_px=256, margin=1.25)
@@ -29,7 +29,7 @@ def test_crop_without_turn_or_zoom_is_a_part_of_the_image(street):
     np.testing.assert_allclose(crop, expected, atol=0.005)
 
 
-def test_what_is_finer_than_the_crop_is_averaged():
+def test_details_finer_than_the_crop_are_averaged():
     image = np.zeros((1024, 1024, 3), np.uint8)
     image[(np.indices((1024, 1024)).sum(axis=0) % 2) == 0] = 255
     camera = Camera.from_fov(55, image.shape)
@@ -44,19 +44,19 @@ def test_what_is_finer_than_the_crop_is_averaged():
     st.tuples(st.floats(300, 1600), st.floats(200, 900)),
     st.floats(30, 400),
 )
-def test_between_the_middles_of_blocks_hardly_anything_bends(camera, centre_px, radius_px):
+def test_interpolated_source_coordinates_are_accurate(camera, centre_px, radius_px):
     region = Regions(np.array([centre_px]), np.array([centre_px]) - (0, radius_px))
     virtual = virtual_cameras_on_regions(region, camera, side_px=256, margin=1.25)
-    middles_px = source_of_blocks(camera, virtual, 256)[0]
-    source_px = between_blocks(middles_px.astype(np.float32), 256)
+    centres_px = block_source_pixels(camera, virtual, 256)[0]
+    source_px = interpolate_blocks(centres_px.astype(np.float32), 256)
     pixels = np.stack(np.meshgrid(np.arange(256.0), np.arange(256.0)), axis=-1)
     exact_px = virtual.to_image(pixels.reshape(1, -1, 2), camera).reshape(256, 256, 2)
-    seen = np.all((exact_px > 0) & (exact_px < IMAGE_SHAPE[::-1]), axis=-1)
-    in_crop_px = virtual.scale[0] * np.abs(source_px - exact_px)[seen]
+    in_image = np.all((exact_px > 0) & (exact_px < IMAGE_SHAPE[::-1]), axis=-1)
+    in_crop_px = virtual.scale[0] * np.abs(source_px - exact_px)[in_image]
     assert in_crop_px.max(initial=0) < 0.1
 
 
-def test_antialiasing_keeps_the_picture_and_takes_the_noise(street):
+def test_antialiasing_reduces_noise_without_changing_the_image(street):
     camera = Camera.from_fov(55, street.shape)
     region = Regions(np.array([[384.0, 288]]), np.array([[384.0, 88]]))
     virtual = virtual_cameras_on_regions(region, camera, side_px=128, margin=1.25)
@@ -66,11 +66,11 @@ def test_antialiasing_keeps_the_picture_and_takes_the_noise(street):
     assert np.abs(np.diff(smooth, axis=1)).mean() < np.abs(np.diff(plain, axis=1)).mean()
 
 
-def test_lens_distortion_is_undone():
+def test_lens_distortion_is_corrected():
     camera = Camera(
         np.array([[1000.0, 0, 960], [0, 1000, 540], [0, 0, 1]]), np.array([-0.3, 0.1, 0, 0, 0])
     )
-    # A straight white line in space, off the axis, as the lens bends it.
+    # A straight white line in space, off the axis, distorted by the lens.
     line = np.stack([np.linspace(-0.7, 0.7, 3000), np.full(3000, 0.35), np.ones(3000)], axis=-1)
     image = np.zeros((*IMAGE_SHAPE, 3), np.uint8)
     points = camera.project(1000 * line).round().astype(np.int32)
@@ -84,7 +84,7 @@ def test_lens_distortion_is_undone():
     assert np.abs(fit(columns) - rows).max() < 2.5
 
 
-def test_crop_beyond_the_image_is_black():
+def test_a_crop_outside_the_image_is_black():
     image = np.full((480, 640, 3), 255, np.uint8)
     camera = Camera(K)
     region = Regions(np.array([[900.0, 240]]), np.array([[900.0, 200]]))
@@ -92,7 +92,7 @@ def test_crop_beyond_the_image_is_black():
     assert not sample_crops(image, camera, virtual).any()
 
 
-def test_a_view_of_an_image_is_sampled_like_the_image(street):
+def test_crops_of_non_contiguous_views_match_those_of_the_image(street):
     camera = Camera.from_fov(55, street.shape)
     regions = Regions(np.array([[384.0, 288], [10, 300]]), np.array([[400.0, 188], [10, 0]]))
     virtual = virtual_cameras_on_regions(regions, camera, side_px=128, margin=1.25)
@@ -104,11 +104,11 @@ def test_a_view_of_an_image_is_sampled_like_the_image(street):
         )
 
 
-def test_mirrored_crop_is_the_mirror_image(street):
+def test_a_mirrored_crop_is_the_mirror_image(street):
     camera = Camera.from_fov(55, street.shape)
     region = Regions(np.array([[384.0, 288]]), np.array([[400.0, 188]]))
     virtual = virtual_cameras_on_regions(region, camera, side_px=128, margin=1.25)
     plain = sample_crops(street, camera, virtual)[0]
     mirrored = sample_crops(street, camera, virtual.mirrored())[0]
-    # The crop's principal point lies half a pixel off its middle.
+    # The principal point of a crop is half a pixel from its centre.
     np.testing.assert_allclose(mirrored[:, 1:], plain[:, :0:-1], atol=0.05)

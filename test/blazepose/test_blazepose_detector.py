@@ -1,4 +1,4 @@
-"""The detector's tiles cover the image, and what several of them see becomes one person."""
+"""The detector's tiles cover the image, and duplicates from several tiles are merged."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from metrabs_ros.blazepose.detector import (
 from metrabs_ros.blazepose.regions import Regions
 
 
-def circles_at(*rows):
-    """Return circles of rows (x, y, radius), upright."""
+def regions_at(*rows):
+    """Return upright regions with rows (x, y, radius)."""
     values = np.array(rows, float).reshape(-1, 3)
     return Regions(values[:, :2], values[:, :2] - values[:, 2:] * (0, 1))
 
 
-def test_anchors_are_in_the_networks_order():
+def test_anchors_are_in_the_order_of_the_network():
     assert anchors().shape == (2254, 2)
     np.testing.assert_allclose(anchors()[0], (0.5 / 28, 0.5 / 28))
     np.testing.assert_allclose(anchors()[2], (1.5 / 28, 0.5 / 28))
@@ -30,7 +30,7 @@ def test_anchors_are_in_the_networks_order():
 
 
 @given(width=st.integers(1, 2500), height=st.integers(1, 2500))
-def test_tiles_cover_every_pixel_at_every_size(width, height):
+def test_tiles_of_each_size_cover_all_pixels(width, height):
     tiles = all_tiles((height, width))
     assert len(set(tiles)) == len(tiles)
     for side_px in {tile.side_px for tile in tiles}:
@@ -43,33 +43,33 @@ def test_tiles_cover_every_pixel_at_every_size(width, height):
         assert rows.all()
 
 
-def test_tiles_of_a_vga_image_are_few():
+def test_the_number_of_tiles_of_a_vga_image_is_small():
     assert len(all_tiles((576, 768))) == 39
 
 
-def test_square_iou_of_circles():
-    a, b = circles_at((0, 0, 10)), circles_at((0, 0, 10), (10, 0, 10), (0, 0, 5), (50, 0, 10))
+def test_square_iou_of_regions():
+    a, b = regions_at((0, 0, 10)), regions_at((0, 0, 10), (10, 0, 10), (0, 0, 5), (50, 0, 10))
     np.testing.assert_allclose(square_iou(a, b), [[1, 1 / 3, 1 / 4, 0]])
 
 
-def test_duplicates_become_their_weighted_mean():
+def test_duplicates_are_merged_into_their_weighted_mean():
     merged = merge_duplicates(
-        Detections(circles_at((100, 100, 50), (104, 100, 50)), np.array([0.9, 0.3])), 0.5
+        Detections(regions_at((100, 100, 50), (104, 100, 50)), np.array([0.9, 0.3])), 0.5
     )
     np.testing.assert_allclose(merged.regions.centre_px, [(101, 100)])
     np.testing.assert_allclose(merged.scores, [0.9])
 
 
-def test_neighbours_stay_apart():
-    neighbours = Detections(circles_at((100, 100, 50), (160, 100, 50)), np.array([0.9, 0.8]))
+def test_neighbours_are_not_merged():
+    neighbours = Detections(regions_at((100, 100, 50), (160, 100, 50)), np.array([0.9, 0.8]))
     assert len(merge_duplicates(neighbours, 0.5).scores) == 2
 
 
-def test_detections_that_lean_differently_are_not_mixed():
+def test_detections_with_different_tilt_are_not_merged():
     opposite = Regions(np.array([[100.0, 100], [100, 100]]), np.array([[100.0, 50], [100, 150]]))
     merged = merge_duplicates(Detections(opposite, np.array([0.9, 0.5])), 0.5)
     np.testing.assert_allclose(merged.regions.radius_px, 50)
 
 
-def test_nothing_is_merged_into_nothing():
-    assert len(merge_duplicates(Detections(circles_at(), np.zeros(0)), 0.5).regions) == 0
+def test_merging_no_detections_results_in_no_detections():
+    assert len(merge_duplicates(Detections(regions_at(), np.zeros(0)), 0.5).regions) == 0

@@ -1,4 +1,4 @@
-"""BlazePose's landmarks are found in the precision that was asked for."""
+"""BlazePose's landmarks are computed in the requested precision."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import metrabs_ros
 
 
 @pytest.mark.skipif(not CAN_CALCULATE_IN_BF16, reason='this processor has no bfloat16')
-def test_landmarks_in_bf16_are_rounded_and_those_in_fp32_are_not(model, player):
+def test_landmarks_are_less_precise_in_bf16_only(model, player):
     box = [[200, 50, 300, 450]]
-    usual, exact, rounded = (
+    default, exact, rounded = (
         estimator.estimate_poses(player, box)['poses3d']
         for estimator in (
             model,
@@ -20,11 +20,11 @@ def test_landmarks_in_bf16_are_rounded_and_those_in_fp32_are_not(model, player):
             metrabs_ros.load_model('blazepose', precision='bf16'),
         )
     )
-    np.testing.assert_allclose(usual, exact, atol=1)
+    np.testing.assert_allclose(default, exact, atol=1)
     assert np.linalg.norm(rounded - exact, axis=-1).max() > 10
 
 
 @pytest.mark.skipif(CAN_CALCULATE_IN_BF16, reason='this processor has bfloat16')
-def test_a_precision_that_the_processor_lacks_is_refused():
+def test_an_unsupported_precision_is_rejected():
     with pytest.raises(ValueError, match=r"'bf16' is not available .* in f32; choose fp32"):
         metrabs_ros.load_model('blazepose', precision='bf16')

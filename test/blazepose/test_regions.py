@@ -1,4 +1,4 @@
-"""Circles are looked at upright, through any lens, and found again in the image."""
+"""Crops of regions are centred and upright for any lens, and can be mapped back."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from metrabs_ros.camera import Camera
 
 @st.composite
 def regions(draw):
-    """Return one circle somewhere in the image."""
+    """Return one region inside the image."""
     centre = np.array([draw(st.floats(100, 1800)), draw(st.floats(100, 980))])
     angle, radius = draw(st.floats(0, 2 * np.pi)), draw(st.floats(20, 300))
-    rim = centre + radius * np.array([np.cos(angle), np.sin(angle)])
-    return Regions(centre[None], rim[None])
+    top = centre + radius * np.array([np.cos(angle), np.sin(angle)])
+    return Regions(centre[None], top[None])
 
 
 @given(camera=cameras(), region=regions())
-def test_circle_is_centred_and_upright_in_its_crop(camera, region):
+def test_a_region_is_centred_and_upright_in_its_crop(camera, region):
     virtual = virtual_cameras_on_regions(region, camera, side_px=256, margin=1.25)
     rays = camera.unproject(np.concatenate([region.centre_px, region.top_px]))
-    seen = rays @ virtual.rotation[0].T @ virtual.intrinsic_matrix[0].T
-    centre, rim = seen[:, :2] / seen[:, 2:]
+    projected = rays @ virtual.rotation[0].T @ virtual.intrinsic_matrix[0].T
+    centre, top = projected[:, :2] / projected[:, 2:]
     np.testing.assert_allclose(centre, (128, 128), atol=1e-3)
-    # Upright to what the image's aspect ratio can shear it by.
-    np.testing.assert_allclose(rim, (128, 128 - 128 / 1.25), atol=0.5)
+    # Non-square pixels shear the region slightly.
+    np.testing.assert_allclose(top, (128, 128 - 128 / 1.25), atol=0.5)
 
 
 @given(camera=cameras(), region=regions())
-def test_circles_go_to_the_crop_and_back(camera, region):
+def test_in_image_maps_a_region_back_from_its_crop(camera, region):
     virtual = virtual_cameras_on_regions(region, camera, side_px=256, margin=1.25)
     in_crop = Regions(np.array([[128.0, 128]]), np.array([[128.0, 128 - 128 / 1.25]]))
-    back = in_crop.in_image(virtual, camera)
-    np.testing.assert_allclose(back.centre_px, region.centre_px, atol=0.05)
-    np.testing.assert_allclose(back.top_px, region.top_px, atol=0.05 * region.radius_px.max())
+    in_image = in_crop.in_image(virtual, camera)
+    np.testing.assert_allclose(in_image.centre_px, region.centre_px, atol=0.05)
+    np.testing.assert_allclose(in_image.top_px, region.top_px, atol=0.05 * region.radius_px.max())
 
 
 @given(camera=cameras(), pixel=st.tuples(st.floats(200, 1700), st.floats(200, 900)))
-def test_circles_around_boxes_lean_with_the_world(camera, pixel):
+def test_regions_around_boxes_are_aligned_with_the_up_direction(camera, pixel):
     boxes = np.array([[pixel[0] - 30, pixel[1] - 80, 60, 160]])
     around = Regions.around_boxes(boxes, camera)
     np.testing.assert_allclose(around.centre_px, [pixel])
@@ -49,7 +49,7 @@ def test_circles_around_boxes_lean_with_the_world(camera, pixel):
     np.testing.assert_allclose(around.tilt_degrees(camera), 0, atol=1e-4)
 
 
-def test_up_in_the_image_is_up_where_the_camera_looks_along_it():
+def test_up_in_image_is_defined_if_the_camera_looks_along_the_up_direction():
     camera = Camera(
         np.array([[800.0, 0, 320], [0, 800, 240], [0, 0, 1]]),
         world_up_vector=np.array([0, 0, -1.0]),
@@ -57,7 +57,7 @@ def test_up_in_the_image_is_up_where_the_camera_looks_along_it():
     np.testing.assert_allclose(up_in_image(np.array([[320.0, 240]]), camera), [[0, -1]])
 
 
-def test_a_part_is_much_smaller_and_within():
+def test_parts_are_much_smaller_regions_inside_another_region():
     centre_px = np.array([[300.0, 300], [320, 450], [320, 700], [310, 310]])
     regions = Regions(centre_px, centre_px - np.array([[0, 200.0], [0, 60], [0, 60], [0, 190]]))
     expected = np.zeros((4, 4), bool)

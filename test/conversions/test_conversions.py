@@ -1,4 +1,4 @@
-"""People go into messages in metres, and come back."""
+"""Conversion of people to messages and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONVENTION = COCO_17.within(BLAZEPOSE_33)
 HEADER = Header(frame_id='camera')
 
 
-def test_every_array_of_a_skeleton_is_as_long_as_the_joint_names():
+def test_every_array_of_a_skeleton_has_the_length_of_joint_names():
     message = to_message(
         people_at((0, 0, 3000), (500, 0, 4000)).in_convention(CONVENTION), HEADER, TYPES
     )
@@ -36,18 +36,18 @@ def test_positions_are_in_metres():
     assert sum(point.z for point in hips) / 2 == 3.0
 
 
-def test_people_come_back_as_they_went():
+def test_conversion_to_a_message_and_back_keeps_people():
     people = people_at((0, 0, 3000), (500, 0, 4000))
-    back = to_people(to_message(people, HEADER, TYPES))
-    assert back.skeleton == people.skeleton
+    converted = to_people(to_message(people, HEADER, TYPES))
+    assert converted.skeleton == people.skeleton
     for field in dataclasses.fields(People):
         if field.name != 'skeleton':
             np.testing.assert_allclose(
-                getattr(back, field.name), getattr(people, field.name), rtol=1e-5, atol=1e-4
+                getattr(converted, field.name), getattr(people, field.name), rtol=1e-5, atol=1e-4
             )
 
 
-def test_nobody_comes_back_as_nobody():
+def test_conversion_to_a_message_and_back_keeps_zero_people():
     message = to_message(People.empty(BLAZEPOSE_33), HEADER, TYPES)
     assert list(message.skeletons) == []
     assert to_people(message).poses3d_mm.shape == (0, 33, 3)

@@ -1,4 +1,4 @@
-"""Markers show people, each in a colour for good, and go when they go."""
+"""Markers show people in constant colours and are deleted with their tracks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UP = np.array([0.0, -1.0, 0.0])
 
 
 def markers_of(write, people, up=UP):
-    """Return the markers of people."""
+    """Return the markers that a writer creates for people."""
     return write(to_message(people, HEADER, TYPES), people.distances_mm / 1000, up).markers
 
 
@@ -37,7 +37,7 @@ def test_each_person_has_joints_bones_and_text():
     assert all(marker.header.frame_id == 'camera' for marker in markers)
 
 
-def test_colours_stay():
+def test_each_id_keeps_its_colour():
     write = MarkerWriter(TYPES)
     first = markers_of(write, people_at((0, 0, 3000), (500, 0, 4000)))
     again = markers_of(write, people_at((0, 0, 3500), (700, 0, 4000)))
@@ -46,24 +46,24 @@ def test_colours_stay():
     assert len(colors[0]) == 2
 
 
-def test_who_leaves_is_taken_away_once():
+def test_markers_of_deleted_tracks_are_deleted_once():
     write = MarkerWriter(TYPES)
     markers_of(write, people_at((0, 0, 3000), (500, 0, 4000)))
-    gone = markers_of(write, people_at((0, 0, 3000)))
-    removed = {(m.ns, m.id) for m in gone if m.action == Marker.DELETE}
-    assert removed == {('joints', 2), ('bones', 2), ('text', 2)}
+    markers = markers_of(write, people_at((0, 0, 3000)))
+    deleted = {(m.ns, m.id) for m in markers if m.action == Marker.DELETE}
+    assert deleted == {('joints', 2), ('bones', 2), ('text', 2)}
     empty = People.empty(BLAZEPOSE_33)
     assert {m.id for m in markers_of(write, empty)} == {1}
     assert markers_of(write, empty) == []
 
 
-def test_the_text_is_above_in_whatever_direction_that_is():
+def test_the_text_is_above_the_person_for_any_up_direction():
     people = people_at((0, 0, 3000))
-    place = markers_of(MarkerWriter(TYPES), people, np.array([1.0, 0, 0]))[2].pose.position
-    assert place.x > people.poses3d_mm[..., 0].max() / 1000
+    position = markers_of(MarkerWriter(TYPES), people, np.array([1.0, 0, 0]))[2].pose.position
+    assert position.x > people.poses3d_mm[..., 0].max() / 1000
 
 
-def test_all_are_taken_away_at_once():
+def test_clear_deletes_all_markers():
     write = MarkerWriter(TYPES)
     markers_of(write, people_at((0, 0, 3000)))
     assert [marker.action for marker in write.clear().markers] == [Marker.DELETEALL]

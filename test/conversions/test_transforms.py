@@ -1,4 +1,4 @@
-"""A person's frame sits at the pelvis: x forward, y left, z up."""
+"""The frame of a person is at the pelvis: x forward, y left, z up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rotation_of(x, y, z, w):
 
 
 @given(unit_quaternions)
-def test_quaternions_say_the_same_as_rotations(q):
+def test_quaternions_describe_the_same_rotations(q):
     rotation = rotation_of(*(np.array(q) / np.linalg.norm(q)))
     np.testing.assert_allclose(rotation_of(*quaternions(rotation[None])[0]), rotation, atol=1e-9)
 
@@ -43,19 +43,21 @@ def test_axes_point_forward_left_and_up(facing):
     forward, left, up = body_axes(people)[0].T
     np.testing.assert_allclose(up, (0, -1, 0), atol=1e-6)
     np.testing.assert_allclose(np.cross(forward, left), up, atol=1e-9)
-    nose_mm = people.place('nose')[0] - people.midpoint('ear')[0]
+    nose_mm = people.part_position('nose')[0] - people.midpoint('ear')[0]
     assert nose_mm @ forward > 0
-    assert (people.place('hip', 'left') - people.place('hip', 'right'))[0] @ left > 0
+    assert (people.part_position('hip', 'left') - people.part_position('hip', 'right'))[
+        0
+    ] @ left > 0
 
 
-def test_collapsed_bodies_still_have_axes():
+def test_axes_are_orthonormal_if_all_joints_coincide():
     people = people_at((0, 0, 3000))
     people = dataclasses.replace(people, poses3d_mm=np.full((1, 33, 3), 1000.0))
     axes = body_axes(people)[0]
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)
 
 
-def test_transforms_are_stamped_and_named_by_id():
+def test_transforms_have_the_header_and_the_id_in_the_frame_name():
     header = Header(frame_id='camera')
     first, second = to_transforms(people_at((0, 0, 3000), (500, 0, 4000)), header, TYPES)
     assert (first.header.frame_id, first.child_frame_id) == ('camera', 'person_1')

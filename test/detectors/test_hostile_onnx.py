@@ -1,4 +1,4 @@
-"""Networks that end, fill or block a process are refused in one sentence with the file's name."""
+"""Networks that crash or block a process, or fill its memory, are rejected with a short error."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors import trial
 from metrabs_ros.detectors.onnx import OnnxDetector
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 
 def save(file: pathlib.Path, nodes, constants=(), shape=(1, 3, 64, 96), kind=TensorProto.FLOAT):
-    """Write a network whose output is named out."""
+    """Write a network with an output named ``out``."""
     graph = helper.make_graph(
         nodes,
         'g',
@@ -35,8 +35,8 @@ def constant(name, values, kind=np.float32):
     return numpy_helper.from_array(np.asarray(values, kind), name)
 
 
-def claimed(dims, **external):
-    """Return a tensor of claimed size, in the file itself or in another one."""
+def tensor_of_claimed_size(dims, **external):
+    """Return a tensor with less data than claimed, stored in the file or externally."""
     tensor = TensorProto(name='w', data_type=TensorProto.FLOAT, dims=dims, raw_data=bytes(16))
     if external:
         tensor.ClearField('raw_data')
@@ -53,7 +53,7 @@ SAME = helper.make_node('Identity', ['images'], ['out'])
 
 
 def with_tensor(dims, **external):
-    return lambda file: save(file, [MEAN, SUM], [claimed(dims, **external)])
+    return lambda file: save(file, [MEAN, SUM], [tensor_of_claimed_size(dims, **external)])
 
 
 NETWORKS = {
@@ -76,7 +76,7 @@ NETWORKS = {
     'input of two axes': lambda file: save(file, [SAME], shape=(1, 3)),
     'four channels': lambda file: save(file, [SAME], shape=(1, 4, 64, 64)),
     'an image as output': lambda file: save(file, [SAME]),
-    # Asking OpenVINO for the last axis of its shape reads beyond it.
+    # Reading the last axis of its shape in OpenVINO is an out-of-bounds access.
     'a number as output': lambda file: save(
         file, [helper.make_node('ReduceMean', ['images'], ['out'], keepdims=0)]
     ),
@@ -93,7 +93,7 @@ NETWORKS = {
 }
 
 
-def refusal(file: pathlib.Path) -> str:
+def error_of(file: pathlib.Path) -> str:
     with pytest.raises(ValueError, match=file.name) as caught:
         OnnxDetector(file)
     message = str(caught.value)
@@ -103,36 +103,36 @@ def refusal(file: pathlib.Path) -> str:
 
 
 @pytest.mark.parametrize('network', NETWORKS)
-def test_a_network_that_cannot_be_a_detector_is_refused(tmp_path, network):
+def test_a_network_that_is_not_a_detector_is_rejected(tmp_path, network):
     (tmp_path / 'short.bin').write_bytes(bytes(16))
     hostile.put_fifo(tmp_path / 'fifo')
     NETWORKS[network](tmp_path / 'a.onnx')
-    refusal(tmp_path / 'a.onnx')
+    error_of(tmp_path / 'a.onnx')
 
 
-def test_a_network_that_is_endless_to_load_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial, 'LONGEST_CPU_S', 5.0)
+def test_loading_is_aborted_after_the_processor_time_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, 'MAX_CPU_S', 5.0)
     names = ['images', *(f'x{i}' for i in range(20_000)), 'out']
     nodes = [helper.make_node('Relu', [a], [b]) for a, b in itertools.pairwise(names)]
     save(tmp_path / 'a.onnx', nodes)
-    assert 'takes more than 5 s of processor time' in refusal(tmp_path / 'a.onnx')
+    assert 'takes more than 5 s of processor time' in error_of(tmp_path / 'a.onnx')
 
 
-def test_a_process_that_waits_for_ever_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial, 'LONGEST_IDLE_S', 1.0)
+def test_loading_is_aborted_after_the_idle_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, 'MAX_IDLE_S', 1.0)
     monkeypatch.setattr(trial, '_SCRIPT', 'import time; time.sleep(1000)')
     write_detector(tmp_path / 'a.onnx', 'yolo')
-    assert 'does nothing for more than 1 s' in refusal(tmp_path / 'a.onnx')
+    assert 'is idle for more than 1 s' in error_of(tmp_path / 'a.onnx')
 
 
-def test_a_process_that_crashes_is_named(tmp_path, monkeypatch):
+def test_a_crash_of_openvino_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, '_SCRIPT', 'import os; os.abort()')
     write_detector(tmp_path / 'a.onnx', 'yolo')
-    assert 'makes OpenVINO crash (signal 6)' in refusal(tmp_path / 'a.onnx')
+    assert 'makes OpenVINO crash (signal 6)' in error_of(tmp_path / 'a.onnx')
 
 
-def test_a_network_that_fills_the_memory_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial, 'LARGEST_MEMORY_BYTES', 1 << 30)
+def test_loading_is_aborted_at_the_memory_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, 'MAX_MEMORY_BYTES', 1 << 30)
     save(
         tmp_path / 'a.onnx',
         [
@@ -143,11 +143,11 @@ def test_a_network_that_fills_the_memory_is_given_up(tmp_path, monkeypatch):
         ],
         [constant('s', [3 * 10**9], np.int64)],
     )
-    assert 'takes more than 1024 MiB' in refusal(tmp_path / 'a.onnx')
+    assert 'takes more than 1024 MiB' in error_of(tmp_path / 'a.onnx')
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e30, -1e30])
-def test_numbers_that_are_none_give_no_boxes_that_are_none(tmp_path, value):
+def test_invalid_network_outputs_are_filtered(tmp_path, value):
     table = np.full((1, 5, 6), value, np.float32)
     table[:, :, 5] = 0
     nodes = [
@@ -159,12 +159,12 @@ def test_numbers_that_are_none_give_no_boxes_that_are_none(tmp_path, value):
     constants = [constant('r', [1, 1, 1], np.int64), constant('zero', 0), constant('w', table)]
     save(tmp_path / 'a.onnx', nodes, constants)
     image = np.zeros((100, 200, 3), np.uint8)
-    found = OnnxDetector(tmp_path / 'a.onnx')(image, Camera.from_fov(55, image.shape), Options())
-    assert np.isfinite(found.boxes_px).all()
-    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    boxes = OnnxDetector(tmp_path / 'a.onnx')(image, Camera.from_fov(55, image.shape), Options())
+    assert np.isfinite(boxes.boxes_px).all()
+    assert ((boxes.scores >= 0) & (boxes.scores <= 1)).all()
 
 
-def test_scores_above_1_are_1(tmp_path):
+def test_scores_above_1_are_clipped_to_1(tmp_path):
     table = np.array([[[10, 10, 50, 50, 7.0, 0]]], np.float32)
     nodes = [
         MEAN,
@@ -175,11 +175,11 @@ def test_scores_above_1_are_1(tmp_path):
     constants = [constant('r', [1, 1, 1], np.int64), constant('zero', 0), constant('w', table)]
     save(tmp_path / 'a.onnx', nodes, constants)
     image = np.zeros((64, 96, 3), np.uint8)
-    found = OnnxDetector(tmp_path / 'a.onnx')(image, Camera.from_fov(55, image.shape), Options())
-    assert found.scores.tolist() == [1.0]
+    boxes = OnnxDetector(tmp_path / 'a.onnx')(image, Camera.from_fov(55, image.shape), Options())
+    assert boxes.scores.tolist() == [1.0]
 
 
-def test_data_beside_the_file_is_read(tmp_path):
+def test_external_data_is_read(tmp_path):
     write_detector(tmp_path / 'inline.onnx', 'yolo')
     onnx.save(
         onnx.load(tmp_path / 'inline.onnx'),

@@ -1,4 +1,4 @@
-"""The detectors of ultralytics need its package, and say so."""
+"""Detectors of ultralytics need the package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import metrabs_ros
 
 
-def test_without_the_package_it_is_named(checkpoint_folder, monkeypatch):
+def test_the_error_without_the_package_names_it(checkpoint_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, 'ultralytics', None)
     with pytest.raises(ImportError, match='pip install ultralytics'):
         metrabs_ros.load_model(checkpoint_folder('s_centered'), detector='ultralytics:yolo11n.pt')

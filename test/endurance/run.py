@@ -34,7 +34,7 @@ os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 from metrabs_ros import demo
 
 for variable in demo.PROFILES_VARIABLES:
-    os.environ.setdefault(variable, str(demo.LARGE_IMAGES))
+    os.environ.setdefault(variable, str(demo.FASTDDS_PROFILES_FILE))
 
 import checks
 import cv2

@@ -1,4 +1,4 @@
-"""Boxes are looked at in their middle, upright and filling the crop."""
+"""Virtual cameras point at box centres, upright, with the boxes filling the crops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ sizes = st.tuples(st.floats(20, 200), st.floats(20, 300))
 
 
 @given(camera=cameras(), corner=coordinates, size=sizes)
-def test_the_boxs_centre_is_the_crops_and_it_fills_the_crop(camera, corner, size):
+def test_the_box_is_centred_in_the_crop_and_fills_it(camera, corner, size):
     boxes = np.array([[*corner, *size]])
     virtual = virtual_cameras_for_boxes(boxes, camera, 256)
     assert virtual.usable.all()
@@ -24,22 +24,22 @@ def test_the_boxs_centre_is_the_crops_and_it_fills_the_crop(camera, corner, size
     rays = camera.unproject(boxes[:, :2] + offsets * boxes[:, 2:])
     seen = rays @ virtual.rotation[0].T @ virtual.intrinsic_matrix[0].T
     centre, top, bottom, left, right = seen[:, :2] / seen[:, 2:]
-    # Five fixed-point steps leave strong lenses a little distorted: a fifth of an image pixel,
-    # which small boxes show enlarged.
+    # After five fixed-point steps the error for strong lenses is up to a fifth of an image pixel,
+    # which is magnified in the crops of small boxes.
     np.testing.assert_allclose(centre, (128, 128), atol=1 + 0.2 * 256 / max(size))
     sides = np.linalg.norm(top - bottom), np.linalg.norm(left - right)
     np.testing.assert_allclose(max(sides), 256, rtol=0.02)
 
 
 @given(camera=cameras(), corner=coordinates, size=sizes)
-def test_the_worlds_up_is_up_in_the_crop(camera, corner, size):
+def test_the_up_direction_of_the_world_is_up_in_the_crop(camera, corner, size):
     virtual = virtual_cameras_for_boxes(np.array([[*corner, *size]]), camera, 256)
     up = virtual.rotation[0] @ camera.up
     np.testing.assert_allclose(up[0], 0, atol=1e-9)
     assert up[1] < 0
 
 
-def test_crops_intrinsics_are_the_official_ones():
+def test_crop_intrinsics_match_the_official_implementation():
     golden = np.load(DATA / 'golden' / 'intermediates.npz')
     camera = Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]))
     boxes = np.array(
@@ -50,14 +50,14 @@ def test_crops_intrinsics_are_the_official_ones():
 
 
 @given(st.tuples(st.floats(-0.4, 0.4), st.floats(-0.3, 0.3)))
-def test_fixed_point_steps_come_near_for_a_usual_lens(point):
+def test_fixed_point_steps_are_accurate_for_a_moderate_lens(point):
     coeffs = np.array([-0.1, 0.05, 0.001, -0.001, 0.01])
     distorted = distort(np.array(point), coeffs)
-    roughly = undistort_by_fixed_point(distorted, coeffs)
-    np.testing.assert_allclose(roughly, undistort(distorted, coeffs), atol=1e-4)
+    approximate = undistort_by_fixed_point(distorted, coeffs)
+    np.testing.assert_allclose(approximate, undistort(distorted, coeffs), atol=1e-4)
 
 
-def test_boxes_beyond_what_the_lens_sees_cannot_be_looked_at():
+def test_boxes_outside_the_field_of_view_have_no_usable_camera():
     camera = Camera.from_fov(60, (480, 640))
     boxes = np.array([[0, 0, 50, 90], [-1e300, 0, 1e301, 90], [1e200, 0, 1, 1]])
     virtual = virtual_cameras_for_boxes(boxes, camera, 256)

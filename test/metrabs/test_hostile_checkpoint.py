@@ -1,4 +1,4 @@
-"""Files of a checkpoint that hang, explode or lie are refused in one sentence with their name."""
+"""Malicious checkpoint files are rejected with a one-line error that names the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALL_FILES = (*FILES, 'affine_weights.npz')
 
 @pytest.fixture
 def folder(checkpoint_folder, tmp_path):
-    """Return a checkpoint, each file of which may be replaced."""
+    """Return a copy of a checkpoint in which tests can replace files."""
     for file in checkpoint_folder('s_latents').iterdir():
         os.link(file, tmp_path / file.name)
     return tmp_path
@@ -37,34 +37,34 @@ def replace(file: pathlib.Path, content: bytes) -> None:
     file.write_bytes(content)
 
 
-def refusal(folder: pathlib.Path, name: str) -> str:
-    """Return the sentence with which a checkpoint is refused."""
-    message = hostile.in_a_child(lambda: read_checkpoint(folder))
+def error_of(folder: pathlib.Path, name: str) -> str:
+    """Return the error message for a checkpoint that must be rejected."""
+    message = hostile.run_in_child(lambda: read_checkpoint(folder))
     assert message.startswith('WeightsError: '), message
     assert name in message
     assert '\n' not in message
-    assert 'MemoryError' not in message, 'memory was allocated'
+    assert 'MemoryError' not in message, 'too much memory was allocated'
     assert len(message) < 1500
     return message
 
 
 @pytest.mark.parametrize('put', hostile.NOT_FILES)
 @pytest.mark.parametrize('name', ALL_FILES)
-def test_what_is_no_file_is_named_and_does_not_block(folder, name, put):
+def test_special_files_are_rejected_without_blocking(folder, name, put):
     (folder / name).unlink()
     put(folder / name)
-    refusal(folder, name)
+    error_of(folder, name)
 
 
 @pytest.mark.parametrize('name', ALL_FILES)
-def test_ten_gigabytes_of_zeros_are_refused(folder, name):
+def test_ten_gigabytes_of_zeros_are_rejected(folder, name):
     (folder / name).unlink()
     hostile.put_sparse_file(folder / name)
-    refusal(folder, name)
+    error_of(folder, name)
 
 
 @pytest.mark.parametrize('name', ALL_FILES)
-def test_a_link_to_a_file_is_followed(folder, name):
+def test_symbolic_links_are_followed(folder, name):
     (folder / name).rename(folder / 'elsewhere')
     (folder / name).symlink_to('elsewhere')
     read_checkpoint(folder)
@@ -84,7 +84,7 @@ def zipped(compression: int = zipfile.ZIP_DEFLATED, **members: bytes) -> bytes:
 
 
 def array_bomb() -> bytes:
-    """Return 1.4 MB that unpack to 1.4 GB of joint edges."""
+    """Return a 1.4 MB archive with 1.4 GB of joint edges."""
     packed = io.BytesIO()
     zeros = bytes(1 << 20)
     with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as archive:
@@ -140,7 +140,7 @@ JOINT_BOMBS = {
 @pytest.mark.parametrize('bomb', JOINT_BOMBS)
 def test_joints_are_checked_before_memory_is_allocated(folder, bomb):
     replace(folder / 'joint_info.npz', JOINT_BOMBS[bomb]())
-    refusal(folder, 'joint_info.npz')
+    error_of(folder, 'joint_info.npz')
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ def test_joints_are_checked_before_memory_is_allocated(folder, bomb):
         pickle.dumps(np.eye(36)),
     ],
 )
-def test_a_matrix_that_is_none_is_refused(folder, content):
+def test_an_invalid_matrix_is_rejected(folder, content):
     replace(folder / 'joint_transform_matrix.npy', content)
-    refusal(folder, 'joint_transform_matrix.npy')
+    error_of(folder, 'joint_transform_matrix.npy')
 
 
 PICKLE_BOMBS = {
     'nested lists': b'\x80\x04' + b']' * 500_000 + b'a' * 499_999 + b'.',
-    # Its hash overflows the C stack.
+    # Computing its hash overflows the C stack.
     'nested tuple as a key': b'\x80\x04}' + b')' + b'\x85' * 500_000 + b'K\x01s.',
     # The C unpickler allocates 32 GB for this index.
     'index of the memo': b'\x80\x02]r\xff\xff\xff\x7f.',
@@ -180,7 +180,7 @@ PICKLE_BOMBS = {
     'unknown extension': b'\x80\x02\x82\x01.',
     'persistent id': b'Pabc\n.',
     'instance': b'(ios\nsystem\n.',
-    'text that is none': b'\x80\x04\x8c\x02\xff\xfe.',
+    'invalid text': b'\x80\x04\x8c\x02\xff\xfe.',
     'empty': b'',
     'no end': b'\x80\x04N',
     'marks': b'(' * 2_000_000 + b'.',
@@ -190,7 +190,7 @@ PICKLE_BOMBS = {
 
 @pytest.mark.parametrize('bomb', PICKLE_BOMBS)
 @pytest.mark.parametrize('name', ['skeleton_infos.pkl', 'ckpt.pt'])
-def test_pickles_take_no_more_than_their_size(folder, bomb, name):
+def test_memory_for_pickles_is_limited(folder, bomb, name):
     content = PICKLE_BOMBS[bomb]
     if name == 'ckpt.pt':
         packed = io.BytesIO()
@@ -198,11 +198,11 @@ def test_pickles_take_no_more_than_their_size(folder, bomb, name):
             archive.writestr('a/data.pkl', content)
         content = packed.getvalue()
     replace(folder / name, content)
-    refusal(folder, name)
+    error_of(folder, name)
 
 
-def test_a_type_with_forged_flags_gives_no_pointers():
-    # The state claims that there are no objects in records that hold one.
+def test_a_dtype_with_forged_flags_cannot_create_pointers():
+    # The state claims that the records contain no objects although they do.
     forged = np.dtype([('f', 'O')])
     _, _, state = forged.__reduce__()
     forged_state = (*state[:-1], 0)
@@ -223,15 +223,15 @@ def test_a_type_with_forged_flags_gives_no_pointers():
 
 
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
-def test_random_damage_of_a_pickle_is_refused_or_harmless(checkpoint_folder, protocol):
+def test_random_damage_of_a_pickle_is_rejected_or_harmless(checkpoint_folder, protocol):
     infos = read_plain((checkpoint_folder('s_latents') / 'skeleton_infos.pkl').read_bytes())
     infos['']['indices'] = np.array(infos['']['indices'])
     content = pickle.dumps(infos, protocol)
     random = np.random.default_rng(protocol)
     for _ in range(300):
         damaged = bytearray(content)
-        for place in random.integers(0, len(content), 3):
-            damaged[place] = random.integers(256)
+        for index in random.integers(0, len(content), 3):
+            damaged[index] = random.integers(256)
         with contextlib.suppress(pickle.UnpicklingError, ValueError, TypeError):
             read_plain(bytes(damaged))
 
@@ -249,12 +249,12 @@ KEY = 'heatmap_heads.conv_final.bias'
 
 
 @pytest.mark.parametrize(
-    ('change', 'says'),
+    ('change', 'message'),
     [
-        # One stored element stands for a tensor of any size.
+        # One stored element is expanded to a tensor of any size.
         (lambda value: torch.zeros(1).expand(10**12), 'does not fit its storage'),
         (lambda value: torch.zeros(1).expand(len(value)), 'does not fit its storage'),
-        (lambda value: torch.zeros(100 << 20)[: len(value)], 'stores .* bytes; expected are'),
+        (lambda value: torch.zeros(100 << 20)[: len(value)], 'stores .* bytes; expected:'),
         (lambda value: value.to(torch.int64), 'of another type'),
         (lambda value: value.to(torch.complex64), 'ComplexFloatStorage'),
         (lambda value: value.double() * 1e300, 'finite'),
@@ -264,14 +264,14 @@ KEY = 'heatmap_heads.conv_final.bias'
         (lambda value: {'nested': value}, 'something else than named tensors'),
     ],
 )
-def test_tensors_that_are_not_what_they_claim_are_refused(folder, change, says):
+def test_invalid_tensors_are_rejected(folder, change, message):
     state = weights_of(folder)
     state[KEY] = change(state[KEY])
     save_weights(folder, state)
-    assert re.search(says, refusal(folder, 'ckpt.pt'))
+    assert re.search(message, error_of(folder, 'ckpt.pt'))
 
 
-def test_storages_of_another_size_than_claimed_are_refused(folder):
+def test_storages_with_a_wrong_size_are_rejected(folder):
     packed = io.BytesIO()
     with (
         zipfile.ZipFile(folder / 'ckpt.pt') as whole,
@@ -282,10 +282,10 @@ def test_storages_of_another_size_than_claimed_are_refused(folder):
             last = info.filename.endswith('/data/5')
             archive.writestr(info.filename, content[:-4] if last else content)
     replace(folder / 'ckpt.pt', packed.getvalue())
-    assert 'instead of' in refusal(folder, 'ckpt.pt')
+    assert 'instead of' in error_of(folder, 'ckpt.pt')
 
 
-def test_compressed_storages_are_refused(folder):
+def test_compressed_storages_are_rejected(folder):
     packed = io.BytesIO()
     with (
         zipfile.ZipFile(folder / 'ckpt.pt') as whole,
@@ -294,17 +294,19 @@ def test_compressed_storages_are_refused(folder):
         for info in whole.infolist()[:20]:
             archive.writestr(info.filename, whole.read(info))
     replace(folder / 'ckpt.pt', packed.getvalue())
-    assert 'compressed' in refusal(folder, 'ckpt.pt') or 'no member' in refusal(folder, 'ckpt.pt')
+    assert 'compressed' in error_of(folder, 'ckpt.pt') or 'no member' in error_of(
+        folder, 'ckpt.pt'
+    )
 
 
-def test_damaged_storages_are_noticed(folder):
+def test_damaged_storages_are_rejected(folder):
     content = bytearray((folder / 'ckpt.pt').read_bytes())
     content[len(content) // 2] ^= 1
     replace(folder / 'ckpt.pt', bytes(content))
-    assert 'CRC' in refusal(folder, 'ckpt.pt')
+    assert 'CRC' in error_of(folder, 'ckpt.pt')
 
 
-def test_parameters_and_half_precision_are_read(folder):
+def test_parameters_in_half_precision_are_read(folder):
     state = {
         name: torch.nn.Parameter(value.half(), False) if value.is_floating_point() else value
         for name, value in weights_of(folder).items()
@@ -314,9 +316,9 @@ def test_parameters_and_half_precision_are_read(folder):
     assert torch.equal(weights[KEY], state[KEY].float())
 
 
-def test_the_format_before_zip_is_refused(folder):
+def test_the_legacy_format_without_zip_is_rejected(folder):
     save_weights(folder, weights_of(folder), _use_new_zipfile_serialization=False)
-    assert 'not a zip file' in refusal(folder, 'ckpt.pt')
+    assert 'not a zip file' in error_of(folder, 'ckpt.pt')
 
 
 CONFIG_BOMBS = {
@@ -335,15 +337,15 @@ CONFIG_BOMBS = {
 
 
 @pytest.mark.parametrize('bomb', CONFIG_BOMBS)
-def test_settings_take_no_more_than_their_size(folder, bomb):
+def test_memory_for_settings_is_limited(folder, bomb):
     whole = (folder / 'config.yaml').read_text()
     is_whole = bomb in ('no mapping', 'nothing', 'contains itself', 'nested sequences', 'object')
     content = CONFIG_BOMBS[bomb] if is_whole else f'{whole}\n{CONFIG_BOMBS[bomb]}\n'
     replace(folder / 'config.yaml', content.encode())
     if bomb == 'sexagesimal':
-        assert hostile.in_a_child(lambda: read_checkpoint(folder)) == 'returned'
+        assert hostile.run_in_child(lambda: read_checkpoint(folder)) == 'returned'
     else:
-        refusal(folder, 'config.yaml')
+        error_of(folder, 'config.yaml')
 
 
 @pytest.mark.parametrize(
@@ -361,7 +363,7 @@ def test_settings_take_no_more_than_their_size(folder, bomb):
         'efficientnet_size: "' + 'x' * 10_000 + '"',
         'efficientnet_size: "\\e[31m"',
         'centered_stride: [1, 2]',
-        # Its full text has 10 to the 30 characters.
+        # Its full text has 10^30 characters.
         'l0: &l0 [x]\n'
         + '\n'.join(f'l{i + 1}: &l{i + 1} [{", ".join([f"*l{i}"] * 10)}]' for i in range(30))
         + '\ndepth: *l30',
@@ -372,25 +374,25 @@ def test_settings_take_no_more_than_their_size(folder, bomb):
         'affine_weights: 5',
     ],
 )
-def test_settings_out_of_range_are_refused(folder, line):
+def test_settings_out_of_range_are_rejected(folder, line):
     content = (folder / 'config.yaml').read_text() + f'\n{line}\n'
     replace(folder / 'config.yaml', content.encode())
-    refusal(folder, str(folder))
+    error_of(folder, str(folder))
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason='needs root to become another user')
 @pytest.mark.parametrize('name', [*FILES, ''])
-def test_files_of_another_user_are_named(folder, name):
+def test_unreadable_files_are_rejected(folder, name):
     folder.chmod(0o755)
     for file in folder.iterdir():
         content = file.read_bytes()
         file.unlink()
         file.write_bytes(content)
     (folder / name).chmod(0)
-    assert hostile.in_a_child(lambda: _as_nobody(folder)).startswith('WeightsError: ')
+    assert hostile.run_in_child(lambda: _read_as_other_user(folder)).startswith('WeightsError: ')
 
 
-def _as_nobody(folder: pathlib.Path) -> None:
+def _read_as_other_user(folder: pathlib.Path) -> None:
     for parent in folder.parents:
         if parent.stat().st_mode & 0o005 != 0o005 and parent != pathlib.Path('/'):
             parent.chmod(0o755)
@@ -405,22 +407,22 @@ def _as_nobody(folder: pathlib.Path) -> None:
         *('a/\udcff', '/dev/null', '/proc/self/mem', '.'),
     ],
 )
-def test_a_model_that_does_not_exist_is_named_in_one_short_sentence(name):
-    message = hostile.in_a_child(lambda: metrabs_ros.load_model(name))
+def test_the_error_for_an_unknown_model_is_one_short_line(name):
+    message = hostile.run_in_child(lambda: metrabs_ros.load_model(name))
     assert message.startswith(('ValueError: ', 'WeightsError: ')), message
     assert message.isprintable()
     assert len(message) < 600
 
 
 @pytest.mark.parametrize('threads', [-1, 1.5, True, 'two', 10**9, None])
-def test_a_number_of_threads_that_is_none_is_refused(threads):
+def test_an_invalid_number_of_threads_is_rejected(threads):
     with pytest.raises(ValueError, match='threads is '):
         metrabs_ros.load_model('blazepose', threads=threads)
 
 
 @pytest.mark.parametrize('argument', ['engine', 'precision', 'device', 'detector'])
 @pytest.mark.parametrize('value', ['x' * 100_000, 'a\nb', None, 3])
-def test_other_arguments_are_named_in_one_short_sentence(checkpoint_folder, argument, value):
+def test_the_error_for_an_invalid_argument_is_one_short_line(checkpoint_folder, argument, value):
     folder = checkpoint_folder('s_centered')
     for model in ('blazepose', folder):
         with pytest.raises(ValueError, match=argument) as caught:

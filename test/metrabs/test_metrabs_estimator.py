@@ -1,4 +1,4 @@
-"""MeTRAbs gives the official poses, to everybody alone, and refuses what cannot be."""
+"""MeTRAbs poses match the official ones, are independent of each other, and checked."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from conftest import CAN_CALCULATE_IN_BF16, DATA, photo
 
 import metrabs_ros
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 GOLDEN = DATA / 'golden'
 CASES = json.loads((GOLDEN / 'cases.json').read_text())
 K = np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]])
 STREET_BOXES = [[236, 155, 62, 150], [470, 190, 70, 150], [640, 240, 75, 160], [700, 60, 60, 130]]
 
-source_image = functools.cache(photo)
+cached_photo = functools.cache(photo)
 
 
 @pytest.fixture(scope='module')
 def model_of(checkpoint_folder):
-    """Return what loads a variant, once."""
+    """Return a function that loads a variant of the model once."""
     return functools.cache(
         lambda variant, engine='auto', precision='fp32': metrabs_ros.load_model(
             checkpoint_folder(variant), engine, precision
@@ -33,7 +33,7 @@ def model_of(checkpoint_folder):
 
 def run(model, case, boxes=None, **options):
     return model.estimate_poses(
-        source_image(case['image']),
+        cached_photo(case['image']),
         case['boxes'] if boxes is None else boxes,
         intrinsic_matrix=case['K'],
         distortion_coeffs=case.get('dist'),
@@ -49,28 +49,28 @@ def run(model, case, boxes=None, **options):
 
 @pytest.mark.parametrize('engine', ['torch', 'openvino'])
 @pytest.mark.parametrize('index', range(len(CASES)))
-def test_poses_are_those_of_the_official_implementation(model_of, index, engine):
+def test_poses_match_the_official_implementation(model_of, index, engine):
     case = CASES[index]
     golden = np.load(GOLDEN / 'cases.npz')
     official_mm = golden[f'{index:02}/poses3d']
-    found = run(model_of(case['variant'], engine), case)
-    assert found['poses3d'].shape == official_mm.shape
-    error_mm = np.linalg.norm(found['poses3d'] - official_mm, axis=-1)
+    result = run(model_of(case['variant'], engine), case)
+    assert result['poses3d'].shape == official_mm.shape
+    error_mm = np.linalg.norm(result['poses3d'] - official_mm, axis=-1)
     distance_mm = np.linalg.norm(official_mm, axis=-1)
     assert (error_mm <= np.maximum(1.0, 1e-4 * distance_mm)).all()
     assert np.median(error_mm) < 0.3
-    np.testing.assert_allclose(found['poses2d'], golden[f'{index:02}/poses2d'], atol=0.1)
+    np.testing.assert_allclose(result['poses2d'], golden[f'{index:02}/poses2d'], atol=0.1)
 
 
 @pytest.mark.skipif(not CAN_CALCULATE_IN_BF16, reason='this processor has no bfloat16')
-def test_half_the_bits_cost_less_than_a_hundredth_of_the_distance(model_of):
+def test_the_error_in_bf16_is_below_a_hundredth_of_the_distance(model_of):
     official_mm = np.load(GOLDEN / 'cases.npz')['00/poses3d']
-    found = run(model_of(CASES[0]['variant'], 'openvino', 'bf16'), CASES[0])
-    error_mm = np.linalg.norm(found['poses3d'] - official_mm, axis=-1)
+    result = run(model_of(CASES[0]['variant'], 'openvino', 'bf16'), CASES[0])
+    error_mm = np.linalg.norm(result['poses3d'] - official_mm, axis=-1)
     assert np.median(error_mm / np.linalg.norm(official_mm, axis=-1)) < 0.01
 
 
-def test_a_persons_pose_is_the_same_to_the_bit_whoever_else_is_there(metrabs_model):
+def test_a_pose_is_identical_whichever_other_boxes_are_given(metrabs_model):
     others = [[100, 100, 50, 120], STREET_BOXES[1], [300, 200, 80, 160], [10, 10, 700, 500]]
     case = {**CASES[0], 'num_aug': 2}
     before = run(metrabs_model, case, STREET_BOXES)
@@ -80,15 +80,15 @@ def test_a_persons_pose_is_the_same_to_the_bit_whoever_else_is_there(metrabs_mod
 
 
 @pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
-def test_a_caller_may_have_turned_gradients_off(metrabs_model, mode):
+def test_the_torch_grad_mode_of_the_caller_does_not_matter(metrabs_model, mode):
     expected = run(metrabs_model, CASES[0])
     with mode():
-        found = run(metrabs_model, CASES[0])
-    assert np.array_equal(found['poses3d'], expected['poses3d'])
+        result = run(metrabs_model, CASES[0])
+    assert np.array_equal(result['poses3d'], expected['poses3d'])
 
 
 @pytest.mark.parametrize('batch_size', [1, 2, 3, 64])
-def test_a_persons_pose_hardly_depends_on_the_size_of_the_batch(metrabs_model, batch_size):
+def test_a_pose_hardly_depends_on_the_batch_size(metrabs_model, batch_size):
     case = {**CASES[0], 'num_aug': 2}
     together = run(metrabs_model, case, internal_batch_size=batch_size)
     for i, box in enumerate(STREET_BOXES):
@@ -96,7 +96,7 @@ def test_a_persons_pose_hardly_depends_on_the_size_of_the_batch(metrabs_model, b
         np.testing.assert_allclose(alone['poses3d'][0], together['poses3d'][i], rtol=2e-5, atol=1)
 
 
-def test_averages_are_those_of_the_augmentations(metrabs_model):
+def test_averaged_poses_are_the_mean_of_the_augmentations(metrabs_model):
     case = {**CASES[0], 'num_aug': 3}
     apart = run(metrabs_model, {**case, 'average': False})
     mean = run(metrabs_model, case)
@@ -105,7 +105,7 @@ def test_averages_are_those_of_the_augmentations(metrabs_model):
         np.testing.assert_allclose(apart[name].mean(axis=1), mean[name], rtol=1e-9)
 
 
-def test_no_boxes_give_empty_arrays_of_the_right_shapes(metrabs_model):
+def test_results_without_boxes_are_empty_arrays(metrabs_model):
     poses = run(metrabs_model, CASES[0], [])
     assert poses['poses3d'].shape == (0, 40, 3)
     assert poses['poses2d'].shape == (0, 40, 2)
@@ -114,8 +114,8 @@ def test_no_boxes_give_empty_arrays_of_the_right_shapes(metrabs_model):
 
 
 @pytest.mark.parametrize('num_aug', [1, 3])
-def test_several_cameras_share_the_network_and_change_nothing(metrabs_model, street, num_aug):
-    office = source_image('office')
+def test_poses_of_several_cameras_match_those_of_single_cameras(metrabs_model, street, num_aug):
+    office = cached_photo('office')
     cameras = np.stack([K, [[500.0, 0, 300], [0, 510, 200], [0, 0, 1]], K])
     boxes = [STREET_BOXES, [[100, 50, 200, 300]], []]
     options = {'num_aug': num_aug, 'internal_batch_size': 4}
@@ -129,45 +129,45 @@ def test_several_cameras_share_the_network_and_change_nothing(metrabs_model, str
         np.testing.assert_allclose(together['poses3d'][i], alone['poses3d'], atol=0.2)
 
 
-def test_when_the_gpu_has_no_memory_the_batch_is_halved(checkpoint_folder, street, caplog):
+def test_the_batch_is_halved_if_the_gpu_is_out_of_memory(checkpoint_folder, street, caplog):
     model = metrabs_ros.load_model(checkpoint_folder('s_centered'))
-    usual, sizes = model.network, []
+    network, sizes = model.network, []
 
-    def short_of_memory(crops):
+    def out_of_memory(crops):
         sizes.append(len(crops))
         if len(crops) > 1:
             raise torch.cuda.OutOfMemoryError('CUDA out of memory')
-        return usual(crops)
+        return network(crops)
 
     whole = model.estimate_poses(street, STREET_BOXES, intrinsic_matrix=K)
-    model.network = short_of_memory
-    found = model.estimate_poses(street, STREET_BOXES, intrinsic_matrix=K, internal_batch_size=4)
-    np.testing.assert_allclose(found['poses3d'], whole['poses3d'], atol=0.2)
+    model.network = out_of_memory
+    result = model.estimate_poses(street, STREET_BOXES, intrinsic_matrix=K, internal_batch_size=4)
+    np.testing.assert_allclose(result['poses3d'], whole['poses3d'], atol=0.2)
     assert sizes == [4, 2, 1, 1, 1, 1]
     model.estimate_poses(street, STREET_BOXES, intrinsic_matrix=K)
     assert sizes[6:] == [1, 1, 1, 1]
     assert len(caplog.records) == 2
 
 
-def test_nobody_detected_gives_empty_arrays_of_the_right_shapes(metrabs_model):
+def test_results_without_detections_are_empty_arrays(metrabs_model):
     poses = metrabs_model.detect_poses(np.zeros((200, 300, 3), np.uint8), num_aug=2)
     assert poses['boxes'].shape == (0, 5)
     assert poses['poses3d'].shape == (0, 40, 3)
     assert poses['poses2d'].shape == (0, 40, 2)
 
 
-def test_detected_people_have_the_poses_of_their_boxes(metrabs_model, street):
-    found = metrabs_model.detect_poses(
+def test_poses_of_detected_people_match_those_of_their_boxes(metrabs_model, street):
+    result = metrabs_model.detect_poses(
         street, intrinsic_matrix=K, suppress_implausible_poses=False, skeleton='h36m_15'
     )
-    assert len(found['boxes']) >= 4
+    assert len(result['boxes']) >= 4
     again = metrabs_model.estimate_poses(
-        street, found['boxes'], intrinsic_matrix=K, skeleton='h36m_15'
+        street, result['boxes'], intrinsic_matrix=K, skeleton='h36m_15'
     )
-    np.testing.assert_allclose(found['poses3d'], again['poses3d'], rtol=2e-5, atol=1)
+    np.testing.assert_allclose(result['poses3d'], again['poses3d'], rtol=2e-5, atol=1)
 
 
-def test_batched_forms_give_what_the_single_ones_give(metrabs_model, street, player):
+def test_batched_methods_match_the_single_image_methods(metrabs_model, street, player):
     cameras = [K, np.array([[620.0, 0, 274], [0, 620, 171], [0, 0, 1]])]
     boxes = [STREET_BOXES, [[110, 60, 320, 260]]]
     batched = metrabs_model.estimate_poses_batched(
@@ -181,7 +181,7 @@ def test_batched_forms_give_what_the_single_ones_give(metrabs_model, street, pla
             np.testing.assert_allclose(batched[name][i], array, rtol=2e-5, atol=1)
 
 
-def test_unknown_intrinsics_come_from_the_field_of_view(metrabs_model, street):
+def test_default_intrinsics_follow_from_the_field_of_view(metrabs_model, street):
     focal_px = 384 / np.tan(np.radians(30))
     intrinsics = [[focal_px, 0, 384], [0, focal_px, 288], [0, 0, 1]]
     known = metrabs_model.estimate_poses(street, STREET_BOXES, intrinsic_matrix=intrinsics)
@@ -189,7 +189,7 @@ def test_unknown_intrinsics_come_from_the_field_of_view(metrabs_model, street):
     np.testing.assert_allclose(guessed['poses3d'], known['poses3d'], rtol=1e-6)
 
 
-def test_the_skeletons_are_those_of_the_checkpoint(metrabs_model):
+def test_skeletons_are_read_from_the_checkpoint(metrabs_model):
     assert list(metrabs_model.per_skeleton_joint_names) == [
         '',
         'h36m_15',
@@ -203,7 +203,7 @@ def test_the_skeletons_are_those_of_the_checkpoint(metrabs_model):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'says'),
+    ('arguments', 'message'),
     [
         ({'boxes': [[900, 10, 50, 90]]}, r'boxes holds \[900.0, 10.0, 50.0, 90.0\], outside'),
         (
@@ -237,38 +237,40 @@ def test_the_skeletons_are_those_of_the_checkpoint(metrabs_model):
         ({'default_fov_degrees': 180, 'intrinsic_matrix': None}, 'default_fov_degrees is 180'),
     ],
 )
-def test_impossible_arguments_are_refused_by_name_and_value(
-    metrabs_model, street, arguments, says
+def test_invalid_arguments_are_rejected_with_name_and_value(
+    metrabs_model, street, arguments, message
 ):
-    usual = {'image': street, 'boxes': STREET_BOXES, 'intrinsic_matrix': K}
-    with pytest.raises(ValueError, match=says):
-        metrabs_model.estimate_poses(**{**usual, **arguments})
+    valid = {'image': street, 'boxes': STREET_BOXES, 'intrinsic_matrix': K}
+    with pytest.raises(ValueError, match=message):
+        metrabs_model.estimate_poses(**{**valid, **arguments})
 
 
-def test_crops_that_take_too_much_memory_are_refused_by_api_and_node(
+def test_crops_that_need_too_much_memory_are_rejected_by_api_and_node(
     metrabs_model, street, monkeypatch
 ):
     side_px = metrabs_model._config.side_px
-    monkeypatch.setattr('metrabs_ros.metrabs.crops.LARGEST_SIDE_PX', 3 * side_px)
-    says = f'antialias_factor is 4; crops of {side_px} x .* it must be at most 3'
-    for ask in (
+    monkeypatch.setattr('metrabs_ros.metrabs.crops.MAX_SAMPLED_SIDE_PX', 3 * side_px)
+    message = f'antialias_factor is 4; .* crops of {side_px} x .* it must be at most 3'
+    for call in (
         lambda factor: metrabs_model.estimate_poses(
             street, STREET_BOXES, K, antialias_factor=factor
         ),
         lambda factor: metrabs_model.detect_poses(street, K, antialias_factor=factor),
-        # The node checks its parameters with this one.
+        # The node checks its parameters with this method.
         lambda factor: metrabs_model.check(Options(antialias_factor=factor)),
     ):
-        with pytest.raises(ValueError, match=says):
-            ask(4)
-        ask(3)
+        with pytest.raises(ValueError, match=message):
+            call(4)
+        call(3)
 
 
 @pytest.mark.parametrize('distortion_coeffs', [[], [-0.28, 0.09, 0, 0, 0]])
 @pytest.mark.parametrize(
     'box', [[-1e150, 0, 1e151, 100], [-1e300, -1e300, 1e301, 1e301], [-1e9, 5, 1e10, 9]]
 )
-def test_a_box_that_no_ray_leads_to_is_named(metrabs_model, street, box, distortion_coeffs):
+def test_a_box_that_no_ray_intersects_is_named_in_the_error(
+    metrabs_model, street, box, distortion_coeffs
+):
     with pytest.raises(ValueError, match=r'boxes holds .* no ray'):
         metrabs_model.estimate_poses(
             street, [box], intrinsic_matrix=K, distortion_coeffs=distortion_coeffs
@@ -278,21 +280,23 @@ def test_a_box_that_no_ray_leads_to_is_named(metrabs_model, street, box, distort
 @pytest.mark.parametrize(
     'box', [[-5000, -5000, 9000, 9000], [0, 0, 1, 1], [767, 575, 300, 2], [0, 287, 768, 1]]
 )
-def test_odd_boxes_still_have_finite_poses(metrabs_model, street, box):
+def test_poses_of_extreme_boxes_are_finite(metrabs_model, street, box):
     poses = metrabs_model.estimate_poses(street, [box], intrinsic_matrix=K, num_aug=3)
     assert np.isfinite(poses['poses3d']).all()
     assert np.isfinite(poses['poses2d']).all()
 
 
 @pytest.mark.parametrize('shape', [(2, 2, 3), (3, 5, 3), (2, 700, 3)])
-def test_tiny_images_have_finite_poses(metrabs_model, shape):
+def test_poses_in_tiny_images_are_finite(metrabs_model, shape):
     image = np.full(shape, 128, np.uint8)
     box = [0, 0, shape[1], shape[0]]
     poses = metrabs_model.estimate_poses(image, [box], distortion_coeffs=[-0.1, 0, 0, 0])
     assert np.isfinite(poses['poses3d']).all()
 
 
-def test_who_has_boxes_needs_no_detector(checkpoint_folder, street, tmp_path, monkeypatch):
+def test_no_detector_is_loaded_if_boxes_are_given(
+    checkpoint_folder, street, tmp_path, monkeypatch
+):
     monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
     monkeypatch.setenv('PIP_NO_INDEX', '1')
     model = metrabs_ros.load_model(checkpoint_folder('s_centered'))

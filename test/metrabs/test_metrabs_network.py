@@ -1,4 +1,4 @@
-"""The heads find peaks, speak in the crop's pixels and millimetres, and export whole."""
+"""The heads locate peaks, return crop pixels and millimetres, and can be exported."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from metrabs_ros.metrabs.network import (
     CropModel,
     HeatmapHeads,
     MetrabsConfig,
+    cell_grid,
     export_example,
-    grid,
     soft_argmax,
 )
 
@@ -26,38 +26,38 @@ LEGACY = dataclasses.replace(CENTERED, centered_stride=False, legacy_centered_st
 
 
 @pytest.mark.parametrize('case', ['00', '05'])
-def test_points_in_official_crops_are_the_official_ones(checkpoint_folder, case):
+def test_points_in_official_crops_match_the_official_implementation(checkpoint_folder, case):
     golden = np.load(DATA / 'golden' / 'intermediates.npz')
     model = read_checkpoint(checkpoint_folder('s_centered')).crop_model
     with torch.inference_mode():
         crops = torch.from_numpy(golden[f'{case}/crops'].astype(np.float32))
         image_points_px, metric_points_mm = model(crops)
-    # The crops are kept in half precision, which alone costs so much.
+    # The tolerance is due to the crops, which are stored in half precision.
     np.testing.assert_allclose(image_points_px, golden[f'{case}/coords2d'], atol=0.2)
     np.testing.assert_allclose(metric_points_mm, golden[f'{case}/coords3d_rel'], atol=2)
 
 
 @given(x=st.integers(0, 7), y=st.integers(0, 6), z=st.integers(0, 4))
-def test_soft_argmax_finds_a_peak_in_a_volume(x, y, z):
+def test_soft_argmax_locates_a_peak_in_a_volume(x, y, z):
     heatmap = torch.zeros(5, 7, 8)
     heatmap[z, y, x] = 50
-    (place,) = soft_argmax(heatmap.view(1, -1), grid((5, 7, 8), heatmap))
-    np.testing.assert_allclose(place, (x / 7, y / 6, z / 4), atol=1e-6)
+    (position,) = soft_argmax(heatmap.view(1, -1), cell_grid((5, 7, 8), heatmap))
+    np.testing.assert_allclose(position, (x / 7, y / 6, z / 4), atol=1e-6)
 
 
-def test_a_heatmap_of_one_cell_has_its_place_at_0():
-    assert grid((1, 1), torch.zeros(1)).tolist() == [[0, 0]]
+def test_the_cell_of_a_heatmap_with_one_cell_is_at_0():
+    assert cell_grid((1, 1), torch.zeros(1)).tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize(
     ('config', 'first_px', 'last_px'), [(CENTERED, 16, 240), (LEGACY, 16, 240)]
 )
-def test_corners_of_the_heatmap_lie_in_the_crop_where_they_should(config, first_px, last_px):
+def test_corners_of_the_heatmap_have_the_configured_crop_position(config, first_px, last_px):
     head = HeatmapHeads(config, points=2)
     torch.nn.init.zeros_(head.conv_final.weight)
     torch.nn.init.zeros_(head.conv_final.bias)
     with torch.no_grad():
-        # Feature 0 is seen by point 0, feature 1 by point 1, in all their heatmaps.
+        # Point 0 depends on feature 0, point 1 on feature 1, in all their heatmaps.
         for channel in range(2 * (1 + config.depth)):
             head.conv_final.weight[channel, channel % 2] = 1
     features = torch.zeros(1, 1280, 8, 8)
@@ -68,11 +68,11 @@ def test_corners_of_the_heatmap_lie_in_the_crop_where_they_should(config, first_
     )
     expected_mm = np.array([[first_px] * 2, [last_px] * 2]) * 2200 / 256
     np.testing.assert_allclose(metric_points_mm.detach()[0, :, :2], expected_mm, atol=0.01)
-    # Alike at all depths, they lie in the middle.
+    # The features do not depend on the depth, so the mean depth is the middle.
     np.testing.assert_allclose(metric_points_mm.detach()[0, :, 2], 1100, atol=0.01)
 
 
-def test_latent_points_come_first_and_what_follows_is_left_out():
+def test_only_the_latent_points_at_the_start_of_the_output_are_used():
     config = dataclasses.replace(CENTERED, latents=3, predicts_joints_too=True)
     plain = HeatmapHeads(CENTERED, points=5).eval()
     head = HeatmapHeads(config, points=5).eval()
@@ -81,27 +81,27 @@ def test_latent_points_come_first_and_what_follows_is_left_out():
     for all_points, latents in zip(plain(features), head(features)):
         assert latents.shape[1] == 3
         torch.testing.assert_close(latents, all_points[:, :3])
-    assert config.points(joints=2) == 5
-    assert dataclasses.replace(config, predicts_joints_too=False).points(joints=2) == 3
+    assert config.point_count(joints=2) == 5
+    assert dataclasses.replace(config, predicts_joints_too=False).point_count(joints=2) == 3
 
 
-def test_inside_leaves_a_margin_of_three_quarters_of_a_stride():
+def test_is_inside_has_a_margin_of_three_quarters_of_a_stride():
     points_px = np.array([[24.0, 128], [23.9, 128], [128, 232], [128, 232.1]])
-    assert CENTERED.inside(points_px).tolist() == [True, False, True, False]
-    assert LEGACY.inside(points_px - 16).tolist() == [True, False, True, False]
+    assert CENTERED.is_inside(points_px).tolist() == [True, False, True, False]
+    assert LEGACY.is_inside(points_px - 16).tolist() == [True, False, True, False]
 
 
-def test_the_network_exports_with_a_batch_of_any_size():
+def test_the_network_can_be_exported_with_a_dynamic_batch_size():
     model, (example,) = export_example()
     batch = torch.export.Dim('batch', min=1, max=16)
     exported = torch.export.export(model, (example,), dynamic_shapes=({0: batch},)).module()
     for size in (1, 3):
         crops = torch.rand(size, 3, 256, 256)
-        for own, official in zip(exported(crops), model(crops)):
-            torch.testing.assert_close(own, official)
+        for actual, expected in zip(exported(crops), model(crops)):
+            torch.testing.assert_close(actual, expected)
 
 
-def test_a_crops_points_do_not_depend_on_the_other_crops():
+def test_the_points_of_a_crop_do_not_depend_on_other_crops():
     model = CropModel(CENTERED, joints=4).eval()
     crops = torch.rand(3, 3, 256, 256)
     others = torch.cat([torch.rand(1, 3, 256, 256), crops[1:2], torch.zeros(1, 3, 256, 256)])

@@ -1,4 +1,4 @@
-"""OpenVINO gives the network's own points, however many crops come at once."""
+"""Points computed by OpenVINO match those of torch for any number of crops."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 
 
 @pytest.mark.parametrize('threads', [1, 2])
-def test_any_number_of_crops_gives_the_networks_points_of_each(
-    checkpoint_folder, tmp_path, threads
-):
+def test_points_match_torch_for_any_number_of_crops(checkpoint_folder, tmp_path, threads):
     checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
     crops = torch.from_numpy(np.random.default_rng(0).random((5, 3, 256, 256), np.float32))
     with torch.inference_mode():
@@ -23,5 +21,5 @@ def test_any_number_of_crops_gives_the_networks_points_of_each(
         checkpoint.crop_model, checkpoint.config, 'fp32', EngineCache(tmp_path), threads
     )
     for count in (1, 2, 3, 5):
-        for points, right in zip(run(crops[:count]), expected):
-            np.testing.assert_allclose(points, right[:count], atol=0.05)
+        for points, correct in zip(run(crops[:count]), expected):
+            np.testing.assert_allclose(points, correct[:count], atol=0.05)

@@ -1,8 +1,8 @@
 """
-TensorRT is called as torch_tensorrt wants to be called, and its engines are kept.
+torch_tensorrt is called with valid arguments, and the engines are cached.
 
-No GPU is needed: the calls are held to the signatures in the real package's source, and a
-stand-in exports instead of compiling.
+No GPU is needed: the calls are checked against the signatures in the source of the real package,
+and a fake module exports the network instead of compiling it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ INPUT_SOURCE = 'torch_tensorrt/_Input.py'
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
-    """Return the real package, unread; it cannot be imported without TensorRT."""
+    """Return the archive of the real package, which cannot be imported without TensorRT."""
     folder = tmp_path_factory.mktemp('wheel')
     command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', WHEEL]
     if subprocess.run([*command, '--dest', folder], check=False).returncode:
@@ -52,34 +52,33 @@ def wheel(tmp_path_factory):
 
 
 def signature_of(source, name):
-    """Return the signature of a function from its source."""
+    """Return the signature of a function in a source file."""
     tree = ast.parse(source)
-    found = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
     kinds = inspect.Parameter
-    of = found.args
-    positional = [*of.posonlyargs, *of.args]
-    required = len(positional) - len(of.defaults)
+    arguments = function.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
     parameters = [
         kinds(a.arg, kinds.POSITIONAL_OR_KEYWORD, default=kinds.empty if i < required else None)
         for i, a in enumerate(positional)
     ]
     parameters += [
         kinds(a.arg, kinds.KEYWORD_ONLY, default=kinds.empty if default is None else None)
-        for a, default in zip(of.kwonlyargs, of.kw_defaults)
+        for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults)
     ]
-    has_rest = of.kwarg is not None
-    return inspect.Signature(parameters), has_rest
+    return inspect.Signature(parameters)
 
 
 @dataclasses.dataclass
 class Compiled:
-    """What the stand-in makes of an exported network."""
+    """Result of compilation with the fake module."""
 
     exported: torch.export.ExportedProgram
 
 
 class TorchTensorRt(types.ModuleType):
-    """A torch_tensorrt that takes only what the real one takes, and leaves the rest to torch."""
+    """A fake torch_tensorrt that accepts the arguments of the real one, and exports with torch."""
 
     __version__ = '2.13.0'
 
@@ -92,9 +91,8 @@ class TorchTensorRt(types.ModuleType):
 
     def _check(self, name, arguments, keywords):
         source = self.wheel.read(SOURCES[name]).decode()
-        signature, _ = signature_of(source, name)
-        # What only a rest of keywords would take is a misspelling.
-        signature.bind(*arguments, **keywords)
+        # Without **kwargs, so that misspelled keyword arguments are detected.
+        signature_of(source, name).bind(*arguments, **keywords)
         self.calls.append((name, keywords))
 
     def Input(self, **keywords):
@@ -120,7 +118,7 @@ class TorchTensorRt(types.ModuleType):
 def torch_tensorrt(wheel, monkeypatch):
     package = TorchTensorRt(wheel)
     monkeypatch.setitem(sys.modules, 'torch_tensorrt', package)
-    gpu = types.SimpleNamespace(name='NVIDIA Stand-in', major=9, minor=0)
+    gpu = types.SimpleNamespace(name='NVIDIA Fake', major=9, minor=0)
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: gpu)
     return package
 
@@ -136,15 +134,13 @@ def engine(checkpoint, root, precision='fp32'):
     )
 
 
-def test_it_is_built_once_as_the_real_package_wants_and_gives_the_networks_points(
-    torch_tensorrt, checkpoint, tmp_path
-):
+def test_the_engine_is_built_once_and_its_points_match_torch(torch_tensorrt, checkpoint, tmp_path):
     crops = torch.rand(3, 3, 256, 256)
     with torch.inference_mode():
         expected = checkpoint.crop_model(crops)
-    for found in (engine(checkpoint, tmp_path)(crops), engine(checkpoint, tmp_path)(crops)):
-        for points, right in zip(found, expected):
-            np.testing.assert_allclose(points, right, atol=0.05)
+    for result in (engine(checkpoint, tmp_path)(crops), engine(checkpoint, tmp_path)(crops)):
+        for points, correct in zip(result, expected):
+            np.testing.assert_allclose(points, correct, atol=0.05)
     assert [name for name, _ in torch_tensorrt.calls] == ['compile', 'save', 'load', 'load']
     compiled = torch_tensorrt.calls[0][1]
     assert compiled['require_full_compilation'] is True
@@ -153,7 +149,7 @@ def test_it_is_built_once_as_the_real_package_wants_and_gives_the_networks_point
     assert compiled['disable_tf32'] is True
 
 
-def test_nothing_is_read_or_written_where_all_users_write(torch_tensorrt, checkpoint, tmp_path):
+def test_no_files_are_shared_with_other_users(torch_tensorrt, checkpoint, tmp_path):
     engine(checkpoint, tmp_path)
     (_, compiled), *_ = torch_tensorrt.calls
     assert tmp_path in pathlib.Path(compiled['timing_cache_path']).parents
@@ -162,7 +158,7 @@ def test_nothing_is_read_or_written_where_all_users_write(torch_tensorrt, checkp
         assert f'{default.upper()} = False' in torch_tensorrt.wheel.read(DEFAULTS).decode()
 
 
-def test_batches_are_as_large_as_the_engine_takes(torch_tensorrt, checkpoint):
+def test_batches_have_at_most_the_maximum_size_of_the_engine(torch_tensorrt, checkpoint):
     sizes = []
 
     def network(crops):
@@ -179,7 +175,9 @@ def test_batches_are_as_large_as_the_engine_takes(torch_tensorrt, checkpoint):
     assert (points[:, 0, 0] == torch.arange(130.0)).all()
 
 
-def test_the_key_is_all_that_an_engine_depends_on(torch_tensorrt, checkpoint, monkeypatch):
+def test_the_cache_key_contains_all_properties_that_an_engine_depends_on(
+    torch_tensorrt, checkpoint, monkeypatch
+):
     def key(precision='fp16'):
         return tensorrt_engine.cache_key(checkpoint.crop_model, checkpoint.config, CPU, precision)
 
@@ -196,18 +194,18 @@ def test_the_key_is_all_that_an_engine_depends_on(torch_tensorrt, checkpoint, mo
     assert 'compute capability 8.7' in keys[-1]['gpu']
 
 
-def test_build_engine_puts_it_into_the_cache(
+def test_build_engine_stores_the_engine_in_the_cache(
     torch_tensorrt, checkpoint_folder, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
-    on_stand_in = Choice('tensorrt', 'fp32', 'cpu', 'the stand-in exports there')
-    monkeypatch.setattr(selection, 'choose', lambda *asked: on_stand_in)
+    on_cpu = Choice('tensorrt', 'fp32', 'cpu', 'the fake module runs there')
+    monkeypatch.setattr(selection, 'choose', lambda *arguments: on_cpu)
     folder = str(checkpoint_folder('s_centered'))
     assert cli.main(['build-engine', folder, '--precision', 'fp32']) == 0
     assert 'tensorrt in fp32 on cpu' in capsys.readouterr().out
     assert list(tmp_path.glob('engines/*/engine.ep'))
 
 
-def test_build_engine_without_a_gpu_says_what_is_missing(checkpoint_folder, capsys):
+def test_build_engine_without_a_gpu_names_the_missing_gpu(checkpoint_folder, capsys):
     assert cli.main(['build-engine', str(checkpoint_folder('s_centered'))]) == 1
     assert 'needs an NVIDIA GPU' in capsys.readouterr().err

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.pose_estimator import Options
+from metrabs_ros.options import Options
 
 SHAPE = (480, 640, 3)
 K = [500.0, 0, 320, 0, 510, 240, 0, 0, 1]

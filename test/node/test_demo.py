@@ -19,10 +19,10 @@ import rclpy
 from conftest import DATA
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from progress import (
-    end_of,
-    output_while_it_progresses,
-    processes_below,
-    run_while_it_progresses,
+    communicate_with_stall_timeout,
+    descendant_pids,
+    run_with_stall_timeout,
+    wait_for_exit,
 )
 from rclpy.node import Node
 from robots import spinning, wait_for
@@ -31,7 +31,7 @@ from std_msgs.msg import Header
 from test_people import people_at
 
 from metrabs_ros.conversions.people import to_message
-from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, run, stopped_by_signals
+from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, catch_stop_signals, run
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import demo_camera
 from metrabs_ros.node.heartbeat import MAX_IDLE_REPORTS
@@ -43,7 +43,7 @@ PROJECT = pathlib.Path(__file__).parents[2]
 
 def demo(*arguments):
     command = [sys.executable, '-m', 'metrabs_ros.cli', 'demo', *arguments]
-    return run_while_it_progresses(command, cwd=PROJECT)
+    return run_with_stall_timeout(command, cwd=PROJECT)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_the_summary_is_printed_after_an_interrupt(tmp_path, sent):
         lines.append(line)
         if 'the first frame was received' in line:
             process.send_signal(sent)
-    assert end_of(process) == 0, lines
+    assert wait_for_exit(process) == 0, lines
     assert lines[-1].startswith('demo: '), lines
     assert not any('Traceback' in line for line in lines), lines
 
@@ -137,7 +137,7 @@ def test_the_viewer_subscribes_to_images_after_discovering_the_pose_node(tmp_pat
         skeletons.publish(to_message(people_at((0, 0, 3000)), header, TYPES))
         assert 'the first frame' in viewer.stdout.readline()
         viewer.terminate()
-        assert 'demo: 1 frames' in output_while_it_progresses(viewer)[0]
+        assert 'demo: 1 frames' in communicate_with_stall_timeout(viewer)[0]
     finally:
         viewer.kill()
         camera.destroy_node()
@@ -161,7 +161,7 @@ def start_demo(tmp_path, *options):
 def commands_below(process):
     """Return the commands of all descendants of a process, by process id."""
     commands = {}
-    for pid in processes_below(process.pid):
+    for pid in descendant_pids(process.pid):
         try:
             text = pathlib.Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ').decode()
         except OSError:
@@ -198,7 +198,7 @@ def test_no_process_is_left_after_any_signal(tmp_path, sent, moment):
         wait_for(lambda: any(re.search(moment, text) for text in commands_below(process).values()))
         below = list(commands_below(process))
         process.send_signal(sent)
-        output, _ = output_while_it_progresses(process)
+        output, _ = communicate_with_stall_timeout(process)
         wait_for(lambda: all(has_ended(pid) for pid in below))
     finally:
         process.kill()
@@ -212,17 +212,17 @@ def test_a_crashed_process_is_named_and_ends_the_demo(tmp_path, name):
         line = next(line for line in process.stdout if 'the first frame was received' in line)
         (pid,) = (pid for pid, text in commands_below(process).items() if f'.{name}' in text)
         os.kill(pid, signal.SIGSEGV)
-        output, _ = output_while_it_progresses(process)
+        output, _ = communicate_with_stall_timeout(process)
     finally:
         process.kill()
     assert process.returncode == 1, line + output
-    assert f'the {name.removeprefix("demo_")} process was ended by SIGSEGV' in output
+    assert f'the {name.removeprefix("demo_")} process was terminated by SIGSEGV' in output
 
 
 def test_ignored_signals_remain_ignored():
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stopped_by_signals() as stop:
+        with catch_stop_signals() as stop:
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGHUP)
             assert not stop.is_requested
@@ -328,7 +328,7 @@ def test_the_viewer_replaces_links_and_existing_files_only_at_the_end(tmp_path):
         assert (out / 'annotated.mp4').is_symlink()
         assert (out / 'birds_eye.png').read_bytes() == b'earlier'
         viewer.terminate()
-        assert f'wrote {out}/annotated.mp4' in output_while_it_progresses(viewer)[0]
+        assert f'wrote {out}/annotated.mp4' in communicate_with_stall_timeout(viewer)[0]
     finally:
         viewer.kill()
         camera.destroy_node()

@@ -11,7 +11,7 @@ import pytest
 import rclpy
 from browser import free_ports
 from conftest import DATA
-from progress import output_while_it_progresses
+from progress import communicate_with_stall_timeout
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 from rclpy.node import Node
@@ -67,7 +67,7 @@ def check_invalid_requests_are_survived(process, client, name):
     response = call_service(process, client, GetParameters, f'{name}/get_parameters', names=names)
     assert len(response.values) == 1
     process.terminate()
-    output, _ = output_while_it_progresses(process)
+    output, _ = communicate_with_stall_timeout(process)
     assert f'{name}/set_parameters failed, 1 failures so far' in output
     assert 'Traceback' not in output
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rclpy
 from bright_box import write_detector
-from progress import output_while_it_progresses
+from progress import communicate_with_stall_timeout
 from rclpy.executors import SingleThreadedExecutor
 from robots import Robot
 
@@ -88,7 +88,7 @@ def test_the_node_exits_cleanly_while_the_network_is_running(node, robot):
     # The first frame is being processed after the second diagnostics message.
     send_until(robot, process, lambda: len(robot.diagnostics) > 2 and robot.sent > 30)
     process.send_signal(signal.SIGINT)
-    output, _ = output_while_it_progresses(process)
+    output, _ = communicate_with_stall_timeout(process)
     assert process.returncode == 0, output
     assert 'Traceback' not in output
 
@@ -97,7 +97,7 @@ def test_the_node_exits_cleanly_while_the_network_is_running(node, robot):
     ('changes', 'expected'),
     [
         ({'skeleton': 'octopus_8'}, "skeleton 'octopus_8' is none of '', 'h36m_15'"),
-        ({'model': '/no/such/folder'}, "there is no model '/no/such/folder'"),
+        ({'model': '/no/such/folder'}, "model '/no/such/folder' does not exist"),
         ({'detector': 'yolo'}, "detector 'yolo' is none of auto, blazepose"),
     ],
 )
@@ -110,7 +110,7 @@ def test_configuration_errors_are_logged_and_the_node_stays_unconfigured(node, c
     assert expected in line
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    output, _ = output_while_it_progresses(process)
+    output, _ = communicate_with_stall_timeout(process)
     assert process.returncode == 0
     assert 'Traceback' not in output
 
@@ -120,7 +120,7 @@ def test_configuration_errors_are_logged_and_the_node_stays_unconfigured(node, c
 )
 def test_invalid_parameters_end_the_node_with_an_error_message(node, name, value):
     process = node(**{name: value})
-    output, _ = output_while_it_progresses(process)
+    output, _ = communicate_with_stall_timeout(process)
     assert process.returncode == 1
     assert f'{name}' in output
     assert 'Traceback' not in output

@@ -7,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 import rclpy
-from progress import run_while_it_progresses
+from progress import run_with_stall_timeout
 from rclpy.node import Node
 from recorded_bags import (
     CAMERA_INFO,
@@ -74,7 +74,7 @@ def test_annotating_a_recording_of_the_demo_gives_the_poses_of_the_api(tmp_path,
             recorder = Recorder(writer)
             with spinning(recorder):
                 arguments = [sys.executable, '-c', DEMO, pictures, tmp_path / 'out']
-                run_while_it_progresses(arguments).check_returncode()
+                run_with_stall_timeout(arguments).check_returncode()
                 wait_for(lambda: recorder.counts['/image'] == FRAMES)
             recorder.destroy_node()
     finally:

@@ -18,7 +18,7 @@ from tf2_ros import StaticTransformBroadcaster
 
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.node.transforms import INVALID_TRANSFORM, MAX_TRANSLATION_M, to_rigid_transform
-from metrabs_ros.people import BEYOND_ALL_PLACES
+from metrabs_ros.people import MAX_MAGNITUDE
 
 PERSON_MM = (500.0, 0.0, 4000.0)
 IDENTITY = (0.0, 0.0, 0.0, 1.0)
@@ -110,7 +110,7 @@ def test_invalid_transforms_do_not_cause_non_finite_output(frame, fallback, capf
 
 
 def test_people_too_far_away_in_the_output_frame_are_left_out():
-    far_mm = 0.8 * BEYOND_ALL_PLACES
+    far_mm = 0.8 * MAX_MAGNITUDE
     model = KnownPeople(PERSON_MM, (0.0, far_mm, 4000.0))
     with pose_node(model, target_frame='map', tf='joints') as (node, robot):
         StaticTransformBroadcaster(robot).sendTransform(
@@ -131,7 +131,7 @@ def test_people_too_far_away_in_the_output_frame_are_left_out():
         *('velocities_mm_s', 'confidence', 'ages_s'),
     ],
 )
-@pytest.mark.parametrize('value', [NAN, INF, -INF, 1e300, -1.1 * BEYOND_ALL_PLACES])
+@pytest.mark.parametrize('value', [NAN, INF, -INF, 1e300, -1.1 * MAX_MAGNITUDE])
 def test_every_array_of_people_is_checked(field, value):
     people = people_at(PERSON_MM, (0.0, 0.0, 3000.0))
     assert people.finite().all()

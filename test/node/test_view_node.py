@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import pytest
 import rclpy
-from browser import free_ports, page_at, wait_for_picture
+from browser import free_ports, open_page, wait_for_screenshot
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, Vector3
 from known_people import KnownPeople
-from progress import output_while_it_progresses, processes_below
+from progress import communicate_with_stall_timeout, descendant_pids
 from rclpy.node import Node
 from robots import pose_node, spinning, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -77,8 +77,10 @@ def test_skeletons_are_shown_at_their_positions(tmp_path):
         sending = threading.Thread(target=send_until, args=(robot, done))
         sending.start()
         try:
-            with page_at(address) as page:
-                left, right = wait_for_picture(page, pixels_of_both_people, tmp_path / 'page.png')
+            with open_page(address) as page:
+                left, right = wait_for_screenshot(
+                    page, pixels_of_both_people, tmp_path / 'page.png'
+                )
         finally:
             done.set()
             sending.join()
@@ -473,13 +475,13 @@ def test_the_process_prints_its_address_and_exits_immediately():
     try:
         line = next(line for line in process.stdout if 'view: open' in line)
         assert f'http://127.0.0.1:{web}/?url=' in line
-        pids = [process.pid, *processes_below(process.pid)]
+        pids = [process.pid, *descendant_pids(process.pid)]
         found = listening_addresses(pids)
         assert {port for _, port in found} == {web, data}
         assert all(address.is_loopback for address, _ in found), found
         assert '/front/image_raw' in line
         process.send_signal(signal.SIGINT)
-        rest, _ = output_while_it_progresses(process)
+        rest, _ = communicate_with_stall_timeout(process)
     finally:
         process.kill()
     assert process.returncode == 0

@@ -8,7 +8,7 @@ from recorded_bags import START_NS, STEP_NS, messages_in, write_bag
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import to_message
-from metrabs_ros.pose_estimator import Options, View
+from metrabs_ros.options import Options, View
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.message_types import SKELETONS, message_types, typestore
 from metrabs_ros.recordings.options import AnnotateOptions

@@ -76,7 +76,7 @@ def test_the_command_line_says_what_came_of_each(bags, tmp_path, capfd):
     # Again, only what is not there is done.
     assert cli.main([*arguments, '--csv']) == 1
     again = capfd.readouterr()
-    assert 'first_people is there already, left alone' in again.out
+    assert 'first_people already exists and is skipped' in again.out
     assert 'frames' not in again.out
 
 
@@ -162,7 +162,7 @@ def test_an_interruption_ends_all_processes_quietly(tmp_path, street, delay_s):
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE_S)
         assert 'Traceback' not in errors
-        assert 'the same command goes on' in errors
+        assert 'run the same command again' in errors
         assert process.returncode == 130
         assert wait_until(lambda: not processes_of(process.pid))
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +10,6 @@ from metrabs_ros.tracking.association import (
     GATE,
     Pairs,
     assign_nearest_first,
-    box_iou,
     gated_pairs,
     position_std,
 )
@@ -62,11 +60,3 @@ def test_position_std_grows_with_time_and_is_larger_for_new_tracks():
     assert (std[:, 1] > std[:, 0] + 1000).all()
     new = position_std(np.full(1, 5000.0), np.full((2, 1), 30.0), np.zeros(1), np.ones(1))
     assert new[1, 0] > std[1, 0] + 200
-
-
-def test_box_iou():
-    box = np.array([[0, 0, 10, 10.0]])
-    others = np.array([[0, 0, 10, 10.0], [5, 0, 10, 10], [20, 20, 5, 5], [0, 0, 0, 0]])
-    iou = box_iou(np.repeat(box, 4, axis=0), others)
-    np.testing.assert_allclose(iou, [1, 1 / 3, 0, 0])
-    assert pytest.approx(0) == box_iou(others[3:], others[3:])[0]

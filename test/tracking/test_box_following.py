@@ -9,7 +9,8 @@ from test_people import people_at
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.pose_estimator import Options, PoseEstimator, Poses, View
+from metrabs_ros.options import Options, View
+from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 from metrabs_ros.tracking.box_following import BoxFollower
 from metrabs_ros.tracking.person_tracker import PersonTracker

@@ -141,7 +141,7 @@ def test_ages_and_velocities():
         people = stream.update(people_at((A[0] + 40 * i, *A[1:])))
     assert people.ages_s[0] == pytest.approx(1.0)
     np.testing.assert_allclose(people.velocities_mm_s[0], [[1200, 0, 0]] * 17, atol=40)
-    later = people.after(0.1)
+    later = people.extrapolated(0.1)
     np.testing.assert_allclose(later.poses3d_mm - people.poses3d_mm, [[[120, 0, 0]] * 17], atol=4)
     np.testing.assert_array_equal(later.poses2d_px, people.poses2d_px)
 

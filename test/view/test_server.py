@@ -12,7 +12,7 @@ import urllib.parse
 
 import numpy as np
 import pytest
-from browser import free_ports, page_at
+from browser import free_ports, open_page
 from sockets import listening_addresses
 
 from metrabs_ros.view import server
@@ -186,7 +186,7 @@ def test_a_browser_keeps_other_pages_from_the_data(served):
     }"""
     resolved = '--host-resolver-rules=MAP evil.example 127.0.0.1'
     try:
-        with page_at(f'http://127.0.0.1:{port}/', arguments=[resolved]) as page:
+        with open_page(f'http://127.0.0.1:{port}/', arguments=[resolved]) as page:
             data = f'http://127.0.0.1:{served.data_port}{served.path}'
             assert page.evaluate(fetch, data) == 'failed'
             page.goto(f'http://evil.example:{port}/')

@@ -1,4 +1,4 @@
-"""A web server on this machine that stalls, breaks off and lies as it is told."""
+"""A local web server with configurable faults: stalls, disconnects, wrong headers."""
 
 from __future__ import annotations
 
@@ -14,63 +14,65 @@ from collections.abc import Iterator
 @dataclasses.dataclass
 class Behaviour:
     """
-    How the server treats a file.
+    Behaviour of the server.
 
     Parameters
     ----------
     content
         The file.
-    break_off_after
-        For each answer in turn, after how many bytes it breaks off; later ones are whole.
+    disconnect_after
+        For each response, the number of bytes before the disconnect.  Later ones are complete.
     stall
-        Stall instead of breaking off.
+        Whether to stall instead of disconnecting.
     ignore_range
-        Always send all.
-    lie_about_start
-        Say that an answer starts where it does not.
+        Whether to ignore range requests and send the whole file.
+    wrong_start
+        Whether the header Content-Range contains a wrong start.
     length
-        What it says of the file's length.
+        Length of the file in the header; None for the real length.
     etag
-        The version that it says it has.
+        Version of the file in the header; None for no such header.
     status
-        What it answers instead of the file.
+        HTTP status; the file is sent only with 200.
+    requested_ranges
+        Filled by the server: the header Range of each request.
     """
 
     content: bytes
-    break_off_after: list[int] = dataclasses.field(default_factory=list)
+    disconnect_after: list[int] = dataclasses.field(default_factory=list)
     stall: bool = False
     ignore_range: bool = False
-    lie_about_start: bool = False
+    wrong_start: bool = False
     length: int | None = None
     etag: str | None = '"1"'
     status: int = 200
-    asked: list[str] = dataclasses.field(default_factory=list)
+    requested_ranges: list[str] = dataclasses.field(default_factory=list)
 
 
 @contextlib.contextmanager
 def serve(behaviour: Behaviour) -> Iterator[str]:
-    """Serve a file in this way; yields its address."""
+    """Serve a file; yield its address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            behaviour.asked.append(self.headers.get('Range', ''))
+            behaviour.requested_ranges.append(self.headers.get('Range', ''))
             content, start = behaviour.content, 0
             if behaviour.status != 200:
                 self.send_error(behaviour.status)
                 return
-            wanted = re.fullmatch(r'bytes=(\d+)-', self.headers.get('Range', ''))
-            same = self.headers.get('If-Range') in (None, behaviour.etag)
-            if wanted and same and not behaviour.ignore_range:
-                start = int(wanted[1])
+            byte_range = re.fullmatch(r'bytes=(\d+)-', self.headers.get('Range', ''))
+            is_same_version = self.headers.get('If-Range') in (None, behaviour.etag)
+            if byte_range and is_same_version and not behaviour.ignore_range:
+                start = int(byte_range[1])
                 if start >= len(content):
                     self.send_response(416)
                     self.send_header('Content-Range', f'bytes */{len(content)}')
                     self.end_headers()
                     return
-                said = start + 7 if behaviour.lie_about_start else start
+                first_byte = start + 7 if behaviour.wrong_start else start
                 self.send_response(206)
                 self.send_header(
-                    'Content-Range', f'bytes {said}-{len(content) - 1}/{len(content)}'
+                    'Content-Range', f'bytes {first_byte}-{len(content) - 1}/{len(content)}'
                 )
             else:
                 self.send_response(200)
@@ -80,8 +82,8 @@ def serve(behaviour: Behaviour) -> Iterator[str]:
             self.send_header('Content-Length', str(length - start))
             self.end_headers()
             rest = content[start:]
-            if behaviour.break_off_after:
-                self.wfile.write(rest[: behaviour.break_off_after.pop(0)])
+            if behaviour.disconnect_after:
+                self.wfile.write(rest[: behaviour.disconnect_after.pop(0)])
                 self.wfile.flush()
                 if behaviour.stall:
                     time.sleep(2)

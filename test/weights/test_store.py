@@ -1,4 +1,4 @@
-"""Weights are fetched whole or not at all, and refused where they are not the published ones."""
+"""Weights are stored atomically, and rejected if they are not the published ones."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def filled_cache(cache, model, monkeypatch):
     return cache
 
 
-def offline(monkeypatch):
-    def refuse(requirement, folder):
-        raise DownloadError('there is no network')
+def disable_downloads(monkeypatch):
+    def fail(requirement, folder):
+        raise DownloadError('network unreachable')
 
-    monkeypatch.setattr(store, 'download_wheel', refuse)
+    monkeypatch.setattr(store, 'download_wheel', fail)
 
 
-def with_wheel(monkeypatch, members):
+def provide_wheel(monkeypatch, members):
     def download(requirement, folder):
         with zipfile.ZipFile(folder / 'a.whl', 'w') as archive:
             for name, content in members.items():
@@ -55,7 +55,7 @@ def with_wheel(monkeypatch, members):
     monkeypatch.setattr(store, 'download_wheel', download)
 
 
-def test_cache_folder_follows_its_variables(monkeypatch, tmp_path):
+def test_the_cache_folder_depends_on_environment_variables(monkeypatch, tmp_path):
     monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path / 'own'))
     assert store.cache_folder() == tmp_path / 'own'
     monkeypatch.delenv('METRABS_ROS_CACHE')
@@ -65,15 +65,15 @@ def test_cache_folder_follows_its_variables(monkeypatch, tmp_path):
     assert store.cache_folder() == pathlib.Path.home() / '.cache' / 'metrabs_ros'
 
 
-def test_whole_weights_are_not_fetched_again(filled_cache, monkeypatch):
-    offline(monkeypatch)
+def test_complete_weights_are_not_downloaded_again(filled_cache, monkeypatch):
+    disable_downloads(monkeypatch)
     assert (
         store.fetch('blazepose') == store.weights_folder('blazepose') == filled_cache / 'blazepose'
     )
 
 
 @pytest.mark.parametrize('content', [b'', b'not a network', None], ids=['empty', 'wrong', 'cut'])
-def test_damaged_weights_are_refused_with_what_to_do(filled_cache, content):
+def test_damaged_weights_raise_an_error_with_a_remedy(filled_cache, content):
     file = filled_cache / 'blazepose' / 'pose_detection.tflite'
     file.write_bytes(file.read_bytes()[:-1] if content is None else content)
     with pytest.raises(store.WeightsError, match='metrabs_ros fetch blazepose') as caught:
@@ -84,7 +84,7 @@ def test_damaged_weights_are_refused_with_what_to_do(filled_cache, content):
 
 def test_fetch_replaces_damaged_weights(filled_cache, monkeypatch):
     files = store.BLAZEPOSE_FILES.items()
-    with_wheel(
+    provide_wheel(
         monkeypatch,
         {member: (filled_cache / 'blazepose' / name).read_bytes() for name, (member, _) in files},
     )
@@ -93,21 +93,21 @@ def test_fetch_replaces_damaged_weights(filled_cache, monkeypatch):
     assert store.weights_folder('blazepose')
 
 
-def test_a_wheel_with_other_weights_leaves_nothing_behind(cache, monkeypatch):
-    with_wheel(monkeypatch, {member: b'other' for member, _ in store.BLAZEPOSE_FILES.values()})
+def test_a_wheel_with_wrong_weights_leaves_no_files(cache, monkeypatch):
+    provide_wheel(monkeypatch, {member: b'other' for member, _ in store.BLAZEPOSE_FILES.values()})
     with pytest.raises(store.WeightsError, match='sha256'):
         store.fetch('blazepose')
     assert not (cache / 'blazepose').exists()
     assert [file.name for file in cache.iterdir()] == ['.blazepose.lock']
 
 
-def test_a_wheel_without_weights_is_named(cache, monkeypatch):
-    with_wheel(monkeypatch, {'README': b''})
-    with pytest.raises(store.WeightsError, match='does not hold mediapipe'):
+def test_a_wheel_without_weights_is_rejected(cache, monkeypatch):
+    provide_wheel(monkeypatch, {'README': b''})
+    with pytest.raises(store.WeightsError, match='does not contain mediapipe'):
         store.fetch('blazepose')
 
 
-def test_a_failed_download_says_why_and_what_to_do(cache, monkeypatch):
+def test_a_failed_download_raises_an_error_with_reason_and_remedy(cache, monkeypatch):
     monkeypatch.setattr(store, 'BLAZEPOSE_WHEEL', 'metrabs-ros-no-such-package==0')
     monkeypatch.setenv('PIP_NO_INDEX', '1')
     with pytest.raises(store.WeightsError, match='could not download') as caught:
@@ -115,13 +115,13 @@ def test_a_failed_download_says_why_and_what_to_do(cache, monkeypatch):
     assert 'run: metrabs_ros fetch blazepose' in str(caught.value)
 
 
-def test_a_cache_that_cannot_be_written_is_named(cache, monkeypatch):
+def test_a_cache_that_is_not_writable_raises_an_error(cache, monkeypatch):
     (cache / 'blazepose').write_text('a file where a folder should be')
     with pytest.raises(store.WeightsError, match='could not be stored'):
         store.fetch('blazepose')
 
 
-def test_the_command_line_refuses_in_one_line(filled_cache):
+def test_the_command_line_prints_errors_in_one_line(filled_cache):
     file = filled_cache / 'blazepose' / 'pose_landmark_full.tflite'
     file.write_bytes(b'damaged')
     result = subprocess.run(
@@ -137,7 +137,7 @@ def test_the_command_line_refuses_in_one_line(filled_cache):
 
 @pytest.fixture
 def packed_release(tmp_path):
-    """Return what packs files as a release is packed."""
+    """Return a function that packs files like a release."""
 
     def pack(**changes):
         files = {name: name.encode() for name in checkpoint.FILES} | changes
@@ -152,24 +152,24 @@ def packed_release(tmp_path):
     return pack
 
 
-def test_a_release_is_fetched_with_its_licence_and_held_to_its_sums(cache, packed_release, caplog):
+def test_a_release_is_downloaded_with_its_licence_and_verified(cache, packed_release, caplog):
     caplog.set_level('INFO')
     with serve(Behaviour(packed_release())) as url:
         folder = store.fetch('metrabs_s', url)
         assert folder == cache / 'metrabs_s'
         assert {file.name for file in folder.iterdir()} == set(checkpoint.FILES)
         assert 'non-commercial' in caplog.text
-        # From now on what was there first counts.
+        # From now on, the checksums of the first download apply.
         (folder / 'ckpt.pt').write_bytes(b'changed')
         with pytest.raises(store.WeightsError, match=r'ckpt.pt is damaged .* fetch metrabs_s'):
             store.weights_folder('metrabs_s')
         store.fetch('metrabs_s', url)
         assert store.weights_folder('metrabs_s') == folder
-    left = {file.name for file in cache.iterdir()}
-    assert left == {'metrabs_s', 'metrabs_s.sha256.json', '.metrabs_s.lock'}
+    names = {file.name for file in cache.iterdir()}
+    assert names == {'metrabs_s', 'metrabs_s.sha256.json', '.metrabs_s.lock'}
 
 
-def test_another_release_than_the_first_is_refused_even_after_all_was_removed(
+def test_a_release_that_differs_from_the_first_is_rejected_even_after_its_removal(
     cache, packed_release
 ):
     with serve(Behaviour(packed_release())) as url:
@@ -180,32 +180,38 @@ def test_another_release_than_the_first_is_refused_even_after_all_was_removed(
     assert not (cache / 'metrabs_s').exists()
 
 
-def test_the_large_release_is_held_to_the_published_sums(cache, packed_release):
-    says = r'ckpt\.pt has the sha256 .* cd9be4587f364d1c'
-    with serve(Behaviour(packed_release())) as url, pytest.raises(store.WeightsError, match=says):
+def test_the_published_checksums_of_the_large_release_are_verified(cache, packed_release):
+    pattern = r'ckpt\.pt has the sha256 .* cd9be4587f364d1c'
+    with (
+        serve(Behaviour(packed_release())) as url,
+        pytest.raises(store.WeightsError, match=pattern),
+    ):
         store.fetch('metrabs_l', url)
     assert not (cache / 'metrabs_l').exists()
 
 
-def test_an_archive_of_something_else_is_refused(cache):
+def test_an_archive_without_a_checkpoint_is_rejected(cache):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode='w:gz') as tar:
         tar.addfile(tarfile.TarInfo('readme'), io.BytesIO())
-    says = r'holds no config\.yaml'
-    with serve(Behaviour(packed.getvalue())) as url, pytest.raises(store.WeightsError, match=says):
+    pattern = r'does not contain config\.yaml'
+    with (
+        serve(Behaviour(packed.getvalue())) as url,
+        pytest.raises(store.WeightsError, match=pattern),
+    ):
         store.fetch('metrabs_s', url)
 
 
-def test_parts_of_different_versions_are_fetched_anew(cache, packed_release):
+def test_parts_of_different_versions_are_downloaded_again(cache, packed_release):
     content = packed_release()
     (cache / 'metrabs_s.tar.gz.part').write_bytes(b'of another version'.ljust(100))
     behaviour = Behaviour(content, etag=None)
     with serve(behaviour) as url:
         store.fetch('metrabs_s', url)
-    assert behaviour.asked == ['bytes=100-', '']
+    assert behaviour.requested_ranges == ['bytes=100-', '']
 
 
-def test_the_command_line_fetches_from_a_mirror(cache, packed_release):
+def test_the_command_line_downloads_from_a_mirror(cache, packed_release):
     with serve(Behaviour(packed_release())) as url:
         result = subprocess.run(
             [sys.executable, '-m', 'metrabs_ros.cli', 'fetch', 'metrabs_s', '--url', url],
@@ -219,22 +225,22 @@ def test_the_command_line_fetches_from_a_mirror(cache, packed_release):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'says'),
+    ('arguments', 'message'),
     [
-        (('yolo',), "no model 'yolo'"),
+        (('yolo',), "model 'yolo' does not exist"),
         (('blazepose', 'tensorrt'), "engine 'tensorrt'"),
         (('blazepose', 'auto', 'fp16'), "precision 'fp16'"),
         (('blazepose', 'auto', 'auto', 'cuda'), "device 'cuda'"),
     ],
 )
-def test_what_is_not_offered_is_named(arguments, says):
-    with pytest.raises(ValueError, match=says):
+def test_unavailable_values_are_rejected_by_name(arguments, message):
+    with pytest.raises(ValueError, match=message):
         metrabs_ros.load_model(*arguments)
 
 
-def refusal(name='blazepose'):
-    """Return the sentence with which weights are refused, in a child, as some block."""
-    message = hostile.in_a_child(lambda: store.weights_folder(name))
+def weights_error(name='blazepose'):
+    """Return the error message for the weights; a child process cannot block the test."""
+    message = hostile.run_in_child(lambda: store.weights_folder(name))
     assert message.startswith('WeightsError: '), message
     assert message.isprintable()
     assert len(message) < 1000
@@ -242,29 +248,29 @@ def refusal(name='blazepose'):
 
 
 @pytest.mark.parametrize('put', hostile.NOT_FILES)
-def test_weights_that_are_no_file_are_named_and_do_not_block(filled_cache, put):
+def test_weights_that_are_not_regular_files_are_rejected_without_blocking(filled_cache, put):
     file = filled_cache / 'blazepose' / 'pose_detection.tflite'
     file.unlink()
     put(file)
-    message = refusal()
+    message = weights_error()
     assert str(file) in message
     assert 'fetch blazepose' in message
 
 
 @pytest.mark.parametrize('put', hostile.NOT_FILES)
 @pytest.mark.parametrize('name', ['.blazepose.lock', 'blazepose'])
-def test_a_cache_of_other_things_is_named(cache, monkeypatch, name, put):
-    offline(monkeypatch)
+def test_locks_and_folders_of_a_wrong_type_are_rejected(cache, monkeypatch, name, put):
+    disable_downloads(monkeypatch)
     put(cache / name)
-    refusal()
+    weights_error()
 
 
 @pytest.mark.parametrize('link', [os.symlink, os.link])
-def test_a_link_as_lock_leaves_its_target_as_it_is(cache, monkeypatch, link):
-    offline(monkeypatch)
+def test_the_target_of_a_linked_lock_is_not_changed(cache, monkeypatch, link):
+    disable_downloads(monkeypatch)
     (cache / 'victim').write_text('content')
     link(cache / 'victim', cache / '.blazepose.lock')
-    assert 'link' in refusal()
+    assert 'link' in weights_error()
     assert (cache / 'victim').read_text() == 'content'
 
 
@@ -283,20 +289,20 @@ RECORDS = {
 
 
 @pytest.mark.parametrize('record', RECORDS)
-def test_a_damaged_record_is_named(cache, record):
+def test_a_damaged_checksum_file_is_rejected(cache, record):
     content = RECORDS[record]
     file = cache / 'metrabs_s.sha256.json'
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert f'{file} is damaged' in refusal('metrabs_s')
+    assert f'{file} is damaged' in weights_error('metrabs_s')
 
 
 @pytest.mark.parametrize('put', [*hostile.NOT_FILES, hostile.put_sparse_file])
-def test_a_record_that_is_no_file_is_named(cache, put):
+def test_a_checksum_file_that_is_not_a_regular_file_is_rejected(cache, put):
     put(cache / 'metrabs_s.sha256.json')
-    assert 'sha256.json is damaged' in refusal('metrabs_s')
+    assert 'sha256.json is damaged' in weights_error('metrabs_s')
 
 
-def test_a_record_is_not_written_through_a_link(cache, packed_release):
+def test_the_checksum_file_is_not_written_through_a_link(cache, packed_release):
     (cache / 'victim').write_text('content')
     (cache / 'metrabs_s.sha256.json.part').symlink_to('victim')
     with serve(Behaviour(packed_release())) as url:
@@ -315,26 +321,26 @@ def test_a_record_is_not_written_through_a_link(cache, packed_release):
         {'HOME': '/proc/nonexistent'},
     ],
 )
-def test_without_a_place_for_weights_it_is_said_in_one_sentence(monkeypatch, variables):
-    offline(monkeypatch)
+def test_an_invalid_cache_folder_raises_an_error_with_a_remedy(monkeypatch, variables):
+    disable_downloads(monkeypatch)
     for name in ('METRABS_ROS_CACHE', 'XDG_CACHE_HOME'):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert 'METRABS_ROS_CACHE' in refusal()
+    assert 'METRABS_ROS_CACHE' in weights_error()
 
 
-def test_a_full_disk_is_said_in_one_sentence(tmp_path, monkeypatch, filled_cache):
+def test_a_full_disk_raises_an_error(tmp_path, monkeypatch, filled_cache):
     files = store.BLAZEPOSE_FILES.items()
     members = {member: (filled_cache / 'blazepose' / n).read_bytes() for n, (member, _) in files}
     with hostile.small_disk(tmp_path / 'disk', 4 << 20) as disk:
         monkeypatch.setenv('METRABS_ROS_CACHE', str(disk))
-        with_wheel(monkeypatch, members)
-        assert 'No space left' in refusal()
+        provide_wheel(monkeypatch, members)
+        assert 'No space left' in weights_error()
         assert [file.name for file in disk.iterdir()] == ['.blazepose.lock']
 
 
-def test_a_read_only_disk_with_weights_is_used(tmp_path, monkeypatch, filled_cache):
+def test_weights_on_a_read_only_disk_are_used(tmp_path, monkeypatch, filled_cache):
     with hostile.small_disk(tmp_path / 'disk', 32 << 20) as disk:
         shutil.copytree(filled_cache / 'blazepose', disk / 'blazepose')
         hostile.make_read_only(disk)
@@ -342,7 +348,7 @@ def test_a_read_only_disk_with_weights_is_used(tmp_path, monkeypatch, filled_cac
         assert store.weights_folder('blazepose') == disk / 'blazepose'
 
 
-def test_what_a_killed_process_left_is_removed(cache, packed_release):
+def test_temporary_folders_of_killed_processes_are_removed(cache, packed_release):
     (cache / '.fetch-metrabs_s-abc' / 'unpacked').mkdir(parents=True)
     with serve(Behaviour(packed_release())) as url:
         store.fetch('metrabs_s', url)
@@ -370,7 +376,7 @@ def encrypted_wheel():
 @pytest.mark.parametrize(
     'wheel', [wheel_bomb, encrypted_wheel, lambda: b'', lambda: b'PK\x05\x06']
 )
-def test_a_hostile_wheel_is_named(cache, monkeypatch, wheel):
+def test_malicious_wheels_are_rejected(cache, monkeypatch, wheel):
     content = wheel()
 
     def download(requirement, folder):
@@ -378,6 +384,6 @@ def test_a_hostile_wheel_is_named(cache, monkeypatch, wheel):
         return folder / 'a.whl'
 
     monkeypatch.setattr(store, 'download_wheel', download)
-    message = refusal()
-    assert 'a.whl does not hold' in message
+    message = weights_error()
+    assert 'a.whl does not contain' in message
     assert 'MemoryError' not in message
