@@ -1,12 +1,12 @@
-# Everything that a machine without a ROS install needs; see README.md.
+# Commands for machines without a ROS installation; see README.md.
 #
-#   make demo    three processes over DDS: a camera, the pose node, a viewer
-#   make setup   an environment in which MeTRAbs's networks run, too
-#   make test    the checks and tests that CI runs
-#   make endurance  two pose nodes under a mixed load for MINUTES=20; not part of make test
+#   make demo       run the demo: a camera, the pose node and a viewer as three processes over DDS
+#   make setup      create the environment, including torch for the MeTRAbs networks
+#   make test       run the checks and tests of CI
+#   make endurance  run two pose nodes under mixed load for MINUTES=20; not part of make test
 #
-# ROS_DISTRO=kilted takes another distribution, INPUT=/dev/video0 another camera; with VIEW=1 the
-# demo can be watched in a browser, too.
+# ROS_DISTRO=kilted selects another distribution, INPUT=/dev/video0 another camera.  VIEW=1 also
+# shows the demo in a browser.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -16,7 +16,7 @@ INPUT ?=
 VIEW ?=
 MINUTES ?= 20
 
-# A sourced ROS install must not reach the environment, which has a ROS of its own.
+# The variables of a sourced ROS installation must not affect the environment, which contains ROS.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH
 unexport PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 

@@ -12,7 +12,7 @@ import time
 import machine
 
 PROJECT = pathlib.Path(__file__).resolve().parents[1]
-FIRST_FRAME_MESSAGE = 'the first frame is there'
+FIRST_FRAME_MESSAGE = 'the first frame was received'
 
 
 def main() -> None:

@@ -83,10 +83,10 @@ class TimedNode(PoseNode):
 
     def _receive(self, frame: Frame) -> None:
         age = self.get_clock().now() - RclpyTime.from_msg(frame.image.header.stamp)
-        self.record.latencies.add('stamp to callback', age.nanoseconds * 1e-9)
+        self.statistics.latencies.add('stamp to callback', age.nanoseconds * 1e-9)
         super()._receive(frame)
 
-    def _tell_age(self, header: Header) -> None:
+    def _record_age(self, header: Header) -> None:
         age = self.get_clock().now() - RclpyTime.from_msg(header.stamp)
         self.overhead_ms.append(age.nanoseconds * 1e-6 - 1000 * self._tracker.processing_s)
 
@@ -127,13 +127,13 @@ def main() -> None:
         'image stamp to publication without the estimator, 1080p rgb8 at 30 Hz, '
         f'{PEOPLE} people of 33 joints: median {np.median(overhead_ms):.1f} ms, 95th percentile '
         f'{np.percentile(overhead_ms, 95):.1f} ms over {len(overhead_ms)} frames; dropped: '
-        f'{node.record.drops.counts()}'
+        f'{node.statistics.drops.counts()}'
     )
     print(
         f'    transport to an empty subscriber: median {np.median(empty_ms):.1f} ms, '
         f'95th percentile {np.percentile(empty_ms, 95):.1f} ms'
     )
-    for stage, percentiles in node.record.latencies.percentiles().items():
+    for stage, percentiles in node.statistics.latencies.percentiles().items():
         print(f'    {stage}: {percentiles}')
     node.stop()
     node.destroy_node()

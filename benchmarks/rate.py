@@ -67,7 +67,7 @@ def measure(name: str, size: tuple[int, int]) -> None:
         'frame',
         flush=True,
     )
-    for stage, percentiles in node.record.latencies.percentiles().items():
+    for stage, percentiles in node.statistics.latencies.percentiles().items():
         print(f'    {stage}: {percentiles}')
     node.stop()
     node.destroy_node()

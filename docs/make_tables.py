@@ -1,5 +1,5 @@
 """
-Writes the page of the node's parameters from node/settings.py.
+Generate docs/parameters.md from metrabs_ros/node/settings.py.
 
     python docs/make_tables.py
 """
@@ -12,13 +12,13 @@ import pathlib
 from metrabs_ros.node.settings import Settings
 
 PAGE = pathlib.Path(__file__).parent / 'parameters.md'
-HEAD = """# The parameters of the node `pose`
+HEAD = """# Parameters of the node `pose`
 
-They stand with their defaults in [config/pose.yaml](../config/pose.yaml), too. Those marked
-*start* are fixed once the node runs; all others can be changed at any time with `ros2 param set`.
-Back to the [README](../README.md).
+[config/pose.yaml](../config/pose.yaml) contains all parameters with their default values.
+Parameters marked *start* are read-only while the node runs; all others can be changed with
+`ros2 param set`. Back to the [README](../README.md).
 
-| parameter | default | range | |
+| parameter | default | range | description |
 |---|---|---|---|
 """
 

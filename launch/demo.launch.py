@@ -1,4 +1,4 @@
-"""Plays a video as a camera, and starts the pose node and RViz."""
+"""Start a camera that plays a video, the pose node and RViz."""
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -9,21 +9,21 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchDescription
 
 ARGUMENTS = {
-    'input': (None, 'A video, a folder of pictures, a picture or /dev/video0.'),
-    'fov': ('55.0', 'The field of view across the longer side, in degrees.'),
-    'rate': ('10.0', 'Images a second; 0 for as fast as they are worked on.'),
-    'model': ('blazepose', 'The pose network.'),
+    'input': (None, 'Video, folder of images, image or video device such as /dev/video0.'),
+    'fov': ('55.0', 'Field of view across the longer image side, in degrees.'),
+    'rate': ('10.0', 'Images per second; 0: as fast as the pose node processes them.'),
+    'model': ('blazepose', 'Pose network.'),
     'rviz': ('true', 'Whether to start RViz.'),
-    'view': ('false', 'Whether to show it in a browser, too.'),
+    'view': ('false', 'Whether to start the browser view.'),
     'view_host': (
         '127.0.0.1',
-        'The address on which the view listens; 0.0.0.0 lets other machines see the images.',
+        'Address of the browser view; 0.0.0.0 allows access from other machines.',
     ),
 }
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe what to start."""
+    """Return the launch description of the demo."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()

@@ -1,4 +1,4 @@
-"""Starts the pose node on a camera, and RViz if wanted."""
+"""Start the pose node for one or several cameras, and optionally RViz and the browser view."""
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -12,53 +12,54 @@ SHARE = FindPackageShare('metrabs_ros')
 ARGUMENTS = {
     'camera': (
         '',
-        'The namespace of a camera, for example /camera/color; gives image_raw and camera_info.',
+        'Namespace of a camera, for example /camera/color; its topics are image_raw and '
+        'camera_info.',
     ),
     'cameras': (
         '',
-        'Several cameras for one model, by their namespaces: front,rear/left gives '
-        'front/image_raw, front/camera_info and so on.',
+        'Comma-separated namespaces of several cameras that share one model; front,rear/left '
+        'subscribes to front/image_raw, front/camera_info, rear/left/image_raw etc.',
     ),
-    'image': ('', 'The topic of the images; by default image, or that of the camera.'),
+    'image': ('', 'Image topic; by default image, or image_raw in the namespace camera.'),
     'camera_info': (
         '',
-        "The topic of their calibration; by default camera_info, or the camera's.",
+        'Calibration topic; by default camera_info, or camera_info in the namespace camera.',
     ),
-    'detections': ('detections', 'With detector topic: the topic of the boxes.'),
-    'namespace': ('', 'The namespace of the node.'),
-    'params_file': (PathJoinSubstitution([SHARE, 'config', 'pose.yaml']), 'The parameters.'),
+    'detections': ('detections', 'Topic of the person boxes, used with detector:=topic.'),
+    'namespace': ('', 'Namespace of the nodes.'),
+    'params_file': (PathJoinSubstitution([SHARE, 'config', 'pose.yaml']), 'Parameter file.'),
     'rviz': ('false', 'Whether to start RViz.'),
-    'view': ('false', 'Whether to show it in a browser, too; the log says under which address.'),
+    'view': ('false', 'Whether to start the browser view, which logs its address.'),
     'view_host': (
         '127.0.0.1',
-        'The address on which the view listens; 0.0.0.0 lets other machines see the cameras.',
+        'Address of the browser view; 0.0.0.0 allows access from other machines.',
     ),
-    'log_level': ('info', 'debug, info, warn, error or fatal.'),
+    'log_level': ('info', 'Log level: debug, info, warn, error or fatal.'),
 }
 PARAMETERS = {
     'image_transport': (str, 'raw, or compressed for images on <image>/compressed.'),
-    'model': (str, 'The pose network: blazepose, metrabs_s, metrabs_l or a folder.'),
-    'engine': (str, 'What runs it: auto, torch, tensorrt or openvino.'),
-    'detector': (str, 'What finds people: auto, blazepose, onnx:FILE, ultralytics:NAME or topic.'),
-    'skeleton': (str, 'The convention of the joints.'),
-    'num_aug': (int, 'How many crops of each person MeTRAbs looks at.'),
-    'target_frame': (str, 'The frame of all that is published.'),
-    'world_frame': (str, 'A frame with z up that says which way is up.'),
-    'autostart': (bool, 'Configure and activate at the start.'),
-    'use_sim_time': (bool, 'Take the time from /clock.'),
+    'model': (str, 'Pose network: blazepose, metrabs_s, metrabs_l or a checkpoint directory.'),
+    'engine': (str, 'Inference engine: auto, torch, tensorrt or openvino.'),
+    'detector': (str, 'Person detector: auto, blazepose, onnx:FILE, ultralytics:NAME or topic.'),
+    'skeleton': (str, 'Skeleton convention of the published joints.'),
+    'num_aug': (int, 'Number of augmented crops per person that MeTRAbs averages.'),
+    'target_frame': (str, 'Frame of the published messages.'),
+    'world_frame': (str, 'Frame with the z axis pointing up.'),
+    'autostart': (bool, 'Configure and activate the node automatically at startup.'),
+    'use_sim_time': (bool, 'Use the time of /clock.'),
 }
-"""Arguments that set parameters; those that are not given leave what the file says."""
+"""Arguments that override parameters of params_file."""
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe what to start."""
+    """Return the launch description of the pose node."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
     ]
     declared += [
         DeclareLaunchArgument(
-            name, default_value='', description=f'{description} By default as in params_file.'
+            name, default_value='', description=f'{description} Default: value in params_file.'
         )
         for name, (_, description) in PARAMETERS.items()
     ]
@@ -66,7 +67,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context):
-    """Return the nodes for the arguments that were given."""
+    """Return the nodes to start for the given arguments."""
     given = {
         name: LaunchConfiguration(name).perform(context) for name in (*ARGUMENTS, *PARAMETERS)
     }
@@ -81,11 +82,11 @@ def start(context):
     names = [name.strip('/ ') for name in given['cameras'].split(',') if name.strip('/ ')]
     if names:
         parameters['cameras'] = names
-    heard = [
+    remappings = [
         ('image', image),
         ('image/compressed', f'{image}/compressed'),
         ('camera_info', camera_info),
-        *(pair for name in names for pair in of_camera(name)),
+        *(pair for name in names for pair in camera_remappings(name)),
     ]
     nodes = [
         Node(
@@ -94,7 +95,7 @@ def start(context):
             name='pose',
             namespace=given['namespace'],
             parameters=[given['params_file'], parameters],
-            remappings=[*heard, ('detections', given['detections'])],
+            remappings=[*remappings, ('detections', given['detections'])],
             arguments=['--ros-args', '--log-level', given['log_level']],
             output='screen',
         )
@@ -130,15 +131,15 @@ def start(context):
                     *(['--cameras', *names] if names else []),
                 ],
                 parameters=[{'use_sim_time': parameters.get('use_sim_time', False)}],
-                remappings=heard,
+                remappings=remappings,
                 output='screen',
             )
         )
     return nodes
 
 
-def of_camera(name):
-    """Return where the driver in a camera's namespace publishes what the node reads."""
+def camera_remappings(name):
+    """Return the remappings from the topics of the node to those of a camera driver."""
     return [
         (f'{name}/image', f'{name}/image_raw'),
         (f'{name}/image/compressed', f'{name}/image_raw/compressed'),

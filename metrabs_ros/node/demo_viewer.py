@@ -1,4 +1,4 @@
-"""A viewer that needs no screen: a line a second, an annotated video, a plot from above."""
+"""Viewer node without a display: prints people, writes an annotated video and a top-view plot."""
 
 from __future__ import annotations
 
@@ -41,60 +41,60 @@ REPORT_PERIOD_S = 1.0
 LOG_PERIOD_S = 10.0
 POLL_PERIOD_S = 0.02
 MAX_PATH_CHARS = 300
-MOST_PIXELS = 50_000_000
-MOST_PATHS, LONGEST_PATH = 1000, 10_000
-"""Of people from above; the oldest are forgotten."""
+MAX_IMAGE_PIXELS = 50_000_000
+MAX_PATHS, MAX_PATH_POINTS = 1000, 10_000
+"""Maximum number of people in the top-view plot, and of points per person; the newest are kept."""
 
 
 class ViewerNode(GuardedNode):
     """
-    Shows the people on ``skeletons`` on the images on ``image``.
+    Draws the people of ``skeletons`` on the images of ``image``.
 
     Parameters
     ----------
     folder
-        Where ``annotated.mp4`` and ``birds_eye.png`` go once they are complete.  Until then
-        they are in a new folder within it.
+        Folder of the output files ``annotated.mp4`` and ``birds_eye.png``.  They are written to a
+        temporary folder within it and moved when they are complete.
     rate_hz
-        The video's frame rate.
+        Frame rate of the video.
 
     Raises
     ------
     OSError
-        If nothing can be written to the folder.
+        If the folder is not writable.
     """
 
     def __init__(self, folder: pathlib.Path, rate_hz: float) -> None:
         super().__init__('viewer')
-        self._spinning = GuardedExecutor()
-        self._spinning.add_node(self)
+        self._executor = GuardedExecutor()
+        self._executor.add_node(self)
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        # Not under their names: those may be links to other files, or files that are being read.
-        self._unfinished = pathlib.Path(tempfile.mkdtemp(prefix='.unfinished-', dir=folder))
+        # Existing files of these names may be links or may be in use, so they are not overwritten.
+        self._temporary_folder = pathlib.Path(tempfile.mkdtemp(prefix='.unfinished-', dir=folder))
         self._rate_hz = rate_hz
         self._bridge = CvBridge()
         self._video: cv2.VideoWriter | None = None
         self._paths_mm: OrderedDict[int, deque[FloatArray]] = OrderedDict()
         self._frames = 0
         self._malformed = 0
-        self._sightings = 0
+        self._observations = 0
         self._first_s = self._last_s = self._reported_s = 0.0
 
     def view(self) -> None:
-        """Show what is published until a signal comes."""
+        """Process messages until ROS is shut down."""
         skeletons = Subscriber(self, SkeletonArray, 'skeletons', qos_profile=QUEUE_SIZE)
-        # The camera begins when its images are subscribed to.  The pose node may be discovered
-        # seconds later than the camera, and until then its skeletons would be lost.
+        # The camera starts when its images have a subscriber.  Skeletons that are published before
+        # this node has discovered the pose node would be lost.
         while not skeletons.sub.get_publisher_count():
-            self._spinning.spin_once(timeout_sec=POLL_PERIOD_S)
+            self._executor.spin_once(timeout_sec=POLL_PERIOD_S)
         image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))
         pairs = TimeSynchronizer([image, skeletons], QUEUE_SIZE)
-        pairs.registerCallback(self._show)
-        process.spin(self, self._spinning)
+        pairs.registerCallback(self._on_pair)
+        process.spin(self, self._executor)
 
     def finish(self) -> int:
-        """Complete the files, print the summary, and return the exit status."""
+        """Complete the files and print the summary; return the exit status."""
         published = False
         if self._video is not None:
             self._video.release()
@@ -102,42 +102,42 @@ class ViewerNode(GuardedNode):
             plot = drawing.draw_top_view(
                 {person_id: list(path) for person_id, path in self._paths_mm.items()}
             )
-            cv2.imwrite(str(self._unfinished / PLOT), plot)
+            cv2.imwrite(str(self._temporary_folder / PLOT), plot)
             published &= self._publish(PLOT)
-        # What could not be moved stays there.
+        # Files that could not be moved remain in the temporary folder.
         with contextlib.suppress(OSError):
-            self._unfinished.rmdir()
+            self._temporary_folder.rmdir()
         if self._malformed:
             print(f'viewer: {self._malformed} pairs of messages were malformed', file=sys.stderr)
-        mean = self._sightings / max(self._frames, 1)
+        mean = self._observations / max(self._frames, 1)
         rate_hz = (self._frames - 1) / max(self._last_s - self._first_s, 1e-9)
         print(
             f'demo: {self._frames} frames, {mean:.1f} people a frame, '
             f'{max(rate_hz, 0):.1f} frames a second'
             f'{f", wrote {printable(self._folder / VIDEO, MAX_PATH_CHARS)}" if published else ""}'
             if self._frames
-            else 'demo: no frames were worked on',
+            else 'demo: no frames were processed',
             flush=True,
         )
-        return 0 if self._sightings and published else 1
+        return 0 if self._observations and published else 1
 
     def _publish(self, name: str) -> bool:
-        """Move a complete file to the folder, in place of an earlier one; tell if that worked."""
+        """Move a file to the output folder, replacing an existing file; return the success."""
         try:
-            os.replace(self._unfinished / name, self._folder / name)
+            os.replace(self._temporary_folder / name, self._folder / name)
         except OSError as error:
             target = printable(self._folder / name, MAX_PATH_CHARS)
             print(f'viewer: {target} cannot be written: {error.strerror}', file=sys.stderr)
             return False
         return True
 
-    def _show(self, image: Image, message: SkeletonArray) -> None:
+    def _on_pair(self, image: Image, message: SkeletonArray) -> None:
         try:
             people = to_people(message)
             people = people.select(people.finite())
-            check_image_size(image.width, image.height, MOST_PIXELS)
-            picture = np.array(self._bridge.imgmsg_to_cv2(image, 'bgr8'))
-            drawing.draw_people(picture, people)
+            check_image_size(image.width, image.height, MAX_IMAGE_PIXELS)
+            annotated = np.array(self._bridge.imgmsg_to_cv2(image, 'bgr8'))
+            drawing.draw_people(annotated, people)
         except (ValueError, IndexError, TypeError, CvBridgeError, cv2.error) as error:
             self._malformed += 1
             self.get_logger().warning(
@@ -148,48 +148,48 @@ class ViewerNode(GuardedNode):
         now_s = time.monotonic()
         if not self._frames:
             self._first_s = now_s
-            print('viewer: the first frame is there', flush=True)
+            print('viewer: the first frame was received', flush=True)
         self._frames += 1
         self._last_s = now_s
-        self._sightings += len(people)
+        self._observations += len(people)
         for person_id, position_mm in zip(people.ids.tolist(), people.positions_mm):
-            path = self._paths_mm.setdefault(person_id, deque(maxlen=LONGEST_PATH))
+            path = self._paths_mm.setdefault(person_id, deque(maxlen=MAX_PATH_POINTS))
             path.append(position_mm)
-        while len(self._paths_mm) > MOST_PATHS:
+        while len(self._paths_mm) > MAX_PATHS:
             self._paths_mm.popitem(last=False)
         if now_s - self._reported_s >= REPORT_PERIOD_S:
             self._reported_s = now_s
-            who = [drawing.format_label(people, i) for i in range(len(people))]
-            print(f'viewer: {"; ".join(who) or "nobody"}', flush=True)
-        self._write(picture)
+            labels = [drawing.format_label(people, i) for i in range(len(people))]
+            print(f'viewer: {"; ".join(labels) or "no people"}', flush=True)
+        self._write(annotated)
 
-    def _write(self, picture: ImageArray) -> None:
+    def _write(self, annotated: ImageArray) -> None:
         if self._video is None:
-            height, width = picture.shape[:2]
+            height, width = annotated.shape[:2]
             self._video = cv2.VideoWriter(
-                str(self._unfinished / VIDEO),
+                str(self._temporary_folder / VIDEO),
                 cv2.VideoWriter.fourcc(*'mp4v'),
                 self._rate_hz,
                 (width, height),
             )
             if not self._video.isOpened():
-                file = printable(self._unfinished / VIDEO, MAX_PATH_CHARS)
+                file = printable(self._temporary_folder / VIDEO, MAX_PATH_CHARS)
                 self.get_logger().error(f'{file} cannot be written')
-        self._video.write(picture)
+        self._video.write(annotated)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """View until a signal comes; return the exit status."""
+    """Run the viewer; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--output', type=pathlib.Path, required=True, help='folder')
-    parser.add_argument('--rate', type=float, default=10.0, help="the video's frame rate")
-    chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
+    parser.add_argument('--output', type=pathlib.Path, required=True, help='output folder')
+    parser.add_argument('--rate', type=float, default=10.0, help='frame rate of the video')
+    args = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
     status = 1
-    with process.ros():
+    with process.ros_context():
         try:
-            viewer = ViewerNode(chosen.output, chosen.rate)
+            viewer = ViewerNode(args.output, args.rate)
         except OSError as error:
-            output = printable(chosen.output, MAX_PATH_CHARS)
+            output = printable(args.output, MAX_PATH_CHARS)
             print(f'viewer: output {output} cannot be written: {error.strerror}', file=sys.stderr)
             return 1
         try:

@@ -1,4 +1,4 @@
-"""Person boxes from detection messages."""
+"""Conversion of vision_msgs/Detection2DArray to person boxes."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_BYTES = 2**20
 """
-Of a Detection2DArray that is deserialised, which takes up to 0.5 s.
+Maximum size of a Detection2DArray message, in bytes.
 
-It holds 1000 detections with one or two hypotheses each.
+A message of this size takes up to 0.5 s to deserialise.  It holds 1000 detections with one or two
+hypotheses each.
 """
 MAX_DETECTIONS = 1000
+"""Maximum number of detections in a message."""
 DEFAULT_MAX_PEOPLE = 100
-"""People whose poses are estimated in an image if max_detections sets no limit."""
+"""Maximum number of poses estimated per image if the parameter max_detections is -1."""
 MAX_HYPOTHESES = 10_000
-"""Of all detections in a message."""
+"""Maximum number of hypotheses of all detections in a message."""
 MAX_TEXT_CHARS = 100_000
-"""Of all ids, class_ids and frame_ids in a message."""
+"""Maximum total length of all ids, class_ids and frame_ids in a message."""
 
 
 def is_too_large(message: Any) -> bool:
-    """Tell whether a Detection2DArray has more detections, hypotheses or text than allowed."""
+    """Return whether a Detection2DArray has too many detections, hypotheses or characters."""
     if len(message.detections) > MAX_DETECTIONS:
         return True
     if sum(len(detection.results) for detection in message.detections) > MAX_HYPOTHESES:
         return True
-    return _chars(message) > MAX_TEXT_CHARS
+    return _text_chars(message) > MAX_TEXT_CHARS
 
 
-def _chars(message: Any) -> int:
-    """Return the number of characters of all texts in a Detection2DArray."""
+def _text_chars(message: Any) -> int:
+    """Return the total number of characters of all strings in a Detection2DArray."""
     count = len(message.header.frame_id)
     for detection in message.detections:
         count += len(detection.header.frame_id) + len(detection.id)
@@ -47,24 +49,29 @@ def _chars(message: Any) -> int:
 
 
 def to_boxes(
-    message: Detection2DArray | OversizedMessage, wanted_class: str, image_shape: tuple[int, ...]
+    message: Detection2DArray | OversizedMessage, class_id: str, image_shape: tuple[int, ...]
 ) -> Boxes:
     """
-    Return the boxes of detections, as far as they lie in the image.
+    Return the boxes of detections, clipped to the image.
 
     Parameters
     ----------
     message
-        The detections, or what is known of a message that was too large to be deserialised.
-    wanted_class
-        Only those whose hypothesis of the highest score has this class_id; '' for all.
+        Detections, or a placeholder for a message that was too large to be deserialised.
+    class_id
+        Keep only detections with this class_id in the best hypothesis; '' keeps all.
     image_shape
-        Height and width, further entries are ignored.
+        Height and width in pixels; further entries are ignored.
+
+    Returns
+    -------
+    Boxes [N, 4] in pixels and scores [N].  Boxes that are not finite, empty or outside of the
+    image are left out.
 
     Raises
     ------
     UnusableInput
-        If there are too many, or if their texts are too long.
+        If the message is too large.
     """
     if isinstance(message, OversizedMessage):
         raise UnusableInput('detections', str(message))
@@ -72,12 +79,13 @@ def to_boxes(
         raise UnusableInput(
             'detections',
             f'a message has {len(message.detections)} detections; up to {MAX_DETECTIONS} with '
-            f'{MAX_HYPOTHESES} hypotheses and {MAX_TEXT_CHARS} characters of text are processed',
+            f'{MAX_HYPOTHESES} hypotheses and {MAX_TEXT_CHARS} characters of text are processed; '
+            'publish fewer detections or shorter texts',
         )
     rows, scores = [], []
     for detection in message.detections:
         best = max((r.hypothesis for r in detection.results), key=lambda h: h.score, default=None)
-        if wanted_class and (best is None or best.class_id != wanted_class):
+        if class_id and (best is None or best.class_id != class_id):
             continue
         centre, box = detection.bbox.center.position, detection.bbox
         rows.append((centre.x - box.size_x / 2, centre.y - box.size_y / 2, box.size_x, box.size_y))
@@ -86,7 +94,7 @@ def to_boxes(
     usable = np.all(np.isfinite(boxes.boxes_px), axis=1)
     usable &= np.all(boxes.boxes_px[:, 2:] > 0, axis=1)
     scored = Boxes(boxes.boxes_px, np.clip(np.nan_to_num(boxes.scores, nan=0.0), 0, 1))
-    # The sum of two large finite numbers is infinite, and cut off at the image's edge.
+    # The sum of two large finite numbers may be infinite; it is clipped to the image.
     with np.errstate(over='ignore'):
         return scored.select(usable).clipped_to(image_shape)
 
@@ -95,22 +103,27 @@ def select_detections(
     boxes: Boxes, iou_threshold: float, max_detections: int
 ) -> tuple[Boxes, int]:
     """
-    Return the boxes whose people's poses are estimated, and how many the default limit left out.
+    Select the boxes for pose estimation by non-maximum suppression and by score.
 
-    Duplicates are suppressed as those of a detector are.  A pose takes milliseconds, so that the
-    time for an image is bounded only with a limit of the number of people.
+    Each pose takes milliseconds, so the number of boxes must be limited to limit the processing
+    time of an image.
 
     Parameters
     ----------
     boxes
-        In an image.
+        Boxes in an image.
     iou_threshold
-        Of non-maximum suppression.
+        IoU threshold of non-maximum suppression.
     max_detections
-        The largest number of boxes, those with the highest scores; -1 for `DEFAULT_MAX_PEOPLE`.
+        Maximum number of boxes; those with the highest scores are kept.  -1 for
+        `DEFAULT_MAX_PEOPLE`.
+
+    Returns
+    -------
+    The selected boxes, and the number of boxes left out because of `DEFAULT_MAX_PEOPLE`.
     """
-    non_maximum_suppression = boxes.non_maximum_suppression(iou_threshold)
+    suppressed = boxes.non_maximum_suppression(iou_threshold)
     if max_detections >= 0:
-        return non_maximum_suppression.select(slice(max_detections)), 0
-    kept = non_maximum_suppression.select(slice(DEFAULT_MAX_PEOPLE))
-    return kept, len(non_maximum_suppression) - len(kept)
+        return suppressed.select(slice(max_detections)), 0
+    kept = suppressed.select(slice(DEFAULT_MAX_PEOPLE))
+    return kept, len(suppressed) - len(kept)

@@ -1,4 +1,4 @@
-"""What the node publishes about itself once per second."""
+"""Statistics of the pose node and the diagnostics message made from them."""
 
 from __future__ import annotations
 
@@ -15,79 +15,80 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node.drops import FAILED, UNCALIBRATED, Drops, Fallbacks, summed
+from metrabs_ros.node.drops import FAILED, UNCALIBRATED, Drops, Fallbacks, sum_by_name
 
-KEPT_LATENCIES = 300
+MAX_LATENCIES = 300
+"""Number of latest measurements per stage from which percentiles are computed."""
 PERCENTILES = (50, 95)
 MAX_MESSAGE_CHARS = 200
 
 
-class Tally:
+class FrameCounters:
     """
-    Counts frames of each camera.
+    Counters of the images and processed frames of each camera.
 
-    The thread that receives counts images, and the one that processes frames all else, so that
-    each number is written by one thread only.
+    The executor thread counts images and oversized messages, and the worker thread counts
+    processed frames, so that each counter is written by one thread only.
     """
 
     def __init__(self) -> None:
-        self.images_of: dict[str, int] = {}
-        self.worked_on_of: dict[str, int] = {}
-        self.people_of: dict[str, int] = {}
+        self.images_by_camera: dict[str, int] = {}
+        self.processed_by_camera: dict[str, int] = {}
+        self.people_by_camera: dict[str, int] = {}
         self.oversized_messages = 0
 
     def add_cameras(self, names: Iterable[str]) -> None:
-        """Begin to count for cameras that are not counted yet."""
+        """Create counters for cameras that have none."""
         for name in names:
-            for counts in (self.images_of, self.worked_on_of, self.people_of):
+            for counts in (self.images_by_camera, self.processed_by_camera, self.people_by_camera):
                 counts.setdefault(name, 0)
 
     def count_image(self, camera: str) -> None:
-        """Count an image that was received."""
-        self.images_of[camera] += 1
+        """Count a received image."""
+        self.images_by_camera[camera] += 1
 
     def count_oversized_message(self) -> None:
-        """Count a message beside the images that is too large to be deserialised."""
+        """Count a message that was rejected because of its size."""
         self.oversized_messages += 1
 
-    def count_worked_on(self, camera: str, people: int) -> None:
-        """Count a frame whose people were published, and note their number."""
-        self.worked_on_of[camera] += 1
-        self.people_of[camera] = people
+    def count_processed(self, camera: str, people: int) -> None:
+        """Count a processed frame and store the number of its people."""
+        self.processed_by_camera[camera] += 1
+        self.people_by_camera[camera] = people
 
     @property
     def images(self) -> int:
-        """How many images were received."""
-        return sum(self.images_of.values())
+        """Number of received images of all cameras."""
+        return sum(self.images_by_camera.values())
 
     @property
-    def worked_on(self) -> int:
-        """How many frames' people were published."""
-        return sum(self.worked_on_of.values())
+    def processed(self) -> int:
+        """Number of processed frames of all cameras."""
+        return sum(self.processed_by_camera.values())
 
 
 class Latencies:
-    """How long the stages of processing took for the last frames."""
+    """Latencies of the processing stages for the latest frames."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_stage: dict[str, collections.deque[float]] = {}
 
     @contextlib.contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        """Measure a stage."""
+    def measure(self, stage: str) -> Iterator[None]:
+        """Measure the duration of a stage."""
         start_s = time.perf_counter()
         yield
         self.add(stage, time.perf_counter() - start_s)
 
     def add(self, stage: str, latency_s: float) -> None:
-        """Add what was measured of a stage."""
+        """Add a measurement of a stage."""
         with self._lock:
-            kept = self._by_stage.setdefault(stage, collections.deque(maxlen=KEPT_LATENCIES))
+            kept = self._by_stage.setdefault(stage, collections.deque(maxlen=MAX_LATENCIES))
             kept.append(latency_s)
 
     def percentiles(self) -> dict[str, str]:
-        """Return percentiles of each stage in milliseconds, one number per key."""
+        """Return percentiles of each stage in milliseconds, one value per key."""
         with self._lock:
             by_stage = {stage: list(kept) for stage, kept in self._by_stage.items()}
         return {
@@ -98,96 +99,97 @@ class Latencies:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Snapshot:
     """
-    All counts at a time.
+    All counters at one time.
 
     Parameters
     ----------
-    images, worked_on, people
-        By camera: images received, frames whose people were published, people in the last one.
+    images, processed, people
+        Received images, processed frames, and people in the latest processed frame, by camera.
     drops
-        How many frames were dropped, by cause.
-    drops_of
-        By camera.
+        Dropped frames, by cause.
+    drops_by_camera
+        Dropped frames, by camera.
     fallbacks
-        How many frames were processed without something that was asked for, by cause.
+        Frames processed with a fallback, by cause.
     explanations
-        The latest explanation of each cause of drops.
+        Latest explanation of the drops, by cause.
     time_s
-        When, by a clock that never jumps.
+        Time of the snapshot on the monotonic clock, in seconds.
     """
 
     images: dict[str, int] = dataclasses.field(default_factory=dict)
-    worked_on: dict[str, int] = dataclasses.field(default_factory=dict)
+    processed: dict[str, int] = dataclasses.field(default_factory=dict)
     people: dict[str, int] = dataclasses.field(default_factory=dict)
     drops: dict[str, int] = dataclasses.field(default_factory=dict)
-    drops_of: dict[str, int] = dataclasses.field(default_factory=dict)
+    drops_by_camera: dict[str, int] = dataclasses.field(default_factory=dict)
     fallbacks: dict[str, int] = dataclasses.field(default_factory=dict)
     explanations: dict[str, str] = dataclasses.field(default_factory=dict)
     time_s: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def in_flight(self) -> int:
-        """How many images are neither worked on nor dropped yet."""
-        settled = sum(self.worked_on.values()) + sum(self.drops.values())
-        return sum(self.images.values()) - settled
+        """Number of images that are neither processed nor dropped yet."""
+        finished = sum(self.processed.values()) + sum(self.drops.values())
+        return sum(self.images.values()) - finished
 
 
-class Record:
+class Statistics:
     """
-    All that is counted and measured.
+    Counters and latencies of the node.
 
     Parameters
     ----------
     logger
-        Where explanations go.
+        ROS logger of the explanations.
     """
 
     def __init__(self, logger: Any) -> None:
         self.drops = Drops(logger)
         self.fallbacks = Fallbacks(logger)
-        self.tally = Tally()
+        self.counters = FrameCounters()
         self.latencies = Latencies()
 
-    def report(self) -> Report:
-        """Return all counts as they are now."""
-        # In this order, so that no frame is counted as dropped or worked on but not as received.
-        drops = self.drops.counts_of_cameras()
-        worked_on, people = dict(self.tally.worked_on_of), dict(self.tally.people_of)
-        return Report(
-            images=dict(self.tally.images_of),
-            worked_on=worked_on,
+    def snapshot(self) -> Snapshot:
+        """Return the current values of all counters."""
+        # Images are read last, so that each finished frame is also counted as an image.
+        drops = self.drops.counts_by_camera()
+        processed = dict(self.counters.processed_by_camera)
+        people = dict(self.counters.people_by_camera)
+        return Snapshot(
+            images=dict(self.counters.images_by_camera),
+            processed=processed,
             people=people,
-            drops=summed((cause, count) for (cause, _), count in drops.items()),
-            drops_of=summed((camera, count) for (_, camera), count in drops.items()),
+            drops=sum_by_name((cause, count) for (cause, _), count in drops.items()),
+            drops_by_camera=sum_by_name((camera, count) for (_, camera), count in drops.items()),
             fallbacks=self.fallbacks.counts(),
             explanations=self.drops.explanations(),
         )
 
 
 def to_message(
-    name: str, about: dict[str, str], stamp: Time, before: Report, now: Report
+    name: str, about: dict[str, str], stamp: Time, previous: Snapshot, current: Snapshot
 ) -> DiagnosticArray:
     """
-    Return the message.
+    Return the diagnostics message.
 
     Parameters
     ----------
     name
-        The node's name.
+        Node name.
     about
-        Further values: the model and what runs it, latencies.
+        Additional key-value pairs: model, engine, latencies.
     stamp
-        The time.
-    before, now
-        The last report and the present one.
+        Time of the message.
+    previous, current
+        Previous and current snapshot.
     """
     status = DiagnosticStatus()
     status.name = f'{name}: frames'
     status.hardware_id = about.get('model', '')
-    status.level, status.message = verdict(before, now)
-    values = {**about, **_counts(before, now)}
+    status.level, status.message = summarize(previous, current)
+    values = {**about, **_counts(previous, current)}
     status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
     message = DiagnosticArray()
     message.header.stamp = stamp
@@ -195,57 +197,61 @@ def to_message(
     return message
 
 
-def _counts(before: Report, now: Report) -> dict[str, int | str]:
-    """Return all counts and rates, one number per key."""
-    images, worked_on = sum(now.images.values()), sum(now.worked_on.values())
-    passed_s = max(now.time_s - before.time_s, 1e-3)
-    new_images = images - sum(before.images.values())
-    new_frames = worked_on - sum(before.worked_on.values())
+def _counts(previous: Snapshot, current: Snapshot) -> dict[str, int | str]:
+    """Return all counters and rates, one value per key."""
+    images, processed = sum(current.images.values()), sum(current.processed.values())
+    passed_s = max(current.time_s - previous.time_s, 1e-3)
+    new_images = images - sum(previous.images.values())
+    new_frames = processed - sum(previous.processed.values())
     counts: dict[str, int | str] = {
         'images': images,
-        'worked_on': worked_on,
-        'in_flight': now.in_flight,
-        'people': sum(now.people.values()),
+        'worked_on': processed,
+        'in_flight': current.in_flight,
+        'people': sum(current.people.values()),
         'images a second': f'{new_images / passed_s:.1f}',
         'frames a second': f'{new_frames / passed_s:.1f}',
     }
-    for camera in filter(None, now.images):
-        counts[f'images of {camera}'] = now.images[camera]
-        counts[f'worked_on of {camera}'] = now.worked_on.get(camera, 0)
-        counts[f'dropped of {camera}'] = now.drops_of.get(camera, 0)
-        counts[f'people of {camera}'] = now.people.get(camera, 0)
-    counts |= {f'dropped: {cause}': count for cause, count in sorted(now.drops.items())}
-    counts |= {f'fell back: {cause}': count for cause, count in sorted(now.fallbacks.items())}
+    for camera in filter(None, current.images):
+        counts[f'images of {camera}'] = current.images[camera]
+        counts[f'worked_on of {camera}'] = current.processed.get(camera, 0)
+        counts[f'dropped of {camera}'] = current.drops_by_camera.get(camera, 0)
+        counts[f'people of {camera}'] = current.people.get(camera, 0)
+    counts |= {f'dropped: {cause}': count for cause, count in sorted(current.drops.items())}
+    counts |= {f'fell back: {cause}': count for cause, count in sorted(current.fallbacks.items())}
     return counts
 
 
-def verdict(before: Report, now: Report) -> tuple[bytes, str]:
-    """Return the level of what happened since the last report, and a sentence about it."""
-    level, sentence = _verdict(before, now)
-    return level, printable(sentence, MAX_MESSAGE_CHARS)
+def summarize(previous: Snapshot, current: Snapshot) -> tuple[bytes, str]:
+    """Return the diagnostic level and a summary of the time between two snapshots."""
+    level, message = _summarize(previous, current)
+    return level, printable(message, MAX_MESSAGE_CHARS)
 
 
-def _verdict(before: Report, now: Report) -> tuple[bytes, str]:
-    new_drops = _increased(before.drops, now.drops)
-    new_fallbacks = _increased(before.fallbacks, now.fallbacks)
+def _summarize(previous: Snapshot, current: Snapshot) -> tuple[bytes, str]:
+    new_drops = _increases(previous.drops, current.drops)
+    new_fallbacks = _increases(previous.fallbacks, current.fallbacks)
     if FAILED in new_drops:
-        return DiagnosticStatus.ERROR, f'frames fail: {now.explanations.get(FAILED, "")}'
-    silent = [camera for camera, n in now.images.items() if n == before.images.get(camera, 0)]
-    if len(silent) == len(now.images):
-        return DiagnosticStatus.WARN, 'no images come in'
+        return DiagnosticStatus.ERROR, f'frames fail: {current.explanations.get(FAILED, "")}'
+    silent = [
+        camera
+        for camera, count in current.images.items()
+        if count == previous.images.get(camera, 0)
+    ]
+    if len(silent) == len(current.images):
+        return DiagnosticStatus.WARN, 'no images received'
     if silent:
-        return DiagnosticStatus.WARN, f'no images come in from {", ".join(silent)}'
+        return DiagnosticStatus.WARN, f'no images received from {", ".join(silent)}'
     if UNCALIBRATED in new_drops or UNCALIBRATED in new_fallbacks:
         return DiagnosticStatus.WARN, 'the camera is not calibrated'
-    if new_drops and not _increased(before.worked_on, now.worked_on):
+    if new_drops and not _increases(previous.processed, current.processed):
         worst = max(new_drops, key=lambda cause: new_drops[cause])
-        return DiagnosticStatus.WARN, f'frames come in, but none was worked on: {worst}'
+        return DiagnosticStatus.WARN, f'images received, but none processed: {worst}'
     if new_fallbacks:
-        return DiagnosticStatus.WARN, f'worked on with a fallback: {next(iter(new_fallbacks))}'
-    return DiagnosticStatus.OK, f'{sum(now.people.values())} people'
+        return DiagnosticStatus.WARN, f'processed with a fallback: {next(iter(new_fallbacks))}'
+    return DiagnosticStatus.OK, f'{sum(current.people.values())} people'
 
 
-def _increased(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
-    """Return by how much counts have increased, of those that have."""
-    increases = {name: count - before.get(name, 0) for name, count in now.items()}
+def _increases(previous: dict[str, int], current: dict[str, int]) -> dict[str, int]:
+    """Return the increments of the counts that have increased."""
+    increases = {name: count - previous.get(name, 0) for name, count in current.items()}
     return {name: increase for name, increase in increases.items() if increase > 0}

@@ -1,4 +1,4 @@
-"""Count frames that are dropped, or processed with a fallback, by cause."""
+"""Counters of frames that are dropped or processed with a fallback, by cause."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from typing import Any, ClassVar
 from metrabs_ros.foreign_text import printable
 
 LOG_PERIOD_S = 10.0
+"""Minimum time between two log messages of one cause, in seconds."""
 MAX_CAUSES = 32
-"""More than the node has.  Each is a key of the diagnostics and a log line per LOG_PERIOD_S."""
+"""
+Maximum number of causes, more than the node uses.
+
+Each cause is a key of the diagnostics and one log message per `LOG_PERIOD_S`.
+"""
 MAX_CAUSE_CHARS = 60
 MAX_EXPLANATION_CHARS = 600
 OTHER = 'other'
@@ -28,14 +33,14 @@ UNCALIBRATED = 'camera not calibrated'
 
 class CauseCounter:
     """
-    Counts frames by cause, and logs each cause at most once in `LOG_PERIOD_S`.
+    Counts frames by cause and logs each cause at most once per `LOG_PERIOD_S`.
 
-    Whatever it is given, the number of causes and the length of texts are bounded.
+    The number of causes and the length of texts are limited for any input.
 
     Parameters
     ----------
     logger
-        Where explanations go.
+        ROS logger of the explanations.
     """
 
     ONE_FRAME: ClassVar[str]
@@ -51,12 +56,12 @@ class CauseCounter:
         self._since_logged: collections.Counter[str] = collections.Counter()
 
     def count(self, cause: str, camera: str = '') -> None:
-        """Count a frame of a camera without explanation, as it is part of normal operation."""
+        """Count a frame of a camera without logging, for causes of normal operation."""
         with self._lock:
             self._add(cause, camera)
 
-    def explain(self, cause: str, explanation: str, camera: str = '') -> None:
-        """Count a frame of a camera, and log why unless this cause was logged a moment ago."""
+    def report(self, cause: str, explanation: str, camera: str = '') -> None:
+        """Count a frame of a camera, and log the explanation unless logged recently."""
         explanation = printable(explanation, MAX_EXPLANATION_CHARS)
         now_s = time.monotonic()
         with self._lock:
@@ -72,23 +77,23 @@ class CauseCounter:
         self._logger.warning(f'{what}{source}: {explanation}')
 
     def counts(self) -> dict[str, int]:
-        """Return how many frames were counted so far, by cause."""
-        return summed((cause, count) for (cause, _), count in self.counts_of_cameras().items())
+        """Return the number of frames by cause."""
+        return sum_by_name((cause, count) for (cause, _), count in self.counts_by_camera().items())
 
-    def counts_of_cameras(self) -> dict[tuple[str, str], int]:
-        """Return how many frames were counted so far, by cause and camera."""
+    def counts_by_camera(self) -> dict[tuple[str, str], int]:
+        """Return the number of frames by (cause, camera)."""
         with self._lock:
             return dict(self._counts)
 
     def explanations(self) -> dict[str, str]:
-        """Return the latest explanation of each cause that has one."""
+        """Return the latest explanation by cause."""
         with self._lock:
             return dict(self._explanations)
 
     def _add(self, cause: str, camera: str) -> str:
-        """Count a frame, and return the cause that it was counted by."""
+        """Count a frame, and return the cause under which it is counted."""
         cause = printable(cause, MAX_CAUSE_CHARS)
-        # One place is kept for the causes that exceed the maximum.
+        # One entry is reserved for `OTHER`.
         if cause not in self._causes and len(self._causes) >= MAX_CAUSES - 1:
             cause = OTHER
         self._causes.add(cause)
@@ -97,21 +102,21 @@ class CauseCounter:
 
 
 class Drops(CauseCounter):
-    """Counts frames that were dropped."""
+    """Counts dropped frames."""
 
     ONE_FRAME = 'a frame was dropped'
     SEVERAL_FRAMES = '{} frames were dropped'
 
 
 class Fallbacks(CauseCounter):
-    """Counts frames that were processed without something that was asked for."""
+    """Counts frames that were processed without a configured input, such as a transform."""
 
     ONE_FRAME = 'a frame was processed with a fallback'
     SEVERAL_FRAMES = '{} frames were processed with a fallback'
 
 
-def summed(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Add up counts of the same name."""
+def sum_by_name(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Add up the counts of each name."""
     sums: dict[str, int] = {}
     for name, count in counts:
         sums[name] = sums.get(name, 0) + count

@@ -1,4 +1,4 @@
-"""A node without a lifecycle whose callbacks cannot end the process."""
+"""Node without a lifecycle that continues after exceptions of its callbacks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from metrabs_ros.node.callback_failures import guard_services
 
 class GuardedNode(Node):
     """
-    A node that counts and logs the exceptions of its callbacks; for a `GuardedExecutor`.
+    Node that logs and counts exceptions of its callbacks; spin it with a `GuardedExecutor`.
 
-    Requests to its parameter services are answered even if they fail.
+    Requests to its parameter services get a response even if the callback fails.
 
     Parameters
     ----------
     name
-        The node's name.
+        Node name.
     """
 
     def __init__(self, name: str) -> None:

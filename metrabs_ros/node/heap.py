@@ -1,9 +1,9 @@
 """
-Settings of the C library's memory allocator for processes that run for weeks.
+Settings of the C memory allocator for long-running processes.
 
-By default, glibc gives each thread an arena of its own, up to eight per core, and an arena keeps
-the memory that was freed in it.  A model that is loaded and released again starts and ends
-threads, so that memory grows with each cycle although nothing leaks.
+By default, glibc creates one arena per thread, up to eight per core, and each arena retains freed
+memory.  Loading and releasing a model starts and ends threads.  The resident memory would
+therefore grow with each lifecycle cycle although nothing leaks.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import ctypes
 
 MAX_ARENAS = 2
 M_ARENA_MAX = -8
-"""Of malloc.h."""
+"""Option M_ARENA_MAX of mallopt, from malloc.h."""
 LIBC = ctypes.CDLL(None)
 
 
 def limit_arenas(count: int = MAX_ARENAS) -> None:
-    """Let all threads share a number of arenas; has no effect in C libraries without arenas."""
+    """Limit the number of malloc arenas; no effect in C libraries without arenas."""
     if hasattr(LIBC, 'mallopt'):
         LIBC.mallopt(M_ARENA_MAX, count)
 
 
 def return_free_memory() -> None:
-    """Give memory that was freed back to the operating system, where the C library can do so."""
+    """Return freed memory to the operating system if the C library supports it."""
     if hasattr(LIBC, 'malloc_trim'):
         LIBC.malloc_trim(ctypes.c_size_t(0))

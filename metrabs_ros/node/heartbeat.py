@@ -1,4 +1,4 @@
-"""What the pose node tells of its work in its diagnostics, once a second."""
+"""Monitor of the diagnostics that the pose node publishes once per second."""
 
 from __future__ import annotations
 
@@ -7,89 +7,93 @@ import time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
-SUFFIX = ': frames'
-DROPPED = 'dropped: '
+STATUS_SUFFIX = ': frames'
+DROPPED_PREFIX = 'dropped: '
 QUEUE_SIZE = 10
-MOST_DIGITS = 18
-FINISHED_BEATS = 3
-"""In a row, in which the node has received all images and finished them."""
-LOST_BEATS = 10
-"""In a row, in which the node has nothing to do and an image did not arrive."""
+MAX_DIGITS = 18
+MIN_FINISHED_REPORTS = 3
+"""Consecutive reports without pending images after which all sent images count as finished."""
+MAX_IDLE_REPORTS = 10
+"""Consecutive idle reports after which images that did not arrive count as lost."""
 
 
-class Heartbeat:
+class PoseNodeMonitor:
     """
-    Tells whether the pose node lives and works.
+    Monitors whether the pose node is alive and has finished the images sent to it.
 
-    On a machine under load everything takes longer, so that waiting for a fixed time fails.  As
-    long as the diagnostics come, waiting makes sense; once they say that all images are finished,
-    it does not.
+    A fixed timeout would fail on a machine under load.  Instead, a client waits as long as
+    diagnostics arrive and report pending images.
 
     Parameters
     ----------
     node
-        The node that subscribes.
+        Node that subscribes to /diagnostics.
     """
 
     def __init__(self, node: Node) -> None:
         self.count = 0
+        """Number of received reports."""
         self._received_s = time.monotonic()
         self._images: int | None = None
         self._expected: int | None = None
-        self._finished_beats = self._idle_beats = 0
+        self._finished_reports = self._idle_reports = 0
         self._drops: dict[str, int] = {}
-        self._drops_before: dict[str, int] = {}
-        node.create_subscription(DiagnosticArray, '/diagnostics', self._take, QUEUE_SIZE)
+        self._previous_drops: dict[str, int] = {}
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, QUEUE_SIZE)
 
     def expect_image(self) -> None:
-        """Note that an image was sent to the node."""
+        """Register an image that was sent to the pose node."""
         if self._expected is None:
             self._expected = self._images
         if self._expected is not None:
             self._expected += 1
-        self._finished_beats = self._idle_beats = 0
+        self._finished_reports = self._idle_reports = 0
         self._received_s = time.monotonic()
 
     def expect_no_more(self) -> None:
-        """Note that images that have not arrived are taken for lost."""
+        """Treat the images that have not arrived as lost."""
         self._expected = None
 
     @property
     def silent_s(self) -> float:
-        """How long ago the node was heard, or an image was sent to it, in seconds."""
+        """Time since the last report or the last image sent, in seconds."""
         return time.monotonic() - self._received_s
 
     def has_finished(self) -> bool:
-        """Tell whether the node will not answer images any more that were sent to it."""
-        return self._finished_beats >= FINISHED_BEATS or self._idle_beats >= LOST_BEATS
+        """Return whether no further results are expected for the images sent so far."""
+        return (
+            self._finished_reports >= MIN_FINISHED_REPORTS
+            or self._idle_reports >= MAX_IDLE_REPORTS
+        )
 
     def newest_drop(self) -> str:
-        """Return for what cause most images were dropped lately, empty if none was."""
+        """Return the most frequent cause of recent drops; empty if no image was dropped."""
         new = {
-            cause: count - self._drops_before.get(cause, 0) for cause, count in self._drops.items()
+            cause: count - self._previous_drops.get(cause, 0)
+            for cause, count in self._drops.items()
         }
         return max(new, key=lambda cause: new[cause]) if any(new.values()) else ''
 
-    def _take(self, message: DiagnosticArray) -> None:
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name.endswith(SUFFIX):
-                self._take_status(status)
+            if status.name.endswith(STATUS_SUFFIX):
+                self._on_status(status)
 
-    def _take_status(self, status: DiagnosticStatus) -> None:
+    def _on_status(self, status: DiagnosticStatus) -> None:
         self.count += 1
         self._received_s = time.monotonic()
         counts = {
             v.key: int(v.value)
             for v in status.values
-            if v.value.isdecimal() and len(v.value) <= MOST_DIGITS
+            if v.value.isdecimal() and len(v.value) <= MAX_DIGITS
         }
         drops = {
-            key.removeprefix(DROPPED): count
+            key.removeprefix(DROPPED_PREFIX): count
             for key, count in counts.items()
-            if key.startswith(DROPPED)
+            if key.startswith(DROPPED_PREFIX)
         }
         if drops != self._drops:
-            self._drops_before, self._drops = self._drops, drops
+            self._previous_drops, self._drops = self._drops, drops
         images = counts.get('images')
         if images is None:
             return
@@ -98,5 +102,5 @@ class Heartbeat:
         )
         has_all = self._expected is not None and images >= self._expected
         self._images = images
-        self._idle_beats = self._idle_beats + 1 if is_idle else 0
-        self._finished_beats = self._finished_beats + 1 if is_idle and has_all else 0
+        self._idle_reports = self._idle_reports + 1 if is_idle else 0
+        self._finished_reports = self._finished_reports + 1 if is_idle and has_all else 0

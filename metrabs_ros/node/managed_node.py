@@ -1,4 +1,4 @@
-"""A lifecycle node that goes on, and says so, where rclpy's would end or be silent."""
+"""Lifecycle node that logs failed transitions and survives exceptions of its callbacks."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from metrabs_ros.node.callback_failures import LOG_PERIOD_S, described, guard_services
+from metrabs_ros.node.callback_failures import LOG_PERIOD_S, describe_error, guard_services
 
 QOS_OVERRIDES = QoSOverridingOptions.with_default_policies()
-"""Parameters ``qos_overrides.TOPIC.publisher.depth`` and so on: depth, history, reliability."""
+"""Parameters ``qos_overrides.TOPIC.publisher.depth`` etc.: depth, history and reliability."""
 
 Node = TypeVar('Node', bound='ManagedNode')
 Transition = Callable[[Node, LifecycleState], TransitionCallbackReturn]
 
 
-def reported(
-    failure: str, outcome: TransitionCallbackReturn
+def log_exceptions(
+    failure: str, result: TransitionCallbackReturn
 ) -> Callable[[Transition[Node]], Transition[Node]]:
     """
-    Return a decorator of transition callbacks that logs their exceptions, which rclpy drops.
+    Decorate a transition callback to log its exceptions, which rclpy discards.
 
     Parameters
     ----------
     failure
-        What failed: the beginning of the log message.
-    outcome
-        The outcome of a transition that raised an exception.
+        Beginning of the log message.
+    result
+        Result of the transition if an exception is raised.
     """
 
     def decorate(callback: Transition[Node]) -> Transition[Node]:
@@ -42,8 +42,8 @@ def reported(
             try:
                 return callback(node, state)
             except Exception as error:
-                node.explain(failure, error)
-                return outcome
+                node.log_failure(failure, error)
+                return result
 
         return transition
 
@@ -52,47 +52,47 @@ def reported(
 
 class ManagedNode(LifecycleNode):
     """
-    A lifecycle node whose callbacks cannot end the process.
+    Lifecycle node that continues after exceptions of its callbacks.
 
     All its topics have parameters that override their QoS.
 
     Parameters
     ----------
     name
-        The node's name.
+        Node name.
     """
 
     def __init__(self, name: str, **options: Any) -> None:
-        # rclpy's own topics are created before there are parameters.
-        self._has_parameters = False
+        # rclpy creates its own topics before parameters can be declared.
+        self._is_initialised = False
         super().__init__(name, **options)
-        self._has_parameters = True
+        self._is_initialised = True
 
-    def answer_all_requests(self) -> None:
-        """Have requests to all services that exist by now answered; call this once, at last."""
+    def guard_all_services(self) -> None:
+        """Make all services respond even if callbacks fail; call once after creating them."""
         for service in self.services:
             if service.srv_type is ChangeState:
-                service.callback = self._refusing_transitions(service.callback)
+                service.callback = self._guard_transitions(service.callback)
         self.failures = guard_services(self)
 
-    def explain(self, failure: str, error: Exception) -> None:
+    def log_failure(self, failure: str, error: Exception) -> None:
         """Log an exception, unless the shutdown of ROS caused it."""
         if self.context.ok():
-            self.get_logger().error(f'{failure}: {described(error)}')
+            self.get_logger().error(f'{failure}: {describe_error(error)}')
 
     def create_publisher(
         self, msg_type: Any, topic: str, qos_profile: QoSProfile | int, **options: Any
     ) -> Any:
-        """Create a publisher, by default with parameters that override its QoS."""
-        if self._has_parameters:
+        """Create a publisher with parameters that override its QoS by default."""
+        if self._is_initialised:
             options.setdefault('qos_overriding_options', QOS_OVERRIDES)
-        # rclpy writes the overrides into the profile, which may be shared.
+        # Copied, because rclpy writes the overrides into the profile, which may be shared.
         return super().create_publisher(msg_type, topic, copy.copy(qos_profile), **options)
 
     def create_lifecycle_publisher(
         self, msg_type: Any, topic: str, qos_profile: QoSProfile | int, **options: Any
     ) -> Any:
-        """Create a lifecycle publisher, by default with parameters that override its QoS."""
+        """Create a lifecycle publisher with parameters that override its QoS by default."""
         options.setdefault('qos_overriding_options', QOS_OVERRIDES)
         return super().create_lifecycle_publisher(
             msg_type, topic, copy.copy(qos_profile), **options
@@ -107,12 +107,12 @@ class ManagedNode(LifecycleNode):
         **options: Any,
     ) -> Any:
         """
-        Create a subscription, by default with parameters that override its QoS.
+        Create a subscription with parameters that override its QoS by default.
 
-        A second subscription to the same topic keeps its own profile by default: the parameters
-        belong to the first one.
+        The parameters apply to the first subscription of a topic.  Further subscriptions keep
+        their own profile by default.
         """
-        if self._has_parameters and not self._is_subscribed_to(topic):
+        if self._is_initialised and not self._is_subscribed_to(topic):
             options.setdefault('qos_overriding_options', QOS_OVERRIDES)
         return super().create_subscription(
             msg_type, topic, callback, copy.copy(qos_profile), **options
@@ -122,18 +122,18 @@ class ManagedNode(LifecycleNode):
         name = self.resolve_topic_name(topic)
         return any(subscription.topic_name == name for subscription in self.subscriptions)
 
-    def _refusing_transitions(self, change_state: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the callback of change_state, made to refuse what is not possible by now."""
+    def _guard_transitions(self, change_state: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap the callback of change_state to reject transitions that are not possible."""
 
-        def answer(request: ChangeState.Request, response: ChangeState.Response) -> Any:
+        def respond(request: ChangeState.Request, response: ChangeState.Response) -> Any:
             try:
                 return change_state(request, response)
             except rclpy_implementation.RCLError as error:
-                wanted = request.transition.label or request.transition.id
+                requested = request.transition.label or request.transition.id
                 self.get_logger().warning(
-                    f'the transition {wanted} is not possible now: {described(error)}',
+                    f'the transition {requested} is not possible now: {describe_error(error)}',
                     throttle_duration_sec=LOG_PERIOD_S,
                 )
                 return ChangeState.Response(success=False)
 
-        return answer
+        return respond

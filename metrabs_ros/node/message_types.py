@@ -1,4 +1,4 @@
-"""The generated classes of the messages that are published."""
+"""Generated classes of the published message types."""
 
 from geometry_msgs.msg import Point, TransformStamped, Vector3
 from std_msgs.msg import ColorRGBA, Header

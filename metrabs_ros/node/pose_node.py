@@ -1,4 +1,4 @@
-"""The node: cameras' images in, absolute 3D people out."""
+"""Lifecycle node that publishes absolute 3D people from the images of one or several cameras."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import functools
 import gc
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -32,8 +32,8 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node import diagnostics, heap, log_forwarding, process, settings
-from metrabs_ros.node.callback_failures import LONGEST_REASON, GuardedExecutor, described
+from metrabs_ros.node import diagnostics, heap, process, settings
+from metrabs_ros.node.callback_failures import MAX_REASON_CHARS, GuardedExecutor, describe_error
 from metrabs_ros.node.camera_stream import (
     TOPIC_DETECTOR,
     CameraStream,
@@ -48,9 +48,9 @@ from metrabs_ros.node.drops import (
     FAILED,
     NEWER_FRAME,
 )
-from metrabs_ros.node.managed_node import ManagedNode, reported
+from metrabs_ros.node.managed_node import ManagedNode, log_exceptions
 from metrabs_ros.node.settings import Settings
-from metrabs_ros.node.transforms import Frames
+from metrabs_ros.node.transforms import TransformLookup
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.options import Options
 from metrabs_ros.people import MAX_MAGNITUDE, People
@@ -58,37 +58,45 @@ from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.person_tracker import PersonTracker, Result
 
 DIAGNOSTICS_PERIOD_S = 1.0
-DIAGNOSTICS_DEPTH = 10
-PUBLISHING_S = 0.2
-"""Longer than it takes to publish a frame's people."""
-PROCESSING_S = 2.0
-"""Longer than it takes to process a frame, on most computers."""
+DIAGNOSTICS_QUEUE_SIZE = 10
+PUBLISH_TIMEOUT_S = 0.2
+"""Timeout for the worker to finish publishing, in seconds."""
+PROCESS_TIMEOUT_S = 2.0
+"""Timeout for the worker to finish processing a frame, in seconds."""
+MAX_AGE_S = 60.0
+"""Greater ages of published frames are not recorded as latencies."""
 WARM_UP_SHAPE = (240, 320, 3)
+"""Shape of the image that is processed once after loading the model."""
 FAILURE, ERROR = TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR
 SWITCH_INTERVAL_S = 0.0005
 """
-How long the thread that receives may keep the one that works waiting for the interpreter.
+Thread switch interval of the interpreter, in seconds.
 
-That one asks for it a hundred times a frame, between calls that need none.
+The worker thread acquires the interpreter lock about a hundred times per frame.  With the default
+interval of 5 ms, it would wait too long for the executor thread.
 """
 
 
 class PoseNode(ManagedNode):
     """
-    Publishes the people in one or several cameras' images.
+    Publishes the people in the images of one or several cameras.
 
-    A managed node: configuring loads the model, activating subscribes, deactivating stops using
-    the processor, cleaning up gives the memory back.  The network runs in a thread of its own.
+    Lifecycle: configure loads the model and creates the publishers, activate subscribes,
+    deactivate unsubscribes and stops the worker, cleanup frees the memory.
+
+    Pipeline: the executor thread synchronises messages (`CameraStream.subscribe`); the worker
+    thread prepares (`CameraStream.prepare`), processes (detection, pose estimation, tracking) and
+    publishes (`CameraStream.publish`) the frames.
 
     Parameters
     ----------
     load_model
-        Loads the model of the settings.
+        Function that loads the model for given settings.
 
     Raises
     ------
     ValueError
-        If a parameter has a value that is not allowed.
+        If a parameter has an invalid value.
     """
 
     def __init__(
@@ -97,113 +105,115 @@ class PoseNode(ManagedNode):
         super().__init__('pose', **kwargs)
         self._load_model = load_model or _load_model
         self.settings = settings.declare(self)
-        self.record = diagnostics.Record(self.get_logger())
+        self.statistics = diagnostics.Statistics(self.get_logger())
         self._enabled = True
         self._model: PoseEstimator | None = None
         self._tracker: PersonTracker | None = None
-        self._streams: list[CameraStream] = []
+        self._streams: dict[str, CameraStream] = {}
         self._worker: Worker[Frame] | None = None
         self._stopped_worker: Worker[Frame] | None = None
-        self._frames = Frames(self)
-        self._working = threading.Lock()
-        self._told = diagnostics.Report()
+        self._transforms = TransformLookup(self)
+        self._processing_lock = threading.Lock()
+        self._last_snapshot = diagnostics.Snapshot()
         self.add_on_set_parameters_callback(self._check_settings)
-        # Not in Humble, where parameters are applied as soon as this node accepts them.
-        self._is_told_of_set_parameters = hasattr(self, 'add_post_set_parameters_callback')
-        if self._is_told_of_set_parameters:
+        # Humble has no such callback; there, settings are applied when they are accepted.
+        self._has_post_set_callback = hasattr(self, 'add_post_set_parameters_callback')
+        if self._has_post_set_callback:
             self.add_post_set_parameters_callback(self._apply_settings)
         self.create_service(SetBool, '~/enable', self._enable)
         self.create_service(Trigger, '~/reset', self._reset)
         self._diagnostics = self.create_publisher(
-            DiagnosticArray, '/diagnostics', DIAGNOSTICS_DEPTH
+            DiagnosticArray, '/diagnostics', DIAGNOSTICS_QUEUE_SIZE
         )
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose)
-        self.answer_all_requests()
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        self.guard_all_services()
 
-    # The transitions of a managed node.
+    # Lifecycle transitions.
 
-    @reported('cannot be configured', FAILURE)
+    @log_exceptions('cannot be configured', FAILURE)
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model and offer the topics."""
+        """Load the model and create the publishers."""
         try:
             self._load()
         except Exception:
-            self._undo(self._release)
+            self._release_all(self._release)
             raise
         return super().on_configure(state)
 
-    @reported('cannot be activated', FAILURE)
+    @log_exceptions('cannot be activated', FAILURE)
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe, and start to work."""
+        """Start the worker and subscribe."""
         try:
-            outcome = super().on_activate(state)
+            result = super().on_activate(state)
             self._worker = Worker(self._work, self._discard)
-            self._listen_for_frames(self.settings)
+            self._subscribe_to_transforms(self.settings)
             topics = [
                 stream.subscribe(self._receive, lambda: self._enabled, lambda: self.settings)
-                for stream in self._streams
+                for stream in self._streams.values()
             ]
         except Exception:
-            self._undo(self._unsubscribe, functools.partial(super().on_deactivate, state))
+            self._release_all(self._unsubscribe, functools.partial(super().on_deactivate, state))
             raise
         self.get_logger().info(f'{self.settings.model} is ready; waiting for {"; ".join(topics)}')
-        return outcome
+        return result
 
-    @reported('cannot be deactivated', ERROR)
+    @log_exceptions('cannot be deactivated', ERROR)
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop working, and unsubscribe."""
-        # Before the publishers stop: the markers are deleted last.
+        """Stop the worker and unsubscribe."""
+        # Before the publishers are deactivated, so that the markers can be deleted.
         self._unsubscribe()
         return super().on_deactivate(state)
 
-    @reported('cannot be cleaned up', ERROR)
+    @log_exceptions('cannot be cleaned up', ERROR)
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model's memory."""
+        """Free the memory of the model."""
         self._release()
         return super().on_cleanup(state)
 
-    @reported('cannot be shut down', ERROR)
+    @log_exceptions('cannot be shut down', ERROR)
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and free the memory, as far as there is something."""
+        """Unsubscribe and free the memory, from any state."""
         with contextlib.ExitStack() as steps:
             steps.callback(self._release)
             self._unsubscribe()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Go back to the unconfigured state after an exception."""
-        self._undo(self._unsubscribe, self._release)
+        """Return to the unconfigured state after an exception."""
+        self._release_all(self._unsubscribe, self._release)
         return TransitionCallbackReturn.SUCCESS
 
-    def _undo(self, *steps: Callable[[], object]) -> None:
-        """Do all steps, and log the exceptions of those that fail."""
+    def _release_all(self, *steps: Callable[[], object]) -> None:
+        """Run all release steps and log their exceptions."""
         for step in steps:
             try:
                 step()
             except Exception as error:
-                self.explain('not everything could be released', error)
+                self.log_failure('not everything could be released', error)
 
     def is_configured(self) -> bool:
-        """Tell whether there is a model to work with."""
+        """Return whether the model is loaded."""
         return self._model is not None
 
     def stop(self) -> None:
-        """Want nothing more of the worker, and let it end what it is publishing."""
+        """Stop the worker and wait until it has finished publishing."""
         if self._worker is not None:
             self._worker.stop()
-            self._worker.join(PUBLISHING_S)
+            self._worker.join(PUBLISH_TIMEOUT_S)
 
-    def _listen_for_frames(self, current: Settings) -> None:
-        # Subscribe to all of a robot's transforms only if a frame is configured.
+    def _subscribe_to_transforms(self, current: Settings) -> None:
+        # Subscribe to /tf only when a frame is configured.
         if current.world_frame or current.target_frame:
-            self._frames.listen((current.world_frame, current.target_frame))
+            self._transforms.listen((current.world_frame, current.target_frame))
 
     def _load(self) -> None:
         model = self._load_model(self.settings)
         model.convention(self.settings.skeleton)
         tracker = PersonTracker(model, _options(self.settings))
         for name in self.settings.cameras:
-            self._streams.append(CameraStream(self, name, tracker, self._frames, self.record))
+            self._streams[name] = CameraStream(
+                self, name, tracker, self._transforms, self.statistics
+            )
         self._model, self._tracker = model, tracker
 
     def _unsubscribe(self) -> None:
@@ -211,43 +221,43 @@ class PoseNode(ManagedNode):
             return
         worker, self._worker = self._worker, None
         self._stopped_worker = worker
-        # All steps are done, even if one of them raises an exception, and the last one first.
+        # The steps run in reverse order, and all of them run even if one raises an exception.
         with contextlib.ExitStack() as steps:
-            steps.callback(self._frames.close)
-            for stream in self._streams:
+            steps.callback(self._transforms.close)
+            for stream in self._streams.values():
                 steps.callback(stream.unsubscribe)
-            # Before the markers are deleted: what is being published may have some.
-            steps.callback(worker.join, PUBLISHING_S)
+            # Before the markers are deleted, because the worker may be publishing markers.
+            steps.callback(worker.join, PUBLISH_TIMEOUT_S)
             steps.callback(worker.stop)
 
     def _release(self) -> None:
-        streams, self._streams = self._streams, []
+        streams, self._streams = self._streams, {}
         self._model = self._tracker = None
         with contextlib.ExitStack() as steps:
             steps.callback(heap.return_free_memory)
             steps.callback(gc.collect)
-            for stream in streams:
-                steps.callback(stream.outputs.close)
-            # The worker may still use the model, whose memory is to be given back.
+            for stream in streams.values():
+                steps.callback(stream.publishers.close)
+            # The worker may still use the model, and its memory can only be freed afterwards.
             worker, self._stopped_worker = self._stopped_worker, None
             if worker is not None:
-                steps.callback(worker.join, PROCESSING_S)
+                steps.callback(worker.join, PROCESS_TIMEOUT_S)
 
-    # What comes in.
+    # Callbacks of the executor thread.
 
     def _receive(self, frame: Frame) -> None:
-        name = frame.stream.name
+        camera, drops = frame.camera, self.statistics.drops
         if not self._enabled:
-            self.record.drops.count(DISABLED, name)
+            drops.count(DISABLED, camera)
         elif self._worker is None:
-            self.record.drops.count(DEACTIVATED, name)
-        elif self._worker.put(name, frame) is not None:
-            self.record.drops.count(NEWER_FRAME if self._worker.is_wanted else DEACTIVATED, name)
+            drops.count(DEACTIVATED, camera)
+        elif self._worker.put(camera, frame) is not None:
+            drops.count(NEWER_FRAME if self._worker.is_running else DEACTIVATED, camera)
 
     def _discard(self, frames: Sequence[Frame | PreparedFrame]) -> None:
-        """Count frames whose people are not wanted any more."""
+        """Count frames that are dropped because the worker was stopped."""
         for frame in frames:
-            self.record.drops.count(DEACTIVATED, frame.stream.name)
+            self.statistics.drops.count(DEACTIVATED, frame.camera)
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
@@ -256,77 +266,81 @@ class PoseNode(ManagedNode):
         return response
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        # The worker's thread does it, between two frames.
-        for stream in self._streams:
+        # The worker thread deletes the tracks, between two frames.
+        for stream in self._streams.values():
             stream.reset()
         response.success = True
-        response.message = 'everybody is forgotten with the next frame'
+        response.message = 'all tracks will be deleted before the next frame'
         return response
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        """Set parameters all at once, with integers for floating-point ones, too."""
-        return super().set_parameters_atomically(settings.as_declared(parameter_list))
+        """Set parameters atomically; integers are accepted for floating-point parameters."""
+        return super().set_parameters_atomically(
+            settings.convert_to_declared_types(parameter_list)
+        )
 
     def set_parameters(self, parameter_list: list[Parameter]) -> list[SetParametersResult]:
-        """Set parameters one after another, with integers for floating-point ones, too."""
-        return super().set_parameters(settings.as_declared(parameter_list))
+        """Set parameters one by one; integers are accepted for floating-point parameters."""
+        return super().set_parameters(settings.convert_to_declared_types(parameter_list))
 
     def _check_settings(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
-            wanted = settings.changed(self.settings, parameters)
+            changed = settings.with_changes(self.settings, parameters)
             if self._model is not None:
-                self._model.convention(wanted.skeleton)
-                self._model.check(_options(wanted))
+                self._model.convention(changed.skeleton)
+                self._model.check(_options(changed))
         except ValueError as error:
-            return SetParametersResult(successful=False, reason=printable(error, LONGEST_REASON))
-        if not self._is_told_of_set_parameters:
+            return SetParametersResult(successful=False, reason=printable(error, MAX_REASON_CHARS))
+        if not self._has_post_set_callback:
             self._apply_settings(parameters)
         return SetParametersResult(successful=True)
 
     def _apply_settings(self, parameters: list[Parameter]) -> None:
-        wanted = settings.changed(self.settings, parameters)
-        # Subscribing declares parameters for its QoS, and with them comes back to here.
-        if wanted == self.settings:
+        changed = settings.with_changes(self.settings, parameters)
+        # Subscribing declares QoS parameters, which calls this method recursively.
+        if changed == self.settings:
             return
-        self.settings = wanted
+        self.settings = changed
         if self._worker is not None:
-            self._listen_for_frames(wanted)
+            self._subscribe_to_transforms(changed)
 
-    # What happens to frames, in the worker's thread.
+    # Processing of frames in the worker thread: prepare, process, publish.
 
     def _work(self, frames: list[Frame], worker: Worker[Frame]) -> None:
-        # At most one frame of each camera.
-        uncounted = {frame.stream.name for frame in frames}
+        # At most one frame per camera.
+        uncounted = {frame.camera for frame in frames}
         try:
-            with self._working:
+            with self._processing_lock:
                 self._process(frames, worker, uncounted)
         except Exception as error:
-            # Otherwise the worker's thread would end, and with it all processing.
+            # Otherwise the exception would end the worker thread.
             self.failures.report('the worker', error)
             for camera in sorted(uncounted):
-                self._explain_failure(error, worker, camera)
+                self._report_failure(error, worker, camera)
 
     def _process(self, frames: list[Frame], worker: Worker[Frame], uncounted: set[str]) -> None:
         """
-        Process frames of different cameras.
+        Prepare, process and publish frames of different cameras.
 
         Parameters
         ----------
         frames
-            At most one of each camera.
+            At most one frame per camera.
         worker
-            Whose thread this is.
+            Worker that calls this method.
         uncounted
-            The cameras whose frames are not counted yet as worked on or dropped.  Those that are
-            counted are removed.
+            Cameras with a frame that is not yet counted as processed or dropped.  A camera is
+            removed when its frame is counted.
         """
         current, model, tracker = self.settings, self._model, self._tracker
+        streams = self._streams
         prepared_frames = []
         for frame in frames:
-            prepared = self._prepared(frame, current, worker)
-            if not prepared:
-                uncounted.discard(frame.stream.name)
-            prepared_frames += prepared
+            prepared = self._prepare(frame, streams, current, worker)
+            if prepared is None:
+                uncounted.discard(frame.camera)
+            else:
+                prepared_frames.append(prepared)
         if model is None or tracker is None:
             self._discard(prepared_frames)
             uncounted.clear()
@@ -334,144 +348,151 @@ class PoseNode(ManagedNode):
         if not prepared_frames:
             return
         try:
-            # Failures of single frames are among the outcomes.
-            with self.record.latencies.of('find people'):
+            # Failures of single frames are part of the results.
+            with self.statistics.latencies.measure('find people'):
                 _apply(current, tracker)
                 results = tracker.process_each([item.timed_view for item in prepared_frames])
         except Exception as error:
             for item in prepared_frames:
-                self._explain_failure(error, worker, item.stream.name)
+                self._report_failure(error, worker, item.camera)
             uncounted.clear()
             return
-        if worker.is_wanted:
-            worker.keep_next()
+        if worker.is_running:
+            worker.hold_pending()
         for item, result in zip(prepared_frames, results, strict=True):
-            people = self._people(item, result, len(prepared_frames), worker)
+            people = self._get_people(item, result, len(prepared_frames), worker)
             if people is not None:
-                self._publish(item, people, model, current, worker)
-            uncounted.discard(item.stream.name)
+                self._publish(item, streams[item.camera], people, model, current, worker)
+            uncounted.discard(item.camera)
 
-    def _prepared(
-        self, frame: Frame, current: Settings, worker: Worker[Frame]
-    ) -> list[PreparedFrame]:
-        """Return what is known of a frame, or nothing if it cannot be worked on."""
-        if not worker.is_wanted:
+    def _prepare(
+        self,
+        frame: Frame,
+        streams: Mapping[str, CameraStream],
+        current: Settings,
+        worker: Worker[Frame],
+    ) -> PreparedFrame | None:
+        """Return the prepared frame, or None if the frame is dropped."""
+        if not worker.is_running:
             self._discard([frame])
-            return []
+            return None
         try:
-            return [frame.stream.prepare(frame, current)]
-        except UnusableInput as unusable:
-            self.record.drops.explain(unusable.cause, str(unusable), frame.stream.name)
+            return streams[frame.camera].prepare(frame, current)
+        except UnusableInput as error:
+            self.statistics.drops.report(error.cause, str(error), frame.camera)
         except Exception as error:
-            self._explain_failure(error, worker, frame.stream.name)
-        return []
+            self._report_failure(error, worker, frame.camera)
+        return None
 
-    def _people(
+    def _get_people(
         self, item: PreparedFrame, result: Result, cameras: int, worker: Worker[Frame]
     ) -> People | None:
-        """Return the people in a frame of a batch of so many cameras; None if it is dropped."""
-        people, name, circumstances = result.people, item.stream.name, None
+        """Return the people of a result, or None if the frame failed; report failures."""
+        people, batch_failure = result.people, None
         if result.batch_error is not None:
-            circumstances = (
-                f'processed alone, as a batch of {cameras} cameras failed with '
+            batch_failure = (
+                f'processed separately because a batch of {cameras} cameras failed with '
                 f'{type(result.batch_error).__name__}'
             )
         if isinstance(people, Exception):
-            self._explain_failure(people, worker, name, circumstances)
+            self._report_failure(people, worker, item.camera, batch_failure)
             return None
-        if circumstances is not None:
-            self.record.fallbacks.explain(BATCH_FAILED, circumstances, name)
+        if batch_failure is not None:
+            self.statistics.fallbacks.report(BATCH_FAILED, batch_failure, item.camera)
         return people
 
     def _publish(
         self,
         item: PreparedFrame,
+        stream: CameraStream,
         people: People,
         model: PoseEstimator,
         current: Settings,
         worker: Worker[Frame],
     ) -> None:
-        if not worker.is_wanted:
+        if not worker.is_running:
             self._discard([item])
             return
         try:
-            people = self._finite(people, item)
-            with self.record.latencies.of('publish'):
+            people = self._select_finite(people, item)
+            with self.statistics.latencies.measure('publish'):
                 convention = model.convention(current.skeleton)
-                item.stream.publish(item, people, convention, current)
-            self._tell_age(item.header)
+                stream.publish(item, people, convention, current)
+            self._record_age(item.header)
         except Exception as error:
-            self._explain_failure(error, worker, item.stream.name)
+            self._report_failure(error, worker, item.camera)
         else:
-            self.record.tally.count_worked_on(item.stream.name, len(people))
+            self.statistics.counters.count_processed(item.camera, len(people))
 
-    def _explain_failure(
+    def _report_failure(
         self,
         error: Exception,
         worker: Worker[Frame],
         camera: str,
-        circumstances: str | None = None,
+        batch_failure: str | None = None,
     ) -> None:
-        # When the node ends, whatever was being done may fail.
-        if worker.is_wanted and rclpy.ok():
+        # Exceptions during the shutdown are expected.
+        if worker.is_running and rclpy.ok():
             explanation = f'{type(error).__name__}: {error}'
-            if circumstances:
-                # First, as the end of a long text is cut off.
-                explanation = f'{circumstances}: {explanation}'
-            self.record.drops.explain(FAILED, explanation, camera)
+            if batch_failure:
+                # Placed first, because the end of a long text is truncated.
+                explanation = f'{batch_failure}: {explanation}'
+            self.statistics.drops.report(FAILED, explanation, camera)
         else:
-            self.record.drops.count(DEACTIVATED, camera)
+            self.statistics.drops.count(DEACTIVATED, camera)
 
-    def _finite(self, people: People, item: PreparedFrame) -> People:
-        """Leave out the people who are not finite in the camera's or in the published frame."""
+    def _select_finite(self, people: People, item: PreparedFrame) -> People:
+        """Return the people with finite values in both the camera frame and the output frame."""
         finite = people.finite()
-        # Not only what is finite now: infinite ones would warn on the way to the other frame.
+        # Selected before the transform, which would raise warnings for infinite values.
         people = people.select(finite)
-        motion = item.motion
-        published = people.transformed(motion.rotation, motion.translation_mm).finite()
-        left_out = np.count_nonzero(~finite) + np.count_nonzero(~published)
+        transform = item.output_transform
+        finite_in_output = people.transformed(
+            transform.rotation, transform.translation_mm
+        ).finite()
+        left_out = np.count_nonzero(~finite) + np.count_nonzero(~finite_in_output)
         if left_out:
-            self.record.fallbacks.explain(
+            self.statistics.fallbacks.report(
                 'pose not finite',
-                f'{left_out} people are left out, whose positions, velocities or standard '
+                f'{left_out} people are left out because positions, velocities or standard '
                 f'deviations are not finite or above {MAX_MAGNITUDE / MM_PER_M:g} m',
-                item.stream.name,
+                item.camera,
             )
-        return people.select(published)
+        return people.select(finite_in_output)
 
-    def _tell_age(self, header: Header) -> None:
-        passed_s = age_s(header, self.get_clock().now())
-        # Stamps of a recording, or of a clock of their own, say nothing of latency.
-        if 0 <= passed_s < 60:
-            self.record.latencies.add('stamp to publish', passed_s)
+    def _record_age(self, header: Header) -> None:
+        latency_s = age_s(header, self.get_clock().now())
+        # Stamps of a recording or of another clock do not give a latency.
+        if 0 <= latency_s < MAX_AGE_S:
+            self.statistics.latencies.add('stamp to publish', latency_s)
 
-    def _about_engine(self) -> dict[str, str]:
+    def _engine_values(self) -> dict[str, str]:
         if self._model is None:
             return {'engine': 'none is loaded', 'device': 'none is loaded'}
         return dataclasses.asdict(self._model.choice)
 
-    def _diagnose(self) -> None:
+    def _publish_diagnostics(self) -> None:
         if self._worker is not None:
-            for stream in self._streams:
-                stream.ask_for_kept_infos()
-        now = self.record.report()
+            for stream in self._streams.values():
+                stream.subscribe_to_latched_info()
+        snapshot = self.statistics.snapshot()
         about = {
             'model': self.settings.model,
-            **self._about_engine(),
-            **self.record.latencies.percentiles(),
-            'refused transforms': str(self._frames.refused),
-            'oversized messages': str(self.record.tally.oversized_messages),
+            **self._engine_values(),
+            **self.statistics.latencies.percentiles(),
+            'refused transforms': str(self._transforms.rejected),
+            'oversized messages': str(self.statistics.counters.oversized_messages),
             'failed callbacks': str(self.failures.count),
         }
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(
-            diagnostics.to_message(self.get_name(), about, stamp, self._told, now)
+            diagnostics.to_message(self.get_name(), about, stamp, self._last_snapshot, snapshot)
         )
-        self._told = now
+        self._last_snapshot = snapshot
 
 
 def _load_model(current: Settings) -> PoseEstimator:
-    # With boxes from a topic, none need be found.
+    # No detector is needed if the boxes come from a topic.
     detector = 'auto' if current.detector == TOPIC_DETECTOR else current.detector
     model = metrabs_ros.load_model(
         current.model,
@@ -481,7 +502,7 @@ def _load_model(current: Settings) -> PoseEstimator:
         detector,
         current.threads,
     )
-    # The first look at people loads what is loaded late, and takes longer than all others.
+    # Warm up: the first call is slow because of lazy initialisation.
     empty = np.zeros(WARM_UP_SHAPE, np.uint8)
     model.find_people(empty, Camera.from_fov(60, WARM_UP_SHAPE), Options())
     return model
@@ -505,29 +526,29 @@ def _options(current: Settings) -> Options:
     )
 
 
-def _sentence(error: Exception) -> str:
-    """Return the message of an exception on one line, or what else there is to say of it."""
-    return printable(' '.join(str(error).split()), LONGEST_REASON) or described(error)
+def _one_line(error: Exception) -> str:
+    """Return the message of an exception on one line; if it is empty, describe the exception."""
+    return printable(' '.join(str(error).split()), MAX_REASON_CHARS) or describe_error(error)
 
 
 def run() -> int:
-    """Run the node until it is told to end; return the exit status."""
+    """Run the node until it is shut down; return the exit status."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     heap.limit_arenas()
-    with process.ros():
-        # Before all else: an executor cannot be made once a signal has come.
+    with process.ros_context():
+        # Created first, because an executor cannot be created after a signal.
         executor = GuardedExecutor()
         try:
             node = PoseNode()
         except Exception as error:
             if not rclpy.ok():
                 raise
-            get_logger('pose').fatal(f'the node cannot start: {_sentence(error)}')
+            get_logger('pose').fatal(f'the node cannot start: {_one_line(error)}')
             return 1
         with contextlib.ExitStack() as steps:
             steps.callback(node.destroy_node)
             steps.callback(node.stop)
-            steps.enter_context(log_forwarding.package_records(node.get_logger()))
+            steps.enter_context(process.forward_package_logs(node.get_logger()))
             if node.settings.autostart:
                 node.trigger_configure()
                 if node.is_configured():
@@ -537,8 +558,8 @@ def run() -> int:
 
 
 def main() -> NoReturn:
-    """Run the node, and end the process with it."""
-    process.leave(run())
+    """Run the node and exit the process."""
+    process.exit_process(run())
 
 
 if __name__ == '__main__':

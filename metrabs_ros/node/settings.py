@@ -1,4 +1,4 @@
-"""The node's parameters, in one table: name, default, description, range."""
+"""Parameters of the pose node: name, default, description and range."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from metrabs_ros.conversions.images import MAX_PIXELS
 from metrabs_ros.foreign_text import printable
 
-LONGEST_REASON = 300
-"""Characters of a value, or of the reason why it is not allowed, in an error message."""
+MAX_REASON_CHARS = 300
+"""Maximum length of a value or of a reason in an error message, in characters."""
 TYPE_NAMES = {
     bool: 'true or false',
     int: 'an integer',
@@ -27,8 +27,8 @@ TYPE_NAMES = {
     list: 'a list of strings',
 }
 NAMESPACE = r'/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*'
-LONGEST_TOPIC = 'pose/image_annotated'
-"""The longest of the topics below a camera's namespace."""
+LONGEST_CAMERA_TOPIC = 'pose/image_annotated'
+"""Longest topic name within the namespace of a camera."""
 
 
 def setting(
@@ -41,20 +41,20 @@ def setting(
     choices: tuple[str, ...] = (),
 ) -> Any:
     """
-    Describe a parameter.
+    Define a parameter.
 
     Parameters
     ----------
     default
-        Its value unless another is given; its type is the parameter's.
+        Default value; its type is the type of the parameter.
     description
-        What it is for.
+        Description of the parameter.
     fixed
-        It cannot change while the node runs.
+        Whether the parameter is read-only after the start.
     low, high
-        The smallest and the largest value, for numbers.
+        Minimum and maximum of a number.
     choices
-        The values that there are, for texts.
+        Allowed values of a string.
     """
     about = {
         'description': description,
@@ -68,170 +68,185 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All parameters of the node."""
+    """Values of all parameters of the node."""
 
     autostart: bool = setting(
-        True, 'Configure and activate at the start, without being told to.', fixed=True
+        True, 'Configure and activate the node automatically at startup.', fixed=True
     )
 
     model: str = setting(
         'blazepose',
-        'The pose network: blazepose, metrabs_s, metrabs_l or a folder with a checkpoint.',
+        'Pose network: blazepose, metrabs_s, metrabs_l or the path of a checkpoint directory.',
         fixed=True,
     )
     engine: str = setting(
-        'auto', 'What runs the network: auto, torch, tensorrt or openvino.', fixed=True
+        'auto', 'Inference engine: auto, torch, tensorrt or openvino.', fixed=True
     )
-    precision: str = setting('auto', 'Of the numbers in it: auto, fp32, fp16 or bf16.', fixed=True)
-    device: str = setting('auto', 'Where it runs: auto, cpu, cuda or cuda:N.', fixed=True)
+    precision: str = setting(
+        'auto', 'Numerical precision of the network: auto, fp32, fp16 or bf16.', fixed=True
+    )
+    device: str = setting(
+        'auto', 'Device that runs the network: auto, cpu, cuda or cuda:N.', fixed=True
+    )
     threads: int = setting(
-        0, 'How many threads it may use on the CPU; 0 for one a core.', fixed=True, low=0, high=256
+        0, 'Maximum number of CPU threads; 0: one per core.', fixed=True, low=0, high=256
     )
     detector: str = setting(
         'auto',
-        'What finds people: auto, blazepose, onnx:FILE, ultralytics:NAME, or topic for '
+        'Person detector: auto, blazepose, onnx:FILE, ultralytics:NAME, or topic for '
         'vision_msgs/Detection2DArray on detections.',
         fixed=True,
     )
     detection_class: str = setting(
-        '', "With detector topic: only detections of this class_id count; '' for all."
+        '', "With detector topic: use only detections with this class_id; '': all detections."
     )
-    skeleton: str = setting('', "The convention of the joints; '' for all joints of the model.")
+    skeleton: str = setting(
+        '', "Skeleton convention of the published joints; '': all joints of the model."
+    )
     num_aug: int = setting(
-        1, 'How many crops of each person MeTRAbs looks at, to average over.', low=1, high=50
+        1, 'Number of augmented crops per person that MeTRAbs averages.', low=1, high=50
     )
     antialias_factor: int = setting(
-        1, 'Crops are sampled so many times as large and averaged down.', low=1, high=8
+        1, 'Supersampling factor of the crops, for anti-aliasing.', low=1, high=8
     )
     internal_batch_size: int = setting(
-        64, 'How many crops the network works on at once.', low=1, high=1024
+        64, 'Maximum number of crops in one batch of the network.', low=1, high=1024
     )
     detector_threshold: float = setting(
-        0.0, 'The lowest score of a detection; 0 for what suits the detector.', low=0.0, high=1.0
+        0.0, 'Minimum score of detections; 0: default of the detector.', low=0.0, high=1.0
     )
     detector_nms_iou_threshold: float = setting(
-        0.7, 'Of boxes that overlap by more, one is left.', low=0.0, high=1.0
+        0.7, 'IoU threshold of non-maximum suppression.', low=0.0, high=1.0
     )
     max_detections: int = setting(
         -1,
-        'At most so many people; -1 for all, with detector topic for the 100 with the highest '
-        'scores.',
+        'Maximum number of people per image; -1: no limit, or 100 with detector topic. Detections '
+        'with the highest scores are kept.',
         low=-1,
         high=1000,
     )
     suppress_implausible_poses: bool = setting(
-        True, "Drop poses that no person can take, and the same person's second pose."
+        True, 'Drop anatomically implausible poses and duplicate poses of one person.'
     )
 
     detect_interval: int = setting(
         0,
-        'In how many frames new people are looked for everywhere, known ones by their own boxes; '
-        '1 looks everywhere in each frame, 0 takes what suits the model.',
+        'Run full-image detection every N frames; in between, tracks are followed by their own '
+        'regions. 1: every frame; 0: model default.',
         low=0,
         high=1000,
     )
     max_lost: float = setting(
-        1.0, 'How long people who are not seen are remembered, in seconds.', low=0.0, high=60.0
+        1.0,
+        'Time after the last detection at which a track is deleted, in seconds.',
+        low=0.0,
+        high=60.0,
     )
     min_hits: int = setting(
-        3, 'In how many frames somebody must have been seen to be published.', low=1, high=100
+        3, 'Number of detections after which a track is confirmed and published.', low=1, high=100
     )
     smoothing: float = setting(
         0.5,
-        "How calm joints are; 0 leaves the network's poses as they are.",
+        'Strength of the temporal filter of the joints; 0: no filter.',
         low=0.0,
         high=1.0,
     )
     predict_latency: bool = setting(
         False,
-        'Publish people where they will be by now, with the present time for a stamp; needs a '
-        'target_frame that does not move.',
+        'Extrapolate people to the current time and use it as the stamp; requires a static '
+        'target_frame.',
     )
 
     cameras: tuple[str, ...] = setting(
         ('',),
-        'Several cameras for one model, by their namespaces: topics are CAMERA/image, '
-        "CAMERA/camera_info, CAMERA/pose/skeletons and so on; [''] for a single one without.",
+        'Namespaces of several cameras that share one model. The topics are CAMERA/image, '
+        "CAMERA/camera_info, CAMERA/pose/skeletons etc. ['']: a single camera without a "
+        'namespace.',
         fixed=True,
     )
     image_transport: str = setting(
         'raw',
-        'raw for sensor_msgs/Image on image, compressed for CompressedImage on image/compressed.',
+        'raw: sensor_msgs/Image on image; compressed: sensor_msgs/CompressedImage on '
+        'image/compressed.',
         fixed=True,
         choices=('raw', 'compressed'),
     )
     max_image_pixels: int = setting(
         MAX_PIXELS,
-        'Images with more pixels are dropped before they are decoded.',
+        'Maximum number of pixels; larger images are dropped before they are decoded.',
         low=1,
         high=200_000_000,
     )
     rectified: str = setting(
         'auto',
-        'Whether images are rectified, so that P holds; auto goes by P and a topic image_rect.',
+        'Whether images are rectified, so that P of camera_info applies. auto: true if P is set '
+        'and the topic name contains image_rect.',
         choices=('auto', 'true', 'false'),
     )
     default_fov_degrees: float = setting(
         0.0,
-        'The field of view across the longer side of a camera without calibration; 0 refuses it.',
+        'Field of view across the longer image side for cameras without calibration, in degrees; '
+        '0: drop uncalibrated images.',
         low=0.0,
         high=179.0,
     )
 
     world_frame: str = setting(
-        '', "A frame with z up (map, odom) that says which way is up; '' for the camera's own up."
+        '',
+        'Frame with the z axis pointing up, such as map or odom. If it is empty, the camera is '
+        'assumed to be level.',
     )
-    target_frame: str = setting('', "The frame of all that is published; '' for the camera's own.")
-    tf_timeout: float = setting(
-        0.1, 'How long to wait for a transform, in seconds.', low=0.0, high=10.0
-    )
+    target_frame: str = setting('', "Frame of the published messages; '': camera frame.")
+    tf_timeout: float = setting(0.1, 'Timeout for transforms, in seconds.', low=0.0, high=10.0)
     tf_fallback: str = setting(
         'camera',
-        "Without a transform: camera takes the camera's up and frame, drop drops the frame.",
+        'Behaviour if a transform is not available. camera: use the up direction and the frame of '
+        'the camera; drop: drop the image.',
         choices=('camera', 'drop'),
     )
 
     tf: str = setting(
         'person',
-        'Which frames to publish: none, person for one a person, joints for one a joint, too.',
+        'Published TF frames. none: no frames; person: one frame per person; joints: additionally '
+        'one frame per joint.',
         choices=('none', 'person', 'joints'),
     )
     tf_prefix: str = setting(
-        '', "Comes before the names of people's frames; '' takes the node's namespace, if any."
+        '', "Prefix of the published TF frames; '': namespace of the node, if any."
     )
 
 
 def declare(node: Node) -> Settings:
     """
-    Declare all parameters.
+    Declare all parameters and return their values.
 
     Raises
     ------
     ValueError
-        If a given value is not allowed.
+        If a given value is invalid.
     """
     values = {}
     for field in dataclasses.fields(Settings):
         try:
-            values[field.name] = _checked(field, _declared(node, field))
+            values[field.name] = _validate(field, _declare(node, field))
         except Exception as error:
-            raise ValueError(f'wrong parameter: {printable(error, LONGEST_REASON)}') from error
-    found = Settings(**values)
-    _check_topics(node, found.cameras)
-    return found
+            raise ValueError(f'invalid parameter: {printable(error, MAX_REASON_CHARS)}') from error
+    settings = Settings(**values)
+    _check_topics(node, settings.cameras)
+    return settings
 
 
-def _declared(node: Node, field: dataclasses.Field[Any]) -> Any:
-    """Declare a parameter, and return its value."""
+def _declare(node: Node, field: dataclasses.Field[Any]) -> Any:
+    """Declare a parameter and return its value."""
     default = list(field.default) if isinstance(field.default, tuple) else field.default
     try:
         return node.declare_parameter(field.name, default, _descriptor(field)).value
     except InvalidParameterTypeException as error:
-        given = _override(node, field.name)
-        value = _of_declared_type(field, given)
+        given = _given_value(node, field.name)
+        value = _to_declared_type(field, given)
         if value is given:
             raise ValueError(
-                f'{field.name} is {_shown(given)}; it must be {TYPE_NAMES[type(default)]}, for '
+                f'{field.name} is {_quoted(given)}; it must be {TYPE_NAMES[type(default)]}, for '
                 f'example {default!r}'
             ) from error
         parameter = node.declare_parameter(
@@ -240,55 +255,55 @@ def _declared(node: Node, field: dataclasses.Field[Any]) -> Any:
         return parameter.value
 
 
-def _override(node: Node, name: str) -> Any:
-    """Return the value that a parameter was given at the start, of whatever type."""
+def _given_value(node: Node, name: str) -> Any:
+    """Return the value of any type that was given for a parameter at startup."""
     any_type = ParameterDescriptor(dynamic_typing=True)
     value = node.declare_parameter(name, None, any_type).value
     node.undeclare_parameter(name)
     return value
 
 
-def as_declared(parameters: Sequence[Parameter]) -> list[Parameter]:
+def convert_to_declared_types(parameters: Sequence[Parameter]) -> list[Parameter]:
     """
-    Return parameters with values of the types that they are declared with.
+    Convert parameter values to the declared types where this is possible without loss.
 
-    Integers become floating-point numbers (``ros2 param set`` makes an integer of 2), and booleans
-    the words true and false, where such a parameter is declared.  Others stay as they are.
+    Integers are converted to floating-point numbers (``ros2 param set`` parses 2 as an integer),
+    and booleans to the strings true and false.  Other values are returned unchanged.
     """
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     return [
-        Parameter(p.name, value=_of_declared_type(fields[p.name], p.value))
+        Parameter(p.name, value=_to_declared_type(fields[p.name], p.value))
         if p.name in fields and p.type_ in (Parameter.Type.INTEGER, Parameter.Type.BOOL)
         else p
         for p in parameters
     ]
 
 
-def _of_declared_type(field: dataclasses.Field[Any], value: Any) -> Any:
-    """Return a value as the declared type if nothing is lost by that, or else the value itself."""
+def _to_declared_type(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Convert a value to the declared type if this is possible without loss."""
     if isinstance(field.default, float) and type(value) is int:
         return float(value)
-    # YAML takes the words true and false for booleans.
+    # YAML parses the words true and false as booleans.
     if isinstance(value, bool) and str(value).lower() in field.metadata['choices']:
         return str(value).lower()
     return value
 
 
-def changed(settings: Settings, parameters: list[Parameter]) -> Settings:
+def with_changes(settings: Settings, parameters: list[Parameter]) -> Settings:
     """
-    Return the settings with some parameters changed; those that are not the node's are ignored.
+    Return the settings with some parameters changed; unknown parameters are ignored.
 
     Raises
     ------
     ValueError
-        If a value is not allowed.
+        If a value is invalid.
     """
     fields = {field.name: field for field in dataclasses.fields(Settings)}
-    # rclpy takes the empty name for a declared one.
+    # rclpy treats the empty name as a declared parameter.
     if not all(p.name for p in parameters):
-        raise ValueError('a parameter without a name cannot be set')
+        raise ValueError('a parameter has an empty name; give each parameter a name')
     ours = {p.name: p.value for p in parameters if p.name in fields}
-    ours = {name: _checked(fields[name], value) for name, value in ours.items()}
+    ours = {name: _validate(fields[name], value) for name, value in ours.items()}
     return dataclasses.replace(settings, **ours)
 
 
@@ -306,53 +321,57 @@ def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     return descriptor
 
 
-def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
-    value = _of_declared_type(field, value)
+def _validate(field: dataclasses.Field[Any], value: Any) -> Any:
+    value = _to_declared_type(field, value)
     choices = field.metadata['choices']
     if choices and value not in choices:
-        raise ValueError(f'{field.name} is {_shown(value)}; it must be one of {choices}')
+        raise ValueError(f'{field.name} is {_quoted(value)}; it must be one of {choices}')
     if isinstance(field.default, tuple):
-        value = _checked_names(field.name, value)
+        value = _validate_camera_names(field.name, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{field.name} is {value}; it must be a finite number')
     return value
 
 
-def _checked_names(parameter: str, names: Sequence[str]) -> tuple[str, ...]:
+def _validate_camera_names(parameter: str, names: Sequence[str]) -> tuple[str, ...]:
     if len(set(names)) != len(names) or not names:
-        raise ValueError(f'{parameter} is {_shown(list(names))}; it must name each camera once')
+        raise ValueError(
+            f'{parameter} is {_quoted(list(names))}; it must name each camera exactly once'
+        )
     for name in names:
         if list(names) != [''] and not re.fullmatch(NAMESPACE, name):
             raise ValueError(
-                f'{parameter} has {_shown(name)}; a namespace consists of letters, digits, _ and '
-                'single /, does not end with /, and none of its parts begins with a digit'
+                f'{parameter} has {_quoted(name)}; a namespace consists of letters, digits, _ and '
+                'single /, does not end with /, and no part starts with a digit'
             )
     return tuple(names)
 
 
 def _check_topics(node: Node, cameras: Sequence[str]) -> None:
     """
-    Raise an error unless cameras have topics of their own.
+    Check that the topic names of all cameras are valid and different.
 
     Raises
     ------
     ValueError
-        If topics of two cameras have the same name, or a name is too long.
+        If topics of two cameras have the same name, or if a name is too long.
     """
-    topics = [f'{name}/{LONGEST_TOPIC}'.removeprefix('' if name else '/') for name in cameras]
+    topics = [
+        f'{name}/{LONGEST_CAMERA_TOPIC}'.removeprefix('' if name else '/') for name in cameras
+    ]
     names = [node.resolve_topic_name(topic, only_expand=True) for topic in topics]
     if len(set(names)) != len(names):
         raise ValueError(
-            f'wrong parameter: cameras is {_shown(list(cameras))}, which names a camera twice in '
-            f'the namespace {node.get_namespace()}'
+            f'invalid parameter: cameras is {_quoted(list(cameras))}, which names a camera twice '
+            f'in the namespace {node.get_namespace()}'
         )
     for name in names:
         try:
             validate_full_topic_name(name)
         except InvalidTopicNameException as error:
-            reason = printable(' '.join(str(error).split()), LONGEST_REASON)
-            raise ValueError(f'wrong parameter: cameras: {reason}') from error
+            reason = printable(' '.join(str(error).split()), MAX_REASON_CHARS)
+            raise ValueError(f'invalid parameter: cameras: {reason}') from error
 
 
-def _shown(value: Any) -> str:
-    return printable(repr(value), LONGEST_REASON)
+def _quoted(value: Any) -> str:
+    return printable(repr(value), MAX_REASON_CHARS)

@@ -1,4 +1,4 @@
-"""Subscriptions that refuse messages by their size, before rclpy makes Python objects of them."""
+"""Subscriptions that reject oversized messages before they are deserialised."""
 
 from __future__ import annotations
 
@@ -11,72 +11,73 @@ from rclpy.serialization import deserialize_message
 from std_msgs.msg import Header
 
 CDR_HEADER_BYTES = 4
-"""Before the first field of a message; the second byte is odd if it is little-endian."""
+"""Size of the CDR encapsulation header; its second byte is odd for little-endian data."""
 STAMP_BYTES = 8
+"""Size of a serialised builtin_interfaces/Time."""
 
 
 class OversizedMessage(NamedTuple):
     """
-    What is known of a message that was not deserialised; `str` gives a sentence about it.
+    Placeholder for a message that was not deserialised because of its size.
 
     Parameters
     ----------
     header
-        With the message's stamp.
+        Header with the stamp of the message.
     size_bytes
-        Its size as it was received.
-    limit_bytes
-        The largest size that is deserialised.
+        Size of the serialised message.
+    max_bytes
+        Maximum size of messages that are deserialised.
     """
 
     header: Header
     size_bytes: int
-    limit_bytes: int
+    max_bytes: int
 
     def __str__(self) -> str:
-        """Return what is wrong with it, and what to do."""
+        """Return an error message."""
         return (
-            f'a message has {self.size_bytes} bytes; up to {self.limit_bytes} bytes are '
+            f'a message has {self.size_bytes} bytes; up to {self.max_bytes} bytes are '
             'processed; publish fewer or shorter entries'
         )
 
 
 def size_limited(
-    kind: type,
-    limit_bytes: int,
-    take: Callable[[Any], None],
-    refuse: Callable[[OversizedMessage], None],
+    message_type: type,
+    max_bytes: int,
+    on_message: Callable[[Any], None],
+    on_oversized: Callable[[OversizedMessage], None],
 ) -> Callable[[bytes], None]:
     """
     Return a callback for a subscription with ``raw=True``.
 
-    rclpy makes a Python object of each element of an array, which takes up to 0.1 ms per element
-    and blocks the executor meanwhile.  Only the size of a message bounds that time.
+    rclpy creates a Python object for each array element, which takes up to 0.1 ms per element and
+    blocks the executor.  Limiting the size of messages limits that time.
 
     Parameters
     ----------
-    kind
-        The message type; its first field is a std_msgs/Header.
-    limit_bytes
-        The largest size that is deserialised.
-    take
+    message_type
+        Message type; its first field must be a std_msgs/Header.
+    max_bytes
+        Maximum size of messages that are deserialised.
+    on_message
         Called with each deserialised message.
-    refuse
-        Called for each message that is larger.
+    on_oversized
+        Called for each oversized message.
     """
 
     def receive(serialised: bytes) -> None:
-        if len(serialised) > limit_bytes:
+        if len(serialised) > max_bytes:
             header = Header(stamp=_stamp_of(serialised))
-            refuse(OversizedMessage(header, len(serialised), limit_bytes))
+            on_oversized(OversizedMessage(header, len(serialised), max_bytes))
         else:
-            take(deserialize_message(serialised, kind))
+            on_message(deserialize_message(serialised, message_type))
 
     return receive
 
 
 def _stamp_of(serialised: bytes) -> Time:
-    """Return the stamp of a serialised message that begins with a header; 0 if it is too short."""
+    """Return the header stamp of a serialised message; 0 if the data is too short."""
     if len(serialised) < CDR_HEADER_BYTES + STAMP_BYTES:
         return Time()
     order = '<' if serialised[1] & 1 else '>'

@@ -1,10 +1,10 @@
 """
-Complete a camera's images with the messages and transforms that belong to them.
+Synchronisation of the images of a camera with camera_info, detections and transforms.
 
-message_filters subscribes.  Its `TimeSynchronizer` does not fit: it needs a camera_info for every
-image, never gives up on a set, and drops images without telling, after a jump back in time all
-of them, as it drops the lowest stamps first.  Its `Cache` raises on stamps before 1970 and finds
-messages only by going through all of them.  So the messages that wait are kept here.
+message_filters subscribes.  Its `TimeSynchronizer` is not used: it requires a camera_info for each
+image, has no timeout, drops images without a notification, and drops all images after a jump back
+in time, because it drops the lowest stamps first.  Its `Cache` raises exceptions for stamps before
+1970 and uses a linear search.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
@@ -23,36 +25,65 @@ from std_msgs.msg import Header
 from metrabs_ros.node.detections import is_too_large
 from metrabs_ros.node.drops import DEACTIVATED, NEWER_FRAME
 from metrabs_ros.node.size_limited_subscription import OversizedMessage
-from metrabs_ros.node.stamped import Key, StampedMessages, key_of
 
 FIRST_INFO_TIMEOUT_S = 0.5
-"""How long images wait for the first camera_info of all, counted from the first image."""
+"""Timeout for the first camera_info of a camera, counted from the first image."""
 INFO_TIMEOUT_S = 0.1
-"""How long an image waits for its own camera_info where images usually have one."""
+"""Timeout for the camera_info of an image if images usually have one."""
 DETECTIONS_TIMEOUT_S = 0.5
+"""Timeout for the detections of an image."""
 MAX_PENDING = 16
-"""Images of a camera that wait at the same time: half a second at 30 Hz."""
+"""Maximum number of pending images per camera: 0.5 s at 30 Hz."""
 MAX_PENDING_BYTES = 64 * 1024**2
-"""Of the images that wait.  Two of any size may."""
+"""Maximum total size of pending images; two images of any size are allowed."""
 MAX_INFO_COEFFS = 100
-"""A camera_info with more coefficients is no lens model's, and not kept by its stamp."""
+"""A camera_info with more distortion coefficients is not buffered."""
 MAX_INFO_CHARS = 1000
-"""Of all texts in a camera_info; one with longer texts is not kept by its stamp, either."""
+"""A camera_info with more characters of text is not buffered."""
+MAX_BUFFERED_MESSAGES = 60
+"""Maximum number of messages in a `MessageBuffer`."""
+
+Message = TypeVar('Message')
+StampKey = tuple[int, int]
+
+
+class MessageBuffer(Generic[Message]):
+    """Buffer of the latest messages, indexed by stamp."""
+
+    def __init__(self) -> None:
+        self._by_stamp: OrderedDict[StampKey, Message] = OrderedDict()
+
+    def put(self, key: StampKey, message: Message) -> None:
+        """Store a message; it replaces an earlier message with the same stamp."""
+        # Removed first, so that the new entry is the latest.
+        self._by_stamp.pop(key, None)
+        self._by_stamp[key] = message
+        if len(self._by_stamp) > MAX_BUFFERED_MESSAGES:
+            self._by_stamp.popitem(last=False)
+
+    def get(self, key: StampKey) -> Message | None:
+        """Return the message with a stamp, or None."""
+        return self._by_stamp.get(key)
+
+
+def stamp_key(stamp: Time) -> StampKey:
+    """Return a stamp as a dictionary key; unlike `rclpy.time.Time`, it may be before 1970."""
+    return stamp.sec, stamp.nanosec
 
 
 @dataclasses.dataclass(frozen=True)
 class Requirements:
     """
-    What images have to wait for beside their camera_info.
+    Inputs that images require in addition to camera_info.
 
     Parameters
     ----------
     detections
-        Whether each needs detections of its stamp.
+        Whether each image requires detections with its stamp.
     transforms
-        Each tells whether a transform that an image with a header needs is available now.
+        Functions that return whether a required transform is available for an image header.
     transforms_timeout_s
-        How long to wait for these at most.
+        Timeout for the transforms, in seconds.
     """
 
     detections: bool = False
@@ -63,18 +94,18 @@ class Requirements:
 @dataclasses.dataclass(frozen=True)
 class SynchronisedImage:
     """
-    An image and what belongs to it.
+    Image with the messages that belong to it.
 
     Parameters
     ----------
     image
-        The message.
+        Message of type Image or CompressedImage.
     info
-        Its own camera_info, or else the latest; None if none has come.
+        CameraInfo with the stamp of the image, or else the latest; None if none was received.
     detections
-        Of its stamp, if these are required.
+        Detections with the stamp of the image if these are required, else None.
     received_s, completed_s
-        When the image came, and when the last of the others did, by `time.monotonic`.
+        Times of reception of the image and of its last required input, by `time.monotonic`.
     """
 
     image: Any
@@ -84,11 +115,11 @@ class SynchronisedImage:
     completed_s: float
 
 
-# Compared by identity: two images can be equal, and comparing pixels takes long.
+# Compared by identity, because comparing pixels is slow and images may be equal.
 @dataclasses.dataclass(eq=False)
 class _PendingImage:
     image: Any
-    stamp: Key
+    stamp: StampKey
     received_s: float
     requirements: Requirements
     missing_transforms: list[Callable[[Header], bool]]
@@ -102,23 +133,23 @@ class _PendingImage:
 
 class Synchroniser:
     """
-    Completes each image of a camera, or drops it after a time limit.
+    Completes each image of a camera with its inputs, or drops it after a timeout.
 
-    Nothing blocks: images wait in a short queue, which is looked at when a message or a transform
-    comes in, and when the time limit of an image has passed.  Time limits are counted from when an
-    image is received, on a clock that neither simulated time nor a change of the date affects.
+    No call blocks.  Pending images are stored in a short queue, which is checked when a message or
+    a transform arrives and when a timeout expires.  Timeouts start when an image is received, and
+    use the steady clock, so that they are independent of simulated time.
 
-    The newest complete image counts: those that came before it are dropped.
+    A complete image is delivered immediately, and older pending images are dropped.
 
     Parameters
     ----------
     node
-        The node whose executor runs the timer.
+        Node that runs the timer.
     deliver
-        Called with every image that is complete.
+        Called with each complete image.
     drop
-        Called for every image that is not delivered, with the cause and an explanation, or None if
-        it is dropped in normal operation.
+        Called for each image that is not delivered, with the cause and an explanation.  The
+        explanation is None for drops of normal operation.
     """
 
     def __init__(
@@ -133,12 +164,12 @@ class Synchroniser:
         self._lock = threading.Lock()
         self._is_closed = False
         self._pending: list[_PendingImage] = []
-        self._infos: StampedMessages[CameraInfo] = StampedMessages()
-        self._detections: StampedMessages[Any] = StampedMessages()
+        self._infos: MessageBuffer[CameraInfo] = MessageBuffer()
+        self._detections: MessageBuffer[Any] = MessageBuffer()
         self._latest_info: CameraInfo | None = None
-        self._latest_stamp: Key | None = None
+        self._latest_stamp: StampKey | None = None
         self._first_received_s: float | None = None
-        # Most drivers send a camera_info with each image, some rarely or once and for all.
+        # Most drivers publish a camera_info with each image, some rarely or only once.
         self._images_have_infos = True
         self._timer = node.create_timer(
             DETECTIONS_TIMEOUT_S, self.check, clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -147,17 +178,17 @@ class Synchroniser:
 
     @property
     def has_info(self) -> bool:
-        """Whether any camera_info has come."""
+        """Whether a camera_info was received."""
         return self._latest_info is not None
 
     def add_image(self, image: Any, requirements: Requirements) -> None:
-        """Take an image, which is delivered at once if all that it needs is there."""
+        """Add an image; it is delivered immediately if it is complete."""
         now_s = time.monotonic()
         with self._lock:
             if self._is_closed:
                 self._drop(DEACTIVATED, None)
                 return
-            stamp = key_of(image.header.stamp)
+            stamp = stamp_key(image.header.stamp)
             if self._first_received_s is None:
                 self._first_received_s = now_s
             self._latest_stamp = stamp
@@ -178,12 +209,13 @@ class Synchroniser:
             self._advance(now_s)
 
     def add_info(self, info: CameraInfo) -> None:
-        """Take a camera_info."""
+        """Add a camera_info."""
         with self._lock:
             self._latest_info = info
-            stamp = key_of(info.header.stamp)
-            # Too large a message is not kept, but given to its image, which says so.
-            if not _is_large(info):
+            stamp = stamp_key(info.header.stamp)
+            # An oversized message is not buffered, but assigned to a pending image, which is then
+            # dropped with an explanation.
+            if not _is_oversized(info):
                 self._infos.put(stamp, info)
             for pending in self._pending:
                 if pending.stamp == stamp:
@@ -192,10 +224,10 @@ class Synchroniser:
             self._advance(time.monotonic())
 
     def add_detections(self, detections: Any) -> None:
-        """Take a vision_msgs/Detection2DArray, or what is known of one that was refused."""
+        """Add a vision_msgs/Detection2DArray, or the placeholder of an oversized one."""
         with self._lock:
-            stamp = key_of(detections.header.stamp)
-            # Too large a message is not kept, but given to its image, which says so.
+            stamp = stamp_key(detections.header.stamp)
+            # As above.  The placeholder of an oversized message is small.
             if isinstance(detections, OversizedMessage) or not is_too_large(detections):
                 self._detections.put(stamp, detections)
             for pending in self._pending:
@@ -204,12 +236,12 @@ class Synchroniser:
             self._advance(time.monotonic())
 
     def check(self) -> None:
-        """Look at the images that wait: a transform has come, or a time limit has passed."""
+        """Check the pending images; called after new transforms and after a timeout."""
         with self._lock:
             self._advance(time.monotonic())
 
     def close(self) -> None:
-        """Drop all images that wait, and those that still come."""
+        """Drop all pending images, and those that are added later."""
         with self._lock:
             self._is_closed = True
             self._node.destroy_timer(self._timer)
@@ -218,8 +250,8 @@ class Synchroniser:
             self._pending.clear()
 
     def _limit_pending(self) -> None:
-        # The oldest is the next to be complete, and stays: where messages are later than images
-        # can wait, none would ever be complete if each made way for the next.
+        # The oldest image is kept because it is the next one to be completed.  Otherwise no image
+        # would be completed if the latency of detections exceeds the length of the queue.
         while len(self._pending) > 2 and (
             len(self._pending) > MAX_PENDING
             or sum(pending.size_bytes for pending in self._pending) > MAX_PENDING_BYTES
@@ -228,10 +260,11 @@ class Synchroniser:
             self._drop(NEWER_FRAME, None)
 
     def _advance(self, now_s: float) -> None:
-        """Deliver or drop images, and set the timer for those that go on waiting."""
+        """Deliver or drop images, and set the timer for the remaining ones."""
         if not self._pending:
             return
-        # Again, as an image without its own camera_info ends the wait of the others for theirs.
+        # Repeated, because delivering an image without its own camera_info ends the timeout of the
+        # others.
         while (complete := self._newest_complete(now_s)) is not None:
             index = self._pending.index(complete)
             for _ in self._pending[:index]:
@@ -240,7 +273,7 @@ class Synchroniser:
             self._deliver(self._completed(complete, now_s))
         self._drop_overdue(now_s)
         if self._pending:
-            # Limits that passed did not complete an image, which lacks something else, too.
+            # After its timeouts have expired, an image may still lack another input.
             remaining_s = min(
                 (
                     deadline_s - now_s
@@ -274,15 +307,12 @@ class Synchroniser:
             return False
         if pending.requirements.detections and pending.detections is None:
             return False
-        return not self._lacks_transforms(pending) or now_s >= _transforms_deadline_s(pending)
-
-    def _lacks_transforms(self, pending: _PendingImage) -> bool:
         pending.missing_transforms = [
             is_available
             for is_available in pending.missing_transforms
             if not is_available(pending.image.header)
         ]
-        return bool(pending.missing_transforms)
+        return not pending.missing_transforms or now_s >= _transforms_deadline_s(pending)
 
     def _drop_overdue(self, now_s: float) -> None:
         def is_overdue(pending: _PendingImage) -> bool:
@@ -295,19 +325,19 @@ class Synchroniser:
             sec, nanosec = pending.stamp
             self._drop(
                 'no detections',
-                f'no detections of the stamp {sec}.{nanosec:09} came within '
-                f"{DETECTIONS_TIMEOUT_S} s of the image; does your detector keep the image's "
-                'stamp?',
+                f'no detections with the stamp {sec}.{nanosec:09} were received within '
+                f'{DETECTIONS_TIMEOUT_S} s after the image; check that the detector copies the '
+                'stamp of the image',
             )
 
     def _info_deadline_s(self, pending: _PendingImage) -> float:
-        """Return until when an image waits for its own camera_info, or for any."""
+        """Return the deadline for the camera_info of an image."""
         if self._latest_info is None and self._first_received_s is not None:
             return self._first_received_s + FIRST_INFO_TIMEOUT_S
         return pending.received_s + (INFO_TIMEOUT_S if self._images_have_infos else 0.0)
 
     def _deadlines_s(self, pending: _PendingImage) -> Iterator[float]:
-        """Return the time limits of what an image lacks."""
+        """Yield the deadlines of the missing inputs of an image."""
         if pending.info is None:
             yield self._info_deadline_s(pending)
         if pending.requirements.detections and pending.detections is None:
@@ -316,7 +346,7 @@ class Synchroniser:
             yield _transforms_deadline_s(pending)
 
 
-def _is_large(info: CameraInfo) -> bool:
+def _is_oversized(info: CameraInfo) -> bool:
     chars = len(info.distortion_model) + len(info.header.frame_id)
     return len(info.d) > MAX_INFO_COEFFS or chars > MAX_INFO_CHARS
 

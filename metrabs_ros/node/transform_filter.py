@@ -1,4 +1,4 @@
-"""Which of the transforms on /tf the node stores."""
+"""Selection of the transforms from /tf that the node stores."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 MAX_FRAMES = 2000
-"""Buffers of tf2 never forget a frame."""
+"""Maximum number of stored frames.  It is limited because tf2 buffers never remove a frame."""
 RESERVED_FRAMES = 200
-"""Additional room for frames that the node looks up, and for their ancestors."""
-MAX_LOOKED_UP = 64
-"""Frames that were looked up last, and are stored whatever their names are."""
+"""Additional frames reserved for those that the node looks up and their ancestors."""
+MAX_LOOKUPS = 64
+"""Number of most recently looked-up frames, which are stored regardless of their names."""
 MAX_ANCESTORS = 50
-"""Between a frame and the root of its tree."""
+"""Maximum number of frames between a frame and the root of its tree."""
 MAX_NAME_CHARS = 200
 CACHE_NS = 10_000_000_000
-"""How far back in time buffers of tf2 reach."""
-BELIEVED_S = 1.0
-"""For how long a stamp counts as the newest while only much older ones follow."""
-ACTIVE_S = 5.0
-"""A frame without transforms for this time has no say in whether time went back."""
-FORGET_PERIOD_S = 10.0
-"""Minimum time between two rebuilds of the buffer because of a single frame."""
+"""Time range of the transforms in a tf2 buffer, in nanoseconds."""
+JUMP_CONFIRMATION_S = 1.0
+"""Time after the newest stamp from which much older stamps count as a jump back in time."""
+ACTIVE_TIMEOUT_S = 5.0
+"""Frames without transforms for this time are ignored when detecting a jump back in time."""
+MIN_REBUILD_PERIOD_S = 10.0
+"""Minimum time between two rebuilds of the buffer because of a single frame, in seconds."""
 KEPT_TRANSFORMS = 8
-"""Of each frame, for rebuilding the buffer."""
+"""Number of latest transforms per frame that are kept to rebuild the buffer."""
 QUATERNION_TOLERANCE = 0.01
-"""Of the squared norm, as in tf2."""
+"""Maximum deviation of the squared norm of a quaternion from 1, as in tf2."""
 PERSON_FRAME = re.compile(r'.*person_\d+', re.DOTALL)
-"""Pose nodes publish such frames, with a new name for every person and with any prefix."""
+"""Frame names of pose nodes: any prefix, and a new number for each person."""
 
 
 class TransformFilter:
     """
-    Decides which transforms are passed to a buffer of tf2.
+    Selects the transforms that are stored in a tf2 buffer.
 
-    Buffers refuse some transforms by themselves, but write a log line with the frames' names for
-    each one, and keep every name for ever.
+    A tf2 buffer also rejects invalid transforms, but it logs a message for each of them and never
+    removes a frame name.
 
     Parameters
     ----------
     buffer
-        The buffer of tf2.
+        Buffer of tf2.
     refused
-        How many were refused before.
+        Initial number of rejected transforms.
     """
 
-    def __init__(self, buffer: Any, refused: int = 0) -> None:
-        self.refused = refused
+    def __init__(self, buffer: Any, rejected: int = 0) -> None:
+        self.rejected = rejected
         self.is_full = False
-        """Whether a transform was refused because too many frames are stored."""
+        """Whether the maximum number of frames was reached."""
         self._buffer = buffer
         self._frames: set[str] = set()
         self._parents: dict[str, str] = {}
@@ -61,41 +61,41 @@ class TransformFilter:
         self._looked_up: dict[str, None] = {}
         self._lookups_lock = threading.Lock()
         self._newest: dict[str, tuple[int, float]] = {}
-        """Stamp in nanoseconds, and when it was received, in seconds of a steady clock."""
+        """Newest stamp in nanoseconds and its time of reception on the steady clock, by frame."""
         self._latest: dict[str, collections.deque[Any]] = {}
-        """The last transforms of each moving frame that were stored."""
+        """Latest stored transforms, by moving frame."""
         self._received_s: dict[str, float] = {}
         self._went_back_s: dict[str, float] = {}
-        """When a frame's stamps were last too old to be stored."""
-        self._forgot_s = -math.inf
+        """Time at which the stamps of a frame last jumped back."""
+        self._rebuilt_s = -math.inf
 
     def configure(self, frames: Sequence[str]) -> None:
-        """Store the configured frames and their ancestors, whatever their names are."""
+        """Set the configured frames.  They and their ancestors are stored in any case."""
         self._configured = frames
 
-    def note_lookup(self, *frames: str) -> None:
-        """Store frames that are looked up, and their ancestors, whatever their names are."""
+    def register_lookup(self, *frames: str) -> None:
+        """Register looked-up frames.  They and their ancestors are stored in any case."""
         with self._lookups_lock:
             for frame in frames:
                 if len(frame) <= MAX_NAME_CHARS:
-                    # Removed first, so that it counts as looked up last.
+                    # Removed first, so that it becomes the most recent entry.
                     self._looked_up.pop(frame, None)
                     self._looked_up[frame] = None
-            while len(self._looked_up) > MAX_LOOKED_UP:
+            while len(self._looked_up) > MAX_LOOKUPS:
                 del self._looked_up[next(iter(self._looked_up))]
 
     def accepts_static(self, message: Any) -> bool:
-        """Tell whether to store a TransformStamped of a fixed frame; count it if not."""
+        """Return whether to store a TransformStamped of a static frame; count rejected ones."""
         is_stored = self._is_valid(message) and self._has_room(message)
-        self.refused += not is_stored
+        self.rejected += not is_stored
         if is_stored:
             self._parents[message.child_frame_id] = message.header.frame_id
         return is_stored
 
     def accepts(self, message: Any) -> bool:
-        """Tell whether to store a TransformStamped of a moving frame; count it if malformed."""
-        # Otherwise each person would add a frame for good.
-        if _is_of_person(message) and not self._is_wanted(message.child_frame_id):
+        """Return whether to store a TransformStamped of a moving frame; count rejected ones."""
+        # Otherwise each person would add a permanent frame to the buffer.
+        if _is_of_person(message) and not self._is_required(message.child_frame_id):
             return False
         return self.accepts_static(message) and self._is_recent(message)
 
@@ -105,12 +105,13 @@ class TransformFilter:
             return False
         if max(len(parent), len(child)) > MAX_NAME_CHARS:
             return False
-        move, turn = message.transform.translation, message.transform.rotation
-        rotation = (turn.x, turn.y, turn.z, turn.w)
-        if not all(map(math.isfinite, (move.x, move.y, move.z, *rotation))):
+        translation, rotation = message.transform.translation, message.transform.rotation
+        quaternion = (rotation.x, rotation.y, rotation.z, rotation.w)
+        values = (translation.x, translation.y, translation.z, *quaternion)
+        if not all(map(math.isfinite, values)):
             return False
-        # Not by **, which raises OverflowError.
-        return abs(sum(value * value for value in rotation) - 1) < QUATERNION_TOLERANCE
+        # Without **, which raises OverflowError.
+        return abs(sum(value * value for value in quaternion) - 1) < QUATERNION_TOLERANCE
 
     def _has_room(self, message: Any) -> bool:
         parent, child = message.header.frame_id, message.child_frame_id
@@ -118,19 +119,19 @@ class TransformFilter:
         count = len(self._frames) + len(new)
         if new and count > MAX_FRAMES:
             self.is_full = True
-            if count > MAX_FRAMES + RESERVED_FRAMES or not self._is_wanted(child):
+            if count > MAX_FRAMES + RESERVED_FRAMES or not self._is_required(child):
                 return False
         self._frames |= new
         return True
 
-    def _is_wanted(self, frame: str) -> bool:
-        """Tell whether a frame is configured, was looked up, or is an ancestor of such a one."""
+    def _is_required(self, frame: str) -> bool:
+        """Return whether a frame is configured or looked up, or is an ancestor of such a frame."""
         with self._lookups_lock:
-            wanted = [*self._configured, *self._looked_up]
-        return any(frame in self._path(start) for start in wanted)
+            required = [*self._configured, *self._looked_up]
+        return any(frame in self._ancestors(start) for start in required)
 
-    def _path(self, frame: str) -> Iterator[str]:
-        """Return a frame and its ancestors, as far as they are known."""
+    def _ancestors(self, frame: str) -> Iterator[str]:
+        """Yield a frame and its known ancestors."""
         for _ in range(MAX_ANCESTORS):
             yield frame
             if frame not in self._parents:
@@ -138,17 +139,17 @@ class TransformFilter:
             frame = self._parents[frame]
 
     def _is_recent(self, message: Any) -> bool:
-        """Tell whether the buffer would store a transform; count it if it would not."""
+        """Return whether the stamp is recent enough for the buffer; count rejected transforms."""
         stamp, frame, now_s = message.header.stamp, message.child_frame_id, time.monotonic()
         stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-        newest_ns, believed_s = self._newest.get(frame, (stamp_ns, now_s))
+        newest_ns, newest_received_s = self._newest.get(frame, (stamp_ns, now_s))
         self._received_s[frame] = now_s
-        if stamp_ns < newest_ns - CACHE_NS and now_s > believed_s + BELIEVED_S:
-            if not self._forgets(frame, now_s):
-                self.refused += 1
+        if stamp_ns < newest_ns - CACHE_NS and now_s > newest_received_s + JUMP_CONFIRMATION_S:
+            if not self._clear_if_allowed(frame, now_s):
+                self.rejected += 1
                 return False
         elif stamp_ns < max(0, newest_ns - CACHE_NS):
-            self.refused += 1
+            self.rejected += 1
             return False
         if frame not in self._newest or stamp_ns >= newest_ns:
             self._newest[frame] = stamp_ns, now_s
@@ -156,35 +157,37 @@ class TransformFilter:
         kept.append(message)
         return True
 
-    def _forgets(self, frame: str, now_s: float) -> bool:
+    def _clear_if_allowed(self, frame: str, now_s: float) -> bool:
         """
-        Forget the transforms of a frame whose stamps went back, or of all if most went back.
+        Clear the buffer for a frame with a jump back in time, or for all frames if most jumped.
 
         Returns
         -------
-        False if this was done for a single frame a moment ago, and has to wait.
+        False if the buffer was rebuilt for a single frame within `MIN_REBUILD_PERIOD_S`.
         """
         self._went_back_s[frame] = now_s
-        active = [f for f, at_s in self._received_s.items() if at_s >= now_s - ACTIVE_S]
-        went_back = [f for f in active if self._went_back_s.get(f, -math.inf) >= now_s - ACTIVE_S]
+        active = [f for f, at_s in self._received_s.items() if at_s >= now_s - ACTIVE_TIMEOUT_S]
+        went_back = [
+            f for f in active if self._went_back_s.get(f, -math.inf) >= now_s - ACTIVE_TIMEOUT_S
+        ]
         if 2 * len(went_back) > len(active):
-            self._forget_all()
-        elif now_s >= self._forgot_s + FORGET_PERIOD_S:
-            self._forgot_s = now_s
-            self._forget_one(frame)
+            self._clear_all()
+        elif now_s >= self._rebuilt_s + MIN_REBUILD_PERIOD_S:
+            self._rebuilt_s = now_s
+            self._clear_frame(frame)
         else:
             return False
         return True
 
-    def _forget_all(self) -> None:
+    def _clear_all(self) -> None:
         self._buffer.clear()
         for by_frame in (self._newest, self._latest, self._received_s, self._went_back_s):
             by_frame.clear()
 
-    def _forget_one(self, frame: str) -> None:
+    def _clear_frame(self, frame: str) -> None:
         del self._newest[frame]
         self._latest.pop(frame, None)
-        # Buffers of tf2 can only be cleared as a whole.
+        # A tf2 buffer can only be cleared completely.
         self._buffer.clear()
         for kept in self._latest.values():
             for message in kept:
@@ -192,11 +195,11 @@ class TransformFilter:
 
 
 def _is_of_person(message: Any) -> bool:
-    """Tell whether a transform is of a person that a pose node published, or of a joint."""
+    """Return whether a pose node published a transform, for a person or for a joint."""
     parent, child = message.header.frame_id, message.child_frame_id
     if max(len(parent), len(child)) > MAX_NAME_CHARS:
         return False
     if PERSON_FRAME.fullmatch(child):
         return True
-    # A joint's frame is below that of its person; other frames may have similar names.
+    # The parent of a joint frame is the person frame; other frames may have similar names.
     return child.startswith(f'{parent}_') and PERSON_FRAME.fullmatch(parent) is not None

@@ -1,4 +1,4 @@
-"""Which way is up, and where the camera is, by TF."""
+"""Transforms from TF: subscription, lookup and validation."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from metrabs_ros.node.drops import NO_TRANSFORM
 from metrabs_ros.node.transform_filter import MAX_FRAMES, TransformFilter
 
 WORLD_UP = np.array([0.0, 0.0, 1.0])
-"""Of all world frames, by REP 103."""
+"""Up direction of all world frames (REP 103)."""
 INVALID_TRANSFORM = 'transform'
-"""The cause that frames with such a transform are counted by."""
+"""Drop cause of frames with an invalid transform."""
 MAX_TRANSLATION_M = 1e6
-"""Positions of people could not be told apart beyond that."""
+"""Maximum translation; beyond it, the resolution of float32 is too low for positions."""
 QUATERNION_TOLERANCE = 0.1
-"""How much the length of a rotation's quaternion may differ from 1."""
+"""Maximum deviation of the norm of a quaternion from 1."""
 LOOKUP_ERRORS = (TransformException, ValueError, TypeError, ArithmeticError)
-"""What the buffers of various distributions raise for odd names, stamps and values."""
+"""Exceptions that tf2 buffers of various distributions raise for invalid names and stamps."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Motion:
+class RigidTransform:
     """
-    From one frame to another.
+    Rigid transform from a source frame to a target frame.
 
     Parameters
     ----------
     rotation
-        [3, 3].
+        Rotation matrix [3, 3].
     translation_mm
-        [3].
+        Translation [3] in millimetres.
     """
 
     rotation: FloatArray
@@ -49,22 +49,23 @@ class Motion:
 
     @property
     def matrix(self) -> FloatArray:
-        """Both in one, [4, 4]."""
+        """Homogeneous matrix [4, 4], translation in millimetres."""
         matrix = np.eye(4)
         matrix[:3, :3], matrix[:3, 3] = self.rotation, self.translation_mm
         return matrix
 
 
-class Frames:
+class TransformLookup:
     """
-    What is known from TF.
+    Looks up transforms from TF.
 
-    Lookups do not wait: `add_callback` tells when there is something new.
+    Lookups do not wait.  A callback registered with `add_callback` is called after new transforms
+    have arrived.
 
     Parameters
     ----------
     node
-        The node that subscribes to TF.
+        Node that subscribes to /tf and /tf_static.
     """
 
     def __init__(self, node: Node) -> None:
@@ -72,22 +73,22 @@ class Frames:
         self._buffer = Buffer()
         self._listener: TransformListener | None = None
         self._filter = TransformFilter(self._buffer)
-        self._told_full = False
+        self._has_warned_full = False
         self._callbacks: list[Callable[[], None]] = []
 
     @property
-    def refused(self) -> int:
-        """How many transforms were not stored, as they are malformed or too old."""
-        return self._filter.refused
+    def rejected(self) -> int:
+        """Number of transforms that were rejected because they are malformed or too old."""
+        return self._filter.rejected
 
     def listen(self, frames: Sequence[str]) -> None:
         """
-        Subscribe, unless this has been done.
+        Subscribe if not yet subscribed.
 
         Parameters
         ----------
         frames
-            The configured frames, which are stored whatever their names are.
+            Configured frames, which are stored regardless of their names.
         """
         self._filter.configure(frames)
         if self._listener is None:
@@ -101,59 +102,58 @@ class Frames:
             self._listener.unregister()
             self._listener = None
             self._buffer = Buffer()
-            self._filter = TransformFilter(self._buffer, self._filter.refused)
-            self._told_full = False
+            self._filter = TransformFilter(self._buffer, self._filter.rejected)
+            self._has_warned_full = False
 
     def add_callback(self, callback: Callable[[], None]) -> None:
-        """Have a function called after each message with transforms."""
+        """Register a function that is called after each message with transforms."""
         self._callbacks.append(callback)
 
     def remove_callback(self, callback: Callable[[], None]) -> None:
-        """Undo `add_callback`."""
+        """Unregister a function of `add_callback`."""
         self._callbacks.remove(callback)
 
     def can_transform(self, target: str, source: str, stamp: Time) -> bool:
-        """Tell whether `motion` would succeed now."""
-        self._filter.note_lookup(target, source)
+        """Return whether a transform is available now."""
+        self._filter.register_lookup(target, source)
         try:
-            found = self._buffer.can_transform(target, source, RclpyTime.from_msg(stamp))
+            return bool(self._buffer.can_transform(target, source, RclpyTime.from_msg(stamp)))
         except LOOKUP_ERRORS:
             return False
-        return bool(found)
 
-    def motion(self, target: str, source: str, stamp: Time) -> Motion:
+    def lookup(self, target: str, source: str, stamp: Time) -> RigidTransform:
         """
-        Return the motion that takes points of the source frame to the target frame.
+        Return the transform from the source frame to the target frame.
 
         Raises
         ------
         UnusableInput
-            If TF has no such transform, or one that is not finite, too large or not a rotation.
+            If the transform is not available, not finite, too large or not a rotation.
         """
-        self._filter.note_lookup(target, source)
+        self._filter.register_lookup(target, source)
         try:
-            found = self._buffer.lookup_transform(target, source, RclpyTime.from_msg(stamp))
+            message = self._buffer.lookup_transform(target, source, RclpyTime.from_msg(stamp))
         except LOOKUP_ERRORS as error:
             raise UnusableInput(
                 NO_TRANSFORM,
                 f"there is no transform from '{printable(source)}' to '{printable(target)}' at "
-                f'the time of the image ({printable(error, 200)}); is what publishes it running, '
-                'and with the right stamps?',
+                f'the time of the image ({printable(error, 200)}); check that the publisher of '
+                'the transform runs and uses the same clock as the camera',
             ) from error
-        turn, move = found.transform.rotation, found.transform.translation
-        return to_motion(
-            np.array([move.x, move.y, move.z]),
-            np.array([turn.x, turn.y, turn.z, turn.w]),
+        rotation, translation = message.transform.rotation, message.transform.translation
+        return to_rigid_transform(
+            np.array([translation.x, translation.y, translation.z]),
+            np.array([rotation.x, rotation.y, rotation.z, rotation.w]),
             f"from '{printable(source)}' to '{printable(target)}'",
         )
 
     def _notify(self) -> None:
-        if self._filter.is_full and not self._told_full:
-            self._told_full = True
+        if self._filter.is_full and not self._has_warned_full:
+            self._has_warned_full = True
             self._node.get_logger().warning(
-                f'TF has more than {MAX_FRAMES} frames; transforms of further frames are refused, '
-                'except for the frames that this node looks up. Does a node publish ever new '
-                'frame names?'
+                f'TF has more than {MAX_FRAMES} frames; transforms of further frames are '
+                'rejected, except for the frames that this node looks up. Check whether a node '
+                'keeps publishing new frame names'
             )
         for callback in list(self._callbacks):
             callback()
@@ -161,10 +161,10 @@ class Frames:
 
 class _FilteringListener(TransformListener):
     """
-    Fills a buffer with usable transforms from TF, and calls a function after each message.
+    Stores valid transforms from TF in a buffer, and calls a function after each message.
 
-    `Buffer.wait_for_transform_async` would look up every transform that is waited for once per
-    transform that comes in, of which a robot may send thousands per second.
+    `Buffer.wait_for_transform_async` is not used: it would repeat each pending lookup for each
+    received transform, of which a robot may publish thousands per second.
     """
 
     def __init__(
@@ -179,56 +179,58 @@ class _FilteringListener(TransformListener):
         super().__init__(buffer, node)
 
     def callback(self, data: Any) -> None:
-        """Take transforms of moving frames."""
+        """Store transforms of moving frames."""
         data.transforms = [t for t in data.transforms if self._filter.accepts(t)]
         super().callback(data)
         self._notify()
 
     def static_callback(self, data: Any) -> None:
-        """Take transforms of fixed frames."""
+        """Store transforms of static frames."""
         data.transforms = [t for t in data.transforms if self._filter.accepts_static(t)]
         super().static_callback(data)
         self._notify()
 
 
-def to_motion(translation_m: FloatArray, quaternion: FloatArray, which: str) -> Motion:
+def to_rigid_transform(
+    translation_m: FloatArray, quaternion: FloatArray, name: str
+) -> RigidTransform:
     """
-    Return the motion of a transform.
+    Validate a transform and convert it to a matrix and millimetres.
 
     Parameters
     ----------
     translation_m
-        [3].
+        Translation [3] in metres.
     quaternion
-        [4], x, y, z, w.
-    which
-        Names the transform in error messages.
+        Quaternion [4], x, y, z, w.
+    name
+        Name of the transform in error messages.
 
     Raises
     ------
     UnusableInput
-        If a value is not finite or too large, or the quaternion is not of length 1.
+        If a value is not finite or too large, or the norm of the quaternion is not 1.
     """
-    # Infinite and NaN values fail both comparisons.
+    # The negated comparisons also reject NaN.
     if not np.abs(translation_m).max() <= MAX_TRANSLATION_M:
         raise UnusableInput(
             INVALID_TRANSFORM,
-            f'the transform {which} has the translation {translation_m.tolist()} m; at most '
+            f'the transform {name} has the translation {translation_m.tolist()} m; at most '
             f'{MAX_TRANSLATION_M:g} m are allowed',
         )
     with np.errstate(over='ignore'):
-        length = np.linalg.norm(quaternion)
-    if not abs(length - 1) <= QUATERNION_TOLERANCE:
+        norm = np.linalg.norm(quaternion)
+    if not abs(norm - 1) <= QUATERNION_TOLERANCE:
         raise UnusableInput(
             INVALID_TRANSFORM,
-            f'the transform {which} has the rotation {quaternion.tolist()}, which is not a '
-            'quaternion of length 1',
+            f'the transform {name} has the rotation {quaternion.tolist()}, which is not a '
+            'quaternion of norm 1',
         )
-    return Motion(rotation_matrix(*quaternion.tolist()), MM_PER_M * translation_m)
+    return RigidTransform(rotation_matrix(*quaternion.tolist()), MM_PER_M * translation_m)
 
 
 def rotation_matrix(x: float, y: float, z: float, w: float) -> FloatArray:
-    """Return the rotation [3, 3] of a quaternion of any length but 0."""
+    """Return the rotation matrix [3, 3] of a quaternion with a norm other than 0."""
     axis = np.array([x, y, z])
     norm = max(float(axis @ axis + w * w), 1e-12)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])

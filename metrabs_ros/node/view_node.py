@@ -1,4 +1,4 @@
-"""Shows what the pose node publishes in a browser."""
+"""Node that shows the messages of the pose node in a web browser."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from metrabs_ros.node import process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.guarded_node import GuardedNode
-from metrabs_ros.node.recent_frames import RecentFrames
 from metrabs_ros.node.size_limited_subscription import size_limited
-from metrabs_ros.node.stamped import Key, key_of
+from metrabs_ros.node.synchronisation import StampKey, stamp_key
+from metrabs_ros.node.transform_store import TransformStore
 from metrabs_ros.people import People
 from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.markdown import escape_markdown
@@ -43,26 +43,30 @@ from metrabs_ros.view.scene import MEMORY_LIMIT, FramePose, Scene
 from metrabs_ros.view.server import exposure_warning
 from metrabs_ros.view.validation import MAX_PIXELS, validate_image_file, validate_people
 
-KEPT_IMAGES = 20
-KEPT_IMAGE_BYTES = 256 << 20
-SHORTEST_STEP_S = 0.08
-"""A faster sequence of images costs bandwidth and looks the same."""
-UNPAIRED_S = 0.5
-"""After so long without an image that has skeletons, any is shown."""
-SILENCE_S = 2.0
+MAX_IMAGES = 20
+"""Maximum number of buffered images per camera."""
+MAX_BUFFERED_BYTES = 256 << 20
+"""Maximum total size of the buffered images per camera; one image of any size is allowed."""
+MIN_IMAGE_PERIOD_S = 0.08
+"""Minimum time between two shown images, which limits the bandwidth, in seconds."""
+PAIRING_TIMEOUT_S = 0.5
+"""Time after which an image without matching skeletons is shown, in seconds."""
+SKELETONS_TIMEOUT_S = 2.0
+"""Time without skeletons after which images are shown without people, in seconds."""
 MAX_SKELETONS_BYTES = 4 * 2**20
-"""Of a SkeletonArray: 500 people with 122 joints each."""
+"""Maximum size of a SkeletonArray message: 500 people with 122 joints each."""
 MAX_DIAGNOSTICS_BYTES = 2**20
-"""Of a DiagnosticArray; those of a robot with hundreds of components have some 100 kB."""
-LONGEST_TOPICS = 500
-MOST_STATUSES = 1000
-"""The last ones of a message with diagnostics, among which the pose node's is looked for."""
-MOST_ROWS = 80
-"""Of diagnostics."""
+"""Maximum size of a DiagnosticArray message; a robot with hundreds of components has 100 kB."""
+MAX_TOPICS_CHARS = 500
+MAX_STATUSES = 1000
+"""Number of last statuses in a diagnostics message that are searched for the pose node."""
+MAX_ROWS = 80
+"""Maximum number of rows of the diagnostics table."""
 RATE_WINDOW_S = 2.0
+"""Time window of the displayed frame rate, in seconds."""
 FRAMES_PERIOD_S = 0.2
 CHECK_PERIOD_S = 0.5
-LONGEST_LATENCY_S = 60.0
+MAX_LATENCY_S = 60.0
 LOG_PERIOD_S = 10.0
 LEVELS = {
     DiagnosticStatus.OK: 'OK',
@@ -73,68 +77,70 @@ LEVELS = {
 
 class _CameraView:
     """
-    One camera's part of the scene.
+    Shows the messages of one camera.
 
     Parameters
     ----------
     node
-        Which subscribes.
+        Node that subscribes.
     name
-        Of the camera, under which its topics are; empty if it is the only one.
+        Camera name, used as a namespace of the topics; empty for a single camera.
     compressed
-        Whether to take images/compressed.
+        Whether to subscribe to image/compressed.
     """
 
     def __init__(self, node: ViewNode, name: str, compressed: bool) -> None:
         self._node = node
         self._name = name
-        self._images: collections.OrderedDict[Key, Any] = collections.OrderedDict()
+        self._images: collections.OrderedDict[StampKey, Any] = collections.OrderedDict()
         self._info: CameraInfo | None = None
         self._image_shown_s = self._people_shown_s = -np.inf
         self._times_s: collections.deque[float] = collections.deque()
         prefix = f'{name}/' if name else ''
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
         sensor = qos_profile_sensor_data
-        images = node.create_subscription(kind, prefix + topic, self._keep_image, sensor)
-        node.create_subscription(CameraInfo, f'{prefix}camera_info', self._keep_info, sensor)
-        take_people = size_limited(
+        images = node.create_subscription(kind, prefix + topic, self._on_image, sensor)
+        node.create_subscription(CameraInfo, f'{prefix}camera_info', self._on_info, sensor)
+        on_skeletons = size_limited(
             SkeletonArray,
             MAX_SKELETONS_BYTES,
-            self._take_people,
+            self._on_skeletons,
             lambda oversized: node.warn(f'skeletons are not shown: {oversized}'),
         )
         skeletons = node.create_subscription(
-            SkeletonArray, f'{prefix}pose/skeletons', take_people, 10, raw=True
+            SkeletonArray, f'{prefix}pose/skeletons', on_skeletons, 10, raw=True
         )
         self.topics = f'{images.topic_name} and {skeletons.topic_name}'
 
     def check(self) -> str:
-        """Show images without people if there are none; say what is missing."""
+        """Show the latest image if no skeletons arrive; return a message about missing topics."""
         now_s = time.monotonic()
-        if now_s - self._people_shown_s < SILENCE_S:
+        if now_s - self._people_shown_s < SKELETONS_TIMEOUT_S:
             return ''
         if not self._images:
-            return f'nothing comes in on {escape_markdown(self.topics, LONGEST_TOPICS)}'
+            return f'no messages received on {escape_markdown(self.topics, MAX_TOPICS_CHARS)}'
         self._show_image(next(reversed(self._images.values())))
-        return f'images come in, but no skeletons: {escape_markdown(self.topics, LONGEST_TOPICS)}'
+        return (
+            f'images received, but no skeletons: {escape_markdown(self.topics, MAX_TOPICS_CHARS)}'
+        )
 
-    def _keep_info(self, info: CameraInfo) -> None:
+    def _on_info(self, info: CameraInfo) -> None:
         self._info = info
 
-    def _keep_image(self, image: Any) -> None:
-        self._images[key_of(image.header.stamp)] = image
-        while len(self._images) > KEPT_IMAGES or (
-            len(self._images) > 1 and self._kept_bytes() > KEPT_IMAGE_BYTES
+    def _on_image(self, image: Any) -> None:
+        self._images[stamp_key(image.header.stamp)] = image
+        while len(self._images) > MAX_IMAGES or (
+            len(self._images) > 1 and self._buffered_bytes() > MAX_BUFFERED_BYTES
         ):
             self._images.popitem(last=False)
 
-    def _kept_bytes(self) -> int:
+    def _buffered_bytes(self) -> int:
         return sum(len(image.data) for image in self._images.values())
 
-    def _take_people(self, message: SkeletonArray) -> None:
+    def _on_skeletons(self, message: SkeletonArray) -> None:
         try:
             people = validate_people(message)
-        # Such a message does not come from the pose node.
+        # The pose node does not publish such messages.
         except ValueError as error:
             self._node.warn(
                 f'the skeletons on {self.topics} are malformed: {printable(error, 200)}'
@@ -144,24 +150,24 @@ class _CameraView:
 
     def _show_people(self, message: SkeletonArray, people: People) -> None:
         now_s, stamp_s = time.monotonic(), _stamp_s(message)
-        image = self._images.get(key_of(message.header.stamp))
+        image = self._images.get(stamp_key(message.header.stamp))
         newest = next(reversed(self._images.values()), None)
-        if image is None and now_s - self._image_shown_s > UNPAIRED_S:
+        if image is None and now_s - self._image_shown_s > PAIRING_TIMEOUT_S:
             image = newest
-        # People in another frame than their images are in a frame of the robot, with z up.
+        # If people and images have different frames, the frame of the people has z up (REP 103).
         frame_id = message.header.frame_id
         self._node.set_root(frame_id, newest is not None and newest.header.frame_id != frame_id)
-        if image is not None and now_s - self._image_shown_s > SHORTEST_STEP_S:
+        if image is not None and now_s - self._image_shown_s > MIN_IMAGE_PERIOD_S:
             self._show_image(image)
-        place = self._node.pose_of(frame_id)
-        if place is None:
+        pose = self._node.pose_of(frame_id)
+        if pose is None:
             self._node.warn(
                 f'people in frame {printable(frame_id)!r} are not shown: there is no transform '
-                'from it to the frame of the view'
+                'from this frame to the frame of the view'
             )
             people = people.select(np.zeros(0, int))
         else:
-            people = people.transformed(place.rotation, MM_PER_M * place.translation_m)
+            people = people.transformed(pose.rotation, MM_PER_M * pose.translation_m)
         self._node.scene.show_people(stamp_s, self._name, people)
         self._node.stamp_s = stamp_s
         self._people_shown_s = now_s
@@ -177,8 +183,8 @@ class _CameraView:
             f'rate/frames a second{of_camera}': len(self._times_s) / RATE_WINDOW_S,
         }
         latency_s = age_s(message.header, self._node.get_clock().now())
-        if 0 <= latency_s < LONGEST_LATENCY_S:
-            values[f'latency/image to here{of_camera}'] = 1000 * latency_s
+        if 0 <= latency_s < MAX_LATENCY_S:
+            values[f'latency/image to view{of_camera}'] = 1000 * latency_s
         self._node.scene.plot(_stamp_s(message), values)
 
     def _show_image(self, message: Any) -> None:
@@ -203,16 +209,16 @@ class _CameraView:
 
 class ViewNode(GuardedNode):
     """
-    Shows the pose node's topics; for a `GuardedExecutor`, which goes on whatever is published.
+    Shows the topics of the pose node; spin it with a `GuardedExecutor`.
 
     Parameters
     ----------
     scene
-        Where they are shown.
+        Scene in which people, images and frames are shown.
     cameras
-        The names of several cameras; a single one has none.
+        Camera names; [''] for a single camera without a namespace.
     compressed
-        Whether to take images/compressed.
+        Whether to subscribe to image/compressed.
     """
 
     def __init__(self, scene: Scene, cameras: Sequence[str], compressed: bool) -> None:
@@ -220,40 +226,51 @@ class ViewNode(GuardedNode):
         self.scene = scene
         self._root = ''
         self.stamp_s = 0.0
-        """Of the people shown last."""
-        self._buffer = RecentFrames()
+        """Stamp of the people shown last, in seconds."""
+        self._buffer = TransformStore()
         self._listener = TransformListener(self._buffer, self)
         self._views = [_CameraView(self, name, compressed) for name in cameras]
         self._status = ''
         self._newest_status: DiagnosticStatus | None = None
-        """Not yet in `_status`."""
-        take_diagnostics = size_limited(
+        """Latest status, not yet converted to `_status`."""
+        on_diagnostics = size_limited(
             DiagnosticArray,
             MAX_DIAGNOSTICS_BYTES,
-            self._show_diagnostics,
+            self._on_diagnostics,
             lambda oversized: self.warn(f'diagnostics are not shown: {oversized}'),
         )
-        self.create_subscription(DiagnosticArray, '/diagnostics', take_diagnostics, 10, raw=True)
+        self.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, 10, raw=True)
         self.create_timer(FRAMES_PERIOD_S, self._show_frames)
         self.create_timer(CHECK_PERIOD_S, self._check)
 
     @property
     def topics(self) -> str:
-        """What is shown, in words."""
+        """Names of the subscribed topics, for log messages."""
         return '; '.join(view.topics for view in self._views)
 
     def warn(self, text: str) -> None:
-        """Log what is wrong, at most once in a while."""
+        """Log a warning, at most once per `LOG_PERIOD_S`."""
         self.get_logger().warning(text, throttle_duration_sec=LOG_PERIOD_S)
 
     def set_root(self, frame_id: str, z_up: bool) -> None:
-        """Set the frame of the people: a single camera's, or else that of the first message."""
+        """
+        Set the frame of the scene.
+
+        A single camera may change it; with several cameras, the first message determines it.
+
+        Parameters
+        ----------
+        frame_id
+            Frame of the people.
+        z_up
+            Whether the z axis of the frame points up.
+        """
         if not self._root or len(self._views) == 1:
             self._root = frame_id
             self.scene.set_z_up(z_up)
 
     def pose_of(self, frame_id: str) -> FramePose | None:
-        """Return the pose of a frame in the scene, or None if it is not known."""
+        """Return the pose of a frame in the frame of the scene, or None if it is unknown."""
         if not self._root or frame_id == self._root:
             return FramePose(frame_id, np.eye(3), np.zeros(3))
         pose = self._buffer.pose(frame_id, self._root)
@@ -268,26 +285,26 @@ class ViewNode(GuardedNode):
 
     def _check(self) -> None:
         if self._newest_status is not None:
-            self._status = _table_of(self._newest_status)
+            self._status = _to_markdown(self._newest_status)
             self._newest_status = None
-        missing = [said for view in self._views if (said := view.check())]
+        missing = [message for view in self._views if (message := view.check())]
         if missing or self._status:
             self.scene.show_status('\n\n'.join([*missing, self._status]))
 
-    def _show_diagnostics(self, message: DiagnosticArray) -> None:
-        # Only the last one is shown, and not before the next check: escaping its text takes
-        # milliseconds, while messages may come at any rate and with any number of statuses.
-        for status in reversed(message.status[-MOST_STATUSES:]):
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        # Only the last status is shown, and not before the next check: escaping its text takes
+        # milliseconds, and messages may arrive at any rate and with any number of statuses.
+        for status in reversed(message.status[-MAX_STATUSES:]):
             if status.name.endswith(': frames'):
                 self._newest_status = status
                 return
 
 
-def _table_of(status: DiagnosticStatus) -> str:
-    """Return a status in Markdown, its values in a table."""
+def _to_markdown(status: DiagnosticStatus) -> str:
+    """Format a status as Markdown with a table of its values."""
     rows = [
         f'| {escape_markdown(value.key)} | {escape_markdown(value.value)} |'
-        for value in status.values[:MOST_ROWS]
+        for value in status.values[:MAX_ROWS]
     ]
     left_out = len(status.values) - len(rows)
     if left_out:
@@ -304,43 +321,43 @@ def _stamp_s(message: Any) -> float:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Show what is published until a signal comes; return the exit status."""
+    """Run the node; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--host',
         default=DEFAULT_HOST,
-        help='address to listen on; 0.0.0.0 lets other machines see the camera',
+        help='address to listen on; 0.0.0.0 allows access from other machines',
     )
-    parser.add_argument('--web-port', type=int, default=9090, help='of the page')
-    parser.add_argument('--data-port', type=int, default=9876, help='of the data that it shows')
+    parser.add_argument('--web-port', type=int, default=9090, help='port of the web page')
+    parser.add_argument('--data-port', type=int, default=9876, help='port of the data connection')
     parser.add_argument(
-        '--memory', default=MEMORY_LIMIT, help='limit of the data kept for later browsers'
+        '--memory', default=MEMORY_LIMIT, help='memory limit of the data kept for new browsers'
     )
-    parser.add_argument('--cameras', nargs='*', default=[], help='by their namespaces')
-    parser.add_argument('--compressed', action='store_true', help='take image/compressed')
-    chosen = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
-    cameras = chosen.cameras or ['']
-    with process.ros():
-        # Before all else: an executor cannot be made once a signal has come.
+    parser.add_argument('--cameras', nargs='*', default=[], help='namespaces of the cameras')
+    parser.add_argument('--compressed', action='store_true', help='subscribe to image/compressed')
+    args = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
+    cameras = args.cameras or ['']
+    with process.ros_context():
+        # Created first, because an executor cannot be created after a signal.
         executor = GuardedExecutor()
         try:
             scene = Scene(cameras, is_live=True)
-            address = scene.serve(chosen.web_port, chosen.data_port, chosen.memory, chosen.host)
+            address = scene.serve(args.web_port, args.data_port, args.memory, args.host)
         except (OSError, ValueError) as error:
             print(f'view: {error}', file=sys.stderr)
             return 1
-        warning = exposure_warning(chosen.host)
+        warning = exposure_warning(args.host)
         if warning:
             print(f'view: {warning}', file=sys.stderr, flush=True)
-        node = ViewNode(scene, cameras, chosen.compressed)
+        node = ViewNode(scene, cameras, args.compressed)
         print(f'view: open {address} in a browser (waiting for {node.topics})', flush=True)
         process.spin(node, executor)
     return 0
 
 
 def main() -> NoReturn:
-    """Show, and end the process with it."""
-    process.leave(run())
+    """Run the node and exit the process."""
+    process.exit_process(run())
 
 
 if __name__ == '__main__':

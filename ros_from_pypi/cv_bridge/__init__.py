@@ -1,4 +1,4 @@
-"""Stand-in for cv_bridge: between ROS image messages and OpenCV images."""
+"""Replacement for cv_bridge: conversion between ROS image messages and OpenCV images."""
 
 from .boost.cv_bridge_boost import cvtColorForDisplay, getCvType
 from .core import CvBridge, CvBridgeError

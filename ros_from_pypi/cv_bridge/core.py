@@ -1,4 +1,4 @@
-"""The bridge."""
+"""Conversion between ROS image messages and OpenCV images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DTYPE_NAMES = ('uint8', 'int8', 'uint16', 'int16', 'int32', 'float32', 'float64
 
 
 class CvBridgeError(TypeError):
-    """A conversion is not possible."""
+    """Raised if a conversion is not possible."""
 
 
 class CvBridge:
-    """Converts between image messages and OpenCV images, which are NumPy arrays."""
+    """Converts between image messages and OpenCV images (NumPy arrays)."""
 
     def __init__(self) -> None:
         self.cvtype_to_name = {
@@ -34,13 +34,13 @@ class CvBridge:
         self.numpy_type_to_cvtype.update(zip(_DEPTHS, _DTYPE_NAMES))
 
     def dtype_with_channels_to_cvtype2(self, dtype: np.dtype[Any], n_channels: int) -> str:
-        """Return the name of the OpenCV type of an array's type and its number of channels."""
+        """Return the name of the OpenCV type for a NumPy type and a number of channels."""
         if dtype.name not in self.numpy_type_to_cvtype:
-            raise CvBridgeError(f'OpenCV has no images of type {dtype.name}')
+            raise CvBridgeError(f'OpenCV does not support images of type {dtype.name}')
         return f'{self.numpy_type_to_cvtype[dtype.name]}C{n_channels}'
 
     def cvtype2_to_dtype_with_channels(self, cvtype: int) -> tuple[str, int]:
-        """Return the array type and number of channels of an OpenCV type."""
+        """Return the NumPy type and the number of channels of an OpenCV type."""
         return self.cvdepth_to_numpy_depth[CV_MAT_DEPTHWrap(cvtype)], CV_MAT_CNWrap(cvtype)
 
     def encoding_to_cvtype2(self, encoding: str) -> int:
@@ -51,31 +51,31 @@ class CvBridge:
             raise CvBridgeError(error) from error
 
     def encoding_to_dtype_with_channels(self, encoding: str) -> tuple[str, int]:
-        """Return the array type and number of channels of an encoding."""
+        """Return the NumPy type and the number of channels of an encoding."""
         return self.cvtype2_to_dtype_with_channels(self.encoding_to_cvtype2(encoding))
 
     def imgmsg_to_cv2(
         self, img_msg: sensor_msgs.msg.Image, desired_encoding: str = 'passthrough'
     ) -> NDArray[Any]:
         """
-        Return a message's image.
+        Convert an image message to an OpenCV image.
 
         Parameters
         ----------
         img_msg
-            The message.
+            Image message.
         desired_encoding
-            An encoding to convert to, or ``passthrough``.
+            Encoding of the result; ``passthrough`` keeps the encoding of the message.
 
         Returns
         -------
-        [H, W] for one channel, else [H, W, C].  Without conversion and padding it is a view of
-        the message's data.
+        [H, W] for one channel, else [H, W, C].  Without conversion and padding, the result is a
+        view of the message data.
 
         Raises
         ------
         CvBridgeError
-            If the message does not hold what it says, or the conversion makes no sense.
+            If the message is malformed or the conversion is not supported.
         """
         image = self._view(img_msg)
         if desired_encoding == 'passthrough':
@@ -91,17 +91,19 @@ class CvBridge:
         desired_encoding: str = 'passthrough',
     ) -> NDArray[Any]:
         """
-        Return a compressed message's image.
+        Convert a compressed image message to an OpenCV image.
 
         Raises
         ------
         CvBridgeError
-            If the data is no image, or the conversion makes no sense.
+            If the data cannot be decoded or the conversion is not supported.
         """
         data = np.frombuffer(cmprs_img_msg.data, np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
         if image is None:
-            raise CvBridgeError(f'{data.size} bytes of {cmprs_img_msg.format!r} are no image')
+            raise CvBridgeError(
+                f'{data.size} bytes with the format {cmprs_img_msg.format!r} cannot be decoded'
+            )
         if desired_encoding == 'passthrough':
             return image
         order = {2: 'mono', 3: {3: 'bgr', 4: 'bgra'}.get(image.shape[-1], '')}[image.ndim]
@@ -114,23 +116,23 @@ class CvBridge:
         self, cvim: NDArray[Any], encoding: str = 'passthrough', header: Any = None
     ) -> sensor_msgs.msg.Image:
         """
-        Return a message with an image.
+        Convert an OpenCV image to an image message.
 
         Parameters
         ----------
         cvim
-            [H, W] or [H, W, C].
+            Image [H, W] or [H, W, C].
         encoding
-            What the image's channels are, or ``passthrough`` for the OpenCV type.
+            Encoding of the image; ``passthrough`` uses the OpenCV type.
         header
-            The message's header.
+            Header of the message.
 
         Raises
         ------
         TypeError
-            If it is not an array.
+            If the image is not an array.
         CvBridgeError
-            If its type does not fit the encoding.
+            If the array type does not match the encoding.
         """
         if not isinstance(cvim, (np.ndarray, np.generic)):
             raise TypeError('Your input type is not a numpy array')
@@ -155,22 +157,22 @@ class CvBridge:
         self, cvim: NDArray[Any], dst_format: str = 'jpg'
     ) -> sensor_msgs.msg.CompressedImage:
         """
-        Return a compressed message with an image.
+        Convert an OpenCV image to a compressed image message.
 
         Parameters
         ----------
         cvim
-            [H, W] or [H, W, C].
+            Image [H, W] or [H, W, C].
         dst_format
-            What OpenCV can write: bmp, dib, jpeg, jpg, jpe, jp2, png, pbm, pgm, ppm, sr, ras,
-            tiff, tif.
+            File format supported by OpenCV: bmp, dib, jpeg, jpg, jpe, jp2, png, pbm, pgm, ppm, sr,
+            ras, tiff, tif.
 
         Raises
         ------
         TypeError
-            If it is not an array.
+            If the image is not an array.
         CvBridgeError
-            If its type does not fit the format.
+            If the format does not support the array type.
         """
         if not isinstance(cvim, (np.ndarray, np.generic)):
             raise TypeError('Your input type is not a numpy array')
@@ -184,7 +186,7 @@ class CvBridge:
         return message
 
     def _view(self, message: sensor_msgs.msg.Image) -> NDArray[Any]:
-        """Return a message's image in native byte order, without its rows' padding."""
+        """Return the image of a message in native byte order, without row padding."""
         name, channels = self.encoding_to_dtype_with_channels(message.encoding)
         dtype = np.dtype(name).newbyteorder('>' if message.is_bigendian else '<')
         row_bytes = message.width * channels * dtype.itemsize

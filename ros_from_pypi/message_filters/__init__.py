@@ -1,4 +1,4 @@
-"""Stand-in for message_filters: messages of several topics that belong together."""
+"""Replacement for message_filters: synchronisation of messages of several topics."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = [
 
 
 class SimpleFilter:
-    """Passes messages on to callbacks."""
+    """Forwards messages to callbacks."""
 
     def __init__(self) -> None:
         self.callbacks: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
 
     def registerCallback(self, cb: Callable[..., Any], *args: Any) -> int:  # noqa: N802
-        """Have a function called with each output, followed by the arguments given here."""
+        """Register a function that is called with each output and the given arguments."""
         connection = len(self.callbacks)
         self.callbacks[connection] = (cb, args)
         return connection
@@ -41,9 +41,9 @@ class SimpleFilter:
 
 class Subscriber(SimpleFilter):
     """
-    Passes on the messages of a topic.
+    Forwards the messages of a topic.
 
-    Takes the node, then the arguments of its `create_subscription` without the callback.
+    The arguments are the node and the arguments of `create_subscription` without the callback.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -54,15 +54,15 @@ class Subscriber(SimpleFilter):
         self.sub = self.node.create_subscription(*args[1:], self.callback, **kwargs)
 
     def callback(self, msg: Any) -> None:
-        """Take a message in."""
+        """Forward a message."""
         self.signalMessage(msg)
 
     def getTopic(self) -> str:  # noqa: N802
-        """Return the topic's name."""
+        """Return the topic name."""
         return self.topic
 
     def __getattr__(self, key: str) -> Any:
-        """Offer what the subscription itself offers."""
+        """Return an attribute of the subscription."""
         if key == 'sub':
             raise AttributeError(key)
         return getattr(self.sub, key)
@@ -70,16 +70,16 @@ class Subscriber(SimpleFilter):
 
 class Cache(SimpleFilter):
     """
-    Remembers the last messages of a filter.
+    Stores the latest messages of a filter.
 
     Parameters
     ----------
     f
-        The filter whose messages to remember.
+        Filter that provides the messages.
     cache_size
-        How many.
+        Maximum number of messages.
     allow_headerless
-        Whether messages without a stamp are remembered by the time at which they came.
+        Whether messages without a stamp are stored with their time of reception.
     """
 
     def __init__(self, f: SimpleFilter, cache_size: int = 1, allow_headerless: bool = False):
@@ -91,11 +91,11 @@ class Cache(SimpleFilter):
         self.connectInput(f)
 
     def connectInput(self, f: SimpleFilter) -> None:  # noqa: N802
-        """Remember the messages of a filter."""
+        """Connect the input to a filter."""
         self.incoming_connection = f.registerCallback(self.add)
 
     def add(self, msg: Any) -> None:
-        """Take a message in."""
+        """Store and forward a message."""
         stamp = _stamp_of(msg, self.allow_headerless, 'message_filters_cache')
         if stamp is None:
             return
@@ -106,29 +106,29 @@ class Cache(SimpleFilter):
         self.signalMessage(msg)
 
     def getInterval(self, from_stamp: Time, to_stamp: Time) -> list[Any]:  # noqa: N802
-        """Return the messages from one time to another, both included."""
+        """Return the messages of a closed time interval."""
         assert from_stamp <= to_stamp
         return [msg for msg, time in self._entries() if from_stamp <= time <= to_stamp]
 
     def getElemAfterTime(self, stamp: Time) -> Any:  # noqa: N802
-        """Return the oldest message at a time or after it, or None."""
+        """Return the oldest message at or after a time, or None."""
         return next((msg for msg, time in self._entries() if time >= stamp), None)
 
     def getElemBeforeTime(self, stamp: Time) -> Any:  # noqa: N802
-        """Return the newest message at a time or before it, or None."""
+        """Return the newest message at or before a time, or None."""
         older = [msg for msg, time in self._entries() if time <= stamp]
         return older[-1] if older else None
 
     def getLastestTime(self) -> Time | None:  # noqa: N802
-        """Return the newest message's time, or None."""
+        """Return the time of the newest message, or None."""
         return self.cache_times[-1] if self.cache_times else None
 
     def getOldestTime(self) -> Time | None:  # noqa: N802
-        """Return the oldest message's time, or None."""
+        """Return the time of the oldest message, or None."""
         return self.cache_times[0] if self.cache_times else None
 
     def getLast(self) -> Any:  # noqa: N802
-        """Return the first message of the newest time, or None."""
+        """Return the first message with the newest time, or None."""
         latest = self.getLastestTime()
         return None if latest is None else self.getElemAfterTime(latest)
 
@@ -138,14 +138,14 @@ class Cache(SimpleFilter):
 
 class TimeSynchronizer(SimpleFilter):
     """
-    Puts messages with equal stamps together.
+    Synchronises messages with equal stamps.
 
     Parameters
     ----------
     fs
-        The filters, one for each message of a set.
+        Filters, one for each message of a set.
     queue_size
-        How many messages of each filter wait at most for the others.
+        Maximum number of queued messages per filter.
     """
 
     def __init__(self, fs: Sequence[SimpleFilter], queue_size: int) -> None:
@@ -155,7 +155,7 @@ class TimeSynchronizer(SimpleFilter):
         self.connectInput(fs)
 
     def connectInput(self, fs: Sequence[SimpleFilter]) -> None:  # noqa: N802
-        """Take in the messages of these filters."""
+        """Connect the inputs to filters."""
         self.queues: list[dict[int, Any]] = [{} for _ in fs]
         self.input_connections = [
             f.registerCallback(self.add, queue, index)
@@ -163,7 +163,7 @@ class TimeSynchronizer(SimpleFilter):
         ]
 
     def add(self, msg: Any, my_queue: dict[int, Any], my_queue_index: int | None = None) -> None:
-        """Take a message in, and pass on the sets that it completes."""
+        """Add a message, and forward the sets that it completes."""
         stamp = Time.from_msg(msg.header.stamp).nanoseconds
         with self.lock:
             self._enqueue(msg, stamp, my_queue)
@@ -180,16 +180,16 @@ class TimeSynchronizer(SimpleFilter):
 
 class ApproximateTimeSynchronizer(TimeSynchronizer):
     """
-    Puts messages with about equal stamps together.
+    Synchronises messages with approximately equal stamps.
 
     Parameters
     ----------
     fs, queue_size
-        As for `TimeSynchronizer`.
+        See `TimeSynchronizer`.
     slop
-        Stamps of a set differ by less than this, in seconds.
+        Maximum difference of the stamps of a set, in seconds.
     allow_headerless
-        Whether messages without a stamp count by the time at which they came.
+        Whether messages without a stamp are used with their time of reception.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
         self.allow_headerless = allow_headerless
 
     def add(self, msg: Any, my_queue: dict[int, Any], my_queue_index: int | None = None) -> None:
-        """Take a message in, and pass on the set of the nearest messages that it completes."""
+        """Add a message, and forward the set of nearest messages that it completes."""
         stamp = _stamp_of(msg, self.allow_headerless, 'message_filters_approx')
         if stamp is None:
             return
@@ -226,8 +226,8 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
             for index, queue in enumerate(self.queues)
         ]
         for times in itertools.product(*candidates):
-            together = max(times) - min(times) < slop
-            if together and all(time in q for time, q in zip(times, self.queues)):
+            is_within_slop = max(times) - min(times) < slop
+            if is_within_slop and all(time in q for time, q in zip(times, self.queues)):
                 return [queue.pop(time) for queue, time in zip(self.queues, times)]
         return []
 
@@ -239,7 +239,6 @@ def _stamp_of(msg: Any, allow_headerless: bool, logger_name: str) -> Time | None
     if allow_headerless:
         return ROSClock().now()
     rclpy.logging.get_logger(logger_name).warning(
-        'a message without a stamp was ignored; set allow_headerless to count it by the time '
-        'at which it came'
+        'a message without a stamp was ignored; set allow_headerless to use its time of reception'
     )
     return None

@@ -1,4 +1,4 @@
-"""Stand-in for tf2_py: the tree of coordinate frames, in Python."""
+"""Replacement for tf2_py: tree of coordinate frames in pure Python."""
 
 from ._tf2_py import (
     BufferCore,

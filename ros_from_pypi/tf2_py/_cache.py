@@ -1,4 +1,4 @@
-"""What is known about one frame: its parents and transforms over time."""
+"""Transforms of one frame to its parents over time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ._errors import (
 from ._transform import Transform, interpolate
 
 LATEST = 0
-"""The time, in nanoseconds, that stands for the latest there is."""
+"""Time, in nanoseconds, that requests the latest transform."""
 
 
 class Sample(NamedTuple):
-    """One transform from a frame to its parent."""
+    """Transform from a frame to its parent at one time."""
 
     stamp: int
     parent: str
@@ -25,14 +25,14 @@ class Sample(NamedTuple):
 
 
 class TimeCache:
-    """Transforms of a moving frame, sorted by time, as long as the buffer remembers."""
+    """Transforms of a moving frame within the cache time, sorted by time."""
 
     def __init__(self, cache_time: int) -> None:
         self._cache_time = cache_time
         self._samples: list[Sample] = []
 
     def insert(self, sample: Sample) -> bool:
-        """Add a sample; tell whether it was new enough."""
+        """Add a sample; return whether it was within the cache time."""
         oldest_kept = self.latest_stamp() - self._cache_time
         self._drop_before(oldest_kept)
         if self._samples and sample.stamp < oldest_kept:
@@ -44,7 +44,7 @@ class TimeCache:
         return True
 
     def at(self, stamp: int) -> Sample:
-        """Return the sample of a time, interpolated between its neighbours."""
+        """Return the sample at a time, interpolated between its neighbours."""
         if not self._samples:
             raise NoDataForExtrapolationException('there is no data for this frame')
         first, last = self._samples[0], self._samples[-1]
@@ -74,19 +74,19 @@ class TimeCache:
         return Sample(stamp, older.parent, transform)
 
     def latest(self) -> Sample | None:
-        """Return the latest sample, if there is any."""
+        """Return the latest sample, or None if there are no samples."""
         return self._samples[-1] if self._samples else None
 
     def latest_stamp(self) -> int:
-        """Return the latest time, or 0 if nothing is known."""
+        """Return the latest time, or 0 if there are no samples."""
         return self._samples[-1].stamp if self._samples else LATEST
 
     def oldest_stamp(self) -> int:
-        """Return the earliest time, or 0 if nothing is known."""
+        """Return the earliest time, or 0 if there are no samples."""
         return self._samples[0].stamp if self._samples else LATEST
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all samples."""
         self._samples.clear()
 
     def __len__(self) -> int:
@@ -98,7 +98,7 @@ class TimeCache:
 
 
 class StaticCache:
-    """The transform of a frame that never moves."""
+    """Transform of a static frame."""
 
     def __init__(self) -> None:
         self._sample: Sample | None = None
@@ -109,25 +109,25 @@ class StaticCache:
         return True
 
     def at(self, stamp: int) -> Sample:
-        """Return the transform, which holds at any time."""
+        """Return the transform, which is valid at any time."""
         if self._sample is None:
             raise NoDataForExtrapolationException('there is no data for this frame')
         return self._sample._replace(stamp=stamp)
 
     def latest(self) -> Sample | None:
-        """Return the transform with no time of its own."""
+        """Return the transform with the time 0."""
         return self._sample and self._sample._replace(stamp=LATEST)
 
     def latest_stamp(self) -> int:
-        """Return 0: it has no time of its own."""
+        """Return 0, because a static transform has no time."""
         return LATEST
 
     def oldest_stamp(self) -> int:
-        """Return 0: it has no time of its own."""
+        """Return 0, because a static transform has no time."""
         return LATEST
 
     def clear(self) -> None:
-        """Do nothing: what is static survives a jump in time."""
+        """Do nothing; static transforms remain valid after a jump in time."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -135,5 +135,5 @@ class StaticCache:
 
 
 def seconds(stamp: int) -> str:
-    """Write nanoseconds as seconds."""
+    """Format nanoseconds as seconds."""
     return f'{stamp / 1e9:.6f}'

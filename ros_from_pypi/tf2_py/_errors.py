@@ -1,37 +1,37 @@
-"""Why a transform cannot be had."""
+"""Exceptions of tf2."""
 
 
 class TransformException(Exception):  # noqa: N818
-    """The base of all of them."""
+    """Base class of all exceptions of tf2."""
 
 
 class ConnectivityException(TransformException):
-    """The two frames are in different trees."""
+    """The frames are not connected."""
 
 
 class LookupException(TransformException):
-    """There is no such frame."""
+    """A frame does not exist."""
 
 
 class ExtrapolationException(TransformException):
-    """The time asked for lies outside of what is known."""
+    """The requested time is outside of the range of the available transforms."""
 
 
 class BackwardExtrapolationException(ExtrapolationException):
-    """The time asked for is before what is known."""
+    """The requested time is before the earliest transform."""
 
 
 class ForwardExtrapolationException(ExtrapolationException):
-    """The time asked for is after what is known."""
+    """The requested time is after the latest transform."""
 
 
 class NoDataForExtrapolationException(ExtrapolationException):
-    """There are too few transforms to interpolate."""
+    """There are too few transforms for interpolation."""
 
 
 class InvalidArgumentException(TransformException):
-    """A frame's name or another argument cannot be one."""
+    """A frame name or another argument is invalid."""
 
 
 class TimeoutException(TransformException):
-    """It took too long."""
+    """The timeout has expired."""

@@ -1,4 +1,4 @@
-"""The tree of frames and the search through it."""
+"""Tree of coordinate frames and lookup of transforms."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ QUATERNION_NORM_TOLERANCE = 10e-3
 
 class BufferCore:
     """
-    Remembers how frames lie to each other, and when.
+    Stores the transforms between frames over time.
 
     Parameters
     ----------
     cache_time
-        How long, as an rclpy Duration; 10 s by default.
+        Time range of the stored transforms, as an rclpy Duration; 10 s by default.
     """
 
     def __init__(self, cache_time: Any = None) -> None:
         self._cache_time = DEFAULT_CACHE_TIME if cache_time is None else cache_time.nanoseconds
-        # In the order in which they were first heard of; a frame that is only a parent has None.
+        # In the order of the first occurrence; None for a frame that is only a parent.
         self._frames: dict[str, TimeCache | StaticCache | None] = {}
         self._authorities: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -65,11 +65,11 @@ class BufferCore:
         self._insert(transform, authority, is_static=False)
 
     def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
-        """Set the transform of a frame that does not move."""
+        """Set the transform of a static frame."""
         self._insert(transform, authority, is_static=True)
 
     def clear(self) -> None:
-        """Forget all transforms that are not static."""
+        """Remove all transforms that are not static."""
         with self._lock:
             for cache in self._frames.values():
                 if cache is not None:
@@ -78,7 +78,7 @@ class BufferCore:
     def can_transform_core(
         self, target_frame: str, source_frame: str, time: Any
     ) -> tuple[bool, str]:
-        """Tell whether `lookup_transform_core` would succeed, and if not, why."""
+        """Return whether `lookup_transform_core` would succeed, and the error if not."""
         if target_frame == source_frame:
             return True, ''
         try:
@@ -95,7 +95,7 @@ class BufferCore:
         source_time: Any,
         fixed_frame: str,
     ) -> tuple[bool, str]:
-        """Tell whether `lookup_transform_full_core` would succeed, and if not, why."""
+        """Return whether `lookup_transform_full_core` would succeed, and the error if not."""
         try:
             self._lookup_full(
                 target_frame,
@@ -112,7 +112,7 @@ class BufferCore:
     def lookup_transform_core(
         self, target_frame: str, source_frame: str, time: Any
     ) -> TransformStamped:
-        """Return the transform that takes points of the source frame to the target frame."""
+        """Return the transform from the source frame to the target frame."""
         transform, stamp = self._lookup(
             target_frame, source_frame, _nanoseconds(time), 'lookupTransform'
         )
@@ -126,7 +126,7 @@ class BufferCore:
         source_time: Any,
         fixed_frame: str,
     ) -> TransformStamped:
-        """Return the transform between two frames at two times, by way of a fixed frame."""
+        """Return the transform between frames at two times via a fixed frame."""
         transform, stamp = self._lookup_full(
             target_frame,
             _nanoseconds(target_time),
@@ -138,7 +138,7 @@ class BufferCore:
         return _message(transform, stamp, target_frame, source_frame)
 
     def get_latest_common_time(self, target_frame: str, source_frame: str) -> rclpy.time.Time:
-        """Return the latest time at which the transform between two frames is known."""
+        """Return the latest time at which the transform between two frames is available."""
         with self._lock:
             self._validate(target_frame, 'get_latest_common_time')
             self._validate(source_frame, 'get_latest_common_time')
@@ -148,7 +148,7 @@ class BufferCore:
     def lookupVelocityCore(  # noqa: N802
         self, tracking_frame: str, observation_frame: str, time: Any, averaging_interval: Any
     ) -> tuple[Vector, Vector]:
-        """Return the linear and angular velocity of one frame as seen from another."""
+        """Return the linear and angular velocity of one frame relative to another."""
         return self.lookupVelocityFullCore(
             tracking_frame,
             observation_frame,
@@ -169,7 +169,7 @@ class BufferCore:
         time: Any,
         averaging_interval: Any,
     ) -> tuple[Vector, Vector]:
-        """Return a frame's linear and angular velocity, expressed in a reference frame."""
+        """Return the linear and angular velocity of a frame, expressed in a reference frame."""
         stamp = _nanoseconds(time)
         interval = averaging_interval.nanoseconds
         with self._lock:
@@ -177,11 +177,11 @@ class BufferCore:
             self._validate(tracking_frame, 'lookupVelocity')
             latest = self._latest_common_stamp(observation_frame, tracking_frame)
             end = min(stamp + interval // 2, latest)
-            # Never time 0, which stands for the latest.
+            # The time must not be 0, which requests the latest transform.
             start = max(10_000 + interval, end) - interval
             if end <= start:
                 raise ExtrapolationException(
-                    f'the velocity of [{tracking_frame}] at time {seconds(stamp)} needs two '
+                    f'the velocity of [{tracking_frame}] at time {seconds(stamp)} requires two '
                     'transforms at different times'
                 )
             before, _ = self._lookup(observation_frame, tracking_frame, start, 'lookupVelocity')
@@ -207,7 +207,7 @@ class BufferCore:
         return (x, y, z), angular
 
     def all_frames_as_string(self) -> str:
-        """List all frames with their parents, one a line."""
+        """List all frames with their parents, one per line."""
         with self._lock:
             return ''.join(
                 f'Frame {frame} exists with parent {sample.parent if sample else "NO_PARENT"}.\n'
@@ -217,7 +217,7 @@ class BufferCore:
             )
 
     def all_frames_as_yaml(self) -> str:
-        """Describe all frames as YAML: parent, broadcaster, rate and times."""
+        """Return a YAML description of all frames: parent, broadcaster, rate and times."""
         with self._lock:
             entries = [
                 f'{frame}: \n'
@@ -272,10 +272,10 @@ class BufferCore:
         child = message.child_frame_id.removeprefix('/')
         move, turn = message.transform.translation, message.transform.rotation
         transform = Transform((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
-        problem = _problem_with(parent, child, transform)
-        if problem:
+        error = _validation_error(parent, child, transform)
+        if error:
             rclpy.logging.get_logger('tf2').error(
-                f'{problem}: ignoring the transform from [{parent}] to [{child}] of authority '
+                f'{error}: ignoring the transform from [{parent}] to [{child}] of authority '
                 f'"{authority}"'
             )
             return
@@ -298,7 +298,7 @@ class BufferCore:
     def _lookup(
         self, target: str, source: str, stamp: int, function: str
     ) -> tuple[Transform, int]:
-        """Return the transform from source to target, and the time for which it holds."""
+        """Return the transform from source to target and its time."""
         with self._lock:
             if target == source:
                 cache = self._frames.get(target)
@@ -309,7 +309,9 @@ class BufferCore:
             self._validate(source, f'{function} argument source_frame')
             if stamp == LATEST:
                 stamp = self._latest_common_stamp(target, source)
-            source_to_top, target_to_top = self._meet(target, source, stamp)
+            source_to_top, target_to_top = self._transforms_to_common_ancestor(
+                target, source, stamp
+            )
             return target_to_top.inverse() * source_to_top, stamp
 
     def _lookup_full(
@@ -329,31 +331,33 @@ class BufferCore:
             to_target, stamp = self._lookup(target, fixed, target_stamp, function)
         return to_target * to_fixed, stamp
 
-    def _meet(self, target: str, source: str, stamp: int) -> tuple[Transform, Transform]:
-        """Return the transforms of source and target to a frame above both."""
+    def _transforms_to_common_ancestor(
+        self, target: str, source: str, stamp: int
+    ) -> tuple[Transform, Transform]:
+        """Return the transforms of source and target to their lowest common ancestor."""
         context = f', when looking up transform from frame [{source}] to frame [{target}]'
-        above_source = {source: Transform()}
-        stopped: ExtrapolationException | None = None
+        source_ancestors = {source: Transform()}
+        source_error: ExtrapolationException | None = None
         try:
             for frame, transform in self._ascend(source, stamp):
-                above_source[frame] = transform
+                source_ancestors[frame] = transform
                 if frame == target:
                     return transform, Transform()
         except ExtrapolationException as error:
-            # The target's own way up may lead to a frame below the one that is unknown.
-            stopped = error
+            # The common ancestor may be below the frame without a transform at this time.
+            source_error = error
         try:
             for frame, transform in self._ascend(target, stamp):
-                if frame in above_source:
-                    return above_source[frame], transform
+                if frame in source_ancestors:
+                    return source_ancestors[frame], transform
         except ExtrapolationException as error:
             raise type(error)(f'{error}{context}') from None
-        if stopped is not None:
-            raise type(stopped)(f'{stopped}{context}')
+        if source_error is not None:
+            raise type(source_error)(f'{source_error}{context}')
         raise _unconnected(target, source)
 
     def _ascend(self, frame: str, stamp: int) -> Iterator[tuple[str, Transform]]:
-        """Go from a frame up to its root; give each frame above and the transform to it."""
+        """Yield the ancestors of a frame up to the root, with the transforms to them."""
         to_top = Transform()
         for _ in range(MAX_GRAPH_DEPTH):
             cache = self._frames[frame]
@@ -366,11 +370,11 @@ class BufferCore:
         raise self._loop()
 
     def _latest_common_stamp(self, target: str, source: str) -> int:
-        """Return the latest time at which all transforms between two frames are known."""
+        """Return the latest time at which all transforms between two frames are available."""
         if source == target:
             cache = self._frames[source]
             return LATEST if cache is None else cache.latest_stamp()
-        # The latest time of each way from the source up to a frame; static ones have none.
+        # Latest common time from the source up to each ancestor; static transforms have no time.
         latest_up_to = {source: math.inf}
         latest = math.inf
         for frame, stamp in self._ascend_latest(source):
@@ -389,7 +393,7 @@ class BufferCore:
         return LATEST if latest == math.inf else int(latest)
 
     def _ascend_latest(self, frame: str) -> Iterator[tuple[str, int]]:
-        """Go from a frame up to its root by the latest transforms; give parents and times."""
+        """Yield the ancestors of a frame by the latest transforms, with the times of these."""
         for _ in range(MAX_GRAPH_DEPTH):
             cache = self._frames[frame]
             sample = None if cache is None else cache.latest()
@@ -400,7 +404,7 @@ class BufferCore:
         raise self._loop()
 
     def _path(self, target: str, source: str, stamp: int) -> list[str]:
-        """Return the frames from source to target, both included."""
+        """Return the frames on the path from source to target, including both."""
         self._validate(target, '_chain')
         self._validate(source, '_chain')
         if stamp == LATEST:
@@ -434,7 +438,7 @@ def _unconnected(target: str, source: str) -> ConnectivityException:
     )
 
 
-def _problem_with(parent: str, child: str, transform: Transform) -> str:
+def _validation_error(parent: str, child: str, transform: Transform) -> str:
     if not child:
         return 'TF_NO_CHILD_FRAME_ID'
     if not parent:
@@ -453,7 +457,7 @@ def _rate(cache: TimeCache | StaticCache) -> float:
 
 
 def _nanoseconds(time: Any) -> int:
-    """Take a time of either kind, the message's or rclpy's, to nanoseconds."""
+    """Convert a time message or an rclpy time to nanoseconds."""
     if hasattr(time, 'sec') and hasattr(time, 'nanosec'):
         return int(time.sec) * 10**9 + int(time.nanosec)
     if hasattr(time, 'nanoseconds'):

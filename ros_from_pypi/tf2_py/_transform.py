@@ -1,4 +1,4 @@
-"""Rigid transforms as plain tuples, which beat arrays at this size."""
+"""Rigid transforms as tuples, which are faster than arrays of this size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Quaternion = tuple[float, float, float, float]
 
 
 class Transform(NamedTuple):
-    """A rotation (x, y, z, w), then a translation."""
+    """Rotation by a quaternion (x, y, z, w), followed by a translation."""
 
     translation: Vector = (0.0, 0.0, 0.0)
     rotation: Quaternion = (0.0, 0.0, 0.0, 1.0)
@@ -22,15 +22,15 @@ class Transform(NamedTuple):
         return Transform((x + dx, y + dy, z + dz), multiply(self.rotation, other.rotation))
 
     def inverse(self) -> Transform:
-        """Return the transform that undoes this one."""
+        """Return the inverse transform."""
         x, y, z, w = self.rotation
-        undo = (-x, -y, -z, w)
-        dx, dy, dz = rotate(undo, self.translation)
-        return Transform((-dx, -dy, -dz), undo)
+        conjugate = (-x, -y, -z, w)
+        dx, dy, dz = rotate(conjugate, self.translation)
+        return Transform((-dx, -dy, -dz), conjugate)
 
 
 def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
-    """Return the Hamilton product, the rotation by `b` and then by `a`."""
+    """Return the Hamilton product: the rotation by `b`, followed by the rotation by `a`."""
     ax, ay, az, aw = a
     bx, by, bz, bw = b
     return (
@@ -42,7 +42,7 @@ def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
 
 
 def rotate(rotation: Quaternion, vector: Vector) -> Vector:
-    """Rotate a vector."""
+    """Rotate a vector by a quaternion."""
     x, y, z, w = rotation
     tx, ty, tz = cross((x, y, z), vector)
     ux, uy, uz = cross((x, y, z), (tx, ty, tz))
@@ -59,13 +59,13 @@ def cross(a: Vector, b: Vector) -> Vector:
 
 
 def interpolate(a: Transform, b: Transform, ratio: float) -> Transform:
-    """Go from `a` to `b`: straight for the translation, by the shortest arc for the rotation."""
+    """Interpolate the translation linearly and the rotation by slerp."""
     translation = tuple(p + ratio * (q - p) for p, q in zip(a.translation, b.translation))
     return Transform(translation, slerp(a.rotation, b.rotation, ratio))  # type: ignore[arg-type]
 
 
 def slerp(a: Quaternion, b: Quaternion, ratio: float) -> Quaternion:
-    """Interpolate rotations at constant angular velocity."""
+    """Interpolate rotations along the shortest arc (spherical linear interpolation)."""
     cosine = sum(p * q for p, q in zip(a, b))
     if cosine < 0:
         b = (-b[0], -b[1], -b[2], -b[3])
@@ -82,7 +82,7 @@ def slerp(a: Quaternion, b: Quaternion, ratio: float) -> Quaternion:
 
 
 def angular_displacement(a: Quaternion, b: Quaternion) -> Vector:
-    """Return the rotation vector, in the outer frame, that turns `a` into `b`."""
+    """Return the rotation vector from `a` to `b` in the fixed frame."""
     x, y, z, w = multiply(b, (-a[0], -a[1], -a[2], a[3]))
     if w < 0:
         x, y, z, w = -x, -y, -z, -w

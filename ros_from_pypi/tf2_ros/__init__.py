@@ -1,4 +1,4 @@
-"""Stand-in for tf2_ros: transforms over ROS topics."""
+"""Replacement for tf2_ros: transforms over ROS topics."""
 
 from tf2_py import *  # noqa: F403
 

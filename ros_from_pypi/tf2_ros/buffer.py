@@ -1,4 +1,4 @@
-"""A source of transforms that remembers what it is told."""
+"""Buffer of transforms in this process."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from tf2_msgs.srv import FrameGraph
 from .buffer_interface import BufferInterface
 
 POLL_PERIOD_S = 0.02
-LARGEST_JUMP_BACK = Duration(seconds=3.0)
+MAX_JUMP_BACK = Duration(seconds=3.0)
 
 
 class Buffer(tf2_py.BufferCore, BufferInterface):
     """
-    Stores transforms and answers questions about them.
+    Stores transforms and looks them up.
 
     Parameters
     ----------
     cache_time
-        How long to remember; 10 s by default.
+        Time range of the stored transforms; 10 s by default.
     node
-        If given, it offers the service ``tf2_frames``, and its clock's jumps back clear the
-        buffer.
+        Node that provides the service ``tf2_frames``, or None.  A jump back of its clock clears
+        the buffer.
     """
 
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
@@ -56,19 +56,19 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
         )
 
     def time_jump_callback(self, time_jump: TimeJump) -> None:
-        """Forget everything: time went back."""
+        """Clear the buffer after a jump back in time."""
         rclpy.logging.get_logger('tf2_buffer').warning(
             'Detected jump back in time. Clearing tf buffer.'
         )
         self.clear()
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
-        """Add the transform of a moving frame, and wake who waits for it."""
+        """Add the transform of a moving frame, and call the new-data callbacks."""
         super().set_transform(transform, authority)
         self._call_new_data_callbacks()
 
     def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
-        """Set the transform of a frame that does not move, and wake who waits for it."""
+        """Set the transform of a static frame, and call the new-data callbacks."""
         super().set_transform_static(transform, authority)
         self._call_new_data_callbacks()
 
@@ -85,13 +85,13 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
         Parameters
         ----------
         target_frame
-            The frame to transform into.
+            Frame to transform into.
         source_frame
-            The frame to transform from.
+            Frame to transform from.
         time
-            The time for which it shall hold; 0 for the latest.
+            Time of the transform; 0 for the latest.
         timeout
-            How long to wait for it.
+            Timeout for the transform.
         """
         self.can_transform(target_frame, source_frame, time, timeout)
         return self.lookup_transform_core(target_frame, source_frame, time)
@@ -105,7 +105,7 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
         fixed_frame: str,
         timeout: Duration = Duration(),
     ) -> TransformStamped:
-        """Return the transform between frames at two times, by way of a fixed frame."""
+        """Return the transform between frames at two times via a fixed frame."""
         self.can_transform_full(
             target_frame, target_time, source_frame, source_time, fixed_frame, timeout
         )
@@ -116,7 +116,7 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
     async def lookup_transform_async(
         self, target_frame: str, source_frame: str, time: Time
     ) -> TransformStamped:
-        """Return the transform from the source frame to the target frame, once it is known."""
+        """Return the transform from the source frame to the target frame once it is available."""
         await self.wait_for_transform_async(target_frame, source_frame, time)
         return self.lookup_transform_core(target_frame, source_frame, time)
 
@@ -128,7 +128,7 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
         source_time: Time,
         fixed_frame: str,
     ) -> TransformStamped:
-        """Return the transform between frames at two times, once it is known."""
+        """Return the transform between frames at two times once it is available."""
         await self.wait_for_transform_full_async(
             target_frame, target_time, source_frame, source_time, fixed_frame
         )
@@ -144,8 +144,8 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
         timeout: Duration = Duration(),
         return_debug_tuple: bool = False,
     ) -> Any:
-        """Tell whether there is such a transform; on demand also why not."""
-        return _wait(
+        """Return whether the transform is available, and optionally the error message."""
+        return _wait_for_transform(
             lambda: self.can_transform_core(target_frame, source_frame, time),
             timeout,
             return_debug_tuple,
@@ -161,8 +161,8 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
         timeout: Duration = Duration(),
         return_debug_tuple: bool = False,
     ) -> Any:
-        """Tell whether there is such a transform; on demand also why not."""
-        return _wait(
+        """Return whether the transform is available, and optionally the error message."""
+        return _wait_for_transform(
             lambda: self.can_transform_full_core(
                 target_frame, target_time, source_frame, source_time, fixed_frame
             ),
@@ -171,7 +171,7 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
         )
 
     def wait_for_transform_async(self, target_frame: str, source_frame: str, time: Time) -> Future:
-        """Return a future that holds the transform as soon as it is known."""
+        """Return a future that is completed when the transform is available."""
         return self._future(
             lambda: self.can_transform_core(target_frame, source_frame, time)[0],
             lambda: self.lookup_transform_core(target_frame, source_frame, time),
@@ -185,7 +185,7 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
         source_time: Time,
         fixed_frame: str,
     ) -> Future:
-        """Return a future that holds the transform as soon as it is known."""
+        """Return a future that is completed when the transform is available."""
         arguments = (target_frame, target_time, source_frame, source_time, fixed_frame)
         return self._future(
             lambda: self.can_transform_full_core(*arguments)[0],
@@ -204,7 +204,7 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
             except Exception as error:
                 future.set_exception(error)
 
-        # Registered before the first look, so that nothing can come in unseen between the two.
+        # Registered before the first check, so that no transform is missed in between.
         with self._callbacks_lock:
             self._new_data_callbacks.append(on_new_data)
             future.add_done_callback(lambda _: self._remove_callback(on_new_data))
@@ -228,16 +228,14 @@ class Buffer(tf2_py.BufferCore, BufferInterface):
         return response
 
 
-def _wait(
+def _wait_for_transform(
     can_transform: Callable[[], tuple[bool, str]], timeout: Duration, return_debug_tuple: bool
 ) -> Any:
-    """Ask until the answer is yes or time is up; a clock that jumps far back ends it, too."""
+    """Wait until the transform is available, the timeout expires, or the clock jumps back."""
     if timeout != Duration():
         clock = rclpy.clock.Clock()
         start = clock.now()
-        while (
-            start - LARGEST_JUMP_BACK <= clock.now() < start + timeout and not can_transform()[0]
-        ):
+        while start - MAX_JUMP_BACK <= clock.now() < start + timeout and not can_transform()[0]:
             wall_time.sleep(POLL_PERIOD_S)
     result = can_transform()
     return result if return_debug_tuple else result[0]

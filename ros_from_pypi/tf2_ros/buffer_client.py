@@ -1,4 +1,4 @@
-"""A source of transforms that asks a buffer in another node."""
+"""Client of a transform buffer in another node."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _ERRORS = {
 
 class BufferClient(BufferInterface):
     """
-    Asks a buffer server for transforms; its node must be spun by another thread.
+    Requests transforms from a buffer server; its node must be spun in another thread.
 
     Parameters
     ----------
     node
-        The node to ask from.
+        Node of the action client.
     ns
-        The name of the buffer server's action.
+        Name of the action of the buffer server.
     check_frequency
-        Kept for the sake of the interface; answers are waited for, not polled.
+        Unused; exists for compatibility with tf2_ros.
     timeout_padding
-        How much longer than a transform's own timeout to wait for the server's answer.
+        Additional timeout for the response of the server.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class BufferClient(BufferInterface):
         goal.source_frame = source_frame
         goal.source_time = time.to_msg()
         goal.timeout = timeout.to_msg()
-        return self._ask(goal)
+        return self._call_server(goal)
 
     def lookup_transform_full(
         self,
@@ -88,7 +88,7 @@ class BufferClient(BufferInterface):
         fixed_frame: str,
         timeout: Duration = Duration(),
     ) -> TransformStamped:
-        """Return the transform between frames at two times, by way of a fixed frame."""
+        """Return the transform between frames at two times via a fixed frame."""
         goal = LookupTransform.Goal()
         goal.target_frame = target_frame
         goal.source_frame = source_frame
@@ -97,7 +97,7 @@ class BufferClient(BufferInterface):
         goal.target_time = target_time.to_msg()
         goal.fixed_frame = fixed_frame
         goal.advanced = True
-        return self._ask(goal)
+        return self._call_server(goal)
 
     def can_transform(
         self,
@@ -106,7 +106,7 @@ class BufferClient(BufferInterface):
         time: Time,
         timeout: Duration = Duration(),
     ) -> bool:
-        """Tell whether there is a transform from the source frame to the target frame."""
+        """Return whether the transform from the source to the target frame is available."""
         try:
             self.lookup_transform(target_frame, source_frame, time, timeout)
         except tf2_py.TransformException:
@@ -122,7 +122,7 @@ class BufferClient(BufferInterface):
         fixed_frame: str,
         timeout: Duration = Duration(),
     ) -> bool:
-        """Tell whether there is a transform between frames at two times."""
+        """Return whether the transform between frames at two times is available."""
         try:
             self.lookup_transform_full(
                 target_frame, target_time, source_frame, source_time, fixed_frame, timeout
@@ -132,26 +132,26 @@ class BufferClient(BufferInterface):
         return True
 
     def destroy(self) -> None:
-        """Take the action client down."""
+        """Destroy the action client."""
         self.action_client.destroy()
 
-    def _ask(self, goal: LookupTransform.Goal) -> TransformStamped:
+    def _call_server(self, goal: LookupTransform.Goal) -> TransformStamped:
         if not self.action_client.server_is_ready():
             raise tf2_py.TimeoutException('The BufferServer is not ready.')
-        patience = Duration(
+        timeout = Duration(
             nanoseconds=Duration.from_msg(goal.timeout).nanoseconds
             + self.timeout_padding.nanoseconds
         )
-        handle = _result_within(self.action_client.send_goal_async(goal), patience)
+        handle = _result_within(self.action_client.send_goal_async(goal), timeout)
         if not handle.accepted:
             raise tf2_py.TimeoutException('The BufferServer did not accept the goal.')
-        return _transform_of(_result_within(handle.get_result_async(), patience).result)
+        return _transform_of(_result_within(handle.get_result_async(), timeout).result)
 
 
-def _result_within(future: Any, patience: Duration) -> Any:
+def _result_within(future: Any, timeout: Duration) -> Any:
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
-    if not done.wait(patience.nanoseconds / 1e9):
+    if not done.wait(timeout.nanoseconds / 1e9):
         raise tf2_py.TimeoutException(
             'The LookupTransform goal sent to the BufferServer did not come back in the '
             'specified time. Something is likely wrong with the server.'

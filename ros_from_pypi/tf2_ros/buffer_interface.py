@@ -1,4 +1,4 @@
-"""What every source of transforms offers, and how data types take part in it."""
+"""Interface of transform buffers, and registration of the data types to transform."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 
 class TypeException(Exception):  # noqa: N818
-    """A type has not been registered."""
+    """A type is not registered."""
 
     def __init__(self, errstr: str) -> None:
         super().__init__(errstr)
@@ -21,7 +21,7 @@ class TypeException(Exception):  # noqa: N818
 
 
 class NotImplementedException(Exception):  # noqa: N818
-    """The source of transforms does not offer this."""
+    """The buffer does not implement a method."""
 
     def __init__(self) -> None:
         self.errstr = 'CanTransform or LookupTransform not implemented'
@@ -29,7 +29,7 @@ class NotImplementedException(Exception):  # noqa: N818
 
 
 class BufferInterface:
-    """The base of all sources of transforms."""
+    """Base class of transform buffers."""
 
     def __init__(self) -> None:
         self.registration = TransformRegistration()
@@ -41,7 +41,7 @@ class BufferInterface:
         timeout: Duration = Duration(),
         new_type: Any = None,
     ) -> Any:
-        """Take a stamped object to another frame, and on demand to another type."""
+        """Transform a stamped object to another frame, and optionally convert its type."""
         do_transform = self.registration.get(type(object_stamped))
         header = object_stamped.header
         transform = self.lookup_transform(target_frame, header.frame_id, header.stamp, timeout)
@@ -57,7 +57,7 @@ class BufferInterface:
         timeout: Duration = Duration(),
         new_type: Any = None,
     ) -> Any:
-        """Take a stamped object to another frame at another time, by way of a fixed frame."""
+        """Transform a stamped object to another frame and time via a fixed frame."""
         do_transform = self.registration.get(type(object_stamped))
         header = object_stamped.header
         transform = self.lookup_transform_full(
@@ -85,7 +85,7 @@ class BufferInterface:
         fixed_frame: str,
         timeout: Duration = Duration(),
     ) -> TransformStamped:
-        """Return the transform between frames at two times, by way of a fixed frame."""
+        """Return the transform between frames at two times via a fixed frame."""
         raise NotImplementedException
 
     def can_transform(
@@ -95,7 +95,7 @@ class BufferInterface:
         time: Time,
         timeout: Duration = Duration(),
     ) -> bool:
-        """Tell whether there is a transform from the source frame to the target frame."""
+        """Return whether the transform from the source to the target frame is available."""
         raise NotImplementedException
 
     def can_transform_full(
@@ -107,80 +107,80 @@ class BufferInterface:
         fixed_frame: str,
         timeout: Duration = Duration(),
     ) -> bool:
-        """Tell whether there is a transform between frames at two times."""
+        """Return whether the transform between frames at two times is available."""
         raise NotImplementedException
 
 
 def Stamped(obj: Any, stamp: Any, frame_id: str) -> Any:  # noqa: N802
-    """Give an object a header."""
+    """Set the header of an object."""
     obj.header = Header(frame_id=frame_id, stamp=stamp)
     return obj
 
 
 class TransformRegistration:
-    """Which function transforms which type; shared by all instances."""
+    """Registry of transform functions by type, shared by all instances."""
 
     _transforms: ClassVar[dict[Any, Callable[[Any, TransformStamped], Any]]] = {}
 
     def print_me(self) -> None:
-        """Print what is registered."""
+        """Print the registry."""
         print(self._transforms)
 
     def add(self, key: Any, callback: Callable[[Any, TransformStamped], Any]) -> None:
-        """Register the function for a type."""
+        """Register the transform function of a type."""
         self._transforms[key] = callback
 
     def get(self, key: Any) -> Callable[[Any, TransformStamped], Any]:
-        """Return the function for a type."""
-        return _registered(self._transforms, key)
+        """Return the transform function of a type."""
+        return _lookup(self._transforms, key)
 
 
 class ConvertRegistration:
-    """Which functions convert which types; shared by all instances."""
+    """Registry of conversion functions by type, shared by all instances."""
 
     _to_msg: ClassVar[dict[Any, Callable[[Any], Any]]] = {}
     _from_msg: ClassVar[dict[Any, Callable[[Any], Any]]] = {}
     _convert: ClassVar[dict[Any, Callable[[Any], Any]]] = {}
 
     def add_from_msg(self, key: Any, callback: Callable[[Any], Any]) -> None:
-        """Register how a type is made from its message."""
+        """Register the conversion of a message to a type."""
         self._from_msg[key] = callback
 
     def add_to_msg(self, key: Any, callback: Callable[[Any], Any]) -> None:
-        """Register how a type becomes its message."""
+        """Register the conversion of a type to a message."""
         self._to_msg[key] = callback
 
     def add_convert(self, key: tuple[Any, Any], callback: Callable[[Any], Any]) -> None:
-        """Register how one type becomes another."""
+        """Register the conversion of one type to another."""
         self._convert[key] = callback
 
     def get_from_msg(self, key: Any) -> Callable[[Any], Any]:
-        """Return how a type is made from its message."""
-        return _registered(self._from_msg, key)
+        """Return the conversion of a message to a type."""
+        return _lookup(self._from_msg, key)
 
     def get_to_msg(self, key: Any) -> Callable[[Any], Any]:
-        """Return how a type becomes its message."""
-        return _registered(self._to_msg, key)
+        """Return the conversion of a type to a message."""
+        return _lookup(self._to_msg, key)
 
     def get_convert(self, key: tuple[Any, Any]) -> Callable[[Any], Any]:
-        """Return how one type becomes another."""
-        return _registered(self._convert, key)
+        """Return the conversion of one type to another."""
+        return _lookup(self._convert, key)
 
 
 def convert(a: Any, b_type: Any) -> Any:
-    """Convert an object to another type, directly if possible, else by way of messages."""
+    """Convert an object to another type, directly if possible, else via messages."""
     registration = ConvertRegistration()
     try:
-        directly = registration.get_convert((type(a), b_type))
+        conversion = registration.get_convert((type(a), b_type))
     except TypeException:
         if type(a) is b_type:
             return copy.deepcopy(a)
         message = registration.get_to_msg(type(a))(a)
         return registration.get_from_msg(b_type)(message)
-    return directly(a)
+    return conversion(a)
 
 
-def _registered(functions: dict[Any, Callable[..., Any]], key: Any) -> Callable[..., Any]:
+def _lookup(functions: dict[Any, Callable[..., Any]], key: Any) -> Callable[..., Any]:
     if key not in functions:
         raise TypeException(f'Type {key} is not loaded or supported')
     return functions[key]

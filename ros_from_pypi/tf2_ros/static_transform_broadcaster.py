@@ -1,4 +1,4 @@
-"""Sending transforms of frames that do not move."""
+"""Publisher of static transforms."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .transform_broadcaster import as_list
 
 class StaticTransformBroadcaster:
     """
-    Sends transforms on ``/tf_static``, also to those who join later.
+    Publishes latched transforms on ``/tf_static``.
 
     Parameters
     ----------
     node
-        The node that sends.
+        Node that publishes.
     qos
-        A profile or a history depth, by default a depth of 1, transient local.
+        QoS profile or queue size; by default a queue size of 1, transient local.
     """
 
     def __init__(self, node: Node, qos: QoSProfile | int | None = None) -> None:
@@ -38,7 +38,7 @@ class StaticTransformBroadcaster:
     def sendTransform(  # noqa: N802
         self, transform: TransformStamped | Iterable[TransformStamped]
     ) -> None:
-        """Send one transform or several, together with all that were sent before."""
+        """Publish one or several transforms, together with all previous ones."""
         for one in as_list(transform):
             if one.child_frame_id not in self._child_frame_ids:
                 self._child_frame_ids.add(one.child_frame_id)

@@ -1,4 +1,4 @@
-"""Sending transforms of moving frames."""
+"""Publisher of transforms of moving frames."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tf2_msgs.msg import TFMessage
 
 class TransformBroadcaster:
     """
-    Sends transforms on ``/tf``.
+    Publishes transforms on ``/tf``.
 
     Parameters
     ----------
     node
-        The node that sends.
+        Node that publishes.
     qos
-        A profile or a history depth, by default a depth of 100.
+        QoS profile or queue size; by default a queue size of 100.
     """
 
     def __init__(self, node: Node, qos: QoSProfile | int | None = None) -> None:
@@ -30,7 +30,7 @@ class TransformBroadcaster:
     def sendTransform(  # noqa: N802
         self, transform: TransformStamped | Iterable[TransformStamped]
     ) -> None:
-        """Send one transform or several."""
+        """Publish one or several transforms."""
         self.pub_tf.publish(TFMessage(transforms=as_list(transform)))
 
 

@@ -1,4 +1,4 @@
-"""Receiving transforms."""
+"""Subscriber of transforms."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ AUTHORITY = 'default_authority'
 
 class TransformListener:
     """
-    Fills a buffer with what is sent on ``/tf`` and ``/tf_static``.
+    Stores the transforms of ``/tf`` and ``/tf_static`` in a buffer.
 
     Parameters
     ----------
     buffer
-        Where the transforms go.
+        Buffer that stores the transforms.
     node
-        The node that receives.
+        Node that subscribes.
     spin_thread
-        Whether to spin the node in a thread of its own.
+        Whether to spin the node in a separate thread.
     qos, static_qos
-        Profiles or history depths of the two subscriptions.
+        QoS profiles or queue sizes of the subscriptions.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TransformListener:
     ) -> None:
         self.buffer = buffer
         self.node = node
-        # Reentrant, so that a callback of this group can wait for transforms.
+        # Reentrant, so that transforms are received while another callback waits for them.
         self.group = ReentrantCallbackGroup()
         self.tf_sub = node.create_subscription(
             TFMessage,
@@ -64,24 +64,24 @@ class TransformListener:
             self.dedicated_listener_thread.start()
 
     def __del__(self) -> None:
-        """End the thread and the subscriptions."""
+        """End the thread and destroy the subscriptions."""
         if hasattr(self, 'dedicated_listener_thread'):
             self.executor.shutdown()
             self.dedicated_listener_thread.join()
         self.unregister()
 
     def unregister(self) -> None:
-        """End the subscriptions."""
+        """Destroy the subscriptions."""
         self.node.destroy_subscription(self.tf_sub)
         self.node.destroy_subscription(self.tf_static_sub)
 
     def callback(self, data: TFMessage) -> None:
-        """Take in transforms of moving frames."""
+        """Store transforms of moving frames."""
         for transform in data.transforms:
             self.buffer.set_transform(transform, AUTHORITY)
 
     def static_callback(self, data: TFMessage) -> None:
-        """Take in transforms of frames that do not move."""
+        """Store transforms of static frames."""
         for transform in data.transforms:
             self.buffer.set_transform_static(transform, AUTHORITY)
 

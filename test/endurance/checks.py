@@ -1,4 +1,4 @@
-"""What the endurance test requires of the values it has recorded."""
+"""Checks of the measurements of the endurance test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 MAX_GROWTH = 0.03
-"""Of memory after warm-up, relative to its mean, by a linear fit."""
+"""Maximum growth of the memory after warm-up by a linear fit, relative to its mean."""
 MAX_THREAD_GROWTH = 2.0
 MAX_DESCRIPTOR_GROWTH = 4.0
 MAX_LOG_BYTES_PER_MINUTE = 100_000
@@ -20,19 +20,19 @@ MIN_SAMPLES = 10
 
 def growth(times_s: Sequence[float], values: Sequence[float]) -> float:
     """
-    Return by how much values grow from the first to the last time, by a linear fit.
+    Return the growth of values from the first to the last time by a linear fit.
 
     Parameters
     ----------
     times_s
-        [N], at least `MIN_SAMPLES`.
+        Times [N] in seconds, at least `MIN_SAMPLES`.
     values
-        [N].
+        Values [N].
 
     Raises
     ------
     ValueError
-        If there are too few samples to tell.
+        If there are too few samples.
     """
     if len(values) < MIN_SAMPLES:
         raise ValueError(f'{len(values)} samples are too few for a fit; run it for longer')
@@ -41,7 +41,7 @@ def growth(times_s: Sequence[float], values: Sequence[float]) -> float:
 
 
 def memory_failures(times_s: Sequence[float], rss_bytes: Sequence[float]) -> list[str]:
-    """Return a sentence if memory grows by more than `MAX_GROWTH`."""
+    """Return an error message if the memory grows by more than `MAX_GROWTH`."""
     relative = growth(times_s, rss_bytes) / float(np.mean(rss_bytes))
     if relative > MAX_GROWTH:
         return [f'memory grows by {100 * relative:.1f} %, the limit is {100 * MAX_GROWTH:.0f} %']
@@ -51,7 +51,7 @@ def memory_failures(times_s: Sequence[float], rss_bytes: Sequence[float]) -> lis
 def count_failures(
     times_s: Sequence[float], threads: Sequence[int], descriptors: Sequence[int]
 ) -> list[str]:
-    """Return a sentence for each count of a process's resources that grows."""
+    """Return an error message for each growing resource count of a process."""
     failures = []
     for name, counts, limit in (
         ('threads', threads, MAX_THREAD_GROWTH),
@@ -64,7 +64,7 @@ def count_failures(
 
 
 def log_failures(log: bytes, duration_s: float) -> list[str]:
-    """Return a sentence for each way in which a log is too long."""
+    """Return the error messages about the size and the content of a log."""
     failures = []
     per_minute = len(log) / (duration_s / 60)
     if per_minute > MAX_LOG_BYTES_PER_MINUTE:
@@ -78,13 +78,13 @@ def log_failures(log: bytes, duration_s: float) -> list[str]:
 
 
 def unaccounted_frames(values: dict[str, str]) -> int:
-    """Return how many images were received that were neither worked on nor counted as dropped."""
+    """Return the number of images that are neither counted as processed nor as dropped."""
     dropped = sum(int(n) for key, n in values.items() if key.startswith('dropped: '))
     return int(values['images']) - int(values['worked_on']) - dropped
 
 
 def is_finite(value: Any) -> bool:
-    """Tell whether all floating-point numbers in a message are finite."""
+    """Return whether all floating-point numbers in a message are finite."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, np.ndarray | array.array):

@@ -1,4 +1,4 @@
-"""A robot that treats a pose node badly: its camera, and actors that interfere with the node."""
+"""Load of the endurance test: a robot with a camera, and actions that disturb the pose node."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ RATE_HZ = 30.0
 FOCAL_PX = 900.0
 FRAME_ID = 'camera_optical_frame'
 ANSWER_TIMEOUT_S = 120.0
-"""Longer than a model takes to load on a busy machine."""
+"""Timeout of service calls, longer than the time to load a model on a busy machine."""
 SETTLING_S = 10.0
-"""After activation, before samples of memory are compared."""
+"""Time after activation from which memory samples are comparable."""
 MAX_UNACCOUNTED = 19
-"""Frames that may be under way: waiting for calibration and detections, waiting, worked on."""
+"""Maximum number of frames in flight: pending in the synchroniser and in the worker."""
 MAX_SILENCE_S = 90.0
-"""Between skeletons while the node is active, enabled and receives images."""
+"""Maximum time between skeletons while the node is active, enabled and receives images."""
 
 DEFAULTS: dict[str, Any] = {
     'num_aug': 1, 'max_detections': -1, 'smoothing': 0.5, 'max_lost': 1.0, 'min_hits': 3,
@@ -81,22 +81,22 @@ TRANSITIONS = (
 
 class Robot(Node):
     """
-    A camera, transforms, and a client of everything that a pose node offers.
+    Publishes images and transforms, and uses all topics and services of a pose node.
 
     Parameters
     ----------
     namespace
-        In which the pose node runs.
-    picture
-        [H, W, 3], uint8, RGB: what the camera sees.
+        Namespace of the pose node.
+    image
+        Image [H, W, 3], uint8, RGB, that the camera publishes.
     compressed
-        Whether the camera sends compressed images.
+        Whether the camera publishes compressed images.
     random
-        Decides what happens.
+        Random number generator.
     """
 
     def __init__(
-        self, namespace: str, picture: np.ndarray, compressed: bool, random: Random
+        self, namespace: str, image: np.ndarray, compressed: bool, random: Random
     ) -> None:
         super().__init__('robot', namespace=namespace)
         self.random = random
@@ -111,22 +111,22 @@ class Robot(Node):
         self._last_skeletons_s = time.monotonic()
         self._stamp_offset_s = 0.0
         self._last_stamp = Time()
-        self._message = (_compressed if compressed else _raw)(picture)
+        self._message = (_compressed if compressed else _raw)(image)
         self._info = CameraInfo(
-            height=picture.shape[0], width=picture.shape[1], distortion_model='plumb_bob'
+            height=image.shape[0], width=image.shape[1], distortion_model='plumb_bob'
         )
         self._info.header.frame_id = FRAME_ID
-        centre = picture.shape[1] / 2, picture.shape[0] / 2
+        centre = image.shape[1] / 2, image.shape[0] / 2
         self._info.k = [FOCAL_PX, 0.0, centre[0], 0.0, FOCAL_PX, centre[1], 0.0, 0.0, 1.0]
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
         self.images = self.create_publisher(kind, topic, qos_profile_sensor_data)
         self._infos = self.create_publisher(CameraInfo, 'camera_info', qos_profile_sensor_data)
         self.boxes = self.create_publisher(Detection2DArray, 'detections', qos_profile_sensor_data)
         self._transforms = self.create_publisher(TFMessage, '/tf', 100)
-        self.create_subscription(SkeletonArray, 'pose/skeletons', self._see_skeletons, 50)
+        self.create_subscription(SkeletonArray, 'pose/skeletons', self._on_skeletons, 50)
         self.create_subscription(MarkerArray, 'pose/markers', self._require_finite, 50)
-        self.create_subscription(TFMessage, '/tf', self._see_transforms, 100)
-        self.create_subscription(DiagnosticArray, '/diagnostics', self._see_diagnostics, 50)
+        self.create_subscription(TFMessage, '/tf', self._on_transforms, 100)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 50)
         self._service_clients = {
             'change_state': self.create_client(ChangeState, 'pose/change_state'),
             'get_state': self.create_client(GetState, 'pose/get_state'),
@@ -136,16 +136,16 @@ class Robot(Node):
         }
 
     def fail(self, sentence: str) -> None:
-        """Record a failure; the first hundred are kept."""
+        """Record a failure; only the first hundred are stored."""
         if len(self.failures) < 100:
             self.failures.append(f'{self.get_namespace()}: {sentence}')
             print(f'FAILURE {self.failures[-1]}', flush=True)
 
     def call(self, name: str, request: Any) -> Any:
-        """Call a service of the node and return its response, None if there is none in time."""
+        """Call a service of the node; return the response, or None after a timeout."""
         client = self._service_clients[name]
         if not client.wait_for_service(ANSWER_TIMEOUT_S):
-            self.fail(f'the service {name} is not there')
+            self.fail(f'the service {name} is not available')
             return None
         done = threading.Event()
         future = client.call_async(request)
@@ -156,7 +156,7 @@ class Robot(Node):
             return None
         return future.result()
 
-    # Actors: each does one thing; a thread of its own repeats it.
+    # Actions: each is repeated by a separate thread.
 
     def send_frame(self) -> None:
         """Publish an image, its calibration and detections."""
@@ -172,14 +172,14 @@ class Robot(Node):
             self.boxes.publish(_boxes_at(at))
 
     def send_image(self, at: Time) -> None:
-        """Publish an image of this stamp, and nearly always its calibration."""
+        """Publish an image with a stamp, and in most cases its calibration."""
         self._message.header.stamp = self._info.header.stamp = at
         if self.random.random() < 0.98:
             self._infos.publish(self._info)
         self.images.publish(self._message)
 
     def send_malformed_message(self) -> None:
-        """Publish a message that no sensor sends."""
+        """Publish a malformed message."""
         make_image = malformed.compressed_image if self.is_compressed else malformed.image
         kind = self.random.randrange(4)
         if kind == 0:
@@ -189,10 +189,10 @@ class Robot(Node):
         elif kind == 2:
             self.boxes.publish(malformed.detections(self.random, self._last_stamp))
         else:
-            self._send_damaged_message()
+            self._send_corrupted_message()
 
     def send_transform(self) -> None:
-        """Publish the camera's pose in the map, sometimes a malformed one."""
+        """Publish the camera pose in the map frame, sometimes with invalid values."""
         if int(time.monotonic()) % 20 < 5:
             return
         at = self._last_stamp
@@ -208,14 +208,14 @@ class Robot(Node):
 
     def change_states(self) -> None:
         """Request transitions, valid and invalid, by label and by id; then activate the node."""
-        self._expect_nothing()
+        self._expect_no_skeletons()
         for _ in range(self.random.randint(1, 10)):
             label, number = self.random.choice(TRANSITIONS)
             self.request_transition(label, number)
         self.activate()
 
     def activate(self) -> None:
-        """Bring the node to the active state."""
+        """Activate the node from any state."""
         for _ in range(10):
             state = self.call('get_state', GetState.Request())
             current = None if state is None else state.current_state.id
@@ -223,7 +223,7 @@ class Robot(Node):
                 self._expect_skeletons()
                 return
             if current == State.PRIMARY_STATE_UNCONFIGURED:
-                # Without a model, a node cannot refuse a skeleton that the model does not have.
+                # Without a model, the node accepts skeletons that the model does not provide.
                 self._set('skeleton', '')
                 self.request_transition('', Transition.TRANSITION_CONFIGURE)
             elif current == State.PRIMARY_STATE_INACTIVE:
@@ -242,7 +242,7 @@ class Robot(Node):
         self._set(name, value)
 
     def call_services(self) -> None:
-        """Disable the node for a moment, or have it forget its tracks."""
+        """Disable the node for a short time, or reset its tracks."""
         if self.random.random() < 0.7:
             self.call('reset', Trigger.Request())
             return
@@ -251,7 +251,7 @@ class Robot(Node):
         self.call('enable', SetBool.Request(data=True))
 
     def subscribe_for_a_while(self) -> None:
-        """Subscribe within this process, to the topics that are computed for subscribers."""
+        """Subscribe in this process to a topic that is only computed for subscribers."""
         kind, topic = self.random.choice(
             ((Image, 'pose/image_annotated'), (MarkerArray, 'pose/markers'))
         )
@@ -260,7 +260,7 @@ class Robot(Node):
         self.destroy_subscription(subscription)
 
     def watch_silence(self) -> None:
-        """Record how long no skeletons came although they should."""
+        """Record the time without skeletons while skeletons are expected."""
         if self.is_expected_to_publish:
             silence_s = time.monotonic() - self._last_skeletons_s
             self.max_silence_s = max(self.max_silence_s, silence_s)
@@ -269,13 +269,13 @@ class Robot(Node):
                 self._last_skeletons_s = time.monotonic()
 
     def is_settled(self) -> bool:
-        """Tell whether the node has been active long enough to compare its memory."""
+        """Return whether the node has been active long enough for comparable samples."""
         since_s = self.active_since_s
         return since_s is not None and time.monotonic() - since_s > SETTLING_S
 
-    # What the node publishes.
+    # Callbacks of the topics of the node.
 
-    def _see_skeletons(self, message: SkeletonArray) -> None:
+    def _on_skeletons(self, message: SkeletonArray) -> None:
         self.skeletons += 1
         self._last_skeletons_s = time.monotonic()
         self._require_finite(message)
@@ -287,13 +287,13 @@ class Robot(Node):
         if lengths - {len(message.joint_names)}:
             self.fail(f'arrays of {lengths} for {len(message.joint_names)} joints')
 
-    def _see_transforms(self, message: TFMessage) -> None:
-        ours = [t for t in message.transforms if '_person_' in t.child_frame_id]
-        self._require_finite(ours)
+    def _on_transforms(self, message: TFMessage) -> None:
+        person_transforms = [t for t in message.transforms if '_person_' in t.child_frame_id]
+        self._require_finite(person_transforms)
 
-    def _see_diagnostics(self, message: DiagnosticArray) -> None:
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if not status.name.startswith('pose') or not self._is_mine(status):
+            if not status.name.startswith('pose') or not self._is_from_node(status):
                 continue
             self.diagnostics = {value.key: value.value for value in status.values}
             if len(status.values) > 200:
@@ -306,17 +306,17 @@ class Robot(Node):
             if not 0 <= lost <= MAX_UNACCOUNTED:
                 self.fail(f'{lost} frames are not accounted for: {self.diagnostics}')
 
-    def _is_mine(self, status: DiagnosticStatus) -> bool:
-        # Both nodes have the same name; their models tell them apart.
+    def _is_from_node(self, status: DiagnosticStatus) -> bool:
+        # Both nodes have the same name, but different models.
         return ('blazepose' in status.hardware_id) == ('blazepose' in self.get_namespace())
 
     def _require_finite(self, message: Any) -> None:
         if not is_finite(message):
-            self.fail(f'a value that is not finite: {str(message)[:500]}')
+            self.fail(f'a value is not finite: {str(message)[:500]}')
 
-    # Parts of the actors.
+    # Parts of the actions.
 
-    def _send_damaged_message(self) -> None:
+    def _send_corrupted_message(self) -> None:
         publisher, message = self.random.choice(
             (
                 (self.images, malformed.image(self.random)),
@@ -326,14 +326,14 @@ class Robot(Node):
         )
         if publisher is self.images and self.is_compressed:
             message = malformed.compressed_image(self.random)
-        publisher.publish(malformed.damaged(self.random, message))
+        publisher.publish(malformed.corrupted(self.random, message))
 
     def request_transition(self, label: str, number: int) -> None:
         """Request a transition by label, by id or by both."""
         transition = Transition(id=number, label=label)
         self.call('change_state', ChangeState.Request(transition=transition))
 
-    def _expect_nothing(self) -> None:
+    def _expect_no_skeletons(self) -> None:
         self.is_expected_to_publish, self.active_since_s = False, None
 
     def _expect_skeletons(self) -> None:
@@ -354,7 +354,7 @@ class Robot(Node):
 
 
 def run_subscriber_process(namespace: str, random: Random, log: pathlib.Path) -> None:
-    """Start a process that subscribes, and kill it; in between it may stop reading."""
+    """Start a subscriber process, optionally stop it for some time, and kill it."""
     process = ObservedProcess(
         [sys.executable, str(pathlib.Path(__file__).with_name('subscriber.py')), namespace], log
     )
@@ -368,7 +368,7 @@ def run_subscriber_process(namespace: str, random: Random, log: pathlib.Path) ->
 
 
 def run_view(robot: Robot, log: pathlib.Path, port: int) -> None:
-    """Show the node's people in the browser view for a while."""
+    """Run the browser view for some time."""
     remap = ['--ros-args', '-r', f'__ns:={robot.get_namespace()}']
     ports = ['--web-port', str(port), '--data-port', str(port + 1)]
     compressed = ['--compressed'] if robot.is_compressed else []
@@ -382,7 +382,7 @@ def run_view(robot: Robot, log: pathlib.Path, port: int) -> None:
 
 
 def run_annotate(robot: Robot, pictures: pathlib.Path, output: pathlib.Path) -> None:
-    """Annotate a folder of pictures beside the node."""
+    """Annotate a folder of images while the node is running."""
     log = output.with_suffix('.log')
     process = ObservedProcess(
         [
@@ -398,20 +398,20 @@ def run_annotate(robot: Robot, pictures: pathlib.Path, output: pathlib.Path) -> 
 
 class Repeater(threading.Thread):
     """
-    Repeats an action until told to end.
+    Thread that repeats an action.
 
     Parameters
     ----------
     name
-        Of the action.
+        Name of the action.
     robot
-        Records failures of the action itself.
+        Records exceptions of the action.
     act
-        The action.
+        Action.
     periods_s
-        The shortest and the longest pause between two.
+        Minimum and maximum time between two executions, in seconds.
     ending
-        Set to end.
+        Event that ends the thread.
     """
 
     def __init__(
@@ -427,7 +427,7 @@ class Repeater(threading.Thread):
         self.count = 0
 
     def run(self) -> None:
-        """Act, and pause."""
+        """Run the action periodically until the event is set."""
         due_s = time.monotonic()
         while True:
             due_s = max(due_s + self._robot.random.uniform(*self._periods_s), time.monotonic())
@@ -442,7 +442,7 @@ class Repeater(threading.Thread):
 
 
 def spin(nodes: Sequence[Node]) -> threading.Thread:
-    """Spin nodes in a thread of their own."""
+    """Spin nodes in a separate thread."""
     executor = SingleThreadedExecutor()
     for node in nodes:
         executor.add_node(node)
@@ -454,7 +454,7 @@ def spin(nodes: Sequence[Node]) -> threading.Thread:
             except ExternalShutdownException:
                 return
             except InvalidHandle:
-                # A subscription was destroyed by another thread meanwhile.
+                # A subscription was destroyed by another thread.
                 continue
 
     thread = threading.Thread(target=run, name='executor', daemon=True)
@@ -462,18 +462,18 @@ def spin(nodes: Sequence[Node]) -> threading.Thread:
     return thread
 
 
-def _raw(picture: np.ndarray) -> Image:
-    message = Image(encoding='rgb8', height=picture.shape[0], width=picture.shape[1])
+def _raw(image: np.ndarray) -> Image:
+    message = Image(encoding='rgb8', height=image.shape[0], width=image.shape[1])
     message.header.frame_id = FRAME_ID
     message.step = 3 * message.width
-    message.data = array.array('B', picture.tobytes())
+    message.data = array.array('B', image.tobytes())
     return message
 
 
-def _compressed(picture: np.ndarray) -> CompressedImage:
+def _compressed(image: np.ndarray) -> CompressedImage:
     message = CompressedImage(format='rgb8; jpeg compressed bgr8')
     message.header.frame_id = FRAME_ID
-    message.data = array.array('B', cv2.imencode('.jpg', picture[..., ::-1])[1].tobytes())
+    message.data = array.array('B', cv2.imencode('.jpg', image[..., ::-1])[1].tobytes())
     return message
 
 

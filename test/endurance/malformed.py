@@ -1,4 +1,4 @@
-"""Messages that no sensor sends on purpose."""
+"""Generators of malformed messages."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ LENSES = ('plumb_bob', 'rational_polynomial', 'equidistant', 'thin_prism', '')
 
 
 def text(random: Random) -> str:
-    """Return text that is new each time: short or long, with control characters."""
+    """Return a random string, short or long, with control characters."""
     alphabet = 'ab/ _\n\t\x1b\x07"\'<>&|[](){}%s\u202e\u00e4\u76f8'
     length = random.choice((1, 8, 40, 3000))
     return ''.join(random.choices(alphabet, k=length))
 
 
 def number(random: Random) -> float:
-    """Return a number of any size, or none."""
+    """Return a number of any magnitude, which may not be finite."""
     return random.choice((*FLOATS, random.uniform(-1000, 1000)))
 
 
 def stamp(random: Random) -> Time:
-    """Return any time."""
+    """Return a random time."""
     return Time(sec=random.randint(-(2**31), 2**31 - 1), nanosec=random.randrange(10**9))
 
 
 def image(random: Random) -> Image:
-    """Return a small image of which one to three fields are wrong."""
+    """Return a small image with one to three invalid fields."""
     message = Image(encoding='rgb8', width=WIDTH, height=HEIGHT, step=3 * WIDTH)
     message.header.frame_id = 'camera'
     message.data = array.array('B', bytes(3 * WIDTH * HEIGHT))
     message.header.stamp = stamp(random)
-    wrong = {
+    invalid = {
         'encoding': lambda: random.choice((*ENCODINGS, text(random))),
         'width': lambda: random.choice((0, 1, UINT32_MAX, random.randrange(1000))),
         'height': lambda: random.choice((0, 1, UINT32_MAX, random.randrange(1000))),
@@ -57,16 +57,18 @@ def image(random: Random) -> Image:
         'data': lambda: array.array('B', random.randbytes(random.randrange(20_000))),
         'is_bigendian': lambda: random.randrange(256),
     }
-    for field in random.sample(sorted(wrong), random.randint(1, 3)):
-        setattr(message, field, wrong[field]())
+    for field in random.sample(sorted(invalid), random.randint(1, 3)):
+        setattr(message, field, invalid[field]())
     if random.random() < 0.3:
         message.header.frame_id = text(random)
     return message
 
 
 def compressed_image(random: Random) -> CompressedImage:
-    """Return a compressed image that is damaged, claims to be huge or is none."""
-    kind = random.choice((_cut, _altered, _huge_jpeg, _huge_png, _bytes, _other_format))
+    """Return a compressed image that is damaged, declares a huge size or is not an image."""
+    kind = random.choice(
+        (_truncated, _corrupted, _oversized_jpeg, _oversized_png, _bytes, _other_format)
+    )
     message = CompressedImage(format=random.choice(('jpeg', 'png', '', text(random))))
     message.header.frame_id = random.choice(('camera', text(random)))
     message.header.stamp = stamp(random)
@@ -75,7 +77,7 @@ def compressed_image(random: Random) -> CompressedImage:
 
 
 def camera_info(random: Random) -> CameraInfo:
-    """Return a calibration of which one to four fields are wrong."""
+    """Return a calibration with one to four invalid fields."""
     message = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model='plumb_bob')
     message.k = [100.0, 0.0, WIDTH / 2, 0.0, 100.0, HEIGHT / 2, 0.0, 0.0, 1.0]
     message.header.stamp = stamp(random)
@@ -83,7 +85,7 @@ def camera_info(random: Random) -> CameraInfo:
     def numbers(count: int) -> list[float]:
         return [number(random) for _ in range(count)]
 
-    wrong = {
+    invalid = {
         'k': lambda: numbers(9),
         'r': lambda: numbers(9),
         'p': lambda: numbers(12),
@@ -92,15 +94,15 @@ def camera_info(random: Random) -> CameraInfo:
         'width': lambda: random.choice((0, 1, UINT32_MAX)),
         'binning_x': lambda: random.choice((1, 2, UINT32_MAX)),
     }
-    for field in random.sample(sorted(wrong), random.randint(1, 4)):
-        setattr(message, field, wrong[field]())
+    for field in random.sample(sorted(invalid), random.randint(1, 4)):
+        setattr(message, field, invalid[field]())
     roi = message.roi
     roi.x_offset, roi.width = random.choice(((0, 0), (10, 20), (UINT32_MAX, UINT32_MAX)))
     return message
 
 
 def detections(random: Random, at: Time) -> Detection2DArray:
-    """Return boxes outside of the image, without size, not finite, or very many."""
+    """Return boxes that are outside of the image, empty, not finite, or very many."""
     message = Detection2DArray()
     message.header.stamp = random.choice((at, stamp(random)))
     message.header.frame_id = random.choice(('camera', text(random)))
@@ -119,7 +121,7 @@ def detections(random: Random, at: Time) -> Detection2DArray:
 
 
 def transform(random: Random, parent: str, child: str, at: Time) -> TransformStamped:
-    """Return a transform with numbers that make none."""
+    """Return a transform with invalid values."""
     message = TransformStamped(child_frame_id=random.choice((child, text(random))))
     message.header.frame_id = random.choice((parent, child, text(random)))
     message.header.stamp = at
@@ -130,10 +132,10 @@ def transform(random: Random, parent: str, child: str, at: Time) -> TransformSta
     return message
 
 
-def damaged(random: Random, message: Any) -> bytes:
-    """Return a serialised message with a few wrong bytes, as it may come from a broken writer."""
+def corrupted(random: Random, message: Any) -> bytes:
+    """Return a serialised message with up to four corrupted bytes."""
     data = bytearray(serialize_message(message))
-    # The first four bytes say how the others are encoded.
+    # The first four bytes are the encapsulation header.
     for _ in range(random.randint(1, 4)):
         data[random.randrange(4, min(len(data), 120))] = random.randrange(256)
     return bytes(data)
@@ -144,26 +146,26 @@ def _encoded(suffix: str) -> bytes:
     return cv2.imencode(suffix, gradient.reshape(HEIGHT, WIDTH, 3))[1].tobytes()
 
 
-def _cut(random: Random) -> bytes:
+def _truncated(random: Random) -> bytes:
     data = _encoded(random.choice(('.jpg', '.png')))
     return data[: random.randrange(len(data))]
 
 
-def _altered(random: Random) -> bytes:
+def _corrupted(random: Random) -> bytes:
     data = bytearray(_encoded(random.choice(('.jpg', '.png'))))
     for _ in range(random.randint(1, 20)):
         data[random.randrange(len(data))] = random.randrange(256)
     return bytes(data)
 
 
-def _huge_jpeg(random: Random) -> bytes:
+def _oversized_jpeg(random: Random) -> bytes:
     data = bytearray(_encoded('.jpg'))
     frame = data.index(b'\xff\xc0')
     struct.pack_into('>HH', data, frame + 5, random.choice((30000, 65500)), 30000)
     return bytes(data)
 
 
-def _huge_png(random: Random) -> bytes:
+def _oversized_png(random: Random) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = struct.pack('>I', zlib.crc32(kind + content))
         return struct.pack('>I', len(content)) + kind + content + checksum

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """
-Tell leaks from one-time buffers: repeat one kind of load in batches and print memory after each.
+Distinguish memory leaks from one-time allocations: repeat one load and print the memory.
 
     python test/endurance/memory.py compressed_images --batches 10 --size 400
 
-A leak grows by the same amount with each batch; a buffer is there after the first ones.
+With a leak, the memory grows by the same amount in each batch.  One-time allocations end after the
+first batches.
 """
 
 from __future__ import annotations
@@ -25,36 +26,36 @@ PERIOD_S = 0.02
 
 
 def main() -> None:
-    """Read the arguments, and print a line for each batch."""
+    """Parse the arguments and print a line for each batch."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument('kind', choices=sorted(KINDS))
     parser.add_argument('--batches', type=int, default=10)
     parser.add_argument('--size', type=int, default=400)
-    chosen = parser.parse_args()
+    args = parser.parse_args()
     output = pathlib.Path(tempfile.mkdtemp(prefix='memory_'))
     rclpy.init()
-    compressed = chosen.kind in ('compressed_images', 'detections')
+    compressed = args.kind in ('compressed_images', 'detections')
     parameters = metrabs_parameters(output) if compressed else {'model': 'blazepose'}
     name = 'metrabs' if compressed else 'blazepose'
     subject = start(name, parameters, photo('street'), compressed, output, seed=0)
     load.spin([subject.robot])
     wait_for_start(subject)
-    for batch in range(chosen.batches + 1):
+    for batch in range(args.batches + 1):
         sample = subject.process.sample(is_active=True)
         print(
-            f'{batch * chosen.size:6d} {chosen.kind}: {sample.rss_bytes / 2**20:.1f} MiB, '
+            f'{batch * args.size:6d} {args.kind}: {sample.rss_bytes / 2**20:.1f} MiB, '
             f'{sample.threads} threads, {sample.descriptors} descriptors',
             flush=True,
         )
-        for _ in range(chosen.size):
-            KINDS[chosen.kind](subject.robot)
-        # Ordinary frames, so that samples are taken in the same state.
+        for _ in range(args.size):
+            KINDS[args.kind](subject.robot)
+        # Valid frames, so that all samples are taken in the same state.
         for _ in range(round(SETTLING_S * load.RATE_HZ)):
             subject.robot.send_frame()
             time.sleep(1 / load.RATE_HZ)
     subject.process.end()
     rclpy.try_shutdown()
-    # The executor's thread does not survive the interpreter's usual end.
+    # The executor thread would crash when the interpreter is finalised.
     sys.stdout.flush()
     os._exit(0)
 
@@ -77,7 +78,7 @@ def _send_image(robot: load.Robot) -> None:
 
 
 def _cycle(robot: load.Robot) -> None:
-    """Deactivate, clean up, configure and activate."""
+    """Deactivate, clean up, configure and activate the node."""
     for number in (4, 2, 1, 3):
         robot.request_transition('', number)
 

@@ -1,4 +1,4 @@
-"""Processes under observation."""
+"""Processes with resource measurements."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ END_TIMEOUT_S = 60.0
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """
-    What a process occupies.
+    Resource usage of a process.
 
     Parameters
     ----------
     time_s
-        On the monotonic clock.
+        Time on the monotonic clock, in seconds.
     rss_bytes
         Resident memory.
     threads, descriptors
-        Numbers of threads and of open file descriptors.
+        Number of threads and of open file descriptors.
     is_active
-        Whether the node has been active for a while, so that samples can be compared.
+        Whether the node has been active long enough for comparable samples.
     """
 
     time_s: float
@@ -39,16 +39,16 @@ class Sample:
 
 class ObservedProcess:
     """
-    A process whose output goes to a file.
+    Process with its output redirected to a file.
 
     Parameters
     ----------
     command
-        The program and its arguments.
+        Program and arguments.
     log
-        The file of its output.
+        Output file.
     environment
-        Variables in addition to those of this process.
+        Additional environment variables.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class ObservedProcess:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Process id."""
         return self._process.pid
 
     @property
     def exit_status(self) -> int | None:
-        """Its exit status; None while it runs."""
+        """Exit status; None while the process is running."""
         return self._process.poll()
 
     def sample(self, is_active: bool) -> Sample:
-        """Return what it occupies now."""
+        """Return the current resource usage."""
         folder = pathlib.Path('/proc') / str(self.pid)
         lines = (line.split(':') for line in (folder / 'status').read_text().splitlines())
         status = {name: value.split() for name, value in lines}
@@ -88,17 +88,17 @@ class ObservedProcess:
         )
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it runs."""
+        """Send a signal if the process is running."""
         if self.exit_status is None:
             self._process.send_signal(number)
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
-        """Send a signal, wait for the end and return the exit status; -9 if it did not end."""
+        """Send a signal, wait for the end and return the exit status; -9 after a timeout."""
         self.send(number)
         return self.wait(END_TIMEOUT_S)
 
     def wait(self, timeout_s: float) -> int:
-        """Wait for the end and return the exit status; -9 if it had to be killed."""
+        """Wait for the end and return the exit status; kill the process after a timeout."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """
-Run pose nodes under a mixed load for a long time, and check that nothing grows, fails or is lost.
+Run pose nodes under mixed load for a long time, and check for leaks, failures and lost frames.
 
     python test/endurance/run.py --minutes 20 --output endurance_output
 
 One node runs BlazePose on raw images, another a small MeTRAbs checkpoint with random weights on
-compressed images and with detections from a topic.  Meanwhile messages are malformed, stamps
-jump, transforms are missing, lifecycle states and parameters change, subscribers come and go or
-stop reading, and the view and annotate run.  The exit status is 0 if all checks pass.
+compressed images and with detections from a topic.  The load includes malformed messages, jumping
+stamps, missing transforms, changing lifecycle states and parameters, subscribers that connect,
+disconnect or stop reading, the browser view and annotate.  The exit status is 0 if all checks
+pass.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from processes import ObservedProcess, Sample
 
 TEST = pathlib.Path(__file__).resolve().parents[1]
 WARM_UP = 0.25
-"""Part of the time after which memory, threads and descriptors must not grow."""
+"""Fraction of the time after which memory, threads and descriptors must not grow."""
 SAMPLE_PERIOD_S = 5.0
 START_TIMEOUT_S = 300.0
 VIEW_PORT = 19090
@@ -53,16 +54,16 @@ VIEW_PORT = 19090
 @dataclasses.dataclass
 class Subject:
     """
-    A pose node under test, and the robot around it.
+    Pose node under test and its load.
 
     Parameters
     ----------
     process
-        The node's.
+        Process of the node.
     robot
-        The load.
+        Load of the node.
     samples
-        Of the process.
+        Resource usage of the process over time.
     """
 
     process: ObservedProcess
@@ -70,34 +71,34 @@ class Subject:
     samples: list[Sample] = dataclasses.field(default_factory=list)
 
     def steady_samples(self) -> list[Sample]:
-        """Return the samples after warm-up in which the node has been active for a while."""
+        """Return the comparable samples after warm-up."""
         first_s, last_s = self.samples[0].time_s, self.samples[-1].time_s
         warm_s = first_s + WARM_UP * (last_s - first_s)
         return [s for s in self.samples if s.is_active and s.time_s > warm_s]
 
     def failures(self, duration_s: float) -> list[str]:
-        """Return all that is wrong."""
-        found = list(self.robot.failures)
+        """Return all error messages."""
+        failures = list(self.robot.failures)
         if not self.robot.skeletons:
-            found.append('no skeletons were published')
+            failures.append('no skeletons were published')
         steady = self.steady_samples()
         times_s = [s.time_s for s in steady]
         try:
-            found += checks.memory_failures(times_s, [s.rss_bytes for s in steady])
-            found += checks.count_failures(
+            failures += checks.memory_failures(times_s, [s.rss_bytes for s in steady])
+            failures += checks.count_failures(
                 times_s, [s.threads for s in steady], [s.descriptors for s in steady]
             )
         except ValueError as error:
-            found.append(str(error))
-        found += checks.log_failures(self.process.log.read_bytes(), duration_s)
-        return [f'{self.robot.get_namespace()}: {sentence}' for sentence in found]
+            failures.append(str(error))
+        failures += checks.log_failures(self.process.log.read_bytes(), duration_s)
+        return [f'{self.robot.get_namespace()}: {sentence}' for sentence in failures]
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures."""
+        """Return the results as a dictionary."""
         steady = self.steady_samples()
         rss = [s.rss_bytes / 2**20 for s in steady]
         times_s = [s.time_s for s in steady]
-        enough = len(steady) >= checks.MIN_SAMPLES
+        has_enough_samples = len(steady) >= checks.MIN_SAMPLES
         return {
             'namespace': self.robot.get_namespace(),
             'skeleton_messages': self.robot.skeletons,
@@ -107,7 +108,7 @@ class Subject:
             'rss_mib_mean': round(float(np.mean(rss)), 1) if rss else None,
             'rss_growth_percent': (
                 round(100 * checks.growth(times_s, rss) / float(np.mean(rss)), 2)
-                if enough
+                if has_enough_samples
                 else None
             ),
             'threads': [steady[0].threads, steady[-1].threads] if steady else None,
@@ -123,24 +124,24 @@ def main() -> int:
     parser.add_argument('--minutes', type=float, default=20.0)
     parser.add_argument('--output', type=pathlib.Path, default=pathlib.Path('endurance_output'))
     parser.add_argument('--seed', type=int, default=0)
-    chosen = parser.parse_args()
-    output = chosen.output.resolve()
+    args = parser.parse_args()
+    output = args.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     os.environ['METRABS_ROS_CACHE'] = str(output / 'cache')
     rclpy.init()
     street = photo('street')
     subjects = [
-        start('blazepose', {'model': 'blazepose'}, street, False, output, chosen.seed),
-        start('metrabs', metrabs_parameters(output), street, True, output, chosen.seed + 1),
+        start('blazepose', {'model': 'blazepose'}, street, False, output, args.seed),
+        start('metrabs', metrabs_parameters(output), street, True, output, args.seed + 1),
     ]
     load.spin([subject.robot for subject in subjects])
     ending = threading.Event()
-    # Before anything interferes, the nodes must be there.
+    # The nodes must be active before the load starts.
     for subject in subjects:
         wait_for_start(subject)
     start_s = time.monotonic()
     repeaters = [r for s in subjects for r in _start_load(s.robot, output, ending)]
-    end_s = start_s + 60 * chosen.minutes
+    end_s = start_s + 60 * args.minutes
     failures = _observe(subjects, end_s)
     ending.set()
     duration_s = time.monotonic() - start_s
@@ -161,12 +162,12 @@ def main() -> int:
 def start(
     name: str,
     parameters: dict[str, Any],
-    picture: np.ndarray,
+    image: np.ndarray,
     compressed: bool,
     output: pathlib.Path,
     seed: int,
 ) -> Subject:
-    """Start a node with parameters, and make the robot around it."""
+    """Start a node with parameters, and create the robot that loads it."""
     parameters = {**load.DEFAULTS, **parameters}
     options = [part for n, v in parameters.items() for part in ('-p', f'{n}:={json.dumps(v)}')]
     log = output / f'{name}.log'
@@ -178,13 +179,13 @@ def start(
         ],
         log,
     )
-    return Subject(process, load.Robot(f'/{name}', picture, compressed, random.Random(seed)))
+    return Subject(process, load.Robot(f'/{name}', image, compressed, random.Random(seed)))
 
 
 def metrabs_parameters(output: pathlib.Path) -> dict[str, Any]:
-    """Write a small checkpoint with random weights; return the parameters for it."""
-    place = TEST / 'data' / 'golden' / 'make_checkpoint.py'
-    spec = importlib.util.spec_from_file_location('make_checkpoint', place)
+    """Write a small checkpoint with random weights; return the parameters that select it."""
+    path = TEST / 'data' / 'golden' / 'make_checkpoint.py'
+    spec = importlib.util.spec_from_file_location('make_checkpoint', path)
     make_checkpoint = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make_checkpoint)
     folder = output / 'checkpoint'
@@ -205,7 +206,7 @@ def photo(name: str) -> np.ndarray:
 
 
 def wait_for_start(subject: Subject) -> None:
-    """Wait until the node has loaded its model, and activate it."""
+    """Wait until the node has loaded its model, then activate it."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while not subject.robot.diagnostics or 'none' in subject.robot.diagnostics['engine']:
         if subject.process.exit_status is not None or time.monotonic() > deadline_s:
@@ -254,8 +255,8 @@ def _start_load(
 
 
 def _observe(subjects: list[Subject], end_s: float) -> list[str]:
-    """Take samples until the end; return which nodes have ended."""
-    told_s = 0.0
+    """Take samples until the end; return an error message if a node has ended."""
+    printed_s = 0.0
     while time.monotonic() < end_s:
         for subject in subjects:
             status = subject.process.exit_status
@@ -263,12 +264,12 @@ def _observe(subjects: list[Subject], end_s: float) -> list[str]:
                 name = subject.robot.get_namespace()
                 return [f'{name}: ended with exit status {status}; see {subject.process.log}']
             subject.samples.append(subject.process.sample(subject.robot.is_settled()))
-        if time.monotonic() - told_s > 60:
-            told_s = time.monotonic()
+        if time.monotonic() - printed_s > 60:
+            printed_s = time.monotonic()
             for subject in subjects:
                 last = subject.samples[-1]
                 print(
-                    f'{(end_s - told_s) / 60:.0f} min left, {subject.robot.get_namespace()}: '
+                    f'{(end_s - printed_s) / 60:.0f} min left, {subject.robot.get_namespace()}: '
                     f'{last.rss_bytes / 2**20:.0f} MiB, {last.threads} threads, '
                     f'{last.descriptors} descriptors, {subject.robot.skeletons} messages, '
                     f'{len(subject.robot.failures)} failures',
@@ -296,8 +297,8 @@ def _write(
         },
     }
     (output / 'endurance.json').write_text(json.dumps(results))
-    shown = {name: value for name, value in results.items() if name != 'samples'}
-    print(json.dumps(shown, indent=1))
+    summary = {name: value for name, value in results.items() if name != 'samples'}
+    print(json.dumps(summary, indent=1))
     _plot(output / 'memory.png', subjects)
 
 

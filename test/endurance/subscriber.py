@@ -1,4 +1,4 @@
-"""Subscribe reliably to what a pose node publishes, until killed."""
+"""Subscribe to the topics of a pose node until the process is killed."""
 
 from __future__ import annotations
 

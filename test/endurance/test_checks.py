@@ -1,4 +1,4 @@
-"""The endurance test's checks find what they are for."""
+"""The checks of the endurance test detect leaks, long logs, lost frames and non-finite values."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ TIMES_S = np.arange(0.0, 3600.0, 5.0)
 RSS_BYTES = 400e6 + 2e6 * np.sin(TIMES_S)
 
 
-def test_steady_memory_passes():
+def test_constant_memory_passes():
     assert checks.memory_failures(TIMES_S, RSS_BYTES) == []
 
 
-def test_a_leak_of_four_percent_is_found():
+def test_a_leak_of_four_percent_is_detected():
     leak = 0.045 * 400e6 * TIMES_S / TIMES_S[-1]
 
     assert 'grows by 4' in checks.memory_failures(TIMES_S, RSS_BYTES + leak)[0]
 
 
-def test_too_few_samples_are_an_error():
+def test_too_few_samples_raise_an_error():
     with pytest.raises(ValueError, match='3 samples'):
         checks.memory_failures(TIMES_S[:3], RSS_BYTES[:3])
 
 
-def test_growing_counts_are_found():
+def test_growing_counts_are_detected():
     steady = [20] * len(TIMES_S)
     growing = np.linspace(20, 30, len(TIMES_S))
 
@@ -38,29 +38,29 @@ def test_growing_counts_are_found():
 
 
 @pytest.mark.parametrize(
-    ('log', 'says'),
+    ('log', 'expected'),
     [
         (b'a line\n' * 100_000, 'kB a minute'),
         (b'x' * 3000, '3000 characters'),
         (b'Traceback (most recent call last):\n', 'traceback'),
     ],
 )
-def test_excessive_logs_are_found(log, says):
-    assert says in checks.log_failures(log, 60.0)[0]
+def test_excessive_logs_are_detected(log, expected):
+    assert expected in checks.log_failures(log, 60.0)[0]
 
 
-def test_an_ordinary_log_passes():
+def test_a_normal_log_passes():
     assert checks.log_failures(b'[INFO] [pose]: ready\n' * 100, 60.0) == []
 
 
-def test_lost_frames_are_found():
+def test_lost_frames_are_detected():
     values = {'images': '10', 'worked_on': '4', 'dropped: newer frame': '5', 'people': '2'}
 
     assert checks.unaccounted_frames(values) == 1
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
-def test_values_that_are_not_finite_are_found_in_messages(value):
+def test_non_finite_values_in_messages_are_detected(value):
     message = TransformStamped()
 
     assert checks.is_finite([message])

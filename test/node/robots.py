@@ -1,4 +1,4 @@
-"""A robot around the node under test: its camera, and all who want to know about people."""
+"""Test fixtures: a robot that publishes images and subscribes to the topics of the pose node."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.pose_node import PoseNode
 
-PATIENCE_S = 120.0
-"""Only reached when a test fails; a machine under load is slow."""
+TIMEOUT_S = 120.0
+"""Timeout of all conditions, in seconds; large because a machine under load is slow."""
 FOCAL_PX = 900.0
 INFO_FIELDS = ('k', 'd', 'p', 'distortion_model', 'roi', 'binning_x', 'binning_y')
 BLACK = np.zeros((120, 160, 3), np.uint8)
 
 
 class Robot(Node):
-    """A camera and everybody who wants to know about people."""
+    """Publishes images and camera_info, and stores the messages of the pose node."""
 
     def __init__(self, namespace=''):
         super().__init__('robot', namespace=namespace)
@@ -45,7 +45,7 @@ class Robot(Node):
         self.transforms = tf2_ros.Buffer()
         self.listener = tf2_ros.TransformListener(self.transforms, self)
         self.sent = 0
-        self.asked = {}
+        self.service_clients = {}
 
     def send(self, image, **changes):
         """Publish an image and its camera_info; return the stamp."""
@@ -65,37 +65,37 @@ class Robot(Node):
         self.infos.publish(info)
         return message.header.stamp
 
-    def answer_to(self, stamp):
+    def receive(self, stamp):
         """Wait for the skeletons of an image."""
         return wait_for(lambda: [s for s in self.skeletons if s.header.stamp == stamp])[0]
 
-    def wait_for_the_node(self, compressed=False):
-        """Wait until the node hears this camera, and is heard."""
+    def wait_for_node(self, compressed=False):
+        """Wait until the node and this robot have discovered each other."""
         wait_for(lambda: compressed or self.images.get_subscription_count())
         wait_for(lambda: self.count_publishers('pose/skeletons'))
         wait_for(lambda: self.infos.get_subscription_count())
 
     def dropped(self):
-        """Return the drops by cause that the diagnostics tell of."""
+        """Return the numbers of dropped frames in the latest diagnostics, by cause."""
         values = self.diagnostics[-1].status[0].values if self.diagnostics else []
         return {v.key: int(v.value) for v in values if v.key.startswith('dropped: ')}
 
 
 def wait_for(condition):
-    """Wait until a condition holds, and return its value."""
-    deadline_s = time.monotonic() + PATIENCE_S
+    """Wait until a condition is true, and return its value."""
+    deadline_s = time.monotonic() + TIMEOUT_S
     while not (result := condition()):
-        assert time.monotonic() < deadline_s, f'the condition does not hold after {PATIENCE_S} s'
+        assert time.monotonic() < deadline_s, f'the condition does not hold after {TIMEOUT_S} s'
         time.sleep(0.01)
     return result
 
 
-def ask(robot, kind, service, **request):
-    """Call a service; return its answer and how long that took, in seconds."""
-    # Kept: discovering a client anew for each request takes longer than the requests.
-    if service not in robot.asked:
-        robot.asked[service] = robot.create_client(kind, service)
-    client = robot.asked[service]
+def call(robot, kind, service, **request):
+    """Call a service; return the response and the duration in seconds."""
+    # Clients are reused, because the discovery of a new client takes longer than a request.
+    if service not in robot.service_clients:
+        robot.service_clients[service] = robot.create_client(kind, service)
+    client = robot.service_clients[service]
     wait_for(client.service_is_ready)
     start_s = time.monotonic()
     future = client.call_async(kind.Request(**request))
@@ -107,13 +107,13 @@ def set_parameters(robot, **values):
     parameters = [
         Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
     ]
-    answer, _ = ask(robot, SetParameters, 'pose/set_parameters', parameters=parameters)
+    answer, _ = call(robot, SetParameters, 'pose/set_parameters', parameters=parameters)
     return answer.results
 
 
 @contextlib.contextmanager
-def running(*nodes):
-    """Spin each node in a thread of its own, as the pose node's process does."""
+def spinning(*nodes):
+    """Spin each node in a separate thread with a `GuardedExecutor`."""
     executors = [GuardedExecutor() for _ in nodes]
     for executor, node in zip(executors, nodes):
         executor.add_node(node)
@@ -129,7 +129,7 @@ def running(*nodes):
     try:
         yield
     finally:
-        # rclpy's executors must not be shut down while they still spin.
+        # Executors of rclpy must not be shut down while they are spinning.
         done.set()
         for executor, thread in zip(executors, threads):
             executor.wake()
@@ -140,11 +140,11 @@ def running(*nodes):
 @contextlib.contextmanager
 def pose_node(model=None, active=True, namespace='', robots=None, **parameters):
     """
-    Run the node, with a robot around it; without a model with one of its own.
+    Run the node and one robot, or one robot per namespace in `robots`.
 
-    Several robots have a namespace each.
+    Without a model, the node loads its default model.
     """
-    # A lifecycle node's services go with the last reference to it, and answer nobody until then.
+    # The services of a destroyed lifecycle node exist, without responding, until it is collected.
     gc.collect()
     rclpy.init()
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
@@ -155,9 +155,9 @@ def pose_node(model=None, active=True, namespace='', robots=None, **parameters):
         if active:
             node.trigger_configure()
             node.trigger_activate()
-        with running(node, *around):
+        with spinning(node, *around):
             for robot in around if active else ():
-                robot.wait_for_the_node(parameters.get('image_transport') == 'compressed')
+                robot.wait_for_node(parameters.get('image_transport') == 'compressed')
             yield node, *around
     finally:
         node.stop()
@@ -169,7 +169,7 @@ def pose_node(model=None, active=True, namespace='', robots=None, **parameters):
 
 
 def transform(parent, child, rotation=(0.0, 0.0, 0.0, 1.0), place=(0.0, 0.0, 0.0)):
-    """Return a transform from a quaternion and a place in metres."""
+    """Return a transform message from a quaternion (x, y, z, w) and a translation in metres."""
     message = TransformStamped(child_frame_id=child)
     message.header.frame_id = parent
     turn, move = message.transform.rotation, message.transform.translation

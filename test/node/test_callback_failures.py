@@ -1,4 +1,4 @@
-"""Exceptions of callbacks are logged and counted; clients are answered and the node goes on."""
+"""Exceptions of callbacks are logged and counted, services respond, and the node continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rcl_interfaces.srv import (
     SetParametersAtomically,
 )
 from rclpy.node import Node
-from robots import BLACK, ask, pose_node, set_parameters, wait_for
+from robots import BLACK, call, pose_node, set_parameters, wait_for
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Empty
 from std_srvs.srv import SetBool, Trigger
@@ -31,7 +31,7 @@ from metrabs_ros.node.callback_failures import (
     guard_services,
 )
 
-ONE = (500.0, 0.0, 4000.0)
+PERSON_MM = (500.0, 0.0, 4000.0)
 
 
 class Log:
@@ -44,7 +44,7 @@ class Log:
 
 @pytest.fixture
 def node():
-    """Return a node that counts the exceptions of its callbacks."""
+    """Return a node with a counter of callback exceptions."""
     rclpy.init()
     node = Node('failing')
     node.log = Log()
@@ -65,7 +65,7 @@ def fail(*_):
     raise RuntimeError('no more')
 
 
-def test_a_failing_timer_disturbs_no_other_one(node):
+def test_a_failing_timer_does_not_affect_other_timers(node):
     ticks = []
     node.create_timer(0.01, fail)
     node.create_timer(0.01, lambda: ticks.append(1))
@@ -91,8 +91,8 @@ def test_a_failing_subscription_still_receives(node):
     assert 'the callback of topic failed' in node.log.lines[0]
 
 
-def test_what_fails_before_the_callback_does_not_block_the_node(node):
-    # As when there is no memory for a message: rclpy then leaves the callback group locked.
+def test_a_failure_before_the_callback_does_not_block_the_node(node):
+    # An exception while taking a message: rclpy leaves the callback group locked.
     class Unmakeable:
         def __new__(cls):
             raise MemoryError
@@ -114,7 +114,7 @@ def test_what_fails_before_the_callback_does_not_block_the_node(node):
     executor.shutdown()
 
 
-def test_an_exception_that_recurs_leaves_the_processor_to_others(node):
+def test_recurring_exceptions_do_not_use_the_cpu_continuously(node):
     node.create_timer(0.0, fail)
     executor = GuardedExecutor()
     executor.add_node(node)
@@ -125,7 +125,7 @@ def test_an_exception_that_recurs_leaves_the_processor_to_others(node):
 
 
 @pytest.mark.parametrize('kind', [KeyboardInterrupt, SystemExit])
-def test_the_end_of_the_process_is_no_failure(node, kind):
+def test_exit_exceptions_are_not_counted_as_failures(node, kind):
     def end():
         raise kind
 
@@ -152,7 +152,7 @@ def test_a_shutdown_ends_the_spinning(node):
     assert not node.failures.count
 
 
-def test_exceptions_of_nodes_that_count_none_are_raised():
+def test_exceptions_of_nodes_without_a_failure_counter_are_raised():
     rclpy.init()
     node = Node('other')
     executor = GuardedExecutor()
@@ -165,7 +165,7 @@ def test_exceptions_of_nodes_that_count_none_are_raised():
     rclpy.shutdown()
 
 
-def test_all_services_of_a_guarded_node_refuse_what_fails(node):
+def test_failing_services_of_a_guarded_node_return_an_error_response(node):
     services = [node.create_service(Trigger, f'service_{i}', fail) for i in range(2)]
     failures = guard_services(node)
     for service in services:
@@ -175,7 +175,7 @@ def test_all_services_of_a_guarded_node_refuse_what_fails(node):
     assert failures.count == 2
 
 
-def test_kinds_of_failures_are_bounded():
+def test_the_number_of_logged_kinds_is_limited():
     failures = CallbackFailures(log := Log())
     for i in range(1000):
         failures.report(f'topic {i}\n' + 1000 * 'x', RuntimeError(10_000 * 'y'))
@@ -185,23 +185,23 @@ def test_kinds_of_failures_are_bounded():
     assert '\n' not in ''.join(log.lines)
 
 
-def test_a_service_that_fails_is_answered_and_counted_in_the_diagnostics():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
-        stream = node._streams[0]
-        forget, stream.forget = stream.forget, fail
-        answer, _ = ask(robot, Trigger, 'pose/reset')
-        assert not answer.success
-        assert 'RuntimeError: no more' in answer.message
-        stream.forget = forget
-        assert ask(robot, Trigger, 'pose/reset')[0].success
-        assert ask(robot, SetBool, 'pose/enable', data=True)[0].success
+def test_a_failing_service_responds_and_is_counted_in_the_diagnostics():
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
+        stream = node._streams['']
+        reset, stream.reset = stream.reset, fail
+        response, _ = call(robot, Trigger, 'pose/reset')
+        assert not response.success
+        assert 'RuntimeError: no more' in response.message
+        stream.reset = reset
+        assert call(robot, Trigger, 'pose/reset')[0].success
+        assert call(robot, SetBool, 'pose/enable', data=True)[0].success
         robot.diagnostics.clear()
-        found = wait_for(lambda: robot.diagnostics)[0].status[0].values
-        assert {value.key: value.value for value in found}['failed callbacks'] == '1'
-        assert robot.answer_to(robot.send(BLACK)).skeletons
+        values = wait_for(lambda: robot.diagnostics)[0].status[0].values
+        assert {value.key: value.value for value in values}['failed callbacks'] == '1'
+        assert robot.receive(robot.send(BLACK)).skeletons
 
 
-def test_parameters_of_no_known_type_are_refused():
+def test_parameters_of_unknown_type_are_rejected():
     wrong = [
         Parameter(name='max_lost', value=ParameterValue(type=99)),
         Parameter(name='', value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE)),
@@ -210,40 +210,40 @@ def test_parameters_of_no_known_type_are_refused():
         Parameter(name='rectified'),
         Parameter(name='cameras', value=ParameterValue(type=255)),
     ]
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         before = node.settings
         for parameter in wrong:
-            answer, _ = ask(robot, SetParameters, 'pose/set_parameters', parameters=[parameter])
-            assert [result.successful for result in answer.results] == [False]
-            assert answer.results[0].reason
-            answer, _ = ask(
+            response, _ = call(robot, SetParameters, 'pose/set_parameters', parameters=[parameter])
+            assert [result.successful for result in response.results] == [False]
+            assert response.results[0].reason
+            response, _ = call(
                 robot,
                 SetParametersAtomically,
                 'pose/set_parameters_atomically',
                 parameters=[parameter],
             )
-            assert not answer.result.successful
-            assert answer.result.reason
-        answer, _ = ask(robot, SetParameters, 'pose/set_parameters', parameters=wrong)
-        assert [result.successful for result in answer.results] == [False] * len(wrong)
+            assert not response.result.successful
+            assert response.result.reason
+        response, _ = call(robot, SetParameters, 'pose/set_parameters', parameters=wrong)
+        assert [result.successful for result in response.results] == [False] * len(wrong)
         for kind, service, request in (
             (GetParameters, 'get_parameters', {'names': ['no such', 'ä\x1b']}),
             (DescribeParameters, 'describe_parameters', {'names': ['no such']}),
             (GetParameterTypes, 'get_parameter_types', {'names': ['no such', '']}),
             (ListParameters, 'list_parameters', {'prefixes': ['', '.', 'ä'], 'depth': 2**63}),
         ):
-            ask(robot, kind, f'pose/{service}', **request)
+            call(robot, kind, f'pose/{service}', **request)
         assert node.settings == before
         assert set_parameters(robot, max_lost=3.0)[0].successful
-        assert robot.answer_to(robot.send(BLACK)).skeletons
+        assert robot.receive(robot.send(BLACK)).skeletons
 
 
-def test_a_clock_before_all_time_disturbs_nothing():
-    with pose_node(KnownPeople(ONE), use_sim_time=True) as (node, robot):
+def test_a_negative_clock_time_does_not_stop_the_node():
+    with pose_node(KnownPeople(PERSON_MM), use_sim_time=True) as (node, robot):
         clock = robot.create_publisher(Clock, '/clock', 10)
         wait_for(clock.get_subscription_count)
         clock.publish(Clock(clock=Time(sec=-1)))
         wait_for(lambda: node.failures.count)
         clock.publish(Clock(clock=Time(sec=5)))
         wait_for(lambda: node.get_clock().now().nanoseconds == 5 * 10**9)
-        assert robot.answer_to(robot.send(BLACK)).skeletons
+        assert robot.receive(robot.send(BLACK)).skeletons

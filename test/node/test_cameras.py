@@ -1,4 +1,4 @@
-"""CameraInfo messages become cameras, or say why not."""
+"""CameraInfo messages are converted to cameras or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def info(**fields):
     return CameraInfo(**{'height': 480, 'width': 640, 'k': K, **fields})
 
 
-def test_intrinsics_and_distortion_are_taken_over():
+def test_intrinsics_and_distortion_are_converted():
     camera = to_camera(
         info(d=[0.1, -0.2, 0.001, 0.002, 0.05], distortion_model='plumb_bob'), SHAPE
     )
@@ -33,13 +33,13 @@ def test_intrinsics_and_distortion_are_taken_over():
 
 
 @pytest.mark.parametrize('length', [0, 4, 5, 8, 12, 14])
-def test_all_lengths_of_opencv_are_taken(length):
+def test_all_coefficient_counts_of_opencv_are_accepted(length):
     d = [0.01] * min(length, 12) + [0.0] * max(0, length - 12)
     assert len(to_camera(info(d=d), SHAPE).distortion_coeffs) == min(length, 12)
 
 
 @pytest.mark.parametrize(
-    ('fields', 'cause', 'says'),
+    ('fields', 'cause', 'expected'),
     [
         ({'k': [0.0] * 9}, 'camera not calibrated', 'calibrate it'),
         ({'width': 320}, 'camera_info size', '640 x 480 pixels, but its camera_info is for 320'),
@@ -51,17 +51,17 @@ def test_all_lengths_of_opencv_are_taken(length):
         ({'d': [0.0] * 15}, 'lens model', '15 distortion coefficients .D., but .* at most 14'),
     ],
 )
-def test_what_is_no_camera_says_why(fields, cause, says):
-    with pytest.raises(UnusableInput, match=says) as caught:
+def test_invalid_camera_infos_are_rejected_with_cause_and_message(fields, cause, expected):
+    with pytest.raises(UnusableInput, match=expected) as caught:
         to_camera(info(**fields), SHAPE)
     assert caught.value.cause == cause
 
 
-def test_a_camera_info_without_size_is_for_any_image():
+def test_a_camera_info_without_size_applies_to_any_image():
     assert to_camera(info(width=0, height=0), SHAPE)
 
 
-# Which camera_infos made NumPy raise "Singular matrix" before.
+# Matrices K for which NumPy raises "Singular matrix".
 SINGULAR = {
     'fy': [500.0, 0, 320, 0, 1e-9, 240, 0, 0, 1],
     'large and small': [1e200, 0, 320, 0, 1e-200, 240, 0, 0, 1],
@@ -71,7 +71,7 @@ SINGULAR = {
 
 
 @pytest.mark.parametrize(
-    ('fields', 'says'),
+    ('fields', 'expected'),
     [
         *(({'k': k}, 'intrinsic_matrix') for k in SINGULAR.values()),
         ({'k': [1.0, 0, 320, 0, 1, 240, 0, 0, 1]}, 'focal lengths are 1 and 1 pixels in an image'),
@@ -82,13 +82,13 @@ SINGULAR = {
         ({'roi': RegionOfInterest(x_offset=2**32 - 1, width=640, height=480)}, 'principal point'),
     ],
 )
-def test_degenerate_camera_infos_are_refused(fields, says):
-    with pytest.raises(UnusableInput, match=says) as caught:
+def test_degenerate_camera_infos_are_rejected(fields, expected):
+    with pytest.raises(UnusableInput, match=expected) as caught:
         to_camera(info(**fields), SHAPE)
     assert caught.value.cause == 'camera_info'
 
 
-def test_messages_about_long_camera_infos_are_short():
+def test_error_messages_about_long_camera_infos_are_short():
     for fields in ({'d': [0.1] * 50_000}, {'distortion_model': 'x\n' * 5000}):
         with pytest.raises(UnusableInput) as caught:
             to_camera(info(**fields), SHAPE)
@@ -97,7 +97,7 @@ def test_messages_about_long_camera_infos_are_short():
 
 
 @pytest.mark.parametrize('model', ['plumb_bob', 'equidistant'])
-def test_millions_of_coefficients_are_refused_at_once(model):
+def test_millions_of_coefficients_are_rejected_quickly(model):
     message = info(d=[0.1] * 5_000_000, distortion_model=model)
     start_s = time.process_time()
     with pytest.raises(UnusableInput, match='5000000 distortion coefficients'):
@@ -116,7 +116,7 @@ models = st.sampled_from(['plumb_bob', 'rational_polynomial', '', 'fisheye', 'eq
 
 @st.composite
 def camera_infos(draw):
-    """Return a camera_info of which a few numbers are out of the ordinary."""
+    """Return a camera_info with a few unusual values."""
     message = info(
         p=[500.0, 0, 320, 0, 0, 510, 240, 0, 0, 0, 1, 0],
         d=draw(st.lists(st.floats(-1, 1), max_size=15)),
@@ -138,7 +138,7 @@ def camera_infos(draw):
 @pytest.mark.filterwarnings('error')
 @settings(max_examples=1000)
 @given(message=camera_infos(), rectified=st.booleans())
-def test_any_camera_info_gives_a_camera_or_a_reason(message, rectified):
+def test_any_camera_info_is_converted_or_rejected(message, rectified):
     try:
         camera = to_camera(message, SHAPE, rectified)
     except UnusableInput:
@@ -150,7 +150,7 @@ def test_any_camera_info_gives_a_camera_or_a_reason(message, rectified):
 
 
 @pytest.mark.parametrize('k', SINGULAR.values(), ids=SINGULAR)
-def test_people_are_found_or_a_degenerate_camera_is_refused(model, street, k):
+def test_people_are_not_estimated_with_a_singular_camera(model, street, k):
     view = cv2.resize(street, SHAPE[1::-1])
     with pytest.raises(UnusableInput):
         model.find_people(view, to_camera(info(k=k), SHAPE), Options())
@@ -159,12 +159,12 @@ def test_people_are_found_or_a_degenerate_camera_is_refused(model, street, k):
 POINT_MM = np.array([300.0, -200, 2000])
 
 
-def seen(camera):
-    """Return where a camera sees a point."""
+def project(camera):
+    """Return the projection of a fixed point."""
     return camera.project(POINT_MM)
 
 
-def test_a_rectified_image_has_the_intrinsics_of_p_and_no_distortion():
+def test_rectified_images_use_p_without_distortion():
     p = [450.0, 0, 310, 0, 0, 450, 235, 0, 0, 0, 1, 0]
     camera = to_camera(info(p=p, d=[0.1] * 5, distortion_model='no such'), SHAPE, rectified=True)
     np.testing.assert_array_equal(
@@ -175,28 +175,30 @@ def test_a_rectified_image_has_the_intrinsics_of_p_and_no_distortion():
         to_camera(info(), SHAPE, rectified=True)
 
 
-def test_a_fisheye_lens_is_one():
+def test_the_equidistant_model_gives_a_fisheye_camera():
     camera = to_camera(info(d=[0.1, 0, 0, 0], distortion_model='equidistant'), SHAPE)
     assert camera.fisheye
     assert camera.distortion_coeffs.tolist() == [0.1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(('shape', 'factor'), [((240, 320, 3), 0.5), ((960, 1280, 3), 2)])
-def test_a_resized_image_shows_things_at_the_same_share_of_it(shape, factor):
-    whole, resized = seen(to_camera(info(), SHAPE)), seen(to_camera(info(), shape))
+def test_resized_images_have_scaled_projections(shape, factor):
+    whole, resized = project(to_camera(info(), SHAPE)), project(to_camera(info(), shape))
     np.testing.assert_allclose(resized + 0.5, factor * (whole + 0.5))
 
 
-def test_a_binned_image_shows_things_at_the_same_share_of_it():
+def test_binned_images_have_scaled_projections():
     binned = to_camera(info(binning_x=2, binning_y=4), (120, 320, 3))
-    np.testing.assert_allclose(seen(binned) + 0.5, (seen(to_camera(info(), SHAPE)) + 0.5) / (2, 4))
+    np.testing.assert_allclose(
+        project(binned) + 0.5, (project(to_camera(info(), SHAPE)) + 0.5) / (2, 4)
+    )
 
 
-def test_a_region_of_interest_is_a_part_of_the_sensor():
+def test_a_region_of_interest_shifts_projections():
     roi = RegionOfInterest(x_offset=100, y_offset=40, width=320, height=200)
     camera = to_camera(info(roi=roi), (200, 320, 3))
-    np.testing.assert_allclose(seen(camera), seen(to_camera(info(), SHAPE)) - (100, 40))
+    np.testing.assert_allclose(project(camera), project(to_camera(info(), SHAPE)) - (100, 40))
     binned = to_camera(info(roi=roi, binning_x=2, binning_y=2), (100, 160, 3))
-    np.testing.assert_allclose(seen(binned) + 0.5, (seen(camera) + 0.5) / 2)
+    np.testing.assert_allclose(project(binned) + 0.5, (project(camera) + 0.5) / 2)
     with pytest.raises(UnusableInput, match='is for 320 x 200'):
         to_camera(info(roi=roi), SHAPE)

@@ -1,4 +1,4 @@
-"""The demo's three processes run on real pictures, end by themselves, and say what is wrong."""
+"""The three processes of the demo process real images, exit on their own, and report errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from progress import (
     wait_for_exit,
 )
 from rclpy.node import Node
-from robots import running, wait_for
+from robots import spinning, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from test_people import people_at
@@ -34,7 +34,7 @@ from metrabs_ros.conversions.people import to_message
 from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, catch_stop_signals, run
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import demo_camera
-from metrabs_ros.node.heartbeat import LOST_BEATS
+from metrabs_ros.node.heartbeat import MAX_IDLE_REPORTS
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 
@@ -48,7 +48,7 @@ def demo(*arguments):
 
 @pytest.fixture
 def footage(tmp_path):
-    """Return a folder of a few pictures of one street."""
+    """Return a folder with several copies of one image."""
     folder = tmp_path / 'pictures'
     folder.mkdir()
     for i in range(6):
@@ -56,7 +56,7 @@ def footage(tmp_path):
     return folder
 
 
-def test_it_ends_by_itself_with_a_line_a_video_and_a_plot(footage, tmp_path):
+def test_the_demo_ends_with_a_summary_a_video_and_a_plot(footage, tmp_path):
     result = demo('--input', footage, '--output', tmp_path / 'out')
     assert result.returncode == 0, result.stderr
     last = result.stdout.strip().splitlines()[-1]
@@ -70,7 +70,7 @@ def test_it_ends_by_itself_with_a_line_a_video_and_a_plot(footage, tmp_path):
     assert cv2.imread(str(tmp_path / 'out' / 'birds_eye.png')).shape == (800, 800, 3)
 
 
-def test_it_fails_if_it_saw_nobody(tmp_path):
+def test_the_demo_fails_without_detections(tmp_path):
     cv2.imwrite(str(tmp_path / 'grey.png'), np.full((240, 320, 3), 90, np.uint8))
     (tmp_path / 'pictures').mkdir()
     (tmp_path / 'grey.png').rename(tmp_path / 'pictures' / 'grey.png')
@@ -80,22 +80,22 @@ def test_it_fails_if_it_saw_nobody(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'says'),
+    ('name', 'expected'),
     [
         ('missing.avi', 'does not exist'),
         ('/dev/video99', 'the device /dev/video99 does not exist'),
         ('README.md', 'cannot be read as a video'),
     ],
 )
-def test_sources_that_cannot_be_read_are_one_clear_line(name, says, tmp_path):
+def test_unreadable_sources_are_reported_in_one_line(name, expected, tmp_path):
     result = demo('--input', name, '--output', tmp_path)
     assert result.returncode == 1
-    assert says in result.stderr
+    assert expected in result.stderr
     assert 'Traceback' not in result.stderr
 
 
 @pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
-def test_interrupting_it_still_gives_the_summary(tmp_path, sent):
+def test_the_summary_is_printed_after_an_interrupt(tmp_path, sent):
     process = subprocess.Popen(
         [
             *(sys.executable, '-u', '-m', 'metrabs_ros.cli', 'demo', '--rate', '5'),
@@ -110,14 +110,14 @@ def test_interrupting_it_still_gives_the_summary(tmp_path, sent):
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if 'the first frame is there' in line:
+        if 'the first frame was received' in line:
             process.send_signal(sent)
     assert wait_for_exit(process) == 0, lines
     assert lines[-1].startswith('demo: '), lines
     assert not any('Traceback' in line for line in lines), lines
 
 
-def test_the_viewer_takes_images_only_once_it_hears_the_pose_node(tmp_path):
+def test_the_viewer_subscribes_to_images_after_discovering_the_pose_node(tmp_path):
     rclpy.init()
     camera = Node('camera')
     images = camera.create_publisher(Image, 'image', 10)
@@ -145,7 +145,7 @@ def test_the_viewer_takes_images_only_once_it_hears_the_pose_node(tmp_path):
 
 
 def start_demo(tmp_path, *options):
-    """Start a demo that goes on for ten seconds at least."""
+    """Start a demo that runs for at least ten seconds."""
     return subprocess.Popen(
         [
             *(sys.executable, '-u', '-m', 'metrabs_ros.cli', 'demo', '--rate', '5', *options),
@@ -159,19 +159,19 @@ def start_demo(tmp_path, *options):
 
 
 def commands_below(process):
-    """Return the commands of a process's children, their children and so on, by their ids."""
-    found = {}
+    """Return the commands of all descendants of a process, by process id."""
+    commands = {}
     for pid in descendant_pids(process.pid):
         try:
             text = pathlib.Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ').decode()
         except OSError:
             continue
         if text:
-            found[pid] = text
-    return found
+            commands[pid] = text
+    return commands
 
 
-def is_gone(pid):
+def has_ended(pid):
     try:
         state = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
     except OSError:
@@ -184,11 +184,11 @@ def is_gone(pid):
     [
         *((sent, 'node.pose_node') for sent in (signal.SIGINT, signal.SIGTERM)),
         *((sent, 'node.demo_camera') for sent in (*STOP_SIGNALS, signal.SIGKILL)),
-        # A process of the view's own, for a moment.
+        # A short-lived process of the view.
         (signal.SIGKILL, 'rerun.*--bind'),
     ],
 )
-def test_however_it_ends_no_process_is_left(tmp_path, sent, moment):
+def test_no_process_is_left_after_any_signal(tmp_path, sent, moment):
     if 'rerun' in moment:
         rerun = pytest.importorskip('rerun')
         if (pathlib.Path(rerun.__file__).parent / 'web_viewer.zip').exists():
@@ -199,17 +199,17 @@ def test_however_it_ends_no_process_is_left(tmp_path, sent, moment):
         below = list(commands_below(process))
         process.send_signal(sent)
         output, _ = communicate_with_stall_timeout(process)
-        wait_for(lambda: all(is_gone(pid) for pid in below))
+        wait_for(lambda: all(has_ended(pid) for pid in below))
     finally:
         process.kill()
     assert 'Traceback' not in output
 
 
 @pytest.mark.parametrize('name', ['pose', 'demo_camera', 'demo_viewer'])
-def test_a_process_that_crashes_is_named_and_ends_the_demo(tmp_path, name):
+def test_a_crashed_process_is_named_and_ends_the_demo(tmp_path, name):
     process = start_demo(tmp_path)
     try:
-        line = next(line for line in process.stdout if 'the first frame is there' in line)
+        line = next(line for line in process.stdout if 'the first frame was received' in line)
         (pid,) = (pid for pid, text in commands_below(process).items() if f'.{name}' in text)
         os.kill(pid, signal.SIGSEGV)
         output, _ = communicate_with_stall_timeout(process)
@@ -219,7 +219,7 @@ def test_a_process_that_crashes_is_named_and_ends_the_demo(tmp_path, name):
     assert f'the {name.removeprefix("demo_")} process was terminated by SIGSEGV' in output
 
 
-def test_a_signal_that_is_ignored_stays_ignored():
+def test_ignored_signals_remain_ignored():
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with catch_stop_signals() as stop:
@@ -235,7 +235,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, previous)
 
 
-def test_an_output_that_cannot_be_written_says_so_before_anything_starts(footage, tmp_path):
+def test_an_unwritable_output_is_reported_before_the_start(footage, tmp_path):
     (tmp_path / 'file').write_text('')
     for output in (tmp_path / 'file', tmp_path / 'file' / 'below', '/proc/nowhere'):
         result = demo('--input', footage, '--output', output)
@@ -248,7 +248,7 @@ def files_below(folder):
     return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
-def test_a_demo_does_not_replace_the_video_that_it_plays(tmp_path):
+def test_the_demo_does_not_overwrite_its_input_video(tmp_path):
     video = tmp_path / 'annotated.mp4'
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*'mp4v'), 10, (64, 64))
     writer.write(np.zeros((64, 64, 3), np.uint8))
@@ -276,7 +276,7 @@ def test_a_demo_does_not_replace_the_video_that_it_plays(tmp_path):
         ('has_picture_of_out', 'out'),
     ],
 )
-def test_an_output_that_is_the_input_is_refused(tmp_path, source, output):
+def test_an_output_that_overwrites_the_input_is_rejected(tmp_path, source, output):
     for name in ('out', 'pictures', 'has_link', 'has_picture_of_out'):
         (tmp_path / name).mkdir()
     for name in ('out/annotated.mp4', 'out/birds_eye.png', 'clip.mp4', 'pictures/1.png'):
@@ -296,14 +296,14 @@ def test_an_output_that_is_the_input_is_refused(tmp_path, source, output):
     assert not (tmp_path / 'pictures' / 'new').exists()
 
 
-def test_a_folder_in_place_of_an_output_file_is_told_of(footage, tmp_path):
+def test_a_folder_with_the_name_of_an_output_file_is_reported(footage, tmp_path):
     for name in OUTPUTS:
         (tmp_path / name / name).mkdir(parents=True)
         with pytest.raises(OSError, match=f'{name} is a folder'):
             run(footage, tmp_path / name, [], 10.0)
 
 
-def test_the_viewer_replaces_links_and_earlier_files_only_at_the_end(tmp_path):
+def test_the_viewer_replaces_links_and_existing_files_only_at_the_end(tmp_path):
     out = tmp_path / 'out'
     out.mkdir()
     (tmp_path / 'mine.mp4').write_bytes(b'mine')
@@ -341,8 +341,8 @@ def test_the_viewer_replaces_links_and_earlier_files_only_at_the_end(tmp_path):
     assert cv2.imread(str(out / 'birds_eye.png')) is not None
 
 
-class StandIn(Node):
-    """Answers images and publishes diagnostics as a test wants."""
+class FakePoseNode(Node):
+    """Publishes skeletons and diagnostics under the control of a test."""
 
     def __init__(self):
         super().__init__('stand_in')
@@ -351,33 +351,37 @@ class StandIn(Node):
         self.diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_subscription(Image, 'image', self.images.append, 10)
         self.create_subscription(CameraInfo, 'camera_info', lambda info: None, 10)
-        self.create_subscription(SkeletonArray, 'skeletons', lambda answer: None, 10)
-        self.beating = self.create_timer(0.1, self.beat)
+        self.create_subscription(SkeletonArray, 'skeletons', lambda skeletons: None, 10)
+        self.timer = self.create_timer(0.1, self.publish_diagnostics)
 
-    def beat(self):
-        values = {'images': len(self.images), 'worked_on': 0, 'dropped: odd': self.dropped}
+    def publish_diagnostics(self):
+        values = {
+            'images': len(self.images),
+            'worked_on': 0,
+            'dropped: image encoding': self.dropped,
+        }
         status = DiagnosticStatus(name='pose: frames')
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         self.diagnostics.publish(DiagnosticArray(status=[status]))
 
-    def answer(self):
+    def publish_skeletons(self):
         self.answers.publish(SkeletonArray(header=self.images[-1].header))
 
 
 @pytest.fixture
-def camera_and_stand_in(footage):
+def camera_and_fake_node(footage):
     rclpy.init()
     camera = demo_camera.CameraNode(Source(str(footage)), None, 55.0, 0.0)
-    stand_in = StandIn()
-    with running(stand_in):
-        yield camera, stand_in
+    fake_node = FakePoseNode()
+    with spinning(fake_node):
+        yield camera, fake_node
     camera.destroy_node()
-    stand_in.destroy_node()
+    fake_node.destroy_node()
     rclpy.shutdown()
 
 
-def played_in_a_thread(camera):
-    """Play, and return what gives the error of it, or the number of images."""
+def play_in_thread(camera):
+    """Play in a thread; return a function that returns the number of images or the error."""
     result = []
 
     def play():
@@ -390,41 +394,41 @@ def played_in_a_thread(camera):
     return lambda: result and result[0]
 
 
-def test_a_slow_pose_node_is_waited_for_as_long_as_it_tells_of_work(camera_and_stand_in):
-    camera, stand_in = camera_and_stand_in
-    result = played_in_a_thread(camera)
-    wait_for(lambda: stand_in.images)
-    # Longer than for images that are lost or finished.
-    beats = camera._pose_node.count
-    wait_for(lambda: camera._pose_node.count > beats + 3 * LOST_BEATS)
-    assert len(stand_in.images) == 1
+def test_the_camera_waits_while_the_pose_node_reports_pending_images(camera_and_fake_node):
+    camera, fake_node = camera_and_fake_node
+    result = play_in_thread(camera)
+    wait_for(lambda: fake_node.images)
+    # Longer than the timeout for images that are lost or finished.
+    reports = camera._monitor.count
+    wait_for(lambda: camera._monitor.count > reports + 3 * MAX_IDLE_REPORTS)
+    assert len(fake_node.images) == 1
     for count in range(1, 7):
-        wait_for(lambda count=count: len(stand_in.images) == count)
-        stand_in.answer()
+        wait_for(lambda count=count: len(fake_node.images) == count)
+        fake_node.publish_skeletons()
     assert wait_for(result) == 6
 
 
-def test_a_pose_node_that_is_silent_is_given_up(camera_and_stand_in, monkeypatch):
-    monkeypatch.setattr(demo_camera, 'SILENCE_PATIENCE_S', 1.5)
-    camera, stand_in = camera_and_stand_in
-    result = played_in_a_thread(camera)
-    wait_for(lambda: stand_in.images)
-    stand_in.destroy_timer(stand_in.beating)
-    assert 'diagnostics have not come' in str(wait_for(result))
+def test_the_camera_gives_up_without_diagnostics(camera_and_fake_node, monkeypatch):
+    monkeypatch.setattr(demo_camera, 'DIAGNOSTICS_TIMEOUT_S', 1.5)
+    camera, fake_node = camera_and_fake_node
+    result = play_in_thread(camera)
+    wait_for(lambda: fake_node.images)
+    fake_node.destroy_timer(fake_node.timer)
+    assert 'no diagnostics were received' in str(wait_for(result))
 
 
-def test_a_pose_node_that_drops_images_is_given_up_with_the_cause(camera_and_stand_in):
-    camera, stand_in = camera_and_stand_in
-    result = played_in_a_thread(camera)
+def test_the_camera_reports_the_cause_of_dropped_images(camera_and_fake_node):
+    camera, fake_node = camera_and_fake_node
+    result = play_in_thread(camera)
 
-    def dropping():
-        stand_in.dropped = len(stand_in.images)
+    def drop_and_get_result():
+        fake_node.dropped = len(fake_node.images)
         return result()
 
-    assert 'it drops images (odd)' in str(wait_for(dropping))
+    assert 'it drops images (image encoding)' in str(wait_for(drop_and_get_result))
 
 
-def test_a_pose_node_that_is_not_configured_is_told_of(camera_and_stand_in):
-    camera, stand_in = camera_and_stand_in
-    stand_in.destroy_publisher(stand_in.answers)
-    assert 'not configured' in str(wait_for(played_in_a_thread(camera)))
+def test_an_unconfigured_pose_node_is_reported(camera_and_fake_node):
+    camera, fake_node = camera_and_fake_node
+    fake_node.destroy_publisher(fake_node.answers)
+    assert 'not configured' in str(wait_for(play_in_thread(camera)))

@@ -1,4 +1,4 @@
-"""Whatever comes in, the node lives on, publishes no nonsense, and counts what it refuses."""
+"""For any input, the node continues, publishes finite values, and counts dropped frames."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ENCODINGS = (
 )
 LENSES = ('plumb_bob', 'rational_polynomial', 'equidistant', '', 'no such')
 
-wild = st.one_of(
+any_number = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True),
     st.sampled_from([0.0, 1.0, 60.0, 80.0, 500.0, -500.0, 1e-300, 1e300]),
 )
-focal = st.one_of(wild, st.floats(10, 1000))
+focal = st.one_of(any_number, st.floats(10, 1000))
 stamps = st.builds(Time, sec=st.integers(-(2**31), 2**31 - 1), nanosec=st.integers(0, 999_999_999))
 sizes = st.one_of(st.integers(0, 40), st.just(2**32 - 1))
 
@@ -39,50 +39,50 @@ FIELDS = (
 )
 CHANNELS = {'rgb8': 3, 'bgr8': 3, '8UC3': 3, 'rgba8': 4, 'bgra8': 4, 'mono16': 2, '16UC1': 2}
 K = [100.0, 0.0, 16.0, 0.0, 100.0, 12.0, 0.0, 0.0, 1.0]
-K_OF_WILD_NUMBERS = st.tuples(focal, wild, focal, wild).map(
+RANDOM_K = st.tuples(focal, any_number, focal, any_number).map(
     lambda f: [f[0], 0.0, f[1], 0.0, f[2], f[3], 0.0, 0.0, 1.0]
 )
 
 
 @st.composite
 def pairs(draw):
-    """Return an image and its camera_info, of which some fields are wild and the others right."""
-    odd = draw(st.sets(st.sampled_from(FIELDS), max_size=4))
+    """Return an image and its camera_info with up to four random fields."""
+    invalid_fields = draw(st.sets(st.sampled_from(FIELDS), max_size=4))
 
-    def either(field, right, strategy):
-        return draw(strategy) if field in odd else right
+    def choose(field, right, strategy):
+        return draw(strategy) if field in invalid_fields else right
 
     image, info = Image(), CameraInfo()
     image.header.stamp = info.header.stamp = draw(stamps)
-    image.header.frame_id = either('frame', 'camera', st.sampled_from(['', '/x y', 'map']))
-    image.encoding = either('encoding', 'rgb8', st.sampled_from(ENCODINGS))
-    image.width, image.height = either('size', (32, 24), st.tuples(sizes, sizes))
+    image.header.frame_id = choose('frame', 'camera', st.sampled_from(['', '/x y', 'map']))
+    image.encoding = choose('encoding', 'rgb8', st.sampled_from(ENCODINGS))
+    image.width, image.height = choose('size', (32, 24), st.tuples(sizes, sizes))
     channels = CHANNELS.get(image.encoding, 1)
     fitting = channels * min(image.width, 100)
-    image.step = either('step', fitting, st.one_of(st.integers(0, 200), st.just(2**32 - 1)))
+    image.step = choose('step', fitting, st.one_of(st.integers(0, 200), st.just(2**32 - 1)))
     length = min(image.step, 400) * min(image.height, 100)
-    length = either('data', length, st.one_of(st.integers(0, 2000), st.just(0)))
+    length = choose('data', length, st.one_of(st.integers(0, 2000), st.just(0)))
     image.data = array.array('B', bytes(length))
-    image.is_bigendian = either('order', 0, st.just(1))
-    info.k = either('k', K, st.one_of(K_OF_WILD_NUMBERS, st.lists(wild, min_size=9, max_size=9)))
-    info.d = either('d', [], st.lists(wild, max_size=15))
-    info.p = either('p', [0.0] * 12, st.lists(wild, min_size=12, max_size=12))
-    info.distortion_model = either('lens', 'plumb_bob', st.sampled_from(LENSES))
-    info.width, info.height = either(
+    image.is_bigendian = choose('order', 0, st.just(1))
+    info.k = choose('k', K, st.one_of(RANDOM_K, st.lists(any_number, min_size=9, max_size=9)))
+    info.d = choose('d', [], st.lists(any_number, max_size=15))
+    info.p = choose('p', [0.0] * 12, st.lists(any_number, min_size=12, max_size=12))
+    info.distortion_model = choose('lens', 'plumb_bob', st.sampled_from(LENSES))
+    info.width, info.height = choose(
         'info size',
         (image.width, image.height),
         st.one_of(st.just((0, 0)), st.just((640, 480)), st.tuples(sizes, sizes)),
     )
-    info.binning_x = either('binning', 0, st.sampled_from([1, 2, 2**32 - 1]))
+    info.binning_x = choose('binning', 0, st.sampled_from([1, 2, 2**32 - 1]))
     regions = st.builds(
         RegionOfInterest, x_offset=sizes, y_offset=sizes, height=sizes, width=sizes
     )
-    info.roi = either('roi', RegionOfInterest(), regions)
+    info.roi = choose('roi', RegionOfInterest(), regions)
     return image, info
 
 
-class SeenPeople(KnownPeople):
-    """People whose image points go through the camera, and so have all its nonsense."""
+class ProjectedPeople(KnownPeople):
+    """Model that projects people with the camera, so that its image points may not be finite."""
 
     def find_people(self, image, camera, options):
         poses_mm = people_at((0.0, 0.0, 3000.0)).poses3d_mm
@@ -93,18 +93,18 @@ class SeenPeople(KnownPeople):
 
 @pytest.fixture(scope='module')
 def fuzzed():
-    with pose_node(SeenPeople(), tf='joints', max_detections=5) as (node, robot):
+    with pose_node(ProjectedPeople(), tf='joints', max_detections=5) as (node, robot):
         yield node, robot
 
 
-def finite(value):
-    """Tell whether all numbers in a message are."""
+def is_finite(value):
+    """Return whether all numbers in a message are finite."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, list | tuple | array.array | np.ndarray):
-        return all(map(finite, value))
+        return all(map(is_finite, value))
     if hasattr(value, 'get_fields_and_field_types'):
-        return all(finite(getattr(value, name)) for name in value.get_fields_and_field_types())
+        return all(is_finite(getattr(value, name)) for name in value.get_fields_and_field_types())
     return True
 
 
@@ -112,30 +112,30 @@ def finite(value):
     max_examples=PAIRS, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 @given(pair=pairs())
-def test_any_pair_is_worked_on_or_counted(fuzzed, pair):
+def test_any_image_and_camera_info_is_processed_or_counted_as_dropped(fuzzed, pair):
     node, robot = fuzzed
     image, info = pair
 
-    def settled():
-        return node.record.tally.worked_on + sum(node.record.drops.counts().values())
+    def finished():
+        return node.statistics.counters.processed + sum(node.statistics.drops.counts().values())
 
-    before, images = settled(), node.record.tally.images
+    before, images = finished(), node.statistics.counters.images
     robot.skeletons.clear()
     robot.infos.publish(info)
     robot.images.publish(image)
-    wait_for(lambda: node.record.tally.images == images + 1)
-    wait_for(lambda: settled() == before + 1)
-    assert all(map(finite, robot.skeletons))
-    assert not any(cause.startswith('failed') for cause in node.record.drops.counts()), (
-        node.record.drops.counts()
+    wait_for(lambda: node.statistics.counters.images == images + 1)
+    wait_for(lambda: finished() == before + 1)
+    assert all(map(is_finite, robot.skeletons))
+    assert not any(cause.startswith('failed') for cause in node.statistics.drops.counts()), (
+        node.statistics.drops.counts()
     )
 
 
-def test_after_all_that_it_still_works(fuzzed):
+def test_valid_images_are_processed_after_the_fuzzing(fuzzed):
     node, robot = fuzzed
     robot.sent = 2**31 - 10
-    assert robot.answer_to(robot.send(BLACK)).skeletons
-    assert all(map(finite, robot.markers[-5:]))
-    # Both kinds were among them.
-    assert sum(node.record.drops.counts().values()) > PAIRS / 4
-    assert node.record.tally.worked_on > PAIRS / 5
+    assert robot.receive(robot.send(BLACK)).skeletons
+    assert all(map(is_finite, robot.markers[-5:]))
+    # There were valid and invalid inputs.
+    assert sum(node.statistics.drops.counts().values()) > PAIRS / 4
+    assert node.statistics.counters.processed > PAIRS / 5

@@ -1,4 +1,4 @@
-"""The view, the demo's camera and the demo's viewer go on after a request that is malformed."""
+"""The view, the demo camera and the demo viewer continue after invalid service requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from progress import communicate_with_stall_timeout
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 from rclpy.node import Node
-from robots import running, wait_for
+from robots import spinning, wait_for
 
 WRONG = [
     Parameter(name='use_sim_time', value=ParameterValue(type=99)),
@@ -25,7 +25,7 @@ WRONG = [
 
 @contextlib.contextmanager
 def process_and_client(module, *arguments):
-    """Run a node in a process of its own; give the process, and a node to call it from."""
+    """Run a node in a separate process; yield the process and a client node."""
     rclpy.init()
     client = Node('client')
     process = subprocess.Popen(
@@ -35,7 +35,7 @@ def process_and_client(module, *arguments):
         text=True,
     )
     try:
-        with running(client):
+        with spinning(client):
             yield process, client
     finally:
         process.kill()
@@ -44,48 +44,48 @@ def process_and_client(module, *arguments):
         rclpy.shutdown()
 
 
-def answer_of(process, client, kind, service, **request):
-    """Return the answer to a request to a process that must not end."""
-    caller = client.create_client(kind, service)
-    wait_for(lambda: process.poll() is not None or caller.service_is_ready())
-    future = caller.call_async(kind.Request(**request))
+def call_service(process, client, kind, service, **request):
+    """Call a service of a process, which must not end; return the response."""
+    service_client = client.create_client(kind, service)
+    wait_for(lambda: process.poll() is not None or service_client.service_is_ready())
+    future = service_client.call_async(kind.Request(**request))
     wait_for(lambda: process.poll() is not None or future.done())
     assert process.poll() is None, process.stdout.read()
     return future.result()
 
 
-def check_that_it_goes_on(process, client, name):
+def check_invalid_requests_are_survived(process, client, name):
     for parameter in WRONG:
         wrong = {'parameters': [parameter]}
-        answer = answer_of(process, client, SetParameters, f'{name}/set_parameters', **wrong)
-        assert [result.successful for result in answer.results] == [False]
-        assert answer.results[0].reason
+        response = call_service(process, client, SetParameters, f'{name}/set_parameters', **wrong)
+        assert [result.successful for result in response.results] == [False]
+        assert response.results[0].reason
         service = f'{name}/set_parameters_atomically'
-        answer = answer_of(process, client, SetParametersAtomically, service, **wrong)
-        assert not answer.result.successful
+        response = call_service(process, client, SetParametersAtomically, service, **wrong)
+        assert not response.result.successful
     names = ['use_sim_time']
-    answer = answer_of(process, client, GetParameters, f'{name}/get_parameters', names=names)
-    assert len(answer.values) == 1
+    response = call_service(process, client, GetParameters, f'{name}/get_parameters', names=names)
+    assert len(response.values) == 1
     process.terminate()
     output, _ = communicate_with_stall_timeout(process)
     assert f'{name}/set_parameters failed, 1 failures so far' in output
     assert 'Traceback' not in output
 
 
-def test_the_view_goes_on():
+def test_the_view_survives_invalid_requests():
     pytest.importorskip('rerun')
     page_port, data_port = free_ports(2)
     arguments = ('--web-port', page_port, '--data-port', data_port)
     with process_and_client('view_node', *arguments) as (process, client):
-        check_that_it_goes_on(process, client, 'view')
+        check_invalid_requests_are_survived(process, client, 'view')
 
 
-def test_the_camera_of_the_demo_goes_on():
+def test_the_demo_camera_survives_invalid_requests():
     picture = pathlib.Path(DATA) / 'street.png'
     with process_and_client('demo_camera', '--input', picture) as (process, client):
-        check_that_it_goes_on(process, client, 'camera')
+        check_invalid_requests_are_survived(process, client, 'camera')
 
 
-def test_the_viewer_of_the_demo_goes_on(tmp_path):
+def test_the_demo_viewer_survives_invalid_requests(tmp_path):
     with process_and_client('demo_viewer', '--output', tmp_path) as (process, client):
-        check_that_it_goes_on(process, client, 'viewer')
+        check_invalid_requests_are_survived(process, client, 'viewer')

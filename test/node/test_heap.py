@@ -33,12 +33,12 @@ heap.LIBC.fflush(None)
 pytestmark = pytest.mark.skipif(not hasattr(LIBC, 'malloc_info'), reason='not glibc')
 
 
-@pytest.mark.parametrize(('choice', 'most'), [('limited', 2), ('default', 100)])
-def test_threads_share_a_limited_number_of_arenas(choice, most):
-    shown = subprocess.run(
+@pytest.mark.parametrize(('choice', 'max_arenas'), [('limited', 2), ('default', 100)])
+def test_threads_share_a_limited_number_of_arenas(choice, max_arenas):
+    output = subprocess.run(
         [sys.executable, '-c', COUNT_ARENAS, choice], capture_output=True, text=True, check=True
     ).stdout
-    arenas = len(re.findall('<heap nr=', shown))
+    arenas = len(re.findall('<heap nr=', output))
 
-    assert arenas <= most
+    assert arenas <= max_arenas
     assert (arenas > 2) == (choice == 'default')

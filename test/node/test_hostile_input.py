@@ -1,4 +1,4 @@
-"""Whatever comes in, the numbers add up, and diagnostics and log stay short."""
+"""For any input, all frames are counted, and the diagnostics and the log remain short."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from metrabs_ros.node.camera_stream import MAX_FRAME_ID_CHARS
 from metrabs_ros.node.detections import MAX_DETECTIONS, select_detections, to_boxes
 from metrabs_ros.node.pose_node import PoseNode
 
-ONE = (500.0, 0.0, 4000.0)
-LONGEST_LINE = 800
+PERSON_MM = (500.0, 0.0, 4000.0)
+MAX_LINE_CHARS = 800
 HOSTILE = '\x1b[2J\n%s {} \u202e' + 5000 * 'x'
 
 
@@ -42,14 +42,14 @@ def in_flight(values):
     return int(values['images']) - int(values['worked_on']) - dropped
 
 
-def unsettled(node):
-    """Return how many images are neither worked on nor dropped."""
-    record = node.record
-    settled = record.tally.worked_on + sum(record.drops.counts().values())
-    return record.tally.images - settled
+def in_flight_count(node):
+    """Return the number of images that are neither processed nor dropped."""
+    statistics = node.statistics
+    finished = statistics.counters.processed + sum(statistics.drops.counts().values())
+    return statistics.counters.images - finished
 
 
-def flood(robot, field, number):
+def send_text(robot, field, number):
     text = f'{number}{HOSTILE}'
     if field == 'frame_id':
         header = Header(stamp=Time(sec=number + 1), frame_id=text)
@@ -66,12 +66,12 @@ def flood(robot, field, number):
         ('frame_id', {'world_frame': 'map', 'tf_timeout': 0.0}),
     ],
 )
-def test_many_different_texts_make_few_entries_and_short_lines(capfd, field, parameters):
-    with pose_node(KnownPeople(ONE), **parameters) as (node, robot):
+def test_many_different_texts_give_few_diagnostics_and_short_log_lines(capfd, field, parameters):
+    with pose_node(KnownPeople(PERSON_MM), **parameters) as (node, robot):
         for number in range(200):
-            flood(robot, field, number)
-            wait_for(lambda number=number: node.record.tally.images == number + 1)
-        wait_for(lambda: unsettled(node) == 0)
+            send_text(robot, field, number)
+            wait_for(lambda number=number: node.statistics.counters.images == number + 1)
+        wait_for(lambda: in_flight_count(node) == 0)
         robot.diagnostics.clear()
         values = wait_for(lambda: robot.diagnostics and values_of(robot))
         status = robot.diagnostics[-1].status[0]
@@ -82,23 +82,23 @@ def test_many_different_texts_make_few_entries_and_short_lines(capfd, field, par
     assert len(status.message) < 300
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) < 20
-    assert all(len(line) < LONGEST_LINE and line.isprintable() for line in lines)
+    assert all(len(line) < MAX_LINE_CHARS and line.isprintable() for line in lines)
 
 
 def test_images_with_a_long_frame_id_are_dropped():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         for sec, chars in ((1, MAX_FRAME_ID_CHARS + 1), (2, 2**20)):
             robot.send(BLACK, header=Header(stamp=Time(sec=sec), frame_id='x' * chars))
-            wait_for(lambda sec=sec: node.record.drops.counts() == {'image frame_id': sec})
-        explanation = node.record.drops.explanations()['image frame_id']
+            wait_for(lambda sec=sec: node.statistics.drops.counts() == {'image frame_id': sec})
+        explanation = node.statistics.drops.explanations()['image frame_id']
         assert f'has a frame_id of {2**20} characters' in explanation
         assert len(explanation) < 300
         header = Header(stamp=Time(sec=3), frame_id='x' * MAX_FRAME_ID_CHARS)
-        assert robot.answer_to(robot.send(BLACK, header=header)).header.frame_id == header.frame_id
+        assert robot.receive(robot.send(BLACK, header=header)).header.frame_id == header.frame_id
 
 
 class Failing(KnownPeople):
-    """Fails with errors of ever new types and long messages."""
+    """Raises exceptions of different types with long messages."""
 
     def find_people(self, image, camera, options):
         self.failures = getattr(self, 'failures', 0) + 1
@@ -106,13 +106,13 @@ class Failing(KnownPeople):
         raise kind(HOSTILE)
 
 
-def test_failures_of_many_types_are_one_cause(capfd):
-    with pose_node(Failing(ONE)) as (node, robot):
+def test_exceptions_of_many_types_are_one_drop_cause(capfd):
+    with pose_node(Failing(PERSON_MM)) as (node, robot):
         for number in range(100):
             robot.send(BLACK)
-            wait_for(lambda number=number: node.record.tally.images == number + 1)
-        wait_for(lambda: unsettled(node) == 0)
-        assert set(node.record.drops.counts()) <= {'failed', 'newer frame'}
+            wait_for(lambda number=number: node.statistics.counters.images == number + 1)
+        wait_for(lambda: in_flight_count(node) == 0)
+        assert set(node.statistics.drops.counts()) <= {'failed', 'newer frame'}
         robot.diagnostics.clear()
         robot.send(BLACK)
         status = wait_for(
@@ -121,31 +121,33 @@ def test_failures_of_many_types_are_one_cause(capfd):
     assert status.message.startswith('frames fail: Error')
     assert len(status.message) <= 200
     lines = capfd.readouterr().err.splitlines()
-    assert all(len(line) < LONGEST_LINE and line.isprintable() for line in lines)
+    assert all(len(line) < MAX_LINE_CHARS and line.isprintable() for line in lines)
 
 
-@pytest.mark.parametrize('method', ['_process', '_prepared', '_people', '_publish'])
-def test_frames_whose_processing_fails_as_a_whole_are_counted(monkeypatch, method):
+@pytest.mark.parametrize('method', ['_process', '_prepare', '_get_people', '_publish'])
+def test_frames_are_counted_if_the_whole_processing_fails(monkeypatch, method):
     def fail(self, *arguments):
         raise RuntimeError('cannot go on')
 
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         with monkeypatch.context() as patch:
             patch.setattr(PoseNode, method, fail)
             for number in range(1, 4):
                 robot.send(BLACK)
-                wait_for(lambda number=number: node.record.drops.counts() == {'failed': number})
-            assert unsettled(node) == 0
-        assert robot.answer_to(robot.send(BLACK)).skeletons
-        wait_for(lambda: unsettled(node) == 0)
-        assert node.record.drops.counts() == {'failed': 3}
+                wait_for(
+                    lambda number=number: node.statistics.drops.counts() == {'failed': number}
+                )
+            assert in_flight_count(node) == 0
+        assert robot.receive(robot.send(BLACK)).skeletons
+        wait_for(lambda: in_flight_count(node) == 0)
+        assert node.statistics.drops.counts() == {'failed': 3}
 
 
-def test_a_small_file_that_claims_a_huge_image_takes_no_memory():
+def test_a_small_file_with_a_huge_declared_size_uses_no_memory():
     data = cv2.imencode('.jpg', BLACK)[1].tobytes()
     sof = data.index(b'\xff\xc0')
     size = (30000).to_bytes(2, 'big')
-    with pose_node(KnownPeople(ONE), image_transport='compressed') as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), image_transport='compressed') as (node, robot):
         images = robot.create_publisher(
             CompressedImage, 'image/compressed', qos_profile_sensor_data
         )
@@ -154,7 +156,7 @@ def test_a_small_file_that_claims_a_huge_image_takes_no_memory():
         for sec, info_px, claimed in (
             (1, 0, 2 * size),
             (2, 30000, 2 * size),
-            # Within the limit of pixels, but not of the camera's size.
+            # Within the pixel limit, but with another size than camera_info.
             (3, 160, (6000).to_bytes(2, 'big') + (8000).to_bytes(2, 'big')),
         ):
             message, info = CompressedImage(format='jpeg'), CameraInfo()
@@ -164,16 +166,16 @@ def test_a_small_file_that_claims_a_huge_image_takes_no_memory():
             info.width, info.height = info_px, info_px * 3 // 4 if sec == 3 else info_px
             robot.infos.publish(info)
             images.publish(message)
-            wait_for(lambda sec=sec: sum(node.record.drops.counts().values()) == sec)
-        assert node.record.drops.counts() == {'image size': 2, 'camera_info size': 1}
+            wait_for(lambda sec=sec: sum(node.statistics.drops.counts().values()) == sec)
+        assert node.statistics.drops.counts() == {'image size': 2, 'camera_info size': 1}
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
 
 
-def test_an_image_of_more_than_the_set_number_of_pixels_is_dropped():
-    with pose_node(KnownPeople(ONE), max_image_pixels=100 * 160) as (node, robot):
+def test_images_larger_than_the_limit_are_dropped():
+    with pose_node(KnownPeople(PERSON_MM), max_image_pixels=100 * 160) as (node, robot):
         robot.send(BLACK)
-        wait_for(lambda: node.record.drops.counts() == {'image size': 1})
-        robot.answer_to(robot.send(BLACK[:100]))
+        wait_for(lambda: node.statistics.drops.counts() == {'image size': 1})
+        robot.receive(robot.send(BLACK[:100]))
 
 
 @pytest.mark.filterwarnings('error')
@@ -181,38 +183,38 @@ def test_an_image_of_more_than_the_set_number_of_pixels_is_dropped():
 @pytest.mark.parametrize(
     'values', [{'place': (1e308, 0.0, 0.0)}, {'rotation': (1e200, 0.0, 1e200, 1e-300)}]
 )
-def test_a_transform_out_of_range_is_not_used(field, values):
-    with pose_node(KnownPeople(ONE), **{field: 'map', 'tf_timeout': 1.0}) as (node, robot):
+def test_transforms_out_of_range_are_not_used(field, values):
+    with pose_node(KnownPeople(PERSON_MM), **{field: 'map', 'tf_timeout': 1.0}) as (node, robot):
         broadcaster = StaticTransformBroadcaster(robot)
         broadcaster.sendTransform(transform('map', 'camera_optical_frame', **values))
-        answer = robot.answer_to(robot.send(BLACK))
+        answer = robot.receive(robot.send(BLACK))
         assert answer.header.frame_id == 'camera_optical_frame'
         (skeleton,) = answer.skeletons
         places_m = np.array([(p.x, p.y, p.z) for p in skeleton.positions])
         assert np.isfinite(places_m).all()
         assert np.abs(places_m).max() < 10
-        # TF itself refuses some of them.
-        assert set(node.record.fallbacks.counts()) <= {'transform', 'no transform'}
-        assert node.record.drops.counts() == {}
+        # tf2 rejects some of them.
+        assert set(node.statistics.fallbacks.counts()) <= {'transform', 'no transform'}
+        assert node.statistics.drops.counts() == {}
 
 
-def test_many_malformed_transforms_write_no_log(capfd):
-    with pose_node(KnownPeople(ONE), target_frame='map') as (node, robot):
+def test_malformed_transforms_are_not_logged(capfd):
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map') as (node, robot):
         broadcaster = TransformBroadcaster(robot)
         for number in range(300):
-            odd = transform('map', f'{number}{HOSTILE}', place=(np.nan, 0.0, 0.0))
-            broadcaster.sendTransform([odd, transform('map', 'map')])
-            wait_for(lambda number=number: node._frames.refused >= 2 * number)
+            malformed = transform('map', f'{number}{HOSTILE}', place=(np.nan, 0.0, 0.0))
+            broadcaster.sendTransform([malformed, transform('map', 'map')])
+            wait_for(lambda number=number: node._transforms.rejected >= 2 * number)
         robot.diagnostics.clear()
         values = wait_for(lambda: robot.diagnostics and values_of(robot))
         assert int(values['refused transforms']) >= 598
-    # The robot's own buffer logs, too, by another name.
+    # The buffer of the robot logs as well.
     lines = capfd.readouterr().err.splitlines()
     assert sum('[tf2]' in line for line in lines) <= 600
 
 
-def test_after_a_jump_back_in_time_new_transforms_are_used():
-    with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=1.0) as (_, robot):
+def test_transforms_are_used_after_a_jump_back_in_time():
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map', tf_timeout=1.0) as (_, robot):
         broadcaster = TransformBroadcaster(robot)
         for first in (5000, 100):
             for number in range(3):
@@ -220,7 +222,7 @@ def test_after_a_jump_back_in_time_new_transforms_are_used():
                 moving = transform('map', 'camera_optical_frame')
                 moving.header.stamp.sec = robot.sent + 1
                 broadcaster.sendTransform(moving)
-                answer = robot.answer_to(robot.send(BLACK))
+                answer = robot.receive(robot.send(BLACK))
         assert answer.header.frame_id == 'map'
 
 
@@ -245,13 +247,13 @@ numbers = st.one_of(
 
 @pytest.mark.filterwarnings('error')
 @given(boxes=st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=8))
-def test_any_detections_give_boxes_in_the_image(boxes):
-    found = to_boxes(box_message(*boxes, results=1), '', (120, 160, 3))
-    left_top, size = found.boxes_px[:, :2], found.boxes_px[:, 2:]
-    assert np.isfinite(found.boxes_px).all()
+def test_boxes_of_any_detections_are_within_the_image(boxes):
+    boxes_in_image = to_boxes(box_message(*boxes, results=1), '', (120, 160, 3))
+    left_top, size = boxes_in_image.boxes_px[:, :2], boxes_in_image.boxes_px[:, 2:]
+    assert np.isfinite(boxes_in_image.boxes_px).all()
     assert (left_top >= 0).all()
     assert (left_top + size <= (160, 120)).all()
-    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    assert ((boxes_in_image.scores >= 0) & (boxes_in_image.scores <= 1)).all()
 
 
 @pytest.mark.parametrize(
@@ -261,24 +263,24 @@ def test_any_detections_give_boxes_in_the_image(boxes):
         box_message(*[(80.0, 60.0, 40.0, 40.0)] * 2, results=6000),
     ],
 )
-def test_very_many_detections_are_refused(message):
+def test_too_many_detections_are_rejected(message):
     with pytest.raises(UnusableInput, match='detections; up to 1000') as caught:
         to_boxes(message, '', (120, 160, 3))
     assert caught.value.cause == 'detections'
 
 
 def grid(count, scores=None):
-    """Return boxes that do not overlap, with these scores."""
+    """Return boxes that do not overlap, with the given scores."""
     left, top = np.arange(count) % 40, np.arange(count) // 40
     boxes_px = np.stack([4.0 * left, 4.0 * top, *np.full((2, count), 3.0)], axis=1)
     return Boxes(boxes_px, np.ones(count) if scores is None else scores)
 
 
-def test_duplicates_among_given_boxes_are_suppressed():
+def test_duplicate_boxes_are_suppressed():
     boxes_px = np.array([[0, 0, 50, 50], [2, 2, 50, 50], [90, 60, 20, 20], [0, 0, 50, 50.0]])
     boxes = Boxes(boxes_px, np.array([0.5, 0.9, 0.0, 0.8]))
     chosen, left_out = select_detections(boxes, 0.7, -1)
-    # A score of 0 is one, too: some nodes do not set scores.
+    # A score of 0 is valid, because some detectors do not set scores.
     assert (chosen.boxes_px[:, 0].tolist(), chosen.scores.tolist()) == ([2, 90], [0.9, 0])
     assert left_out == 0
     assert len(select_detections(boxes, 1.0, -1)[0]) == 4
@@ -287,21 +289,21 @@ def test_duplicates_among_given_boxes_are_suppressed():
 @pytest.mark.parametrize(
     ('max_detections', 'count', 'left_out'), [(-1, 100, 900), (3, 3, 0), (500, 500, 0), (0, 0, 0)]
 )
-def test_the_surest_of_many_given_boxes_are_processed(max_detections, count, left_out):
+def test_the_boxes_with_the_highest_scores_are_processed(max_detections, count, left_out):
     scores = np.random.default_rng(0).permutation(1000) / 1000
     chosen, found_left_out = select_detections(grid(1000, scores), 0.7, max_detections)
     assert chosen.scores.tolist() == np.sort(scores)[::-1][:count].tolist()
     assert found_left_out == left_out
 
 
-def test_a_message_with_many_detections_is_processed_and_noted():
+def test_many_detections_are_limited_and_reported():
     class Counting(KnownPeople):
         def pose_people(self, image, camera, boxes_px, options):
             counts.append(len(boxes_px))
             return super().pose_people(image, camera, boxes_px, options)
 
     counts = []
-    with pose_node(Counting(*[ONE] * 1000), detector='topic') as (node, robot):
+    with pose_node(Counting(*[PERSON_MM] * 1000), detector='topic') as (node, robot):
         publisher = robot.create_publisher(Detection2DArray, 'detections', 5)
         wait_for(publisher.get_subscription_count)
         centres = [(x + 1.5, y + 1.5, 3.0, 3.0) for x, y, _, _ in grid(1000).boxes_px.tolist()]
@@ -309,17 +311,17 @@ def test_a_message_with_many_detections_is_processed_and_noted():
         message = box_message(*centres)
         message.header.stamp = stamp
         publisher.publish(message)
-        robot.answer_to(stamp)
-        wait_for(lambda: unsettled(node) == 0)
-        assert node.record.fallbacks.counts() == {'many detections': 1}
-        assert not node.record.drops.counts()
-        explanation = node.record.fallbacks.explanations()['many detections']
+        robot.receive(stamp)
+        wait_for(lambda: in_flight_count(node) == 0)
+        assert node.statistics.fallbacks.counts() == {'many detections': 1}
+        assert not node.statistics.drops.counts()
+        explanation = node.statistics.fallbacks.explanations()['many detections']
     assert counts == [100]
     assert explanation.startswith('a message has 1000 detections that do not overlap; the 100')
 
 
 class Slow(KnownPeople):
-    """Takes a while, and fails now and then."""
+    """Takes 20 ms and fails randomly."""
 
     def find_people(self, image, camera, options):
         time.sleep(0.02)
@@ -331,7 +333,7 @@ class Slow(KnownPeople):
 CAMERAS = ['front', 'rear']
 
 
-def test_under_a_mixed_load_every_frame_is_accounted_for():
+def test_every_frame_is_counted_under_mixed_load():
     rng = random.Random(0)
     parameters = {
         'cameras': CAMERAS,
@@ -341,7 +343,7 @@ def test_under_a_mixed_load_every_frame_is_accounted_for():
         'tf_timeout': 0.05,
         'tf_fallback': 'drop',
     }
-    with pose_node(Slow(ONE), **parameters) as (node, front, rear):
+    with pose_node(Slow(PERSON_MM), **parameters) as (node, front, rear):
         detections = {
             robot: robot.create_publisher(Detection2DArray, 'detections', 5)
             for robot in (front, rear)
@@ -379,17 +381,17 @@ def test_under_a_mixed_load_every_frame_is_accounted_for():
         thread = threading.Thread(target=load)
         thread.start()
         while not stop.wait(0.02):
-            # At most 16 wait for other messages, and 3 for the worker or in it, per camera.
-            assert 0 <= node.record.report().in_flight <= 2 * 19
+            # Per camera, at most 16 are pending in the synchroniser and 3 in the worker.
+            assert 0 <= node.statistics.snapshot().in_flight <= 2 * 19
         thread.join()
         node._enabled = True
-        # And what waits when the node is deactivated.
+        # Frames that are pending when the node is deactivated are counted as well.
         for robot in (front, rear):
             for _ in range(5):
                 robot.send(BLACK)
-        wait_for(lambda: unsettled(node) > 0)
+        wait_for(lambda: in_flight_count(node) > 0)
         node.trigger_deactivate()
-        wait_for(lambda: unsettled(node) == 0)
+        wait_for(lambda: in_flight_count(node) == 0)
         front.diagnostics.clear()
         values = wait_for(lambda: front.diagnostics and values_of(front))
         assert in_flight(values) == int(values['in_flight']) == 0
@@ -399,7 +401,7 @@ def test_under_a_mixed_load_every_frame_is_accounted_for():
             )
             assert images == worked_on + dropped
             assert worked_on > 10
-        causes = set(node.record.drops.counts())
+        causes = set(node.statistics.drops.counts())
         assert {
             *('newer frame', 'disabled', 'deactivated', 'failed', 'image encoding'),
             *('no detections', 'image stamp', 'image size', 'camera not calibrated'),

@@ -1,4 +1,4 @@
-"""Transitions succeed, fail with a message, or are refused; none ends the node or is silent."""
+"""Lifecycle transitions succeed, fail with a log message, or are rejected."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from known_people import KnownPeople
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetAvailableStates, GetAvailableTransitions, GetState
 from rclpy.node import Node
-from robots import BLACK, ask, pose_node, wait_for
+from robots import BLACK, call, pose_node, wait_for
 
-from metrabs_ros.node import heap, outputs
+from metrabs_ros.node import heap, publishers
 from metrabs_ros.node.camera_stream import CameraStream
 
-ONE = (500.0, 0.0, 4000.0)
-PATIENCE_S = 60.0
+PERSON_MM = (500.0, 0.0, 4000.0)
+TIMEOUT_S = 60.0
 FAILURES = [
     RuntimeError('cannot be saved'),
     MemoryError(),
@@ -37,24 +37,26 @@ by_type = pytest.mark.parametrize('error', FAILURES, ids=lambda error: type(erro
 
 
 def change(robot, **transition):
-    """Ask for a transition; return whether it succeeded and the state afterwards."""
-    answer, _ = ask(robot, ChangeState, 'pose/change_state', transition=Transition(**transition))
-    return answer.success, state_of(robot)
+    """Request a transition; return the success and the state afterwards."""
+    response, _ = call(
+        robot, ChangeState, 'pose/change_state', transition=Transition(**transition)
+    )
+    return response.success, state_of(robot)
 
 
 def state_of(robot):
-    return ask(robot, GetState, 'pose/get_state')[0].current_state.label
+    return call(robot, GetState, 'pose/get_state')[0].current_state.label
 
 
 def raising(error):
     def fail(*arguments, **options):
-        # A new one: the traceback of the last would keep the node of its test.
+        # A new instance, because the traceback of a shared one would keep a reference to the node.
         raise type(error)(*error.args)
 
     return fail
 
 
-def test_requests_that_are_not_possible_are_refused_and_the_node_goes_on():
+def test_impossible_transitions_are_rejected_and_the_node_continues():
     reachable = {
         'unconfigured': ((), {1: 'configure', 5: 'shutdown'}),
         'inactive': ((1,), {2: 'cleanup', 3: 'activate', 6: 'shutdown'}),
@@ -63,45 +65,47 @@ def test_requests_that_are_not_possible_are_refused_and_the_node_goes_on():
     }
     labels = ('configure', 'cleanup', 'activate', 'deactivate', 'shutdown')
     others = ('', 'no such', 'destroy', 'create', 'transition_success', 'x' * 10_000, 'ä\x1b%s')
-    with pose_node(KnownPeople(ONE), active=False) as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (_, robot):
         for state, (path, possible) in reachable.items():
             for transition_id in path:
                 assert change(robot, id=transition_id)[0]
             for transition_id in {*range(12), 60, 61, 62, 97, 98, 99, 255} - set(possible):
                 assert change(robot, id=transition_id) == (False, state), transition_id
             for label in {*labels, *others} - set(possible.values()):
-                # Where there is a label, it counts.
-                wanted = {'label': label, 'id': next(iter(possible), 1)} if label else {}
-                assert change(robot, **wanted) == (False, state), label
-            answer, _ = ask(robot, GetAvailableTransitions, 'pose/get_available_transitions')
-            found = {t.transition.id: t.transition.label for t in answer.available_transitions}
-            assert found == possible
-        states, _ = ask(robot, GetAvailableStates, 'pose/get_available_states')
-        assert State.PRIMARY_STATE_ACTIVE in {found.id for found in states.available_states}
+                # The label has priority over the id.
+                requested = {'label': label, 'id': next(iter(possible), 1)} if label else {}
+                assert change(robot, **requested) == (False, state), label
+            response, _ = call(robot, GetAvailableTransitions, 'pose/get_available_transitions')
+            available = {
+                t.transition.id: t.transition.label for t in response.available_transitions
+            }
+            assert available == possible
+        states, _ = call(robot, GetAvailableStates, 'pose/get_available_states')
+        assert State.PRIMARY_STATE_ACTIVE in {state.id for state in states.available_states}
 
 
-def test_transitions_are_taken_by_label_by_id_and_by_both():
-    with pose_node(KnownPeople(ONE), active=False) as (_, robot):
+def test_transitions_are_requested_by_label_or_id_or_both():
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (_, robot):
         for transition, state in (
             ({'id': Transition.TRANSITION_CONFIGURE}, 'inactive'),
             ({'label': 'activate'}, 'active'),
             ({'id': Transition.TRANSITION_DEACTIVATE, 'label': 'deactivate'}, 'inactive'),
-            # As ros2 lifecycle set, whose label counts.
+            # As ros2 lifecycle set does; the label has priority.
             ({'id': Transition.TRANSITION_CLEANUP, 'label': 'activate'}, 'active'),
             ({'label': 'shutdown'}, 'finalized'),
         ):
             assert change(robot, **transition) == (True, state)
 
 
-def test_of_two_clients_that_ask_at_once_one_is_refused():
+def test_the_second_of_two_simultaneous_requests_is_rejected():
     begun, may_go_on = threading.Event(), threading.Event()
 
     def load_slowly(settings):
         begun.set()
         assert may_go_on.wait(10)
-        return KnownPeople(ONE)
+        return KnownPeople(PERSON_MM)
 
-    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
         node._load_model = load_slowly
         client = robot.create_client(ChangeState, 'pose/change_state')
         assert client.wait_for_service(5)
@@ -116,21 +120,21 @@ def test_of_two_clients_that_ask_at_once_one_is_refused():
 
 
 @by_type
-def test_whatever_fails_in_configure_is_logged_and_leaves_nothing(error, capfd, monkeypatch):
-    with pose_node(KnownPeople(ONE), active=False, cameras=['a', 'b']) as (node, robot):
+def test_failures_in_configure_are_logged_and_release_all_resources(error, capfd, monkeypatch):
+    with pose_node(KnownPeople(PERSON_MM), active=False, cameras=['a', 'b']) as (node, robot):
         load, before = node._load_model, len(list(node.publishers))
-        # Before anything is created, and with half of it there.
+        # Failure before any resource is created, and after half of them are created.
         node._load_model = raising(error)
         assert change(robot, label='configure') == (False, 'unconfigured')
         node._load_model = load
-        broadcaster = outputs.TransformBroadcaster
+        broadcaster = publishers.TransformBroadcaster
         count = []
 
         def second_fails(node):
             count.append(1)
             return raising(error)() if len(count) == 2 else broadcaster(node)
 
-        monkeypatch.setattr(outputs, 'TransformBroadcaster', second_fails)
+        monkeypatch.setattr(publishers, 'TransformBroadcaster', second_fails)
         assert change(robot, label='configure') == (False, 'unconfigured')
         assert len(list(node.publishers)) == before
         lines = [line for line in capfd.readouterr().err.splitlines() if 'ERROR' in line]
@@ -142,8 +146,8 @@ def test_whatever_fails_in_configure_is_logged_and_leaves_nothing(error, capfd, 
 
 
 @by_type
-def test_whatever_fails_in_activate_is_logged_and_leaves_nothing(error, capfd, monkeypatch):
-    with pose_node(KnownPeople(ONE), active=False, cameras=['a', 'b']) as (node, robot):
+def test_failures_in_activate_are_logged_and_release_all_resources(error, capfd, monkeypatch):
+    with pose_node(KnownPeople(PERSON_MM), active=False, cameras=['a', 'b']) as (node, robot):
         assert change(robot, label='configure') == (True, 'inactive')
         before, threads = len(list(node.subscriptions)), threading.active_count()
         subscribe, count = CameraStream.subscribe, []
@@ -165,7 +169,7 @@ def test_whatever_fails_in_activate_is_logged_and_leaves_nothing(error, capfd, m
 
 
 @pytest.mark.parametrize(
-    ('before', 'transition', 'says'),
+    ('before', 'transition', 'expected'),
     [
         (('configure', 'activate'), 'deactivate', 'cannot be deactivated: '),
         (('configure',), 'cleanup', 'cannot be cleaned up: '),
@@ -173,46 +177,46 @@ def test_whatever_fails_in_activate_is_logged_and_leaves_nothing(error, capfd, m
         (('configure',), 'shutdown', 'cannot be shut down: '),
     ],
 )
-def test_what_fails_on_the_way_back_is_logged_and_can_be_configured_again(
-    before, transition, says, capfd, monkeypatch
+def test_the_node_can_be_configured_after_failures_in_other_transitions(
+    before, transition, expected, capfd, monkeypatch
 ):
-    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
         entities = len(list(node.publishers)), len(list(node.subscriptions))
         for label in before:
             assert change(robot, label=label)[0]
         with monkeypatch.context() as patch:
             for name in ('close', 'clear_markers'):
-                patch.setattr(outputs.Outputs, name, raising(RuntimeError('no more')))
+                patch.setattr(publishers.Publishers, name, raising(RuntimeError('no more')))
             assert change(robot, label=transition) == (False, 'unconfigured')
-        assert f'{says}RuntimeError: no more' in capfd.readouterr().err
+        assert f'{expected}RuntimeError: no more' in capfd.readouterr().err
         assert not node.is_configured()
         assert len(list(node.subscriptions)) == entities[1]
         for label, state in (('configure', 'inactive'), ('activate', 'active')):
             assert change(robot, label=label) == (True, state)
-        robot.wait_for_the_node()
-        assert robot.answer_to(robot.send(BLACK)).skeletons
+        robot.wait_for_node()
+        assert robot.receive(robot.send(BLACK)).skeletons
 
 
-def test_an_inactive_node_publishes_nothing_and_takes_its_markers_away():
-    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+def test_an_inactive_node_publishes_nothing_and_deletes_its_markers():
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
         assert change(robot, label='configure')[0]
-        stream = node._streams[0]
-        wait_for(lambda: stream.outputs._markers.get_subscription_count())
-        stream.outputs.clear_markers()
+        stream = node._streams['']
+        wait_for(lambda: stream.publishers._markers.get_subscription_count())
+        stream.publishers.clear_markers()
         assert change(robot, label='activate')[0]
-        robot.wait_for_the_node()
-        assert robot.answer_to(robot.send(BLACK)).skeletons
+        robot.wait_for_node()
+        assert robot.receive(robot.send(BLACK)).skeletons
         assert change(robot, label='deactivate')[0]
-        stream.outputs.clear_markers()
+        stream.publishers.clear_markers()
         wait_for(lambda: robot.markers and robot.markers[-1].markers[0].action == 3)
-        ask(robot, GetState, 'pose/get_state')
-        # One frame's, and those that are deleted at the end.
+        call(robot, GetState, 'pose/get_state')
+        # The markers of one frame and the deletion at the end.
         assert len(robot.markers) == 2
 
 
-def test_what_is_being_published_at_the_end_leaves_no_markers(monkeypatch):
+def test_markers_are_deleted_after_the_last_publication(monkeypatch):
     publishing, published = threading.Event(), []
-    publish, clear = outputs.Outputs.publish, outputs.Outputs.clear_markers
+    publish, clear = publishers.Publishers.publish, publishers.Publishers.clear_markers
 
     def publish_slowly(self, *arguments):
         publishing.set()
@@ -224,20 +228,20 @@ def test_what_is_being_published_at_the_end_leaves_no_markers(monkeypatch):
         clear(self)
         published.append('no markers')
 
-    monkeypatch.setattr(outputs.Outputs, 'publish', publish_slowly)
-    monkeypatch.setattr(outputs.Outputs, 'clear_markers', clear_markers)
-    with pose_node(KnownPeople(ONE)) as (_, robot):
+    monkeypatch.setattr(publishers.Publishers, 'publish', publish_slowly)
+    monkeypatch.setattr(publishers.Publishers, 'clear_markers', clear_markers)
+    with pose_node(KnownPeople(PERSON_MM)) as (_, robot):
         robot.send(BLACK)
-        assert publishing.wait(PATIENCE_S)
+        assert publishing.wait(TIMEOUT_S)
         assert change(robot, label='deactivate') == (True, 'inactive')
         assert published == ['people', 'no markers']
 
 
-class Detained(KnownPeople):
-    """Finds people in half a second, and tells when it has."""
+class SlowModel(KnownPeople):
+    """Model with a latency of 0.5 s and events for its start and end."""
 
     def __init__(self):
-        super().__init__(ONE)
+        super().__init__(PERSON_MM)
         self.begun, self.ended = threading.Event(), threading.Event()
 
     def find_people(self, *arguments):
@@ -247,12 +251,12 @@ class Detained(KnownPeople):
         return super().find_people(*arguments)
 
 
-def test_memory_is_given_back_after_the_last_frame(monkeypatch):
-    model, ended = Detained(), []
+def test_memory_is_freed_after_the_last_frame(monkeypatch):
+    model, ended = SlowModel(), []
     with pose_node(model) as (_, robot):
         monkeypatch.setattr(heap, 'return_free_memory', lambda: ended.append(model.ended.is_set()))
         robot.send(BLACK)
-        assert model.begun.wait(PATIENCE_S)
+        assert model.begun.wait(TIMEOUT_S)
         assert change(robot, label='deactivate') == (True, 'inactive')
         assert change(robot, label='cleanup') == (True, 'unconfigured')
     assert ended == [True]
@@ -269,7 +273,7 @@ pose_node.main()
 """
 
 
-def test_the_process_survives_a_failed_start_and_wrong_requests():
+def test_the_process_survives_a_failed_start_and_invalid_requests():
     process = subprocess.Popen([sys.executable, '-c', START], stderr=subprocess.PIPE, text=True)
     gc.collect()
     rclpy.init()
@@ -278,15 +282,15 @@ def test_the_process_survives_a_failed_start_and_wrong_requests():
         service = client.create_client(ChangeState, '/pose/change_state')
         line = process.stderr.readline()
         assert "cannot be configured: RuntimeError: Can't open file to write" in line
-        assert service.wait_for_service(PATIENCE_S)
+        assert service.wait_for_service(TIMEOUT_S)
         for transition_id in (99, 3, 1, 0):
             request = ChangeState.Request(transition=Transition(id=transition_id))
             future = service.call_async(request)
-            rclpy.spin_until_future_complete(client, future, timeout_sec=PATIENCE_S)
+            rclpy.spin_until_future_complete(client, future, timeout_sec=TIMEOUT_S)
             assert future.result().success is False
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(TIMEOUT_S) == 0
         assert 'Traceback' not in process.stderr.read()
     finally:
         process.kill()

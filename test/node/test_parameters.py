@@ -1,4 +1,4 @@
-"""Parameters of a running node: their types, what they refuse, and QoS overrides of all topics."""
+"""Parameters of a running node: types, invalid values, and QoS overrides of all topics."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ from rcl_interfaces.srv import (
 )
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
-from robots import ask, pose_node, set_parameters, wait_for
+from robots import call, pose_node, set_parameters, wait_for
 
 from metrabs_ros.node import camera_stream
 from metrabs_ros.node.pose_node import PoseNode
 
-ONE = (500.0, 0.0, 4000.0)
-PATIENCE_S = 60.0
+PERSON_MM = (500.0, 0.0, 4000.0)
+TIMEOUT_S = 60.0
 
 
 def values_of(robot, *names):
-    answer, _ = ask(robot, GetParameters, 'pose/get_parameters', names=list(names))
-    return answer.values
+    response, _ = call(robot, GetParameters, 'pose/get_parameters', names=list(names))
+    return response.values
 
 
-def test_integers_are_taken_for_floating_point_numbers():
-    with pose_node(KnownPeople(ONE), max_lost=3, tf_timeout=1, rectified=True) as (node, robot):
+def test_integers_are_accepted_for_floating_point_parameters():
+    with pose_node(KnownPeople(PERSON_MM), max_lost=3, tf_timeout=1, rectified=True) as (
+        node,
+        robot,
+    ):
         assert (node.settings.max_lost, node.settings.rectified) == (3.0, 'true')
         assert isinstance(node.settings.max_lost, float)
         for value in (2, 0, 60, 2.5):
@@ -46,26 +49,26 @@ def test_integers_are_taken_for_floating_point_numbers():
             Parameter('smoothing', value=1).to_parameter_msg(),
             Parameter('rectified', value=False).to_parameter_msg(),
         ]
-        answer, _ = ask(
+        response, _ = call(
             robot,
             SetParametersAtomically,
             'pose/set_parameters_atomically',
             parameters=atomically,
         )
-        assert answer.result.successful
+        assert response.result.successful
         assert (node.settings.smoothing, node.settings.rectified) == (1.0, 'false')
         names = ['max_lost', 'smoothing', 'rectified']
-        described, _ = ask(robot, DescribeParameters, 'pose/describe_parameters', names=names)
+        described, _ = call(robot, DescribeParameters, 'pose/describe_parameters', names=names)
         types = [descriptor.type for descriptor in described.descriptors]
-        wanted = [ParameterType.PARAMETER_DOUBLE] * 2 + [ParameterType.PARAMETER_STRING]
-        assert types == wanted
-        found, _ = ask(robot, GetParameterTypes, 'pose/get_parameter_types', names=names)
-        assert list(found.types) == wanted
+        expected = [ParameterType.PARAMETER_DOUBLE] * 2 + [ParameterType.PARAMETER_STRING]
+        assert types == expected
+        found, _ = call(robot, GetParameterTypes, 'pose/get_parameter_types', names=names)
+        assert list(found.types) == expected
         assert not any(descriptor.dynamic_typing for descriptor in described.descriptors)
 
 
-def test_other_values_are_refused_with_a_reason():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+def test_invalid_values_are_rejected_with_a_reason():
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         before = node.settings
         for value in ('2', True, math.nan, math.inf, -math.inf, -1, 61, 2**63 - 1, 1e308, [2.0]):
             (result,) = set_parameters(robot, max_lost=value)
@@ -78,23 +81,23 @@ def test_other_values_are_refused_with_a_reason():
         assert node.settings == before
 
 
-def test_what_another_callback_refuses_is_not_applied():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
-        refusal = SetParametersResult(successful=False, reason='not today')
-        # rclpy calls first what was added last.
+def test_values_rejected_by_another_callback_are_not_applied():
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
+        rejection = SetParametersResult(successful=False, reason='not today')
+        # rclpy calls the most recently added callback first.
         node.remove_on_set_parameters_callback(node._check_settings)
-        node.add_on_set_parameters_callback(lambda parameters: refusal)
+        node.add_on_set_parameters_callback(lambda parameters: rejection)
         node.add_on_set_parameters_callback(node._check_settings)
-        assert set_parameters(robot, max_lost=2.0) == [refusal]
+        assert set_parameters(robot, max_lost=2.0) == [rejection]
         assert node.settings.max_lost == 1.0
         (found,) = values_of(robot, 'max_lost')
         assert found.double_value == 1.0
 
 
-def test_all_topics_have_parameters_for_their_qos():
-    with pose_node(KnownPeople(ONE), target_frame='map') as (_, robot):
-        answer, _ = ask(robot, ListParameters, 'pose/list_parameters')
-        names = [name for name in answer.result.names if name.startswith('qos_overrides')]
+def test_all_topics_have_qos_parameters():
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map') as (_, robot):
+        response, _ = call(robot, ListParameters, 'pose/list_parameters')
+        names = [name for name in response.result.names if name.startswith('qos_overrides')]
         topics = {
             'publisher': (
                 *('pose/skeletons', 'pose/markers', 'pose/image_annotated'),
@@ -110,13 +113,13 @@ def test_all_topics_have_parameters_for_their_qos():
         }
 
 
-def test_overrides_of_the_qos_hold_again_after_the_next_start():
+def test_qos_overrides_apply_again_after_a_restart():
     overrides = {
         'qos_overrides./image.subscription.reliability': 'reliable',
         'qos_overrides./image.subscription.depth': 3,
         'qos_overrides./pose/skeletons.publisher.reliability': 'best_effort',
     }
-    with pose_node(KnownPeople(ONE), active=False, **overrides) as (node, _):
+    with pose_node(KnownPeople(PERSON_MM), active=False, **overrides) as (node, _):
         for _ in range(2):
             node.trigger_configure()
             node.trigger_activate()
@@ -133,14 +136,14 @@ def test_overrides_of_the_qos_hold_again_after_the_next_start():
             wait_for(lambda: not node.get_subscriptions_info_by_topic('/image'))
             wait_for(lambda: not node.get_publishers_info_by_topic('/pose/skeletons'))
         assert node.get_parameter('qos_overrides./image.subscription.depth').value == 3
-        # Others' profiles stay as they are.
+        # Shared profiles are unchanged.
         assert qos_profile_sensor_data.reliability == ReliabilityPolicy.BEST_EFFORT
         assert camera_stream.qos_profile_sensor_data.depth == 5
 
 
 @pytest.fixture
 def start():
-    """Return what starts the node, unconfigured, with arguments of ROS."""
+    """Return a function that starts the unconfigured node with ROS arguments."""
     started = []
 
     def start(*arguments):
@@ -163,7 +166,7 @@ def start():
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'says'),
+    ('arguments', 'expected'),
     [
         (['-p', 'max_lost:=abc'], "max_lost is 'abc'; it must be a number"),
         (['-p', 'max_lost:=true'], 'max_lost is True; it must be a number'),
@@ -172,7 +175,7 @@ def start():
         (['-p', 'model:=5'], 'model is 5; it must be a string'),
         (['-p', 'cameras:=front'], "cameras is 'front'; it must be a list of strings"),
         (['-p', 'cameras:=[1, 2]'], 'cameras is [1, 2]; it must be a list of strings'),
-        (['-p', "cameras:=['front', 'front']"], 'it must name each camera once'),
+        (['-p', "cameras:=['front', 'front']"], 'it must name each camera exactly once'),
         (['-p', "cameras:=['front', '/front']"], 'names a camera twice'),
         (['-p', "cameras:=['a//b']"], "cameras has 'a//b'"),
         (['-p', "cameras:=['front/']"], "cameras has 'front/'"),
@@ -193,16 +196,16 @@ def start():
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_start_that_cannot_be_ends_with_a_sentence(start, arguments, says):
+def test_invalid_arguments_end_the_start_with_an_error_message(start, arguments, expected):
     process = start(*arguments)
-    output, _ = process.communicate(timeout=PATIENCE_S)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert 'Traceback' not in output
-    assert says in output.splitlines()[-1]
+    assert expected in output.splitlines()[-1]
     assert len(output.splitlines()[-1]) < 700
 
 
-def test_a_parameter_file_may_have_integers_for_floating_point_numbers(tmp_path):
+def test_parameter_files_may_contain_integers_for_floating_point_parameters(tmp_path):
     file = tmp_path / 'params.yaml'
     file.write_text('/**/pose:\n  ros__parameters:\n    max_lost: 2\n    rectified: true\n')
     rclpy.init()

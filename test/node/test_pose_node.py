@@ -1,4 +1,4 @@
-"""Over real DDS: an image and its camera_info go in, people come out, and nothing stops it."""
+"""The node with its default model publishes people over DDS and survives invalid images."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from robots import pose_node, wait_for
 
 @pytest.fixture(scope='module')
 def pose():
-    """Return the node under test, with its own model, and a robot around it."""
+    """Return the node under test with its default model, and a robot."""
     with pose_node() as (node, robot):
         yield node, robot
 
 
-def test_people_come_out_in_metres_with_the_images_stamp_and_frame(pose, street):
+def test_skeletons_are_in_metres_with_the_stamp_and_frame_of_the_image(pose, street):
     _, robot = pose
-    answer = robot.answer_to(robot.send(street))
+    answer = robot.receive(robot.send(street))
     assert answer.header.frame_id == 'camera_optical_frame'
     assert answer.skeleton_name == 'blazepose_33'
     assert len(answer.skeletons) >= 5
@@ -30,7 +30,7 @@ def test_people_come_out_in_metres_with_the_images_stamp_and_frame(pose, street)
 
 def test_every_person_has_a_frame_and_markers(pose, street):
     _, robot = pose
-    answer = robot.answer_to(robot.send(street))
+    answer = robot.receive(robot.send(street))
     wait_for(lambda: any(m.header.stamp == answer.header.stamp for m in robot.markers[-1].markers))
     for skeleton in answer.skeletons:
         name = f'person_{skeleton.id}'
@@ -50,10 +50,10 @@ def test_every_person_has_a_frame_and_markers(pose, street):
         assert any(marker.id == skeleton.id for marker in robot.markers[-1].markers)
 
 
-def test_ids_stay_from_frame_to_frame(pose, street):
+def test_ids_are_constant_between_frames(pose, street):
     _, robot = pose
-    first = {s.id for s in robot.answer_to(robot.send(street)).skeletons}
-    again = {s.id for s in robot.answer_to(robot.send(street)).skeletons}
+    first = {s.id for s in robot.receive(robot.send(street)).skeletons}
+    again = {s.id for s in robot.receive(robot.send(street)).skeletons}
     assert len(first & again) >= 5
 
 
@@ -69,39 +69,39 @@ def test_ids_stay_from_frame_to_frame(pose, street):
     ],
     ids=lambda value: value if isinstance(value, str) else '',
 )
-def test_bad_frames_are_counted_and_the_node_lives_on(pose, street, changes, cause):
+def test_invalid_frames_are_counted_and_the_node_continues(pose, street, changes, cause):
     _, robot = pose
     before = robot.dropped().get(f'dropped: {cause}', 0)
     robot.send(street, **changes)
     wait_for(lambda: robot.dropped().get(f'dropped: {cause}', 0) == before + 1)
-    assert robot.answer_to(robot.send(street)).skeletons
+    assert robot.receive(robot.send(street)).skeletons
 
 
-def test_an_image_of_another_size_than_its_camera_info_is_dropped(pose, street):
+def test_images_with_another_size_than_their_camera_info_are_dropped(pose, street):
     node, robot = pose
     data = array.array('B', street[:500].tobytes())
-    before = node.record.drops.counts().get('camera_info size', 0)
+    before = node.statistics.drops.counts().get('camera_info size', 0)
     robot.send(street, height=500, data=data)
-    wait_for(lambda: node.record.drops.counts().get('camera_info size', 0) == before + 1)
+    wait_for(lambda: node.statistics.drops.counts().get('camera_info size', 0) == before + 1)
 
 
-def test_while_a_frame_is_worked_on_only_the_newest_waits(pose, street):
+def test_only_the_newest_frame_is_pending_during_processing(pose, street):
     node, robot = pose
-    robot.answer_to(robot.send(street))
-    before = node.record.drops.counts().get('newer frame', 0)
+    robot.receive(robot.send(street))
+    before = node.statistics.drops.counts().get('newer frame', 0)
     stamps = [robot.send(street) for _ in range(12)]
-    robot.answer_to(stamps[-1])
+    robot.receive(stamps[-1])
     answered = [s for s in robot.skeletons if s.header.stamp in stamps]
-    lost = node.record.drops.counts()['newer frame'] - before
+    lost = node.statistics.drops.counts()['newer frame'] - before
     assert lost > 0
-    # The transport may lose a best-effort image on its own.
+    # The transport may lose best-effort images.
     assert len(answered) + lost <= 12
     order = [s.header.stamp.sec for s in answered]
     assert order == sorted(order)
 
 
-def test_an_empty_scene_publishes_an_empty_message(pose):
+def test_an_empty_scene_gives_an_empty_message(pose):
     _, robot = pose
-    answer = robot.answer_to(robot.send(np.full((200, 300, 3), 90, np.uint8)))
+    answer = robot.receive(robot.send(np.full((200, 300, 3), 90, np.uint8)))
     assert list(answer.skeletons) == []
     assert len(answer.joint_names) == 33

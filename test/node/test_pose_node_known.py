@@ -1,4 +1,4 @@
-"""With known people in front of the camera, all that the node says of them is true."""
+"""With a model that returns known people, all published values are correct."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_profile_sensor_data,
 )
-from robots import BLACK, ask, pose_node, set_parameters, transform, wait_for
+from robots import BLACK, call, pose_node, set_parameters, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from tf2_ros import StaticTransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-ONE = (500.0, 0.0, 4000.0)
-AT_ONCE_S = 0.3
-"""Far less than the network takes, and far more than an answer on a busy machine."""
+PERSON_MM = (500.0, 0.0, 4000.0)
+MAX_RESPONSE_S = 0.3
+"""Much less than the time of the network, and much more than a response on a busy machine."""
 QUARTER_TURN = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
-"""About z, by 90 degrees."""
+"""Rotation about z by 90 degrees."""
 
 
 def hips(skeleton):
@@ -40,15 +40,18 @@ def hips(skeleton):
 def status(robot):
     """Wait for the next diagnostics."""
     robot.diagnostics.clear()
-    (found,) = wait_for(lambda: robot.diagnostics)[0].status
-    return found, {value.key: value.value for value in found.values}
+    (diagnostics,) = wait_for(lambda: robot.diagnostics)[0].status
+    return diagnostics, {value.key: value.value for value in diagnostics.values}
 
 
-def test_positions_frames_and_deviations_are_those_of_the_person():
-    with pose_node(KnownPeople(ONE), num_aug=3, tf='joints', tf_prefix='cam1_') as (_, robot):
-        answer = robot.answer_to(robot.send(BLACK))
+def test_positions_frames_and_standard_deviations_match_the_person():
+    with pose_node(KnownPeople(PERSON_MM), num_aug=3, tf='joints', tf_prefix='cam1_') as (
+        _,
+        robot,
+    ):
+        answer = robot.receive(robot.send(BLACK))
         (skeleton,) = answer.skeletons
-        np.testing.assert_allclose(hips(skeleton), np.array(ONE) / 1000 * 1.01, atol=1e-5)
+        np.testing.assert_allclose(hips(skeleton), np.array(PERSON_MM) / 1000 * 1.01, atol=1e-5)
         lengths = {
             len(getattr(skeleton, name))
             for name in (
@@ -57,7 +60,7 @@ def test_positions_frames_and_deviations_are_those_of_the_person():
             )
         }
         assert lengths == {33}
-        # The augmentations lie 1 % of the distance apart.
+        # The distances of the augmented poses differ by 1 %.
         nose = skeleton.positions[0]
         expected = np.linalg.norm((nose.x, nose.y, nose.z)) / 1.01 * 0.01 * np.sqrt(2 / 3)
         np.testing.assert_allclose(skeleton.standard_deviations[0], expected, rtol=1e-4)
@@ -67,17 +70,17 @@ def test_positions_frames_and_deviations_are_those_of_the_person():
                 'camera_optical_frame', frame, answer.header.stamp
             )
         )
-        found = robot.transforms.lookup_transform(
+        translation = robot.transforms.lookup_transform(
             'camera_optical_frame', frame, answer.header.stamp
         ).transform.translation
         np.testing.assert_allclose(
-            (found.x, found.y, found.z), (nose.x, nose.y, nose.z), atol=1e-5
+            (translation.x, translation.y, translation.z), (nose.x, nose.y, nose.z), atol=1e-5
         )
 
 
-def test_in_a_namespace_topics_and_frames_are_apart_from_those_of_others():
-    with pose_node(KnownPeople(ONE), namespace='front') as (_, robot):
-        answer = robot.answer_to(robot.send(BLACK))
+def test_topics_and_frames_are_in_the_namespace():
+    with pose_node(KnownPeople(PERSON_MM), namespace='front') as (_, robot):
+        answer = robot.receive(robot.send(BLACK))
         wait_for(
             lambda: robot.transforms.can_transform(
                 'camera_optical_frame', 'front_person_1', answer.header.stamp
@@ -86,18 +89,18 @@ def test_in_a_namespace_topics_and_frames_are_apart_from_those_of_others():
         assert robot.count_publishers('/front/pose/skeletons') == 1
 
 
-def test_without_several_looks_deviations_come_from_the_confidence():
-    with pose_node(KnownPeople(ONE), tf='none') as (_, robot):
-        (skeleton,) = robot.answer_to(robot.send(BLACK)).skeletons
+def test_standard_deviations_come_from_confidences_without_augmentation():
+    with pose_node(KnownPeople(PERSON_MM), tf='none') as (_, robot):
+        (skeleton,) = robot.receive(robot.send(BLACK)).skeletons
         assert 0.02 < skeleton.standard_deviations[0] < 0.3
         assert not robot.transforms.all_frames_as_yaml().strip('[] {}\n')
 
 
-def test_the_skeleton_can_change_while_it_runs_and_bad_values_change_nothing():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+def test_the_skeleton_can_be_changed_and_invalid_values_are_rejected():
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         assert set_parameters(robot, skeleton='coco_17')[0].successful
-        assert len(robot.answer_to(robot.send(BLACK)).joint_names) == 17
-        for name, value, says in (
+        assert len(robot.receive(robot.send(BLACK)).joint_names) == 17
+        for name, value, expected in (
             ('skeleton', 'octopus_8', "'octopus_8' is none of"),
             ('num_aug', 6, 'at most 5'),
             ('num_aug', 0, 'num_aug'),
@@ -108,33 +111,33 @@ def test_the_skeleton_can_change_while_it_runs_and_bad_values_change_nothing():
             before = node.settings
             (result,) = set_parameters(robot, **{name: value})
             assert not result.successful
-            assert says in result.reason
+            assert expected in result.reason
             assert node.settings == before
-        answer, _ = ask(robot, GetParameters, 'pose/get_parameters', names=['skeleton', 'tf'])
+        answer, _ = call(robot, GetParameters, 'pose/get_parameters', names=['skeleton', 'tf'])
         assert [value.string_value for value in answer.values] == ['coco_17', 'person']
 
 
-def test_the_worlds_up_reaches_the_crops():
-    model = KnownPeople(ONE)
+def test_the_up_direction_of_the_world_frame_is_used():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, world_frame='map') as (_, robot):
-        # The camera looks along the map's x axis, lying on its side.
+        # The camera points along the x axis of the map and is rolled by 90 degrees.
         broadcaster = StaticTransformBroadcaster(robot)
         broadcaster.sendTransform(
             transform(
                 'map', 'camera_optical_frame', rotation=(0.0, np.sqrt(0.5), 0.0, np.sqrt(0.5))
             )
         )
-        robot.answer_to(robot.send(BLACK))
+        robot.receive(robot.send(BLACK))
         np.testing.assert_allclose(model.seen[-1][1].up, (-1, 0, 0), atol=1e-6)
 
 
 def test_people_are_published_in_the_target_frame():
-    with pose_node(KnownPeople(ONE), target_frame='map') as (_, robot):
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map') as (_, robot):
         broadcaster = StaticTransformBroadcaster(robot)
         broadcaster.sendTransform(
             transform('map', 'camera_optical_frame', QUARTER_TURN, (10.0, 20.0, 30.0))
         )
-        answer = robot.answer_to(robot.send(BLACK))
+        answer = robot.receive(robot.send(BLACK))
         assert answer.header.frame_id == 'map'
         np.testing.assert_allclose(hips(answer.skeletons[0]), (10, 20.5, 34), atol=1e-5)
         markers = wait_for(lambda: [m for m in robot.markers if m.markers])[-1].markers
@@ -146,42 +149,42 @@ def test_people_are_published_in_the_target_frame():
         np.testing.assert_allclose((place.x, place.y, place.z), (10, 20.5, 34), atol=1e-5)
 
 
-def test_transforms_are_listened_to_once_a_frame_is_asked_for():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
-        # The robot's own subscription.
+def test_tf_is_subscribed_only_when_a_frame_is_configured():
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
+        # The subscription of the robot.
         wait_for(lambda: node.count_subscribers('/tf') == 1)
         set_parameters(robot, target_frame='map', tf_timeout=5.0)
         wait_for(lambda: node.count_subscribers('/tf') == 2)
         StaticTransformBroadcaster(robot).sendTransform(transform('map', 'camera_optical_frame'))
-        assert robot.answer_to(robot.send(BLACK)).header.frame_id == 'map'
+        assert robot.receive(robot.send(BLACK)).header.frame_id == 'map'
 
 
-def test_images_in_no_frame_are_worked_on_without_transforms():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+def test_images_without_frame_id_are_processed_without_transforms():
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         header = Header(stamp=Time(sec=5))
-        assert len(robot.answer_to(robot.send(BLACK, header=header)).skeletons) == 1
-        assert node.record.fallbacks.counts() == {'image without frame_id': 1}
+        assert len(robot.receive(robot.send(BLACK, header=header)).skeletons) == 1
+        assert node.statistics.fallbacks.counts() == {'image without frame_id': 1}
         assert not robot.transforms.all_frames_as_string()
 
 
-def test_without_the_transform_it_falls_back_and_tells_or_drops():
-    with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=0.05) as (node, robot):
-        answer = robot.answer_to(robot.send(BLACK))
+def test_a_missing_transform_causes_a_fallback_or_a_drop():
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map', tf_timeout=0.05) as (node, robot):
+        answer = robot.receive(robot.send(BLACK))
         assert answer.header.frame_id == 'camera_optical_frame'
-        assert node.record.fallbacks.counts() == {'no transform': 1}
+        assert node.statistics.fallbacks.counts() == {'no transform': 1}
         set_parameters(robot, tf_fallback='drop')
         robot.send(BLACK)
-        wait_for(lambda: node.record.drops.counts().get('no transform') == 1)
+        wait_for(lambda: node.statistics.drops.counts().get('no transform') == 1)
 
 
-def test_a_camera_without_calibration_is_refused_or_guessed():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+def test_uncalibrated_images_are_dropped_or_use_the_default_fov():
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         robot.send(BLACK, k=[0.0] * 9)
-        wait_for(lambda: node.record.drops.counts().get('camera not calibrated'))
+        wait_for(lambda: node.statistics.drops.counts().get('camera not calibrated'))
         assert status(robot)[0].level == b'\x01'
         set_parameters(robot, default_fov_degrees=60.0)
-        assert robot.answer_to(robot.send(BLACK, k=[0.0] * 9)).skeletons
-        assert node.record.fallbacks.counts() == {'camera not calibrated': 1}
+        assert robot.receive(robot.send(BLACK, k=[0.0] * 9)).skeletons
+        assert node.statistics.fallbacks.counts() == {'camera not calibrated': 1}
 
 
 def image_message(stamp):
@@ -191,8 +194,8 @@ def image_message(stamp):
     return message
 
 
-def test_a_calibration_that_was_sent_once_before_holds_for_all_images():
-    model = KnownPeople(ONE)
+def test_a_latched_camera_info_applies_to_all_images():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model) as (_, robot):
         robot.destroy_publisher(robot.infos)
         kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -207,48 +210,48 @@ def test_a_calibration_that_was_sent_once_before_holds_for_all_images():
         assert model.seen[-1][1].intrinsic_matrix[0, 0] == 123
 
 
-def test_images_without_any_camera_info_are_told_of():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
+def test_images_without_any_camera_info_are_counted_as_dropped():
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         robot.images.publish(image_message(robot.get_clock().now().to_msg()))
-        wait_for(lambda: node.record.drops.counts().get('no camera_info'))
+        wait_for(lambda: node.statistics.drops.counts().get('no camera_info'))
 
 
-def test_without_calibration_a_field_of_view_is_taken_at_the_full_rate():
-    with pose_node(KnownPeople(ONE), default_fov_degrees=60.0) as (node, robot):
+def test_the_default_fov_is_used_at_the_full_rate():
+    with pose_node(KnownPeople(PERSON_MM), default_fov_degrees=60.0) as (node, robot):
         robot.destroy_publisher(robot.infos)
         start_s = time.monotonic()
         for number in range(60):
             robot.images.publish(image_message(Time(sec=10 + number)))
             time.sleep(1 / 30)
-        # Of the images, those of the first half second wait for a camera_info.
+        # The images of the first half second wait for a camera_info.
         wait_for(lambda: len(robot.skeletons) > 30)
         assert time.monotonic() - start_s < 5
         assert robot.skeletons[-1].header.frame_id == ''
-        assert node.record.fallbacks.counts()['camera not calibrated'] > 30
+        assert node.statistics.fallbacks.counts()['camera not calibrated'] > 30
 
 
-def test_a_calibration_that_comes_late_is_taken_from_then_on():
-    model = KnownPeople(ONE)
+def test_a_late_camera_info_replaces_the_default_fov():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, default_fov_degrees=60.0) as (_, robot):
         robot.images.publish(image_message(Time(sec=5)))
-        robot.answer_to(Time(sec=5))
-        robot.answer_to(robot.send(BLACK))
-        robot.answer_to(robot.send(BLACK))
+        robot.receive(Time(sec=5))
+        robot.receive(robot.send(BLACK))
+        robot.receive(robot.send(BLACK))
         assert model.seen[-1][1].intrinsic_matrix[0, 0] == 900
 
 
 def test_fallbacks_are_not_logged_as_drops(capfd):
-    with pose_node(KnownPeople(ONE), target_frame='map', tf_timeout=0.01) as (node, robot):
-        robot.answer_to(robot.send(BLACK))
-        assert node.record.drops.counts() == {}
+    with pose_node(KnownPeople(PERSON_MM), target_frame='map', tf_timeout=0.01) as (node, robot):
+        robot.receive(robot.send(BLACK))
+        assert node.statistics.drops.counts() == {}
     log = capfd.readouterr().err
     assert 'a frame was processed with a fallback: there is no transform' in log
     assert 'dropped' not in log
 
 
-def test_every_number_in_the_diagnostics_has_a_key_of_its_own():
-    with pose_node(KnownPeople(ONE)) as (_, robot):
-        robot.answer_to(robot.send(BLACK))
+def test_every_number_in_the_diagnostics_has_a_separate_key():
+    with pose_node(KnownPeople(PERSON_MM)) as (_, robot):
+        robot.receive(robot.send(BLACK))
         robot.send(BLACK, encoding='nonsense')
         _, values = status(robot)
         texts = {'model', 'engine', 'precision', 'device', 'reason'}
@@ -257,12 +260,12 @@ def test_every_number_in_the_diagnostics_has_a_key_of_its_own():
         assert np.isfinite(list(numbers.values())).all()
 
 
-def test_all_subscriptions_offer_qos_overrides_of_their_own():
+def test_all_subscriptions_have_separate_qos_overrides():
     overrides = {
         'qos_overrides./image.subscription.depth': 7,
         'qos_overrides./detections.subscription.reliability': 'reliable',
     }
-    with pose_node(KnownPeople(ONE), detector='topic', **overrides) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), detector='topic', **overrides) as (node, robot):
         kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         robot.create_publisher(CameraInfo, 'camera_info', kept)
         name = 'qos_overrides./camera_info.subscription_latched.depth'
@@ -286,7 +289,7 @@ def test_all_subscriptions_offer_qos_overrides_of_their_own():
             for endpoint in robot.get_subscriptions_info_by_topic('/detections')
         ]
         assert profiles == [ReliabilityPolicy.RELIABLE]
-        # The overrides do not leak into the profile that rclpy shares.
+        # The overrides do not change the shared profile of rclpy.
         assert qos_profile_sensor_data.depth == 5
         assert qos_profile_sensor_data.reliability == ReliabilityPolicy.BEST_EFFORT
         node.trigger_deactivate()
@@ -294,20 +297,20 @@ def test_all_subscriptions_offer_qos_overrides_of_their_own():
         wait_for(robot.images.get_subscription_count)
 
 
-def test_rectified_images_are_taken_by_p():
-    model = KnownPeople(ONE)
+def test_rectified_images_use_p():
+    model = KnownPeople(PERSON_MM)
     p = [77.0, 0, 80, 0, 0, 77, 60, 0, 0, 0, 1, 0]
     with pose_node(model, rectified='true') as (_, robot):
-        robot.answer_to(robot.send(BLACK, p=p, d=[0.1] * 5))
+        robot.receive(robot.send(BLACK, p=p, d=[0.1] * 5))
         assert model.seen[-1][1].intrinsic_matrix[0, 0] == 77
         assert not len(model.seen[-1][1].distortion_coeffs)
         set_parameters(robot, rectified='auto')
-        robot.answer_to(robot.send(BLACK, p=p, d=[0.1] * 5))
+        robot.receive(robot.send(BLACK, p=p, d=[0.1] * 5))
         assert model.seen[-1][1].intrinsic_matrix[0, 0] == 900
 
 
-def test_compressed_images_are_taken():
-    model = KnownPeople(ONE)
+def test_compressed_images_are_processed():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, image_transport='compressed') as (_, robot):
         images = robot.create_publisher(
             CompressedImage, 'image/compressed', qos_profile_sensor_data
@@ -319,12 +322,12 @@ def test_compressed_images_are_taken():
         info.k = [100.0, 0, 80, 0, 100, 60, 0, 0, 1]
         robot.infos.publish(info)
         images.publish(message)
-        assert robot.answer_to(message.header.stamp).skeletons
+        assert robot.receive(message.header.stamp).skeletons
         assert model.seen[-1][0] == (120, 160, 3)
 
 
-def test_boxes_come_from_ones_own_detector():
-    model = KnownPeople((0.0, 0.0, 2000.0), ONE, (900.0, 0.0, 5000.0))
+def test_boxes_are_received_from_a_topic():
+    model = KnownPeople((0.0, 0.0, 2000.0), PERSON_MM, (900.0, 0.0, 5000.0))
     with pose_node(model, detector='topic', detection_class='person') as (node, robot):
         detections = robot.create_publisher(Detection2DArray, 'detections', 5)
         wait_for(detections.get_subscription_count)
@@ -345,16 +348,16 @@ def test_boxes_come_from_ones_own_detector():
         stamp = robot.send(BLACK)
         message.header.stamp = stamp
         detections.publish(message)
-        skeletons = robot.answer_to(stamp).skeletons
+        skeletons = robot.receive(stamp).skeletons
         assert [s.box_left for s in skeletons] == [10, 90]
         assert [s.confidence for s in skeletons] == [0.75, 0.75]
         robot.send(BLACK)
-        wait_for(lambda: node.record.drops.counts().get('no detections'))
+        wait_for(lambda: node.statistics.drops.counts().get('no detections'))
 
 
-def test_the_annotated_image_is_made_for_who_looks_at_it():
+def test_the_annotated_image_is_published_if_subscribed():
     with pose_node(KnownPeople((0.0, 0.0, 4000.0))) as (_, robot):
-        robot.answer_to(robot.send(BLACK))
+        robot.receive(robot.send(BLACK))
         pictures = []
         robot.create_subscription(Image, 'pose/image_annotated', pictures.append, 5)
         wait_for(lambda: robot.count_subscribers('/pose/image_annotated'))
@@ -365,30 +368,30 @@ def test_the_annotated_image_is_made_for_who_looks_at_it():
         assert not BLACK.any()
 
 
-def test_it_can_be_disabled_and_everybody_forgotten():
-    with pose_node(KnownPeople(ONE)) as (node, robot):
-        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
-        assert ask(robot, SetBool, 'pose/enable', data=False)[0].success
+def test_the_node_can_be_disabled_and_reset():
+    with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
+        assert robot.receive(robot.send(BLACK)).skeletons[0].id == 1
+        assert call(robot, SetBool, 'pose/enable', data=False)[0].success
         robot.send(BLACK)
-        wait_for(lambda: node.record.drops.counts().get('disabled'))
-        assert ask(robot, SetBool, 'pose/enable', data=True)[0].success
-        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
-        assert ask(robot, Trigger, 'pose/reset')[0].success
-        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 2
+        wait_for(lambda: node.statistics.drops.counts().get('disabled'))
+        assert call(robot, SetBool, 'pose/enable', data=True)[0].success
+        assert robot.receive(robot.send(BLACK)).skeletons[0].id == 1
+        assert call(robot, Trigger, 'pose/reset')[0].success
+        assert robot.receive(robot.send(BLACK)).skeletons[0].id == 2
 
 
-def test_when_time_jumps_back_markers_and_ids_begin_anew():
-    with pose_node(KnownPeople(ONE)) as (_, robot):
+def test_markers_and_tracks_are_reset_after_a_jump_back_in_time():
+    with pose_node(KnownPeople(PERSON_MM)) as (_, robot):
         robot.sent = 1000
-        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 1
+        assert robot.receive(robot.send(BLACK)).skeletons[0].id == 1
         robot.sent = 10
-        assert robot.answer_to(robot.send(BLACK)).skeletons[0].id == 2
+        assert robot.receive(robot.send(BLACK)).skeletons[0].id == 2
         actions = [m.action for markers in robot.markers for m in markers.markers]
         assert 3 in actions
 
 
-def test_services_are_answered_at_once_while_the_network_works():
-    with pose_node(KnownPeople(ONE, delay_s=2.0)) as (_, robot):
+def test_services_respond_quickly_while_the_network_is_running():
+    with pose_node(KnownPeople(PERSON_MM, delay_s=2.0)) as (_, robot):
         robot.send(BLACK)
         time.sleep(0.2)
         for kind, service in (
@@ -396,24 +399,24 @@ def test_services_are_answered_at_once_while_the_network_works():
             (GetState, 'pose/get_state'),
             (Trigger, 'pose/reset'),
         ):
-            assert ask(robot, kind, service)[1] < AT_ONCE_S
+            assert call(robot, kind, service)[1] < MAX_RESPONSE_S
         transition = Transition(id=Transition.TRANSITION_DEACTIVATE)
-        answer, passed_s = ask(robot, ChangeState, 'pose/change_state', transition=transition)
+        answer, passed_s = call(robot, ChangeState, 'pose/change_state', transition=transition)
         assert answer.success
-        assert passed_s < AT_ONCE_S
-        # What was being worked on comes to nothing.
+        assert passed_s < MAX_RESPONSE_S
+        # The result of the running frame is discarded.
         time.sleep(2.2)
         assert not robot.skeletons
 
 
-def test_it_is_a_managed_node():
-    model = KnownPeople(ONE)
+def test_lifecycle_transitions_can_be_repeated():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, active=False) as (_, robot):
 
         def change(transition_id):
             transition = Transition(id=transition_id)
-            answer, _ = ask(robot, ChangeState, 'pose/change_state', transition=transition)
-            state, _ = ask(robot, GetState, 'pose/get_state')
+            answer, _ = call(robot, ChangeState, 'pose/change_state', transition=transition)
+            state, _ = call(robot, GetState, 'pose/get_state')
             return answer.success, state.current_state.label
 
         for _ in range(2):
@@ -422,50 +425,50 @@ def test_it_is_a_managed_node():
             wait_for(robot.images.get_subscription_count)
             wait_for(robot.infos.get_subscription_count)
             wait_for(lambda: robot.count_publishers('/pose/skeletons'))
-            assert robot.answer_to(robot.send(BLACK)).skeletons
+            assert robot.receive(robot.send(BLACK)).skeletons
             assert change(Transition.TRANSITION_DEACTIVATE) == (True, 'inactive')
             wait_for(lambda: not robot.images.get_subscription_count())
             assert change(Transition.TRANSITION_CLEANUP) == (True, 'unconfigured')
 
 
-def test_a_failed_configuration_leaves_it_unconfigured():
+def test_the_node_stays_unconfigured_after_a_failure():
     def fail(settings):
         raise ValueError('there is no model')
 
-    with pose_node(KnownPeople(ONE), active=False) as (node, robot):
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
         node._load_model = fail
         transition = Transition(id=Transition.TRANSITION_CONFIGURE)
-        answer, _ = ask(robot, ChangeState, 'pose/change_state', transition=transition)
+        answer, _ = call(robot, ChangeState, 'pose/change_state', transition=transition)
         assert not answer.success
-        state, _ = ask(robot, GetState, 'pose/get_state')
+        state, _ = call(robot, GetState, 'pose/get_state')
         assert state.current_state.label == 'unconfigured'
 
 
-def test_diagnostics_tell_of_rates_latencies_and_failures():
-    model = KnownPeople(ONE)
+def test_diagnostics_contain_rates_latencies_and_failures():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model) as (_, robot):
-        robot.answer_to(robot.send(BLACK))
-        found, values = status(robot)
+        robot.receive(robot.send(BLACK))
+        diagnostics, values = status(robot)
         assert values['worked_on'] == '1'
         assert (values['engine'], values['device']) == ('none', 'nowhere')
         assert {'model', 'engine', 'device', 'images a second', 'frames a second'} <= set(values)
         assert 0 < float(values['find people p50 ms']) <= float(values['find people p95 ms'])
-        found, _ = status(robot)
-        assert (found.level, found.message) == (b'\x01', 'no images come in')
+        diagnostics, _ = status(robot)
+        assert (diagnostics.level, diagnostics.message) == (b'\x01', 'no images received')
         model.places_mm = None
         robot.send(BLACK)
-        found = wait_for(
+        diagnostics = wait_for(
             lambda: [d.status[0] for d in robot.diagnostics if d.status[0].level == b'\x02']
         )
-        assert 'frames fail: TypeError' in found[0].message
+        assert 'frames fail: TypeError' in diagnostics[0].message
 
 
-def test_under_overload_skeletons_are_never_older_than_two_model_times():
-    with pose_node(KnownPeople(ONE, delay_s=0.3)) as (node, robot):
+def test_the_latency_under_overload_is_at_most_twice_the_model_time():
+    with pose_node(KnownPeople(PERSON_MM, delay_s=0.3)) as (node, robot):
         ages_s = []
         sent_s = {}
         robot.create_subscription(
-            type(robot.answer_to(robot.send(BLACK))),
+            type(robot.receive(robot.send(BLACK))),
             'pose/skeletons',
             lambda m: ages_s.append(time.monotonic() - sent_s[m.header.stamp.sec]),
             5,
@@ -476,6 +479,6 @@ def test_under_overload_skeletons_are_never_older_than_two_model_times():
             robot.send(BLACK)
             time.sleep(1 / 30)
         wait_for(lambda: len(ages_s) > 5)
-        # And what a busy machine needs to hand them on.
+        # With a margin for the transport on a busy machine.
         assert max(ages_s) < 2 * 0.3 + 0.1
-        assert node.record.drops.counts()['newer frame'] > 20
+        assert node.statistics.drops.counts()['newer frame'] > 20

@@ -1,4 +1,4 @@
-"""The node runs a MeTRAbs checkpoint, with a detector and a skeleton of one's choice."""
+"""The node runs a MeTRAbs checkpoint with an ONNX detector and a selected skeleton."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from progress import communicate_with_stall_timeout
 from rclpy.executors import SingleThreadedExecutor
 from robots import Robot
 
-PATIENCE_S = 600.0
+TIMEOUT_S = 600.0
 
 
 @pytest.fixture
 def node(checkpoint_folder, tmp_path):
-    """Return what starts the node with parameters."""
+    """Return a function that starts the node with parameters."""
     write_detector(tmp_path / 'a.onnx', 'yolo')
     parameters = {
         'model': str(checkpoint_folder('s_centered')),
@@ -50,7 +50,7 @@ def node(checkpoint_folder, tmp_path):
 
 @pytest.fixture
 def robot():
-    """Return a robot that is spun by whoever sends its images."""
+    """Return a robot that is not spun by a thread."""
     rclpy.init()
     robot = Robot()
     yield robot
@@ -65,7 +65,7 @@ def send_until(robot, process, condition):
     executor.add_node(robot)
     image = np.zeros((240, 320, 3), np.uint8)
     image[40:200, 100:180, 0] = 255
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + TIMEOUT_S
     while not condition():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline_s
@@ -74,7 +74,7 @@ def send_until(robot, process, condition):
     executor.shutdown()
 
 
-def test_a_checkpoints_poses_come_out_in_the_chosen_skeleton(node, robot):
+def test_poses_of_a_checkpoint_are_published_in_the_configured_skeleton(node, robot):
     process = node()
     send_until(robot, process, lambda: robot.skeletons)
     message = robot.skeletons[0]
@@ -83,9 +83,9 @@ def test_a_checkpoints_poses_come_out_in_the_chosen_skeleton(node, robot):
     assert 'lkne' in message.joint_names
 
 
-def test_it_ends_cleanly_while_the_network_works(node, robot):
+def test_the_node_exits_cleanly_while_the_network_is_running(node, robot):
     process = node(num_aug=50)
-    # The second report is of frames that came in after the first, which is being worked on.
+    # The first frame is being processed after the second diagnostics message.
     send_until(robot, process, lambda: len(robot.diagnostics) > 2 and robot.sent > 30)
     process.send_signal(signal.SIGINT)
     output, _ = communicate_with_stall_timeout(process)
@@ -94,20 +94,20 @@ def test_it_ends_cleanly_while_the_network_works(node, robot):
 
 
 @pytest.mark.parametrize(
-    ('changes', 'says'),
+    ('changes', 'expected'),
     [
         ({'skeleton': 'octopus_8'}, "skeleton 'octopus_8' is none of '', 'h36m_15'"),
         ({'model': '/no/such/folder'}, "model '/no/such/folder' does not exist"),
         ({'detector': 'yolo'}, "detector 'yolo' is none of auto, blazepose"),
     ],
 )
-def test_what_cannot_be_configured_says_why_and_stays_unconfigured(node, changes, says):
+def test_configuration_errors_are_logged_and_the_node_stays_unconfigured(node, changes, expected):
     process = node(**changes)
     line = ''
     while 'cannot be configured' not in line:
         line = process.stdout.readline()
         assert line, 'ended'
-    assert says in line
+    assert expected in line
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     output, _ = communicate_with_stall_timeout(process)
@@ -118,7 +118,7 @@ def test_what_cannot_be_configured_says_why_and_stays_unconfigured(node, changes
 @pytest.mark.parametrize(
     ('name', 'value'), [('num_aug', 0), ('tf', 'all'), ('tf_timeout', '.nan')]
 )
-def test_parameters_that_cannot_be_end_it_with_a_sentence(node, name, value):
+def test_invalid_parameters_end_the_node_with_an_error_message(node, name, value):
     process = node(**{name: value})
     output, _ = communicate_with_stall_timeout(process)
     assert process.returncode == 1

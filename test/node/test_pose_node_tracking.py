@@ -1,4 +1,4 @@
-"""What the node says of people over time: who is who, how fast they go, and where they will be."""
+"""Tracking in the node: ids, velocities, extrapolation and resets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
 from visualization_msgs.msg import Marker
 
-ONE = (500.0, 0.0, 4000.0)
+PERSON_MM = (500.0, 0.0, 4000.0)
 RATE_HZ = 10
 
 
@@ -22,13 +22,13 @@ def header_at(time_s, frame_id='camera_optical_frame'):
 
 
 def show(robot, model, where_mm, frame, start_s=1000.0):
-    """Show the node somebody at a place [3], or nobody, in a frame of a steady stream."""
+    """Publish image number `frame` of a stream, with one person at a position [3] or no person."""
     model.places_mm = () if where_mm is None else (where_mm,)
-    return robot.answer_to(robot.send(BLACK, header=header_at(start_s + frame / RATE_HZ)))
+    return robot.receive(robot.send(BLACK, header=header_at(start_s + frame / RATE_HZ)))
 
 
 def test_velocities_and_ages_are_published():
-    model = KnownPeople(ONE)
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1) as (_, robot):
         for i in range(15):
             answer = show(robot, model, (-500.0 + 100 * i, 0, 4000.0), i)
@@ -39,8 +39,8 @@ def test_velocities_and_ages_are_published():
         np.testing.assert_allclose(velocities, [(1.0, 0, 0)] * 33, atol=0.1)
 
 
-def test_who_is_hidden_is_carried_over_and_shown_paler():
-    model = KnownPeople(ONE)
+def test_occluded_people_are_extrapolated_and_more_transparent():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1, tf='person') as (_, robot):
         for i in range(10):
             show(robot, model, (-500.0 + 50 * i, 0, 4000.0), i)
@@ -63,14 +63,14 @@ def test_who_is_hidden_is_carried_over_and_shown_paler():
         assert not answer.skeletons
 
 
-def test_a_robot_that_turns_sees_people_who_stand():
-    model = KnownPeople(ONE)
+def test_people_have_no_velocity_while_the_robot_turns():
+    model = KnownPeople(PERSON_MM)
     with pose_node(
         model, detect_interval=1, world_frame='odom', target_frame='odom', tf_timeout=2.0
     ) as (_, robot):
         broadcaster = TransformBroadcaster(robot)
         for i in range(20):
-            # 60 degrees a second, about the camera's vertical axis, which is the world's z.
+            # 60 degrees per second about the vertical axis of the camera, the z axis of the world.
             yaw = np.radians(6 * i - 30)
             optical = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
             turn = np.array(
@@ -85,7 +85,7 @@ def test_a_robot_that_turns_sees_people_who_stand():
             assert answer.header.frame_id == 'odom'
             assert [s.id for s in answer.skeletons] == [1]
         velocities = [abs(v.x) + abs(v.y) for v in answer.skeletons[0].velocities]
-        # The body turns with the camera, as its place in the camera's frame is all that is told.
+        # The pose rotates with the camera, because the model only defines its position.
         assert np.median(velocities) < 0.6
         hips = [answer.skeletons[0].positions[i] for i in (23, 24)]
         middle = np.mean([(p.x, p.y, p.z) for p in hips], axis=0)
@@ -93,7 +93,7 @@ def test_a_robot_that_turns_sees_people_who_stand():
 
 
 def quaternion(rotation):
-    """Return x, y, z, w of a rotation [3, 3] by less than half a turn."""
+    """Return the quaternion x, y, z, w of a rotation matrix [3, 3] by less than 180 degrees."""
     w = np.sqrt(max(1 + np.trace(rotation), 1e-12)) / 2
     x, y, z = (
         (rotation[2, 1] - rotation[1, 2]) / (4 * w),
@@ -103,20 +103,19 @@ def quaternion(rotation):
     return (x, y, z, w)
 
 
-def test_parameters_of_tracking_change_while_it_runs():
-    model = KnownPeople(ONE)
+def test_tracking_parameters_can_be_changed():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1) as (node, robot):
-        show(robot, model, ONE, 0)
-        (stream,) = [s.people for s in node._streams]
-        wanted = {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}
-        node.set_parameters([Parameter(name, value=value) for name, value in wanted.items()])
-        show(robot, model, ONE, 1)
-        tracker = stream.tracker
+        show(robot, model, PERSON_MM, 0)
+        changes = {'smoothing': 0.0, 'max_lost': 0.2, 'min_hits': 5}
+        node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
+        show(robot, model, PERSON_MM, 1)
+        tracker = node._tracker._streams[''].tracker
         assert (tracker.smoothing, tracker.max_lost, tracker.min_hits) == (0.0, 0.2, 5)
 
 
-def test_latency_can_be_predicted_away():
-    model = KnownPeople(ONE)
+def test_people_are_extrapolated_by_the_latency():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1, predict_latency=True, use_sim_time=True) as (
         node,
         robot,
@@ -130,27 +129,27 @@ def test_latency_can_be_predicted_away():
             clock.publish(Clock(clock=now))
             wait_for(lambda now=now: node.get_clock().now().to_msg() == now)
             robot.send(BLACK, header=header_at(stamp_s))
-            answer = robot.answer_to(now)
+            answer = robot.receive(now)
         hips = [answer.skeletons[0].positions[i] for i in (23, 24)]
         middle = np.mean([(p.x, p.y, p.z) for p in hips], axis=0)
         assert middle[0] == pytest.approx(0.7 + 0.3, abs=0.02)
 
 
-def test_a_recording_that_begins_again_is_told():
-    model = KnownPeople(ONE)
+def test_a_restarted_recording_resets_the_tracks():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1) as (node, robot):
         for i in range(3):
-            assert show(robot, model, ONE, i).skeletons[0].id == 1
-        assert show(robot, model, ONE, 0, start_s=500.0).skeletons[0].id == 2
-        assert node.record.fallbacks.counts() == {'time went back': 1}
+            assert show(robot, model, PERSON_MM, i).skeletons[0].id == 1
+        assert show(robot, model, PERSON_MM, 0, start_s=500.0).skeletons[0].id == 2
+        assert node.statistics.fallbacks.counts() == {'time went back': 1}
 
 
-def test_two_images_with_one_stamp_are_both_answered():
-    model = KnownPeople(ONE)
+def test_images_with_equal_stamps_are_all_processed():
+    model = KnownPeople(PERSON_MM)
     with pose_node(model, detect_interval=1) as (_, robot):
         for i in (0, 1, 2, 2, 2, 3):
             count = len(robot.skeletons)
-            show(robot, model, ONE, i)
+            show(robot, model, PERSON_MM, i)
             wait_for(lambda count=count: len(robot.skeletons) > count)
         assert {s.id for answer in robot.skeletons for s in answer.skeletons} == {1}
         values = [(v.x, v.y, v.z) for v in robot.skeletons[-1].skeletons[0].velocities]

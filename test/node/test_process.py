@@ -1,19 +1,193 @@
-"""Processes end when they are told to, whatever they are waiting for."""
+"""Processes end when a signal comes; Python log records appear in the ROS log."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 
+import pytest
 import rclpy
+import rclpy.logging
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from metrabs_ros.node import process
+from metrabs_ros.node.process import RosLogHandler
+
+PERIOD_S = 0.1
+NAMES = {
+    logging.DEBUG: 'DEBUG',
+    logging.INFO: 'INFO',
+    logging.WARNING: 'WARN',
+    logging.ERROR: 'ERROR',
+    logging.CRITICAL: 'FATAL',
+}
+LINE = re.compile(r'\[(DEBUG|INFO|WARN|ERROR|FATAL)\] \[\d+\.\d+\] \[([\w.]+)\]: (.*)')
+
+BUILD_SLOWLY = """
+import logging, pathlib, sys, time
+# Some libraries configure logging when they are imported.
+logging.basicConfig(level=logging.DEBUG)
+from metrabs_ros.backends import engine_cache
+from metrabs_ros.node import pose_node
+
+engine_cache.PROGRESS_PERIOD_S = float(sys.argv[2])
+
+def load(settings):
+    slow = engine_cache.EngineCache(pathlib.Path(sys.argv[1]))
+    slow.load({'engine': 'slow'}, lambda folder: time.sleep(60), lambda folder: None)
+
+pose_node._load_model = load
+pose_node.main()
+"""
 
 
-def test_a_node_ends_though_it_was_woken_before_the_shutdown():
+def ros_lines(capfd):
+    """Return the severity and the text of all logged lines."""
+    matches = [LINE.fullmatch(line) for line in capfd.readouterr().err.splitlines()]
+    assert all(matches)
+    return [(match[1], match[3]) for match in matches]
+
+
+@pytest.fixture
+def ros_handler():
+    """Return a handler with a ROS logger that logs all severities."""
+    logger = rclpy.logging.get_logger('metrabs_ros_test')
+    logger.set_level(rclpy.logging.LoggingSeverity.DEBUG)
+    return RosLogHandler(logger)
+
+
+def record(level, message, *arguments, **options):
+    return logging.LogRecord('a', level, __file__, 1, message, arguments, None, **options)
+
+
+def test_records_keep_their_severity(ros_handler, capfd):
+    python = logging.Logger('of a test')
+    python.addHandler(ros_handler)
+    python.error('it %s', 'failed')
+    python.warning('careful')
+    python.info('by the way')
+    python.debug('all the details')
+    assert ros_lines(capfd) == [
+        ('ERROR', 'it failed'),
+        ('WARN', 'careful'),
+        ('INFO', 'by the way'),
+    ]
+
+
+def test_severities_may_occur_in_any_order(ros_handler, capfd):
+    for order in itertools.permutations(NAMES):
+        for level in order:
+            ros_handler.emit(record(level, 'text'))
+        assert ros_lines(capfd) == [(NAMES[level], 'text') for level in order]
+
+
+def test_several_threads_may_log_different_severities(ros_handler, capfd):
+    def log(level):
+        for _ in range(50):
+            ros_handler.handle(record(level, 'text'))
+
+    threads = [threading.Thread(target=log, args=(level,)) for level in NAMES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = ros_lines(capfd)
+    assert sorted(lines) == sorted((name, 'text') for name in NAMES.values() for _ in range(50))
+
+
+class Unprintable:
+    def __str__(self):
+        raise RuntimeError('cannot be shown')
+
+
+@pytest.mark.parametrize(
+    ('message', 'arguments', 'expected'),
+    [
+        ('two\nlines', (), r'two\nlines'),
+        ('a NUL \0 in it', (), r'a NUL \x00 in it'),
+        ('a lone \udc80 surrogate', (), r'a lone \udc80 surrogate'),
+        ('100 % %s %d %n', (), '100 % %s %d %n'),
+        ('%s', ('100 % %s %n',), '100 % %s %n'),
+        ('\x1b[31mred\x1b[0m', (), r'\x1b[31mred\x1b[0m'),
+        ('%s', ('x' * 2_000_000,), 'x' * (process.MAX_MESSAGE_CHARS - 3) + '...'),
+        ('%d items', ('no number',), "'%d items': the arguments of "),
+        ('%s', (Unprintable(),), "'%s': the arguments of "),
+        (b'bytes', (), "b'bytes'"),
+        (None, (), 'None'),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_any_message_is_logged_on_one_line(ros_handler, capfd, message, arguments, expected):
+    ros_handler.handle(record(logging.INFO, message, *arguments))
+    ((severity, text),) = ros_lines(capfd)
+    assert severity == 'INFO'
+    assert text.startswith(expected)
+
+
+def test_exceptions_are_logged_with_type_and_message(ros_handler, capfd):
+    python = logging.Logger('of a test')
+    python.addHandler(ros_handler)
+    try:
+        raise OSError('the disk is full')
+    except OSError:
+        python.exception('cannot be written')
+    assert ros_lines(capfd) == [('ERROR', 'cannot be written: OSError: the disk is full')]
+
+
+def test_a_failing_logger_does_not_affect_the_caller():
+    class Failing:
+        def __getattr__(self, severity):
+            raise ValueError('Logger severity cannot be changed between calls.')
+
+    python = logging.Logger('of a test')
+    python.addHandler(RosLogHandler(Failing()))
+    python.warning('careful')
+
+
+def test_package_records_are_only_logged_by_ros(capfd, caplog):
+    package_log = logging.getLogger('metrabs_ros')
+    before = package_log.handlers[:], package_log.level, package_log.propagate
+    rclpy.init()
+    try:
+        with process.forward_package_logs(rclpy.logging.get_logger('pose')):
+            with process.forward_package_logs(rclpy.logging.get_logger('pose.inner')):
+                logging.getLogger('metrabs_ros.backends').warning('careful')
+            logging.getLogger('metrabs_ros.backends').info('by the way')
+    finally:
+        rclpy.shutdown()
+    assert ros_lines(capfd) == [('WARN', 'careful'), ('INFO', 'by the way')]
+    assert not caplog.records
+    assert (package_log.handlers[:], package_log.level, package_log.propagate) == before
+
+
+def test_build_progress_is_only_logged_in_the_format_of_ros(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, '-c', BUILD_SLOWLY, tmp_path / 'engines', str(PERIOD_S)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in child.stdout:
+        lines.append(line.rstrip('\n'))
+        if len(lines) == 6:
+            # Sent between two lines, because rcl prints an error if it logs during the shutdown.
+            time.sleep(PERIOD_S / 2)
+            child.send_signal(signal.SIGINT)
+    assert child.wait(60) == 0, lines
+    assert sum('still building slow' in line for line in lines) > 2, lines
+    assert [line for line in lines if not LINE.fullmatch(line)] == []
+
+
+def test_spinning_ends_if_the_executor_was_woken_before_the_shutdown():
     rclpy.init()
     node = Node('waiting')
 
@@ -21,14 +195,14 @@ def test_a_node_ends_though_it_was_woken_before_the_shutdown():
         with contextlib.suppress(ExternalShutdownException):
             process.spin(node)
 
-    spinning = threading.Thread(target=spin, daemon=True)
-    spinning.start()
+    spin_thread = threading.Thread(target=spin, daemon=True)
+    spin_thread.start()
     try:
         time.sleep(0.5)
-        # As at a signal, without the wake that comes before.
+        # Like a signal, but without waking the executor before.
         rclpy.get_default_context().handle.shutdown()
-        spinning.join(120)
-        assert not spinning.is_alive()
+        spin_thread.join(120)
+        assert not spin_thread.is_alive()
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

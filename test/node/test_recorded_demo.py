@@ -1,4 +1,4 @@
-"""What was recorded from the running demo goes through annotate, frame for frame."""
+"""annotate processes each frame of a recording of the demo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recorded_bags import (
     people_in,
     typestore,
 )
-from robots import running, wait_for
+from robots import spinning, wait_for
 from rosbags.rosbag2 import Writer
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
@@ -35,7 +35,7 @@ FRAMES = 4
 DEMO = """
 import pathlib, sys
 from metrabs_ros import demo
-# The recorder is one of three readers to be waited for.
+# The demo waits for three subscribers, one of which is the recorder.
 sys.exit(demo.run(*map(pathlib.Path, sys.argv[1:]), ['--readers', '3'], rate_hz=10.0))
 """
 KINDS = {
@@ -47,7 +47,7 @@ KINDS = {
 
 
 class Recorder(Node):
-    """Writes messages into a bag as they come, as rosbag2 does."""
+    """Writes received messages into a bag, as rosbag2 does."""
 
     def __init__(self, writer):
         super().__init__('recorder')
@@ -62,7 +62,7 @@ class Recorder(Node):
             self.create_subscription(kind, name, write, 10, raw=True)
 
 
-def test_a_recording_of_the_demo_has_the_poses_of_the_front_door(tmp_path, street):
+def test_annotating_a_recording_of_the_demo_gives_the_poses_of_the_api(tmp_path, street):
     pictures = tmp_path / 'pictures'
     pictures.mkdir()
     for i in range(FRAMES):
@@ -72,7 +72,7 @@ def test_a_recording_of_the_demo_has_the_poses_of_the_front_door(tmp_path, stree
     try:
         with Writer(tmp_path / 'bag', version=9, storage_plugin=MCAP) as writer:
             recorder = Recorder(writer)
-            with running(recorder):
+            with spinning(recorder):
                 arguments = [sys.executable, '-c', DEMO, pictures, tmp_path / 'out']
                 run_with_stall_timeout(arguments).check_returncode()
                 wait_for(lambda: recorder.counts['/image'] == FRAMES)
@@ -80,18 +80,20 @@ def test_a_recording_of_the_demo_has_the_poses_of_the_front_door(tmp_path, stree
     finally:
         rclpy.shutdown()
     model = metrabs_ros.load_model('blazepose')
-    said = []
+    messages = []
     summary = annotate(
-        tmp_path / 'bag', tmp_path / 'people', AnnotateOptions(), model, said.append
+        tmp_path / 'bag', tmp_path / 'people', AnnotateOptions(), model, messages.append
     )
     assert summary.worked_on == FRAMES
-    assert 'already contains results (/pose/skeletons)' in said[0]
+    assert 'already contains results (/pose/skeletons)' in messages[0]
     originals = messages_in(tmp_path / 'bag', '/image')
     assert messages_in(tmp_path / 'people', '/image') == originals
-    found = people_in(tmp_path / 'people', '/pose/skeletons')
-    assert len(found) == FRAMES
+    results = people_in(tmp_path / 'people', '/pose/skeletons')
+    assert len(results) == FRAMES
     infos = messages_in(tmp_path / 'bag', '/camera_info')
-    for (_, _, image_data), (_, _, info_data), (stamp_ns, people) in zip(originals, infos, found):
+    for (_, _, image_data), (_, _, info_data), (stamp_ns, people) in zip(
+        originals, infos, results
+    ):
         message = typestore().deserialize_cdr(image_data, IMAGE)
         assert stamp_ns == message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         image = to_rgb(message)

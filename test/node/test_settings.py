@@ -1,4 +1,4 @@
-"""Every parameter is described, has a default that is shown, and refuses what it cannot be."""
+"""Every parameter has a description and a documented default, and invalid values are rejected."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from metrabs_ros.node.settings import Settings
 PROJECT = pathlib.Path(__file__).parents[2]
 
 
-def test_the_shown_file_and_the_table_are_the_same():
+def test_the_parameter_file_contains_the_defaults():
     file = yaml.safe_load((PROJECT / 'config' / 'pose.yaml').read_text())
-    shown, table = file['/**/pose']['ros__parameters'], dataclasses.asdict(Settings())
+    file_values, table = file['/**/pose']['ros__parameters'], dataclasses.asdict(Settings())
     table['cameras'] = list(table['cameras'])
-    assert shown == table
-    assert list(shown) == list(table)
+    assert file_values == table
+    assert list(file_values) == list(table)
 
 
 @pytest.mark.parametrize('field', dataclasses.fields(Settings), ids=lambda field: field.name)
-def test_every_parameter_is_described_and_its_default_fits(field):
+def test_every_parameter_has_a_description_and_a_valid_default(field):
     about = field.metadata
     assert about['description'].endswith('.')
     assert isinstance(field.default, bool | int | float | str | tuple)
@@ -34,26 +34,30 @@ def test_every_parameter_is_described_and_its_default_fits(field):
         assert field.default in about['choices']
 
 
-def test_the_words_true_and_false_are_taken_for_what_they_are():
-    found = settings.changed(Settings(), [Parameter('rectified', value=True)])
-    assert found.rectified == 'true'
+def test_booleans_are_converted_to_the_words_true_and_false():
+    changed = settings.with_changes(Settings(), [Parameter('rectified', value=True)])
+    assert changed.rectified == 'true'
 
 
-def test_changes_are_taken_together_or_not_at_all():
+def test_changes_are_applied_atomically():
     before = Settings()
     good = [Parameter('tf', value='none'), Parameter('num_aug', value=3)]
-    assert settings.changed(before, good) == dataclasses.replace(before, tf='none', num_aug=3)
+    assert settings.with_changes(before, good) == dataclasses.replace(before, tf='none', num_aug=3)
     with pytest.raises(ValueError, match="tf is 'some'"):
-        settings.changed(before, [*good, Parameter('tf', value='some')])
-    assert settings.changed(before, [Parameter('use_sim_time', value=True)]) == before
+        settings.with_changes(before, [*good, Parameter('tf', value='some')])
+    assert settings.with_changes(before, [Parameter('use_sim_time', value=True)]) == before
 
 
 @pytest.mark.parametrize('names', [[], ['a', 'a'], ['', 'a'], ['1st'], ['a b'], ['a', '-']])
-def test_cameras_need_names_that_topics_can_have(names):
+def test_invalid_camera_names_are_rejected(names):
     with pytest.raises(ValueError, match='cameras '):
-        settings.changed(Settings(), [Parameter('cameras', Parameter.Type.STRING_ARRAY, names)])
+        settings.with_changes(
+            Settings(), [Parameter('cameras', Parameter.Type.STRING_ARRAY, names)]
+        )
 
 
-def test_cameras_are_named_in_their_order():
-    found = settings.changed(Settings(), [Parameter('cameras', value=['front', 'rear/left'])])
-    assert found.cameras == ('front', 'rear/left')
+def test_camera_names_keep_their_order():
+    changed = settings.with_changes(
+        Settings(), [Parameter('cameras', value=['front', 'rear/left'])]
+    )
+    assert changed.cameras == ('front', 'rear/left')

@@ -1,4 +1,4 @@
-"""One node looks through several cameras with one model, and keeps them apart."""
+"""One node processes several cameras with one model and separate tracks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from rclpy.parameter import Parameter
-from robots import BLACK, PATIENCE_S, pose_node, set_parameters, transform, wait_for
+from robots import BLACK, TIMEOUT_S, pose_node, set_parameters, transform, wait_for
 from std_msgs.msg import Header
 from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray
@@ -20,8 +20,8 @@ from metrabs_ros.node.synchronisation import Requirements, Synchroniser
 CAMERAS = ['front', 'rear/left']
 
 
-class Together(KnownPeople):
-    """Finds a person in each picture, as many metres away as its first pixel is bright."""
+class BatchModel(KnownPeople):
+    """Returns one person per image; the value of the first pixel is the distance in metres."""
 
     def __init__(self):
         super().__init__()
@@ -40,14 +40,14 @@ class Together(KnownPeople):
         return super().find_people(image, camera, options)
 
 
-def metres(distance):
+def image_at(distance):
     return np.full((120, 160, 3), distance, np.uint8)
 
 
-def test_each_camera_has_its_own_topics_people_and_frames():
-    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
+def test_each_camera_has_separate_topics_people_and_frames():
+    with pose_node(BatchModel(), cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
         answers = [
-            robot.answer_to(robot.send(metres(distance)))
+            robot.receive(robot.send(image_at(distance)))
             for robot, distance in ((front, 3), (left, 5), (front, 3))
         ]
         depths_m = [answer.skeletons[0].positions[23].z for answer in answers]
@@ -66,32 +66,32 @@ def test_each_camera_has_its_own_topics_people_and_frames():
         }
 
 
-def test_frames_that_wait_go_through_the_network_together():
-    model = Together()
+def test_pending_frames_are_processed_in_one_batch():
+    model = BatchModel()
     with pose_node(model, cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
         model.may_go_on.clear()
-        first = front.send(metres(3))
-        assert model.begun.acquire(timeout=PATIENCE_S)
-        stamps = [(robot, robot.send(metres(4))) for robot in (left, front)]
-        wait_for(lambda: node.record.tally.images == 3)
+        first = front.send(image_at(3))
+        assert model.begun.acquire(timeout=TIMEOUT_S)
+        stamps = [(robot, robot.send(image_at(4))) for robot in (left, front)]
+        wait_for(lambda: node.statistics.counters.images == 3)
         model.may_go_on.set()
-        front.answer_to(first)
+        front.receive(first)
         for robot, stamp in stamps:
-            robot.answer_to(stamp)
+            robot.receive(stamp)
         assert model.batches == [1, 2]
 
 
-def test_a_bad_frame_of_one_camera_leaves_the_others_alone():
-    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
+def test_an_invalid_frame_of_one_camera_does_not_affect_the_others():
+    with pose_node(BatchModel(), cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
         for _ in range(3):
             left.send(BLACK, encoding='nonsense')
-            assert front.answer_to(front.send(metres(2))).skeletons
-        wait_for(lambda: sum(node.record.drops.counts().values()) == 3)
+            assert front.receive(front.send(image_at(2))).skeletons
+        wait_for(lambda: sum(node.statistics.drops.counts().values()) == 3)
         assert not left.skeletons
 
 
-class Fragile(Together):
-    """Fails with a batch that has a white picture."""
+class FragileBatchModel(BatchModel):
+    """Fails for batches that contain a white image."""
 
     def find_people_in(self, views, options):
         people = super().find_people_in(views, options)
@@ -100,34 +100,34 @@ class Fragile(Together):
         return people
 
 
-def test_a_frame_that_fails_in_the_network_costs_the_other_cameras_no_frame():
-    model = Fragile()
+def test_a_failing_frame_of_a_batch_does_not_drop_other_frames():
+    model = FragileBatchModel()
     with pose_node(model, cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
         model.may_go_on.clear()
-        first = front.send(metres(3))
-        assert model.begun.acquire(timeout=PATIENCE_S)
-        stamp = front.send(metres(4))
-        left.send(metres(255))
-        wait_for(lambda: node.record.tally.images == 3)
+        first = front.send(image_at(3))
+        assert model.begun.acquire(timeout=TIMEOUT_S)
+        stamp = front.send(image_at(4))
+        left.send(image_at(255))
+        wait_for(lambda: node.statistics.counters.images == 3)
         model.may_go_on.set()
         for sent in (first, stamp):
-            assert front.answer_to(sent).skeletons
-        record = node.record
-        wait_for(lambda: record.drops.counts_of_cameras() == {('failed', 'rear/left'): 1})
-        assert record.fallbacks.counts_of_cameras() == {('batch of cameras failed', 'front'): 1}
-        explanation = record.drops.explanations()['failed']
+            assert front.receive(sent).skeletons
+        statistics = node.statistics
+        wait_for(lambda: statistics.drops.counts_by_camera() == {('failed', 'rear/left'): 1})
+        assert statistics.fallbacks.counts_by_camera() == {('batch of cameras failed', 'front'): 1}
+        explanation = statistics.drops.explanations()['failed']
         assert explanation == (
-            'processed alone, as a batch of 2 cameras failed with RuntimeError: '
+            'processed separately because a batch of 2 cameras failed with RuntimeError: '
             'RuntimeError: the network fails'
         )
         assert not left.skeletons
-        assert record.report().in_flight == 0
+        assert statistics.snapshot().in_flight == 0
 
 
-def test_the_model_is_one_and_each_camera_has_its_people_in_the_diagnostics():
-    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (_, front, left):
+def test_diagnostics_contain_the_people_of_each_camera():
+    with pose_node(BatchModel(), cameras=CAMERAS, robots=CAMERAS) as (_, front, left):
         for robot in (front, left):
-            robot.answer_to(robot.send(metres(2)))
+            robot.receive(robot.send(image_at(2)))
         values = wait_for(
             lambda: [
                 v
@@ -139,20 +139,20 @@ def test_the_model_is_one_and_each_camera_has_its_people_in_the_diagnostics():
         assert (values['people'], values['people of rear/left']) == ('2', '1')
 
 
-def test_a_camera_that_falls_silent_is_named():
-    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (_, front, _left):
+def test_a_silent_camera_is_named_in_the_diagnostics():
+    with pose_node(BatchModel(), cameras=CAMERAS, robots=CAMERAS) as (_, front, _left):
 
-        def is_told():
-            front.send(metres(2))
+        def is_reported():
+            front.send(image_at(2))
             return [
-                m for m in front.diagnostics if 'come in from rear/left' in m.status[0].message
+                m for m in front.diagnostics if 'received from rear/left' in m.status[0].message
             ]
 
-        wait_for(is_told)
+        wait_for(is_reported)
 
 
 def detections_of(stamp):
-    """Return a person's box for an image."""
+    """Return a detection of one person with the stamp of an image."""
     message = Detection2DArray(header=Header(stamp=stamp))
     detection = Detection2D()
     detection.bbox.center.position.x = detection.bbox.center.position.y = 60.0
@@ -162,20 +162,20 @@ def detections_of(stamp):
 
 
 def answer_times_s(front, left, answer):
-    """Return how long answers for one camera take while another one sends, too, in seconds."""
+    """Return the latencies of one camera in seconds while another one publishes images."""
     passed_s = []
     for _ in range(20):
         left.send(BLACK)
         start_s = time.monotonic()
-        stamp = front.send(metres(2))
+        stamp = front.send(image_at(2))
         answer(stamp)
-        front.answer_to(stamp)
+        front.receive(stamp)
         passed_s.append(time.monotonic() - start_s)
     return passed_s
 
 
-def test_a_silent_detector_of_one_camera_does_not_delay_the_others():
-    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS, detector='topic') as (
+def test_missing_detections_of_one_camera_do_not_delay_the_others():
+    with pose_node(BatchModel(), cameras=CAMERAS, robots=CAMERAS, detector='topic') as (
         node,
         front,
         left,
@@ -185,49 +185,54 @@ def test_a_silent_detector_of_one_camera_does_not_delay_the_others():
         passed_s = answer_times_s(
             front, left, lambda stamp: detections.publish(detections_of(stamp))
         )
-        # One wait for the detections of the other camera takes 0.5 s.
+        # The timeout for the detections of the other camera is 0.5 s.
         assert np.median(passed_s) < 0.2
         drops = wait_for(
-            lambda: sum(node.record.drops.counts().values()) == 20 and node.record.drops
+            lambda: sum(node.statistics.drops.counts().values()) == 20 and node.statistics.drops
         )
         assert drops.counts()['no detections'] > 0
-        assert {camera for _, camera in drops.counts_of_cameras()} == {'rear/left'}
+        assert {camera for _, camera in drops.counts_by_camera()} == {'rear/left'}
         assert not left.skeletons
 
 
 def test_a_missing_transform_of_one_camera_does_not_delay_the_others():
     parameters = {'target_frame': 'map', 'tf_timeout': 1.0}
-    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS, **parameters) as (_, front, left):
+    with pose_node(BatchModel(), cameras=CAMERAS, robots=CAMERAS, **parameters) as (
+        _,
+        front,
+        left,
+    ):
         broadcaster = StaticTransformBroadcaster(front)
         broadcaster.sendTransform(transform('map', 'front_frame'))
 
         def send(stamp_s):
             return front.send(
-                metres(2), header=Header(stamp=Time(sec=stamp_s), frame_id='front_frame')
+                image_at(2),
+                header=Header(stamp=Time(sec=stamp_s), frame_id='front_frame'),
             )
 
-        assert front.answer_to(send(1000)).header.frame_id == 'map'
+        assert front.receive(send(1000)).header.frame_id == 'map'
         passed_s = []
         for stamp_s in range(1001, 1011):
             left.send(BLACK)
             start_s = time.monotonic()
-            assert front.answer_to(send(stamp_s)).header.frame_id == 'map'
+            assert front.receive(send(stamp_s)).header.frame_id == 'map'
             passed_s.append(time.monotonic() - start_s)
         assert np.median(passed_s) < 0.3
 
 
 def test_counts_of_each_camera_add_up():
-    with pose_node(Together(), cameras=CAMERAS, robots=CAMERAS) as (_, front, left):
+    with pose_node(BatchModel(), cameras=CAMERAS, robots=CAMERAS) as (_, front, left):
         for _ in range(4):
-            front.answer_to(front.send(metres(2)))
+            front.receive(front.send(image_at(2)))
             left.send(BLACK, encoding='nonsense')
 
-        def settled():
+        def finished():
             values = {v.key: v.value for v in front.diagnostics[-1].status[0].values}
             return values if values['images'] == '8' and values['in_flight'] == '0' else None
 
         wait_for(lambda: front.diagnostics)
-        values = wait_for(settled)
+        values = wait_for(finished)
         assert [values[f'{key} of front'] for key in ('images', 'worked_on', 'dropped')] == [
             *('4', '4', '0')
         ]
@@ -236,7 +241,7 @@ def test_counts_of_each_camera_add_up():
         ]
 
 
-def test_what_images_wait_for_is_determined_once_per_configuration(monkeypatch):
+def test_requirements_are_determined_once_per_configuration(monkeypatch):
     seen, add_image = [], Synchroniser.add_image
 
     def add(self, image, requirements):
@@ -244,25 +249,25 @@ def test_what_images_wait_for_is_determined_once_per_configuration(monkeypatch):
         add_image(self, image, requirements)
 
     monkeypatch.setattr(Synchroniser, 'add_image', add)
-    with pose_node(Together(), target_frame='map', tf_timeout=0.0) as (_, robot):
+    with pose_node(BatchModel(), target_frame='map', tf_timeout=0.0) as (_, robot):
         for _ in range(3):
-            robot.answer_to(robot.send(metres(2)))
+            robot.receive(robot.send(image_at(2)))
         assert all(requirements is seen[0] for requirements in seen)
         assert len(seen[0].transforms) == 1
         assert set_parameters(robot, target_frame='', tf_timeout=1.0)[0].successful
-        robot.answer_to(robot.send(metres(2)))
+        robot.receive(robot.send(image_at(2)))
         assert seen[-1] == Requirements(False, (), 1.0)
 
 
-def test_a_single_unnamed_camera_is_the_usual_case():
-    with pose_node(Together(), cameras=['']) as (node, robot):
+def test_an_empty_camera_name_gives_a_single_camera():
+    with pose_node(BatchModel(), cameras=['']) as (node, robot):
         assert node.get_parameter('cameras').type_ == Parameter.Type.STRING_ARRAY
-        assert robot.answer_to(robot.send(metres(2))).skeletons
+        assert robot.receive(robot.send(image_at(2))).skeletons
 
 
-def test_a_small_step_back_of_one_camera_leaves_the_transforms_of_others():
+def test_a_jump_back_of_one_camera_keeps_the_transforms_of_others():
     with pose_node(
-        Together(), cameras=CAMERAS, robots=CAMERAS, target_frame='map', tf_timeout=10.0
+        BatchModel(), cameras=CAMERAS, robots=CAMERAS, target_frame='map', tf_timeout=10.0
     ) as (node, front, left):
         broadcaster = TransformBroadcaster(left)
         moving = []
@@ -273,11 +278,11 @@ def test_a_small_step_back_of_one_camera_leaves_the_transforms_of_others():
         broadcaster.sendTransform(moving)
         for milliseconds in (900, 400):
             stamp = Time(sec=50, nanosec=milliseconds * 1_000_000)
-            front.send(metres(3), header=Header(stamp=stamp, frame_id='front_camera'))
-            assert front.answer_to(stamp).header.frame_id == 'map'
-        assert node.record.fallbacks.counts() == {'time went back': 1}
+            front.send(image_at(3), header=Header(stamp=stamp, frame_id='front_camera'))
+            assert front.receive(stamp).header.frame_id == 'map'
+        assert node.statistics.fallbacks.counts() == {'time went back': 1}
         stamp = Time(sec=51)
-        assert node._frames.can_transform('map', 'left_camera', stamp)
-        left.send(metres(3), header=Header(stamp=stamp, frame_id='left_camera'))
-        assert left.answer_to(stamp).header.frame_id == 'map'
-        assert node.record.fallbacks.counts() == {'time went back': 1}
+        assert node._transforms.can_transform('map', 'left_camera', stamp)
+        left.send(image_at(3), header=Header(stamp=stamp, frame_id='left_camera'))
+        assert left.receive(stamp).header.frame_id == 'map'
+        assert node.statistics.fallbacks.counts() == {'time went back': 1}

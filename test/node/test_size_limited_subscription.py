@@ -1,4 +1,4 @@
-"""Messages that are too large are refused before they are made Python objects."""
+"""Oversized messages are rejected before they are deserialised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
-from robots import BLACK, pose_node, running, wait_for
+from robots import BLACK, pose_node, spinning, wait_for
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray
 
@@ -31,14 +31,14 @@ def boxes_at(stamp, count):
     return Detection2DArray(header=Header(stamp=stamp), detections=[box] * count)
 
 
-def test_a_message_above_the_limit_is_not_deserialised(monkeypatch):
-    taken, refused = [], []
-    receive = size_limited(Detection2DArray, 1000, taken.append, refused.append)
+def test_oversized_messages_are_not_deserialised(monkeypatch):
+    taken, rejected = [], []
+    receive = size_limited(Detection2DArray, 1000, taken.append, rejected.append)
     receive(serialize_message(boxes_at(Time(sec=3), 1)))
     monkeypatch.setattr(size_limited_subscription, 'deserialize_message', None)
     receive(serialize_message(boxes_at(Time(sec=-4, nanosec=5), 100)))
     assert [len(message.detections) for message in taken] == [1]
-    (oversized,) = refused
+    (oversized,) = rejected
     assert oversized.header.stamp == Time(sec=-4, nanosec=5)
     assert str(oversized).startswith(f'a message has {oversized.size_bytes} bytes; up to 1000')
 
@@ -51,25 +51,25 @@ def test_a_message_above_the_limit_is_not_deserialised(monkeypatch):
         (b'', Time()),
     ],
 )
-def test_the_stamp_of_any_bytes_is_one(message, stamp):
-    refused = []
-    size_limited(Detection2DArray, -1, None, refused.append)(message)
-    assert refused[0].header.stamp == stamp
+def test_the_stamp_is_read_from_any_bytes(message, stamp):
+    rejected = []
+    size_limited(Detection2DArray, -1, None, rejected.append)(message)
+    assert rejected[0].header.stamp == stamp
 
 
-def test_the_image_of_oversized_detections_is_dropped_with_a_sentence():
+def test_images_with_oversized_detections_are_dropped_with_an_explanation():
     with pose_node(KnownPeople(PERSON_MM), detector='topic') as (node, robot):
         detections = robot.create_publisher(Detection2DArray, 'detections', 5)
         wait_for(detections.get_subscription_count)
         detections.publish(boxes_at(robot.send(BLACK), 20_000))
-        wait_for(lambda: node.record.drops.counts() == {'detections': 1})
-        explanation = node.record.drops.explanations()['detections']
+        wait_for(lambda: node.statistics.drops.counts() == {'detections': 1})
+        explanation = node.statistics.drops.explanations()['detections']
         assert f'bytes; up to {MAX_MESSAGE_BYTES} bytes are processed' in explanation
-        # Without an image of its stamp it is counted, too, and what comes next is processed.
+        # It is also counted without an image of its stamp, and the next image is processed.
         detections.publish(boxes_at(Time(sec=1000), 20_000))
         stamp = robot.send(BLACK)
         detections.publish(boxes_at(stamp, 1))
-        assert robot.answer_to(stamp).skeletons
+        assert robot.receive(stamp).skeletons
         values = wait_for(
             lambda: [
                 v
@@ -87,10 +87,10 @@ def test_the_view_does_not_deserialise_oversized_skeletons(monkeypatch):
     rclpy.init()
     warnings, taken = [], []
     monkeypatch.setattr(ViewNode, 'warn', lambda self, text: warnings.append(text))
-    monkeypatch.setattr(_CameraView, '_take_people', lambda self, message: taken.append(message))
+    monkeypatch.setattr(_CameraView, '_on_skeletons', lambda self, message: taken.append(message))
     view, sender = ViewNode(Scene([''], is_live=True), [''], compressed=False), Node('sender')
     try:
-        with running(view, sender):
+        with spinning(view, sender):
             skeletons = sender.create_publisher(SkeletonArray, 'pose/skeletons', 10)
             wait_for(skeletons.get_subscription_count)
             many = SkeletonArray(skeletons=[Skeleton()] * 100_000)

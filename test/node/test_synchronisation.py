@@ -1,4 +1,4 @@
-"""Images get what belongs to them, or are dropped in time; none waits for another camera."""
+"""Images are completed with their messages and transforms, or dropped after a timeout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from builtin_interfaces.msg import Time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rclpy.parameter import Parameter
-from robots import running, wait_for
+from robots import spinning, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
@@ -30,7 +30,7 @@ from metrabs_ros.node.synchronisation import (
     Synchroniser,
 )
 
-NOTHING_ELSE = Requirements()
+NO_REQUIREMENTS = Requirements()
 WITH_DETECTIONS = Requirements(detections=True)
 PERIOD_MS = 33
 
@@ -50,7 +50,7 @@ def milliseconds_of(message):
 
 
 class Rig:
-    """A synchroniser, and what comes out of it."""
+    """Synchroniser with the delivered and dropped images."""
 
     def __init__(self, node):
         self.delivered, self.drops, self.images = [], [], 0
@@ -59,7 +59,7 @@ class Rig:
             node, self.delivered.append, lambda cause, explanation: self.drops.append(cause)
         )
 
-    def image(self, milliseconds, requirements=NOTHING_ELSE, size=10):
+    def image(self, milliseconds, requirements=NO_REQUIREMENTS, size=10):
         self.images += 1
         image = stamped(Image, milliseconds)
         image.data = zeros(size)
@@ -73,11 +73,11 @@ class Rig:
 
     @property
     def stamps(self):
-        """The delivered images' stamps in milliseconds."""
-        return [milliseconds_of(found.image) for found in self.delivered]
+        """Stamps of the delivered images in milliseconds."""
+        return [milliseconds_of(item.image) for item in self.delivered]
 
     @property
-    def settled(self):
+    def finished(self):
         return len(self.delivered) + len(self.drops)
 
 
@@ -95,17 +95,17 @@ def rig(node):
     rig = Rig(node)
     yield rig
     rig.synchroniser.close()
-    assert rig.settled == rig.images
+    assert rig.finished == rig.images
 
 
 @pytest.fixture
 def spun(node, rig):
-    with running(node):
+    with spinning(node):
         yield rig
 
 
 class Clock:
-    """A clock that passes when it is told to."""
+    """Clock that is advanced by the test."""
 
     def __init__(self):
         self.now_s = 1000.0
@@ -126,19 +126,19 @@ def pass_time(clock, rig, seconds):
     rig.synchroniser.check()
 
 
-def test_the_message_that_comes_last_completes_an_image_at_once(rig):
+def test_the_last_missing_message_completes_an_image_immediately(rig):
     rig.image(1)
     assert rig.stamps == []
     rig.info(1)
     rig.info(2)
     rig.image(2)
     assert rig.stamps == [1, 2]
-    assert [milliseconds_of(found.info) for found in rig.delivered] == [1, 2]
-    # No timer runs while nothing waits.
+    assert [milliseconds_of(item.info) for item in rig.delivered] == [1, 2]
+    # The timer is not running without pending images.
     assert rig.synchroniser._timer.is_canceled()
 
 
-def test_without_any_camera_info_images_wait_only_once(spun):
+def test_only_the_first_image_waits_for_a_missing_camera_info(spun):
     spun.image(0)
     start_s = time.monotonic()
     wait_for(lambda: spun.delivered)
@@ -147,24 +147,24 @@ def test_without_any_camera_info_images_wait_only_once(spun):
     for milliseconds in range(1, 50):
         spun.image(milliseconds)
     assert spun.stamps == list(range(50))
-    assert all(found.info is None for found in spun.delivered)
-    # One that comes later is used.
+    assert all(item.info is None for item in spun.delivered)
+    # A later camera_info is used.
     spun.info(7)
     spun.image(51)
     wait_for(lambda: len(spun.delivered) == 51)
     assert milliseconds_of(spun.delivered[-1].info) == 7
 
 
-def test_the_first_wait_is_counted_from_the_first_image(rig, clock):
+def test_the_first_timeout_starts_with_the_first_image(rig, clock):
     for milliseconds in range(0, 600, PERIOD_MS):
         rig.image(milliseconds)
         pass_time(clock, rig, PERIOD_MS / 1000)
-    # The newest of those that waited, and then every image.
+    # The newest pending image, and then every image.
     assert rig.stamps == [495, 528, 561, 594]
     assert set(rig.drops) == {'newer frame'}
 
 
-def test_a_camera_info_that_comes_rarely_is_waited_for_once(rig, clock):
+def test_a_rare_camera_info_is_waited_for_once(rig, clock):
     rig.info(0)
     rig.image(1)
     pass_time(clock, rig, INFO_TIMEOUT_S - 0.001)
@@ -174,25 +174,25 @@ def test_a_camera_info_that_comes_rarely_is_waited_for_once(rig, clock):
     for milliseconds in range(2, 20):
         rig.image(milliseconds)
     assert rig.stamps == list(range(1, 20))
-    assert {milliseconds_of(found.info) for found in rig.delivered} == {0}
+    assert {milliseconds_of(item.info) for item in rig.delivered} == {0}
 
 
-def test_after_a_lost_camera_info_images_wait_for_their_own_again(rig, clock):
+def test_images_wait_for_their_own_camera_info_after_a_lost_one(rig, clock):
     rig.info(1)
     rig.image(1)
     rig.image(2)
     pass_time(clock, rig, INFO_TIMEOUT_S)
     rig.image(3)
     assert rig.stamps == [1, 2, 3]
-    # The one of image 3 is late; those to come are waited for.
+    # The camera_info of image 3 is late; the following images wait for theirs.
     rig.info(3)
     rig.image(4)
     assert rig.stamps == [1, 2, 3]
     rig.info(4)
-    assert [milliseconds_of(found.info) for found in rig.delivered] == [1, 1, 1, 4]
+    assert [milliseconds_of(item.info) for item in rig.delivered] == [1, 1, 1, 4]
 
 
-def test_a_first_camera_info_of_another_stamp_serves_all_images_that_wait(rig, clock):
+def test_the_first_camera_info_completes_all_pending_images(rig, clock):
     rig.image(1)
     pass_time(clock, rig, 0.2)
     rig.image(2)
@@ -200,20 +200,20 @@ def test_a_first_camera_info_of_another_stamp_serves_all_images_that_wait(rig, c
     assert rig.stamps == [1, 2]
 
 
-def test_a_complete_image_is_not_held_up_by_an_older_one(rig):
+def test_a_complete_image_is_not_delayed_by_an_older_one(rig):
     rig.image(1)
     rig.image(2)
     rig.info(2)
     assert (rig.stamps, rig.drops) == ([2], ['newer frame'])
 
 
-def test_detections_200_ms_late_complete_every_image(rig, clock):
-    late = 200
+def test_detections_with_200_ms_latency_complete_every_image(rig, clock):
+    latency_ms = 200
     for milliseconds in range(0, 3000, PERIOD_MS):
         rig.info(milliseconds)
         rig.image(milliseconds, WITH_DETECTIONS)
-        if milliseconds >= late:
-            rig.detections((milliseconds - late) // PERIOD_MS * PERIOD_MS)
+        if milliseconds >= latency_ms:
+            rig.detections((milliseconds - latency_ms) // PERIOD_MS * PERIOD_MS)
         pass_time(clock, rig, PERIOD_MS / 1000)
     assert rig.drops == []
     assert len(rig.delivered) > 80
@@ -225,27 +225,27 @@ def test_detections_200_ms_late_complete_every_image(rig, clock):
 
 
 @pytest.mark.parametrize('size', [10, 6_000_000, 40_000_000])
-def test_detections_later_than_images_can_wait_still_complete_some(rig, clock, size):
-    late = 450
+def test_detections_with_a_high_latency_complete_some_images(rig, clock, size):
+    latency_ms = 450
     rig.info(0)
     rig.image(0)
     for milliseconds in range(PERIOD_MS, 3000, PERIOD_MS):
         rig.image(milliseconds, WITH_DETECTIONS, size)
-        answered = (milliseconds - late) // PERIOD_MS * PERIOD_MS
+        answered = (milliseconds - latency_ms) // PERIOD_MS * PERIOD_MS
         if answered > 0:
             rig.detections(answered)
         pass_time(clock, rig, PERIOD_MS / 1000)
     assert len(rig.delivered) > 5
 
 
-def test_detections_may_come_before_the_image(rig):
+def test_detections_may_arrive_before_the_image(rig):
     rig.detections(5)
     rig.info(5)
     rig.image(5, WITH_DETECTIONS)
     assert rig.stamps == [5]
 
 
-def test_a_detector_that_answers_some_images_leaves_the_others_behind(rig, clock):
+def test_images_without_detections_are_dropped_if_a_newer_one_is_complete(rig, clock):
     for number in range(30):
         milliseconds = number * PERIOD_MS
         rig.info(milliseconds)
@@ -257,7 +257,7 @@ def test_a_detector_that_answers_some_images_leaves_the_others_behind(rig, clock
     assert set(rig.drops) == {'newer frame'}
 
 
-def test_a_silent_detector_costs_each_image_its_time_limit(spun):
+def test_images_without_detections_are_dropped_after_the_timeout(spun):
     spun.info(1)
     spun.image(1, WITH_DETECTIONS)
     start_s = time.monotonic()
@@ -268,18 +268,20 @@ def test_a_silent_detector_costs_each_image_its_time_limit(spun):
 
 
 @pytest.mark.parametrize(
-    ('size', 'most'), [(10, MAX_PENDING), (10_000_000, 6), (MAX_PENDING_BYTES, 2)]
+    ('size', 'expected_count'), [(10, MAX_PENDING), (10_000_000, 6), (MAX_PENDING_BYTES, 2)]
 )
-def test_few_images_wait_and_the_oldest_and_newest_are_among_them(rig, clock, size, most):
+def test_pending_images_are_limited_and_include_the_oldest_and_newest(
+    rig, clock, size, expected_count
+):
     for milliseconds in range(40):
         rig.image(milliseconds, WITH_DETECTIONS, size)
     pending = [milliseconds_of(p.image) for p in rig.synchroniser._pending]
-    assert len(pending) == most
+    assert len(pending) == expected_count
     assert (pending[0], pending[-1]) == (0, 39)
-    assert rig.drops == ['newer frame'] * (40 - most)
+    assert rig.drops == ['newer frame'] * (40 - expected_count)
 
 
-def test_little_is_kept_of_what_comes_without_images(rig):
+def test_buffered_messages_are_limited(rig):
     for milliseconds in range(1000):
         rig.info(milliseconds)
         rig.detections(milliseconds)
@@ -290,7 +292,7 @@ def test_little_is_kept_of_what_comes_without_images(rig):
     rig.synchroniser.add_detections(too_many)
     assert rig.synchroniser._infos.get((1, 1_000_000)) is None
     assert rig.synchroniser._detections.get((1, 1_000_000)) is None
-    # The image that waits for them is given them, and refuses them by name.
+    # A pending image gets them, so that it is dropped with an explanation.
     rig.info(1002)
     rig.image(1002, WITH_DETECTIONS)
     too_many.header.stamp.nanosec = 2_000_000
@@ -299,14 +301,14 @@ def test_little_is_kept_of_what_comes_without_images(rig):
 
 
 @pytest.mark.parametrize('fields', [{'distortion_model': 'x' * 2**20}, {'frame_id': 'x' * 2**20}])
-def test_camera_infos_with_long_texts_are_not_kept_by_their_stamps(rig, fields):
+def test_camera_infos_with_long_texts_are_not_buffered(rig, fields):
     for milliseconds in range(60):
         info = stamped(CameraInfo, milliseconds)
         info.header.frame_id = fields.get('frame_id', '')
         info.distortion_model = fields.get('distortion_model', '')
         rig.synchroniser.add_info(info)
     assert not rig.synchroniser._infos._by_stamp
-    # The image is given it all the same, and says so.
+    # A pending image gets it, so that it is dropped with an explanation.
     rig.image(100)
     info.header.stamp.nanosec = 100_000_000
     rig.synchroniser.add_info(info)
@@ -314,7 +316,7 @@ def test_camera_infos_with_long_texts_are_not_kept_by_their_stamps(rig, fields):
 
 
 @pytest.mark.parametrize('where', ['frame_id', 'id', 'class_id', 'frame_id of a detection'])
-def test_detections_with_long_texts_are_not_kept_but_refused(rig, where):
+def test_detections_with_long_texts_are_not_buffered_but_rejected(rig, where):
     text = 'x' * 2**20
     message = stamped(Detection2DArray, 1)
     detection, result = Detection2D(), ObjectHypothesisWithPose()
@@ -338,7 +340,7 @@ def test_detections_with_long_texts_are_not_kept_but_refused(rig, where):
     assert caught.value.cause == 'detections'
 
 
-def test_stamps_that_jump_back_or_repeat_hold_nothing_up(rig):
+def test_repeated_stamps_and_jumps_back_do_not_delay_images(rig):
     for milliseconds in (*range(50_000, 50_100), *range(100), 5, 5, 5):
         rig.image(milliseconds, WITH_DETECTIONS)
         rig.info(milliseconds)
@@ -347,7 +349,7 @@ def test_stamps_that_jump_back_or_repeat_hold_nothing_up(rig):
     assert rig.drops == []
 
 
-def test_stamps_before_1970_and_too_many_nanoseconds_are_stamps(rig):
+def test_stamps_before_1970_and_with_invalid_nanoseconds_are_accepted(rig):
     for stamp in (Time(sec=-5, nanosec=3), Time(sec=2**31 - 1, nanosec=2**32 - 1)):
         header = Header(stamp=stamp)
         rig.synchroniser.add_info(CameraInfo(header=header))
@@ -356,19 +358,22 @@ def test_stamps_before_1970_and_too_many_nanoseconds_are_stamps(rig):
     assert len(rig.delivered) == 2
 
 
-def test_an_image_waits_for_its_transforms_and_for_a_limited_time(rig, clock):
-    known = set()
-    wanted = [lambda header: 'world' in known, lambda header: 'target' in known]
-    requirements = Requirements(False, wanted, transforms_timeout_s=0.2)
+def test_images_wait_for_transforms_until_the_timeout(rig, clock):
+    available = set()
+    checks = [
+        lambda header: 'world' in available,
+        lambda header: 'target' in available,
+    ]
+    requirements = Requirements(False, checks, transforms_timeout_s=0.2)
     rig.info(1)
     rig.image(1, requirements)
-    known.add('world')
+    available.add('world')
     pass_time(clock, rig, 0.1)
     assert rig.stamps == []
-    known.add('target')
+    available.add('target')
     rig.synchroniser.check()
     assert rig.stamps == [1]
-    known.clear()
+    available.clear()
     rig.info(2)
     rig.image(2, requirements)
     pass_time(clock, rig, 0.19)
@@ -377,7 +382,7 @@ def test_an_image_waits_for_its_transforms_and_for_a_limited_time(rig, clock):
     assert rig.stamps == [1, 2]
 
 
-def test_time_limits_pass_while_simulated_time_stands_still(node, spun):
+def test_timeouts_are_independent_of_simulated_time(node, spun):
     node.set_parameters([Parameter('use_sim_time', value=True)])
     try:
         spun.info(1)
@@ -387,7 +392,7 @@ def test_time_limits_pass_while_simulated_time_stands_still(node, spun):
         node.set_parameters([Parameter('use_sim_time', value=False)])
 
 
-def test_what_still_waits_at_the_end_is_counted(node):
+def test_pending_images_are_counted_when_closed(node):
     rig = Rig(node)
     rig.image(1)
     rig.image(2)
@@ -409,14 +414,14 @@ events = st.lists(
 
 @settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=events, detections=st.booleans(), transforms=st.booleans())
-def test_whatever_comes_in_any_order_each_image_is_delivered_or_dropped_once(
+def test_each_image_is_delivered_or_dropped_once_for_any_order_of_events(
     node, monkeypatch, events, detections, transforms
 ):
     clock = Clock()
     monkeypatch.setattr(synchronisation, 'time', clock)
-    rig, known = Rig(node), []
-    wanted = [lambda header: bool(known)] if transforms else []
-    requirements = Requirements(detections, wanted, transforms_timeout_s=0.1)
+    rig, available = Rig(node), []
+    checks = [lambda header: bool(available)] if transforms else []
+    requirements = Requirements(detections, checks, transforms_timeout_s=0.1)
     for kind, number in events:
         if kind == 'image':
             rig.image(number, requirements)
@@ -425,13 +430,13 @@ def test_whatever_comes_in_any_order_each_image_is_delivered_or_dropped_once(
         elif kind == 'detections':
             rig.detections(number)
         elif kind == 'transform':
-            known.append(number)
+            available.append(number)
             rig.synchroniser.check()
         else:
             pass_time(clock, rig, number * 0.05)
-        assert rig.images - rig.settled == len(rig.synchroniser._pending) <= MAX_PENDING
-        # An image that waits is looked at again when a time limit passes.
+        assert rig.images - rig.finished == len(rig.synchroniser._pending) <= MAX_PENDING
+        # The timer is running while images are pending.
         assert rig.synchroniser._timer.is_canceled() == (not rig.synchroniser._pending)
     pass_time(clock, rig, 1.0)
-    assert rig.settled == rig.images
+    assert rig.finished == rig.images
     rig.synchroniser.close()

@@ -1,4 +1,4 @@
-"""The view in a browser shows people where they are."""
+"""The browser view shows people, images, frames and diagnostics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from geometry_msgs.msg import Point, Vector3
 from known_people import KnownPeople
 from progress import communicate_with_stall_timeout, descendant_pids
 from rclpy.node import Node
-from robots import pose_node, running, transform, wait_for
+from robots import pose_node, spinning, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sockets import listening_addresses
 from std_msgs.msg import Header
@@ -36,56 +36,58 @@ from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node import view_node
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.message_types import TYPES
-from metrabs_ros.node.recent_frames import MOST_FRAMES
-from metrabs_ros.node.view_node import MOST_ROWS, MOST_STATUSES, ViewNode
+from metrabs_ros.node.transform_store import MAX_FRAMES
+from metrabs_ros.node.view_node import MAX_ROWS, MAX_STATUSES, ViewNode
 from metrabs_ros.view.scene import Scene
 
 LEFT_MM, RIGHT_MM = (-1000, 0, 5000), (1000, 0, 5000)
 GREY = np.full((240, 320, 3), 128, np.uint8)
 SPACE = (slice(80, 640), slice(0, 950))
-"""Where on the page the space with the people is."""
+"""Region of the 3D view on the page, as row and column slices."""
 HUE_TOLERANCE = 0.05
 
 
-def pixels_of(picture, person_id):
-    """Return where a picture has a person's colour, whatever the light, [P, 2], x and y."""
+def colored_pixels(picture, person_id):
+    """Return the pixels [P, 2], x and y, with the hue of a person at any brightness."""
     colors = picture.astype(float) / 255
     brightness = colors.max(axis=-1)
-    wanted = np.array(color_of(person_id))
+    hue_rgb = np.array(color_of(person_id))
     shade = colors / np.maximum(brightness, 1e-9)[..., None]
-    near = np.abs(shade - wanted / wanted.max()).max(axis=-1) < HUE_TOLERANCE
+    near = np.abs(shade - hue_rgb / hue_rgb.max()).max(axis=-1) < HUE_TOLERANCE
     rows, columns = np.nonzero(near & (brightness > 0.5))
     return np.stack([columns, rows], axis=-1)
 
 
-def both_people(picture):
-    """Return where both people are in the space, or None as long as they are not."""
-    found = [pixels_of(picture[SPACE], person_id) for person_id in (1, 2)]
+def pixels_of_both_people(picture):
+    """Return the pixels of both people in the 3D view, or None if they are not visible."""
+    found = [colored_pixels(picture[SPACE], person_id) for person_id in (1, 2)]
     return found if min(len(pixels) for pixels in found) > 100 else None
 
 
-def test_skeletons_stand_in_the_space_where_they_are(tmp_path):
+def test_skeletons_are_shown_at_their_positions(tmp_path):
     with pose_node(KnownPeople(LEFT_MM, RIGHT_MM)) as (_, robot):
         scene = Scene([''], is_live=True)
         address = scene.serve(*free_ports(2))
         view = ViewNode(scene, [''], compressed=False)
         executor = GuardedExecutor()
         executor.add_node(view)
-        spinning = threading.Thread(target=executor.spin)
-        spinning.start()
-        going_on = threading.Event()
-        sending = threading.Thread(target=send_until, args=(robot, going_on))
+        spin_thread = threading.Thread(target=executor.spin)
+        spin_thread.start()
+        done = threading.Event()
+        sending = threading.Thread(target=send_until, args=(robot, done))
         sending.start()
         try:
             with open_page(address) as page:
-                left, right = wait_for_screenshot(page, both_people, tmp_path / 'page.png')
+                left, right = wait_for_screenshot(
+                    page, pixels_of_both_people, tmp_path / 'page.png'
+                )
         finally:
-            going_on.set()
+            done.set()
             sending.join()
             executor.shutdown()
-            spinning.join()
+            spin_thread.join()
             view.destroy_node()
-    # As the camera sees them: one beside the other, each taller than wide.
+    # Seen from the camera, they are side by side, and each is taller than wide.
     assert np.median(left[:, 0]) < np.median(right[:, 0]) - 30
     assert abs(np.median(left[:, 1]) - np.median(right[:, 1])) < 40
     for pixels in (left, right):
@@ -93,8 +95,8 @@ def test_skeletons_stand_in_the_space_where_they_are(tmp_path):
         assert height > width
 
 
-class Shown:
-    """A scene that only notes what is shown."""
+class FakeScene:
+    """Scene that records the calls."""
 
     def __init__(self):
         self.people = {}
@@ -118,12 +120,12 @@ class Shown:
 
 @pytest.fixture
 def view():
-    """Return a function that makes the node, with a scene that only notes."""
+    """Return a function that creates the node with a fake scene."""
     rclpy.init()
     nodes = []
 
     def make(*cameras):
-        nodes.append(ViewNode(Shown(), cameras, compressed=False))
+        nodes.append(ViewNode(FakeScene(), cameras, compressed=False))
         return nodes[-1]
 
     yield make
@@ -136,17 +138,17 @@ def skeletons_in(frame_id):
     return to_message(people_at((0, 0, 3000)), Header(frame_id=frame_id), TYPES)
 
 
-def test_the_people_of_several_cameras_are_shown_in_the_frame_of_the_first(view):
+def test_people_of_several_cameras_are_shown_in_the_frame_of_the_first(view):
     node = view('front', 'rear')
     behind = transform('front_frame', 'rear_frame', (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, -1.0))
     node._buffer.set_transform_static(behind, 'test')
     front, rear = node._views
-    front._take_people(skeletons_in('front_frame'))
-    rear._take_people(skeletons_in('rear_frame'))
+    front._on_skeletons(skeletons_in('front_frame'))
+    rear._on_skeletons(skeletons_in('rear_frame'))
     shown = node.scene.people
     np.testing.assert_allclose(shown['front'].positions_mm, [[0, 0, 3000]], atol=1e-3)
     np.testing.assert_allclose(shown['rear'].positions_mm, [[0, 0, -4000]], atol=1e-3)
-    rear._take_people(skeletons_in('nobody_knows'))
+    rear._on_skeletons(skeletons_in('unknown_frame'))
     assert len(node.scene.people['rear']) == 0
 
 
@@ -154,27 +156,27 @@ def test_people_in_another_frame_than_the_images_have_z_up(view):
     node = view('')
     image = Image()
     image.header.frame_id = 'camera'
-    node._views[0]._keep_image(image)
-    node._views[0]._take_people(skeletons_in('camera'))
-    node._views[0]._take_people(skeletons_in('map'))
+    node._views[0]._on_image(image)
+    node._views[0]._on_skeletons(skeletons_in('camera'))
+    node._views[0]._on_skeletons(skeletons_in('map'))
     assert node.scene.z_up == [False, True]
 
 
-def test_skeletons_that_make_no_sense_do_no_harm(view):
+def test_inconsistent_skeletons_are_not_shown(view):
     node = view('')
     message = skeletons_in('camera')
     message.skeletons[0].positions = message.skeletons[0].positions[:5]
-    node._views[0]._take_people(message)
+    node._views[0]._on_skeletons(message)
     assert node.scene.people == {}
 
 
-def test_it_says_what_does_not_come_in(view):
+def test_missing_messages_are_reported(view):
     node = view('')
     node._check()
-    assert node.scene.said[-1].startswith('nothing comes in on /image and /pose/skeletons')
-    node._views[0]._keep_image(Image())
+    assert node.scene.said[-1].startswith('no messages received on /image and /pose/skeletons')
+    node._views[0]._on_image(Image())
     node._check()
-    assert node.scene.said[-1].startswith('images come in, but no skeletons')
+    assert node.scene.said[-1].startswith('images received, but no skeletons')
 
 
 def statuses(*values, name='pose: frames', message='', level=DiagnosticStatus.OK):
@@ -187,9 +189,9 @@ MARKUP = ['![](http://evil/x.png)', '[x](http://evil)', '<img src=x>', 'a | b\nc
 
 
 @pytest.mark.parametrize('text', MARKUP)
-def test_diagnostics_are_shown_as_they_are(view, text):
+def test_diagnostics_are_escaped(view, text):
     node = view('')
-    node._show_diagnostics(statuses((text, text), message=text))
+    node._on_diagnostics(statuses((text, text), message=text))
     node._check()
     shown = node.scene.said[-1]
     table = shown[shown.index('| | |') :].splitlines()
@@ -201,35 +203,35 @@ def test_diagnostics_are_shown_as_they_are(view, text):
     assert html.unescape(key) == html.unescape(value) == printable(text)
 
 
-def test_diagnostics_are_bounded(view):
+def test_the_length_of_diagnostics_is_limited(view):
     node = view('')
-    node._show_diagnostics(
+    node._on_diagnostics(
         statuses(*((f'{i}' * 10_000, 'x' * 10_000) for i in range(5000)), message='y' * 100_000)
     )
     node._check()
     assert len(node.scene.said[-1]) < 20_000
-    assert f'and {5000 - MOST_ROWS} more' in node.scene.said[-1]
+    assert f'and {5000 - MAX_ROWS} more' in node.scene.said[-1]
 
 
-def test_many_diagnostics_take_no_time(view):
-    values = [KeyValue(key='|' * 80, value='|' * 80)] * MOST_ROWS
+def test_many_diagnostics_are_processed_quickly(view):
+    values = [KeyValue(key='|' * 80, value='|' * 80)] * MAX_ROWS
     many = [DiagnosticStatus(name='pose: frames', values=values)] * 1000
     last = DiagnosticStatus(name='pose: frames', message='the last one')
     node = view('')
     start_s = time.process_time()
     for _ in range(2):
-        node._show_diagnostics(DiagnosticArray(status=many))
-    node._show_diagnostics(DiagnosticArray(status=[*many, last]))
+        node._on_diagnostics(DiagnosticArray(status=many))
+    node._on_diagnostics(DiagnosticArray(status=[*many, last]))
     assert time.process_time() - start_s < 1
     node._check()
     assert 'the last one' in node.scene.said[-1]
-    others = [DiagnosticStatus(name='other')] * MOST_STATUSES
-    node._show_diagnostics(DiagnosticArray(status=[many[0], *others]))
+    others = [DiagnosticStatus(name='other')] * MAX_STATUSES
+    node._on_diagnostics(DiagnosticArray(status=[many[0], *others]))
     node._check()
     assert 'the last one' in node.scene.said[-1]
 
 
-def test_failing_callbacks_are_counted_and_do_not_end_it(view):
+def test_failing_callbacks_are_counted_and_the_node_continues(view):
     node, sender = view(''), Node('sender')
 
     def fail(*arguments):
@@ -238,7 +240,7 @@ def test_failing_callbacks_are_counted_and_do_not_end_it(view):
     node.scene.show_people = fail
     publisher = sender.create_publisher(SkeletonArray, 'pose/skeletons', 10)
     try:
-        with running(node, sender):
+        with spinning(node, sender):
             for least in (1, 2):
                 wait_for(
                     lambda least=least: (
@@ -250,7 +252,7 @@ def test_failing_callbacks_are_counted_and_do_not_end_it(view):
 
 
 def malformed_skeletons():
-    """Give messages that a pose node does not send, with what is wrong with them."""
+    """Yield malformed messages with a description of the error."""
     nan, inf = float('nan'), float('inf')
 
     def changed(**changes):
@@ -286,7 +288,7 @@ def malformed_skeletons():
 
 
 def oversized_skeletons():
-    """Give messages that take seconds to convert, with what they have too much of."""
+    """Yield messages that would take seconds to convert, with a description."""
     message = skeletons_in('camera')
     message.joint_names, message.joint_edges = ['x'] * 1000, []
     message.skeletons = [
@@ -324,15 +326,15 @@ def odd_infos():
     yield 'long', CameraInfo(k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1], d=[0.1] * 10_000)
 
 
-def test_malformed_messages_of_all_kinds_do_not_end_it(tmp_path):
-    """Send them over DDS, and then something that is shown."""
+def test_malformed_messages_do_not_end_the_node(tmp_path):
+    """Publish malformed messages over DDS, and then valid ones, which are shown."""
     rclpy.init()
     scene = Scene([''], is_live=True)
     scene.save(str(tmp_path / 'scene.rrd'))
     view = ViewNode(scene, [''], compressed=False)
     sender = Node('sender')
     try:
-        with running(view, sender):
+        with spinning(view, sender):
             publish = {
                 kind: sender.create_publisher(kind, topic, 100)
                 for kind, topic in (
@@ -359,7 +361,7 @@ def test_malformed_messages_of_all_kinds_do_not_end_it(tmp_path):
             for i in range(50):
                 links = [transform(f'p{i}_{j}', f'c{i}_{j}') for j in range(100)]
                 publish[TFMessage].publish(TFMessage(transforms=links))
-            # What comes last is shown.
+            # The last message is shown.
             last = statuses(message='the last one')
             wait_for(lambda: publish[DiagnosticArray].publish(last) or 'last one' in view._status)
             shown_s = view._views[0]._people_shown_s
@@ -369,7 +371,7 @@ def test_malformed_messages_of_all_kinds_do_not_end_it(tmp_path):
                     or view._views[0]._people_shown_s > shown_s
                 )
             )
-            assert len(view._buffer.names()) <= 2 * MOST_FRAMES
+            assert len(view._buffer.names()) <= 2 * MAX_FRAMES
     finally:
         view._listener.unregister()
         view.destroy_node()
@@ -380,29 +382,29 @@ def test_malformed_messages_of_all_kinds_do_not_end_it(tmp_path):
 @pytest.mark.parametrize(
     'message', [pytest.param(m, id=kind.replace(' ', '_')) for kind, m in malformed_skeletons()]
 )
-def test_malformed_skeletons_do_no_harm(view, message):
+def test_malformed_skeletons_are_ignored(view, message):
     node = view('')
     node.scene = Scene([''], is_live=True)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        node._views[0]._take_people(message)
-    node._views[0]._take_people(skeletons_in('camera'))
+        node._views[0]._on_skeletons(message)
+    node._views[0]._on_skeletons(skeletons_in('camera'))
     assert np.isfinite(node._views[0]._people_shown_s)
 
 
 @pytest.mark.parametrize(
     'message', [pytest.param(m, id=kind.replace(' ', '_')) for kind, m in oversized_skeletons()]
 )
-def test_oversized_skeletons_are_refused_at_once(view, message):
+def test_oversized_skeletons_are_rejected_quickly(view, message):
     node = view('')
     start_s = time.process_time()
-    node._views[0]._take_people(message)
+    node._views[0]._on_skeletons(message)
     assert time.process_time() - start_s < 0.15
     assert node.scene.people == {}
 
 
 def jpeg(width, height, data=b''):
-    """Return a JPEG image whose header claims a size."""
+    """Return a JPEG image with a given size in its header."""
     frame = b'\xff\xc0\x00\x11\x08' + height.to_bytes(2, 'big') + width.to_bytes(2, 'big')
     return b'\xff\xd8' + frame + bytes(10) + data
 
@@ -419,12 +421,12 @@ def jpeg(width, height, data=b''):
         b'BM' + bytes(100),
     ],
 )
-def test_files_that_no_browser_should_decode_are_not_shown(view, data):
+def test_invalid_and_huge_image_files_are_not_shown(view, data):
     node = view('')
     shown = []
     node.scene.show_image = lambda *arguments: shown.append(arguments)
     camera = node._views[0]
-    camera._keep_info(CameraInfo(width=64, height=48, k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1]))
+    camera._on_info(CameraInfo(width=64, height=48, k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1]))
     camera._show_image(CompressedImage(format='jpeg', data=data))
     assert shown == []
     _, whole = cv2.imencode('.jpg', GREY)
@@ -432,25 +434,25 @@ def test_files_that_no_browser_should_decode_are_not_shown(view, data):
     assert shown[0][2] == whole.tobytes()
 
 
-def test_images_that_wait_for_their_people_are_bounded_in_memory(view, monkeypatch):
-    monkeypatch.setattr(view_node, 'KEPT_IMAGE_BYTES', 1000)
+def test_the_memory_of_buffered_images_is_limited(view, monkeypatch):
+    monkeypatch.setattr(view_node, 'MAX_BUFFERED_BYTES', 1000)
     camera = view('')._views[0]
     for i in range(100):
         image = Image(data=bytes(400))
         image.header.stamp.sec = i
-        camera._keep_image(image)
+        camera._on_image(image)
     assert [image.header.stamp.sec for image in camera._images.values()] == [98, 99]
-    camera._keep_image(Image(data=bytes(5000)))
+    camera._on_image(Image(data=bytes(5000)))
     assert len(camera._images) == 1
 
 
 def send_until(robot, event):
-    """Send images until an event."""
+    """Publish images until the event is set."""
     while not event.wait(0.2):
         robot.send(GREY)
 
 
-def test_a_taken_port_says_so():
+def test_a_used_port_is_reported():
     with socket.socket() as taken:
         taken.bind(('0.0.0.0', 0))
         taken.listen()
@@ -459,7 +461,7 @@ def test_a_taken_port_says_so():
             Scene(['']).serve(port, free_ports(1)[0])
 
 
-def test_the_process_says_its_address_and_ends_at_once():
+def test_the_process_prints_its_address_and_exits_immediately():
     web, data = free_ports(2)
     process = subprocess.Popen(
         [

@@ -1,4 +1,4 @@
-"""The set-up says in one sentence what is missing, and repeats what was interrupted."""
+"""The installation script reports missing requirements and repeats interrupted steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def install():
 
 
 def run(tmp_path, tools, *arguments):
-    """Run the set-up where only some tools are on the path."""
+    """Run the script with only some tools in PATH."""
     (tmp_path / 'bin').mkdir()
     for tool in tools:
         (tmp_path / 'bin' / tool).symlink_to('/bin/true')
@@ -35,22 +35,22 @@ def run(tmp_path, tools, *arguments):
 
 
 @pytest.mark.parametrize(
-    ('tools', 'arguments', 'says'),
+    ('tools', 'arguments', 'expected'),
     [
         (['c++'], [], 'cmake is missing'),
         (['cmake'], [], 'A C++ compiler is missing'),
         (['cmake', 'c++'], ['--distro', 'humble'], "PyPI has no ROS 2 'humble'"),
     ],
 )
-def test_what_is_missing_is_said_in_one_sentence(tmp_path, tools, arguments, says):
+def test_missing_requirements_are_reported_in_one_line(tmp_path, tools, arguments, expected):
     result = run(tmp_path, tools, *arguments)
     assert result.returncode == 1
-    assert result.stderr.startswith(says)
+    assert result.stderr.startswith(expected)
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / 'venv').exists()
 
 
-def test_a_step_is_done_once_and_again_only_if_something_changed(install, tmp_path):
+def test_a_step_is_repeated_only_if_its_fingerprint_changes(install, tmp_path):
     environment = install.Environment(tmp_path, 'jazzy')
     environment.stamps.mkdir()
     done = []
@@ -59,7 +59,7 @@ def test_a_step_is_done_once_and_again_only_if_something_changed(install, tmp_pa
     assert len(done) == 2
 
 
-def test_an_interrupted_step_is_done_again(install, tmp_path):
+def test_an_interrupted_step_is_repeated(install, tmp_path):
     environment = install.Environment(tmp_path, 'jazzy')
     environment.stamps.mkdir()
 
@@ -69,12 +69,12 @@ def test_an_interrupted_step_is_done_again(install, tmp_path):
     environment.step('requirements', 'installing', 'a', lambda: None)
     with pytest.raises(KeyboardInterrupt):
         environment.step('requirements', 'installing', 'b', interrupt)
-    assert environment.is_half_done()
+    assert environment.is_incomplete()
     assert not environment.is_done('requirements', 'a')
     assert not environment.is_done('requirements', 'b')
 
 
-def test_cmake_files_name_this_machines_python(install, tmp_path, monkeypatch):
+def test_cmake_files_contain_the_python_paths_of_this_machine(install, tmp_path, monkeypatch):
     environment = install.Environment(tmp_path, 'jazzy')
     environment.python = pathlib.Path(sys.executable)
     file = tmp_path / 'share' / 'some_msgs' / 'cmake' / 'export.cmake'
@@ -83,13 +83,13 @@ def test_cmake_files_name_this_machines_python(install, tmp_path, monkeypatch):
         'set(A "/opt/python/cp311-cp311/include/python3.11;'
         '/opt/python/cp311-cp311/lib/python3.11/site-packages/numpy/_core/include")'
     )
-    environment.mend_cmake_paths()
+    environment.fix_cmake_paths()
     paths = file.read_text().split('"')[1].split(';')
     assert [(pathlib.Path(path) / name).exists() for path, name in zip(paths, ('Python.h', '.'))]
     assert '/opt/python' not in file.read_text()
 
 
-def test_a_sourced_ros_install_does_not_reach_the_environment(install, tmp_path, monkeypatch):
+def test_variables_of_a_sourced_ros_installation_are_removed(install, tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', '/opt/ros/humble/lib')
     monkeypatch.setenv('AMENT_PREFIX_PATH', '/opt/ros/humble')
     environ = install.Environment(tmp_path, 'jazzy').environ

@@ -1,4 +1,4 @@
-"""The stand-in for message_filters puts together what belongs together."""
+"""The replacement for message_filters synchronises messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def collected(synchronizer):
 
 
 @given(st.permutations(list(itertools.product(range(3), range(5)))))
-def test_equal_stamps_meet_in_any_order(order):
+def test_messages_with_equal_stamps_are_synchronised_in_any_order(order):
     filters = [SimpleFilter() for _ in range(3)]
     sets = collected(TimeSynchronizer(filters, 10))
     for which, stamp in order:
@@ -35,7 +35,7 @@ def test_equal_stamps_meet_in_any_order(order):
     assert sorted(stamps) == [[stamp] * 3 for stamp in range(5)]
 
 
-def test_the_queue_forgets_the_oldest():
+def test_the_queue_drops_the_oldest_message():
     a, b = SimpleFilter(), SimpleFilter()
     sets = collected(TimeSynchronizer([a, b], 2))
     for stamp in (1, 2, 3):
@@ -45,7 +45,7 @@ def test_the_queue_forgets_the_oldest():
     assert [s[0].header.stamp.nanosec for s in sets] == [2, 3]
 
 
-def test_approximate_stamps_meet_within_the_slop():
+def test_messages_within_the_slop_are_synchronised():
     a, b = SimpleFilter(), SimpleFilter()
     sets = collected(ApproximateTimeSynchronizer([a, b], 10, slop=0.01))
     random.seed(0)
@@ -56,7 +56,7 @@ def test_approximate_stamps_meet_within_the_slop():
     assert len(sets) == 20
 
 
-def test_messages_without_stamp_are_ignored_or_counted_by_arrival():
+def test_messages_without_stamp_are_ignored_or_use_their_time_of_reception():
     for allowed, expected in ((False, 0), (True, 1)):
         a, b = SimpleFilter(), SimpleFilter()
         synchronizer = ApproximateTimeSynchronizer([a, b], 10, 5.0, allow_headerless=allowed)
@@ -66,7 +66,7 @@ def test_messages_without_stamp_are_ignored_or_counted_by_arrival():
         assert len(sets) == expected
 
 
-def test_a_callback_can_feed_the_synchronizer():
+def test_a_callback_can_add_messages_to_the_synchronizer():
     a, b = SimpleFilter(), SimpleFilter()
     synchronizer = TimeSynchronizer([a, b], 5)
     seen = []
@@ -83,7 +83,7 @@ def test_a_callback_can_feed_the_synchronizer():
     assert seen == [0, 1, 2]
 
 
-def test_cache_answers_by_time():
+def test_cache_returns_messages_by_time():
     source = SimpleFilter()
     cache = Cache(source, 3)
     for stamp in (1, 2, 3, 4):

@@ -1,4 +1,4 @@
-"""The stand-in for tf2 answers as tf2 does."""
+"""The replacement for tf2 behaves like tf2."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def transform(parent, child, stamp_s, x=0.0, yaw=0.0):
     message.header.frame_id = parent
     message.child_frame_id = child
     message.header.stamp = Time(nanoseconds=round(stamp_s * 1e9)).to_msg()
-    # Without this a whole number would be sent as garbage: rclpy takes a field's type for granted.
+    # Converted to float: rclpy does not check types and would serialise an int incorrectly.
     message.transform.translation.x = float(x)
     message.transform.rotation.z = math.sin(yaw / 2)
     message.transform.rotation.w = math.cos(yaw / 2)
@@ -37,15 +37,15 @@ def buffer():
     return tf2_ros.Buffer()
 
 
-def test_between_two_times_it_interpolates(buffer):
+def test_transforms_are_interpolated_between_two_times(buffer):
     buffer.set_transform(transform('map', 'robot', 1, x=0, yaw=0), 'test')
     buffer.set_transform(transform('map', 'robot', 2, x=4, yaw=math.pi / 2), 'test')
-    found = buffer.lookup_transform('map', 'robot', at(1.25)).transform
-    assert found.translation.x == pytest.approx(1)
-    assert 2 * math.atan2(found.rotation.z, found.rotation.w) == pytest.approx(math.pi / 8)
+    result = buffer.lookup_transform('map', 'robot', at(1.25)).transform
+    assert result.translation.x == pytest.approx(1)
+    assert 2 * math.atan2(result.rotation.z, result.rotation.w) == pytest.approx(math.pi / 8)
 
 
-def test_chains_go_up_down_and_both_ways(buffer):
+def test_lookups_follow_the_tree_in_both_directions(buffer):
     buffer.set_transform_static(transform('map', 'odom', 0, x=1), 'test')
     buffer.set_transform(transform('odom', 'base', 1, x=2, yaw=math.pi), 'test')
     buffer.set_transform_static(transform('base', 'camera', 0, x=3), 'test')
@@ -61,27 +61,27 @@ def test_chains_go_up_down_and_both_ways(buffer):
 
 
 @given(st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.floats(-4, 4))
-def test_there_and_back_is_nowhere(move, yaw):
+def test_a_transform_and_its_inverse_give_the_identity(move, yaw):
     buffer = tf2_ros.Buffer()
-    there = transform('a', 'b', 1, x=move[0], yaw=yaw)
-    there.transform.translation.y, there.transform.translation.z = move[1:]
-    buffer.set_transform(there, 'test')
+    forward = transform('a', 'b', 1, x=move[0], yaw=yaw)
+    forward.transform.translation.y, forward.transform.translation.z = move[1:]
+    buffer.set_transform(forward, 'test')
     buffer.set_transform(transform('b', 'c', 1, x=1.5, yaw=-2 * yaw), 'test')
-    back = buffer.lookup_transform('c', 'a', at(1))
+    inverse = buffer.lookup_transform('c', 'a', at(1))
     buffer.set_transform(transform('c', 'd', 1), 'test')
-    forth = buffer.lookup_transform('a', 'c', at(1))
+    outward = buffer.lookup_transform('a', 'c', at(1))
     both = tf2_ros.Buffer()
-    back.header.frame_id, back.child_frame_id = 'a', 'x'
-    forth.header.frame_id, forth.child_frame_id = 'x', 'y'
-    both.set_transform(back, 'test')
-    both.set_transform(forth, 'test')
-    nowhere = both.lookup_transform('a', 'y', at(1)).transform
-    for value in (nowhere.translation.x, nowhere.translation.y, nowhere.translation.z):
+    inverse.header.frame_id, inverse.child_frame_id = 'a', 'x'
+    outward.header.frame_id, outward.child_frame_id = 'x', 'y'
+    both.set_transform(inverse, 'test')
+    both.set_transform(outward, 'test')
+    identity = both.lookup_transform('a', 'y', at(1)).transform
+    for value in (identity.translation.x, identity.translation.y, identity.translation.z):
         assert value == pytest.approx(0, abs=1e-9)
-    assert abs(nowhere.rotation.w) == pytest.approx(1)
+    assert abs(identity.rotation.w) == pytest.approx(1)
 
 
-def test_each_kind_of_failure_has_its_exception(buffer):
+def test_each_lookup_error_has_its_exception(buffer):
     buffer.set_transform(transform('map', 'robot', 1), 'test')
     buffer.set_transform(transform('map', 'robot', 2), 'test')
     buffer.set_transform(transform('moon', 'rover', 1), 'test')
@@ -108,14 +108,14 @@ def test_each_kind_of_failure_has_its_exception(buffer):
         lambda t: setattr(t.transform.translation, 'x', math.nan),
     ],
 )
-def test_transforms_that_are_none_are_ignored(buffer, change):
+def test_invalid_transforms_are_ignored(buffer, change):
     broken = transform('map', 'robot', 1)
     change(broken)
     buffer.set_transform(broken, 'test')
     assert not buffer.can_transform('map', 'robot', at(1))
 
 
-def test_time_0_is_the_latest_that_all_have(buffer):
+def test_time_0_gives_the_latest_common_time(buffer):
     buffer.set_transform(transform('map', 'odom', 5, x=1), 'test')
     buffer.set_transform(transform('odom', 'base', 3, x=2), 'test')
     buffer.set_transform(transform('map', 'odom', 3, x=7), 'test')
@@ -124,7 +124,7 @@ def test_time_0_is_the_latest_that_all_have(buffer):
     assert latest.transform.translation.x == pytest.approx(9)
 
 
-def test_the_cache_forgets(buffer):
+def test_old_transforms_are_removed_from_the_cache(buffer):
     buffer = tf2_ros.Buffer(cache_time=Duration(seconds=2))
     for second in (1, 2, 3, 10, 11):
         buffer.set_transform(transform('map', 'robot', second), 'test')
@@ -133,7 +133,7 @@ def test_the_cache_forgets(buffer):
     assert not buffer.can_transform('map', 'robot', at(1))
 
 
-def test_a_loop_is_found(buffer):
+def test_a_loop_is_detected(buffer):
     buffer.set_transform(transform('a', 'b', 1), 'test')
     buffer.set_transform(transform('b', 'a', 1), 'test')
     buffer.set_transform(transform('c', 'd', 1), 'test')
@@ -141,27 +141,27 @@ def test_a_loop_is_found(buffer):
         buffer.lookup_transform('d', 'a', at(1))
 
 
-def test_by_way_of_a_fixed_frame_at_two_times(buffer):
+def test_lookup_at_two_times_via_a_fixed_frame(buffer):
     for second in (1, 2):
         buffer.set_transform(transform('map', 'robot', second, x=3 * second), 'test')
     moved = buffer.lookup_transform_full('robot', at(2), 'robot', at(1), 'map')
     assert moved.transform.translation.x == pytest.approx(-3)
 
 
-def test_waiting_ends_when_the_transform_comes(buffer):
+def test_waiting_ends_when_the_transform_arrives(buffer):
     late = transform('map', 'robot', 1, x=5)
     threading.Timer(0.1, buffer.set_transform, [late, 'test']).start()
-    found = buffer.lookup_transform('map', 'robot', at(1), timeout=Duration(seconds=120))
-    assert found.transform.translation.x == 5
+    result = buffer.lookup_transform('map', 'robot', at(1), timeout=Duration(seconds=120))
+    assert result.transform.translation.x == 5
 
 
-def test_waiting_in_vain_ends_in_time(buffer):
+def test_waiting_ends_after_the_timeout(buffer):
     start_s = time.monotonic()
     assert not buffer.can_transform('map', 'robot', at(1), timeout=Duration(seconds=0.2))
     assert 0.15 < time.monotonic() - start_s < 60
 
 
-def test_broadcasts_arrive_over_dds():
+def test_broadcasts_are_received_over_dds():
     rclpy.init()
     sender, receiver = rclpy.create_node('sender'), rclpy.create_node('receiver')
     try:

@@ -1,1 +1,1 @@
-"""The place where a ROS install has the compiled part of cv_bridge."""
+"""Package that contains the compiled part of cv_bridge in a ROS installation."""

@@ -1,4 +1,4 @@
-"""Encodings as OpenCV types, and conversions between them."""
+"""OpenCV types of image encodings, and conversions between encodings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GENERIC = re.compile(r'(8U|8S|16U|16S|32S|32F|64F)(?:C([0-9]+))?')
 
 _COLOR_ORDERS = {'mono': 1, 'rgb': 3, 'bgr': 3, 'rgba': 4, 'bgra': 4}
 _PACKED_YUV = {'yuv422': 'UYVY', 'uyvy': 'UYVY', 'yuv422_yuy2': 'YUY2', 'yuyv': 'YUY2'}
-# ROS names the pattern's first row from its first pixel, OpenCV from its second row's second.
+# ROS names the pattern by its first pixels, OpenCV by the second row starting at column 1.
 _BAYER = {'rggb': 'BG', 'bggr': 'RG', 'gbrg': 'GR', 'grbg': 'GB'}
 
 _BACKGROUND_LABEL = -1
@@ -35,17 +35,17 @@ _BACKGROUND_LABEL = -1
 
 class Encoding:
     """
-    What an encoding's name says.
+    Channel order, depth and number of channels of an encoding.
 
     Parameters
     ----------
     name
-        One of sensor_msgs/image_encodings, or an OpenCV type such as ``8UC3``.
+        Encoding of sensor_msgs/image_encodings, or an OpenCV type such as ``8UC3``.
 
     Raises
     ------
     RuntimeError
-        If cv_bridge has no such encoding.
+        If the encoding is unknown.
     """
 
     def __init__(self, name: str) -> None:
@@ -74,12 +74,12 @@ class Encoding:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The NumPy type of a channel."""
+        """NumPy type of a channel."""
         return np.dtype(_DEPTH_DTYPES[self.depth])
 
     @property
     def is_color(self) -> bool:
-        """Whether it says what its channels mean."""
+        """Whether the encoding defines the meaning of the channels."""
         return bool(self.order)
 
 
@@ -103,12 +103,12 @@ def cvtColor2(image: Image, encoding_in: str, encoding_out: str) -> Image:  # no
     """
     Convert an image from one encoding to another.
 
-    Between 8 and 16 bits the range is scaled; other depths are converted as they are.
+    Values are scaled between 8 and 16 bits; for other depths, values are not scaled.
 
     Raises
     ------
     RuntimeError
-        If the conversion makes no sense.
+        If the conversion is not supported.
     """
     if encoding_in == encoding_out or not encoding_out:
         return image.copy()
@@ -131,28 +131,29 @@ def cvtColorForDisplay(  # noqa: N802
     colormap: int = -1,
 ) -> Image:
     """
-    Convert an image to one that can be shown.
+    Convert an image for display.
 
     Parameters
     ----------
     source
-        The image.
+        Image.
     encoding_in
-        Its encoding; ``32SC1`` is taken for labels, each of which gets a colour of its own.
+        Encoding of the image; ``32SC1`` is interpreted as labels, which get different colours.
     encoding_out
-        A colour or mono encoding of 8 bits, or '' for ``bgr8``.
+        Colour or mono encoding with 8 bits; '' for ``bgr8``.
     do_dynamic_scaling
-        Whether the smallest and largest value become black and white.
+        Whether to scale the minimum and maximum of the image to black and white.
     min_image_value, max_image_value
-        What becomes black and white, where the two differ.
+        Values that are scaled to black and white if they differ.
     colormap
-        An OpenCV colormap to show single values in.
+        OpenCV colormap for images with one channel; -1 for none.
     """
     encoding_out = encoding_out or 'bgr8'
     target = Encoding(encoding_out)
     if target.order not in _COLOR_ORDERS or target.depth != '8U':
         raise RuntimeError(
-            f'cvtColorForDisplay() cannot give [{encoding_out}], only color or mono of 8 bits'
+            f'cvtColorForDisplay() does not support the output encoding [{encoding_out}]; use a '
+            'color or mono encoding with 8 bits'
         )
     parsed = Encoding(encoding_in)
     if encoding_in == '32SC1' and encoding_out == 'bgr8':
@@ -167,7 +168,7 @@ def cvtColorForDisplay(  # noqa: N802
             return cvtColor2(grey, 'mono8', encoding_out)
     if min_image_value != max_image_value:
         if parsed.channels != 1:
-            raise RuntimeError('cvtColorForDisplay() cannot scale more than one channel')
+            raise RuntimeError('cvtColorForDisplay() can only scale images with one channel')
         return _scaled(source, min_image_value, max_image_value, colormap, encoding_out)
     guesses = {'8UC1': 'mono8', '16UC1': 'mono16', '8UC3': 'bgr8', '8UC4': 'bgra8'}
     guesses |= {'16UC3': 'bgr16', '16UC4': 'bgra16'}
@@ -175,7 +176,7 @@ def cvtColorForDisplay(  # noqa: N802
 
 
 def _conversion_code(source: Encoding, target: Encoding) -> int | None:
-    """Return OpenCV's code for a change of channels, or None where they stay as they are."""
+    """Return the OpenCV code of a color conversion, or None if the channels are unchanged."""
     if not source.is_color and target.is_color:
         raise RuntimeError(
             f'[{source.name}] is not a color format. but [{target.name}] is. The conversion does '
@@ -215,21 +216,21 @@ def _to_depth(image: Image, source: Encoding, target: Encoding) -> Image:
 def _scaled(source: Image, low: float, high: float, colormap: int, encoding_out: str) -> Image:
     shade = (source.astype(np.float64) - low) * 255 / (high - low)
     unknown = np.isnan(shade)
-    shown = np.clip(np.rint(np.nan_to_num(shade)), 0, 255).astype(np.uint8)
+    scaled = np.clip(np.rint(np.nan_to_num(shade)), 0, 255).astype(np.uint8)
     if colormap == -1:
-        return cvtColor2(shown, 'mono8', encoding_out)
-    colored = cv2.applyColorMap(shown, colormap)
+        return cvtColor2(scaled, 'mono8', encoding_out)
+    colored = cv2.applyColorMap(scaled, colormap)
     colored[unknown] = 0
     return cvtColor2(colored, 'bgr8', encoding_out)
 
 
 def _colored_labels(labels: Image) -> Image:
-    """Give each label a colour, neighbours unlike ones, and leave the background black."""
-    values, places = np.unique(labels, return_inverse=True)
+    """Map labels to different colours; the background is black."""
+    values, indices = np.unique(labels, return_inverse=True)
     colors = [
         (0, 0, 0)
         if value == _BACKGROUND_LABEL
         else [round(255 * c) for c in colorsys.hsv_to_rgb(value * 0.618034 % 1, 1, 1)][::-1]
         for value in values.tolist()
     ]
-    return np.array(colors, np.uint8)[places.reshape(labels.shape)]
+    return np.array(colors, np.uint8)[indices.reshape(labels.shape)]

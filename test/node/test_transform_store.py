@@ -1,4 +1,4 @@
-"""Of TF, the latest transforms are kept, of a limited number of frames."""
+"""The transform store keeps the latest transforms of a limited number of frames."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from robots import transform
 
-from metrabs_ros.node import recent_frames
-from metrabs_ros.node.recent_frames import MOST_FRAMES, RecentFrames
+from metrabs_ros.node import transform_store
+from metrabs_ros.node.transform_store import MAX_FRAMES, TransformStore
 
 HALF_TURN = (0.0, 0.0, 1.0, 0.0)
 
 
 @pytest.fixture
 def frames():
-    return RecentFrames()
+    return TransformStore()
 
 
 def test_poses_follow_the_tree_in_both_directions(frames):
@@ -30,35 +30,35 @@ def test_poses_follow_the_tree_in_both_directions(frames):
     assert frames.pose('nowhere', 'map') is None
 
 
-def test_the_last_transform_holds_and_may_have_another_parent(frames):
+def test_the_latest_transform_is_used_and_may_change_the_parent(frames):
     frames.set_transform(transform('a', 'c', place=(1.0, 0.0, 0.0)), 'test')
     frames.set_transform(transform('b', 'c', place=(2.0, 0.0, 0.0)), 'test')
     assert frames.pose('c', 'a') is None
     np.testing.assert_allclose(frames.pose('c', 'b').translation_m, (2, 0, 0))
 
 
-def test_thousands_of_frames_take_no_more_memory_than_the_limit(frames):
+def test_the_number_of_frames_is_limited(frames):
     frames.set_transform_static(transform('base', 'camera'), 'test')
     for i in range(10_000):
         frames.set_transform(transform(f'parent_{i}', f'child_{i}'), 'test')
-    assert len(frames.names()) <= 2 * MOST_FRAMES
+    assert len(frames.names()) <= 2 * MAX_FRAMES
     assert frames.pose('child_9999', 'parent_9999') is not None
     assert frames.pose('child_0', 'parent_0') is None
-    # Fixed frames come once, so that they are kept.
+    # Static frames are kept, because they are published only once.
     assert frames.pose('camera', 'base') is not None
     for i in range(10_000):
         frames.set_transform_static(transform('base', f'fixed_{i}'), 'test')
-    assert len(frames.names()) <= 2 * MOST_FRAMES
+    assert len(frames.names()) <= 2 * MAX_FRAMES
     assert frames.pose('camera', 'base') is not None
 
 
-def test_frames_that_are_no_longer_published_are_no_longer_listed(frames, monkeypatch):
+def test_frames_without_recent_transforms_are_not_listed(frames, monkeypatch):
     frames.set_transform(transform('map', 'person_1'), 'test')
-    monkeypatch.setattr(recent_frames, 'FORGOTTEN_S', 0.0)
+    monkeypatch.setattr(transform_store, 'FRAME_TIMEOUT_S', 0.0)
     assert frames.names() == set()
 
 
-def test_a_loop_does_no_harm(frames):
+def test_a_cycle_gives_no_pose(frames):
     for parent, child in ('ab', 'bc', 'ca'):
         frames.set_transform(transform(parent, child), 'test')
     frames.set_transform(transform('c', 'below'), 'test')
@@ -71,11 +71,11 @@ def test_a_loop_does_no_harm(frames):
 
 
 @pytest.mark.parametrize('is_cycle', [False, True])
-def test_each_frame_is_placed_once_after_an_update(frames, monkeypatch, is_cycle):
-    for i in range(MOST_FRAMES):
-        parent = (i + 1) % MOST_FRAMES if is_cycle else i + 1
+def test_each_pose_is_computed_once_after_an_update(frames, monkeypatch, is_cycle):
+    for i in range(MAX_FRAMES):
+        parent = (i + 1) % MAX_FRAMES if is_cycle else i + 1
         frames.set_transform(transform(f'{parent}', f'{i}', place=(1.0, 0.0, 0.0)), 'test')
-    lookups, links = [], frames._links
+    lookups, links = [], frames._edges
 
     class Counted(dict):
         def __getitem__(self, name):
@@ -86,9 +86,9 @@ def test_each_frame_is_placed_once_after_an_update(frames, monkeypatch, is_cycle
             lookups.append(name)
             return super().get(name, default)
 
-    monkeypatch.setattr(frames, '_links', Counted(links))
+    monkeypatch.setattr(frames, '_edges', Counted(links))
     poses = {name: frames.pose(name, '10') for name in sorted(links)}
-    assert len(lookups) <= 2 * MOST_FRAMES
+    assert len(lookups) <= 2 * MAX_FRAMES
     if is_cycle:
         assert set(poses.values()) == {None}
     else:
@@ -96,11 +96,11 @@ def test_each_frame_is_placed_once_after_an_update(frames, monkeypatch, is_cycle
             np.testing.assert_allclose(pose.translation_m, (10 - float(name), 0, 0), atol=1e-9)
 
 
-def test_places_of_frames_that_were_never_published_take_no_memory(frames):
+def test_lookups_of_unknown_frames_are_not_cached(frames):
     frames.set_transform(transform('map', 'a'), 'test')
     for i in range(1000):
         assert frames.pose(f'unknown_{i}', 'map') is None
-    assert set(frames._placed) <= {'a'}
+    assert set(frames._rooted_poses) <= {'a'}
 
 
 @pytest.mark.parametrize(

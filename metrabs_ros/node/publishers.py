@@ -1,4 +1,4 @@
-"""All that is published of the people in a frame."""
+"""Publishers of skeletons, markers, transforms and annotated images of one camera."""
 
 from __future__ import annotations
 
@@ -21,50 +21,51 @@ from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.node.settings import Settings
-from metrabs_ros.node.transforms import Motion
+from metrabs_ros.node.transforms import RigidTransform
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import Convention
 
-DEPTH = 10
+QUEUE_SIZE = 10
 
 
-class Outputs:
+class Publishers:
     """
-    The topics that people are published on.
+    Publishers of the people of one camera.
 
     Parameters
     ----------
     node
-        Which publishes.
+        Node that owns the publishers.
     camera
-        The name of a camera, under which its topics are; empty if it is the only one.
+        Camera name, used as a namespace of the topics; empty for a single camera.
     """
 
     def __init__(self, node: ManagedNode, camera: str = '') -> None:
         self._node = node
         self._write_markers = MarkerWriter(TYPES)
-        # As from a node of its own in the camera's namespace.
+        # The same names as for a separate node in the namespace of the camera.
         topics = f'{camera}/{node.get_name()}' if camera else '~'
         with contextlib.ExitStack() as undo:
 
-            def offer(kind: type, name: str) -> Any:
-                publisher = node.create_lifecycle_publisher(kind, f'{topics}/{name}', DEPTH)
+            def advertise(message_type: type, name: str) -> Any:
+                topic = f'{topics}/{name}'
+                publisher = node.create_lifecycle_publisher(message_type, topic, QUEUE_SIZE)
                 undo.callback(node.destroy_lifecycle_publisher, publisher)
                 return publisher
 
-            self._skeletons = offer(SkeletonArray, 'skeletons')
-            self._markers = offer(MarkerArray, 'markers')
-            self._annotated = offer(Image, 'image_annotated')
+            self._skeletons = advertise(SkeletonArray, 'skeletons')
+            self._markers = advertise(MarkerArray, 'markers')
+            self._annotated = advertise(Image, 'image_annotated')
             self._transforms = TransformBroadcaster(node)
             undo.callback(node.destroy_publisher, self._transforms.pub_tf)
-            self._withdraw = undo.pop_all()
-        # Two cameras on one robot have different namespaces, and all frames are in one tree.
+            self._resources = undo.pop_all()
+        # All cameras share one TF tree, so their frame names need different prefixes.
         namespace = frame_name(f'{node.get_namespace()}/{camera}'.strip('/'))
         self._namespace_prefix = f'{namespace}_' if namespace else ''
 
     def close(self) -> None:
         """Destroy the publishers."""
-        self._withdraw.close()
+        self._resources.close()
 
     def clear_markers(self) -> None:
         """Delete all markers."""
@@ -74,69 +75,70 @@ class Outputs:
         self,
         image: ImageArray,
         people: People,
-        motion: Motion,
+        transform: RigidTransform,
         up: FloatArray,
         header: Header,
         convention: Convention,
         settings: Settings,
     ) -> None:
         """
-        Publish the people in a frame.
+        Publish the people in an image.
 
         Parameters
         ----------
         image
-            [H, W, 3], uint8, RGB.
+            Image [H, W, 3], uint8, RGB.
         people
-            With all joints of the network, in the camera's frame.
-        motion
-            From there to the frame of the header.
+            People with all joints of the network, in the camera frame.
+        transform
+            Transform from the camera frame to the frame of the header.
         up
-            [3], the up direction in the camera's frame.
+            Up direction [3] in the camera frame.
         header
-            Of what is published.
+            Header of the published messages.
         convention
-            Of the joints that are published.
+            Skeleton convention of the published joints.
         settings
-            Of these, what is said about transforms.
+            Settings, of which `tf` and `tf_prefix` are used.
         """
-        moved = people.transformed(motion.rotation, motion.translation_mm)
+        moved = people.transformed(transform.rotation, transform.translation_mm)
         message = to_message(moved.in_convention(convention), header, TYPES)
         if self._markers.get_subscription_count():
             distances_m = to_metres(people.distances_mm).tolist()
-            self._markers.publish(self._write_markers(message, distances_m, motion.rotation @ up))
-        # TF has no place for what is in no frame.
-        wanted = settings.tf != 'none' and header.frame_id
-        if wanted and self._transforms.pub_tf.get_subscription_count():
+            markers = self._write_markers(message, distances_m, transform.rotation @ up)
+            self._markers.publish(markers)
+        # A transform needs a parent frame.
+        has_transforms = settings.tf != 'none' and header.frame_id
+        if has_transforms and self._transforms.pub_tf.get_subscription_count():
             self._send_transforms(moved, header, convention, settings)
         if self._annotated.get_subscription_count():
             self._annotated.publish(
-                annotated_image(image, people.in_convention(convention), header)
+                draw_annotated_image(image, people.in_convention(convention), header)
             )
-        # Last, so that who has the skeletons can look up the transforms.
+        # Published last, so that transforms are available when the skeletons arrive.
         self._skeletons.publish(message)
 
     def _send_transforms(
         self, people: People, header: Header, convention: Convention, settings: Settings
     ) -> None:
-        # All joints say best where the pelvis is; frames are for those that were asked for.
+        # The pelvis position is most accurate with all joints of the network.
         with_joints = settings.tf == 'joints'
-        chosen = people.in_convention(convention) if with_joints else people
+        selected = people.in_convention(convention) if with_joints else people
         self._transforms.sendTransform(
             to_transforms(
-                chosen, header, TYPES, settings.tf_prefix or self._namespace_prefix, with_joints
+                selected, header, TYPES, settings.tf_prefix or self._namespace_prefix, with_joints
             )
         )
 
 
-def annotated_image(image: ImageArray, people: People, header: Header) -> Image:
-    """Return an image [H, W, 3], uint8, RGB, with people drawn onto it."""
-    picture = np.ascontiguousarray(image[..., ::-1])
-    if np.shares_memory(picture, image):
-        picture = picture.copy()
-    drawing.draw_people(picture, people)
+def draw_annotated_image(image: ImageArray, people: People, header: Header) -> Image:
+    """Return a bgr8 message of an image [H, W, 3], uint8, RGB, with people drawn onto it."""
+    image_bgr = np.ascontiguousarray(image[..., ::-1])
+    if np.shares_memory(image_bgr, image):
+        image_bgr = image_bgr.copy()
+    drawing.draw_people(image_bgr, people)
     message = Image(header=header, encoding='bgr8')
-    message.height, message.width = picture.shape[:2]
+    message.height, message.width = image_bgr.shape[:2]
     message.step = 3 * message.width
-    message.data = array.array('B', picture.tobytes())
+    message.data = array.array('B', image_bgr.tobytes())
     return message
