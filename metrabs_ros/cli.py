@@ -243,7 +243,7 @@ def _view(args: argparse.Namespace) -> int:
         options += ['--memory', args.memory] if args.memory else []
         options += ['--cameras', *args.cameras] if args.cameras else []
         return demo.view(options, args.camera, args.ros_args)
-    _require_package('rosbags', 'view of results', 'rosbags', 'mcap')
+    _require_package('rosbags', 'view of results', 'rosbags')
     from metrabs_ros.view.results import Results
     from metrabs_ros.view.scene import Scene
     from metrabs_ros.view.server import exposure_warning
@@ -263,7 +263,7 @@ def _view(args: argparse.Namespace) -> int:
 
 
 def _annotate(args: argparse.Namespace) -> int:
-    _require_package('rosbags', 'annotate', 'rosbags', 'mcap')
+    _require_package('rosbags', 'annotate', 'rosbags')
     from metrabs_ros.recordings import parallel
     from metrabs_ros.recordings.options import AnnotateOptions
 
@@ -322,7 +322,7 @@ def _report_outcome(outcome: Outcome) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    _require_package('rosbags', 'report', 'rosbags', 'mcap')
+    _require_package('rosbags', 'report', 'rosbags')
     _require_package('matplotlib', 'report', 'matplotlib')
     from metrabs_ros.report.page import write_report
 
