@@ -16,7 +16,10 @@ Color = tuple[int, int, int]
 GOLDEN_RATIO = 0.6180339887498949
 SUBPIXEL_BITS = 3
 LABEL_FONT = cv2.FONT_HERSHEY_SIMPLEX
-BLACK, GREY, LIGHT_GREY, WHITE = (0,) * 3, (120,) * 3, (220,) * 3, (255,) * 3
+DARK_GREY, GREY, LIGHT_GREY, WHITE = (40,) * 3, (120,) * 3, (220,) * 3, (255,) * 3
+LABEL_PADDING_PX = 3
+LABEL_STEPS = (0, 1, 2)
+"""Distances of the possible label positions from the person's box, in label heights."""
 
 
 def color_of(person_id: int) -> tuple[float, float, float]:
@@ -26,9 +29,10 @@ def color_of(person_id: int) -> tuple[float, float, float]:
 
 def draw_people(image_bgr: ImageArray, people: People) -> None:
     """
-    Draw skeletons, ids, distances and heights of people onto an image.
+    Draw skeletons, ids and distances of people onto an image.
 
-    Extrapolated people are drawn without bones.
+    Extrapolated people are drawn without bones.  Labels are placed where they cover no person, if
+    there is room.
 
     Parameters
     ----------
@@ -49,8 +53,14 @@ def draw_people(image_bgr: ImageArray, people: People) -> None:
         else:
             for point in points:
                 cv2.circle(image_bgr, point, thickness, color, -1, *style)
-        left, top = people.boxes_px[i, :2]
-        _draw_label(image_bgr, format_label(people, i), (left, top - 4), color, BLACK)
+    labels = [
+        f'{people.ids[i]}: {people.distances_mm[i] / 1000:.1f} m' for i in range(len(people))
+    ]
+    sizes_px = [_label_size(label, image_bgr) for label in labels]
+    nearest_first = np.argsort(people.distances_mm, kind='stable')
+    corners_px = place_labels(sizes_px, people.boxes_px, image_bgr.shape, nearest_first.tolist())
+    for i, corner_px in enumerate(corners_px):
+        _draw_label(image_bgr, labels[i], corner_px, WHITE, DARK_GREY, _bgr(people.ids[i]))
 
 
 def format_label(people: People, index: int) -> str:
@@ -58,6 +68,74 @@ def format_label(people: People, index: int) -> str:
     label = f'{people.ids[index]}: {people.distances_mm[index] / 1000:.1f} m'
     stature_mm = people.statures_mm[index]
     return label if np.isnan(stature_mm) else f'{label}, {stature_mm / 1000:.2f} m tall'
+
+
+def place_labels(
+    sizes_px: Sequence[tuple[int, int]],
+    boxes_px: FloatArray,
+    image_shape: tuple[int, ...],
+    order: Sequence[int],
+) -> list[tuple[int, int]]:
+    """
+    Place the label of each person next to its box, where it covers the least of boxes and labels.
+
+    Parameters
+    ----------
+    sizes_px
+        N label sizes: width, height.
+    boxes_px
+        [N, 4], left, top, width, height.
+    image_shape
+        Height and width, further entries are ignored.
+    order
+        Indices of the N labels; labels placed first get the better positions.
+
+    Returns
+    -------
+    list of tuple of int
+        Left and top of each label, inside the image where it is large enough.
+    """
+    limit_px = np.array(image_shape[1::-1])
+    # Values far outside the image would overflow.
+    low = np.clip(boxes_px[:, :2], -1e5, 1e5)
+    high = np.clip(boxes_px[:, :2] + boxes_px[:, 2:4], -1e5, 1e5)
+    corners_px: list[tuple[int, int]] = [(0, 0)] * len(sizes_px)
+    label_low, label_high = np.zeros((0, 2)), np.zeros((0, 2))
+    for i in order:
+        size = np.array(sizes_px[i])
+        candidates = np.clip(_label_candidates(size, low[i], high[i]), 0, limit_px - size)
+        candidates = np.maximum(candidates, 0)
+        covered_px2 = _covered_area(candidates, size, low, high)
+        # A label that covers another label makes both unreadable.
+        covered_px2 += 10 * _covered_area(candidates, size, label_low, label_high)
+        corner = candidates[np.argmin(covered_px2)]
+        corners_px[i] = (int(corner[0]), int(corner[1]))
+        label_low = np.concatenate([label_low, corner[None]])
+        label_high = np.concatenate([label_high, (corner + size)[None]])
+    return corners_px
+
+
+def _label_candidates(size: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Return possible upper left corners [K, 2] of a label, the preferred ones first."""
+    centre = (low + high) / 2
+    corners = []
+    for step in LABEL_STEPS:
+        gap_px = LABEL_PADDING_PX + step * size[1]
+        above, below = low[1] - size[1] - gap_px, high[1] + gap_px
+        corners += [(x, above) for x in (low[0], centre[0] - size[0] / 2, high[0] - size[0])]
+        corners += [(x, below) for x in (low[0], centre[0] - size[0] / 2, high[0] - size[0])]
+        corners += [(high[0] + gap_px, y) for y in (low[1], centre[1], high[1] - size[1])]
+        corners += [(low[0] - size[0] - gap_px, y) for y in (low[1], centre[1], high[1] - size[1])]
+    return np.rint(corners)
+
+
+def _covered_area(
+    corners: FloatArray, size: FloatArray, low: FloatArray, high: FloatArray
+) -> FloatArray:
+    """Return the area of rectangles [M] that labels at corners [K, 2] cover, [K], in pixels²."""
+    overlap = np.minimum(corners[:, None] + size, high) - np.maximum(corners[:, None], low)
+    area_px2: FloatArray = np.clip(overlap, 0, None).prod(axis=-1).sum(axis=-1)
+    return area_px2
 
 
 def draw_top_view(paths_mm: Mapping[int, Sequence[FloatArray]], size_px: int = 800) -> ImageArray:
@@ -91,7 +169,7 @@ def draw_top_view(paths_mm: Mapping[int, Sequence[FloatArray]], size_px: int = 8
         cv2.ellipse(
             canvas, centre, (radius_px, radius_px), 0, 180, 360, LIGHT_GREY, 1, cv2.LINE_AA
         )
-        _draw_label(canvas, f'{radius_m:g} m', (origin[0] + 3, origin[1] - radius_px), GREY, WHITE)
+        _draw_text(canvas, f'{radius_m:g} m', (origin[0] + 3, origin[1] - radius_px), GREY)
     corners = to_canvas(np.array([[-0.02, 0.03], [0.02, 0.03], [0, 0]]) * reach_m)
     cv2.fillPoly(canvas, [corners.round().astype(np.int32)], (60, 60, 60), cv2.LINE_AA)
     for person_id, path_m in zip(paths_mm, paths_m):
@@ -101,7 +179,7 @@ def draw_top_view(paths_mm: Mapping[int, Sequence[FloatArray]], size_px: int = 8
         end = tuple(to_canvas(path_m[-1]).round().astype(int).tolist())
         cv2.circle(canvas, end, 4, color, -1, cv2.LINE_AA)
         if len(path_m) > 10:
-            _draw_label(canvas, str(person_id), (end[0] + 6, end[1] - 2), color, WHITE)
+            _draw_text(canvas, str(person_id), (end[0] + 6, end[1] - 2), color)
     return canvas
 
 
@@ -110,18 +188,43 @@ def _round_distances(reach_m: float) -> list[float]:
     return [step_m * i for i in range(1, int(reach_m / step_m) + 1)]
 
 
+def _label_scale(image: ImageArray) -> float:
+    return max(0.4, min(image.shape[:2]) / 1400)
+
+
+def _label_size(text: str, image: ImageArray) -> tuple[int, int]:
+    """Return width and height of a label with its background, in pixels."""
+    (width, height), baseline = cv2.getTextSize(text, LABEL_FONT, _label_scale(image), 1)
+    return width + 2 * LABEL_PADDING_PX, height + baseline + LABEL_PADDING_PX
+
+
 def _draw_label(
     image: ImageArray,
     text: str,
-    position: Sequence[float],
+    corner_px: tuple[int, int],
     color: Sequence[float],
-    outline_color: Sequence[float],
+    background: Sequence[float],
+    border: Sequence[float],
 ) -> None:
-    scale = max(0.4, min(image.shape[:2]) / 1400)
+    """Draw a label with its upper left corner at a pixel."""
+    (_, height), _ = cv2.getTextSize(text, LABEL_FONT, _label_scale(image), 1)
+    width_px, height_px = _label_size(text, image)
+    (left, top), end = corner_px, (corner_px[0] + width_px - 1, corner_px[1] + height_px - 1)
+    cv2.rectangle(image, corner_px, end, background, -1)
+    cv2.rectangle(image, corner_px, end, border, 1)
+    baseline = (left + LABEL_PADDING_PX, top + LABEL_PADDING_PX + height)
+    cv2.putText(image, text, baseline, LABEL_FONT, _label_scale(image), color, 1, cv2.LINE_AA)
+
+
+def _draw_text(
+    image: ImageArray, text: str, position: Sequence[float], color: Sequence[float]
+) -> None:
+    """Draw text on a white outline, with its baseline at a position inside the image."""
+    scale = _label_scale(image)
     (width, height), _ = cv2.getTextSize(text, LABEL_FONT, scale, 1)
     x = int(np.clip(position[0], 0, max(image.shape[1] - width, 0)))
     y = int(np.clip(position[1], height, image.shape[0] - 1))
-    cv2.putText(image, text, (x, y), LABEL_FONT, scale, outline_color, 3, cv2.LINE_AA)
+    cv2.putText(image, text, (x, y), LABEL_FONT, scale, WHITE, 3, cv2.LINE_AA)
     cv2.putText(image, text, (x, y), LABEL_FONT, scale, color, 1, cv2.LINE_AA)
 
 

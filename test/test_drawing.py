@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
 import numpy as np
+from hypothesis import given
 from test_people import people_at
 
 from metrabs_ros import drawing
@@ -35,6 +38,30 @@ def test_consecutive_ids_have_different_colours():
 
 def test_the_label_contains_id_distance_and_height():
     assert drawing.format_label(people_at((0, 0, 3000)), 0).startswith('1: 3.0 m, 1.')
+
+
+def test_labels_cover_neither_people_nor_other_labels():
+    boxes = np.array([[100.0, 100, 60, 200], [170, 110, 60, 190], [240, 90, 60, 210]])
+    sizes = [(60, 16)] * 3
+    corners = drawing.place_labels(sizes, boxes, (480, 640), [0, 1, 2])
+    rectangles = [*((left, top, 60, 16) for left, top in corners), *map(tuple, boxes)]
+    for i, (left, top, width, height) in enumerate(rectangles):
+        for other_left, other_top, other_width, other_height in rectangles[:i]:
+            apart_x = left >= other_left + other_width or other_left >= left + width
+            apart_y = top >= other_top + other_height or other_top >= top + height
+            assert apart_x or apart_y
+
+
+@given(
+    hnp.arrays(np.float64, (3, 4), elements=st.floats(-1e9, 1e9)),
+    st.integers(1, 700),
+    st.integers(1, 700),
+)
+def test_labels_are_inside_the_image(boxes, height, width):
+    boxes[:, 2:] = np.abs(boxes[:, 2:])
+    for left, top in drawing.place_labels([(60, 16)] * 3, boxes, (height, width), [2, 0, 1]):
+        assert 0 <= left <= max(width - 60, 0)
+        assert 0 <= top <= max(height - 16, 0)
 
 
 def test_in_the_top_view_right_is_right_and_far_is_up():
