@@ -20,8 +20,6 @@ PROJECT = pathlib.Path(__file__).parents[1]
 README = PROJECT / 'README.md'
 PAGES = [README, PROJECT / 'CONTRIBUTING.md', *sorted((PROJECT / 'docs').glob('*.md'))]
 TESTED_COMMANDS = (PROJECT / 'docs' / 'testing.md').read_text()
-GENERATED = {'parameters.md'}
-"""Pages that are checked by a comparison with the script that writes them."""
 VENV = pathlib.Path(sys.prefix)
 MAX_LINE_CHARS = 160
 MAX_README_WORDS = 1200
@@ -91,9 +89,7 @@ def test_the_readme_is_short():
     assert len(README.read_text().split()) <= MAX_README_WORDS
 
 
-@pytest.mark.parametrize(
-    'page', [page for page in PAGES if page.name not in GENERATED], ids=lambda page: page.name
-)
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_lines_are_not_too_long(page):
     assert max(len(line) for line in page.read_text().splitlines()) <= MAX_LINE_CHARS
 

@@ -120,8 +120,8 @@ class Settings:
     )
     max_detections: int = setting(
         -1,
-        'Maximum number of people per image; -1: no limit, or 100 with detector topic. Detections '
-        'with the highest scores are kept.',
+        'Maximum number of people per image (highest scores); -1: no limit, or 100 with detector '
+        'topic.',
         low=-1,
         high=1000,
     )
@@ -131,8 +131,8 @@ class Settings:
 
     detect_interval: int = setting(
         0,
-        'Run full-image detection every N frames; in between, tracks are followed by their own '
-        'regions. 1: every frame; 0: model default.',
+        'Run full-image detection every N frames; in between, follow the tracks. 0: model '
+        'default.',
         low=0,
         high=1000,
     )
@@ -159,9 +159,8 @@ class Settings:
 
     cameras: tuple[str, ...] = setting(
         ('',),
-        'Namespaces of several cameras that share one model. The topics are CAMERA/image, '
-        "CAMERA/camera_info, CAMERA/pose/skeletons etc. ['']: a single camera without a "
-        'namespace.',
+        'Namespaces of several cameras that share one model (topics: CAMERA/image etc.); '
+        "['']: one camera without namespace.",
         fixed=True,
     )
     image_transport: str = setting(
@@ -179,14 +178,14 @@ class Settings:
     )
     rectified: str = setting(
         'auto',
-        'Whether images are rectified, so that P of camera_info applies. auto: true if P is set '
-        'and the topic name contains image_rect.',
+        'Whether images are rectified (P of camera_info applies). auto: true for topics named '
+        'image_rect.',
         choices=('auto', 'true', 'false'),
     )
     default_fov_degrees: float = setting(
         0.0,
-        'Field of view across the longer image side for cameras without calibration, in degrees; '
-        '0: drop uncalibrated images.',
+        'Field of view across the longer image side of uncalibrated cameras, in degrees; '
+        '0: drop the images.',
         low=0.0,
         high=179.0,
     )
@@ -200,15 +199,15 @@ class Settings:
     tf_timeout: float = setting(0.1, 'Timeout for transforms, in seconds.', low=0.0, high=10.0)
     tf_fallback: str = setting(
         'camera',
-        'Behaviour if a transform is not available. camera: use the up direction and the frame of '
-        'the camera; drop: drop the image.',
+        "Behaviour without a transform. camera: use the camera's up direction and frame; "
+        'drop: drop the image.',
         choices=('camera', 'drop'),
     )
 
     tf: str = setting(
         'person',
-        'Published TF frames. none: no frames; person: one frame per person; joints: additionally '
-        'one frame per joint.',
+        'Published TF frames. person: one frame per person; joints: additionally one frame per '
+        'joint.',
         choices=('none', 'person', 'joints'),
     )
     tf_prefix: str = setting(
