@@ -39,12 +39,13 @@ test:
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@echo 'testing ...'
-	@$(VENV)/bin/python -m pytest -n 2 -m 'not slow'
+	@# Three processes on two cores, because many tests wait for DDS.
+	@$(VENV)/bin/python -m pytest -n 3 -m 'not slow'
 
 test-slow:
 	@$(INSTALL) --with-tests
 	@echo 'running the slow tests ...'
-	@$(VENV)/bin/python -m pytest -n 2 -m slow
+	@$(VENV)/bin/python -m pytest -n 3 -m slow
 
 endurance:
 	@$(INSTALL) --with-tests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -184,8 +185,10 @@ def draw_top_view(paths_mm: Mapping[int, Sequence[FloatArray]], size_px: int = 8
 
 
 def _round_distances(reach_m: float) -> list[float]:
-    step_m = next(step for step in (0.5, 1, 2, 5, 10, 20, 50, 100) if reach_m / step <= 8)
-    return [step_m * i for i in range(1, int(reach_m / step_m) + 1)]
+    """Return at most 8 multiples of a round distance, up to the farthest position."""
+    magnitude = 10.0 ** math.floor(math.log10(reach_m))
+    step_m = next(step for step in (0.1, 0.2, 0.5, 1, 2, 5) if reach_m / (step * magnitude) <= 8)
+    return [step_m * magnitude * i for i in range(1, int(reach_m / (step_m * magnitude)) + 1)]
 
 
 def _label_scale(image: ImageArray) -> float:

@@ -13,6 +13,7 @@ from progress import communicate_with_stall_timeout, run_with_stall_timeout
 
 PROJECT = pathlib.Path(__file__).parents[1]
 PREFIX = pathlib.Path(sys.prefix)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')

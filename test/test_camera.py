@@ -149,6 +149,7 @@ def arguments_with_extreme_values(draw):
     return {**arrays, 'fisheye': len(lens) == 4 and draw(st.booleans())}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('error')
 @settings(max_examples=1000)
 @given(arguments=arguments_with_extreme_values())

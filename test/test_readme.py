@@ -167,6 +167,7 @@ def image_folder(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (VENV / '.done').exists(), reason='make would set up a new environment')
 def test_make_demo_plays_images(image_folder):
     environ = {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKELEVEL')}
@@ -176,6 +177,7 @@ def test_make_demo_plays_images(image_folder):
     assert 'demo: 3 frames' in result.stdout, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_the_demo_uses_a_calibration(image_folder, tmp_path):
     calibration = tmp_path / 'camera.yaml'
     calibration.write_text(
@@ -193,6 +195,7 @@ def metrabs_ros(*arguments, **options):
     return run_with_stall_timeout([sys.executable, '-m', 'metrabs_ros.cli', *arguments], **options)
 
 
+@pytest.mark.slow
 def test_annotate_report_and_view_process_recordings(tmp_path, street):
     image = street[..., ::-1]
     write_bag(tmp_path / 'recording', [image])

@@ -99,6 +99,7 @@ def start():
         program.process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
 @pytest.mark.parametrize('name', NODES)
 def test_signals_during_the_start_of_a_node_end_it_without_a_traceback(start, name, signum):

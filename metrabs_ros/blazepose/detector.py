@@ -29,7 +29,7 @@ CENTRE_POINT, TOP_POINT = 0, 1
 NEIGHBOUR_OFFSET = 0.6
 """Assumed distance between people walking side by side, in radii of their regions."""
 NEIGHBOUR_SCORE = 0.5
-"""Score of proposed detections beside other people."""
+"""Score of proposed detections next to other people."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +222,7 @@ def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections
 
 def guess_neighbours(regions: Regions, side: int) -> Detections:
     """
-    Propose a detection beside each person.
+    Propose a detection next to each person.
 
     The detector often merges people that walk side by side; the landmark network separates them.
 

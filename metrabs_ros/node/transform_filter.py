@@ -46,7 +46,7 @@ class TransformFilter:
     ----------
     buffer
         Buffer of tf2.
-    refused
+    rejected
         Initial number of rejected transforms.
     """
 

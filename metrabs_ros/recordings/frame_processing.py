@@ -145,21 +145,25 @@ class TrackedFrames:
             self._tracker.replay_failure(timed_view)
             return None
         detected = from_numbers(entry.people, self._skeleton, view.image.shape)
-        tracked = self._tracker.replay(timed_view, detected, entry.memory)
+        tracked = self._tracker.replay(timed_view, detected, entry.state)
         return self._results(timed_view, tracked)
 
     def _process(self, frame: Frame, view: View) -> ProcessedFrame:
         timed_view = _timed_view(frame, view)
-        try:
-            (tracked,) = self._tracker.process([timed_view])
-        except Exception as error:
-            return ProcessedFrame(_failure(error), None)
+        (result,) = self._tracker.process_each([timed_view])
         detected = self._tracker.detections(timed_view.stream)
+        if isinstance(result.people, Exception):
+            if detected is not None:
+                # Not the network failed, but the tracker.
+                raise result.people
+            return ProcessedFrame(_failure(result.people), None)
+        assert detected is not None
         entry = Entry(to_numbers(detected.people), detected.state)
-        return ProcessedFrame(entry, self._results(timed_view, tracked))
+        return ProcessedFrame(entry, self._results(timed_view, result.people))
 
     def _results(self, timed_view: TimedView, tracked: People) -> People:
         detected = self._tracker.detections(timed_view.stream)
+        assert detected is not None
         people = with_track_states(detected.people, tracked, detected.ids)
         return people.select(people.finite()).in_convention(self._convention)
 

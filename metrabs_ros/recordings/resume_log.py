@@ -40,16 +40,16 @@ class Entry(NamedTuple):
     ----------
     people
         The people, encoded by `to_numbers`.
-    memory
-        Further state of the finder after this frame, from `PeopleFinder.memory`.
+    state
+        Detector state after this frame; see `StreamDetector.state`.
     """
 
     people: FloatArray
-    memory: FloatArray
+    state: FloatArray
 
     def to_numbers(self) -> FloatArray:
         """Encode the entry as an array of numbers."""
-        return np.concatenate([[len(self.memory)], self.memory, self.people])
+        return np.concatenate([[len(self.state)], self.state, self.people])
 
     @classmethod
     def from_numbers(cls, numbers: FloatArray) -> Entry:

@@ -107,7 +107,7 @@ class Ros1File(IndexedFile):
             raise DamagedFile('the bag is encrypted')
         (offset,) = _U64.unpack(head.fields[b'index_pos'])
         if offset == 0:
-            raise DamagedFile('the recorder did not write it')
+            raise DamagedFile('the index is missing')
         budget = ReadBudget(self._size)
         for _ in range(head.number(b'conn_count')):
             record = self._record_at(offset)

@@ -70,7 +70,7 @@ class BoxFollower:
         self._runs_for_lost = 0
 
     def assign_ids(self, ids: NDArray[np.int64]) -> None:
-        """Do nothing, as the tracks hold all that is needed; see `StreamDetector`."""
+        """Do nothing, as the detector has no state per track; see `StreamDetector`."""
 
     def state(self) -> FloatArray:
         """Return an empty array, as the state follows from the stamps; see `StreamDetector`."""
@@ -100,7 +100,7 @@ class BoxFollower:
         return Boxes(tracks.boxes_px, tracks.confidence)
 
     def _is_due(self, next_s: float, predicted: People) -> bool:
-        """Tell whether the detector has to run before the next frame, expected at `next_s`."""
+        """Return whether the detector must run before the next frame, expected at `next_s`."""
         is_lost = bool((~predicted.seen & predicted.in_view.any(axis=1)).any())
         self._runs_for_lost = self._runs_for_lost + 1 if is_lost else 0
         return (

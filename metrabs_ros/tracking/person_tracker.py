@@ -75,7 +75,6 @@ class _Stream:
 
     def update(self, timed_view: TimedView, detected: People) -> People:
         image, camera = timed_view.view
-        self.detected = detected
         try:
             people = self.tracker.update(
                 detected, timed_view.stamp_s, camera, image.shape, self.detector.attempts
@@ -85,11 +84,14 @@ class _Stream:
             # Tracks that are updated in part would make all later images fail, too.
             self.reset()
             raise
+        finally:
+            self.detected = detected
         return people
 
     def reset(self) -> None:
         self.detector.reset()
         self.tracker.reset()
+        self.detected = None
 
 
 class PersonTracker:
@@ -181,10 +183,11 @@ class PersonTracker:
             for stream, timed_view, own in zip(streams, views, detected)
         ]
 
-    def detections(self, stream: str = '') -> Detections:
-        """Return the detections in a camera's last image."""
+    def detections(self, stream: str = '') -> Detections | None:
+        """Return the detections in the last image of a camera; None if detection failed there."""
         own = self._streams[stream]
-        assert own.detected is not None
+        if own.detected is None:
+            return None
         return Detections(own.detected, own.detector.state(), own.tracker.detection_ids)
 
     def replay(self, timed_view: TimedView, people: People, state: FloatArray) -> People:
@@ -211,6 +214,7 @@ class PersonTracker:
         stream = self._stream(timed_view)
         _attempt(stream.predict, timed_view)
         stream.detector.reset()
+        stream.detected = None
 
     def reset(self, stream: str | None = None) -> None:
         """Delete the tracks of one camera, or of all; ids are not used again."""
@@ -220,14 +224,16 @@ class PersonTracker:
 
     def _stream(self, timed_view: TimedView) -> _Stream:
         """Return the stream of an image, with the present parameters."""
-        has_boxes = timed_view.boxes is not None
+        uses_boxes = timed_view.boxes is not None or not isinstance(
+            self._model, BlazePoseEstimator
+        )
         stream = self._streams.get(timed_view.stream)
         if stream is None:
             tracker = Tracker(self.max_lost, self.min_hits, self.smoothing)
-            stream = _Stream(self._detector(has_boxes), tracker)
+            stream = _Stream(self._detector(uses_boxes), tracker)
             self._streams[timed_view.stream] = stream
-        if has_boxes and not isinstance(stream.detector, BoxFollower):
-            stream.detector = self._detector(has_boxes)
+        elif uses_boxes != isinstance(stream.detector, BoxFollower):
+            stream.detector = self._detector(uses_boxes)
         stream.detector.options = self.options
         stream.detector.detect_interval = self.detect_interval
         stream.tracker.max_lost = self.max_lost
@@ -235,10 +241,11 @@ class PersonTracker:
         stream.tracker.smoothing = self.smoothing
         return stream
 
-    def _detector(self, has_boxes: bool) -> StreamDetector:
-        if isinstance(self._model, BlazePoseEstimator) and not has_boxes:
-            return RegionFollower(self._model, self.options, self.detect_interval)
-        return BoxFollower(self._model, self.options, self.detect_interval)
+    def _detector(self, uses_boxes: bool) -> StreamDetector:
+        if uses_boxes:
+            return BoxFollower(self._model, self.options, self.detect_interval)
+        assert isinstance(self._model, BlazePoseEstimator)
+        return RegionFollower(self._model, self.options, self.detect_interval)
 
 
 def _detect(
@@ -258,6 +265,7 @@ def _detect(
         if isinstance(own, Exception):
             # It is not known which part of its state the detector has updated.
             stream.detector.reset()
+            stream.detected = None
     return detected, batch_error
 
 

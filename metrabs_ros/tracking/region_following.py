@@ -36,8 +36,8 @@ BUDGET_PERIOD_S = 0.1
 """Period of the search budget: frames in the same period share its tiles."""
 GUESSES_PER_PERIOD = 0.5
 """Number of regions next to followed people that are examined in each period."""
-MAX_MISSES = 2
-"""Lost people are followed for this many frames."""
+MAX_FOLLOW_MISSES = 2
+"""Number of frames for which lost tracks are followed."""
 LOST_TILE_FACTOR = 3.0
 """Side of the tile around a lost person, as a multiple of the radius of the region."""
 DEFAULT_OPTIONS = Options()
@@ -102,24 +102,28 @@ class RegionFollower:
         ids, regions = self._predicted_regions(predicted)
         self._note_attempts(ids)
         periods = self._periods_since(timed_view.stamp_s)
-        # The two networks run side by side.
-        detections = self._search.submit(
+        # The two networks run in parallel.
+        search = self._search.submit(
             self._estimator.detect,
             image,
             self._tiles_to_search(image, predicted, periods),
             self.options,
         )
-        followed = self._follow(timed_view.view, ids, regions)
+        try:
+            followed = self._follow(timed_view.view, ids, regions)
+        finally:
+            # A search that continues after a failure would share the network with the next image.
+            concurrent.futures.wait([search])
         self._followed_count = len(followed.people)
         candidates = Detections.concatenate(
-            [detections.result(), self._guess_next_to(followed, periods)]
+            [search.result(), self._guess_next_to(followed, periods)]
         )
-        found = self._verify_new(timed_view.view, candidates, followed)
-        together = PosedRegions.concatenate([followed, found])
+        new_people = self._verify_new(timed_view.view, candidates, followed)
+        together = PosedRegions.concatenate([followed, new_people])
         # Followed people take precedence over new ones, and older tracks over newer ones.
         negative_ids = -followed.people.ids.astype(np.float64)
-        new = found.people.confidence + negative_ids.min(initial=0) - 2
-        seniority = np.concatenate([negative_ids, new])
+        new_seniority = new_people.people.confidence + negative_ids.min(initial=0) - 2
+        seniority = np.concatenate([negative_ids, new_seniority])
         kept = suppress_duplicates(together.people, seniority)
         is_new = np.arange(len(seniority)) >= len(negative_ids)
         self._detected = together.select(
@@ -199,7 +203,7 @@ class RegionFollower:
             for i, track_id in enumerate(ids)
             if predicted.in_view[i].any()
             and track_id in self._last_regions
-            and self._last_regions[track_id].misses <= MAX_MISSES
+            and self._last_regions[track_id].misses <= MAX_FOLLOW_MISSES
         ]
         return predicted.ids[followed], self._moved_regions(predicted, followed)
 

@@ -50,7 +50,7 @@ class StreamDetector(Protocol):
         ...
 
     def state(self) -> FloatArray:
-        """Return the numbers that `replay` needs besides the people detected last, [M]."""
+        """Return the state that `replay` needs in addition to the last detections, [M]."""
         ...
 
     def replay(

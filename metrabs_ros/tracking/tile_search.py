@@ -13,7 +13,7 @@ from metrabs_ros.tracking.change_detection import Changes
 TILES_PER_PERIOD, TILES_IF_ALL_CHANGES = 2, 4
 """Number of tiles in a budget period: usually, and if the whole image has changed."""
 MAX_CHANGES = 3
-"""Only this many of the largest changed areas are searched."""
+"""Maximum number of changed areas that are searched, largest first."""
 
 
 class RateBudget:

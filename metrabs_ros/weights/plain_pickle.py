@@ -96,7 +96,7 @@ def read_calls(content: bytes) -> Any:
             machine.run(opcode.name, argument)
     except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise pickle.UnpicklingError(f'it is damaged: {printable(error, 200)}') from error
-    raise pickle.UnpicklingError('it ends early')
+    raise pickle.UnpicklingError('the data is truncated')
 
 
 def read_plain(content: bytes) -> Any:

@@ -315,6 +315,7 @@ def assert_same_points(engine, points):
         np.testing.assert_allclose(actual, reference, atol=0.05)
 
 
+@pytest.mark.slow
 def test_openvino_runs_without_disk_space(
     checkpoint_folder, points, tmp_path, monkeypatch, caplog
 ):
@@ -328,6 +329,7 @@ def test_openvino_runs_without_disk_space(
         assert not list(disk.rglob('*.bin'))
 
 
+@pytest.mark.slow
 def test_a_network_truncated_during_the_build_is_not_used(
     checkpoint_folder, points, tmp_path, monkeypatch, caplog
 ):
@@ -342,6 +344,7 @@ def test_a_network_truncated_during_the_build_is_not_used(
     assert 'cannot be used' in caplog.text
 
 
+@pytest.mark.slow
 def test_a_model_loads_if_the_cache_folder_is_a_file(
     checkpoint_folder, tmp_path, monkeypatch, caplog
 ):

@@ -34,6 +34,7 @@ def thread_counts(networks):
     return {network.get_property('INFERENCE_NUM_THREADS') for network in networks}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('detector', ['auto', 'blazepose', 'onnx'])
 def test_the_detector_of_metrabs_uses_the_requested_number_of_threads(
     checkpoint_folder, tmp_path, compiled, detector

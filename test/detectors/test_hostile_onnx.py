@@ -102,6 +102,7 @@ def error_of(file: pathlib.Path) -> str:
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('network', NETWORKS)
 def test_a_network_that_is_not_a_detector_is_rejected(tmp_path, network):
     (tmp_path / 'short.bin').write_bytes(bytes(16))
@@ -110,6 +111,7 @@ def test_a_network_that_is_not_a_detector_is_rejected(tmp_path, network):
     error_of(tmp_path / 'a.onnx')
 
 
+@pytest.mark.slow
 def test_loading_is_aborted_after_the_processor_time_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, 'MAX_CPU_S', 5.0)
     names = ['images', *(f'x{i}' for i in range(20_000)), 'out']
@@ -146,6 +148,7 @@ def test_loading_is_aborted_at_the_memory_limit(tmp_path, monkeypatch):
     assert 'takes more than 1024 MiB' in error_of(tmp_path / 'a.onnx')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e30, -1e30])
 def test_invalid_network_outputs_are_filtered(tmp_path, value):
     table = np.full((1, 5, 6), value, np.float32)

@@ -41,6 +41,7 @@ def detect(detector, image, **options):
     return detector(image, camera, Options(**options))
 
 
+@pytest.mark.slow
 def test_the_box_is_detected_once_in_image_pixels(detector):
     boxes = detect(detector, image_with(BOX))
     # An input pixel is 7.5 image pixels.

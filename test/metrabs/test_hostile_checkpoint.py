@@ -137,6 +137,7 @@ JOINT_BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('bomb', JOINT_BOMBS)
 def test_joints_are_checked_before_memory_is_allocated(folder, bomb):
     replace(folder / 'joint_info.npz', JOINT_BOMBS[bomb]())
@@ -188,6 +189,7 @@ PICKLE_BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('bomb', PICKLE_BOMBS)
 @pytest.mark.parametrize('name', ['skeleton_infos.pkl', 'ckpt.pt'])
 def test_memory_for_pickles_is_limited(folder, bomb, name):
@@ -248,6 +250,7 @@ def save_weights(folder: pathlib.Path, state: object, **options: object) -> None
 KEY = 'heatmap_heads.conv_final.bias'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('change', 'message'),
     [

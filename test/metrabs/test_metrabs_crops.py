@@ -98,6 +98,7 @@ def test_many_crops_of_one_person_are_sampled_in_parts(street, monkeypatch, max_
     assert sum(sampled) == 24 * 64**2
 
 
+@pytest.mark.slow
 def test_memory_for_many_augmentations_and_a_large_antialias_factor_is_limited():
     code = """
 import pathlib

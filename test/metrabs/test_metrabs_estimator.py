@@ -294,6 +294,7 @@ def test_poses_in_tiny_images_are_finite(metrabs_model, shape):
     assert np.isfinite(poses['poses3d']).all()
 
 
+@pytest.mark.slow
 def test_no_detector_is_loaded_if_boxes_are_given(
     checkpoint_folder, street, tmp_path, monkeypatch
 ):

@@ -72,6 +72,7 @@ def test_corners_of_the_heatmap_have_the_configured_crop_position(config, first_
     np.testing.assert_allclose(metric_points_mm.detach()[0, :, 2], 1100, atol=0.01)
 
 
+@pytest.mark.slow
 def test_only_the_latent_points_at_the_start_of_the_output_are_used():
     config = dataclasses.replace(CENTERED, latents=3, predicts_joints_too=True)
     plain = HeatmapHeads(CENTERED, points=5).eval()
@@ -91,6 +92,7 @@ def test_is_inside_has_a_margin_of_three_quarters_of_a_stride():
     assert LEGACY.is_inside(points_px - 16).tolist() == [True, False, True, False]
 
 
+@pytest.mark.slow
 def test_the_network_can_be_exported_with_a_dynamic_batch_size():
     model, (example,) = export_example()
     batch = torch.export.Dim('batch', min=1, max=16)

@@ -134,6 +134,7 @@ def engine(checkpoint, root, precision='fp32'):
     )
 
 
+@pytest.mark.slow
 def test_the_engine_is_built_once_and_its_points_match_torch(torch_tensorrt, checkpoint, tmp_path):
     crops = torch.rand(3, 3, 256, 256)
     with torch.inference_mode():
@@ -149,6 +150,7 @@ def test_the_engine_is_built_once_and_its_points_match_torch(torch_tensorrt, che
     assert compiled['disable_tf32'] is True
 
 
+@pytest.mark.slow
 def test_no_files_are_shared_with_other_users(torch_tensorrt, checkpoint, tmp_path):
     engine(checkpoint, tmp_path)
     (_, compiled), *_ = torch_tensorrt.calls
@@ -194,6 +196,7 @@ def test_the_cache_key_contains_all_properties_that_an_engine_depends_on(
     assert 'compute capability 8.7' in keys[-1]['gpu']
 
 
+@pytest.mark.slow
 def test_build_engine_stores_the_engine_in_the_cache(
     torch_tensorrt, checkpoint_folder, tmp_path, monkeypatch, capsys
 ):

@@ -48,7 +48,11 @@ def test_all_coefficient_counts_of_opencv_are_accepted(length):
         ({'k': [-500.0, *K[1:]]}, 'camera_info', 'focal lengths -500'),
         ({'d': [0.1, 0.2, 0.3]}, 'camera_info', 'has 3 values'),
         ({'d': [0.0] * 13 + [0.1]}, 'lens model', 'tilted sensor'),
-        ({'d': [0.0] * 15}, 'lens model', '15 distortion coefficients .D., but .* at most 14'),
+        (
+            {'d': [0.0] * 15},
+            'lens model',
+            '15 distortion coefficients .D., more than',
+        ),
     ],
 )
 def test_invalid_camera_infos_are_rejected_with_cause_and_message(fields, cause, expected):

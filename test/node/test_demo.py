@@ -70,6 +70,7 @@ def test_the_demo_ends_with_a_summary_a_video_and_a_plot(footage, tmp_path):
     assert cv2.imread(str(tmp_path / 'out' / 'birds_eye.png')).shape == (800, 800, 3)
 
 
+@pytest.mark.slow
 def test_the_demo_fails_without_detections(tmp_path):
     cv2.imwrite(str(tmp_path / 'grey.png'), np.full((240, 320, 3), 90, np.uint8))
     (tmp_path / 'pictures').mkdir()
@@ -179,6 +180,7 @@ def has_ended(pid):
     return state in 'ZX'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('sent', 'moment'),
     [
@@ -205,6 +207,7 @@ def test_no_process_is_left_after_any_signal(tmp_path, sent, moment):
     assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['pose', 'demo_camera', 'demo_viewer'])
 def test_a_crashed_process_is_named_and_ends_the_demo(tmp_path, name):
     process = start_demo(tmp_path)
@@ -394,6 +397,7 @@ def play_in_thread(camera):
     return lambda: result and result[0]
 
 
+@pytest.mark.slow
 def test_the_camera_waits_while_the_pose_node_reports_pending_images(camera_and_fake_node):
     camera, fake_node = camera_and_fake_node
     result = play_in_thread(camera)

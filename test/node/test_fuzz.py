@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import math
+import time
 
 import numpy as np
 import pytest
@@ -15,9 +16,14 @@ from robots import BLACK, pose_node, wait_for
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from test_people import people_at
 
+from metrabs_ros.conversions.unusable_input import UnusableInput
+from metrabs_ros.node.camera_stream import Frame
+from metrabs_ros.node.synchronisation import SynchronisedImage
 from metrabs_ros.pose_estimator import Poses
 
-PAIRS = 2000
+PAIRS = 100
+"""Number of messages that are sent over DDS."""
+PREPARED_PAIRS = 2000
 ENCODINGS = (
     *('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'mono16', '8UC1', '8UC3', '16UC1', '32FC1'),
     *('bayer_rggb8', 'bayer_gbrg16', 'yuv422', 'yuv422_yuy2', 'nv21', 'nv24', '', 'no such'),
@@ -129,6 +135,31 @@ def test_any_image_and_camera_info_is_processed_or_counted_as_dropped(fuzzed, pa
     assert not any(cause.startswith('failed') for cause in node.statistics.drops.counts()), (
         node.statistics.drops.counts()
     )
+
+
+@settings(
+    max_examples=PREPARED_PAIRS,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(pair=pairs())
+def test_any_image_and_camera_info_is_prepared_or_rejected_with_a_cause(fuzzed, pair):
+    node, _ = fuzzed
+    image, info = pair
+    now_s = time.monotonic()
+    frame = Frame('', SynchronisedImage(image, info, None, now_s, now_s))
+    prepared = reason = None
+    try:
+        prepared = node._streams[''].prepare(frame, node.settings)
+    except UnusableInput as error:
+        reason = error
+    if prepared is None:
+        assert reason.cause
+        assert str(reason).isprintable()
+        return
+    view = prepared.timed_view.view
+    assert view.image.ndim == 3
+    assert np.isfinite(view.camera.intrinsic_matrix).all()
+    assert np.isfinite(prepared.timed_view.stamp_s)
 
 
 def test_valid_images_are_processed_after_the_fuzzing(fuzzed):

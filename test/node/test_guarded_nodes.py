@@ -72,6 +72,7 @@ def check_invalid_requests_are_survived(process, client, name):
     assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 def test_the_view_survives_invalid_requests():
     pytest.importorskip('rerun')
     page_port, data_port = free_ports(2)
@@ -80,6 +81,7 @@ def test_the_view_survives_invalid_requests():
         check_invalid_requests_are_survived(process, client, 'view')
 
 
+@pytest.mark.slow
 def test_the_demo_camera_survives_invalid_requests():
     picture = pathlib.Path(DATA) / 'street.png'
     with process_and_client('demo_camera', '--input', picture) as (process, client):

@@ -57,6 +57,7 @@ def send_text(robot, field, number):
     return robot.send(BLACK, **{field: text})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('field', 'parameters'),
     [
@@ -178,6 +179,7 @@ def test_images_larger_than_the_limit_are_dropped():
         robot.receive(robot.send(BLACK[:100]))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('field', ['target_frame', 'world_frame'])
 @pytest.mark.parametrize(
@@ -333,6 +335,7 @@ class Slow(KnownPeople):
 CAMERAS = ['front', 'rear']
 
 
+@pytest.mark.slow
 def test_every_frame_is_counted_under_mixed_load():
     rng = random.Random(0)
     parameters = {

@@ -56,6 +56,7 @@ def raising(error):
     return fail
 
 
+@pytest.mark.slow
 def test_impossible_transitions_are_rejected_and_the_node_continues():
     reachable = {
         'unconfigured': ((), {1: 'configure', 5: 'shutdown'}),
@@ -119,6 +120,7 @@ def test_the_second_of_two_simultaneous_requests_is_rejected():
         assert state_of(robot) == 'inactive'
 
 
+@pytest.mark.slow
 @by_type
 def test_failures_in_configure_are_logged_and_release_all_resources(error, capfd, monkeypatch):
     with pose_node(KnownPeople(PERSON_MM), active=False, cameras=['a', 'b']) as (node, robot):
@@ -145,6 +147,7 @@ def test_failures_in_configure_are_logged_and_release_all_resources(error, capfd
         assert change(robot, label='activate') == (True, 'active')
 
 
+@pytest.mark.slow
 @by_type
 def test_failures_in_activate_are_logged_and_release_all_resources(error, capfd, monkeypatch):
     with pose_node(KnownPeople(PERSON_MM), active=False, cameras=['a', 'b']) as (node, robot):
@@ -168,6 +171,7 @@ def test_failures_in_activate_are_logged_and_release_all_resources(error, capfd,
         assert change(robot, label='deactivate') == (True, 'inactive')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('before', 'transition', 'expected'),
     [

@@ -165,6 +165,7 @@ def start():
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('arguments', 'expected'),
     [

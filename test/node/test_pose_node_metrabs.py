@@ -83,6 +83,7 @@ def test_poses_of_a_checkpoint_are_published_in_the_configured_skeleton(node, ro
     assert 'lkne' in message.joint_names
 
 
+@pytest.mark.slow
 def test_the_node_exits_cleanly_while_the_network_is_running(node, robot):
     process = node(num_aug=50)
     # The first frame is being processed after the second diagnostics message.
@@ -93,6 +94,7 @@ def test_the_node_exits_cleanly_while_the_network_is_running(node, robot):
     assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('changes', 'expected'),
     [

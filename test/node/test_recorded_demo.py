@@ -6,6 +6,7 @@ import sys
 
 import cv2
 import numpy as np
+import pytest
 import rclpy
 from progress import run_with_stall_timeout
 from rclpy.node import Node
@@ -62,6 +63,7 @@ class Recorder(Node):
             self.create_subscription(kind, name, write, 10, raw=True)
 
 
+@pytest.mark.slow
 def test_annotating_a_recording_of_the_demo_gives_the_poses_of_the_api(tmp_path, street):
     pictures = tmp_path / 'pictures'
     pictures.mkdir()

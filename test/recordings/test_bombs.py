@@ -44,6 +44,7 @@ def outcomes(tmp_path_factory):
     return dict(zip(bags, lines))
 
 
+@pytest.mark.slow
 def test_hostile_bags_take_bounded_memory_and_time(outcomes):
     slow = {name: o for name, o in outcomes.items() if o['cpu_s'] > MAX_CPU_S}
     large = {name: o for name, o in outcomes.items() if o['peak_mib'] > MAX_MEMORY_MIB}

@@ -88,6 +88,7 @@ def test_truncated_and_corrupted_bags_are_read_or_rejected(bag, tmp_path_factory
     assert summary.worked_on <= summary.frames <= FRAMES
 
 
+@pytest.mark.slow
 def test_corrupted_lengths_take_bounded_memory_and_time(bag, tmp_path):
     """Write large numbers at positions of lengths, and read the files with limited memory."""
     path, file = bag

@@ -55,15 +55,18 @@ def check_outcomes(outcomes, bags):
         np.testing.assert_allclose(found[0][1].poses3d_mm, found[-1][1].poses3d_mm, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_bags_are_annotated_in_processes(bags):
     check_outcomes(list(parallel.run_in_processes(make_tasks(bags), 2)), bags)
 
 
+@pytest.mark.slow
 def test_bags_are_annotated_with_local_ray(bags):
     pytest.importorskip('ray')
     check_outcomes(list(parallel.run_on_ray(make_tasks(bags), 'local')), bags)
 
 
+@pytest.mark.slow
 def test_the_command_line_reports_each_recording(bags, tmp_path, capfd):
     arguments = ['annotate', *map(str, bags), '-o', str(tmp_path / 'out'), '--workers', '2']
     assert cli.main([*arguments, '--csv']) == 1
@@ -143,6 +146,7 @@ def wait_until(condition):
     return condition()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('delay_s', [0.0, IMPORT_DELAY_S], ids=['at once', 'after a while'])
 def test_sigint_ends_all_processes_without_tracebacks(tmp_path, street, delay_s):
     bags = [write_bag(tmp_path / name, [street[..., ::-1]] * 300) for name in ('a', 'b', 'c')]

@@ -18,7 +18,7 @@ FRAMES = 6
 CUT = 4
 INTERRUPTED_AT_SHARE = 0.7
 """Share of the network calls after which runs are interrupted."""
-NETWORK_CALLS = ('find_people_in', 'pose_people_in', 'look', 'detect')
+NETWORK_CALLS = ('find_people_in', 'pose_people_in', 'estimate', 'detect')
 
 
 FAILING_FRAME = 2
@@ -99,6 +99,7 @@ def models(request, model):
     return get
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
 @pytest.mark.parametrize('name', ['blazepose', 'metrabs', 'known'])
 def test_a_resumed_run_equals_an_uninterrupted_run(
@@ -131,6 +132,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(
     assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'uninterrupted')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
 @pytest.mark.parametrize('name', ['blazepose', 'known'])
 def test_a_failed_frame_is_not_processed_again(

@@ -124,6 +124,7 @@ def invalid_messages():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', invalid_messages())
 def test_invalid_messages_are_skipped_and_counted(tmp_path, name):
     messages = [frame(0), invalid_messages()[name], frame(2)]
@@ -183,6 +184,7 @@ def test_warnings_in_the_metadata_are_escaped_and_limited(tmp_path):
     assert '<script>' not in (tmp_path / 'page.html').read_text()
 
 
+@pytest.mark.slow
 def test_the_number_of_drawn_people_and_gaps_is_limited(tmp_path):
     messages = [frame(i if i % 2 else 8 * i, ids=(2 * i, 2 * i + 1)) for i in range(800)]
     bag = bag_of(tmp_path / 'bag', messages)
@@ -235,6 +237,7 @@ def bag(tmp_path):
     return bag_of(tmp_path / 'bag', [frame(i) for i in range(3)])
 
 
+@pytest.mark.slow
 def test_a_report_replaces_only_reports(tmp_path, bag, capfd):
     page, notes = tmp_path / 'page.html', tmp_path / 'notes.html'
     for _ in range(2):

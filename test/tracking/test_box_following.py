@@ -132,6 +132,7 @@ class CrowdWithFalseDetections(Crowd):
         return super().pose_people(image, camera, boxes_px, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('share', [1 / 2, 1 / 3, 1 / 5])
 @pytest.mark.parametrize('detect_interval', [0, 1])
 @pytest.mark.parametrize('rate_hz', [5, 10, 30])

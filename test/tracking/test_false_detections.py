@@ -34,6 +34,7 @@ def one_person(rng):
     return people_from(add_noise(POSITION_MM + standing_body()[None], rng), CAMERA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('rate_hz', [5, 10, 15, 30, 60])
 @pytest.mark.parametrize('pattern', PATTERNS)
 def test_false_people_are_not_published_more_often_than_detected(pattern, rate_hz):

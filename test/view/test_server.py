@@ -320,6 +320,7 @@ def test_a_connection_with_a_slow_body_is_closed(monkeypatch, head):
             assert is_closed_while_sending_slowly(connection)
 
 
+@pytest.mark.slow
 def test_a_slow_download_of_the_viewer_is_closed(monkeypatch):
     monkeypatch.setattr(server, 'REQUEST_TIMEOUT_S', 0.5)
     monkeypatch.setattr(server, 'MIN_BYTES_PER_S', 1e9)

@@ -156,6 +156,7 @@ BOMBS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('bomb', BOMBS, ids=lambda bomb: bomb.__name__)
 def test_malicious_archives_are_rejected(packed, tmp_path, monkeypatch, bomb):
     monkeypatch.setattr(archive, 'MAX_MEMBERS', 10)

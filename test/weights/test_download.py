@@ -120,6 +120,7 @@ def test_the_checksum_is_that_of_the_content(tmp_path):
     assert sha256_of(tmp_path / 'file').startswith('ba7816bf8f01cfea')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['file.tar.gz', 'file.tar.gz.part', 'file.tar.gz.part.json'])
 @pytest.mark.parametrize('put', hostile.NOT_FILES)
 def test_targets_that_are_not_regular_files_neither_block_nor_are_written(target, name, put):
