@@ -224,6 +224,7 @@ def _build_engine(args: argparse.Namespace) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     source = pathlib.Path(args.input) if args.input else default_footage()
+    _check_source(source)
     store.fetch(store.BLAZEPOSE)
     options = ['--fov', str(args.fov), '--rate', str(args.rate)]
     if args.calibration:
@@ -232,6 +233,15 @@ def _demo(args: argparse.Namespace) -> int:
     if args.view:
         _require_package('rerun', 'view', 'rerun-sdk')
     return demo.run(source, args.output, options, args.rate or 10.0, args.view)
+
+
+def _check_source(source: pathlib.Path) -> None:
+    """Raise an UnusableSource if the input of the demo cannot be read."""
+    from metrabs_ros.recordings.image_files import Source
+
+    # A camera can be opened only once, by the camera process.
+    if not source.is_char_device():
+        Source(str(source))
 
 
 def _view(args: argparse.Namespace) -> int:

@@ -110,9 +110,8 @@ def run(
     OSError
         If the output folder is not writable.
     ValueError
-        If the source cannot be read, or the output would replace it or be written into it.
+        If the output would replace the source or be written into it.
     """
-    _check_source(source)
     _check_output_apart(source, output)
     _make_writable(output)
     readers = 3 if with_view else 2
@@ -163,15 +162,6 @@ def _status(processes: dict[str, ChildProcess], stop: StopRequests) -> int:
             print(f'demo: {process.status_text}', file=sys.stderr)
             failed = True
     return int(failed)
-
-
-def _check_source(source: pathlib.Path) -> None:
-    """Raise an UnusableSource if the input cannot be read."""
-    from metrabs_ros.recordings.image_files import Source
-
-    # A camera can only be opened once, by the camera process.
-    if not source.is_char_device():
-        Source(str(source))
 
 
 def _check_output_apart(source: pathlib.Path, output: pathlib.Path) -> None:

@@ -9,8 +9,21 @@ import random
 import signal
 from collections.abc import Callable
 
-# Set before ROS is imported: a random domain that is limited to this machine.
-os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 100))
+MAX_DOMAIN_ID = 101
+"""The ports of higher domains overlap with those that Linux assigns to other programs."""
+
+
+def _random_domain_id() -> int:
+    """Return a DDS domain that differs from those of the other processes of pytest-xdist."""
+    workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+    # All workers have the same seed.
+    seed = os.environ.get('PYTEST_XDIST_TESTRUNUID', str(random.SystemRandom().random()))
+    return 1 + worker + workers * random.Random(seed).randrange(MAX_DOMAIN_ID // workers)
+
+
+# Set before ROS is imported: a domain that is limited to this machine.
+os.environ['ROS_DOMAIN_ID'] = str(_random_domain_id())
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 import cv2
