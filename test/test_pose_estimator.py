@@ -203,6 +203,7 @@ def test_the_result_without_boxes_is_empty(model, player):
     assert prediction['poses2d'].shape == (0, 33, 2)
 
 
+@pytest.mark.slow
 def test_batched_methods_return_the_results_of_single_images(model, player, office):
     cameras = np.stack([intrinsics(player), intrinsics(office)])
     single = [
@@ -339,6 +340,7 @@ def error_of(method, *arguments, **options):
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', IMAGES)
 def test_images_of_any_memory_layout_and_aspect_ratio_are_processed(any_model, name):
     image = IMAGES[name]

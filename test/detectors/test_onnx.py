@@ -49,6 +49,7 @@ def test_the_box_is_detected_once_in_image_pixels(detector):
     np.testing.assert_allclose(boxes.scores, [SCORE], atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(480, 640, 3), (900, 300, 3), (50, 60, 3), (64, 96, 3)])
 def test_the_aspect_ratio_of_images_is_preserved(yolo, shape):
     height, width = shape[:2]

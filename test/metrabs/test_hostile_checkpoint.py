@@ -423,6 +423,7 @@ def test_an_invalid_number_of_threads_is_rejected(threads):
         metrabs_ros.load_model('blazepose', threads=threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('argument', ['engine', 'precision', 'device', 'detector'])
 @pytest.mark.parametrize('value', ['x' * 100_000, 'a\nb', None, 3])
 def test_the_error_for_an_invalid_argument_is_one_short_line(checkpoint_folder, argument, value):

@@ -87,6 +87,7 @@ def test_the_torch_grad_mode_of_the_caller_does_not_matter(metrabs_model, mode):
     assert np.array_equal(result['poses3d'], expected['poses3d'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('batch_size', [1, 2, 3, 64])
 def test_a_pose_hardly_depends_on_the_batch_size(metrabs_model, batch_size):
     case = {**CASES[0], 'num_aug': 2}

@@ -25,6 +25,7 @@ CENTERED = MetrabsConfig('s', 256, 32, True, False, 8, 2200.0)
 LEGACY = dataclasses.replace(CENTERED, centered_stride=False, legacy_centered_stride_bug=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', ['00', '05'])
 def test_points_in_official_crops_match_the_official_implementation(checkpoint_folder, case):
     golden = np.load(DATA / 'golden' / 'intermediates.npz')

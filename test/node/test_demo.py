@@ -306,6 +306,7 @@ def test_a_folder_with_the_name_of_an_output_file_is_reported(footage, tmp_path)
             run(footage, tmp_path / name, [], 10.0)
 
 
+@pytest.mark.slow
 def test_the_viewer_replaces_links_and_existing_files_only_at_the_end(tmp_path):
     out = tmp_path / 'out'
     out.mkdir()
@@ -412,6 +413,7 @@ def test_the_camera_waits_while_the_pose_node_reports_pending_images(camera_and_
     assert wait_for(result) == 6
 
 
+@pytest.mark.slow
 def test_the_camera_gives_up_without_diagnostics(camera_and_fake_node, monkeypatch):
     monkeypatch.setattr(demo_camera, 'DIAGNOSTICS_TIMEOUT_S', 1.5)
     camera, fake_node = camera_and_fake_node
@@ -432,7 +434,10 @@ def test_the_camera_reports_the_cause_of_dropped_images(camera_and_fake_node):
     assert 'it drops images (image encoding)' in str(wait_for(drop_and_get_result))
 
 
+@pytest.mark.slow
 def test_an_unconfigured_pose_node_is_reported(camera_and_fake_node):
     camera, fake_node = camera_and_fake_node
+    wait_for(camera._skeletons.get_publisher_count)
     fake_node.destroy_publisher(fake_node.answers)
+    wait_for(lambda: not camera._skeletons.get_publisher_count())
     assert 'not configured' in str(wait_for(play_in_thread(camera)))

@@ -200,6 +200,7 @@ def test_transforms_out_of_range_are_not_used(field, values):
         assert node.statistics.drops.counts() == {}
 
 
+@pytest.mark.slow
 def test_malformed_transforms_are_not_logged(capfd):
     with pose_node(KnownPeople(PERSON_MM), target_frame='map') as (node, robot):
         broadcaster = TransformBroadcaster(robot)

@@ -7,6 +7,7 @@ import time
 
 import cv2
 import numpy as np
+import pytest
 from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from lifecycle_msgs.msg import Transition
@@ -216,6 +217,7 @@ def test_images_without_any_camera_info_are_counted_as_dropped():
         wait_for(lambda: node.statistics.drops.counts().get('no camera_info'))
 
 
+@pytest.mark.slow
 def test_the_default_fov_is_used_at_the_full_rate():
     with pose_node(KnownPeople(PERSON_MM), default_fov_degrees=60.0) as (node, robot):
         robot.destroy_publisher(robot.infos)
@@ -390,6 +392,7 @@ def test_markers_and_tracks_are_reset_after_a_jump_back_in_time():
         assert 3 in actions
 
 
+@pytest.mark.slow
 def test_services_respond_quickly_while_the_network_is_running():
     with pose_node(KnownPeople(PERSON_MM, delay_s=2.0)) as (_, robot):
         robot.send(BLACK)
@@ -444,6 +447,7 @@ def test_the_node_stays_unconfigured_after_a_failure():
         assert state.current_state.label == 'unconfigured'
 
 
+@pytest.mark.slow
 def test_diagnostics_contain_rates_latencies_and_failures():
     model = KnownPeople(PERSON_MM)
     with pose_node(model) as (_, robot):
@@ -463,6 +467,7 @@ def test_diagnostics_contain_rates_latencies_and_failures():
         assert 'frames fail: TypeError' in diagnostics[0].message
 
 
+@pytest.mark.slow
 def test_the_latency_under_overload_is_at_most_twice_the_model_time():
     with pose_node(KnownPeople(PERSON_MM, delay_s=0.3)) as (node, robot):
         ages_s = []

@@ -224,6 +224,7 @@ def test_detections_with_200_ms_latency_complete_every_image(rig, clock):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [10, 6_000_000, 40_000_000])
 def test_detections_with_a_high_latency_complete_some_images(rig, clock, size):
     latency_ms = 450

@@ -461,6 +461,7 @@ def test_a_used_port_is_reported():
             Scene(['']).serve(port, free_ports(1)[0])
 
 
+@pytest.mark.slow
 def test_the_process_prints_its_address_and_exits_immediately():
     web, data = free_ports(2)
     process = subprocess.Popen(

@@ -60,6 +60,7 @@ def test_a_long_max_lost_does_not_multiply_false_people():
     assert published <= 0.7 * present.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('misses', [0.0, 0.05])
 @pytest.mark.parametrize('max_lost', [0.5, 1.0, 3.0])
 @pytest.mark.parametrize('rate_hz', [5, 10, 15, 30, 60])

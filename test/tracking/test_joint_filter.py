@@ -28,6 +28,7 @@ def test_jitter_of_a_standing_person_is_reduced_fourfold(rate_hz):
     assert jitter_ratio(measured, filtered).min() > 4
 
 
+@pytest.mark.slow
 def test_filter_of_a_standing_person_has_no_bias():
     truth, _, filtered = track_person(stand, 30, 120, misses=0.05)
     bias_mm = np.abs((filtered - truth)[300:].mean(axis=0))

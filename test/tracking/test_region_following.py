@@ -86,6 +86,7 @@ def test_another_image_size_resets_the_search(model, street, player):
     assert len(people) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('rate_hz', [10.0, 30.0])
 @pytest.mark.parametrize(
     'box_px', [(331, 218, 38, 87), (623, 125, 21, 68), (41, 177, 20, 70), (536, 251, 46, 96)]
@@ -138,6 +139,7 @@ def test_each_frame_is_searched_if_stamps_do_not_advance(model, searched):
     assert len(searched) == 10
 
 
+@pytest.mark.slow
 def test_people_leaving_over_an_edge_or_near_the_camera_are_processed(model, player):
     follow = Stream(model)
     camera = Camera.from_fov(55, player.shape)

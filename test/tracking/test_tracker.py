@@ -305,6 +305,7 @@ def test_predictions_follow_the_velocities():
     np.testing.assert_allclose(expected.boxes_px, truth.boxes_px, atol=10)
 
 
+@pytest.mark.slow
 def test_predictions_of_a_model_can_be_tracked(model, street):
     tracker, skeleton = metrabs_ros.Tracker(), model.convention('coco_17').skeleton
     camera = metrabs_ros.Camera(np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]]))
@@ -394,6 +395,7 @@ def test_five_hundred_detections_take_less_than_a_second():
         assert time.process_time() - start_s < 1
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow():
     rng, stream, sizes = np.random.default_rng(0), Stream(), []
     for i in range(2000):

@@ -169,6 +169,7 @@ def test_malformed_requests_are_rejected(served, request_text, capfd):
     assert 'Traceback' not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_browser_denies_other_pages_access_to_the_data(served):
     """Request the data from a page on another port, and from a page with DNS rebinding."""
     (port,) = free_ports(1)
@@ -308,6 +309,7 @@ def is_closed_while_sending_slowly(connection):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'head', ['POST / HTTP/1.1\r\nHost: localhost', 'GET / HTTP/1.1\r\nHost: x']
 )

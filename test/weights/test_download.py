@@ -28,6 +28,7 @@ def target(tmp_path):
     return tmp_path / 'cache' / 'file.tar.gz'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'behaviour',
     [
@@ -148,6 +149,7 @@ def test_links_are_not_written_through(target, tmp_path, name, link):
     assert victim.read_bytes() == b'content'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'metadata',
     [b'[' * 4000, b'{"validator": 5}', b'\xff', b'{"validator": "a\\nb"}', b'1', b'[]'],
