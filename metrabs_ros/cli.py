@@ -348,10 +348,10 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
-def _require_package(package: str, command: str, *names: str) -> None:
-    """Raise an ImportError that names the packages to install if one is missing."""
+def _require_package(package: str, command: str, name: str) -> None:
+    """Raise an ImportError with the name to install if a package is missing."""
     if importlib.util.find_spec(package) is None:
-        raise ImportError(f'{command} needs {" and ".join(names)}: pip install {" ".join(names)}')
+        raise ImportError(f'{command} needs {name}: pip install {name}')
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.box_overlap import box_intersection_px2
 from metrabs_ros.people import People
 
 Color = tuple[int, int, int]
@@ -54,9 +55,7 @@ def draw_people(image_bgr: ImageArray, people: People) -> None:
         else:
             for point in points:
                 cv2.circle(image_bgr, point, thickness, color, -1, *style)
-    labels = [
-        f'{people.ids[i]}: {people.distances_mm[i] / 1000:.1f} m' for i in range(len(people))
-    ]
+    labels = [_short_label(people, i) for i in range(len(people))]
     sizes_px = [_label_size(label, image_bgr) for label in labels]
     nearest_first = np.argsort(people.distances_mm, kind='stable')
     corners_px = place_labels(sizes_px, people.boxes_px, image_bgr.shape, nearest_first.tolist())
@@ -66,9 +65,13 @@ def draw_people(image_bgr: ImageArray, people: People) -> None:
 
 def format_label(people: People, index: int) -> str:
     """Return the label of a person: id, distance and, if known, height."""
-    label = f'{people.ids[index]}: {people.distances_mm[index] / 1000:.1f} m'
+    label = _short_label(people, index)
     stature_mm = people.statures_mm[index]
     return label if np.isnan(stature_mm) else f'{label}, {stature_mm / 1000:.2f} m tall'
+
+
+def _short_label(people: People, index: int) -> str:
+    return f'{people.ids[index]}: {people.distances_mm[index] / 1000:.1f} m'
 
 
 def place_labels(
@@ -100,20 +103,19 @@ def place_labels(
     # Values far outside the image would overflow.
     low = np.clip(boxes_px[:, :2], -1e5, 1e5)
     high = np.clip(boxes_px[:, :2] + boxes_px[:, 2:4], -1e5, 1e5)
-    corners_px: list[tuple[int, int]] = [(0, 0)] * len(sizes_px)
-    label_low, label_high = np.zeros((0, 2)), np.zeros((0, 2))
+    boxes_px = np.concatenate([low, high - low], axis=1)
+    # Labels that are not placed yet have no area.
+    labels_px = np.zeros((len(sizes_px), 4))
     for i in order:
         size = np.array(sizes_px[i])
-        candidates = np.clip(_label_candidates(size, low[i], high[i]), 0, limit_px - size)
-        candidates = np.maximum(candidates, 0)
-        covered_px2 = _covered_area(candidates, size, low, high)
+        corners = _label_candidates(size, low[i], high[i])
+        corners = np.clip(corners, 0, np.maximum(limit_px - size, 0))
+        candidates_px = np.concatenate([corners, np.tile(size, (len(corners), 1))], axis=1)
+        covered_px2 = box_intersection_px2(candidates_px[:, None], boxes_px).sum(axis=1)
         # A label that covers another label makes both unreadable.
-        covered_px2 += 10 * _covered_area(candidates, size, label_low, label_high)
-        corner = candidates[np.argmin(covered_px2)]
-        corners_px[i] = (int(corner[0]), int(corner[1]))
-        label_low = np.concatenate([label_low, corner[None]])
-        label_high = np.concatenate([label_high, (corner + size)[None]])
-    return corners_px
+        covered_px2 += 10 * box_intersection_px2(candidates_px[:, None], labels_px).sum(axis=1)
+        labels_px[i] = candidates_px[np.argmin(covered_px2)]
+    return [(int(left), int(top)) for left, top in labels_px[:, :2]]
 
 
 def _label_candidates(size: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
@@ -123,20 +125,11 @@ def _label_candidates(size: FloatArray, low: FloatArray, high: FloatArray) -> Fl
     for step in LABEL_STEPS:
         gap_px = LABEL_PADDING_PX + step * size[1]
         above, below = low[1] - size[1] - gap_px, high[1] + gap_px
-        corners += [(x, above) for x in (low[0], centre[0] - size[0] / 2, high[0] - size[0])]
-        corners += [(x, below) for x in (low[0], centre[0] - size[0] / 2, high[0] - size[0])]
-        corners += [(high[0] + gap_px, y) for y in (low[1], centre[1], high[1] - size[1])]
-        corners += [(low[0] - size[0] - gap_px, y) for y in (low[1], centre[1], high[1] - size[1])]
+        for y in (above, below):
+            corners += [(x, y) for x in (low[0], centre[0] - size[0] / 2, high[0] - size[0])]
+        for x in (high[0] + gap_px, low[0] - size[0] - gap_px):
+            corners += [(x, y) for y in (low[1], centre[1], high[1] - size[1])]
     return np.rint(corners)
-
-
-def _covered_area(
-    corners: FloatArray, size: FloatArray, low: FloatArray, high: FloatArray
-) -> FloatArray:
-    """Return the area of rectangles [M] that labels at corners [K, 2] cover, [K], in pixels²."""
-    overlap = np.minimum(corners[:, None] + size, high) - np.maximum(corners[:, None], low)
-    area_px2: FloatArray = np.clip(overlap, 0, None).prod(axis=-1).sum(axis=-1)
-    return area_px2
 
 
 def draw_top_view(paths_mm: Mapping[int, Sequence[FloatArray]], size_px: int = 800) -> ImageArray:
