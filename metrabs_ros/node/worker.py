@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from metrabs_ros.node import heap
 
 Frame = TypeVar('Frame')
 
@@ -125,3 +128,6 @@ class Worker(Generic[Frame]):
             self._held = []
             self._work(frames, self)
         self._discard(self._held + self._buffer.take_pending())
+        # The last call can outlast the cleanup of the node, which then could not free its model.
+        gc.collect()
+        heap.return_free_memory()

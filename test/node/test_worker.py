@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 from metrabs_ros.node.worker import FrameBuffer, Worker
 
@@ -91,3 +93,39 @@ def test_close_wakes_up_take():
     assert buffer.take() is None
     assert buffer.put('left', 1) == 1
     assert buffer.take() is None
+
+
+def test_garbage_of_a_call_that_outlasts_the_stop_is_collected():
+    started, go_on = threading.Event(), threading.Event()
+    model = Model()
+    released = weakref.ref(model)
+    models = [model]
+    del model
+
+    def work(frames, worker):
+        in_use = models[0]
+        started.set()
+        assert go_on.wait(TIMEOUT_S)
+        assert in_use is released()
+
+    gc.disable()
+    try:
+        worker = Worker(work, list)
+        worker.put('camera', 1)
+        assert started.wait(TIMEOUT_S)
+        worker.stop()
+        models.clear()
+        gc.collect()
+        assert released() is not None
+        go_on.set()
+        assert worker.join(TIMEOUT_S)
+        assert released() is None
+    finally:
+        gc.enable()
+
+
+class Model:
+    """A model with a reference cycle, which only the garbage collector releases."""
+
+    def __init__(self) -> None:
+        self.itself = self
