@@ -1,13 +1,13 @@
 """
-Measure times, lower bounds and accuracy of MeTRAbs on a GPU, without ROS.
+Measure the accuracy, times, lower bounds and memory of MeTRAbs on a GPU, without ROS.
 
-The script needs torch with CUDA, NumPy and PyYAML.  TensorRT is also measured if torch_tensorrt is
-installed.
+The script needs torch with CUDA, NumPy, OpenCV and PyYAML, and takes about three minutes.
+TensorRT is also measured if torch_tensorrt is installed.
 
     python benchmarks/gpu.py [--output results.json] [--quick]
 
-The results are printed and written as JSON.  Without a GPU the script runs on the CPU, which only
-tests the script.
+The results are printed, and written as JSON after each step.  Without a GPU the script runs on the
+CPU, which only tests the script.
 """
 
 from __future__ import annotations
@@ -20,45 +20,58 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+import bounds
+import golden
 import machine
 import subjects
 import torch
 from stages import Stages
-from torch.utils.flop_counter import FlopCounterMode
 
 import metrabs_ros
-from metrabs_ros.metrabs.checkpoint import read_checkpoint
+from metrabs_ros.pose_estimator import PoseEstimator
 
-CASES = (
-    ('VGA', 3, 1),
-    ('1080p', 1, 1),
-    ('1080p', 3, 1),
-    ('1080p', 6, 1),
-    ('1080p', 3, 5),
-    ('1080p', 6, 5),
-    ('4K', 3, 1),
-)
-QUICK_CASES = (('VGA', 2, 1),)
+NETWORKS = {'s_centered': ('s', 256), 'l_384': ('l', 384)}
+"""Size and crop side of the networks, by the name of the checkpoint."""
+LOADS = ((1, 1), (3, 1), (4, 5))
+"""Numbers of people and augmentations."""
+PRECISIONS = {'s_centered': ('fp16', 'bf16', 'fp32'), 'l_384': ('fp16', 'fp32')}
 MATRIX_SIZE = 8192
+COPIED_BYTES = 4 << 30
 
 
-def matrix_rate_tflops(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure the floating-point operations per second of large matrix products, in 1e12."""
-    side = MATRIX_SIZE if device.type == 'cuda' else 512
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    wait(device)
-    start_s = time.perf_counter()
-    for _ in range(10):
-        a @ b
-    wait(device)
-    return 10 * 2 * side**3 / (time.perf_counter() - start_s) / 1e12
+class Report:
+    """
+    Results that are printed and written after each step.
+
+    Parameters
+    ----------
+    file
+        The JSON file, or None to print only.
+    """
+
+    def __init__(self, file: pathlib.Path | None) -> None:
+        self._file = file
+        self._steps: dict[str, list[dict[str, object]]] = {}
+        self._start_s = time.perf_counter()
+
+    def add(self, step: str, row: dict[str, object]) -> None:
+        """Add a result of a step."""
+        self._steps.setdefault(step, []).append(row)
+        values = ', '.join(f'{name} {as_text(value)}' for name, value in row.items())
+        print(f'{time.perf_counter() - self._start_s:5.0f} s  {step}: {values}', flush=True)
+        if self._file is not None:
+            self._file.write_text(json.dumps(self._steps, indent=1) + '\n')
+
+
+def as_text(value: object) -> str:
+    """Format a value with four significant digits."""
+    return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
 def wait(device: torch.device) -> None:
@@ -67,55 +80,90 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def gflop_per_crop(folder: str) -> float:
-    """Count the floating-point operations of the network for one crop, in 1e9."""
-    checkpoint = read_checkpoint(pathlib.Path(folder))
-    side_px = checkpoint.config.side_px
-    counter = FlopCounterMode(display=False)
-    with counter, torch.inference_mode():
-        checkpoint.crop_model.eval()(torch.zeros(1, 3, side_px, side_px))
-    return counter.get_total_flops() / 1e9
+def median_ms(call: Callable[[], object], device: torch.device, calls: int) -> float:
+    """Return the median time of a call, including the wait for the device."""
+    times_s = []
+    for _ in range(calls + 3):
+        start_s = time.perf_counter()
+        call()
+        wait(device)
+        times_s.append(time.perf_counter() - start_s)
+    return 1e3 * float(np.median(times_s[3:]))
 
 
-def measure(
-    name: str, folder: str, engine: str, precision: str, device: torch.device, quick: bool
-) -> list[dict[str, object]]:
-    """Measure an engine with all cases."""
-    start_s = time.perf_counter()
-    model = metrabs_ros.load_model(folder, engine, precision, str(device))
-    start_up_s = time.perf_counter() - start_s
-    stages, rows = Stages(model), []
-    for size, people, num_aug in QUICK_CASES if quick else CASES:
-        image, boxes = subjects.noise_image(size), subjects.boxes(people, size)
-        if device.type == 'cuda':
-            torch.cuda.reset_peak_memory_stats(device)
+def measure_rates(device: torch.device, report: Report) -> tuple[float, float]:
+    """Return the rate of matrix products in 1e12/s, and of copies in 1e12 bytes/s."""
+    on_gpu = device.type == 'cuda'
+    dtype = torch.float16 if on_gpu else torch.float32
+    side = MATRIX_SIZE if on_gpu else 512
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    product_ms = median_ms(lambda: a @ b, device, 20)
+    source = torch.zeros(COPIED_BYTES if on_gpu else 1 << 24, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy_ms = median_ms(lambda: target.copy_(source), device, 20)
+    tflops, tb_per_s = 2e-9 * side**3 / product_ms, 2e-9 * len(source) / copy_ms
+    report.add('rates', {'matrix_product_tflops': tflops, 'copy_tb_per_s': tb_per_s})
+    return tflops, tb_per_s
 
-        def call(image=image, boxes=boxes, num_aug=num_aug) -> object:
+
+def measure_accuracy(
+    folder_of: Callable[[str], str], engine: str, precision: str, device: str, report: Report
+) -> None:
+    """Compare poses with those of the official implementation in fp32."""
+    models: dict[str, PoseEstimator] = {}
+    found = []
+    for case, official_mm in golden.cases():
+        variant = case['variant']
+        # In 16 bits all variants have the same errors, because the heads are always in fp32.
+        if precision != 'fp32' and variant != 's_centered':
+            continue
+        if variant not in models:
+            models[variant] = metrabs_ros.load_model(folder_of(variant), engine, precision, device)
+        found.append(golden.errors(models[variant], case, official_mm))
+    report.add('accuracy', {'engine': engine, 'precision': precision, **golden.summary(found)})
+
+
+def measure_network(
+    model: PoseEstimator, how: dict[str, object], rates: tuple[float, float], report: Report
+) -> None:
+    """Measure the time of the network for crops on the device."""
+    size, side_px = NETWORKS[how['model']]
+    work = bounds.count(size, side_px)
+    device = torch.device(model.choice.device)
+    for people, num_aug in LOADS:
+        count = people * num_aug
+        crops = torch.rand(count, 3, side_px, side_px, device=device)
+        measured_ms = median_ms(lambda crops=crops: model.network(crops), device, 50)
+        row = {'crops': count, 'network_ms': measured_ms}
+        row['arithmetic_bound_ms'] = work.arithmetic_ms(count, rates[0])
+        row['memory_bound_ms'] = work.memory_ms(count, rates[1])
+        report.add('network', how | row)
+
+
+def measure_pipeline(
+    model: PoseEstimator, how: dict[str, object], calls: int, report: Report
+) -> None:
+    """Measure the time of `estimate_poses` for a 1080p image in host memory, by stages."""
+    stages = Stages(model)
+    image = subjects.noise_image('1080p')
+    on_gpu = 'cuda' in model.choice.device
+    for people, num_aug in LOADS:
+        boxes = subjects.boxes(people, '1080p')
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+
+        def call(boxes=boxes, num_aug=num_aug) -> object:
             return model.estimate_poses(image, boxes, num_aug=num_aug)
 
-        found = stages.measure(call, calls=2 if quick else 60, warm_up=2 if quick else 15)
-        memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == 'cuda' else 0
-        rows.append(
-            {
-                'model': name,
-                'engine': engine,
-                'precision': precision,
-                'size': size,
-                'people': people,
-                'num_aug': num_aug,
-                **found,
-                'frames_per_s': 1e3 / found['median_ms'],
-                'gpu_memory_mib': memory,
-                'start_up_s': start_up_s,
-            }
-        )
-        print(as_text(rows[-1]), flush=True)
-    return rows
+        measured = stages.measure(call, calls, warm_up=min(calls, 15))
+        row = {'people': people, 'num_aug': num_aug, **measured}
+        row['frames_per_s'] = 1e3 / measured['median_ms']
+        row['gpu_memory_mib'] = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else 0.0
+        report.add('pipeline_1080p', how | row)
 
 
-def synchronisations(folder: str, device: torch.device) -> int:
+def count_synchronisations(model: PoseEstimator) -> int:
     """Count the synchronisations with the GPU in a call; the expected number is one."""
-    model = metrabs_ros.load_model(folder, 'torch', 'fp16', str(device))
     image, boxes = subjects.noise_image('1080p'), subjects.boxes(3, '1080p')
     model.estimate_poses(image, boxes)
     torch.cuda.set_sync_debug_mode('warn')
@@ -126,81 +174,47 @@ def synchronisations(folder: str, device: torch.device) -> int:
     return sum('synchroniz' in str(warning.message) for warning in caught)
 
 
-def parity(folder: str, engine: str, precision: str, device: torch.device) -> dict[str, float]:
-    """Compare poses with those of torch in fp32 on the same device."""
-    image, boxes = subjects.noise_image('1080p'), subjects.boxes(3, '1080p')
-    reference_mm, poses_mm = (
-        metrabs_ros.load_model(folder, *how).estimate_poses(image, boxes, num_aug=2)['poses3d']
-        for how in (('torch', 'fp32', str(device)), (engine, precision, str(device)))
-    )
-    error_mm = np.linalg.norm(poses_mm - reference_mm, axis=-1)
-    relative_error = error_mm / np.linalg.norm(reference_mm, axis=-1)
-    return {
-        'median_mm': float(np.median(error_mm)),
-        'worst_mm': float(error_mm.max()),
-        'median_percent_of_distance': 100 * float(np.median(relative_error)),
-    }
-
-
-def as_text(row: dict[str, object]) -> str:
-    """Format a result for printing."""
-    return (
-        f'{row["model"]}, {row["engine"]} {row["precision"]}, {row["size"]}, {row["people"]} '
-        f'people x {row["num_aug"]}: {row["median_ms"]:.2f} ms (95th {row["p95_ms"]:.2f}), '
-        f'{row["frames_per_s"]:.0f} frames per second; stages: sampling {row["sampling_ms"]:.2f}, '
-        f'network {row["network_ms"]:.2f}, rest {row["rest_ms"]:.2f}; '
-        f'{row["gpu_memory_mib"]:.0f} MiB'
-    )
-
-
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--output', type=pathlib.Path)
-    parser.add_argument('--quick', action='store_true', help='one small case, few calls')
+    parser.add_argument('--quick', action='store_true', help='one network, few calls')
     args = parser.parse_args()
+    report = Report(args.output)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    where = machine.describe()
-    if device.type == 'cuda':
-        where += f', {torch.cuda.get_device_name(device)}, torch {torch.__version__}'
-    print(where)
-    half = torch.float16 if device.type == 'cuda' else torch.float32
-    result: dict[str, object] = {
-        'machine': where,
-        'matrix_rate_tflops': matrix_rate_tflops(device, half),
-        'rows': [],
-        'networks': {},
-        'parity': [],
-    }
-    engines = ['torch']
-    if device.type == 'cuda' and importlib.util.find_spec('torch_tensorrt') is not None:
-        engines.append('tensorrt')
-    precisions = ['fp16', 'bf16', 'fp32'] if device.type == 'cuda' else ['fp32']
-    checkpoints = dict(list(subjects.CHECKPOINTS.items())[: 1 if args.quick else None])
-    for name, variant in checkpoints.items():
-        with tempfile.TemporaryDirectory() as folder:
-            subjects.write_checkpoint(folder, variant)
-            gflop = gflop_per_crop(folder)
-            floor_ms = 3 * gflop / result['matrix_rate_tflops']
-            result['networks'][name] = {'gflop_a_crop': gflop, 'floor_of_three_crops_ms': floor_ms}
-            print(
-                f'{name}: {gflop:.1f} GFLOP per crop; three crops need {floor_ms:.2f} ms at the '
-                f'rate of matrix products, {result["matrix_rate_tflops"]:.1f} TFLOP/s'
-            )
-            if device.type == 'cuda':
-                result['networks'][name]['synchronisations'] = synchronisations(folder, device)
-                print('synchronisations in a call:', result['networks'][name]['synchronisations'])
-            for engine in engines:
-                for precision in precisions:
-                    how = (engine, precision, device)
-                    result['rows'] += measure(name, folder, *how, args.quick)
-                    result['parity'].append(
-                        {'model': name, 'engine': engine, 'precision': precision}
-                        | parity(folder, *how)
+    on_gpu = device.type == 'cuda'
+    gpu = f', {torch.cuda.get_device_name(device)}' if on_gpu else ''
+    report.add('machine', {'name': f'{machine.describe()}{gpu}, torch {torch.__version__}'})
+    with tempfile.TemporaryDirectory() as folder:
+
+        def folder_of(variant: str) -> str:
+            path = pathlib.Path(folder) / variant
+            if not path.exists():
+                subjects.write_checkpoint(path, variant)
+            return str(path)
+
+        engines = ['torch']
+        if on_gpu and importlib.util.find_spec('torch_tensorrt') is not None:
+            engines.append('tensorrt')
+        for precision in ('fp32', 'fp16') if on_gpu else ('fp32',):
+            measure_accuracy(folder_of, 'torch', precision, str(device), report)
+        rates = measure_rates(device, report)
+        for engine in engines:
+            for variant in list(NETWORKS)[: 1 if args.quick else None]:
+                for precision in PRECISIONS[variant] if on_gpu else ('fp32',):
+                    how = {'model': variant, 'engine': engine, 'precision': precision}
+                    start_s = time.perf_counter()
+                    model = metrabs_ros.load_model(
+                        folder_of(variant), engine, precision, str(device)
                     )
-                    print('    difference to torch in fp32:', result['parity'][-1], flush=True)
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + '\n')
+                    report.add('load', how | {'seconds': time.perf_counter() - start_s})
+                    if on_gpu:
+                        count = count_synchronisations(model)
+                        report.add('synchronisations', how | {'per_call': count})
+                    measure_network(model, how, rates, report)
+                    measure_pipeline(model, how, 2 if args.quick else 60, report)
+            if engine == 'tensorrt':
+                measure_accuracy(folder_of, engine, 'fp16', str(device), report)
 
 
 if __name__ == '__main__':
