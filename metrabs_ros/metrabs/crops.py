@@ -145,19 +145,12 @@ def _sample_people(
     # The inference mode is set for each thread separately.
     @torch.inference_mode()
     def sample(batch: PixelArray, level: int) -> None:
-        rows = _as_slice(batch.reshape(-1))
+        rows = _as_slice(batch)
         index = rows if isinstance(rows, slice) else upload(rows, crops.device)
-        by_person = source[index].view(*batch.shape, 2, large_px, large_px)
-        linear_rgb = _sample_level(source_image, by_person, bounds_px[batch], level)
+        linear_rgb = _sample_level(source_image, source[index], bounds_px[rows], level)
         if antialias_factor > 1:
             linear_rgb = functional.avg_pool2d(linear_rgb, antialias_factor)
-        encoded = source_image.encode(linear_rgb, exponents[rows])
-        has_level = levels[rows] == level
-        if has_level.all():
-            crops[index] = encoded
-        else:
-            kept = upload(np.flatnonzero(has_level), crops.device)
-            crops[upload(batch.reshape(-1)[has_level], crops.device)] = encoded[kept]
+        crops[index] = source_image.encode(linear_rgb, exponents[rows])
 
     source_image.for_each_batch(levels.reshape(-1, len(gamma)), sample)
 
@@ -172,65 +165,66 @@ def _sample_level(
     source_image: SourceImage, source: Tensor, bounds_px: FloatArray, level: int
 ) -> Tensor:
     """
-    Sample from a level of the image's pyramid.
+    Sample crops from a level of the image's pyramid.
 
     Parameters
     ----------
     source_image
         The image.
     source
-        [P, A, 2, S, S], image pixels to sample.
+        [B, 2, S, S], image pixels to sample.
     bounds_px
-        [P, A, 2, 2], minimum and maximum of these pixels.
+        [B, 2, 2], minimum and maximum of these pixels.
     level
         Number of times that the image is halved.
 
     Returns
     -------
-    [P x A, 3, S, S], linear RGB.
+    [B, 3, S, S], linear RGB.
     """
-    people, num_aug, _, side_px, _ = source.shape
+    count, _, side_px, _ = source.shape
     to_level = corner_aligned_scaling(0.5**level)
     factor, shift_px = to_level[0, 0], to_level[0, 2]
     at_level_px = factor * bounds_px + shift_px
     limit_px = source_image.size_px >> level
-    low_px = np.floor(at_level_px[:, :, 0].min(axis=1)).astype(np.int64) - 1
-    high_px = np.ceil(at_level_px[:, :, 1].max(axis=1)).astype(np.int64) + 2
+    low_px = np.floor(at_level_px[:, 0].min(axis=0)).astype(np.int64) - 1
+    high_px = np.ceil(at_level_px[:, 1].max(axis=0)).astype(np.int64) + 2
     low_px = np.clip(low_px, 0, limit_px)
-    # All parts have the size of the largest one; move those that would exceed the image.
-    size_px = (np.clip(high_px, low_px, limit_px) - low_px).max(axis=0)
-    if not size_px.all():
-        return source.new_zeros(people * num_aug, 3, side_px, side_px)
-    low_px = np.minimum(low_px, limit_px - size_px)
-    linear_rgb = source_image.linear_rgb(low_px, low_px + size_px, level)
+    high_px = np.clip(high_px, low_px, limit_px)
+    if (high_px == low_px).any():
+        return source.new_zeros(count, 3, side_px, side_px)
+    linear_rgb = source_image.linear_rgb(low_px, high_px, level)
     if min(linear_rgb.shape[2:]) < 2:
         # The relative coordinates are undefined for a side of a single pixel.
         linear_rgb = functional.pad(linear_rgb, (0, 2, 0, 2))
     # Map image pixels to -1 at the first pixel of the part and 1 at the last one.
     scale = 2 / (np.array(linear_rgb.shape[:1:-1]) - 1)
-    offset, slope = (
-        upload(values.astype(np.float32), source.device)
-        for values in ((shift_px - low_px) * scale - 1, factor * scale)
-    )
-    positions = source.permute(0, 1, 3, 4, 2).reshape(people, num_aug * side_px, side_px, 2)
-    grid = torch.addcmul(offset[:, None, None], positions, slope)
+    to_part = np.stack([(shift_px - low_px) * scale - 1, factor * scale])
+    offset, slope = upload(to_part.astype(np.float32), source.device)
+    # All crops are sampled like one crop of their total height.
+    positions = source.permute(0, 2, 3, 1).reshape(1, count * side_px, side_px, 2)
+    grid = torch.addcmul(offset, positions, slope)
     sampled = functional.grid_sample(linear_rgb, grid, padding_mode='zeros', align_corners=True)
-    by_crop = sampled.view(people, 3, num_aug, side_px, side_px).transpose(1, 2)
-    return by_crop.reshape(people * num_aug, 3, side_px, side_px)
+    return sampled.view(3, count, side_px, side_px).transpose(0, 1)
 
 
 def _bounds(camera: Camera, to_ray: FloatArray, side_px: int) -> FloatArray:
     """
     Return the minimum and maximum of the image pixels that crops show, [N, 2, 2].
 
-    They are computed from a coarse grid of points.  The second differences of the grid limit how
-    far points between the grid points can exceed it.
+    Without lens distortion a crop in front of the camera shows a convex quadrilateral, which its
+    corners determine.  Otherwise they are computed from a coarse grid of points; the second
+    differences of the grid limit how far points between the grid points can exceed it.
     """
-    grid = source_pixels(camera, to_ray, side_px, BOUND_POINTS_PER_SIDE, torch.device('cpu'))
-    points = grid.double().numpy()
-    bend_px = np.max(
-        [np.abs(np.diff(points, n=2, axis=axis)).max(axis=(2, 3)) for axis in (2, 3)], axis=0
-    )
+    bend_px: FloatArray | float = 0.0
+    if _is_homography(camera, to_ray, side_px):
+        points = source_pixels(camera, to_ray, side_px, 2, torch.device('cpu')).double().numpy()
+    else:
+        grid = source_pixels(camera, to_ray, side_px, BOUND_POINTS_PER_SIDE, torch.device('cpu'))
+        points = grid.double().numpy()
+        bend_px = np.max(
+            [np.abs(np.diff(points, n=2, axis=axis)).max(axis=(2, 3)) for axis in (2, 3)], axis=0
+        )
     low_px, high_px = points.min(axis=(2, 3)) - bend_px, points.max(axis=(2, 3)) + bend_px
     return np.clip(np.stack([low_px, high_px], axis=1), -MAX_COORDINATE_PX, MAX_COORDINATE_PX)
 
@@ -281,10 +275,7 @@ def source_pixels(
         ((fx, skew, cx), (_, fy, cy), _) = camera.intrinsic_matrix.tolist()
         x, y = points.unbind(dim=1)
         points = torch.stack([fx * x + skew * y + cx, fy * y + cy], dim=1)
-    # The depth is linear across a crop, so it is positive everywhere if it is at the corners.
-    corners = np.array([[u, v, 1] for u in (0, side_px - 1) for v in (0, side_px - 1)])
-    in_front = bool((to_ray[:, 2] @ corners.T > 0).all())
-    if in_front and not distorted:
+    if _is_homography(camera, to_ray, side_px):
         return points
     finite = points.nan_to_num_(nan=-MAX_COORDINATE_PX).clamp_(
         -MAX_COORDINATE_PX, MAX_COORDINATE_PX
@@ -292,3 +283,12 @@ def source_pixels(
     if camera.fisheye:
         return finite
     return finite.masked_fill_(rays[:, 2:] <= 0, -MAX_COORDINATE_PX)
+
+
+def _is_homography(camera: Camera, to_ray: FloatArray, side_px: int) -> bool:
+    """Return whether crops are in front of a camera without lens distortion."""
+    if len(camera.distortion_coeffs):
+        return False
+    # The depth is linear across a crop, so it is positive everywhere if it is at the corners.
+    corners = np.array([[u, v, 1] for u in (0, side_px - 1) for v in (0, side_px - 1)])
+    return bool((to_ray[:, 2] @ corners.T > 0).all())

