@@ -446,7 +446,7 @@ def _checked_coeffs(value: ArrayLike, fisheye: bool) -> FloatArray:
     max_coeff = np.abs(coeffs).max(initial=0)
     if max_coeff > MAX_DISTORTION_COEFF:
         raise ValueError(
-            f'distortion_coeffs holds a value of magnitude {max_coeff:g}; it must be at most '
+            f'distortion_coeffs contains a value of magnitude {max_coeff:g}; it must be at most '
             f'{MAX_DISTORTION_COEFF:g}'
         )
     if fisheye:
@@ -510,7 +510,7 @@ def _as_finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArra
             f'{name} has shape {array.shape}, expected {shape}; it is {_shown(array)}'
         )
     if not np.isfinite(array).all():
-        raise ValueError(f'{name} holds a value that is not finite: {_shown(array)}')
+        raise ValueError(f'{name} contains a value that is not finite: {_shown(array)}')
     return array
 
 

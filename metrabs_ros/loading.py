@@ -109,7 +109,7 @@ def load_detector(name: str, threads: int = 0) -> BoxDetector:
         from metrabs_ros.detectors.ultralytics import UltralyticsDetector
 
         return UltralyticsDetector(argument, threads)
-    raise ValueError(f"detector '{printable(name)}' is none of {', '.join(DETECTORS)}")
+    raise ValueError(f"detector is '{printable(name)}'; it must be one of {', '.join(DETECTORS)}")
 
 
 def _load_metrabs(

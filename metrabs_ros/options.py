@@ -208,10 +208,10 @@ def check_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> FloatArray:
         left, top, box_width, box_height = box
         sides = (box_width, box_height)
         if not np.isfinite(box).all() or min(sides) <= 0 or max(sides) < MIN_BOX_PX:
-            raise ValueError(f'boxes holds {box.tolist()}, which has no area')
+            raise ValueError(f'boxes contains {box.tolist()}, which has no area')
         if left >= width or top >= height or left + box_width <= 0 or top + box_height <= 0:
             raise ValueError(
-                f'boxes holds {box.tolist()}, outside of the {width} x {height} image'
+                f'boxes contains {box.tolist()}, outside of the {width} x {height} image'
             )
     return array[:, :4]
 

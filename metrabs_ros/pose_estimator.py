@@ -156,7 +156,7 @@ class PoseEstimator(abc.ABC):
         if name not in self._conventions:
             known = ', '.join(repr(known) for known in self._conventions)
             raise ValueError(
-                f"skeleton '{printable(name)}' is none of "
+                f"skeleton is '{printable(name)}'; it must be one of "
                 f'{printable(known, MAX_SKELETON_NAMES_CHARS)}'
             )
         return self._conventions[name]
@@ -344,7 +344,7 @@ class PoseEstimator(abc.ABC):
             prediction = _as_prediction(poses, request, convention)
             for box in rows[~_finite_rows(prediction)]:
                 raise ValueError(
-                    f'boxes holds {box.tolist()}, for which the pose overflows with this '
+                    f'boxes contains {box.tolist()}, for which the pose overflows with this '
                     'intrinsic_matrix, these distortion_coeffs and this extrinsic_matrix'
                 )
             predictions.append(prediction)

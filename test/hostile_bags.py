@@ -14,7 +14,7 @@ import numpy as np
 from recorded_bags import SQLITE, write_bag
 from rosbags.rosbag2 import CompressionMode
 
-from metrabs_ros.recordings.message_types import IMAGE, typestore
+from metrabs_ros.recordings.typestore import IMAGE, typestore
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -13,7 +13,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from metrabs_ros.conversions.people import to_people
 from metrabs_ros.recordings.bags import Bag
-from metrabs_ros.recordings.message_types import (
+from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,

@@ -69,7 +69,7 @@ def test_node_and_messages_are_imported_from_the_overlay(overlay):
 
 def test_message_definitions_for_recordings_are_installed(overlay):
     script = (
-        'from metrabs_ros.recordings import message_types as types;'
+        'from metrabs_ros.recordings import typestore as types;'
         'print(types.__file__, types.typestore().fielddefs[types.SKELETONS][1][0][0])'
     )
     result = run_in_overlay(overlay, f'python -c "{script}"')

@@ -77,10 +77,10 @@ def test_to_world_is_the_inverse_of_the_extrinsic_matrix():
     ('arguments', 'message'),
     [
         ({'intrinsic_matrix': np.zeros((3, 3))}, 'focal lengths 0 and 0'),
-        ({'intrinsic_matrix': np.full((3, 3), np.nan)}, 'intrinsic_matrix holds a value'),
+        ({'intrinsic_matrix': np.full((3, 3), np.nan)}, 'intrinsic_matrix contains a value'),
         ({'intrinsic_matrix': np.eye(2)}, r'intrinsic_matrix has shape \(2, 2\)'),
         ({'distortion_coeffs': np.zeros(3)}, 'distortion_coeffs has 3 values'),
-        ({'distortion_coeffs': [np.inf, 0, 0, 0]}, 'distortion_coeffs holds a value'),
+        ({'distortion_coeffs': [np.inf, 0, 0, 0]}, 'distortion_coeffs contains a value'),
         ({'world_up_vector': np.zeros(3)}, 'world_up_vector has no direction'),
         ({'extrinsic_matrix': np.zeros((4, 4))}, 'extrinsic_matrix cannot be inverted'),
         ({'intrinsic_matrix': [[1e300, 0, 0], [0, 1e-300, 0], [0, 0, 1]]}, 'focal lengths 1e'),

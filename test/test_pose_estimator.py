@@ -233,7 +233,7 @@ def test_joint_edges_refer_to_existing_joints(model):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'skeleton': 'octopus_8'}, "'octopus_8' is none of 'blazepose_33', 'coco_17'"),
+        ({'skeleton': 'octopus_8'}, "'octopus_8'; it must be one of 'blazepose_33', 'coco_17'"),
         ({'intrinsic_matrix': np.zeros((3, 3))}, 'focal lengths'),
         ({'distortion_coeffs': [1, 2, 3]}, 'distortion_coeffs has 3 values'),
         ({'default_fov_degrees': 0}, 'default_fov_degrees is 0'),
@@ -379,7 +379,7 @@ def test_huge_boxes_have_finite_poses_or_are_rejected(any_model, coeffs, size_px
         poses = any_model.estimate_poses(NOISE, [box], K, coeffs)
     except ValueError as error:
         message, poses = str(error), {}
-    assert message.startswith('boxes holds ') or poses
+    assert message.startswith('boxes contains ') or poses
     assert all(np.isfinite(array).all() for array in poses.values())
 
 

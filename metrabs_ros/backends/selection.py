@@ -123,7 +123,9 @@ def choose(engine: str, precision: str, device: str, machine: Machine) -> Choice
 def _device(engine: str, device: str, machine: Machine) -> tuple[str, str]:
     is_gpu = isinstance(device, str) and re.fullmatch(r'cuda(:\d{1,3})?', device) is not None
     if device not in ('auto', 'cpu') and not is_gpu:
-        raise ValueError(f"device '{printable(device)}' is none of auto, cpu, cuda, cuda:N")
+        raise ValueError(
+            f"device is '{printable(device)}'; it must be one of auto, cpu, cuda, cuda:N"
+        )
     if is_gpu and not machine.cuda:
         raise ValueError(
             f'device {device!r} is not available: torch does not detect an NVIDIA GPU; is its '
@@ -174,4 +176,6 @@ def _check_availability(engine: str, on_gpu: bool, machine: Machine) -> None:
 
 def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{argument} '{printable(value)}' is none of {', '.join(choices)}")
+        raise ValueError(
+            f"{argument} is '{printable(value)}'; it must be one of {', '.join(choices)}"
+        )

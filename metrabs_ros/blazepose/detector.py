@@ -42,7 +42,7 @@ class Tile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Detections:
+class RegionDetections:
     """
     N person detections.
 
@@ -57,12 +57,12 @@ class Detections:
     regions: Regions
     scores: FloatArray
 
-    def select(self, which: NDArray[Any]) -> Detections:
+    def select(self, which: NDArray[Any]) -> RegionDetections:
         """Return the detections selected by an index array or mask."""
-        return Detections(self.regions.select(which), self.scores[which])
+        return RegionDetections(self.regions.select(which), self.scores[which])
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Detections]) -> Detections:
+    def concatenate(cls, parts: Sequence[RegionDetections]) -> RegionDetections:
         """Concatenate one or more sets of detections."""
         return cls(
             Regions.concatenate(*(detections.regions for detections in parts)),
@@ -97,7 +97,7 @@ class BlazePoseDetector:
         threshold: float,
         iou_threshold: float,
         flip_aug: bool = False,
-    ) -> Detections:
+    ) -> RegionDetections:
         """
         Detect people in tiles of an image.
 
@@ -121,7 +121,7 @@ class BlazePoseDetector:
         if flip_aug:
             mirrored = np.ascontiguousarray(batch[:, :, ::-1])
             parts += self._decode(mirrored, tiles, threshold, mirrored=True)
-        candidates = Detections.concatenate(parts)
+        candidates = RegionDetections.concatenate(parts)
         best = np.argsort(-candidates.scores, kind='stable')[:MAX_CANDIDATES]
         return merge_duplicates(candidates.select(best), iou_threshold)
 
@@ -131,7 +131,7 @@ class BlazePoseDetector:
         tiles: Sequence[Tile],
         threshold: float,
         mirrored: bool = False,
-    ) -> list[Detections]:
+    ) -> list[RegionDetections]:
         """Run the network on tiles [T, 224, 224, 3]; return detections in image pixels."""
         rows, logits = self._engine(batch)
         scores = sigmoid(logits[..., 0].astype(np.float64))
@@ -144,7 +144,7 @@ class BlazePoseDetector:
                 points = points * (-1, 1) + (1, 0)
             # The network's origin is the outer edge of the tile; elsewhere it is a pixel centre.
             points_px = points * tile.side_px + (tile.left_px, tile.top_px) - 0.5
-            parts.append(Detections(Regions(points_px[:, 0], points_px[:, 1]), score[keep]))
+            parts.append(RegionDetections(Regions(points_px[:, 0], points_px[:, 1]), score[keep]))
         return parts
 
 
@@ -185,7 +185,7 @@ def all_tiles(image_shape: tuple[int, ...]) -> list[Tile]:
     return list(dict.fromkeys(tiles))
 
 
-def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections:
+def merge_duplicates(detections: RegionDetections, iou_threshold: float) -> RegionDetections:
     """
     Merge duplicate detections into their mean weighted by score, in descending order of score.
 
@@ -211,7 +211,7 @@ def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections
         merged.append(
             (weights @ regions.centre_px[same], weights @ regions.top_px[same], scores[i])
         )
-    return Detections(
+    return RegionDetections(
         Regions(
             np.array([centre for centre, _, _ in merged]).reshape(-1, 2),
             np.array([top for _, top, _ in merged]).reshape(-1, 2),
@@ -220,7 +220,7 @@ def merge_duplicates(detections: Detections, iou_threshold: float) -> Detections
     )
 
 
-def guess_neighbours(regions: Regions, side: int) -> Detections:
+def guess_neighbours(regions: Regions, side: int) -> RegionDetections:
     """
     Propose a detection next to each person.
 
@@ -236,7 +236,7 @@ def guess_neighbours(regions: Regions, side: int) -> Detections:
     upright = regions.top_px - regions.centre_px
     shift_px = side * NEIGHBOUR_OFFSET * upright[:, ::-1] * (-1, 1)
     neighbours = Regions(regions.centre_px + shift_px, regions.top_px + shift_px)
-    return Detections(neighbours, np.full(len(regions), NEIGHBOUR_SCORE))
+    return RegionDetections(neighbours, np.full(len(regions), NEIGHBOUR_SCORE))
 
 
 def square_iou(a: Regions, b: Regions) -> FloatArray:
@@ -272,4 +272,4 @@ def _network_input(image: ImageArray, tile: Tile) -> NDArray[np.float32]:
     return np.asarray(resized, np.float32) / 127.5 - 1
 
 
-_NO_DETECTIONS = Detections(Regions.none(), np.zeros(0))
+_NO_DETECTIONS = RegionDetections(Regions.none(), np.zeros(0))

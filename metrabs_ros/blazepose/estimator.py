@@ -14,7 +14,7 @@ from metrabs_ros.backends.selection import Choice
 from metrabs_ros.blazepose.crops import sample_crops
 from metrabs_ros.blazepose.detector import (
     BlazePoseDetector,
-    Detections,
+    RegionDetections,
     Tile,
     all_tiles,
     guess_neighbours,
@@ -149,7 +149,7 @@ class BlazePoseEstimator(PoseEstimator):
         sampling = (options.antialias_factor, options.internal_batch_size)
         if options.suppress_implausible_poses:
             posed = self.verify(image, camera, detections, *sampling)
-            proposals = Detections.concatenate(
+            proposals = RegionDetections.concatenate(
                 [guess_neighbours(posed.regions, side) for side in (-1, 1)]
             )
             neighbours = self.verify(image, camera, proposals, *sampling)
@@ -175,7 +175,9 @@ class BlazePoseEstimator(PoseEstimator):
         posed = self.estimate_twice(image, camera, regions, *sampling)
         return _as_poses(self.refine(image, camera, posed, *sampling).people)
 
-    def detect(self, image: ImageArray, tiles: Sequence[Tile], options: Options) -> Detections:
+    def detect(
+        self, image: ImageArray, tiles: Sequence[Tile], options: Options
+    ) -> RegionDetections:
         """Detect people in tiles of an image [H, W, 3], uint8, RGB."""
         threshold = options.detector_threshold_or(DETECTOR_THRESHOLD)
         return self._detector(image, tiles, threshold, options.detector_nms_iou_threshold)
@@ -184,7 +186,7 @@ class BlazePoseEstimator(PoseEstimator):
         self,
         image: ImageArray,
         camera: Camera,
-        detections: Detections,
+        detections: RegionDetections,
         antialias_factor: int = 1,
         internal_batch_size: int = 64,
     ) -> PosedRegions:
@@ -394,7 +396,7 @@ def replace_unusable(virtual: VirtualCameras, is_usable: BoolArray) -> VirtualCa
     return VirtualCameras(rotation, intrinsics, virtual.side_px, scale)
 
 
-def above_min_confidence(detections: Detections, camera: Camera) -> Detections:
+def above_min_confidence(detections: RegionDetections, camera: Camera) -> RegionDetections:
     """Return the detections that can become confident; a score is the upper limit of that."""
     tilt_degrees = detections.regions.tilt_degrees(camera)
     return detections.select(detections.scores > min_confidence(tilt_degrees))

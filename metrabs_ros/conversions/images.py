@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -105,7 +106,50 @@ def compressed_shape(message: Any, max_pixels: int = MAX_PIXELS) -> tuple[int, i
     return height, width
 
 
-def to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
+def convert_with_opencv(message: Any, encoding: str) -> ImageArray:
+    """
+    Convert an image in an encoding that is not a view of RGB; 16 bits are scaled to 8 bits.
+
+    Parameters
+    ----------
+    message
+        A sensor_msgs/Image with sufficient data and rows of sufficient length.
+    encoding
+        Its encoding, with the channel order.
+
+    Returns
+    -------
+    [H, W, 3], uint8.
+
+    Raises
+    ------
+    UnusableInput
+        If the encoding does not allow images of this size.
+    """
+    dtype, channels, code = _CONVERSIONS[encoding]
+    height, width, step = message.height, message.width, message.step
+    row_bytes = _row_bytes(encoding, width)
+    data = np.frombuffer(message.data, np.uint8, count=height * step).reshape(height, step)
+    pixels: NDArray[Any] = (
+        np.ascontiguousarray(data[:, :row_bytes]).view(dtype).reshape(height, width, channels)
+    )
+    if dtype is np.uint16:
+        pixels = cv2.convertScaleAbs(_to_native_byte_order(message, pixels), alpha=1 / 257)
+    try:
+        image = cv2.cvtColor(pixels.reshape(height, width, channels), code)
+    except cv2.error as error:
+        raise UnusableInput(
+            'image data',
+            f'an image in encoding {encoding} cannot be {width} x {height} pixels ({error.err})',
+        ) from error
+    return np.asarray(image[..., :3], np.uint8)
+
+
+def to_rgb(
+    message: Any,
+    max_pixels: int = MAX_PIXELS,
+    convert: Callable[[Any, str], ImageArray] = convert_with_opencv,
+) -> ImageArray:
     """
     Convert a sensor_msgs/Image to RGB.
 
@@ -115,6 +159,8 @@ def to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
         A sensor_msgs/Image in a color or grayscale encoding.
     max_pixels
         Maximum number of pixels.
+    convert
+        Converts images that are not a view of RGB; see `convert_with_opencv`.
 
     Returns
     -------
@@ -141,7 +187,10 @@ def to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     if encoding in _ROWS:
         return _from_semi_planar(message, encoding)
     if encoding in _CONVERSIONS:
-        return _convert(message, encoding)
+        row_bytes = _row_bytes(encoding, message.width)
+        if step < row_bytes:
+            raise _step_error(message, row_bytes)
+        return convert(message, encoding)
     raise UnusableInput(
         'image encoding',
         f"an image in encoding '{printable(message.encoding, 32)}' cannot be converted to rgb8; "
@@ -264,27 +313,10 @@ def _from_luma_and_chroma(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) ->
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
 
 
-def _convert(message: Any, encoding: str) -> ImageArray:
-    """Convert with OpenCV; elements of 16 bits are scaled to 8 bits."""
-    dtype, channels, code = _CONVERSIONS[encoding]
-    height, width, step = message.height, message.width, message.step
-    row_bytes = channels * width * np.dtype(dtype).itemsize
-    if step < row_bytes:
-        raise _step_error(message, row_bytes)
-    data = np.frombuffer(message.data, np.uint8, count=height * step).reshape(height, step)
-    pixels: NDArray[Any] = (
-        np.ascontiguousarray(data[:, :row_bytes]).view(dtype).reshape(height, width, channels)
-    )
-    if dtype is np.uint16:
-        pixels = cv2.convertScaleAbs(_to_native_byte_order(message, pixels), alpha=1 / 257)
-    try:
-        image = cv2.cvtColor(pixels.reshape(height, width, channels), code)
-    except cv2.error as error:
-        raise UnusableInput(
-            'image data',
-            f'an image in encoding {encoding} cannot be {width} x {height} pixels ({error.err})',
-        ) from error
-    return np.asarray(image[..., :3], np.uint8)
+def _row_bytes(encoding: str, width: int) -> int:
+    """Return the size of a row of pixels without padding."""
+    dtype, channels, _ = _CONVERSIONS[encoding]
+    return channels * width * np.dtype(dtype).itemsize
 
 
 def _to_native_byte_order(message: Any, pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:

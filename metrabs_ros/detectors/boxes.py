@@ -50,6 +50,12 @@ class Boxes:
             np.concatenate([self.scores, other.scores]),
         )
 
+    def highest_scores(self, max_count: int) -> Boxes:
+        """Return the `max_count` boxes with the highest scores; all if it is negative."""
+        if not 0 <= max_count < len(self):
+            return self
+        return self.select(np.argsort(-self.scores, kind='stable')[:max_count])
+
     def mirrored(self, image_width_px: int) -> Boxes:
         """Return the boxes mirrored about the vertical centre line of an image."""
         boxes_px = self.boxes_px.copy()
@@ -134,6 +140,6 @@ def filter_boxes(boxes: Boxes, image_shape: tuple[int, ...], options: Options) -
     is_confident = boxes.scores >= options.detector_threshold_or(DETECTOR_THRESHOLD)
     boxes = boxes.select(is_finite & is_confident).clipped_to(image_shape)
     boxes = Boxes(boxes.boxes_px, np.clip(boxes.scores, 0, 1))
-    boxes = boxes.select(np.argsort(-boxes.scores, kind='stable')[:MAX_CANDIDATES])
-    boxes = boxes.non_maximum_suppression(options.detector_nms_iou_threshold)
-    return boxes if options.max_detections < 0 else boxes.select(slice(options.max_detections))
+    candidates = boxes.highest_scores(MAX_CANDIDATES)
+    kept = candidates.non_maximum_suppression(options.detector_nms_iou_threshold)
+    return kept.highest_scores(options.max_detections)

@@ -150,7 +150,7 @@ def _read_settings(file: pathlib.Path) -> dict[str, Any]:
     text = read_limited(file, MAX_CONFIG_BYTES).decode('utf-8')
     settings = yaml.load(text, _SettingsLoader)
     if not isinstance(settings, dict):
-        raise ValueError(f'holds {type(settings).__name__}')
+        raise ValueError(f'contains {type(settings).__name__}')
     return settings
 
 
@@ -250,7 +250,7 @@ def _checked_matrix(
         if bounded and 0 < array.shape[1 - joint_axis] <= MAX_JOINTS:
             return weights
     raise WeightsError(
-        f'{shown(file)} holds {array.dtype} of shape {array.shape}; expected: {expected}'
+        f'{shown(file)} contains {array.dtype} of shape {array.shape}; expected: {expected}'
     )
 
 

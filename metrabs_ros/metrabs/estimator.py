@@ -107,7 +107,7 @@ class MetrabsEstimator(PoseEstimator):
         for (_, camera), boxes, virtual in zip(views, boxes_px, cameras):
             for box_px in boxes[~virtual.usable]:
                 raise ValueError(
-                    f'boxes holds {box_px.tolist()}, which no ray of the camera intersects; '
+                    f'boxes contains {box_px.tolist()}, which no ray of the camera intersects; '
                     f'intrinsic_matrix is {camera.intrinsic_matrix.tolist()} and '
                     f'distortion_coeffs is {camera.distortion_coeffs.tolist()}'
                 )

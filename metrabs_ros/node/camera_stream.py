@@ -21,23 +21,19 @@ from std_msgs.msg import Header
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import check_size, to_camera
-from metrabs_ros.conversions.images import (
-    compressed_shape,
-    declared_shape,
-    decompress,
-    to_rgb,
-)
-from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.foreign_text import printable
-from metrabs_ros.node.detections import (
+from metrabs_ros.conversions.detections import (
     DEFAULT_MAX_PEOPLE,
     MAX_MESSAGE_BYTES,
     select_detections,
     to_boxes,
 )
+from metrabs_ros.conversions.images import compressed_shape, declared_shape, decompress
+from metrabs_ros.conversions.unusable_input import UnusableInput
+from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.diagnostics import Statistics
 from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
+from metrabs_ros.node.image_conversion import to_rgb
 from metrabs_ros.node.publishers import Publishers
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
@@ -406,7 +402,16 @@ class CameraStream:
     def _select_boxes(
         self, detections: Any, image_shape: tuple[int, ...], current: Settings
     ) -> Boxes:
-        """Return the boxes for pose estimation from a message of the detector."""
+        """
+        Return the boxes for pose estimation from a message of the detector.
+
+        Raises
+        ------
+        UnusableInput
+            If the message is too large.
+        """
+        if isinstance(detections, OversizedMessage):
+            raise UnusableInput('detections', str(detections))
         boxes, left_out = select_detections(
             to_boxes(detections, current.detection_class, image_shape),
             current.detector_nms_iou_threshold,

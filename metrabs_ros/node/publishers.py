@@ -18,8 +18,8 @@ from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message, to_metres
 from metrabs_ros.conversions.transforms import frame_name, to_transforms
 from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.node.managed_node import ManagedNode
-from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.transforms import RigidTransform
 from metrabs_ros.people import People

@@ -22,7 +22,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from metrabs_ros.node.detections import is_too_large
+from metrabs_ros.conversions.detections import is_too_large
 from metrabs_ros.node.drops import DEACTIVATED, NEWER_FRAME
 from metrabs_ros.node.size_limited_subscription import OversizedMessage
 

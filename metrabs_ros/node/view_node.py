@@ -24,7 +24,6 @@ from tf2_ros import TransformListener
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
-from metrabs_ros.conversions.images import to_rgb
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
@@ -33,6 +32,7 @@ from metrabs_ros.node import process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.guarded_node import GuardedNode
+from metrabs_ros.node.image_conversion import to_rgb
 from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.synchronisation import StampKey, stamp_key
 from metrabs_ros.node.transform_store import TransformStore

@@ -49,7 +49,7 @@ from metrabs_ros.recordings.output_files import (
     unfinished_folder,
 )
 from metrabs_ros.recordings.progress import Progress, no_progress, progress_bar
-from metrabs_ros.recordings.recording import Frame, Recording, size_of
+from metrabs_ros.recordings.recording import RecordedFrame, Recording, size_of
 from metrabs_ros.recordings.results import ResultBag
 from metrabs_ros.recordings.resume_log import (
     Failure,
@@ -239,13 +239,13 @@ class _Run:
         for table in self._table_files:
             table.publish(folder)
 
-    def _batches(self) -> Iterator[list[Frame]]:
+    def _batches(self) -> Iterator[list[RecordedFrame]]:
         """Return frames in batches, and copy the messages between them to the results."""
-        waiting: collections.deque[Frame] = collections.deque()
+        waiting: collections.deque[RecordedFrame] = collections.deque()
         # A CameraInfo may follow its image: frames wait for one more frame of each camera.
         lookahead = len(self._recording.cameras)
         for item in ReadAhead(self._recording, READ_AHEAD, size_of):
-            if isinstance(item, Frame):
+            if isinstance(item, RecordedFrame):
                 self._summary.frames += 1
                 waiting.append(item)
                 if len(waiting) >= self._batch + lookahead:
@@ -255,8 +255,8 @@ class _Run:
         while waiting:
             yield [waiting.popleft() for _ in range(min(self._batch, len(waiting)))]
 
-    def _process(self, frames: Sequence[Frame]) -> None:
-        usable: list[tuple[Frame, View]] = []
+    def _process(self, frames: Sequence[RecordedFrame]) -> None:
+        usable: list[tuple[RecordedFrame, View]] = []
         pixels = 0
         for frame in frames:
             try:
@@ -271,14 +271,14 @@ class _Run:
                 usable, pixels = [], 0
         self._process_and_write(usable)
 
-    def _process_and_write(self, frames: Sequence[tuple[Frame, View]]) -> None:
+    def _process_and_write(self, frames: Sequence[tuple[RecordedFrame, View]]) -> None:
         for (frame, view), (entry, people) in zip(frames, self._results(frames)):
             if isinstance(entry, Failure):
                 self._summary.count_unusable(entry.cause, entry.message)
             if people is not None:
                 self._write(frame, view, people)
 
-    def _results(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
+    def _results(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[ProcessedFrame]:
         """Return the results of frames: from the resume log as far as it goes, then new ones."""
         results: list[ProcessedFrame] = []
         for frame, view in frames:
@@ -301,7 +301,7 @@ class _Run:
             results += processed
         return results
 
-    def _write(self, frame: Frame, view: View, people: People) -> None:
+    def _write(self, frame: RecordedFrame, view: View, people: People) -> None:
         # The queue must not hold the image.
         without_image = frame._replace(content=None)
         self._writer.put(functools.partial(self._write_people, without_image, people, view.camera))
@@ -309,7 +309,7 @@ class _Run:
         self._summary.sightings += len(people)
         self._ids[frame.camera].update(people.ids[people.ids != UNKNOWN_ID].tolist())
 
-    def _write_people(self, frame: Frame, people: People, camera: Camera) -> None:
+    def _write_people(self, frame: RecordedFrame, people: People, camera: Camera) -> None:
         """Write the people of a frame, in the writing thread."""
         recorded_camera = self._recording.cameras[frame.camera]
         self._bag.write_people(frame, people, camera, recorded_camera.prefix)

@@ -20,7 +20,14 @@ from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import MAX_PIXELS
 from metrabs_ros.recordings.input_files import join_names
 from metrabs_ros.recordings.limits import MAX_NAME_CHARS
-from metrabs_ros.recordings.message_types import (
+from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame
+from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
+from metrabs_ros.recordings.topic_selection import (
+    RESULT_TOPICS,
+    ImageStream,
+    select_image_streams,
+)
+from metrabs_ros.recordings.typestore import (
     IDL_START,
     IMAGE,
     TRANSFORMS,
@@ -28,13 +35,6 @@ from metrabs_ros.recordings.message_types import (
     field_types,
     message_factory,
     typestore,
-)
-from metrabs_ros.recordings.recording import Frame, RecordedCamera
-from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
-from metrabs_ros.recordings.topic_selection import (
-    RESULT_TOPICS,
-    ImageStream,
-    select_image_streams,
 )
 from metrabs_ros.regular_file import shown
 
@@ -117,7 +117,7 @@ class BagRecording:
                 'types are not valid in ROS 2'
             )
 
-    def __iter__(self) -> Iterator[Frame | BagMessage]:
+    def __iter__(self) -> Iterator[RecordedFrame | BagMessage]:
         """Return frames and messages; see `Recording`."""
         cameras = {stream.topic: i for i, stream in enumerate(self._streams)}
         streams_of_infos: dict[Topic, list[ImageStream]] = {}
@@ -136,7 +136,7 @@ class BagRecording:
             if message.topic in cameras:
                 yield _to_frame(cameras[message.topic], message)
 
-    def view(self, frame: Frame) -> View:
+    def view(self, frame: RecordedFrame) -> View:
         """Return the image of a frame and its camera; see `Recording`."""
         stream = self._streams[frame.camera]
         if isinstance(frame.content, UnusableInput):
@@ -160,7 +160,7 @@ class BagRecording:
         return to_camera(info, image_shape, rectified and any(info.p))
 
 
-def _to_frame(camera: int, message: BagMessage) -> Frame:
+def _to_frame(camera: int, message: BagMessage) -> RecordedFrame:
     """Return an image message as a frame; its content is an exception if it is not usable."""
     image = deserialize(message)
     if image is None:
@@ -169,11 +169,13 @@ def _to_frame(camera: int, message: BagMessage) -> Frame:
             f'a message on {printable(message.topic.name)} is not a valid '
             f'{printable(message.topic.msgtype)}',
         )
-        return Frame(camera, message.time_ns, message.time_ns, '', error)
+        return RecordedFrame(camera, message.time_ns, message.time_ns, '', error)
     header_error = _header_error(image.header, message.topic)
     if header_error is not None:
-        return Frame(camera, message.time_ns, message.time_ns, '', header_error)
-    return Frame(camera, message.time_ns, stamp_ns_of(image.header), image.header.frame_id, image)
+        return RecordedFrame(camera, message.time_ns, message.time_ns, '', header_error)
+    return RecordedFrame(
+        camera, message.time_ns, stamp_ns_of(image.header), image.header.frame_id, image
+    )
 
 
 def _without_person_frames(message: BagMessage) -> Iterator[BagMessage]:

@@ -35,11 +35,11 @@ from metrabs_ros.recordings.limits import (
     ReadBudget,
 )
 from metrabs_ros.recordings.mcap_file import McapFile
-from metrabs_ros.recordings.message_types import SKELETONS
 from metrabs_ros.recordings.metadata import METADATA_FILE, UnusableMetadata, read_metadata
 from metrabs_ros.recordings.progress import Advance, Progress, no_progress
 from metrabs_ros.recordings.ros1_file import Ros1File
 from metrabs_ros.recordings.sqlite_file import SqliteFile
+from metrabs_ros.recordings.typestore import SKELETONS
 from metrabs_ros.regular_file import shown
 
 FILE_NUMBER = re.compile(r'_(\d{1,18})(?=\.\w+$)')

@@ -14,7 +14,7 @@ from metrabs_ros.options import Options, View
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.options import MAX_EXAMPLE_CHARS, AnnotateOptions
-from metrabs_ros.recordings.recording import Frame
+from metrabs_ros.recordings.recording import RecordedFrame
 from metrabs_ros.recordings.resume_log import Entry, Failure, from_numbers, to_numbers
 from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.box_following import to_people
@@ -45,11 +45,11 @@ class ProcessedFrame(NamedTuple):
 class FrameProcessor(Protocol):
     """Detects and tracks the people in the frames of a recording."""
 
-    def process(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
+    def process(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[ProcessedFrame]:
         """Process successive frames of any cameras."""
         ...
 
-    def replay(self, frame: Frame, view: View, entry: Entry | Failure) -> People | None:
+    def replay(self, frame: RecordedFrame, view: View, entry: Entry | Failure) -> People | None:
         """Return the people of a logged frame, without running the network."""
         ...
 
@@ -78,14 +78,14 @@ class IndependentFrames:
         self._parameters = (options.max_lost, MIN_HITS, options.smoothing)
         self._trackers: dict[int, Tracker] = {}
 
-    def process(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
+    def process(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[ProcessedFrame]:
         """Process frames in one batch; see `FrameProcessor`."""
         return [
             ProcessedFrame(entry, self.replay(frame, view, entry))
             for (frame, view), entry in zip(frames, self._detect(frames))
         ]
 
-    def replay(self, frame: Frame, view: View, entry: Entry | Failure) -> People | None:
+    def replay(self, frame: RecordedFrame, view: View, entry: Entry | Failure) -> People | None:
         """Update the tracks with logged detections; see `FrameProcessor`."""
         if isinstance(entry, Failure):
             return None
@@ -95,7 +95,7 @@ class IndependentFrames:
         tracked = tracker.update(detected, _stamp_s(frame), camera, image.shape)
         return with_track_states(detected, tracked, tracker.detection_ids)
 
-    def _detect(self, frames: Sequence[tuple[Frame, View]]) -> list[Entry | Failure]:
+    def _detect(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[Entry | Failure]:
         try:
             poses = self._model.find_people_in([view for _, view in frames], self._options)
         except Exception as error:
@@ -134,11 +134,11 @@ class TrackedFrames:
             smoothing=options.smoothing,
         )
 
-    def process(self, frames: Sequence[tuple[Frame, View]]) -> list[ProcessedFrame]:
+    def process(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[ProcessedFrame]:
         """Process frames one after another; see `FrameProcessor`."""
         return [self._process(*frame) for frame in frames]
 
-    def replay(self, frame: Frame, view: View, entry: Entry | Failure) -> People | None:
+    def replay(self, frame: RecordedFrame, view: View, entry: Entry | Failure) -> People | None:
         """Update the tracks and the detection schedule; see `FrameProcessor`."""
         timed_view = _timed_view(frame, view)
         if isinstance(entry, Failure):
@@ -148,7 +148,7 @@ class TrackedFrames:
         tracked = self._tracker.replay(timed_view, detected, entry.state)
         return self._results(timed_view, tracked)
 
-    def _process(self, frame: Frame, view: View) -> ProcessedFrame:
+    def _process(self, frame: RecordedFrame, view: View) -> ProcessedFrame:
         timed_view = _timed_view(frame, view)
         (result,) = self._tracker.process_each([timed_view])
         detected = self._tracker.detections(timed_view.stream)
@@ -200,11 +200,11 @@ def _estimation_options(options: AnnotateOptions) -> Options:
     return Options(num_aug=options.num_aug, detector_threshold=options.detector_threshold)
 
 
-def _stamp_s(frame: Frame) -> float:
+def _stamp_s(frame: RecordedFrame) -> float:
     return frame.stamp_ns * 1e-9
 
 
-def _timed_view(frame: Frame, view: View) -> TimedView:
+def _timed_view(frame: RecordedFrame, view: View) -> TimedView:
     return TimedView(view, _stamp_s(frame), stream=str(frame.camera))
 
 

@@ -13,14 +13,14 @@ from metrabs_ros.options import View
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import Source, UnusableImage
-from metrabs_ros.recordings.message_types import (
+from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame
+from metrabs_ros.recordings.stamps import header_at
+from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     message_factory,
     typestore,
 )
-from metrabs_ros.recordings.recording import Frame, RecordedCamera
-from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.regular_file import shown
 
 FRAME_ID = 'camera_optical_frame'
@@ -59,18 +59,20 @@ class ImageRecording:
         self.cameras = [RecordedCamera(NAMESPACE, '', shown(source.path), source.expected_frames)]
         self.copied_topics: Sequence[Topic] = [IMAGES, INFOS] if copy_messages else []
 
-    def __iter__(self) -> Iterator[Frame | BagMessage]:
+    def __iter__(self) -> Iterator[RecordedFrame | BagMessage]:
         """Return frames and messages; see `Recording`."""
         for i, image in enumerate(self._source.images_or_errors()):
             time_ns = round(i * 1e9 / self._source.rate_hz)
             if isinstance(image, UnusableImage):
-                yield Frame(0, time_ns, time_ns, FRAME_ID, UnusableInput('picture', str(image)))
+                yield RecordedFrame(
+                    0, time_ns, time_ns, FRAME_ID, UnusableInput('picture', str(image))
+                )
                 continue
             if self.copied_topics:
                 yield from self._messages(image, time_ns)
-            yield Frame(0, time_ns, time_ns, FRAME_ID, image)
+            yield RecordedFrame(0, time_ns, time_ns, FRAME_ID, image)
 
-    def view(self, frame: Frame) -> View:
+    def view(self, frame: RecordedFrame) -> View:
         """Return the image of a frame and its camera; see `Recording`."""
         if isinstance(frame.content, UnusableInput):
             raise frame.content

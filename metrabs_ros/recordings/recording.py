@@ -33,7 +33,7 @@ class RecordedCamera:
     frames: int
 
 
-class Frame(NamedTuple):
+class RecordedFrame(NamedTuple):
     """
     An image of a recording.
 
@@ -71,11 +71,11 @@ class Recording(Protocol):
         """Topics with messages that are copied to the results."""
         ...
 
-    def __iter__(self) -> Iterator[Frame | BagMessage]:
+    def __iter__(self) -> Iterator[RecordedFrame | BagMessage]:
         """Return frames, and messages to copy, in the order of recording."""
         ...
 
-    def view(self, frame: Frame) -> View:
+    def view(self, frame: RecordedFrame) -> View:
         """
         Return the image of a frame and its camera.
 
@@ -91,7 +91,7 @@ class Recording(Protocol):
         ...
 
 
-def size_of(item: Frame | BagMessage) -> int:
+def size_of(item: RecordedFrame | BagMessage) -> int:
     """Return the approximate memory size of a frame or a message in bytes."""
     if isinstance(item, BagMessage):
         return len(item.data)

@@ -16,7 +16,10 @@ from metrabs_ros.conversions.people import to_message, to_metres
 from metrabs_ros.conversions.transforms import to_transforms
 from metrabs_ros.people import People
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
-from metrabs_ros.recordings.message_types import (
+from metrabs_ros.recordings.metadata import CUSTOM_KEY
+from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame
+from metrabs_ros.recordings.stamps import header_at
+from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
@@ -28,9 +31,6 @@ from metrabs_ros.recordings.message_types import (
     typestore,
     typestore_of,
 )
-from metrabs_ros.recordings.metadata import CUSTOM_KEY
-from metrabs_ros.recordings.recording import Frame, RecordedCamera
-from metrabs_ros.recordings.stamps import header_at
 
 READ_TYPES = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TRANSFORMS)
 
@@ -88,7 +88,9 @@ class ResultBag:
         connection = self._connections[message.topic.name, message.topic.msgtype]
         self._writer.write(connection, message.time_ns, message.data)
 
-    def write_people(self, frame: Frame, people: People, camera: Camera, prefix: str) -> None:
+    def write_people(
+        self, frame: RecordedFrame, people: People, camera: Camera, prefix: str
+    ) -> None:
         """
         Write the people of a frame as skeletons, markers and transforms with its stamp.
 
@@ -123,7 +125,9 @@ class ResultBag:
         """Close the bag without completing it."""
         self._writer.abort()
 
-    def _write_message(self, connection: Any, frame: Frame, message: Any, msgtype: str) -> None:
+    def _write_message(
+        self, connection: Any, frame: RecordedFrame, message: Any, msgtype: str
+    ) -> None:
         data = typestore().serialize_cdr(message, msgtype)
         self._writer.write(connection, frame.time_ns, data)
 

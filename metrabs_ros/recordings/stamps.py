@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metrabs_ros.recordings.message_types import message_factory
+from metrabs_ros.recordings.typestore import message_factory
 
 NANOSECONDS = 1_000_000_000
 

@@ -13,13 +13,13 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.bag_message import Topic
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.input_files import join_names
-from metrabs_ros.recordings.message_types import (
+from metrabs_ros.recordings.stamps import stamp_ns_of
+from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
     deserialize,
 )
-from metrabs_ros.recordings.stamps import stamp_ns_of
 from metrabs_ros.regular_file import shown
 
 MAX_STORED_INFOS = 200

@@ -17,10 +17,10 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag
-from metrabs_ros.recordings.message_types import SKELETONS, typestore
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
 from metrabs_ros.recordings.progress import progress_bar
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
+from metrabs_ros.recordings.typestore import SKELETONS, typestore
 from metrabs_ros.regular_file import shown
 
 MAX_CAMERAS = 20

@@ -88,7 +88,7 @@ class BoxFollower:
         self.attempts = ALL_ATTEMPTED
         if timed_view.boxes is not None:
             visible = timed_view.boxes.select(_visible(timed_view.boxes.boxes_px, timed_view))
-            return highest_scores(visible, self.options)
+            return visible.highest_scores(self.options.max_detections)
         if predicted is None or self._is_due(timed_view.stamp_s + step_s, predicted):
             self._detected_s, self._frames = timed_view.stamp_s, 0
             return None
@@ -113,13 +113,6 @@ class BoxFollower:
 def _visible(boxes_px: FloatArray, timed_view: TimedView) -> BoolArray:
     """Return which boxes [N, 4] have rays; with some lenses, image corners have none."""
     return virtual_cameras_for_boxes(boxes_px, timed_view.view.camera, 1).usable
-
-
-def highest_scores(boxes: Boxes, options: Options) -> Boxes:
-    """Return the `options.max_detections` boxes with the highest scores; all if it is -1."""
-    if not 0 <= options.max_detections < len(boxes):
-        return boxes
-    return boxes.select(np.argsort(-boxes.scores, kind='stable')[: options.max_detections])
 
 
 def detect_in_boxes(

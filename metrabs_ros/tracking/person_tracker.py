@@ -42,7 +42,7 @@ class Result(NamedTuple):
     batch_error: Exception | None = None
 
 
-class Detections(NamedTuple):
+class DetectedPeople(NamedTuple):
     """
     Result of detection in one image, before tracking.
 
@@ -183,12 +183,12 @@ class PersonTracker:
             for stream, timed_view, own in zip(streams, views, detected)
         ]
 
-    def detections(self, stream: str = '') -> Detections | None:
+    def detections(self, stream: str = '') -> DetectedPeople | None:
         """Return the detections in the last image of a camera; None if detection failed there."""
         own = self._streams[stream]
         if own.detected is None:
             return None
-        return Detections(own.detected, own.detector.state(), own.tracker.detection_ids)
+        return DetectedPeople(own.detected, own.detector.state(), own.tracker.detection_ids)
 
     def replay(self, timed_view: TimedView, people: People, state: FloatArray) -> People:
         """

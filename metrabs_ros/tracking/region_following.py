@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.blazepose.detector import (
     MIN_TILE_PX,
-    Detections,
+    RegionDetections,
     Tile,
     guess_neighbours,
     square_iou,
@@ -115,7 +115,7 @@ class RegionFollower:
             # A search that continues after a failure would share the network with the next image.
             concurrent.futures.wait([search])
         self._followed_count = len(followed.people)
-        candidates = Detections.concatenate(
+        candidates = RegionDetections.concatenate(
             [search.result(), self._guess_next_to(followed, periods)]
         )
         new_people = self._verify_new(timed_view.view, candidates, followed)
@@ -230,7 +230,7 @@ class RegionFollower:
         return PosedRegions(people, seen.regions).select(is_present)
 
     def _verify_new(
-        self, view: View, detections: Detections, followed: PosedRegions
+        self, view: View, detections: RegionDetections, followed: PosedRegions
     ) -> PosedRegions:
         """Verify detections that are not followed already."""
         overlap = square_iou(detections.regions, followed.regions)
@@ -247,7 +247,7 @@ class RegionFollower:
         # Equal stamps do not measure time.
         return min(step_s / BUDGET_PERIOD_S, 1.0) if step_s > 0 else 1.0
 
-    def _guess_next_to(self, followed: PosedRegions, periods: float) -> Detections:
+    def _guess_next_to(self, followed: PosedRegions, periods: float) -> RegionDetections:
         """Return candidate regions next to followed people, next to another one each time."""
         count = len(followed.people)
         guesses = self._guess(count, periods)

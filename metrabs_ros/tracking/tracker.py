@@ -22,7 +22,7 @@ from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, MAX_MISSES, At
 from metrabs_ros.tracking.reidentification import match_lost_tracks, reidentification_candidates
 from metrabs_ros.tracking.tracks import (
     MAX_ID,
-    Frame,
+    TrackerInput,
     Tracks,
     mean_of_joints,
     moved_boxes,
@@ -174,7 +174,9 @@ class Tracker:
         tracks = self._tracks
         usable, positions_mm = _usable_detections(people, camera)
         detections, viewpoint_mm = people.select(usable), _viewpoint_mm(camera)
-        frame = Frame(detections, positions_mm, self._stamp_s, camera, image_shape, viewpoint_mm)
+        frame = TrackerInput(
+            detections, positions_mm, self._stamp_s, camera, image_shape, viewpoint_mm
+        )
         centres_mm = mean_of_joints(positions_mm)
 
         pairs = self._associate(tracks, frame, centres_mm)
@@ -221,7 +223,7 @@ class Tracker:
     def _mean_step_s(self) -> float:
         return 0.0 if self._tracks is None else self._tracks.motion.mean_step_s
 
-    def _associate(self, tracks: Tracks, frame: Frame, centres_mm: FloatArray) -> Pairs:
+    def _associate(self, tracks: Tracks, frame: TrackerInput, centres_mm: FloatArray) -> Pairs:
         """Assign detections with centres [N, 3] in the world to tracks."""
         viewpoint_mm, expected_mm = frame.viewpoint_mm, tracks.motion.centres_mm
         is_lost = tracks.misses >= LOST_MISSES
@@ -266,7 +268,9 @@ class Tracker:
                 return tracks.merge(lost[rows], new[columns])
         return np.arange(len(tracks))
 
-    def _current_people(self, tracks: Tracks, frame: Frame, matches: NDArray[np.int64]) -> People:
+    def _current_people(
+        self, tracks: Tracks, frame: TrackerInput, matches: NDArray[np.int64]
+    ) -> People:
         """Return the people of all tracks [T], with filtered poses unless `smoothing` is 0."""
         poses_mm = tracks.bones.update(tracks.motion.positions_mm, tracks.seen, self._mean_step_s)
         current = tracks.people(poses_mm, frame.stamp_s, frame.camera, frame.image_shape)

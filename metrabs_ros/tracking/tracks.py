@@ -24,7 +24,7 @@ UNSEEN_JOINT_STD_MM_S = 500.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame:
+class TrackerInput:
     """
     Detections of one frame, and the camera.
 
@@ -115,7 +115,7 @@ class Tracks:
         """Whether the last frame detected the track, [T]."""
         return self.misses == 0
 
-    def add(self, frame: Frame, new: Indices, ids: NDArray[np.int64]) -> None:
+    def add(self, frame: TrackerInput, new: Indices, ids: NDArray[np.int64]) -> None:
         """
         Append tracks for new people.
 
@@ -146,7 +146,7 @@ class Tracks:
         self.motion.keep(which)
         self.bones.keep(which)
 
-    def correct(self, frame: Frame, matches: NDArray[np.int64]) -> None:
+    def correct(self, frame: TrackerInput, matches: NDArray[np.int64]) -> None:
         """
         Correct the tracks with their detections, and count hits and misses.
 

@@ -18,9 +18,9 @@ from metrabs_ros.options import DEFAULT_FOV_DEGREES
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
-from metrabs_ros.recordings.message_types import COMPRESSED_IMAGE, SKELETONS, typestore
-from metrabs_ros.recordings.recording import Frame
+from metrabs_ros.recordings.recording import RecordedFrame
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
+from metrabs_ros.recordings.typestore import COMPRESSED_IMAGE, SKELETONS, typestore
 from metrabs_ros.view.markdown import escape_markdown
 from metrabs_ros.view.scene import FramePose, Scene
 from metrabs_ros.view.validation import validate_image_file, validate_people
@@ -89,7 +89,7 @@ class Results:
         total = sum(self._bag.counts[topic] for topic in self._names)
         with tqdm(total=total, unit='frame') as progress:
             for item in self._merge_messages():
-                if isinstance(item, Frame):
+                if isinstance(item, RecordedFrame):
                     self._show('images', self._show_frame, scene, item)
                 else:
                     self._show('people', self._show_people, scene, item, stamps_s[item.topic])
@@ -104,7 +104,7 @@ class Results:
         if self._images is not None:
             self._images.close()
 
-    def _merge_messages(self) -> Iterator[Frame | BagMessage]:
+    def _merge_messages(self) -> Iterator[RecordedFrame | BagMessage]:
         """Return images and people in the order of recording."""
         people = self._bag.messages(list(self._names))
         images = iter(self._images) if self._images is not None else iter(())
@@ -120,7 +120,7 @@ class Results:
                 self._warn(f'a message with {kind} is malformed and was skipped ({reason})')
             self._malformed[kind] += 1
 
-    def _show_frame(self, scene: Scene, frame: Frame) -> None:
+    def _show_frame(self, scene: Scene, frame: RecordedFrame) -> None:
         assert self._images is not None
         name = self._images.cameras[frame.camera].namespace.strip('/')
         if name not in self.cameras:

@@ -46,9 +46,24 @@ def test_auto_selects_the_fastest_and_requested_values_are_kept(machine, request
         (GPU, ('openvino', 'auto', 'cuda'), ValueError, 'runs on the CPU'),
         (LAPTOP, ('openvino', 'fp16', 'auto'), ValueError, "precision 'fp16'"),
         (LAPTOP, ('auto', 'auto', 'cuda'), ValueError, 'does not detect an NVIDIA GPU'),
-        (LAPTOP, ('onnx', 'auto', 'auto'), ValueError, "engine 'onnx' is none of auto, torch"),
-        (LAPTOP, ('auto', 'int8', 'auto'), ValueError, "precision 'int8' is none of auto, fp32"),
-        (LAPTOP, ('auto', 'auto', 'tpu'), ValueError, "device 'tpu' is none of auto, cpu"),
+        (
+            LAPTOP,
+            ('onnx', 'auto', 'auto'),
+            ValueError,
+            "engine is 'onnx'; it must be one of auto, torch",
+        ),
+        (
+            LAPTOP,
+            ('auto', 'int8', 'auto'),
+            ValueError,
+            "precision is 'int8'; it must be one of auto, fp32",
+        ),
+        (
+            LAPTOP,
+            ('auto', 'auto', 'tpu'),
+            ValueError,
+            "device is 'tpu'; it must be one of auto, cpu",
+        ),
     ],
 )
 def test_unavailable_values_raise_an_error_with_a_remedy(machine, requested, error, message):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrabs_ros.blazepose.detector import (
-    Detections,
+    RegionDetections,
     all_tiles,
     anchors,
     merge_duplicates,
@@ -54,22 +54,22 @@ def test_square_iou_of_regions():
 
 def test_duplicates_are_merged_into_their_weighted_mean():
     merged = merge_duplicates(
-        Detections(regions_at((100, 100, 50), (104, 100, 50)), np.array([0.9, 0.3])), 0.5
+        RegionDetections(regions_at((100, 100, 50), (104, 100, 50)), np.array([0.9, 0.3])), 0.5
     )
     np.testing.assert_allclose(merged.regions.centre_px, [(101, 100)])
     np.testing.assert_allclose(merged.scores, [0.9])
 
 
 def test_neighbours_are_not_merged():
-    neighbours = Detections(regions_at((100, 100, 50), (160, 100, 50)), np.array([0.9, 0.8]))
+    neighbours = RegionDetections(regions_at((100, 100, 50), (160, 100, 50)), np.array([0.9, 0.8]))
     assert len(merge_duplicates(neighbours, 0.5).scores) == 2
 
 
 def test_detections_with_different_tilt_are_not_merged():
     opposite = Regions(np.array([[100.0, 100], [100, 100]]), np.array([[100.0, 50], [100, 150]]))
-    merged = merge_duplicates(Detections(opposite, np.array([0.9, 0.5])), 0.5)
+    merged = merge_duplicates(RegionDetections(opposite, np.array([0.9, 0.5])), 0.5)
     np.testing.assert_allclose(merged.regions.radius_px, 50)
 
 
 def test_merging_no_detections_results_in_no_detections():
-    assert len(merge_duplicates(Detections(regions_at(), np.zeros(0)), 0.5).regions) == 0
+    assert len(merge_duplicates(RegionDetections(regions_at(), np.zeros(0)), 0.5).regions) == 0

@@ -9,7 +9,7 @@ from std_msgs.msg import Header
 from test_people import people_at
 
 from metrabs_ros.conversions.people import to_message, to_people
-from metrabs_ros.node.message_types import TYPES
+from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 

@@ -9,7 +9,7 @@ from visualization_msgs.msg import Marker
 
 from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message
-from metrabs_ros.node.message_types import TYPES
+from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 

@@ -12,7 +12,7 @@ from strategies import angles, standing_person
 from test_people import people_at
 
 from metrabs_ros.conversions.transforms import body_axes, quaternions, to_transforms
-from metrabs_ros.node.message_types import TYPES
+from metrabs_ros.node.generated_messages import TYPES
 
 unit_quaternions = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(
     lambda q: np.linalg.norm(q) > 0.1

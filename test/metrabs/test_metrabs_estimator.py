@@ -206,20 +206,20 @@ def test_skeletons_are_read_from_the_checkpoint(metrabs_model):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'boxes': [[900, 10, 50, 90]]}, r'boxes holds \[900.0, 10.0, 50.0, 90.0\], outside'),
+        ({'boxes': [[900, 10, 50, 90]]}, r'boxes contains \[900.0, 10.0, 50.0, 90.0\], outside'),
         (
             {'boxes': [[10, 10, 0, 90]]},
-            r'boxes holds \[10.0, 10.0, 0.0, 90.0\], which has no',
+            r'boxes contains \[10.0, 10.0, 0.0, 90.0\], which has no',
         ),
-        ({'boxes': [[10, np.nan, 50, 90]]}, r'boxes holds \[10.0, nan, 50.0, 90.0\]'),
-        ({'boxes': [[10, 10, np.inf, 90]]}, r'boxes holds \[10.0, 10.0, inf, 90.0\]'),
+        ({'boxes': [[10, np.nan, 50, 90]]}, r'boxes contains \[10.0, nan, 50.0, 90.0\]'),
+        ({'boxes': [[10, 10, np.inf, 90]]}, r'boxes contains \[10.0, 10.0, inf, 90.0\]'),
         ({'boxes': [[10, 10, 50]]}, r'boxes has shape \(1, 3\)'),
         ({'boxes': 'all'}, "boxes is not an array of numbers: 'all'"),
         ({'image': np.zeros((1, 1, 3), np.uint8)}, r'image has shape \(1, 1, 3\)'),
         ({'image': np.zeros((576, 768, 3), np.float32)}, 'type float32'),
         ({'image': np.zeros((576, 768, 4), np.uint8)}, r'image has shape \(576, 768, 4\)'),
         ({'intrinsic_matrix': np.zeros((3, 3))}, r'intrinsic_matrix has focal lengths 0 and 0'),
-        ({'intrinsic_matrix': K * np.nan}, 'intrinsic_matrix holds a value that is not finite'),
+        ({'intrinsic_matrix': K * np.nan}, 'intrinsic_matrix contains a value that is not finite'),
         (
             {'intrinsic_matrix': [[9, 9, 1], [9, 9, 1], [0, 0, 1]]},
             'intrinsic_matrix cannot be inverted',
@@ -228,10 +228,10 @@ def test_skeletons_are_read_from_the_checkpoint(metrabs_model):
             {'distortion_coeffs': [0.1, 0.2, 0.3]},
             r'distortion_coeffs has 3 values: \[0.1, 0.2',
         ),
-        ({'distortion_coeffs': [np.inf] * 5}, 'distortion_coeffs holds a value'),
+        ({'distortion_coeffs': [np.inf] * 5}, 'distortion_coeffs contains a value'),
         ({'extrinsic_matrix': np.zeros((4, 4))}, 'extrinsic_matrix cannot be inverted'),
         ({'world_up_vector': [0, 0, 0]}, 'world_up_vector has no direction'),
-        ({'skeleton': 'octopus_8'}, "skeleton 'octopus_8' is none of '', 'h36m_15'"),
+        ({'skeleton': 'octopus_8'}, "skeleton is 'octopus_8'; it must be one of '', 'h36m_15'"),
         ({'num_aug': 0}, 'num_aug is 0'),
         ({'antialias_factor': 0}, 'antialias_factor is 0'),
         ({'internal_batch_size': 0}, 'internal_batch_size is 0'),
@@ -272,7 +272,7 @@ def test_crops_that_need_too_much_memory_are_rejected_by_api_and_node(
 def test_a_box_that_no_ray_intersects_is_named_in_the_error(
     metrabs_model, street, box, distortion_coeffs
 ):
-    with pytest.raises(ValueError, match=r'boxes holds .* no ray'):
+    with pytest.raises(ValueError, match=r'boxes contains .* no ray'):
         metrabs_model.estimate_poses(
             street, [box], intrinsic_matrix=K, distortion_coeffs=distortion_coeffs
         )

@@ -34,8 +34,8 @@ from metrabs_ros.conversions.people import to_message
 from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, catch_stop_signals, run
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import demo_camera
+from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.node.heartbeat import MAX_IDLE_REPORTS
-from metrabs_ros.node.message_types import TYPES
 from metrabs_ros.recordings.image_files import Source, UnusableSource
 
 PROJECT = pathlib.Path(__file__).parents[2]

@@ -22,10 +22,10 @@ from std_msgs.msg import Header
 from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from metrabs_ros.conversions.detections import MAX_DETECTIONS, select_detections, to_boxes
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.node.camera_stream import MAX_FRAME_ID_CHARS
-from metrabs_ros.node.detections import MAX_DETECTIONS, select_detections, to_boxes
 from metrabs_ros.node.pose_node import PoseNode
 
 PERSON_MM = (500.0, 0.0, 4000.0)

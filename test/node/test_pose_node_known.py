@@ -102,7 +102,7 @@ def test_the_skeleton_can_be_changed_and_invalid_values_are_rejected():
         assert set_parameters(robot, skeleton='coco_17')[0].successful
         assert len(robot.receive(robot.send(BLACK)).joint_names) == 17
         for name, value, expected in (
-            ('skeleton', 'octopus_8', "'octopus_8' is none of"),
+            ('skeleton', 'octopus_8', "'octopus_8'; it must be one of"),
             ('num_aug', 6, 'at most 5'),
             ('num_aug', 0, 'num_aug'),
             ('tf', 'all', "tf is 'all'; it must be one of"),

@@ -98,9 +98,9 @@ def test_the_node_exits_cleanly_while_the_network_is_running(node, robot):
 @pytest.mark.parametrize(
     ('changes', 'expected'),
     [
-        ({'skeleton': 'octopus_8'}, "skeleton 'octopus_8' is none of '', 'h36m_15'"),
+        ({'skeleton': 'octopus_8'}, "skeleton is 'octopus_8'; it must be one of '', 'h36m_15'"),
         ({'model': '/no/such/folder'}, "model '/no/such/folder' does not exist"),
-        ({'detector': 'yolo'}, "detector 'yolo' is none of auto, blazepose"),
+        ({'detector': 'yolo'}, "detector is 'yolo'; it must be one of auto, blazepose"),
     ],
 )
 def test_configuration_errors_are_logged_and_the_node_stays_unconfigured(node, changes, expected):

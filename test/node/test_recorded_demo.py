@@ -29,8 +29,8 @@ from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.images import to_rgb
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.recordings.annotate import annotate
-from metrabs_ros.recordings.message_types import TRANSFORMS
 from metrabs_ros.recordings.options import AnnotateOptions
+from metrabs_ros.recordings.typestore import TRANSFORMS
 
 FRAMES = 4
 DEMO = """

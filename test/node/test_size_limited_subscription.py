@@ -14,9 +14,9 @@ from robots import BLACK, pose_node, spinning, wait_for
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray
 
+from metrabs_ros.conversions.detections import MAX_MESSAGE_BYTES
 from metrabs_ros.msg import Skeleton, SkeletonArray
 from metrabs_ros.node import size_limited_subscription
-from metrabs_ros.node.detections import MAX_MESSAGE_BYTES
 from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.view_node import ViewNode, _CameraView
 from metrabs_ros.view.scene import Scene

@@ -17,9 +17,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from metrabs_ros.conversions.detections import MAX_DETECTIONS, to_boxes
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.node import synchronisation
-from metrabs_ros.node.detections import MAX_DETECTIONS, to_boxes
 from metrabs_ros.node.synchronisation import (
     DETECTIONS_TIMEOUT_S,
     FIRST_INFO_TIMEOUT_S,

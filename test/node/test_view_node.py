@@ -35,7 +35,7 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node import view_node
 from metrabs_ros.node.callback_failures import GuardedExecutor
-from metrabs_ros.node.message_types import TYPES
+from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.node.transform_store import MAX_FRAMES
 from metrabs_ros.node.view_node import MAX_ROWS, MAX_STATUSES, ViewNode
 from metrabs_ros.view.scene import Scene

@@ -37,7 +37,9 @@ from rosbags.rosbag2 import CompressionMode
 import metrabs_ros
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
-from metrabs_ros.recordings.message_types import (
+from metrabs_ros.recordings.options import AnnotateOptions
+from metrabs_ros.recordings.tables import COLUMNS
+from metrabs_ros.recordings.typestore import (
     COMPRESSED_IMAGE,
     IMAGE,
     MARKERS,
@@ -46,8 +48,6 @@ from metrabs_ros.recordings.message_types import (
     message_factory,
     typestore,
 )
-from metrabs_ros.recordings.options import AnnotateOptions
-from metrabs_ros.recordings.tables import COLUMNS
 
 FORMATS = {
     'mcap': lambda path, images: write_bag(path, images),

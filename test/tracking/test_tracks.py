@@ -8,7 +8,7 @@ from scenes import IMAGE_SHAPE, INTRINSICS, people_from, standing_body
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.skeletons.conventions import COCO_17
-from metrabs_ros.tracking.tracks import MAX_ID, Frame, Tracks, moved_boxes, unused_ids
+from metrabs_ros.tracking.tracks import MAX_ID, TrackerInput, Tracks, moved_boxes, unused_ids
 
 CAMERA = Camera(INTRINSICS)
 POSITIONS_MM = np.array([(-800.0, 100.0, 4000.0), (0.0, 100.0, 5000.0), (900.0, 100.0, 6000.0)])
@@ -24,7 +24,7 @@ def tracks():
 
 def frame_of(positions_mm, stamp_s):
     people = people_from(positions_mm[:, None] + standing_body(), CAMERA)
-    return Frame(people, people.poses3d_mm, stamp_s, CAMERA, IMAGE_SHAPE, np.zeros(3))
+    return TrackerInput(people, people.poses3d_mm, stamp_s, CAMERA, IMAGE_SHAPE, np.zeros(3))
 
 
 def people_of(tracks):

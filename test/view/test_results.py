@@ -16,13 +16,13 @@ from test_people import people_at
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bags import UnreadableRecording
-from metrabs_ros.recordings.message_types import (
+from metrabs_ros.recordings.options import AnnotateOptions
+from metrabs_ros.recordings.typestore import (
     COMPRESSED_IMAGE,
     SKELETONS,
     message_factory,
     message_types,
 )
-from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.view.results import MAX_CAMERAS, Results
 from metrabs_ros.view.scene import Scene
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.node.size_limited_subscription import OversizedMessage
-
-if TYPE_CHECKING:
-    from vision_msgs.msg import Detection2DArray
 
 MAX_MESSAGE_BYTES = 2**20
 """
 Maximum size of a Detection2DArray message, in bytes.
 
-A message of this size takes up to 0.5 s to deserialise.  It holds 1000 detections with one or two
-hypotheses each.
+A message of this size takes up to 0.5 s to deserialise.  It contains 1000 detections with one or
+two hypotheses each.
 """
 MAX_DETECTIONS = 1000
 """Maximum number of detections in a message."""
@@ -48,16 +44,14 @@ def _text_chars(message: Any) -> int:
     return count
 
 
-def to_boxes(
-    message: Detection2DArray | OversizedMessage, class_id: str, image_shape: tuple[int, ...]
-) -> Boxes:
+def to_boxes(message: Any, class_id: str, image_shape: tuple[int, ...]) -> Boxes:
     """
     Return the boxes of detections, clipped to the image.
 
     Parameters
     ----------
     message
-        Detections, or a placeholder for a message that was too large to be deserialised.
+        A vision_msgs/Detection2DArray.
     class_id
         Keep only detections with this class_id in the best hypothesis; '' keeps all.
     image_shape
@@ -73,8 +67,6 @@ def to_boxes(
     UnusableInput
         If the message is too large.
     """
-    if isinstance(message, OversizedMessage):
-        raise UnusableInput('detections', str(message))
     if is_too_large(message):
         raise UnusableInput(
             'detections',
@@ -124,6 +116,6 @@ def select_detections(
     """
     suppressed = boxes.non_maximum_suppression(iou_threshold)
     if max_detections >= 0:
-        return suppressed.select(slice(max_detections)), 0
-    kept = suppressed.select(slice(DEFAULT_MAX_PEOPLE))
+        return suppressed.highest_scores(max_detections), 0
+    kept = suppressed.highest_scores(DEFAULT_MAX_PEOPLE)
     return kept, len(suppressed) - len(kept)
