@@ -33,7 +33,7 @@ INK, BLUE, ORANGE, GREY = '#22272e', '#2563eb', '#c2410c', '#8b949e'
 
 
 def draw_demo(file: pathlib.Path) -> None:
-    """Draw a frame of the demo footage, and the paths of all people from above."""
+    """Draw a frame of the demo footage, and a top view of the paths of all people."""
     model = metrabs_ros.load_model('blazepose')
     tracker = PersonTracker(model)
     video = cv2.VideoCapture(str(default_footage()))

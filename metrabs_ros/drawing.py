@@ -1,4 +1,4 @@
-"""Drawings of people: on the image, and as a map seen from above."""
+"""Drawings of people: on the image, and in a top view."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _label_candidates(size: FloatArray, low: FloatArray, high: FloatArray) -> Fl
 
 def draw_top_view(paths_mm: Mapping[int, Sequence[FloatArray]], size_px: int = 800) -> ImageArray:
     """
-    Draw the paths of people seen from above, with the camera at the bottom.
+    Draw the paths of people in a top view, with the camera at the bottom.
 
     Parameters
     ----------

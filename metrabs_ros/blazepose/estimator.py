@@ -38,7 +38,7 @@ from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 DETECTOR_THRESHOLD = 0.4
-MIN_PRESENCE = 0.1
+MIN_FIRST_CONFIDENCE = 0.1
 """Minimum confidence of the first estimate for the second one to be computed."""
 BOX_MARGIN = 0.1
 """Sum of the margins on both sides of a box, as a share of the extent of the pose."""
@@ -200,7 +200,7 @@ class BlazePoseEstimator(PoseEstimator):
         first = self.estimate(
             image, camera, detections.regions, antialias_factor, internal_batch_size
         )
-        candidates = np.flatnonzero(first.people.confidence > MIN_PRESENCE)
+        candidates = np.flatnonzero(first.people.confidence > MIN_FIRST_CONFIDENCE)
         first = first.select(candidates).scale_confidence(detections.scores[candidates])
         kept = np.flatnonzero(suppress_duplicates(first.people, first.people.confidence))
         first, candidates = first.select(kept), candidates[kept]

@@ -48,7 +48,7 @@ from metrabs_ros.tracking.tracker import JUMP_BACK_S
 
 TOPIC_DETECTOR = 'topic'
 """Value of the parameter detector for boxes from the topic detections."""
-MAX_LATENCY_S = 1.0
+MAX_COMPENSATED_LATENCY_S = 1.0
 """Maximum extrapolation time to compensate for the latency, in seconds."""
 MAX_FRAME_ID_CHARS = 256
 LATCHED_INFO_ID = 'latched'
@@ -271,7 +271,7 @@ class CameraStream:
             now = self._node.get_clock().now()
             latency_s = age_s(frame.header, now)
             # Stamps of another clock do not give a latency.
-            if 0 <= latency_s <= MAX_LATENCY_S:
+            if 0 <= latency_s <= MAX_COMPENSATED_LATENCY_S:
                 people, header.stamp = people.extrapolated(latency_s), now.to_msg()
         self.publishers.publish(
             image, people, frame.output_transform, camera.up, header, convention, current

@@ -29,7 +29,7 @@ MIN_REBUILD_PERIOD_S = 10.0
 """Minimum time between two rebuilds of the buffer because of a single frame, in seconds."""
 KEPT_TRANSFORMS = 8
 """Number of latest transforms per frame that are kept to rebuild the buffer."""
-QUATERNION_TOLERANCE = 0.01
+SQUARED_NORM_TOLERANCE = 0.01
 """Maximum deviation of the squared norm of a quaternion from 1, as in tf2."""
 PERSON_FRAME = re.compile(r'.*person_\d+', re.DOTALL)
 """Frame names of pose nodes: any prefix, and a new number for each person."""
@@ -111,7 +111,7 @@ class TransformFilter:
         if not all(map(math.isfinite, values)):
             return False
         # Without **, which raises OverflowError.
-        return abs(sum(value * value for value in quaternion) - 1) < QUATERNION_TOLERANCE
+        return abs(sum(value * value for value in quaternion) - 1) < SQUARED_NORM_TOLERANCE
 
     def _has_room(self, message: Any) -> bool:
         parent, child = message.header.frame_id, message.child_frame_id

@@ -16,7 +16,7 @@ MAX_FRAMES = 200
 MAX_NAME_CHARS = 200
 FRAME_TIMEOUT_S = 15.0
 """Moving frames without a transform for this time are not listed, in seconds."""
-QUATERNION_TOLERANCE = 0.01
+SQUARED_NORM_TOLERANCE = 0.01
 """Maximum deviation of the squared norm of a quaternion from 1, as in tf2."""
 
 
@@ -164,7 +164,7 @@ def _to_pose(message: TransformStamped) -> Pose | None:
         return None
     if (
         not (np.abs(quaternion) < 2).all()
-        or abs(quaternion @ quaternion - 1) > QUATERNION_TOLERANCE
+        or abs(quaternion @ quaternion - 1) > SQUARED_NORM_TOLERANCE
     ):
         return None
     return Pose(rotation_matrix(rotation.x, rotation.y, rotation.z, rotation.w), translation_m)

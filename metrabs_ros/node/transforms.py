@@ -25,7 +25,7 @@ INVALID_TRANSFORM = 'transform'
 """Drop cause of frames with an invalid transform."""
 MAX_TRANSLATION_M = 1e6
 """Maximum translation; beyond it, the resolution of float32 is too low for positions."""
-QUATERNION_TOLERANCE = 0.1
+QUATERNION_NORM_TOLERANCE = 0.1
 """Maximum deviation of the norm of a quaternion from 1."""
 LOOKUP_ERRORS = (TransformException, ValueError, TypeError, ArithmeticError)
 """Exceptions that tf2 buffers of various distributions raise for invalid names and stamps."""
@@ -220,7 +220,7 @@ def to_rigid_transform(
         )
     with np.errstate(over='ignore'):
         norm = np.linalg.norm(quaternion)
-    if not abs(norm - 1) <= QUATERNION_TOLERANCE:
+    if not abs(norm - 1) <= QUATERNION_NORM_TOLERANCE:
         raise UnusableInput(
             INVALID_TRANSFORM,
             f'the transform {name} has the rotation {quaternion.tolist()}, which is not a '

@@ -66,7 +66,7 @@ RATE_WINDOW_S = 2.0
 """Time window of the displayed frame rate, in seconds."""
 FRAMES_PERIOD_S = 0.2
 CHECK_PERIOD_S = 0.5
-MAX_LATENCY_S = 60.0
+MAX_PLOTTED_LATENCY_S = 60.0
 LOG_PERIOD_S = 10.0
 LEVELS = {
     DiagnosticStatus.OK: 'OK',
@@ -183,7 +183,7 @@ class _CameraView:
             f'rate/frames a second{of_camera}': len(self._times_s) / RATE_WINDOW_S,
         }
         latency_s = age_s(message.header, self._node.get_clock().now())
-        if 0 <= latency_s < MAX_LATENCY_S:
+        if 0 <= latency_s < MAX_PLOTTED_LATENCY_S:
             values[f'latency/image to view{of_camera}'] = 1000 * latency_s
         self._node.scene.plot(_stamp_s(message), values)
 

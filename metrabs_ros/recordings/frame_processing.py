@@ -151,7 +151,7 @@ class TrackedFrames:
     def _process(self, frame: RecordedFrame, view: View) -> ProcessedFrame:
         timed_view = _timed_view(frame, view)
         (result,) = self._tracker.process_each([timed_view])
-        detected = self._tracker.detections(timed_view.stream)
+        detected = self._tracker.detections(timed_view.camera_name)
         if isinstance(result.people, Exception):
             if detected is not None:
                 # Not the network failed, but the tracker.
@@ -162,7 +162,7 @@ class TrackedFrames:
         return ProcessedFrame(entry, self._results(timed_view, result.people))
 
     def _results(self, timed_view: TimedView, tracked: People) -> People:
-        detected = self._tracker.detections(timed_view.stream)
+        detected = self._tracker.detections(timed_view.camera_name)
         assert detected is not None
         people = with_track_states(detected.people, tracked, detected.ids)
         return people.select(people.finite()).in_convention(self._convention)
@@ -205,7 +205,7 @@ def _stamp_s(frame: RecordedFrame) -> float:
 
 
 def _timed_view(frame: RecordedFrame, view: View) -> TimedView:
-    return TimedView(view, _stamp_s(frame), stream=str(frame.camera))
+    return TimedView(view, _stamp_s(frame), camera_name=str(frame.camera))
 
 
 def _failure(error: Exception) -> Failure:

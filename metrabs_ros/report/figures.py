@@ -82,7 +82,7 @@ def plot_distances(observations: Observations) -> bytes:
     return _png(figure)
 
 
-def plot_ground_plan(observations: Observations) -> bytes:
+def plot_top_view(observations: Observations) -> bytes:
     """Plot time per position and the paths of people on the ground; return a PNG file."""
     figure = Figure(figsize=(9.0, 4.6), layout='constrained')
     with mpl.rc_context(STYLE):

@@ -98,7 +98,7 @@ class Observations:
 
     @property
     def ground_axes(self) -> tuple[int, int]:
-        """Indices of the horizontal axes that point right and up in a plan view."""
+        """Indices of the horizontal axes that point right and up in a top view."""
         return (0, 2) if 'optical' in self.frame_id or self.has_y_down else (0, 1)
 
     @property

@@ -167,9 +167,8 @@ def _camera_sections(observations: Observations) -> list[str]:
             ),
             _section('Distances', _picture('Distances', figures.plot_distances(observations))),
             _section(
-                'From above',
-                _picture('From above', figures.plot_ground_plan(observations))
-                + _plan(observations),
+                'Top view',
+                _picture('Top view', figures.plot_top_view(observations)) + _plan(observations),
             ),
             _section('Closest approaches', _closest(observations)),
         ]

@@ -26,7 +26,7 @@ MAX_INTERVAL_S = 0.3
 entering the image are published within 0.5 s."""
 MAX_RUNS_FOR_LOST = 3
 """The detector runs in this many consecutive frames after a track is lost."""
-MIN_BOX_PX = 8.0
+MIN_PREDICTED_BOX_PX = 8.0
 """Minimum width and height of predicted boxes."""
 
 
@@ -93,7 +93,7 @@ class BoxFollower:
             self._detected_s, self._frames = timed_view.stamp_s, 0
             return None
         self._frames += 1
-        large_enough = np.all(predicted.boxes_px[:, 2:] >= MIN_BOX_PX, axis=1)
+        large_enough = np.all(predicted.boxes_px[:, 2:] >= MIN_PREDICTED_BOX_PX, axis=1)
         tracks = predicted.select(predicted.seen & large_enough)
         tracks = tracks.select(_visible(tracks.boxes_px, timed_view))
         self.attempts = Attempts(tracks.ids, tracks.ids)

@@ -1,4 +1,4 @@
-"""Detection history of tracks: confirms them, and decides which may be carried over."""
+"""Detection history of tracks: confirms them, and decides which may be extrapolated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEADY_HIT_RATIO = 0.75
 """Minimum hit ratio of steady tracks."""
 STEADY_AFTER_S = 0.5
 """Minimum time since the first confirming hit of steady tracks, in seconds."""
-MAX_MISSES = 2
+TENTATIVE_MISSES = 2
 """Tracks that are not steady become tentative after this many consecutive misses."""
 
 
@@ -156,7 +156,7 @@ class DetectionHistory:
         self.intermittent |= missed
         self.intermittent &= ~(self.steady | (self.streak >= min_hits))
         counted = hit | (followed & ~self.intermittent)
-        tentative = ~self.steady & (self.streak <= -MAX_MISSES)
+        tentative = ~self.steady & (self.streak <= -TENTATIVE_MISSES)
         self.confirming_hits = np.where(tentative, 0, self.confirming_hits + counted)
 
     def _update_hit_ratio(self, hit: BoolArray, missed: BoolArray, stamp_s: float) -> None:

@@ -183,9 +183,9 @@ class PersonTracker:
             for stream, timed_view, own in zip(streams, views, detected)
         ]
 
-    def detections(self, stream: str = '') -> DetectedPeople | None:
+    def detections(self, camera_name: str = '') -> DetectedPeople | None:
         """Return the detections in the last image of a camera; None if detection failed there."""
-        own = self._streams[stream]
+        own = self._streams[camera_name]
         if own.detected is None:
             return None
         return DetectedPeople(own.detected, own.detector.state(), own.tracker.detection_ids)
@@ -216,10 +216,10 @@ class PersonTracker:
         stream.detector.reset()
         stream.detected = None
 
-    def reset(self, stream: str | None = None) -> None:
+    def reset(self, camera_name: str | None = None) -> None:
         """Delete the tracks of one camera, or of all; ids are not used again."""
         for name, own in self._streams.items():
-            if stream in (None, name):
+            if camera_name in (None, name):
                 own.reset()
 
     def _stream(self, timed_view: TimedView) -> _Stream:
@@ -227,11 +227,11 @@ class PersonTracker:
         uses_boxes = timed_view.boxes is not None or not isinstance(
             self._model, BlazePoseEstimator
         )
-        stream = self._streams.get(timed_view.stream)
+        stream = self._streams.get(timed_view.camera_name)
         if stream is None:
             tracker = Tracker(self.max_lost, self.min_hits, self.smoothing)
             stream = _Stream(self._detector(uses_boxes), tracker)
-            self._streams[timed_view.stream] = stream
+            self._streams[timed_view.camera_name] = stream
         elif uses_boxes != isinstance(stream.detector, BoxFollower):
             stream.detector = self._detector(uses_boxes)
         stream.detector.options = self.options

@@ -26,8 +26,8 @@ from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
 from metrabs_ros.tracking.tile_search import RateBudget, TileSearch
 from metrabs_ros.tracking.timed_view import TimedView
 
-MIN_PRESENCE = 0.5
-"""Minimum presence score of a followed person."""
+MIN_CONFIDENCE = 0.5
+"""Minimum confidence of a followed person."""
 KNOWN_IOU = 0.6
 """Detections with a larger IoU with a followed region are discarded."""
 CANDIDATES_PER_FRAME = 3
@@ -223,7 +223,7 @@ class RegionFollower:
         seen = self._estimator.estimate(view.image, view.camera, regions)
         people = dataclasses.replace(seen.people, ids=ids)
         is_present = (
-            (people.confidence > MIN_PRESENCE)
+            (people.confidence > MIN_CONFIDENCE)
             & is_confident(people, seen.regions.tilt_degrees(view.camera))
             & has_plausible_size(people)
         )

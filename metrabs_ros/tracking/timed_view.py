@@ -20,11 +20,11 @@ class TimedView(NamedTuple):
         Time of exposure, in seconds.
     boxes
         Person boxes from an external detector; None to detect people here.
-    stream
-        Name of the camera; tracks are kept for each name.
+    camera_name
+        Tracks are kept for each name.
     """
 
     view: View
     stamp_s: float
     boxes: Boxes | None = None
-    stream: str = ''
+    camera_name: str = ''

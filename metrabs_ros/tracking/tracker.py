@@ -18,7 +18,7 @@ from metrabs_ros.tracking.association import (
     gated_pairs,
     position_std,
 )
-from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, MAX_MISSES, Attempts
+from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, TENTATIVE_MISSES, Attempts
 from metrabs_ros.tracking.reidentification import match_lost_tracks, reidentification_candidates
 from metrabs_ros.tracking.tracks import (
     MAX_ID,
@@ -65,8 +65,8 @@ class Tracker:
     ----------
     max_lost
         Time for which undetected tracks are kept, in seconds.  Steadily detected tracks are
-        published meanwhile (carried over).  Other tracks keep their id but are not published, so
-        that intermittent false detections are not multiplied.
+        published with extrapolated poses meanwhile.  Other tracks keep their id but are not
+        published, so that intermittent false detections are not multiplied.
     min_hits
         Number of detections that confirm a track; fewer at low frame rates, where this would take
         too long.  In the first frames of a stream, tracks are confirmed if all frames detected
@@ -159,8 +159,8 @@ class Tracker:
         Returns
         -------
         People of the confirmed tracks with ids, velocities and ages, camera frame.  Tracks that
-        this frame did not detect are included (carried over) if they were detected steadily
-        before.
+        this frame did not detect are included with extrapolated poses if they were detected
+        steadily before.
 
         Raises
         ------
@@ -294,12 +294,12 @@ class Tracker:
     def _is_published(self, tracks: Tracks, current: People, followed: BoolArray) -> BoolArray:
         """Return which tracks are published, [T], given their current people [T]."""
         history = tracks.history
-        # People outside the image cannot be verified, so that they are not carried over.
-        is_carried_over = history.steady & current.in_view.any(axis=1)
-        is_carried_over &= history.confirming_hits >= self.min_hits
+        # People outside the image cannot be verified, so that they are not extrapolated.
+        is_extrapolated = history.steady & current.in_view.any(axis=1)
+        is_extrapolated &= history.confirming_hits >= self.min_hits
         is_published = current.seen & (history.confirming_hits >= self._hits_needed())
         is_published &= ~(followed & history.intermittent)
-        is_published |= is_carried_over
+        is_published |= is_extrapolated
         is_finite = current.finite() & np.isfinite(current.velocities_mm_s).all(axis=(1, 2))
         return is_published & is_finite
 
@@ -312,7 +312,7 @@ class Tracker:
 
     def _delete_expired(self, tracks: Tracks) -> None:
         """Delete unconfirmed tracks that were missed, and tracks with too many misses."""
-        keep = (tracks.hits >= self.min_hits) | (tracks.history.streak > -MAX_MISSES)
+        keep = (tracks.hits >= self.min_hits) | (tracks.history.streak > -TENTATIVE_MISSES)
         # If stamps do not advance, tracks do not expire by time.
         keep &= tracks.misses <= MAX_RATE_HZ * self._max_lost_s(self._mean_step_s)
         tracks.keep(keep)

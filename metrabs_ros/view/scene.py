@@ -62,7 +62,7 @@ FRUSTUM_M = 1.0
 MAX_FRAME_LABELS = 12
 """Maximum number of TF frames for which names are always displayed."""
 MIN_ARROW_SPEED_M_S = 0.2
-EXTRAPOLATED_OPACITY = 90
+EXTRAPOLATED_ALPHA = 90
 AXIS_COLORS = ((230, 60, 60), (60, 200, 60), (80, 120, 255))
 MIN_DATE_S = 1e8
 """Minimum stamp that is displayed as a date; smaller stamps are displayed as durations."""
@@ -568,4 +568,4 @@ def _is_finite(frame: FramePose) -> bool:
 
 def _rgba(people: People, index: int) -> tuple[int, int, int, int]:
     red, green, blue = (round(255 * part) for part in color_of(int(people.ids[index])))
-    return red, green, blue, 255 if people.seen[index] else EXTRAPOLATED_OPACITY
+    return red, green, blue, 255 if people.seen[index] else EXTRAPOLATED_ALPHA

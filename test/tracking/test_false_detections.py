@@ -1,4 +1,4 @@
-"""False detections are not multiplied; hidden people are carried over."""
+"""False detections are not multiplied; hidden people are extrapolated."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_long_max_lost_does_not_multiply_false_people():
 @pytest.mark.parametrize('misses', [0.0, 0.05])
 @pytest.mark.parametrize('max_lost', [0.5, 1.0, 3.0])
 @pytest.mark.parametrize('rate_hz', [5, 10, 15, 30, 60])
-def test_steadily_detected_people_are_carried_over_for_max_lost(rate_hz, max_lost, misses):
+def test_steadily_detected_people_are_extrapolated_for_max_lost(rate_hz, max_lost, misses):
     tracker, rng = Tracker(max_lost=max_lost), np.random.default_rng(1)
     shown = round(4 * rate_hz)
     for i in range(shown):

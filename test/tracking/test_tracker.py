@@ -70,7 +70,7 @@ def test_new_people_are_published_at_once_in_the_first_frame_and_later_after_min
     assert [stream.ids(people_at(A, B)) for _ in range(4)] == [[1], [1], [1, 2], [1, 2]]
 
 
-def test_new_people_are_published_at_once_at_low_frame_rates_but_not_carried_over():
+def test_new_people_are_published_at_once_at_low_frame_rates_but_not_extrapolated():
     stream = Stream(rate_hz=2)
     for _ in range(5):
         stream.update(people_at(A))
@@ -90,7 +90,7 @@ def test_single_false_detection_is_not_published_and_its_id_is_not_reused():
     assert last == [1, 3]
 
 
-def test_hidden_people_are_carried_over_for_max_lost():
+def test_hidden_people_are_extrapolated_for_max_lost():
     stream = Stream(max_lost=0.5)
     for i in range(30):
         stream.update(people_at((A[0] + 40 * i, *A[1:])))

@@ -148,7 +148,7 @@ def test_false_detections_are_not_published_more_often_than_they_are_detected(
 
 @pytest.mark.parametrize('detect_interval', [0, 1, 10])
 @pytest.mark.parametrize('rate_hz', [5, 10, 30])
-def test_occluded_people_are_carried_over_at_any_interval(rate_hz, detect_interval):
+def test_occluded_people_are_extrapolated_at_any_interval(rate_hz, detect_interval):
     crowd, hidden_s = Crowd(A, B), 3.0
     for i, people in frames(crowd, rate_hz, 4 * rate_hz, detect_interval):
         if (i + 1) / rate_hz >= hidden_s:
