@@ -8,6 +8,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchDescription
 
 SHARE = FindPackageShare('metrabs_ros')
+RESPAWN_DELAY_S = 5.0
 
 ARGUMENTS = {
     'camera': (
@@ -33,6 +34,11 @@ ARGUMENTS = {
     'view_host': (
         '127.0.0.1',
         'Address of the browser view; 0.0.0.0 allows access from other machines.',
+    ),
+    'respawn': (
+        'true',
+        'Whether to restart the pose node if it ends, for example after a deadlock of the '
+        'middleware.',
     ),
     'log_level': ('info', 'Log level: debug, info, warn, error or fatal.'),
 }
@@ -98,6 +104,8 @@ def start(context):
             remappings=[*remappings, ('detections', given['detections'])],
             arguments=['--ros-args', '--log-level', given['log_level']],
             output='screen',
+            respawn=given['respawn'].lower() == 'true',
+            respawn_delay=RESPAWN_DELAY_S,
         )
     ]
     if given['rviz'].lower() == 'true':

@@ -56,6 +56,12 @@ def test_rviz_is_started_on_request():
     assert [node.node_executable for node in with_rviz] == ['pose_node', 'rviz2']
 
 
+def test_the_pose_node_is_restarted_unless_this_is_turned_off():
+    for arguments, respawns in (({}, True), ({'respawn': 'false'}, False)):
+        (node,) = started_nodes(**arguments)
+        assert node._ExecuteLocal__respawn is respawns
+
+
 def test_the_view_is_started_on_request_with_the_topics_of_the_node():
     pose, view = started_nodes(view='true', camera='/front', image_transport='compressed')
     assert view.node_executable == 'view_node'

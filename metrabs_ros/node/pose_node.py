@@ -51,6 +51,7 @@ from metrabs_ros.node.drops import (
 from metrabs_ros.node.managed_node import ManagedNode, log_exceptions
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.transforms import TransformLookup
+from metrabs_ros.node.watchdog import interpreter_watchdog
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.options import Options
 from metrabs_ros.people import MAX_MAGNITUDE, People
@@ -546,6 +547,7 @@ def run() -> int:
             get_logger('pose').fatal(f'the node cannot start: {_one_line(error)}')
             return 1
         with contextlib.ExitStack() as steps:
+            steps.enter_context(interpreter_watchdog())
             steps.callback(node.destroy_node)
             steps.callback(node.stop)
             steps.enter_context(process.forward_package_logs(node.get_logger()))

@@ -354,9 +354,16 @@ class Robot(Node):
 
 
 def run_subscriber_process(namespace: str, random: Random, log: pathlib.Path) -> None:
-    """Start a subscriber process, optionally stop it for some time, and kill it."""
+    """
+    Start a subscriber process, optionally stop it for some time, and kill it.
+
+    It receives without shared memory: Fast DDS can deadlock in a publisher if a subscriber is
+    killed while it reads from the shared memory; see `metrabs_ros.node.watchdog`.
+    """
     process = ObservedProcess(
-        [sys.executable, str(pathlib.Path(__file__).with_name('subscriber.py')), namespace], log
+        [sys.executable, str(pathlib.Path(__file__).with_name('subscriber.py')), namespace],
+        log,
+        {'FASTRTPS_DEFAULT_PROFILES_FILE': '', 'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'},
     )
     try:
         time.sleep(random.uniform(2, 6))
