@@ -1,0 +1,155 @@
+"""Decoding of MoveNet MultiPose: from the maps of its heads to people."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.movenet.network import STRIDE_PX, Heads
+
+KEYPOINTS = 17
+LOCAL_MAXIMUM_CELLS = 5
+"""Side of the neighbourhood in which the centre of a person has the highest score."""
+RELATIVE_VARIANCE = 0.3
+"""Variance of the weight of keypoints around their approximate position, as a share of the
+shorter side of the maps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Keypoints:
+    """
+    N people in the pixels of an image.
+
+    Parameters
+    ----------
+    boxes_px
+        [N, 4], left, top, width, height.
+    scores
+        [N], score of the person's centre, from 0 to 1.
+    points_px
+        [N, 17, 2], keypoints of COCO, x and y.
+    point_scores
+        [N, 17], from 0 to 1.
+    """
+
+    boxes_px: FloatArray
+    scores: FloatArray
+    points_px: FloatArray
+    point_scores: FloatArray
+
+    def __len__(self) -> int:
+        """Return the number of people."""
+        return len(self.scores)
+
+    def select(self, which: NDArray[Any]) -> Keypoints:
+        """Return the people selected by an index array or mask."""
+        return Keypoints(
+            self.boxes_px[which],
+            self.scores[which],
+            self.points_px[which],
+            self.point_scores[which],
+        )
+
+    @classmethod
+    def concatenate(cls, *parts: Keypoints) -> Keypoints:
+        """Concatenate several sets of people."""
+        return cls(
+            np.concatenate([part.boxes_px for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.points_px for part in parts]),
+            np.concatenate([part.point_scores for part in parts]),
+        )
+
+    def scaled(self, factor: float) -> Keypoints:
+        """Return the people in an image that is larger by a factor, aligned at the corners."""
+        corner_px = 0.5 * (factor - 1)
+        boxes_px = factor * self.boxes_px
+        return Keypoints(
+            boxes_px, self.scores, factor * self.points_px + corner_px, self.point_scores
+        )
+
+
+def decode(heads: Heads, threshold: float) -> Keypoints:
+    """
+    Return the people in the output of the network, in its input pixels.
+
+    The computation is that of the published graph, without its limit of six people.
+
+    Parameters
+    ----------
+    heads
+        Output of the network.
+    threshold
+        Minimum score of a person's centre.
+    """
+    centre_scores = sigmoid(heads.centre_logits)
+    neighbourhood = np.ones((LOCAL_MAXIMUM_CELLS, LOCAL_MAXIMUM_CELLS), np.uint8)
+    is_centre = centre_scores >= np.maximum(cv2.dilate(centre_scores, neighbourhood), threshold)
+    cells = np.argwhere(is_centre)
+    cells = cells[np.argsort(-centre_scores[is_centre], kind='stable')]
+    at_centre = tuple(cells.T)
+    low, high = _boxes(heads, cells)
+    approximate = cells[:, None] + heads.keypoint_offsets[at_centre]
+    point_probabilities = sigmoid(heads.keypoint_logits)
+    points = np.zeros((len(cells), KEYPOINTS, 2))
+    point_scores = np.zeros((len(cells), KEYPOINTS))
+    for i in range(len(cells)):
+        points[i], point_scores[i] = _keypoints(
+            heads, point_probabilities, low[i], high[i], approximate[i]
+        )
+    boxes_px = STRIDE_PX * np.concatenate([low[:, ::-1], (high - low)[:, ::-1]], axis=1)
+    return Keypoints(
+        boxes_px,
+        centre_scores[at_centre].astype(np.float64),
+        STRIDE_PX * points[..., ::-1],
+        point_scores,
+    )
+
+
+def _boxes(heads: Heads, cells: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """Return the upper left and lower right corners of boxes, [N, 2] each, in cells."""
+    at_centre = tuple(cells.T)
+    centre = cells + heads.box_offsets[at_centre].astype(np.float64)
+    half = np.maximum(heads.box_sizes[at_centre], 0) / 2
+    limit = np.array(heads.centre_logits.shape)
+    return np.clip(centre - half, 0, limit), np.clip(centre + half, 0, limit)
+
+
+def _keypoints(
+    heads: Heads,
+    probabilities: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    approximate: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Return the keypoints of a person, [17, 2], in cells, and their scores [17].
+
+    A keypoint is the maximum of its probability, weighted by a Gaussian function of the distance
+    to its approximate position, in the box.
+    """
+    (top, left), (bottom, right) = np.ceil(low).astype(int), np.ceil(high).astype(int)
+    part = probabilities[top:bottom, left:right]
+    if not part.size:
+        return approximate, np.zeros(KEYPOINTS)
+    variance = RELATIVE_VARIANCE * min(probabilities.shape[:2])
+    y, x = np.arange(top, bottom), np.arange(left, right)
+    # The Gaussian function of a distance is the product of those of its components.
+    weight_y = np.exp(-((y[:, None] - approximate[:, 0]) ** 2) / variance)
+    weight_x = np.exp(-((x[:, None] - approximate[:, 1]) ** 2) / variance)
+    weighted = (part * weight_y[:, None] * weight_x).reshape(-1, KEYPOINTS)
+    best = weighted.argmax(axis=0)
+    rows, columns = top + best // part.shape[1], left + best % part.shape[1]
+    each = np.arange(KEYPOINTS)
+    cell = np.stack([rows, columns], axis=1)
+    return cell + heads.keypoint_cell_offsets[rows, columns, each], weighted[best, each]
+
+
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """Return the logistic function of logits."""
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
