@@ -52,7 +52,7 @@ from metrabs_ros.node.managed_node import ManagedNode, log_exceptions
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.transforms import TransformLookup
 from metrabs_ros.node.worker import Worker
-from metrabs_ros.options import Options
+from metrabs_ros.options import Options, View
 from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.person_tracker import PersonTracker, Result
@@ -504,7 +504,7 @@ def _load_model(current: Settings) -> PoseEstimator:
     )
     # Warm up: the first call is slow because of lazy initialisation.
     empty = np.zeros(WARM_UP_SHAPE, np.uint8)
-    model.find_people(empty, Camera.from_fov(60, WARM_UP_SHAPE), Options())
+    model.find_people([View(empty, Camera.from_fov(60, WARM_UP_SHAPE))], Options())
     return model
 
 
