@@ -42,12 +42,12 @@ class MemoryRecordingPeople(KnownPeople):
         super().__init__(*places_mm)
         self.memory_bytes = []
 
-    def find_people(self, image, camera, options):
+    def poses_of(self, view, options):
         """Return the people; clear the list of calls periodically, so that it does not grow."""
         if len(self.memory_bytes) % 100 == 0:
             self.seen.clear()
         self.memory_bytes.append(psutil.Process().memory_info().rss)
-        return super().find_people(image, camera, options)
+        return super().poses_of(view, options)
 
 
 def frames_of(video, count):

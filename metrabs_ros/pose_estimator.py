@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
-from metrabs_ros.camera import DEFAULT_UP, Camera
+from metrabs_ros.camera import DEFAULT_UP
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.options import (
     DEFAULT_FOV_DEGREES,
@@ -91,31 +91,33 @@ class PoseEstimator(abc.ABC):
         self.choice = choice
 
     @abc.abstractmethod
-    def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
-        """Detect the people in an image [H, W, 3], uint8, RGB, and estimate their poses."""
+    def find_people(self, views: Sequence[View], options: Options) -> list[Poses]:
+        """Detect the people in images and estimate their poses; one result for each view."""
 
     @abc.abstractmethod
     def pose_people(
-        self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
-    ) -> Poses:
-        """Estimate one pose for each of the boxes [N, 4 or more]; none is suppressed."""
+        self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
+    ) -> list[Poses]:
+        """
+        Estimate one pose for each of the boxes in images; none is suppressed.
+
+        Parameters
+        ----------
+        views
+            The images and their cameras.
+        boxes_px
+            For each view, its boxes [N, 4]: left, top, width, height.
+        options
+            Options of pose estimation.
+
+        Returns
+        -------
+        For each view, the poses in its boxes.
+        """
 
     @abc.abstractmethod
     def check(self, options: Options) -> None:
         """Raise a ValueError if this model does not support the options."""
-
-    def find_people_in(self, views: Sequence[View], options: Options) -> list[Poses]:
-        """Detect the people in several images and estimate their poses."""
-        return [self.find_people(image, camera, options) for image, camera in views]
-
-    def pose_people_in(
-        self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
-    ) -> list[Poses]:
-        """Estimate one pose for each of the boxes [N, 4] of several images."""
-        return [
-            self.pose_people(image, camera, image_boxes_px, options)
-            for (image, camera), image_boxes_px in zip(views, boxes_px)
-        ]
 
     @property
     def per_skeleton_joint_names(self) -> Mapping[str, list[str]]:
@@ -315,7 +317,7 @@ class PoseEstimator(abc.ABC):
         if not requests:
             return []
         conventions = [self.convention(request.skeleton) for request in requests]
-        detected = self.find_people_in([q.view for q in requests], requests[0].options)
+        detected = self.find_people([q.view for q in requests], requests[0].options)
         predictions = []
         for poses, request, convention in zip(detected, requests, conventions):
             boxes = np.concatenate([poses.boxes_px, poses.scores[:, None]], axis=1)
@@ -338,7 +340,7 @@ class PoseEstimator(abc.ABC):
         # Boxes with results that overflow are rejected below.
         with np.errstate(all='ignore'):
             views = [request.view for request in requests]
-            estimated = self.pose_people_in(views, boxes_px, requests[0].options)
+            estimated = self.pose_people(views, boxes_px, requests[0].options)
         predictions = []
         for poses, request, convention, rows in zip(estimated, requests, conventions, boxes_px):
             prediction = _as_prediction(poses, request, convention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -21,7 +22,7 @@ class KnownPeople(PoseEstimator):
     places_mm
         Positions of their hips, camera frame.
     delay_s
-        Duration of the detection.
+        Duration of the detection in one image.
     """
 
     def __init__(self, *places_mm, delay_s=0.0):
@@ -37,8 +38,19 @@ class KnownPeople(PoseEstimator):
         if options.num_aug > 5:
             raise ValueError(f'num_aug is {options.num_aug}; this model has at most 5')
 
-    def find_people(self, image, camera, options):
-        self.seen.append((image.shape, camera, options))
+    def find_people(self, views, options):
+        return [self.poses_of(view, options) for view in views]
+
+    def pose_people(self, views, boxes_px, options):
+        results = []
+        for view, own_px in zip(views, boxes_px):
+            poses = self.poses_of(view, options).select(slice(len(own_px)))
+            results.append(dataclasses.replace(poses, boxes_px=own_px))
+        return results
+
+    def poses_of(self, view, options):
+        """Return the people in one image; subclasses may override it."""
+        self.seen.append((view.image.shape, view.camera, options))
         time.sleep(self.delay_s)
         people = people_at(*self.places_mm)
         steps = 1 + 0.01 * np.arange(options.num_aug)[:, None, None]
@@ -47,14 +59,4 @@ class KnownPeople(PoseEstimator):
             people.confidence,
             people.poses3d_mm[:, None] * steps,
             people.poses2d_px[:, None].repeat(options.num_aug, axis=1),
-        )
-
-    def pose_people(self, image, camera, boxes_px, options):
-        poses = self.find_people(image, camera, options)
-        return Poses(
-            boxes_px,
-            *(
-                array[: len(boxes_px)]
-                for array in (poses.scores, poses.poses3d_mm, poses.poses2d_px)
-            ),
         )

@@ -23,7 +23,7 @@ from metrabs_ros.blazepose.network import BlazePoseLandmarks
 from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.options import Options
+from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
 from metrabs_ros.plausibility import (
@@ -44,6 +44,31 @@ BOX_MARGIN = 0.1
 """Sum of the margins on both sides of a box, as a share of the extent of the pose."""
 MIN_ROTATION_DETERMINANT = 0.5
 """Minimum determinant of a usable rotation; it is 0 if the direction overflowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """
+    How crops are sampled.
+
+    Parameters
+    ----------
+    antialias_factor
+        Crops are sampled this many times larger and averaged down.
+    batch_size
+        Maximum number of crops in memory.
+    """
+
+    antialias_factor: int = 1
+    batch_size: int = 64
+
+    @classmethod
+    def from_options(cls, options: Options) -> Sampling:
+        """Return the sampling that the options of a call request."""
+        return cls(options.antialias_factor, options.internal_batch_size)
+
+
+DEFAULT_SAMPLING = Sampling()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,9 +157,22 @@ class BlazePoseEstimator(PoseEstimator):
                 f'num_aug is {options.num_aug}; this model has no augmentations, so it must be 1'
             )
 
-    def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
-        """Detect people in an image and estimate their poses; see `PoseEstimator`."""
+    def find_people(self, views: Sequence[View], options: Options) -> list[Poses]:
+        """Detect people and estimate their poses, image by image; see `PoseEstimator`."""
         self.check(options)
+        return [self._find_in_image(image, camera, options) for image, camera in views]
+
+    def pose_people(
+        self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
+    ) -> list[Poses]:
+        """Estimate the poses in boxes, image by image; see `PoseEstimator`."""
+        self.check(options)
+        return [
+            self._pose_in_image(image, camera, image_boxes_px, options)
+            for (image, camera), image_boxes_px in zip(views, boxes_px)
+        ]
+
+    def _find_in_image(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
         flip_aug = options.detector_flip_aug
         detections = self._detector(
             image,
@@ -146,34 +184,32 @@ class BlazePoseEstimator(PoseEstimator):
         if options.max_detections >= 0:
             best = np.argsort(-detections.scores)[: options.max_detections]
             detections = detections.select(best)
-        sampling = (options.antialias_factor, options.internal_batch_size)
+        sampling = Sampling.from_options(options)
         if options.suppress_implausible_poses:
-            posed = self.verify(image, camera, detections, *sampling)
+            posed = self.verify(image, camera, detections, sampling)
             proposals = RegionDetections.concatenate(
                 [guess_neighbours(posed.regions, side) for side in (-1, 1)]
             )
-            neighbours = self.verify(image, camera, proposals, *sampling)
+            neighbours = self.verify(image, camera, proposals, sampling)
             posed = PosedRegions.concatenate([posed, neighbours]).select_plausible(camera)
         else:
             posed = self.estimate_twice(
-                image, camera, detections.regions, *sampling
+                image, camera, detections.regions, sampling
             ).scale_confidence(detections.scores)
-        posed = self.refine(image, camera, posed, *sampling)
+        posed = self.refine(image, camera, posed, sampling)
         if options.suppress_implausible_poses:
             posed = posed.select_plausible(camera)
         poses = _as_poses(posed.people)
         finite = np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3)))
         return poses.select(finite)
 
-    def pose_people(
+    def _pose_in_image(
         self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
     ) -> Poses:
-        """Estimate the poses of the people in boxes; see `PoseEstimator`."""
-        self.check(options)
-        sampling = (options.antialias_factor, options.internal_batch_size)
+        sampling = Sampling.from_options(options)
         regions = Regions.around_boxes(boxes_px, camera)
-        posed = self.estimate_twice(image, camera, regions, *sampling)
-        return _as_poses(self.refine(image, camera, posed, *sampling).people)
+        posed = self.estimate_twice(image, camera, regions, sampling)
+        return _as_poses(self.refine(image, camera, posed, sampling).people)
 
     def detect(
         self, image: ImageArray, tiles: Sequence[Tile], options: Options
@@ -187,8 +223,7 @@ class BlazePoseEstimator(PoseEstimator):
         image: ImageArray,
         camera: Camera,
         detections: RegionDetections,
-        antialias_factor: int = 1,
-        internal_batch_size: int = 64,
+        sampling: Sampling = DEFAULT_SAMPLING,
     ) -> PosedRegions:
         """
         Estimate the poses of detections, and keep plausible people without duplicates.
@@ -197,16 +232,14 @@ class BlazePoseEstimator(PoseEstimator):
         Therefore, the pose of each person with a sufficient first estimate is estimated again.
         """
         detections = above_min_confidence(detections, camera)
-        first = self.estimate(
-            image, camera, detections.regions, antialias_factor, internal_batch_size
-        )
+        first = self.estimate(image, camera, detections.regions, sampling)
         candidates = np.flatnonzero(first.people.confidence > MIN_FIRST_CONFIDENCE)
         first = first.select(candidates).scale_confidence(detections.scores[candidates])
         kept = np.flatnonzero(suppress_duplicates(first.people, first.people.confidence))
         first, candidates = first.select(kept), candidates[kept]
-        second = self.estimate(
-            image, camera, first.regions, antialias_factor, internal_batch_size
-        ).scale_confidence(detections.scores[candidates])
+        second = self.estimate(image, camera, first.regions, sampling).scale_confidence(
+            detections.scores[candidates]
+        )
         return first.more_confident_of(second).select_plausible(camera)
 
     def estimate_twice(
@@ -214,16 +247,15 @@ class BlazePoseEstimator(PoseEstimator):
         image: ImageArray,
         camera: Camera,
         regions: Regions,
-        antialias_factor: int = 1,
-        internal_batch_size: int = 64,
+        sampling: Sampling = DEFAULT_SAMPLING,
     ) -> PosedRegions:
         """
         Estimate poses in approximate regions, then again in the resulting regions.
 
         The more confident estimate of each person is returned.
         """
-        first = self.estimate(image, camera, regions, antialias_factor, internal_batch_size)
-        second = self.estimate(image, camera, first.regions, antialias_factor, internal_batch_size)
+        first = self.estimate(image, camera, regions, sampling)
+        second = self.estimate(image, camera, first.regions, sampling)
         return first.more_confident_of(second)
 
     def refine(
@@ -231,8 +263,7 @@ class BlazePoseEstimator(PoseEstimator):
         image: ImageArray,
         camera: Camera,
         posed: PosedRegions,
-        antialias_factor: int = 1,
-        internal_batch_size: int = 64,
+        sampling: Sampling = DEFAULT_SAMPLING,
     ) -> PosedRegions:
         """
         Estimate poses repeatedly, until they hardly depend on the initial regions.
@@ -243,9 +274,7 @@ class BlazePoseEstimator(PoseEstimator):
         regions = posed.regions
         for _ in range(2):
             estimates = [
-                self.estimate(
-                    image, camera, regions, antialias_factor, internal_batch_size, mirrored
-                )
+                self.estimate(image, camera, regions, sampling, mirrored)
                 for mirrored in (False, True)
             ]
             regions = Regions.mean([estimate.regions for estimate in estimates])
@@ -259,8 +288,7 @@ class BlazePoseEstimator(PoseEstimator):
         image: ImageArray,
         camera: Camera,
         regions: Regions,
-        antialias_factor: int = 1,
-        internal_batch_size: int = 64,
+        sampling: Sampling = DEFAULT_SAMPLING,
         mirrored: bool = False,
     ) -> PosedRegions:
         """
@@ -274,10 +302,8 @@ class BlazePoseEstimator(PoseEstimator):
             The camera that took the image.
         regions
             N regions of interest in image pixels.
-        antialias_factor
-            Crops are sampled this many times larger and averaged down.
-        internal_batch_size
-            Maximum number of crops in memory.
+        sampling
+            How the crops are sampled.
         mirrored
             Use the mirror image of each crop.
 
@@ -288,12 +314,12 @@ class BlazePoseEstimator(PoseEstimator):
         """
         if not len(regions):
             return PosedRegions(People.empty(self.skeleton), regions)
-        starts = range(internal_batch_size, len(regions), internal_batch_size)
+        starts = range(sampling.batch_size, len(regions), sampling.batch_size)
         batches = np.array_split(np.arange(len(regions)), starts)
         return PosedRegions.concatenate(
             [
                 self._estimate_batch(
-                    image, camera, regions.select(batch), antialias_factor, mirrored
+                    image, camera, regions.select(batch), sampling.antialias_factor, mirrored
                 )
                 for batch in batches
             ]
@@ -379,7 +405,7 @@ class BlazePoseBoxes:
         own_options = dataclasses.replace(
             options, num_aug=1, antialias_factor=1, suppress_implausible_poses=True
         )
-        poses = self._estimator.find_people(image, camera, own_options)
+        (poses,) = self._estimator.find_people([View(image, camera)], own_options)
         order = np.argsort(-poses.scores, kind='stable')
         return Boxes(poses.boxes_px, poses.scores).select(order).clipped_to(image.shape)
 

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.selection import Choice
-from metrabs_ros.camera import Camera
 from metrabs_ros.metrabs.augmentation import Augmentations
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.metrabs.checkpoint import Checkpoint
@@ -67,18 +66,8 @@ class MetrabsEstimator(PoseEstimator):
         """Reject an antialias_factor that needs too much memory; see `PoseEstimator`."""
         check_sampled_size(self._config.side_px, options.antialias_factor)
 
-    def find_people(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
-        """Detect people in an image and estimate their poses; see `PoseEstimator`."""
-        return self.find_people_in([View(image, camera)], options)[0]
-
-    def pose_people(
-        self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
-    ) -> Poses:
-        """Estimate the poses of the people in boxes; see `PoseEstimator`."""
-        return self.pose_people_in([View(image, camera)], [boxes_px], options)[0]
-
-    def find_people_in(self, views: Sequence[View], options: Options) -> list[Poses]:
-        """Detect people in several images; the network runs once for all their crops."""
+    def find_people(self, views: Sequence[View], options: Options) -> list[Poses]:
+        """Detect people and estimate poses, in one run of the network for all their crops."""
         self.check(options)
         boxes, cameras = [], []
         for view in views:
@@ -98,10 +87,10 @@ class MetrabsEstimator(PoseEstimator):
             results = [poses.select(plausible_poses(poses, self.skeleton)) for poses in results]
         return results
 
-    def pose_people_in(
+    def pose_people(
         self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
     ) -> list[Poses]:
-        """Estimate poses in boxes of several images; the network runs once for all crops."""
+        """Estimate the poses in boxes, in one run of the network for all their crops."""
         self.check(options)
         cameras = [self._virtual_cameras(boxes, view) for view, boxes in zip(views, boxes_px)]
         for (_, camera), boxes, virtual in zip(views, boxes_px, cameras):

@@ -224,17 +224,3 @@ def heatmap_to_metric(points: Tensor, config: MetrabsConfig) -> Tensor:
     in_image_px = heatmap_to_image(points[..., :2], config)
     across_mm = in_image_px * (config.box_size_mm / config.side_px)
     return torch.cat([across_mm, points[..., 2:] * config.box_size_mm], dim=-1)
-
-
-def export_example() -> tuple[nn.Module, tuple[Tensor]]:
-    """Return a network with random weights and an input for it, for tests of exporters."""
-    config = MetrabsConfig(
-        size='s',
-        side_px=256,
-        stride_px=32,
-        centered_stride=False,
-        legacy_centered_stride_bug=True,
-        depth=8,
-        box_size_mm=2200,
-    )
-    return CropModel(config, joints=36).eval(), (torch.rand(2, 3, 256, 256),)

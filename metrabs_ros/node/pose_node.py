@@ -53,7 +53,7 @@ from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.transforms import TransformLookup
 from metrabs_ros.node.watchdog import interpreter_watchdog
 from metrabs_ros.node.worker import Worker
-from metrabs_ros.options import Options
+from metrabs_ros.options import Options, View
 from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.person_tracker import PersonTracker, Result
@@ -505,7 +505,7 @@ def _load_model(current: Settings) -> PoseEstimator:
     )
     # Warm up: the first call is slow because of lazy initialisation.
     empty = np.zeros(WARM_UP_SHAPE, np.uint8)
-    model.find_people(empty, Camera.from_fov(60, WARM_UP_SHAPE), Options())
+    model.find_people([View(empty, Camera.from_fov(60, WARM_UP_SHAPE))], Options())
     return model
 
 

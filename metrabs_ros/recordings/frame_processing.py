@@ -97,7 +97,7 @@ class IndependentFrames:
 
     def _detect(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[Entry | Failure]:
         try:
-            poses = self._model.find_people_in([view for _, view in frames], self._options)
+            poses = self._model.find_people([view for _, view in frames], self._options)
         except Exception as error:
             # The other frames of the batch may be processed without this one.
             if len(frames) > 1:

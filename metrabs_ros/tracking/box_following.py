@@ -143,11 +143,11 @@ def detect_in_boxes(
     poses: dict[int, Poses] = {}
     without_boxes = [i for i, own in enumerate(boxes) if own is None]
     if without_boxes:
-        detected = estimator.find_people_in([views[i] for i in without_boxes], options)
+        detected = estimator.find_people([views[i] for i in without_boxes], options)
         poses.update(zip(without_boxes, detected))
     with_boxes = [(i, own) for i, own in enumerate(boxes) if own is not None]
     if with_boxes:
-        estimated = estimator.pose_people_in(
+        estimated = estimator.pose_people(
             [views[i] for i, _ in with_boxes], [own.boxes_px for _, own in with_boxes], options
         )
         for (i, own), unscored in zip(with_boxes, estimated):

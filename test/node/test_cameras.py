@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.options import Options
+from metrabs_ros.options import Options, View
 
 SHAPE = (480, 640, 3)
 K = [500.0, 0, 320, 0, 510, 240, 0, 0, 1]
@@ -155,9 +155,9 @@ def test_any_camera_info_is_converted_or_rejected(message, rectified):
 
 @pytest.mark.parametrize('k', SINGULAR.values(), ids=SINGULAR)
 def test_people_are_not_estimated_with_a_singular_camera(model, street, k):
-    view = cv2.resize(street, SHAPE[1::-1])
+    image = cv2.resize(street, SHAPE[1::-1])
     with pytest.raises(UnusableInput):
-        model.find_people(view, to_camera(info(k=k), SHAPE), Options())
+        model.find_people([View(image, to_camera(info(k=k), SHAPE))], Options())
 
 
 POINT_MM = np.array([300.0, -200, 2000])

@@ -90,10 +90,10 @@ def pairs(draw):
 class ProjectedPeople(KnownPeople):
     """Model that projects people with the camera, so that its image points may not be finite."""
 
-    def find_people(self, image, camera, options):
+    def poses_of(self, view, options):
         poses_mm = people_at((0.0, 0.0, 3000.0)).poses3d_mm
         with np.errstate(all='ignore'):
-            poses_px = camera.project(poses_mm)
+            poses_px = view.camera.project(poses_mm)
         return Poses(np.array([[0.0, 0, 5, 5]]), np.ones(1), poses_mm[:, None], poses_px[:, None])
 
 

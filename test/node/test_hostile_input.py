@@ -101,7 +101,7 @@ def test_images_with_a_long_frame_id_are_dropped():
 class Failing(KnownPeople):
     """Raises exceptions of different types with long messages."""
 
-    def find_people(self, image, camera, options):
+    def poses_of(self, view, options):
         self.failures = getattr(self, 'failures', 0) + 1
         kind = type(f'Error{self.failures}{HOSTILE}', (Exception,), {})
         raise kind(HOSTILE)
@@ -301,9 +301,9 @@ def test_the_boxes_with_the_highest_scores_are_processed(max_detections, count, 
 
 def test_many_detections_are_limited_and_reported():
     class Counting(KnownPeople):
-        def pose_people(self, image, camera, boxes_px, options):
-            counts.append(len(boxes_px))
-            return super().pose_people(image, camera, boxes_px, options)
+        def pose_people(self, views, boxes_px, options):
+            counts.extend(map(len, boxes_px))
+            return super().pose_people(views, boxes_px, options)
 
     counts = []
     with pose_node(Counting(*[PERSON_MM] * 1000), detector='topic') as (node, robot):
@@ -326,11 +326,11 @@ def test_many_detections_are_limited_and_reported():
 class Slow(KnownPeople):
     """Takes 20 ms and fails randomly."""
 
-    def find_people(self, image, camera, options):
+    def poses_of(self, view, options):
         time.sleep(0.02)
         if random.random() < 0.1:
             raise RuntimeError('no luck')
-        return super().find_people(image, camera, options)
+        return super().poses_of(view, options)
 
 
 CAMERAS = ['front', 'rear']

@@ -248,11 +248,11 @@ class SlowModel(KnownPeople):
         super().__init__(PERSON_MM)
         self.begun, self.ended = threading.Event(), threading.Event()
 
-    def find_people(self, *arguments):
+    def poses_of(self, view, options):
         self.begun.set()
         time.sleep(0.5)
         self.ended.set()
-        return super().find_people(*arguments)
+        return super().poses_of(view, options)
 
 
 def test_memory_is_freed_after_the_last_frame(monkeypatch):

@@ -29,15 +29,15 @@ class BatchModel(KnownPeople):
         self.begun = threading.Semaphore(0)
         self.may_go_on.set()
 
-    def find_people_in(self, views, options):
+    def find_people(self, views, options):
         self.begun.release()
         assert self.may_go_on.wait(5)
         self.batches.append(len(views))
-        return super().find_people_in(views, options)
+        return super().find_people(views, options)
 
-    def find_people(self, image, camera, options):
-        self.places_mm = [(0.0, 0.0, 1000.0 * image[0, 0, 0])]
-        return super().find_people(image, camera, options)
+    def poses_of(self, view, options):
+        self.places_mm = [(0.0, 0.0, 1000.0 * view.image[0, 0, 0])]
+        return super().poses_of(view, options)
 
 
 def image_at(distance):
@@ -93,8 +93,8 @@ def test_an_invalid_frame_of_one_camera_does_not_affect_the_others():
 class FragileBatchModel(BatchModel):
     """Fails for batches that contain a white image."""
 
-    def find_people_in(self, views, options):
-        people = super().find_people_in(views, options)
+    def find_people(self, views, options):
+        people = super().find_people(views, options)
         if any(view.image[0, 0, 0] == 255 for view in views):
             raise RuntimeError('the network fails')
         return people

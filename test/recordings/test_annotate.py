@@ -412,10 +412,10 @@ class Interrupting(KnownPeople):
         super().__init__(*places_mm)
         self.frames = frames
 
-    def find_people(self, image, camera, options):
+    def poses_of(self, view, options):
         if len(self.seen) == self.frames:
             raise KeyboardInterrupt
-        return super().find_people(image, camera, options)
+        return super().poses_of(view, options)
 
 
 @pytest.mark.parametrize('follow', [False, True])
@@ -460,8 +460,8 @@ def test_results_are_replaced_only_with_overwrite(tmp_path, images, model):
 class Failing(KnownPeople):
     """A model that raises an exception at every third image."""
 
-    def find_people(self, image, camera, options):
-        poses = super().find_people(image, camera, options)
+    def poses_of(self, view, options):
+        poses = super().poses_of(view, options)
         if len(self.seen) % 3 == 0:
             raise RuntimeError('out of something')
         return poses
@@ -577,10 +577,10 @@ def test_two_runs_with_the_same_output_are_rejected(tmp_path, images):
     source = write_bag(tmp_path / 'bag', images)
 
     class Twice(KnownPeople):
-        def find_people(self, image, camera, options):
+        def poses_of(self, view, options):
             with pytest.raises(ValueError, match='another run is writing'):
                 run(source, KnownPeople((0, 0, 3000)))
-            return super().find_people(image, camera, options)
+            return super().poses_of(view, options)
 
     summary, _ = run(source, Twice((0, 0, 3000)), batch=1)
     assert summary.worked_on == FRAMES

@@ -74,7 +74,7 @@ def test_followed_people_equal_those_that_the_node_publishes(tmp_path, part, mod
 def test_joint_confidences_are_the_visibilities_of_the_network(tmp_path, part, model):
     (skeletons, *_) = annotated(tmp_path, part, model)
     assert all(np.ptp(skeleton.confidences) > 0.01 for skeleton in skeletons.skeletons)
-    poses = model.find_people(part, camera_of(part), Options())
+    (poses,) = model.find_people([View(part, camera_of(part))], Options())
     assert len(skeletons.skeletons) == len(poses.scores) > 0
     for skeleton, visibility, score in zip(
         skeletons.skeletons, poses.joint_confidence, poses.scores

@@ -336,7 +336,7 @@ def test_a_table_replaces_an_earlier_table_with_overwrite(tmp_path, bag):
 
 def test_an_interrupted_run_leaves_no_table(tmp_path, bag):
     class Stopping(KnownPeople):
-        def find_people(self, image, camera, options):
+        def poses_of(self, view, options):
             raise KeyboardInterrupt
 
     table = tmp_path / 'a.csv'

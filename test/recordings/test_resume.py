@@ -18,7 +18,7 @@ FRAMES = 6
 CUT = 4
 INTERRUPTED_AT_SHARE = 0.7
 """Share of the network calls after which runs are interrupted."""
-NETWORK_CALLS = ('find_people_in', 'pose_people_in', 'estimate', 'detect')
+NETWORK_CALLS = ('find_people', 'pose_people', 'estimate', 'detect')
 
 
 FAILING_FRAME = 2

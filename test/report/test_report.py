@@ -34,10 +34,10 @@ FRAMES = 20
 class Approaching(KnownPeople):
     """A person that approaches the camera, and a second, standing person from frame 10 on."""
 
-    def find_people(self, image, camera, options):
+    def poses_of(self, view, options):
         i = len(self.seen)
         self.places_mm = [(0, 0, 6000 - STEP_MM * i), (2000, 0, 3000)]
-        poses = super().find_people(image, camera, options)
+        poses = super().poses_of(view, options)
         return poses if i >= 10 else Poses(*(array[:1] for array in vars(poses).values()))
 
 
@@ -114,8 +114,8 @@ def test_reports_without_people_or_frames_are_written(tmp_path, images):
     bag = write_bag(tmp_path / 'bag', images)
 
     class NoPeople(KnownPeople):
-        def find_people(self, image, camera, options):
-            poses = super().find_people(image, camera, options)
+        def poses_of(self, view, options):
+            poses = super().poses_of(view, options)
             return poses.select(np.zeros(0, int))
 
     annotate(

@@ -34,18 +34,21 @@ class Crowd(PoseEstimator):
     def check(self, options):
         pass
 
-    def find_people(self, image, camera, options):
-        self.log.append('detect')
-        return self._poses(people_at(*self.places), options)
+    def find_people(self, views, options):
+        self.log.extend('detect' for _ in views)
+        return [self._poses(people_at(*self.places), options) for _ in views]
 
-    def pose_people(self, image, camera, boxes_px, options):
-        self.log.append(len(boxes_px))
+    def pose_people(self, views, boxes_px, options):
+        self.log.extend(map(len, boxes_px))
+        return [self._poses(self._nearest(own_px), options, own_px) for own_px in boxes_px]
+
+    def _nearest(self, boxes_px):
         people = people_at(*self.places)
         centres = people.boxes_px[:, :2] + people.boxes_px[:, 2:] / 2
         nearest = [
             np.linalg.norm(centres - (box[:2] + box[2:] / 2), axis=-1).argmin() for box in boxes_px
         ]
-        return self._poses(people.select(np.array(nearest, int)), options, boxes_px)
+        return people.select(np.array(nearest, int))
 
     def _poses(self, people, options, boxes_px=None):
         return Poses(
@@ -119,17 +122,17 @@ class CrowdWithFalseDetections(Crowd):
         self.rng = np.random.default_rng(seed)
         self.runs, self.detected = 0, 0
 
-    def find_people(self, image, camera, options):
+    def find_people(self, views, options):
         is_detected = self.rng.random() < self.share
         self.runs += 1
         self.detected += is_detected
         self.places = [self.real, self.false_position] if is_detected else [self.real]
-        return super().find_people(image, camera, options)
+        return super().find_people(views, options)
 
-    def pose_people(self, image, camera, boxes_px, options):
+    def pose_people(self, views, boxes_px, options):
         # Poses in the boxes of false detections are plausible.
         self.places = [self.real, self.false_position]
-        return super().pose_people(image, camera, boxes_px, options)
+        return super().pose_people(views, boxes_px, options)
 
 
 @pytest.mark.slow
@@ -190,9 +193,9 @@ def cameras(count, stamp_s, boxes=None):
 class BatchedCrowd(Crowd):
     """Counts the runs of the network for several images."""
 
-    def find_people_in(self, views, options):
+    def find_people(self, views, options):
         self.log.append(f'{len(views)} images')
-        return super().find_people_in(views, options)
+        return super().find_people(views, options)
 
 
 def test_cameras_share_a_run_of_the_network_and_have_their_own_tracks():
@@ -214,13 +217,13 @@ class Fragile(Crowd):
         if any(view.image[0, 0].any() for view in views):
             raise RuntimeError('the network fails')
 
-    def find_people_in(self, views, options):
+    def find_people(self, views, options):
         self.check_all(views)
-        return super().find_people_in(views, options)
+        return super().find_people(views, options)
 
-    def pose_people_in(self, views, boxes_px, options):
+    def pose_people(self, views, boxes_px, options):
         self.check_all(views)
-        return super().pose_people_in(views, boxes_px, options)
+        return super().pose_people(views, boxes_px, options)
 
 
 @pytest.mark.parametrize('boxes', [None, Boxes(people_at(A).boxes_px, np.ones(1))])
