@@ -18,7 +18,11 @@ setup(
     author=manifest.findtext('maintainer'),
     packages=find_packages(include=['metrabs_ros', 'metrabs_ros.*']),
     python_requires='>=3.10',
-    package_data={'metrabs_ros.node': ['*.xml'], 'metrabs_ros.recordings': ['msg/*.msg']},
+    package_data={
+        'metrabs_ros.node': ['*.xml'],
+        'metrabs_ros.recordings': ['msg/*.msg'],
+        'metrabs_ros.weights': ['networks/*'],
+    },
     install_requires=[
         'numpy',
         'opencv-python-headless<5',

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fetch = commands.add_parser('fetch', help='download the weights of a model')
     fetch.add_argument('model', choices=store.MODELS)
-    fetch.add_argument('--url', help='address of the MeTRAbs release, for example of a mirror')
+    fetch.add_argument('--url', help='address of a mirror, or the path of a downloaded file')
     fetch.set_defaults(run=_fetch)
 
     build = commands.add_parser(
@@ -212,7 +212,10 @@ def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    print(f'the {args.model} weights are in {store.fetch(args.model, args.url)}')
+    if args.model in store.BUNDLED:
+        print(f'the {args.model} weights are part of the package')
+    else:
+        print(f'the {args.model} weights are in {store.fetch(args.model, args.url)}')
     return 0
 
 
@@ -225,7 +228,6 @@ def _build_engine(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     source = pathlib.Path(args.input) if args.input else default_footage()
     _check_source(source)
-    store.fetch(store.BLAZEPOSE)
     options = ['--fov', str(args.fov), '--rate', str(args.rate)]
     if args.calibration:
         options += ['--calibration', args.calibration]

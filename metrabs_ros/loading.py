@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.weights import store
-from metrabs_ros.weights.store import BLAZEPOSE
 
 if TYPE_CHECKING:
     from metrabs_ros.backends.selection import Choice
@@ -21,9 +20,11 @@ if TYPE_CHECKING:
     from metrabs_ros.detectors.boxes import BoxDetector
     from metrabs_ros.metrabs.checkpoint import Checkpoint
     from metrabs_ros.metrabs.crop_engine import CropEngine
+    from metrabs_ros.movenet.detector import MoveNetDetector
 
 _LOGGER = logging.getLogger(__name__)
-DETECTORS = ('auto', BLAZEPOSE, 'onnx:FILE', 'ultralytics:NAME')
+MOVENET = 'movenet'
+DETECTORS = ('auto', MOVENET, 'onnx:FILE', 'ultralytics:NAME')
 MAX_THREADS = 1024
 """Maximum value of the argument ``threads``."""
 
@@ -39,43 +40,58 @@ def load_model(
     """Load a model; see `metrabs_ros.load_model`."""
     name = os.fsdecode(name_or_folder)
     _check_threads(threads)
-    if name == BLAZEPOSE:
+    if name in store.BLAZEPOSE_MODELS:
         _check_choice(name, 'engine', engine, ('auto', 'openvino'))
         _check_choice(name, 'precision', precision, ('auto', 'fp32', 'bf16'))
         _check_choice(name, 'device', device, ('auto', 'cpu'))
-        _check_choice(name, 'detector', detector, ('auto', BLAZEPOSE))
-        return load_blazepose(precision, threads)
+        _check_choice(name, 'detector', detector, ('auto', MOVENET))
+        return load_blazepose(name, precision, threads)
     return _load_metrabs(name, engine, precision, device, detector, threads)
 
 
-def load_blazepose(precision: str = 'auto', threads: int = 0) -> BlazePoseEstimator:
+def load_blazepose(
+    name: str = store.BLAZEPOSE, precision: str = 'auto', threads: int = 0
+) -> BlazePoseEstimator:
     """
-    Load the BlazePose networks, downloading them if necessary.
+    Load BlazePose with the detector MoveNet.
 
-    With ``auto``, the landmark network runs in fp32, because bf16 causes errors of several percent
-    of the distance.  The detector finds the same number of people in both precisions, so that it
-    uses the one that is faster on this processor.
+    Parameters
+    ----------
+    name
+        One of `store.BLAZEPOSE_MODELS`.
+    precision
+        Precision of the landmark network; ``auto`` is fp32, because bf16 causes errors of several
+        percent of the distance.
+    threads
+        Number of CPU threads; 0 uses one for each core.
     """
-    from metrabs_ros.backends.openvino import cpu_supports_bf16
     from metrabs_ros.backends.selection import Choice
-    from metrabs_ros.blazepose.detector import BlazePoseDetector
     from metrabs_ros.blazepose.estimator import BlazePoseEstimator
     from metrabs_ros.blazepose.network import BlazePoseLandmarks
+    from metrabs_ros.weights.bundled import bundled_network
 
-    folder = store.weights_folder(store.BLAZEPOSE)
-    landmark_precision, detector_precision, reason = precision, precision, 'selected by the user'
+    if name in store.BUNDLED:
+        landmark_file = bundled_network(store.BUNDLED[name])
+    else:
+        landmark_file = store.weights_folder(name) / store.HEAVY_FILE
+    reason = 'selected by the user'
     if precision == 'auto':
-        landmark_precision = 'fp32'
-        detector_precision = 'bf16' if cpu_supports_bf16() else 'fp32'
-        reason = (
-            'bf16 would cause errors of several percent of the distance; the detector uses '
-            f'{detector_precision}'
-        )
+        precision = 'fp32'
+        reason = 'bf16 would cause errors of several percent of the distance'
     return BlazePoseEstimator(
-        BlazePoseDetector(folder / 'pose_detection.tflite', threads, detector_precision),
-        BlazePoseLandmarks(folder / 'pose_landmark_full.tflite', threads, landmark_precision),
-        Choice('openvino', landmark_precision, 'cpu', reason),
+        load_movenet(threads),
+        BlazePoseLandmarks(landmark_file, threads, precision),
+        Choice('openvino', precision, 'cpu', reason),
     )
+
+
+def load_movenet(threads: int = 0) -> MoveNetDetector:
+    """Load the person detector MoveNet MultiPose."""
+    from metrabs_ros.movenet.detector import MoveNetDetector
+    from metrabs_ros.movenet.network import MoveNet
+    from metrabs_ros.weights.bundled import bundled_network
+
+    return MoveNetDetector(MoveNet(bundled_network('movenet_multipose.xml'), threads))
 
 
 def load_detector(name: str, threads: int = 0) -> BoxDetector:
@@ -85,7 +101,7 @@ def load_detector(name: str, threads: int = 0) -> BoxDetector:
     Parameters
     ----------
     name
-        ``auto``, ``blazepose``, ``onnx:FILE`` or ``ultralytics:NAME``.
+        ``auto``, ``movenet``, ``onnx:FILE`` or ``ultralytics:NAME``.
     threads
         Number of CPU threads; 0 uses one for each core.
 
@@ -97,9 +113,11 @@ def load_detector(name: str, threads: int = 0) -> BoxDetector:
         If a required package is not installed.
     """
     kind, _, argument = name.partition(':') if isinstance(name, str) else ('', '', '')
-    if kind in ('auto', BLAZEPOSE) and not argument:
+    if kind in ('auto', MOVENET) and not argument:
+        from metrabs_ros.movenet.detector import MoveNetBoxes
+
         # Loaded at the first detection: pose estimation in given boxes needs no detector.
-        load = functools.cache(lambda: _load_blazepose_boxes(threads))
+        load = functools.cache(lambda: MoveNetBoxes(load_movenet(threads)))
         return lambda image, camera, options: load()(image, camera, options)
     if kind == 'onnx' and argument:
         from metrabs_ros.detectors.onnx import OnnxDetector
@@ -193,12 +211,6 @@ def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> Cr
     if threads:
         torch.set_num_threads(threads)
     return TorchEngine(model, device, precision)
-
-
-def _load_blazepose_boxes(threads: int) -> BoxDetector:
-    from metrabs_ros.blazepose.estimator import BlazePoseBoxes
-
-    return BlazePoseBoxes(load_blazepose(threads=threads))
 
 
 def _require_torch() -> None:

@@ -146,7 +146,6 @@ class Environment:
         self.build(HERE / 'vision_msgs')
         # After the metadata, because pip treats messages of the same name as an older version.
         self.build(PROJECT, '-DAMENT_CMAKE_SYMLINK_INSTALL=ON', after=metadata)
-        self.run(str(self.python), '-m', 'metrabs_ros.cli', 'fetch', 'blazepose', quiet=False)
 
     def install(self, what: str, name: str, files: list[pathlib.Path]) -> None:
         """Install the packages of requirements files."""

@@ -1,45 +1,36 @@
-"""BlazePose pipeline: detect, crop, run the network, place, check plausibility, and repeat."""
+"""BlazePose pipeline: detect with MoveNet, crop, run the network, place, check plausibility."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
-from metrabs_ros.blazepose.crops import sample_crops
-from metrabs_ros.blazepose.detector import (
-    BlazePoseDetector,
-    RegionDetections,
-    Tile,
-    all_tiles,
-    guess_neighbours,
+from metrabs_ros.blazepose.agreement import (
+    is_confirmed,
+    keypoint_disagreement,
+    merge,
+    select_better,
 )
+from metrabs_ros.blazepose.crops import sample_crops
 from metrabs_ros.blazepose.network import BlazePoseLandmarks
 from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
-from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.movenet.decoding import Keypoints
+from metrabs_ros.movenet.detector import BOTH_SIDES_PX, THRESHOLD, MoveNetDetector
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
-from metrabs_ros.plausibility import (
-    has_plausible_size,
-    is_confident,
-    is_contained_duplicate,
-    min_confidence,
-    suppress_duplicates,
-)
+from metrabs_ros.plausibility import has_plausible_size, suppress_duplicates
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.virtual_cameras import VirtualCameras
 
-DETECTOR_THRESHOLD = 0.4
-MIN_FIRST_CONFIDENCE = 0.1
-"""Minimum confidence of the first estimate for the second one to be computed."""
+DOUBTFUL_DISAGREEMENT = 0.06
+"""Disagreement with the keypoints from which another region is tried."""
 BOX_MARGIN = 0.1
 """Sum of the margins on both sides of a box, as a share of the extent of the pose."""
 MIN_ROTATION_DETERMINANT = 0.5
@@ -74,7 +65,7 @@ DEFAULT_SAMPLING = Sampling()
 @dataclasses.dataclass(frozen=True)
 class PosedRegions:
     """
-    N people, and the regions in which to estimate their next poses.
+    N people, and the regions that the network suggests for their next poses.
 
     Parameters
     ----------
@@ -87,10 +78,6 @@ class PosedRegions:
     people: People
     regions: Regions
 
-    def select(self, which: NDArray[Any]) -> PosedRegions:
-        """Return the people and regions selected by an index array or mask."""
-        return PosedRegions(self.people.select(which), self.regions.select(which))
-
     @classmethod
     def concatenate(cls, parts: Sequence[PosedRegions]) -> PosedRegions:
         """Concatenate one or more sets of people and regions."""
@@ -98,32 +85,6 @@ class PosedRegions:
             People.concatenate([part.people for part in parts]),
             Regions.concatenate(*(part.regions for part in parts)),
         )
-
-    def more_confident_of(self, second: PosedRegions) -> PosedRegions:
-        """
-        Return, for each person, the more confident of this estimate and a second one.
-
-        If the confidences are similar, the second estimate is used because its region is better.
-        """
-        use_second = second.people.confidence > self.people.confidence - 0.1
-        both = PosedRegions.concatenate([self, second])
-        return both.select(np.arange(len(use_second)) + len(use_second) * use_second)
-
-    def scale_confidence(self, scores: FloatArray) -> PosedRegions:
-        """Multiply the confidences by scores [N], for example those of the detector."""
-        people = dataclasses.replace(self.people, confidence=self.people.confidence * scores)
-        return PosedRegions(people, self.regions)
-
-    def select_plausible(self, camera: Camera) -> PosedRegions:
-        """Return the people with a confident and plausible pose, without duplicates."""
-        people, tilt_degrees = self.people, self.regions.tilt_degrees(camera)
-        posed = self.select(is_confident(people, tilt_degrees) & has_plausible_size(people))
-        posed = posed.select(suppress_duplicates(posed.people, posed.people.confidence))
-        return posed.select(~posed.is_contained_duplicate(posed.people.confidence))
-
-    def is_contained_duplicate(self, priority: FloatArray) -> BoolArray:
-        """Return which people may be duplicates; see `plausibility.is_contained_duplicate`."""
-        return is_contained_duplicate(self.people, self.regions.parts(), priority)
 
 
 class BlazePoseEstimator(PoseEstimator):
@@ -133,7 +94,7 @@ class BlazePoseEstimator(PoseEstimator):
     Parameters
     ----------
     detector
-        Detects people in an image.
+        Detects people and their keypoints in an image.
     landmarks
         Estimates the joints of the person in a crop.
     choice
@@ -141,7 +102,7 @@ class BlazePoseEstimator(PoseEstimator):
     """
 
     def __init__(
-        self, detector: BlazePoseDetector, landmarks: BlazePoseLandmarks, choice: Choice
+        self, detector: MoveNetDetector, landmarks: BlazePoseLandmarks, choice: Choice
     ) -> None:
         super().__init__(
             {skeleton.name: skeleton.within(BLAZEPOSE_33) for skeleton in (BLAZEPOSE_33, COCO_17)},
@@ -158,130 +119,136 @@ class BlazePoseEstimator(PoseEstimator):
             )
 
     def find_people(self, views: Sequence[View], options: Options) -> list[Poses]:
-        """Detect people and estimate their poses, image by image; see `PoseEstimator`."""
+        """Detect people in images and estimate their poses; see `PoseEstimator`."""
         self.check(options)
-        return [self._find_in_image(image, camera, options) for image, camera in views]
+        return [self._find_in_image(view, options) for view in views]
 
     def pose_people(
         self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options
     ) -> list[Poses]:
-        """Estimate the poses in boxes, image by image; see `PoseEstimator`."""
+        """Estimate the poses of the people in boxes; see `PoseEstimator`."""
         self.check(options)
+        sampling = Sampling.from_options(options)
         return [
-            self._pose_in_image(image, camera, image_boxes_px, options)
-            for (image, camera), image_boxes_px in zip(views, boxes_px)
+            _as_poses(self.pose_in_boxes(view, boxes, sampling))
+            for view, boxes in zip(views, boxes_px)
         ]
 
-    def _find_in_image(self, image: ImageArray, camera: Camera, options: Options) -> Poses:
-        flip_aug = options.detector_flip_aug
-        detections = self._detector(
-            image,
-            all_tiles(image.shape),
-            options.detector_threshold_or(DETECTOR_THRESHOLD),
-            options.detector_nms_iou_threshold,
-            True if flip_aug is None else flip_aug,
-        )
-        if options.max_detections >= 0:
-            best = np.argsort(-detections.scores)[: options.max_detections]
-            detections = detections.select(best)
+    def _find_in_image(self, view: View, options: Options) -> Poses:
+        keypoints = self.detect(view.image, options)
         sampling = Sampling.from_options(options)
         if options.suppress_implausible_poses:
-            posed = self.verify(image, camera, detections, sampling)
-            proposals = RegionDetections.concatenate(
-                [guess_neighbours(posed.regions, side) for side in (-1, 1)]
-            )
-            neighbours = self.verify(image, camera, proposals, sampling)
-            posed = PosedRegions.concatenate([posed, neighbours]).select_plausible(camera)
-        else:
-            posed = self.estimate_twice(
-                image, camera, detections.regions, sampling
-            ).scale_confidence(detections.scores)
-        posed = self.refine(image, camera, posed, sampling)
-        if options.suppress_implausible_poses:
-            posed = posed.select_plausible(camera)
-        poses = _as_poses(posed.people)
-        finite = np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3)))
-        return poses.select(finite)
-
-    def _pose_in_image(
-        self, image: ImageArray, camera: Camera, boxes_px: FloatArray, options: Options
-    ) -> Poses:
-        sampling = Sampling.from_options(options)
-        regions = Regions.around_boxes(boxes_px, camera)
-        posed = self.estimate_twice(image, camera, regions, sampling)
-        return _as_poses(self.refine(image, camera, posed, sampling).people)
+            return _as_poses(self.confirm(view, keypoints, sampling))
+        poses = _as_poses(scaled(self.pose_keypoints(view, keypoints, sampling), keypoints))
+        return poses.select(np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3))))
 
     def detect(
-        self, image: ImageArray, tiles: Sequence[Tile], options: Options
-    ) -> RegionDetections:
-        """Detect people in tiles of an image [H, W, 3], uint8, RGB."""
-        threshold = options.detector_threshold_or(DETECTOR_THRESHOLD)
-        return self._detector(image, tiles, threshold, options.detector_nms_iou_threshold)
-
-    def verify(
         self,
         image: ImageArray,
-        camera: Camera,
-        detections: RegionDetections,
-        sampling: Sampling = DEFAULT_SAMPLING,
-    ) -> PosedRegions:
-        """
-        Estimate the poses of detections, and keep plausible people without duplicates.
-
-        The regions of the landmark network are more accurate than those of the detector.
-        Therefore, the pose of each person with a sufficient first estimate is estimated again.
-        """
-        detections = above_min_confidence(detections, camera)
-        first = self.estimate(image, camera, detections.regions, sampling)
-        candidates = np.flatnonzero(first.people.confidence > MIN_FIRST_CONFIDENCE)
-        first = first.select(candidates).scale_confidence(detections.scores[candidates])
-        kept = np.flatnonzero(suppress_duplicates(first.people, first.people.confidence))
-        first, candidates = first.select(kept), candidates[kept]
-        second = self.estimate(image, camera, first.regions, sampling).scale_confidence(
-            detections.scores[candidates]
+        options: Options,
+        threshold: float = THRESHOLD,
+        sides_px: Sequence[int] = BOTH_SIDES_PX,
+    ) -> Keypoints:
+        """Detect people in an image [H, W, 3], uint8, RGB; see `MoveNetDetector`."""
+        keypoints = self._detector(
+            image,
+            options.detector_threshold_or(threshold),
+            options.detector_nms_iou_threshold,
+            bool(options.detector_flip_aug),
+            sides_px,
         )
-        return first.more_confident_of(second).select_plausible(camera)
+        if options.max_detections < 0:
+            return keypoints
+        return keypoints.select(slice(options.max_detections))
 
-    def estimate_twice(
-        self,
-        image: ImageArray,
-        camera: Camera,
-        regions: Regions,
-        sampling: Sampling = DEFAULT_SAMPLING,
-    ) -> PosedRegions:
+    def confirm(
+        self, view: View, keypoints: Keypoints, sampling: Sampling = DEFAULT_SAMPLING
+    ) -> People:
         """
-        Estimate poses in approximate regions, then again in the resulting regions.
+        Estimate the poses of detected people, and return those that both networks agree on.
 
-        The more confident estimate of each person is returned.
-        """
-        first = self.estimate(image, camera, regions, sampling)
-        second = self.estimate(image, camera, first.regions, sampling)
-        return first.more_confident_of(second)
+        Parameters
+        ----------
+        view
+            The image and its camera.
+        keypoints
+            N detected people.
+        sampling
+            How the crops are sampled.
 
-    def refine(
-        self,
-        image: ImageArray,
-        camera: Camera,
-        posed: PosedRegions,
-        sampling: Sampling = DEFAULT_SAMPLING,
-    ) -> PosedRegions:
+        Returns
+        -------
+        At most N people in the camera frame; their confidence is the product of the scores of the
+        two networks.
         """
-        Estimate poses repeatedly, until they hardly depend on the initial regions.
+        people = self.pose_keypoints(view, keypoints, sampling)
+        confirmed = is_confirmed(people, keypoints) & has_plausible_size(people)
+        people = scaled(people, keypoints).select(confirmed)
+        return people.select(suppress_duplicates(people, people.confidence))
 
-        There are two iterations.  Each uses the mean of the estimates from the crop and from its
-        mirror image.  The confidences are not changed.
+    def pose_keypoints(
+        self, view: View, keypoints: Keypoints, sampling: Sampling = DEFAULT_SAMPLING
+    ) -> People:
         """
-        regions = posed.regions
-        for _ in range(2):
-            estimates = [
-                self.estimate(image, camera, regions, sampling, mirrored)
-                for mirrored in (False, True)
-            ]
-            regions = Regions.mean([estimate.regions for estimate in estimates])
-        poses_mm = np.mean([estimate.people.poses3d_mm for estimate in estimates], axis=0)
-        visibility = np.mean([estimate.people.joint_confidence for estimate in estimates], axis=0)
-        people = self._people(image, camera, poses_mm, visibility, posed.people.confidence)
-        return PosedRegions(people, regions)
+        Estimate the poses of detected people.
+
+        The roll of the region decides whether the network mistakes the front of some people for
+        their back.  If an estimate disagrees with the keypoints, an upright region is tried.
+
+        Returns
+        -------
+        N people in the camera frame; their confidence is the presence score of the network.
+        """
+        regions = Regions.around_keypoints(keypoints, view.camera)
+        people = self._pose_and_mirror(view, regions, keypoints, sampling)
+        disagreement = keypoint_disagreement(people, keypoints)
+        doubtful = np.flatnonzero(disagreement > DOUBTFUL_DISAGREEMENT)
+        if not len(doubtful):
+            return people
+        own_keypoints = keypoints.select(doubtful)
+        upright = Regions.around_boxes(own_keypoints.boxes_px, view.camera)
+        second = self._pose_and_mirror(view, upright, own_keypoints, sampling)
+        is_better = keypoint_disagreement(second, own_keypoints) < disagreement[doubtful]
+        better = select_better(people.select(doubtful), second, is_better)
+        order = np.arange(len(people))
+        order[doubtful] = len(people) + np.arange(len(doubtful))
+        return People.concatenate([people, better]).select(order)
+
+    def _pose_and_mirror(
+        self, view: View, regions: Regions, keypoints: Keypoints, sampling: Sampling
+    ) -> People:
+        """Merge the estimates from crops and from their mirror images by the keypoints."""
+        first, second = (
+            self.estimate(*view, regions, sampling, mirrored).people for mirrored in (False, True)
+        )
+        prefer_second = keypoint_disagreement(second, keypoints) < keypoint_disagreement(
+            first, keypoints
+        )
+        return self._people(*view, *merge(first, second, prefer_second))
+
+    def pose_in_boxes(
+        self, view: View, boxes_px: FloatArray, sampling: Sampling = DEFAULT_SAMPLING
+    ) -> People:
+        """
+        Estimate the poses of the people in boxes [N, 4].
+
+        The first estimate gives the region for the second one, which is merged with that of the
+        mirrored crop.  If they disagree, the one with the more visible joints is used.
+        """
+        boxes = Regions.around_boxes(boxes_px, view.camera)
+        first = self.estimate(*view, boxes, sampling)
+        second, mirrored = (
+            self.estimate(*view, first.regions, sampling, is_mirrored).people
+            for is_mirrored in (False, True)
+        )
+        is_more_visible = mirrored.joint_confidence.mean(axis=1) > second.joint_confidence.mean(
+            axis=1
+        )
+        merged = self._people(*view, *merge(second, mirrored, is_more_visible))
+        # The region of a person that fills the box badly can be worse than the box.
+        return select_better(
+            merged, first.people, first.people.confidence > merged.confidence + 0.1
+        )
 
     def estimate(
         self,
@@ -373,6 +340,7 @@ class BlazePoseEstimator(PoseEstimator):
         visibility: FloatArray,
         confidence: FloatArray,
     ) -> People:
+        """Return N people; the arrays are those of `merge`."""
         poses_px = camera.project(poses_mm)
         return People(
             skeleton=self.skeleton,
@@ -386,28 +354,9 @@ class BlazePoseEstimator(PoseEstimator):
         )
 
 
-class BlazePoseBoxes:
-    """
-    Person detector that returns the boxes of the poses estimated by BlazePose.
-
-    Parameters
-    ----------
-    estimator
-        The pose estimator.
-    """
-
-    def __init__(self, estimator: BlazePoseEstimator) -> None:
-        self._estimator = estimator
-
-    def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
-        """Detect people; see `BoxDetector`."""
-        # BlazePose's false detections are recognised only by their poses.
-        own_options = dataclasses.replace(
-            options, num_aug=1, antialias_factor=1, suppress_implausible_poses=True
-        )
-        (poses,) = self._estimator.find_people([View(image, camera)], own_options)
-        order = np.argsort(-poses.scores, kind='stable')
-        return Boxes(poses.boxes_px, poses.scores).select(order).clipped_to(image.shape)
+def scaled(people: People, keypoints: Keypoints) -> People:
+    """Return people with their confidence multiplied by the scores of their detections."""
+    return dataclasses.replace(people, confidence=people.confidence * keypoints.scores)
 
 
 def replace_unusable(virtual: VirtualCameras, is_usable: BoolArray) -> VirtualCameras:
@@ -420,12 +369,6 @@ def replace_unusable(virtual: VirtualCameras, is_usable: BoolArray) -> VirtualCa
     rotation[unusable], scale[unusable] = np.eye(3), 1
     intrinsics[unusable] = np.diag([virtual.side_px, virtual.side_px, 1.0])
     return VirtualCameras(rotation, intrinsics, virtual.side_px, scale)
-
-
-def above_min_confidence(detections: RegionDetections, camera: Camera) -> RegionDetections:
-    """Return the detections that can become confident; a score is the upper limit of that."""
-    tilt_degrees = detections.regions.tilt_degrees(camera)
-    return detections.select(detections.scores > min_confidence(tilt_degrees))
 
 
 def boxes_around(poses_px: FloatArray, image_shape: tuple[int, ...]) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,17 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.movenet.decoding import Keypoints
 from metrabs_ros.virtual_cameras import VirtualCameras, look_at, project_rays
 
-MAX_PART_RATIO = 0.55
-"""Maximum radius of a region that is a part of an enclosing region, as a share of its radius."""
+HIPS, SHOULDERS = slice(11, 13), slice(5, 7)
+"""Keypoints of COCO."""
+MIN_POINT_SCORE = 0.15
+"""Minimum score of keypoints that a region must enclose."""
+MIN_TORSO_PX = 2.0
+"""Minimum distance of hips and shoulders whose direction is used."""
+REACH_FACTOR = 1.1
+"""Radius of a region, as a multiple of the distance of the farthest keypoint."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +66,6 @@ class Regions:
         )
 
     @classmethod
-    def mean(cls, estimates: Sequence[Regions]) -> Regions:
-        """Return the element-wise mean of several sets of N regions."""
-        return cls(
-            np.mean([regions.centre_px for regions in estimates], axis=0),
-            np.mean([regions.top_px for regions in estimates], axis=0),
-        )
-
-    @classmethod
     def around_boxes(cls, boxes: FloatArray, camera: Camera) -> Regions:
         """
         Create regions around boxes.
@@ -84,30 +82,45 @@ class Regions:
         radius_px = boxes[:, 2:4].max(axis=1, keepdims=True) / 2
         return cls(centre_px, centre_px + radius_px * up_in_image(centre_px, camera))
 
-    def parts(self) -> NDArray[np.bool_]:
-        """Return whether each region lies within each other one and is much smaller, [N, N]."""
-        radius_px = self.radius_px
-        apart_px = np.linalg.norm(self.centre_px[:, None] - self.centre_px[None], axis=-1)
-        within = apart_px + radius_px[:, None] / 2 < radius_px
-        return within & (radius_px[:, None] < MAX_PART_RATIO * radius_px)
+    @classmethod
+    def around_keypoints(cls, keypoints: Keypoints, camera: Camera) -> Regions:
+        """
+        Create regions around people with the keypoints of COCO.
 
-    def squares_px(self) -> FloatArray:
-        """Return the enclosing squares, [N, 4]: left, top, width, height in image pixels."""
-        radius_px = self.radius_px[:, None]
-        return np.concatenate([self.centre_px - radius_px, *[2 * radius_px] * 2], axis=1)
+        They are centred between the hips, and their upright direction is that from the hips to the
+        shoulders.  Regions of people without visible hips or shoulders are around their boxes.
+
+        Parameters
+        ----------
+        keypoints
+            N people, in image pixels.
+        camera
+            The camera that took the image.
+        """
+        points_px, scores = keypoints.points_px, keypoints.point_scores
+        hips_px, shoulders_px = (
+            points_px[:, HIPS].mean(axis=1),
+            points_px[:, SHOULDERS].mean(axis=1),
+        )
+        apart_px = np.linalg.norm(points_px - hips_px[:, None], axis=-1)
+        is_visible = scores > MIN_POINT_SCORE
+        radius_px = REACH_FACTOR * np.where(is_visible, apart_px, 0).max(axis=1, initial=0)
+        torso_px = np.linalg.norm(shoulders_px - hips_px, axis=1)
+        is_usable = is_visible[:, HIPS].any(axis=1) & is_visible[:, SHOULDERS].any(axis=1)
+        is_usable &= (torso_px > MIN_TORSO_PX) & (radius_px > torso_px)
+        boxes = cls.around_boxes(keypoints.boxes_px, camera)
+        upright = (shoulders_px - hips_px) / np.maximum(torso_px, MIN_TORSO_PX)[:, None]
+        top_px = hips_px + radius_px[:, None] * upright
+        return cls(
+            np.where(is_usable[:, None], hips_px, boxes.centre_px),
+            np.where(is_usable[:, None], top_px, boxes.top_px),
+        )
 
     def in_image(self, virtual: VirtualCameras, camera: Camera) -> Regions:
         """Map regions from crop pixels, one in each crop, to the real camera's image."""
         points_px = np.stack([self.centre_px, self.top_px], axis=1)
         centre_px, top_px = virtual.to_image(points_px, camera).swapaxes(0, 1)
         return Regions(centre_px, top_px)
-
-    def tilt_degrees(self, camera: Camera) -> FloatArray:
-        """Return the angle between each upright direction and the world's up, [N], 0 to 180."""
-        upright = self.top_px - self.centre_px
-        up = up_in_image(self.centre_px, camera)
-        cross = upright[:, 0] * up[:, 1] - upright[:, 1] * up[:, 0]
-        return np.degrees(np.abs(np.arctan2(cross, (upright * up).sum(axis=-1))))
 
 
 def up_in_image(points_px: FloatArray, camera: Camera) -> FloatArray:

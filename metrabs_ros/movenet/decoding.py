@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.movenet.network import STRIDE_PX, Heads
+from metrabs_ros.skeletons.conventions import COCO_17
 
 KEYPOINTS = 17
 LOCAL_MAXIMUM_CELLS = 5
@@ -46,7 +47,7 @@ class Keypoints:
         """Return the number of people."""
         return len(self.scores)
 
-    def select(self, which: NDArray[Any]) -> Keypoints:
+    def select(self, which: NDArray[Any] | slice) -> Keypoints:
         """Return the people selected by an index array or mask."""
         return Keypoints(
             self.boxes_px[which],
@@ -54,6 +55,13 @@ class Keypoints:
             self.points_px[which],
             self.point_scores[which],
         )
+
+    def mirrored(self, image_width_px: int) -> Keypoints:
+        """Return the people mirrored about the vertical centre line of an image."""
+        boxes_px, points_px = self.boxes_px.copy(), self.points_px[:, COCO_17.mirror]
+        boxes_px[:, 0] = image_width_px - boxes_px[:, 0] - boxes_px[:, 2]
+        points_px[..., 0] = image_width_px - 1 - points_px[..., 0]
+        return Keypoints(boxes_px, self.scores, points_px, self.point_scores[:, COCO_17.mirror])
 
     @classmethod
     def concatenate(cls, *parts: Keypoints) -> Keypoints:

@@ -13,14 +13,13 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.movenet.decoding import Keypoints, decode
 from metrabs_ros.movenet.network import SIDE_MULTIPLE_PX, MoveNet
-from metrabs_ros.options import Options
+from metrabs_ros.options import DETECTOR_NMS_IOU, Options
 
 THRESHOLD = 0.3
 """Minimum score of a person's centre."""
 LARGE_PEOPLE_PX, SMALL_PEOPLE_PX = 256, 512
 """Longer side of the input in which people taller than half the image are found, and others."""
-DUPLICATE_IOU = 0.5
-"""IoU from which two boxes show the same person if their keypoints coincide."""
+BOTH_SIDES_PX = (LARGE_PEOPLE_PX, SMALL_PEOPLE_PX)
 DUPLICATE_DISTANCE = 0.15
 """Median distance of the keypoints of the same person, as a share of the size of its box."""
 PART_CONTAINMENT, PART_AREA_RATIO = 0.8, 0.5
@@ -44,7 +43,9 @@ class MoveNetDetector:
         self,
         image: ImageArray,
         threshold: float = THRESHOLD,
-        sides_px: Sequence[int] = (LARGE_PEOPLE_PX, SMALL_PEOPLE_PX),
+        nms_iou_threshold: float = DETECTOR_NMS_IOU,
+        flip_aug: bool = False,
+        sides_px: Sequence[int] = BOTH_SIDES_PX,
     ) -> Keypoints:
         """
         Detect people.
@@ -55,6 +56,10 @@ class MoveNetDetector:
             [H, W, 3], uint8, RGB.
         threshold
             Minimum score of a person's centre.
+        nms_iou_threshold
+            Of two boxes with a higher IoU, the one with the lower score is suppressed.
+        flip_aug
+            Detect people also in the mirror image.
         sides_px
             Longer side of the network's input in each pass.
 
@@ -66,9 +71,12 @@ class MoveNetDetector:
         for side_px in sides_px:
             resized, scale = resize_to(image, side_px)
             passes.append(decode(self._network(resized), threshold).scaled(1 / scale))
+            if flip_aug:
+                mirrored = decode(self._network(resized[:, ::-1]), threshold)
+                passes.append(mirrored.mirrored(resized.shape[1]).scaled(1 / scale))
         people = Keypoints.concatenate(*passes)
         people = people.select(np.argsort(-people.scores, kind='stable'))
-        return people.select(~is_duplicate(people))
+        return people.select(~is_duplicate(people, nms_iou_threshold))
 
 
 class MoveNetBoxes:
@@ -86,10 +94,14 @@ class MoveNetBoxes:
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """Detect people; see `BoxDetector`."""
-        people = self._detector(image, options.detector_threshold_or(THRESHOLD))
+        people = self._detector(
+            image,
+            options.detector_threshold_or(THRESHOLD),
+            options.detector_nms_iou_threshold,
+            bool(options.detector_flip_aug),
+        )
         boxes = Boxes(people.boxes_px, people.scores).clipped_to(image.shape)
-        kept = boxes.non_maximum_suppression(options.detector_nms_iou_threshold)
-        return kept.highest_scores(options.max_detections)
+        return boxes.highest_scores(options.max_detections)
 
 
 def resize_to(image: ImageArray, side_px: int) -> tuple[ImageArray, float]:
@@ -111,7 +123,7 @@ def resize_to(image: ImageArray, side_px: int) -> tuple[ImageArray, float]:
     return np.asarray(padded, np.uint8), scale
 
 
-def is_duplicate(people: Keypoints) -> BoolArray:
+def is_duplicate(people: Keypoints, iou_threshold: float) -> BoolArray:
     """
     Return which people, in descending order of score, are shown by a person before them, [N].
 
@@ -121,7 +133,7 @@ def is_duplicate(people: Keypoints) -> BoolArray:
     boxes_px = people.boxes_px
     area_px2 = boxes_px[:, 2:].prod(axis=1)
     distance = keypoint_distance(people)
-    same = (box_iou(boxes_px[:, None], boxes_px[None]) > DUPLICATE_IOU) | (
+    same = (box_iou(boxes_px[:, None], boxes_px[None]) > iou_threshold) | (
         distance < DUPLICATE_DISTANCE
     )
     contained = box_containment(boxes_px[:, None], boxes_px[None]) > PART_CONTAINMENT
@@ -140,5 +152,3 @@ def keypoint_distance(people: Keypoints) -> FloatArray:
     apart_px = np.linalg.norm(points_px[:, None] - points_px[None], axis=-1)
     smaller_px = np.minimum(size_px[:, None], size_px[None])
     return np.asarray(np.median(apart_px, axis=-1) / np.maximum(smaller_px, 1e-6))
-
-

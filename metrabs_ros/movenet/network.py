@@ -92,8 +92,7 @@ class MoveNet:
         """Run the network on an image [H, W, 3], uint8, RGB; H and W are multiples of 32."""
         self._request.infer({0: np.ascontiguousarray(image)[None]}, share_inputs=True)
         maps = [
-            self._request.get_tensor(output).data[0].astype(np.float32)
-            for output in self._outputs
+            self._request.get_tensor(output).data[0].astype(np.float32) for output in self._outputs
         ]
         centres, sizes, offsets, keypoint_offsets, keypoints, cell_offsets = maps
         shape = centres.shape[:2]

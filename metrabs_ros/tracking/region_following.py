@@ -1,66 +1,80 @@
-"""Detection with BlazePose: regions of tracks are followed, new people are searched in tiles."""
+"""BlazePose in streams: tracks are followed in predicted regions, MoveNet detects new people."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray, ImageArray
-from metrabs_ros.blazepose.detector import (
-    MIN_TILE_PX,
-    RegionDetections,
-    Tile,
-    guess_neighbours,
-    square_iou,
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.blazepose.agreement import (
+    COCO_JOINTS,
+    keypoint_disagreement,
+    pose_distance_mm,
+    select_better,
 )
-from metrabs_ros.blazepose.estimator import BlazePoseEstimator, PosedRegions
+from metrabs_ros.blazepose.estimator import DOUBTFUL_DISAGREEMENT, BlazePoseEstimator
 from metrabs_ros.blazepose.regions import Regions
+from metrabs_ros.box_overlap import box_iou
+from metrabs_ros.movenet.decoding import Keypoints
+from metrabs_ros.movenet.detector import BOTH_SIDES_PX, THRESHOLD
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People
-from metrabs_ros.plausibility import has_plausible_size, is_confident, suppress_duplicates
+from metrabs_ros.plausibility import has_plausible_size, suppress_duplicates
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
-from metrabs_ros.tracking.tile_search import RateBudget, TileSearch
 from metrabs_ros.tracking.timed_view import TimedView
 
 MIN_CONFIDENCE = 0.5
-"""Minimum confidence of a followed person."""
-KNOWN_IOU = 0.6
-"""Detections with a larger IoU with a followed region are discarded."""
-CANDIDATES_PER_FRAME = 3
-"""Maximum number of new detections that are verified in each frame."""
-BUDGET_PERIOD_S = 0.1
-"""Period of the search budget: frames in the same period share its tiles."""
-GUESSES_PER_PERIOD = 0.5
-"""Number of regions next to followed people that are examined in each period."""
+"""Minimum presence score of a followed person."""
+DETECTION_PERIOD_S = 0.15
+"""Time between two passes of the detector; each is for people of another size."""
+MAX_EXTRA_RUNS = 2
+"""Number of consecutive frames in which the detector runs because a track is lost or doubtful."""
+MAX_CHANGE_MM = 150.0
+"""Maximum mean distance of the joints from the predicted ones.  If the front of a person is
+mistaken for the back, the distance is several times as large."""
+MIN_CHECKED_PX = 128.0
+"""Minimum size of a person whose changed pose is checked by the detector at once.  The poses of
+smaller people are so noisy that this would happen in most frames."""
 MAX_FOLLOW_MISSES = 2
 """Number of frames for which lost tracks are followed."""
-LOST_TILE_FACTOR = 3.0
-"""Side of the tile around a lost person, as a multiple of the radius of the region."""
+SUPPORT_THRESHOLD = 0.15
+"""Minimum score of a detection that supports a followed person."""
+SUPPORT_DISTANCE, SUPPORT_IOU = 0.2, 0.4
+"""Maximum median distance of keypoints and joints, as a share of the size of the box, and minimum
+IoU of the boxes, of a detection that supports a followed person."""
+MAX_UNSUPPORTED_PASSES = 4
+"""Number of passes of the detector without support after which a followed person is rejected."""
 DEFAULT_OPTIONS = Options()
 
 
-class LastRegion(NamedTuple):
-    """Region of a track when it was last detected, with the pose's centroid and mean depth."""
+@dataclasses.dataclass(frozen=True)
+class Support:
+    """
+    How recently a track was detected.
 
-    centre_px: FloatArray
-    top_px: FloatArray
-    centroid_px: FloatArray
-    depth_mm: float
+    Parameters
+    ----------
+    misses
+        Number of frames since the track was last detected or followed.
+    passes
+        Number of passes of the detector since it last detected the person.
+    """
+
     misses: int
-    """Number of frames since then."""
+    passes: int
 
 
 class RegionFollower:
     """
-    Detects people in the images of one camera within a budget of detector runs.
+    Detects people in the images of one camera; see `StreamDetector`.
 
-    Poses of tracks are estimated in their predicted regions.  New people are searched for in a
-    few tiles of the image in each period of 0.1 s: where a track was lost, where the image of a
-    static camera has changed, and in all other tiles in turn.
+    Poses of tracks are estimated in the regions around their predicted joints, with a single run
+    of the network.  MoveNet runs every few frames, and at once if a track is lost.  It finds new
+    people, confirms the followed ones, and corrects their poses.
 
     Parameters
     ----------
@@ -69,8 +83,8 @@ class RegionFollower:
     options
         Options of detection; may be replaced between two images.
     detect_interval
-        Number of frames in which all tiles are searched once; 0: 20 tiles per second, or 40 if
-        the whole image changes.
+        Number of frames between two complete passes of the detector; 0: a pass every 0.15 s, for
+        large and small people in turn.
     """
 
     def __init__(
@@ -82,211 +96,227 @@ class RegionFollower:
         self.options = options
         self.detect_interval = detect_interval
         self._estimator = estimator
-        self._search = concurrent.futures.ThreadPoolExecutor(1, 'search')
+        self._detection = concurrent.futures.ThreadPoolExecutor(1, 'detection')
         self.reset()
 
     def reset(self) -> None:
-        """Search all tiles of the next image."""
+        """Run the complete detection in the next image."""
         self.attempts = ALL_ATTEMPTED
-        self._last_regions: dict[int, LastRegion] = {}
-        self._detected: PosedRegions | None = None
-        self._followed_count = 0
-        self._guesses_due, self._guesses_made = RateBudget(), 0
-        self._stamp_s = -np.inf
+        self._supports: dict[int, Support] = {}
+        self._detected_passes: NDArray[np.int64] | None = None
+        self._detected_s = 0.0
+        self._frames = self._passes = self._extra_runs = 0
+        self._is_doubtful = False
         self._image_shape: tuple[int, ...] = ()
 
     def detect(self, timed_view: TimedView, predicted: People | None) -> People:
         """Detect the people in the next image; see `StreamDetector`."""
-        image = timed_view.view.image
-        predicted = self._unless_resized(image, predicted)
-        ids, regions = self._predicted_regions(predicted)
-        self._note_attempts(ids)
-        periods = self._periods_since(timed_view.stamp_s)
+        view = timed_view.view
+        predicted = self._unless_resized(view, predicted)
+        sides_px = self._sides_to_detect(timed_view.stamp_s, predicted)
+        tracks = self._tracks_to_follow(predicted)
+        self._note_attempts(tracks.ids)
+        if not sides_px:
+            followed = self._follow(view, tracks)
+            self._detected_passes = self._passes_of(followed.ids)
+            return followed
         # The two networks run in parallel.
-        search = self._search.submit(
-            self._estimator.detect,
-            image,
-            self._tiles_to_search(image, predicted, periods),
-            self.options,
+        detection = self._detection.submit(
+            self._estimator.detect, view.image, self.options, SUPPORT_THRESHOLD, sides_px
         )
         try:
-            followed = self._follow(timed_view.view, ids, regions)
+            followed = self._follow(view, tracks)
         finally:
-            # A search that continues after a failure would share the network with the next image.
-            concurrent.futures.wait([search])
-        self._followed_count = len(followed.people)
-        candidates = RegionDetections.concatenate(
-            [search.result(), self._guess_next_to(followed, periods)]
-        )
-        new_people = self._verify_new(timed_view.view, candidates, followed)
-        together = PosedRegions.concatenate([followed, new_people])
-        # Followed people take precedence over new ones, and older tracks over newer ones.
-        negative_ids = -followed.people.ids.astype(np.float64)
-        new_seniority = new_people.people.confidence + negative_ids.min(initial=0) - 2
-        seniority = np.concatenate([negative_ids, new_seniority])
-        kept = suppress_duplicates(together.people, seniority)
-        is_new = np.arange(len(seniority)) >= len(negative_ids)
-        self._detected = together.select(
-            kept & ~(is_new & together.is_contained_duplicate(seniority))
-        )
-        return self._detected.people
+            # A detection that continues after a failure would share the network with the next
+            # image.
+            concurrent.futures.wait([detection])
+        return self._combine(view, followed, detection.result())
 
     def assign_ids(self, ids: NDArray[np.int64]) -> None:
-        """Store the regions of the detected people; see `StreamDetector`."""
-        assert self._detected is not None
-        people, regions = self._detected.people, self._detected.regions
-        self._last_regions = {
-            track_id: last._replace(misses=last.misses + 1)
-            for track_id, last in self._last_regions.items()
+        """Store which tracks were detected; see `StreamDetector`."""
+        assert self._detected_passes is not None
+        self._supports = {
+            track_id: dataclasses.replace(support, misses=support.misses + 1)
+            for track_id, support in self._supports.items()
         }
-        centroids_px = people.poses2d_px.mean(axis=1)
-        depths_mm = people.poses3d_mm[..., 2].mean(axis=1)
-        for i, track_id in enumerate(ids.tolist()):
+        for track_id, passes in zip(ids.tolist(), self._detected_passes.tolist()):
             if track_id != UNKNOWN_ID:
-                self._last_regions[track_id] = LastRegion(
-                    regions.centre_px[i],
-                    regions.top_px[i],
-                    centroids_px[i],
-                    float(depths_mm[i]),
-                    0,
-                )
+                self._supports[track_id] = Support(0, passes)
 
     def state(self) -> FloatArray:
-        """Return the number of followed people and the regions of all N, [1 + 4 N]."""
-        assert self._detected is not None, 'no image has been processed'
-        regions = self._detected.regions
-        numbers = np.concatenate([regions.centre_px, regions.top_px], axis=1)
-        return np.concatenate([[self._followed_count], numbers.reshape(-1)])
+        """Return the detection schedule, and the passes without support of all N, [5 + N]."""
+        assert self._detected_passes is not None, 'no image has been processed'
+        schedule = [self._detected_s, self._frames, self._passes, self._extra_runs]
+        return np.array(
+            [*schedule, float(self._is_doubtful), *self._detected_passes], np.float64
+        )
 
     def replay(
         self, timed_view: TimedView, predicted: People | None, detected: People, state: FloatArray
     ) -> None:
-        """Update the search and the regions; see `StreamDetector`."""
-        image = timed_view.view.image
-        predicted = self._unless_resized(image, predicted)
-        ids, _ = self._predicted_regions(predicted)
-        self._note_attempts(ids)
-        periods = self._periods_since(timed_view.stamp_s)
-        self._tiles_to_search(image, predicted, periods)
-        self._followed_count = int(state[0])
-        self._guess(self._followed_count, periods)
-        numbers = state[1:].reshape(-1, 4)
-        self._detected = PosedRegions(detected, Regions(numbers[:, :2], numbers[:, 2:]))
+        """Update the detection schedule and the support; see `StreamDetector`."""
+        predicted = self._unless_resized(timed_view.view, predicted)
+        self._sides_to_detect(timed_view.stamp_s, predicted)
+        self._note_attempts(self._tracks_to_follow(predicted).ids)
+        self._detected_s = float(state[0])
+        self._frames, self._passes, self._extra_runs = (int(value) for value in state[1:4])
+        self._is_doubtful = bool(state[4])
+        self._detected_passes = state[5:].astype(np.int64)
+
+    def _unless_resized(self, view: View, predicted: People | None) -> People | None:
+        """Return the predicted people; reset and return None if the image size has changed."""
+        if view.image.shape == self._image_shape:
+            return predicted
+        self.reset()
+        self._image_shape = view.image.shape
+        return None
+
+    def _sides_to_detect(self, stamp_s: float, predicted: People | None) -> Sequence[int]:
+        """Return the input sizes of the detector for this frame, and advance the schedule."""
+        self._frames += 1
+        is_lost = predicted is not None and bool(
+            (~predicted.seen & predicted.in_view.any(axis=1)).any()
+        )
+        needs_detection = is_lost or self._is_doubtful
+        self._extra_runs = self._extra_runs + 1 if needs_detection else 0
+        sides_px: Sequence[int] = ()
+        if predicted is None or 0 < self._extra_runs <= MAX_EXTRA_RUNS:
+            sides_px = BOTH_SIDES_PX
+        elif self.detect_interval:
+            sides_px = BOTH_SIDES_PX if self._frames >= self.detect_interval else ()
+        elif not 0 <= stamp_s - self._detected_s < DETECTION_PERIOD_S:
+            sides_px = (BOTH_SIDES_PX[self._passes % len(BOTH_SIDES_PX)],)
+        if sides_px:
+            self._detected_s, self._frames = stamp_s, 0
+            self._passes += 1
+        return sides_px
 
     def _note_attempts(self, ids: NDArray[np.int64]) -> None:
         """Store which tracks would be detected if visible: those followed, or all."""
         self.attempts = ALL_ATTEMPTED if self.detect_interval == 1 else Attempts(ids)
 
-    def _unless_resized(self, image: ImageArray, predicted: People | None) -> People | None:
-        """Return the predicted people; reset and return None if the image size has changed."""
-        if image.shape == self._image_shape:
-            return predicted
-        self.reset()
-        self._image_shape = image.shape
-        self._tiles = TileSearch(image.shape)
-        return None
-
-    def _predicted_regions(self, predicted: People | None) -> tuple[NDArray[np.int64], Regions]:
-        """Return the ids of the tracks to follow, [N], and their N regions."""
+    def _tracks_to_follow(self, predicted: People | None) -> People:
+        """Return the predicted state of the tracks that were seen recently."""
         if predicted is None:
-            self._last_regions = {}
-            return np.zeros(0, np.int64), Regions.none()
+            self._supports = {}
+            return People.empty(self._estimator.skeleton)
         ids = predicted.ids.tolist()
         # The other tracks were deleted.
-        self._last_regions = {
-            track_id: self._last_regions[track_id]
-            for track_id in ids
-            if track_id in self._last_regions
+        self._supports = {
+            track_id: self._supports[track_id] for track_id in ids if track_id in self._supports
         }
-        followed = [
-            i
-            for i, track_id in enumerate(ids)
-            if predicted.in_view[i].any()
-            and track_id in self._last_regions
-            and self._last_regions[track_id].misses <= MAX_FOLLOW_MISSES
+        is_recent = [
+            track_id in self._supports and self._supports[track_id].misses <= MAX_FOLLOW_MISSES
+            for track_id in ids
         ]
-        return predicted.ids[followed], self._moved_regions(predicted, followed)
+        return predicted.select(np.array(is_recent, bool) & predicted.in_view.any(axis=1))
 
-    def _moved_regions(self, predicted: People, which: list[int]) -> Regions:
-        known = [self._last_regions[int(predicted.ids[i])] for i in which]
-        centroid_px = np.array([k.centroid_px for k in known]).reshape(-1, 2)
-        centre_px = np.array([k.centre_px for k in known]).reshape(-1, 2)
-        top_px = np.array([k.top_px for k in known]).reshape(-1, 2)
-        depth_mm = np.array([k.depth_mm for k in known])
-        now_px = predicted.poses2d_px[which].mean(axis=1)
-        now_mm = predicted.poses3d_mm[which][..., 2].mean(axis=1)
-        scale = np.clip(depth_mm / np.maximum(now_mm, 1.0), 0.5, 2.0)[:, None]
-        moved_px = now_px + scale * (centre_px - centroid_px)
-        return Regions(moved_px, moved_px + scale * (top_px - centre_px))
+    def _passes_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of passes since the detector supported tracks [N]."""
+        return np.array([self._supports[track_id].passes for track_id in ids.tolist()], np.int64)
 
-    def _follow(self, view: View, ids: NDArray[np.int64], regions: Regions) -> PosedRegions:
-        seen = self._estimator.estimate(view.image, view.camera, regions)
-        people = dataclasses.replace(seen.people, ids=ids)
-        is_present = (
-            (people.confidence > MIN_CONFIDENCE)
-            & is_confident(people, seen.regions.tilt_degrees(view.camera))
-            & has_plausible_size(people)
+    def _follow(self, view: View, tracks: People) -> People:
+        """Return the tracks that the network finds in the regions around the predicted joints."""
+        regions = Regions.around_keypoints(as_keypoints(tracks), view.camera)
+        people = self._estimator.estimate(*view, regions).people
+        # The front of a person can be mistaken for the back, other than in the frame before.
+        apart_mm = pose_distance_mm(people.poses3d_mm, tracks.poses3d_mm)
+        doubtful = np.flatnonzero(apart_mm > MAX_CHANGE_MM)
+        size_px = tracks.boxes_px[doubtful, 2:].max(axis=1, initial=0)
+        self._is_doubtful = bool((size_px > MIN_CHECKED_PX).any())
+        if len(doubtful):
+            mirrored = self._estimator.estimate(*view, regions.select(doubtful), mirrored=True)
+            mirrored_mm = mirrored.people.poses3d_mm
+            own_mm = tracks.poses3d_mm[doubtful]
+            is_nearer = pose_distance_mm(mirrored_mm, own_mm) < apart_mm[doubtful]
+            people = _replaced(people, doubtful, mirrored.people, is_nearer)
+        people = dataclasses.replace(people, ids=tracks.ids)
+        is_present = (people.confidence > MIN_CONFIDENCE) & has_plausible_size(people)
+        people = people.select(is_present)
+        # Two tracks can follow the same person after an occlusion; the older one is kept.
+        return people.select(suppress_duplicates(people, -people.ids.astype(np.float64)))
+
+    def _combine(self, view: View, followed: People, keypoints: Keypoints) -> People:
+        """Return the followed people that the detector supports, corrected, and new people."""
+        match = match_keypoints(followed, keypoints)
+        passes = np.where(match >= 0, 0, self._passes_of(followed.ids) + 1)
+        corrected = self._correct(view, followed, keypoints, match)
+        is_new = keypoints.scores >= self.options.detector_threshold_or(THRESHOLD)
+        is_new[match[match >= 0]] = False
+        new = self._estimator.confirm(view, keypoints.select(is_new))
+        together = People.concatenate([corrected, new])
+        together_passes = np.concatenate([passes, np.zeros(len(new), np.int64)])
+        # Followed people take precedence over new ones, and older tracks over newer ones.
+        negative_ids = -corrected.ids.astype(np.float64)
+        seniority = np.concatenate(
+            [negative_ids, new.confidence + negative_ids.min(initial=0) - 2]
         )
-        return PosedRegions(people, seen.regions).select(is_present)
+        kept = suppress_duplicates(together, seniority)
+        kept &= together_passes <= MAX_UNSUPPORTED_PASSES
+        self._detected_passes = together_passes[kept]
+        return together.select(kept)
 
-    def _verify_new(
-        self, view: View, detections: RegionDetections, followed: PosedRegions
-    ) -> PosedRegions:
-        """Verify detections that are not followed already."""
-        overlap = square_iou(detections.regions, followed.regions)
-        known = overlap.max(axis=1, initial=0) > KNOWN_IOU
-        candidates = detections.select(~known)
-        if self._last_regions and self.detect_interval != 1:
-            highest_scores = np.argsort(-candidates.scores, kind='stable')[:CANDIDATES_PER_FRAME]
-            candidates = candidates.select(highest_scores)
-        return self._estimator.verify(view.image, view.camera, candidates)
+    def _correct(
+        self, view: View, followed: People, keypoints: Keypoints, match: NDArray[np.int64]
+    ) -> People:
+        """Estimate followed people again who disagree with their keypoints."""
+        matched = np.flatnonzero(match >= 0)
+        own_keypoints = keypoints.select(match[matched])
+        disagreement = keypoint_disagreement(followed.select(matched), own_keypoints)
+        is_doubtful = disagreement > DOUBTFUL_DISAGREEMENT
+        if not is_doubtful.any():
+            return followed
+        doubtful, own_keypoints = matched[is_doubtful], own_keypoints.select(is_doubtful)
+        again = self._estimator.pose_keypoints(view, own_keypoints)
+        is_better = keypoint_disagreement(again, own_keypoints) < disagreement[is_doubtful]
+        is_better &= again.confidence > MIN_CONFIDENCE
+        again = dataclasses.replace(again, ids=followed.ids[doubtful])
+        return _replaced(followed, doubtful, again, is_better)
 
-    def _periods_since(self, stamp_s: float) -> float:
-        """Return the number of budget periods since the last frame, from 0 to 1."""
-        step_s, self._stamp_s = stamp_s - self._stamp_s, stamp_s
-        # Equal stamps do not measure time.
-        return min(step_s / BUDGET_PERIOD_S, 1.0) if step_s > 0 else 1.0
 
-    def _guess_next_to(self, followed: PosedRegions, periods: float) -> RegionDetections:
-        """Return candidate regions next to followed people, next to another one each time."""
-        count = len(followed.people)
-        guesses = self._guess(count, periods)
-        # On one side of all people, then on the other.
-        passes, index = divmod(self._guesses_made, max(count, 1))
-        return guess_neighbours(
-            followed.regions.select(np.array([index] * guesses, int)), (-1) ** passes
-        )
+def as_keypoints(people: People) -> Keypoints:
+    """Return people in the skeleton of BlazePose as keypoints of COCO, all of them visible."""
+    points_px = people.poses2d_px[:, COCO_JOINTS]
+    return Keypoints(people.boxes_px, people.confidence, points_px, np.ones(points_px.shape[:2]))
 
-    def _guess(self, count: int, periods: float) -> int:
-        """Count and return the guesses that are due next to `count` followed people."""
-        guesses = min(self._guesses_due.take(GUESSES_PER_PERIOD * periods), count)
-        self._guesses_made += guesses
-        return guesses
 
-    def _tiles_to_search(
-        self, image: ImageArray, predicted: People | None, periods: float
-    ) -> list[Tile]:
-        if predicted is None:
-            return self._tiles.everywhere(image)
-        if self.detect_interval:
-            return self._tiles.share(image, self.detect_interval)
-        return self._tiles.promising(
-            image, predicted.boxes_px, self._tiles_of_lost(predicted), periods
-        )
+def match_keypoints(people: People, keypoints: Keypoints) -> NDArray[np.int64]:
+    """
+    Match people with the detections of the same people.
 
-    def _tiles_of_lost(self, predicted: People) -> list[Tile]:
-        """Return a tile around each track that was not detected in the last frame."""
-        lost = ~predicted.seen & predicted.in_view.any(axis=1)
-        which = [
-            i for i in np.flatnonzero(lost).tolist() if int(predicted.ids[i]) in self._last_regions
-        ]
-        regions = self._moved_regions(predicted, which)
-        limit_px = np.array(self._image_shape[1::-1])
-        # The centre of a person at the image edge may be outside of the image.
-        centre_px = np.clip(regions.centre_px, 0, limit_px - 1)
-        side_px = np.clip(LOST_TILE_FACTOR * regions.radius_px, MIN_TILE_PX, limit_px.max())
-        corner_px = centre_px - side_px[:, None] / 2
-        return [
-            Tile(round(left), round(top), round(side))
-            for (left, top), side in zip(corner_px.tolist(), side_px.tolist())
-        ]
+    Parameters
+    ----------
+    people
+        N people in the skeleton of BlazePose.
+    keypoints
+        M detected people.
+
+    Returns
+    -------
+    [N], index of the detection, or -1.
+    """
+    match = np.full(len(people), -1)
+    if not len(people) or not len(keypoints):
+        return match
+    joints_px = people.poses2d_px[:, COCO_JOINTS]
+    apart_px = np.linalg.norm(joints_px[:, None] - keypoints.points_px[None], axis=-1)
+    size_px = np.linalg.norm(keypoints.boxes_px[:, 2:], axis=1)
+    distance = np.median(apart_px, axis=-1) / np.maximum(size_px, 1e-6)
+    overlap = box_iou(people.boxes_px[:, None], keypoints.boxes_px[None])
+    possible = (distance < SUPPORT_DISTANCE) | (overlap > SUPPORT_IOU)
+    # Greedy: the nearest pair first.
+    for flat in np.argsort(distance, axis=None, kind='stable').tolist():
+        i, j = divmod(flat, len(keypoints))
+        if possible[i, j] and match[i] < 0 and not (match == j).any():
+            match[i] = j
+    return match
+
+
+def _replaced(
+    people: People, which: NDArray[np.int64], others: People, use_others: NDArray[np.bool_]
+) -> People:
+    """Return people with those at indices [K] replaced by others [K] where a mask [K] is set."""
+    order = np.arange(len(people))
+    order[which] = len(people) + np.arange(len(which))
+    better = select_better(people.select(which), others, use_others)
+    return People.concatenate([people, better]).select(order)

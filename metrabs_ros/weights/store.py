@@ -11,8 +11,6 @@ import pathlib
 import re
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 
 from metrabs_ros.foreign_text import printable
@@ -25,26 +23,18 @@ from metrabs_ros.regular_file import (
     write_atomically,
 )
 from metrabs_ros.weights.archive import ArchiveError, unpack
-from metrabs_ros.weights.download import Download, DownloadError, download_wheel
-from metrabs_ros.weights.zip_archive import open_zip, read_member
+from metrabs_ros.weights.download import Download, DownloadError
 
 _LOG = logging.getLogger(__name__)
 
 BLAZEPOSE = 'blazepose'
-BLAZEPOSE_WHEEL = 'mediapipe==0.10.21'
-BLAZEPOSE_FILES = {
-    'pose_detection.tflite': (
-        'mediapipe/modules/pose_detection/pose_detection.tflite',
-        '9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c',
-    ),
-    'pose_landmark_full.tflite': (
-        'mediapipe/modules/pose_landmark/pose_landmark_full.tflite',
-        'e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f',
-    ),
-}
-"""For each file, its path in the wheel and its SHA-256 checksum."""
+BUNDLED = {BLAZEPOSE: 'pose_landmark_full.tflite', 'blazepose_lite': 'pose_landmark_lite.tflite'}
+"""Landmark networks that are part of the package, by the names of the models."""
+BLAZEPOSE_HEAVY = 'blazepose_heavy'
+HEAVY_FILE = 'pose_landmark_heavy.tflite'
+HEAVY_URL = f'https://storage.googleapis.com/mediapipe-assets/{HEAVY_FILE}'
+HEAVY_SHA256 = '59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe'
 
-MAX_NETWORK_BYTES = 64 << 20
 MAX_RECORD_BYTES = 64 << 10
 MAX_LOCK_WAIT_S = 3600.0
 """Maximum waiting time for another process that downloads the same weights."""
@@ -97,7 +87,10 @@ RELEASES = {
     ),
     'metrabs_s': Release(f'{_METRABS_URL}/metrabs_eff2s_256px_800k_28ds_pytorch.tar.gz'),
 }
-MODELS = (BLAZEPOSE, *RELEASES)
+BLAZEPOSE_MODELS = (*BUNDLED, BLAZEPOSE_HEAVY)
+MODELS = (*BLAZEPOSE_MODELS, *RELEASES)
+DOWNLOADED = (BLAZEPOSE_HEAVY, *RELEASES)
+"""Models with weights that are not part of the package."""
 _SHA256 = re.compile(r'[0-9a-f]{64}')
 
 
@@ -129,7 +122,7 @@ def cache_folder() -> pathlib.Path:
 
 def weights_folder(name: str) -> pathlib.Path:
     """
-    Return the folder with the weights of one of `MODELS`, downloading them if necessary.
+    Return the folder with the weights of one of `DOWNLOADED`, downloading them if necessary.
 
     The checksums of the files are verified.
 
@@ -149,14 +142,14 @@ def weights_folder(name: str) -> pathlib.Path:
 
 def fetch(name: str, url: str | None = None) -> pathlib.Path:
     """
-    Download the weights of one of `MODELS` into the cache, unless they are complete there.
+    Download the weights of one of `DOWNLOADED` into the cache, unless they are complete there.
 
     Parameters
     ----------
     name
         Name of the model.
     url
-        Alternative address of a release, for example of a mirror.
+        Alternative address, for example of a mirror.
 
     Returns
     -------
@@ -179,8 +172,8 @@ def fetch(name: str, url: str | None = None) -> pathlib.Path:
             for abandoned in cache_folder().glob(f'{prefix}*'):
                 shutil.rmtree(abandoned, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=prefix) as scratch:
-                if name == BLAZEPOSE:
-                    fetched = _fetch_blazepose(pathlib.Path(scratch))
+                if name == BLAZEPOSE_HEAVY:
+                    fetched = _fetch_heavy(url, pathlib.Path(scratch))
                 else:
                     fetched = _fetch_release(name, url, pathlib.Path(scratch))
                 _replace_folder(fetched, folder)
@@ -221,8 +214,8 @@ def _is_complete(name: str) -> bool:
 
 def _expected_checksums(name: str) -> Mapping[str, str]:
     """Return the published or recorded checksums by file name; empty if there are none."""
-    if name == BLAZEPOSE:
-        return {file: sha256 for file, (_, sha256) in BLAZEPOSE_FILES.items()}
+    if name == BLAZEPOSE_HEAVY:
+        return {HEAVY_FILE: HEAVY_SHA256}
     record = _checksum_file(name)
     try:
         if not os.path.lexists(record):
@@ -249,21 +242,20 @@ def _checksum_file(name: str) -> pathlib.Path:
     return cache_folder() / f'{name}.sha256.json'
 
 
-def _fetch_blazepose(scratch: pathlib.Path) -> pathlib.Path:
-    """Extract the networks from a wheel; the wheel is not installed."""
-    _LOG.info('downloading the BlazePose networks (36 MB wheel %s) ...', BLAZEPOSE_WHEEL)
-    wheel = download_wheel(BLAZEPOSE_WHEEL, scratch)
-    folder = scratch / BLAZEPOSE
+def _fetch_heavy(url: str | None, scratch: pathlib.Path) -> pathlib.Path:
+    """Download the landmark network `HEAVY_FILE`, or copy it if `url` is the path of a file."""
+    folder = scratch / BLAZEPOSE_HEAVY
     folder.mkdir()
-    for name, (member, sha256) in BLAZEPOSE_FILES.items():
-        try:
-            with open_regular(wheel) as file, open_zip(file) as archive:
-                content = read_member(archive, member, MAX_NETWORK_BYTES)
-        # These are all exceptions that zipfile raises for damaged archives.
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
-            raise ArchiveError(f'{wheel.name} does not contain {member}: {error}') from error
-        (folder / name).write_bytes(content)
-        _verify_checksum(folder / name, sha256, BLAZEPOSE)
+    file = folder / HEAVY_FILE
+    if url is not None and pathlib.Path(url).is_file():
+        with open_regular(pathlib.Path(url)) as source, file.open('wb') as target:
+            shutil.copyfileobj(source, target)
+    else:
+        _LOG.info('downloading %s (28 MB, Apache-2.0) from %s ...', HEAVY_FILE, url or HEAVY_URL)
+        Download(url or HEAVY_URL, file).run()
+    actual = sha256_of(file)
+    if actual != HEAVY_SHA256:
+        raise DownloadError(f'{HEAVY_FILE} has the sha256 {actual}, expected {HEAVY_SHA256}')
     return folder
 
 

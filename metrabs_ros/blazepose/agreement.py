@@ -1,0 +1,100 @@
+"""Agreement of BlazePose's estimates with each other and with MoveNet's keypoints."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.movenet.decoding import Keypoints
+from metrabs_ros.people import People
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
+
+MAX_APART_MM = 150.0
+"""Mean distance of the joints of two estimates of the same pose.  If the front of a person is
+mistaken for the back, the distance is several times as large."""
+MAX_DISAGREEMENT = 0.2
+"""Maximum mean distance of joints and keypoints of a person, as a share of the size of the box."""
+MIN_PRESENCE = 0.2
+"""Minimum presence score of a person that was detected by MoveNet."""
+
+COCO_JOINTS = COCO_17.within(BLAZEPOSE_33).indices
+"""MoveNet's keypoints among the joints of BlazePose."""
+BODY = slice(5, 17)
+"""Keypoints of the body, from the shoulders to the ankles.  Those of the head are so close to each
+other that they do not distinguish poses."""
+HIPS = COCO_JOINTS[11:13]
+
+
+def keypoint_disagreement(people: People, keypoints: Keypoints) -> FloatArray:
+    """
+    Return how far the joints of people are from their keypoints.
+
+    Parameters
+    ----------
+    people
+        N people in the skeleton of BlazePose.
+    keypoints
+        The same N people.
+
+    Returns
+    -------
+    [N], mean distance in the image, weighted by the scores of the keypoints, as a share of the
+    diagonal of the box.
+    """
+    joints_px = people.poses2d_px[:, COCO_JOINTS][:, BODY]
+    apart_px = np.linalg.norm(joints_px - keypoints.points_px[:, BODY], axis=-1)
+    weights = keypoints.point_scores[:, BODY] + 1e-6
+    size_px = np.linalg.norm(keypoints.boxes_px[:, 2:], axis=1)
+    mean_px = (apart_px * weights).sum(axis=1) / weights.sum(axis=1)
+    # Poses that are not finite agree with nothing.
+    return np.nan_to_num(mean_px / np.maximum(size_px, 1e-6), nan=np.inf)
+
+
+def is_confirmed(people: People, keypoints: Keypoints) -> BoolArray:
+    """Return which people, detected by MoveNet, BlazePose confirms; parameters as above."""
+    return (people.confidence > MIN_PRESENCE) & (
+        keypoint_disagreement(people, keypoints) < MAX_DISAGREEMENT
+    )
+
+
+def pose_distance_mm(first_mm: FloatArray, second_mm: FloatArray) -> FloatArray:
+    """Return the mean distance of the joints of poses [N, 33, 3] after aligning the hips, [N]."""
+    apart_mm = [
+        poses_mm[:, COCO_JOINTS[BODY]] - poses_mm[:, HIPS].mean(axis=1, keepdims=True)
+        for poses_mm in (first_mm, second_mm)
+    ]
+    return np.asarray(np.linalg.norm(apart_mm[0] - apart_mm[1], axis=-1).mean(axis=1))
+
+
+def merge(first: People, second: People, prefer_second: BoolArray) -> tuple[FloatArray, ...]:
+    """
+    Merge two estimates of the same people.
+
+    The mean of two estimates that disagree would be a pose that neither of them shows.
+
+    Parameters
+    ----------
+    first, second
+        N people each.
+    prefer_second
+        [N], which second estimates are used if the estimates disagree.
+
+    Returns
+    -------
+    Poses [N, 33, 3] in millimetres, joint confidences [N, 33], and confidences [N].
+    """
+    agree = pose_distance_mm(first.poses3d_mm, second.poses3d_mm) <= MAX_APART_MM
+    weight = np.where(agree, 0.5, prefer_second)
+
+    def mix(name: str) -> FloatArray:
+        values, others = getattr(first, name), getattr(second, name)
+        share = weight.reshape(-1, *[1] * (values.ndim - 1))
+        return np.where(share == 0, values, np.where(share == 1, others, (values + others) / 2))
+
+    return mix('poses3d_mm'), mix('joint_confidence'), mix('confidence')
+
+
+def select_better(first: People, second: People, use_second: BoolArray) -> People:
+    """Return the second estimate of the people selected by a mask [N], and the first of others."""
+    both = People.concatenate([first, second])
+    return both.select(np.arange(len(use_second)) + len(use_second) * use_second)
