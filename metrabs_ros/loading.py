@@ -86,12 +86,18 @@ def load_blazepose(
 
 
 def load_movenet(threads: int = 0) -> MoveNetDetector:
-    """Load the person detector MoveNet MultiPose."""
+    """
+    Load the person detector MoveNet MultiPose.
+
+    It runs in bf16 on processors that support it, where it takes half the time.
+    """
+    from metrabs_ros.backends.openvino import cpu_supports_bf16
     from metrabs_ros.movenet.detector import MoveNetDetector
     from metrabs_ros.movenet.network import MoveNet
     from metrabs_ros.weights.bundled import bundled_network
 
-    return MoveNetDetector(MoveNet(bundled_network('movenet_multipose.xml'), threads))
+    precision = 'bf16' if cpu_supports_bf16() else 'fp32'
+    return MoveNetDetector(MoveNet(bundled_network('movenet_multipose.xml'), threads, precision))
 
 
 def load_detector(name: str, threads: int = 0) -> BoxDetector:
