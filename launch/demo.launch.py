@@ -12,7 +12,7 @@ ARGUMENTS = {
     'input': (None, 'Video, folder of images, image or video device such as /dev/video0.'),
     'fov': ('55.0', 'Field of view across the longer image side, in degrees.'),
     'rate': ('10.0', 'Images per second; 0: as fast as the pose node processes them.'),
-    'model': ('blazepose', 'Pose network.'),
+    'model': ('blazepose', 'Pose network; see pose.launch.py.'),
     'rviz': ('true', 'Whether to start RViz.'),
     'view': ('false', 'Whether to start the browser view.'),
     'view_host': (

@@ -55,8 +55,9 @@ def load_model(
     Parameters
     ----------
     name_or_folder
-        ``blazepose``, ``metrabs_s`` or ``metrabs_l``, with weights that are downloaded at the
-        first use, or a folder with a MeTRAbs checkpoint as published for PyTorch.
+        ``blazepose`` or ``blazepose_lite``, which are part of the package; ``blazepose_heavy``,
+        ``metrabs_s`` or ``metrabs_l``, with weights that are downloaded at the first use; or a
+        folder with a MeTRAbs checkpoint as published for PyTorch.
     engine
         Inference engine: ``torch``, ``tensorrt`` (NVIDIA GPUs), ``openvino`` (CPUs) or ``auto``,
         the fastest one that is installed.  BlazePose supports only OpenVINO.
@@ -66,8 +67,8 @@ def load_model(
     device
         ``cpu``, ``cuda``, ``cuda:1`` or ``auto``, a GPU if one is available.
     detector
-        Person detector for MeTRAbs: ``auto``, ``blazepose``, ``onnx:FILE`` (of the YOLO or DETR
-        family) or ``ultralytics:NAME``.
+        Person detector for MeTRAbs: ``auto`` or ``movenet``, which is part of the package,
+        ``onnx:FILE`` (of the YOLO or DETR family) or ``ultralytics:NAME``.
     threads
         Number of CPU threads of the network; 0 uses one for each core.
 

@@ -59,9 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='metrabs_ros', description='Absolute 3D human poses.')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
-    fetch = commands.add_parser('fetch', help='download the weights of a model')
+    fetch = commands.add_parser(
+        'fetch', help='download the weights of a model that are not part of the package'
+    )
     fetch.add_argument('model', choices=store.MODELS)
-    fetch.add_argument('--url', help='address of a mirror, or the path of a downloaded file')
+    fetch.add_argument(
+        '--url', help='address of a mirror; for blazepose_heavy also the path of a local file'
+    )
     fetch.set_defaults(run=_fetch)
 
     build = commands.add_parser(
@@ -161,11 +165,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
     """Add one argument for each field of `AnnotateOptions`, with the same name."""
     add = parser.add_argument
-    add('--model', default='blazepose', help='blazepose, metrabs_s, metrabs_l or a folder')
+    add('--model', default='blazepose', help=f'{", ".join(store.MODELS)} or a folder')
     add('--engine', default='auto', help='auto, torch, tensorrt or openvino')
     add('--precision', default='auto', help='auto, fp32, fp16 or bf16')
     add('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    add('--detector', default='auto', help='auto, blazepose, onnx:FILE or ultralytics:NAME')
+    add('--detector', default='auto', help='auto, movenet, onnx:FILE or ultralytics:NAME')
     add('--threads', type=int, default=0, help='CPU threads of the network; 0: one per core')
     add('--skeleton', default='', help='joint convention; default: all joints of the network')
     add('--num-aug', type=int, default=1, help='number of test-time augmentations')

@@ -1,1 +1,1 @@
-"""BlazePose: networks, regions of interest, crops, detector and estimator."""
+"""BlazePose: network, regions of interest, crops, agreement with keypoints, estimator."""

@@ -76,7 +76,8 @@ class Settings:
 
     model: str = setting(
         'blazepose',
-        'Pose network: blazepose, metrabs_s, metrabs_l or the path of a checkpoint directory.',
+        'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l or a '
+        'checkpoint directory.',
         fixed=True,
     )
     engine: str = setting(
@@ -93,7 +94,7 @@ class Settings:
     )
     detector: str = setting(
         'auto',
-        'Person detector: auto, blazepose, onnx:FILE, ultralytics:NAME, or topic for '
+        'Person detector: auto, movenet, onnx:FILE, ultralytics:NAME, or topic for '
         'vision_msgs/Detection2DArray on detections.',
         fixed=True,
     )
@@ -132,7 +133,7 @@ class Settings:
     detect_interval: int = setting(
         0,
         'Run full-image detection every N frames; in between, follow the tracks. 0: model '
-        'default.',
+        'default (BlazePose: 0.15 s).',
         low=0,
         high=1000,
     )

@@ -184,7 +184,7 @@ class _Run:
         self._summary = summary
         processor_type = TrackedFrames if options.follow else IndependentFrames
         self._processor: FrameProcessor = processor_type(model, convention, options)
-        # BlazePose forms batches from the tiles and the people of one image.
+        # BlazePose forms batches from the people of one image.
         default = 1 if isinstance(model, BlazePoseEstimator) else DEFAULT_BATCH
         self._batch = 1 if options.follow else options.batch or default
         self._ids: list[set[int]] = [set() for _ in recording.cameras]

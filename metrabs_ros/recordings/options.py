@@ -46,7 +46,7 @@ class AnnotateOptions:
     batch
         Number of frames per batch; 0 for the default of the model.
     follow
-        Search the whole image for people only in some frames, and estimate known people at their
+        Run full-image detection only in some frames, and estimate known people at their
         predicted positions, as the node does.  This is several times faster, but the results of a
         frame depend on the frames before it.
     smoothing, max_lost

@@ -1,1 +1,1 @@
-"""Weight files: cache, download, archives, and readers that check sizes before allocation."""
+"""Weight files: bundled networks, cache, download, archives, readers that check sizes."""

@@ -236,7 +236,7 @@ def download_wheel(requirement: str, folder: pathlib.Path) -> pathlib.Path:
     Parameters
     ----------
     requirement
-        Package and version, for example ``mediapipe==0.10.21``.
+        Package and version, for example ``scikit-image==0.25.2``.
     folder
         An existing folder.
 

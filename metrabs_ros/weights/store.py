@@ -149,7 +149,8 @@ def fetch(name: str, url: str | None = None) -> pathlib.Path:
     name
         Name of the model.
     url
-        Alternative address, for example of a mirror.
+        Alternative address, for example of a mirror; for `BLAZEPOSE_HEAVY` also the path of a
+        local file.
 
     Returns
     -------
