@@ -147,9 +147,7 @@ class RegionFollower:
         """Return the detection schedule, and the passes without support of all N, [5 + N]."""
         assert self._detected_passes is not None, 'no image has been processed'
         schedule = [self._detected_s, self._frames, self._passes, self._extra_runs]
-        return np.array(
-            [*schedule, float(self._is_doubtful), *self._detected_passes], np.float64
-        )
+        return np.array([*schedule, float(self._is_doubtful), *self._detected_passes], np.float64)
 
     def replay(
         self, timed_view: TimedView, predicted: People | None, detected: People, state: FloatArray
