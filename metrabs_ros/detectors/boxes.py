@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.options import Options
 
@@ -64,11 +64,8 @@ class Boxes:
 
     def clipped_to(self, image_shape: tuple[int, ...]) -> Boxes:
         """Clip the boxes to an image, and drop those with less than a pixel inside it."""
-        limit_px = np.array(image_shape[1::-1], np.float64)
-        low = np.clip(self.boxes_px[:, :2], 0, limit_px)
-        high = np.clip(self.boxes_px[:, :2] + self.boxes_px[:, 2:], 0, limit_px)
-        visible = np.all(high - low >= 1, axis=1)
-        return Boxes(np.concatenate([low, high - low], axis=1), self.scores).select(visible)
+        boxes_px, is_visible = clip_to_image(self.boxes_px, image_shape)
+        return Boxes(boxes_px, self.scores).select(is_visible)
 
     def non_maximum_suppression(self, iou_threshold: float) -> Boxes:
         """Return the boxes that remain after NMS, in descending order of score."""
@@ -76,6 +73,30 @@ class Boxes:
         scores = np.maximum(self.scores, np.finfo(np.float32).tiny)
         kept = cv2.dnn.NMSBoxes(self.boxes_px.tolist(), scores.tolist(), 0.0, float(iou_threshold))
         return self.select(np.array(kept, np.intp).reshape(-1))
+
+
+def clip_to_image(
+    boxes_px: FloatArray, image_shape: tuple[int, ...]
+) -> tuple[FloatArray, BoolArray]:
+    """
+    Clip boxes to an image.
+
+    Parameters
+    ----------
+    boxes_px
+        [N, 4], left, top, width, height.
+    image_shape
+        Height and width, further entries are ignored.
+
+    Returns
+    -------
+    The clipped boxes [N, 4], and which of them have at least a pixel inside the image, [N].
+    """
+    limit_px = np.array(image_shape[1::-1], np.float64)
+    low_px = np.clip(boxes_px[:, :2], 0, limit_px)
+    high_px = np.clip(boxes_px[:, :2] + boxes_px[:, 2:], 0, limit_px)
+    size_px = high_px - low_px
+    return np.concatenate([low_px, size_px], axis=1), np.all(size_px >= 1, axis=1)
 
 
 class BoxDetector(Protocol):

@@ -7,9 +7,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.detectors.boxes import MAX_CANDIDATES, clip_to_image
 from metrabs_ros.movenet.network import STRIDE_PX, Heads
 from metrabs_ros.skeletons.conventions import COCO_17
 
@@ -19,6 +20,8 @@ LOCAL_MAXIMUM_CELLS = 5
 RELATIVE_VARIANCE = 0.3
 """Variance of the weight of keypoints around their approximate position, as a share of the
 shorter side of the maps."""
+PIXEL_CENTRE_PX = 0.5
+"""The network counts pixels from their upper left corner, this package from their centre."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,20 +76,33 @@ class Keypoints:
             np.concatenate([part.point_scores for part in parts]),
         )
 
-    def scaled(self, factor: float) -> Keypoints:
-        """Return the people in an image that is larger by a factor, aligned at the corners."""
-        corner_px = 0.5 * (factor - 1)
-        boxes_px = factor * self.boxes_px
+    def scaled(self, factors: ArrayLike) -> Keypoints:
+        """
+        Return the people in a resized image.
+
+        Parameters
+        ----------
+        factors
+            Ratio of the sizes of the images; [2], in x and y, or one number for both.
+        """
+        factors = np.broadcast_to(np.asarray(factors, np.float64), 2)
+        points_px = (self.points_px + PIXEL_CENTRE_PX) * factors - PIXEL_CENTRE_PX
         return Keypoints(
-            boxes_px, self.scores, factor * self.points_px + corner_px, self.point_scores
+            self.boxes_px * np.tile(factors, 2), self.scores, points_px, self.point_scores
         )
+
+    def clipped_to(self, image_shape: tuple[int, ...]) -> Keypoints:
+        """Clip the boxes to an image, and drop people with less than a pixel inside it."""
+        boxes_px, is_visible = clip_to_image(self.boxes_px, image_shape)
+        return dataclasses.replace(self, boxes_px=boxes_px).select(is_visible)
 
 
 def decode(heads: Heads, threshold: float) -> Keypoints:
     """
     Return the people in the output of the network, in its input pixels.
 
-    The computation is that of the published graph, without its limit of six people.
+    The computation is that of the published graph, with a limit of `MAX_CANDIDATES` people instead
+    of six.
 
     Parameters
     ----------
@@ -99,7 +115,7 @@ def decode(heads: Heads, threshold: float) -> Keypoints:
     neighbourhood = np.ones((LOCAL_MAXIMUM_CELLS, LOCAL_MAXIMUM_CELLS), np.uint8)
     is_centre = centre_scores >= np.maximum(cv2.dilate(centre_scores, neighbourhood), threshold)
     cells = np.argwhere(is_centre)
-    cells = cells[np.argsort(-centre_scores[is_centre], kind='stable')]
+    cells = cells[np.argsort(-centre_scores[is_centre], kind='stable')[:MAX_CANDIDATES]]
     at_centre = tuple(cells.T)
     low, high = _boxes(heads, cells)
     approximate = cells[:, None] + heads.keypoint_offsets[at_centre]
@@ -114,7 +130,7 @@ def decode(heads: Heads, threshold: float) -> Keypoints:
     return Keypoints(
         boxes_px,
         centre_scores[at_centre].astype(np.float64),
-        STRIDE_PX * points[..., ::-1],
+        STRIDE_PX * points[..., ::-1] - PIXEL_CENTRE_PX,
         point_scores,
     )
 

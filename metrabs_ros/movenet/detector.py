@@ -10,7 +10,7 @@ import numpy as np
 from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.box_overlap import box_containment, box_iou
 from metrabs_ros.camera import Camera
-from metrabs_ros.detectors.boxes import Boxes
+from metrabs_ros.detectors.boxes import MAX_CANDIDATES, Boxes
 from metrabs_ros.movenet.decoding import Keypoints, decode
 from metrabs_ros.movenet.network import SIDE_MULTIPLE_PX, MoveNet
 from metrabs_ros.options import DETECTOR_NMS_IOU, Options
@@ -65,17 +65,17 @@ class MoveNetDetector:
 
         Returns
         -------
-        People in descending order of score.
+        People in descending order of score, with boxes inside the image.
         """
         passes = []
         for side_px in sides_px:
-            resized, scale = resize_to(image, side_px)
-            passes.append(decode(self._network(resized), threshold).scaled(1 / scale))
+            resized, factors = resize_to(image, side_px)
+            passes.append(decode(self._network(resized), threshold).scaled(1 / factors))
             if flip_aug:
                 mirrored = decode(self._network(resized[:, ::-1]), threshold)
-                passes.append(mirrored.mirrored(resized.shape[1]).scaled(1 / scale))
-        people = Keypoints.concatenate(*passes)
-        people = people.select(np.argsort(-people.scores, kind='stable'))
+                passes.append(mirrored.mirrored(resized.shape[1]).scaled(1 / factors))
+        people = Keypoints.concatenate(*passes).clipped_to(image.shape)
+        people = people.select(np.argsort(-people.scores, kind='stable')[:MAX_CANDIDATES])
         return people.select(~is_duplicate(people, nms_iou_threshold))
 
 
@@ -100,27 +100,25 @@ class MoveNetBoxes:
             options.detector_nms_iou_threshold,
             bool(options.detector_flip_aug),
         )
-        boxes = Boxes(people.boxes_px, people.scores).clipped_to(image.shape)
-        return boxes.highest_scores(options.max_detections)
+        return Boxes(people.boxes_px, people.scores).highest_scores(options.max_detections)
 
 
-def resize_to(image: ImageArray, side_px: int) -> tuple[ImageArray, float]:
+def resize_to(image: ImageArray, side_px: int) -> tuple[ImageArray, FloatArray]:
     """
     Resize an image so that its longer side has a length, and pad it for the network.
 
     Returns
     -------
     [H, W, 3], uint8, with multiples of 32 as height and width, black at the right and bottom; and
-    the ratio of the sizes.
+    the ratios of the sizes in x and y.
     """
-    height, width = image.shape[:2]
-    scale = side_px / max(height, width)
-    size = np.maximum(np.rint(np.array([width, height]) * scale), 1).astype(int)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(image, size.tolist(), interpolation=method)
-    columns, rows = -size % SIDE_MULTIPLE_PX
+    size_px = np.array(image.shape[1::-1])
+    resized_px = np.maximum(np.rint(size_px * (side_px / size_px.max())), 1).astype(int)
+    method = cv2.INTER_AREA if side_px < size_px.max() else cv2.INTER_LINEAR
+    resized = cv2.resize(image, resized_px.tolist(), interpolation=method)
+    columns, rows = -resized_px % SIDE_MULTIPLE_PX
     padded = cv2.copyMakeBorder(resized, 0, rows, 0, columns, cv2.BORDER_CONSTANT)
-    return np.asarray(padded, np.uint8), scale
+    return np.asarray(padded, np.uint8), resized_px / size_px
 
 
 def is_duplicate(people: Keypoints, iou_threshold: float) -> BoolArray:
@@ -130,25 +128,27 @@ def is_duplicate(people: Keypoints, iou_threshold: float) -> BoolArray:
     A person is detected twice by passes with different sizes, and in parts if it is too large for
     one of them.
     """
-    boxes_px = people.boxes_px
-    area_px2 = boxes_px[:, 2:].prod(axis=1)
-    distance = keypoint_distance(people)
-    same = (box_iou(boxes_px[:, None], boxes_px[None]) > iou_threshold) | (
-        distance < DUPLICATE_DISTANCE
-    )
-    contained = box_containment(boxes_px[:, None], boxes_px[None]) > PART_CONTAINMENT
-    is_part = contained & (area_px2[:, None] < PART_AREA_RATIO * area_px2)
-    is_part &= distance < 2 * DUPLICATE_DISTANCE
     duplicate = np.zeros(len(people), bool)
-    for i in range(len(people)):
-        before = np.flatnonzero(~duplicate[:i])
-        duplicate[i] = (same[i, before] | is_part[i, before]).any()
+    for i in range(1, len(people)):
+        before = people.select(np.flatnonzero(~duplicate[:i]))
+        duplicate[i] = _is_shown_by(people.select(slice(i, i + 1)), before, iou_threshold).any()
     return duplicate
 
 
-def keypoint_distance(people: Keypoints) -> FloatArray:
-    """Return the median distance of the keypoints, as a share of the smaller box, [N, N]."""
-    points_px, size_px = people.points_px, np.linalg.norm(people.boxes_px[:, 2:], axis=1)
-    apart_px = np.linalg.norm(points_px[:, None] - points_px[None], axis=-1)
-    smaller_px = np.minimum(size_px[:, None], size_px[None])
+def _is_shown_by(person: Keypoints, others: Keypoints, iou_threshold: float) -> BoolArray:
+    """Return which of N other people, [N], show the same person."""
+    distance = keypoint_distance(person, others)
+    is_same = box_iou(person.boxes_px, others.boxes_px) > iou_threshold
+    area_px2, other_area_px2 = (part.boxes_px[:, 2:].prod(axis=1) for part in (person, others))
+    is_part = box_containment(person.boxes_px, others.boxes_px) > PART_CONTAINMENT
+    is_part &= area_px2 < PART_AREA_RATIO * other_area_px2
+    is_part &= distance < 2 * DUPLICATE_DISTANCE
+    return is_same | is_part | (distance < DUPLICATE_DISTANCE)
+
+
+def keypoint_distance(person: Keypoints, others: Keypoints) -> FloatArray:
+    """Return the median distance of the keypoints, as a share of the smaller box, [N]."""
+    apart_px = np.linalg.norm(person.points_px - others.points_px, axis=-1)
+    diagonals_px = (np.linalg.norm(part.boxes_px[:, 2:], axis=1) for part in (person, others))
+    smaller_px = np.minimum(*diagonals_px)
     return np.asarray(np.median(apart_px, axis=-1) / np.maximum(smaller_px, 1e-6))

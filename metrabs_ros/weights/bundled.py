@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import pathlib
 
 from metrabs_ros.foreign_text import printable
@@ -40,13 +39,13 @@ def bundled_network(name: str) -> pathlib.Path:
         If a file is missing or was changed.
     """
     file = FOLDER / name
-    for part in {file, file.with_suffix('.bin')}:
-        if part.name in SHA256:
-            _verify(part)
+    _verify(file)
+    weights = file.with_suffix('.bin')
+    if weights.name in SHA256:
+        _verify(weights)
     return file
 
 
-@functools.cache
 def _verify(file: pathlib.Path) -> None:
     try:
         actual = sha256_of(file)

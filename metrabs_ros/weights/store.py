@@ -248,9 +248,8 @@ def _fetch_heavy(url: str | None, scratch: pathlib.Path) -> pathlib.Path:
     folder = scratch / BLAZEPOSE_HEAVY
     folder.mkdir()
     file = folder / HEAVY_FILE
-    if url is not None and pathlib.Path(url).is_file():
-        with open_regular(pathlib.Path(url)) as source, file.open('wb') as target:
-            shutil.copyfileobj(source, target)
+    if url is not None and not url.startswith(('http://', 'https://')):
+        _copy_local(pathlib.Path(url), file)
     else:
         _LOG.info('downloading %s (28 MB, Apache-2.0) from %s ...', HEAVY_FILE, url or HEAVY_URL)
         Download(url or HEAVY_URL, file).run()
@@ -258,6 +257,18 @@ def _fetch_heavy(url: str | None, scratch: pathlib.Path) -> pathlib.Path:
     if actual != HEAVY_SHA256:
         raise DownloadError(f'{HEAVY_FILE} has the sha256 {actual}, expected {HEAVY_SHA256}')
     return folder
+
+
+def _copy_local(source: pathlib.Path, target: pathlib.Path) -> None:
+    try:
+        opened = open_regular(source)
+    except (OSError, ValueError) as error:
+        raise DownloadError(
+            f'{shown(source)} is neither an http or https address nor a file that can be read '
+            f'({printable(error, MAX_MESSAGE_CHARS)})'
+        ) from error
+    with opened, target.open('wb') as copy:
+        shutil.copyfileobj(opened, copy)
 
 
 def _fetch_release(name: str, url: str | None, scratch: pathlib.Path) -> pathlib.Path:
