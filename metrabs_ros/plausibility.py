@@ -20,11 +20,8 @@ DUPLICATE_DISTANCE_RATIO = 0.2
 FRAGMENT_CONTAINMENT = 0.8
 FRAGMENT_AREA_RATIO = 0.6
 """Minimum containment and maximum relative area of a box that is a fragment of another one."""
-
-DUPLICATE_CONTAINMENT = 0.6
-"""Minimum containment of a box that may be a duplicate of the containing box."""
-PART_CONFIDENCE_RATIO = 0.75
-"""Minimum confidence of a person, as a share of the confidence of a possible body part."""
+MIN_ENCLOSING_CONFIDENCE = 0.35
+"""Minimum confidence of people whose fragments are suppressed."""
 
 BONE_LENGTHS_MM = {
     frozenset({'hip', 'kne'}): 430.0,
@@ -54,13 +51,6 @@ COMPARED_JOINTS = 0.25
 """Share of the joints, those with the smallest distances, that pose similarity is based on."""
 ZERO_SIMILARITY_MM = 300.0
 
-MAX_UPRIGHT_DEGREES = 40.0
-MIN_IN_VIEW = 0.4
-"""Minimum share of joints in view of people that are not truncated."""
-MIN_CONFIDENCE_UPRIGHT = 0.35
-MIN_CONFIDENCE_UNUSUAL = 0.75
-"""Confidence thresholds; lying and truncated people are more often false detections."""
-
 
 def has_plausible_size(people: People) -> BoolArray:
     """
@@ -83,29 +73,6 @@ def has_plausible_size(people: People) -> BoolArray:
         & (depth_mm.max(axis=1, initial=0) < MAX_DISTANCE_MM)
         & (size_mm < MAX_EXTENT_MM)
         & (size_mm > MIN_EXTENT_MM)
-    )
-
-
-def is_confident(people: People, tilt_degrees: FloatArray) -> BoolArray:
-    """
-    Return which people are confident enough not to be false detections, [N].
-
-    Parameters
-    ----------
-    people
-        N people; their confidence is the product of detector score and pose network score.
-    tilt_degrees
-        [N], angle between each person's upright direction and the world's.
-    """
-    is_truncated = people.in_view.mean(axis=1) <= MIN_IN_VIEW
-    threshold = np.where(is_truncated, MIN_CONFIDENCE_UNUSUAL, min_confidence(tilt_degrees))
-    return people.confidence > threshold
-
-
-def min_confidence(tilt_degrees: FloatArray) -> FloatArray:
-    """Return the confidence threshold for people with given tilt angles, [N]."""
-    return np.where(
-        tilt_degrees < MAX_UPRIGHT_DEGREES, MIN_CONFIDENCE_UPRIGHT, MIN_CONFIDENCE_UNUSUAL
     )
 
 
@@ -136,33 +103,8 @@ def suppress_duplicates(people: People, priority: FloatArray) -> BoolArray:
     is_smaller = area_px2[:, None] < FRAGMENT_AREA_RATIO * area_px2
     is_contained = box_containment(boxes_px[:, None], boxes_px[None]) > FRAGMENT_CONTAINMENT
     # Low-confidence poses must not suppress fragments.
-    can_suppress = kept & (people.confidence > MIN_CONFIDENCE_UPRIGHT)
+    can_suppress = kept & (people.confidence > MIN_ENCLOSING_CONFIDENCE)
     return kept & ~(is_contained & is_smaller & can_suppress).any(axis=1)
-
-
-def is_contained_duplicate(people: People, parts: BoolArray, priority: FloatArray) -> BoolArray:
-    """
-    Return which people may be an inaccurate or partial pose of another person, [N].
-
-    A person is a possible duplicate if most of its box lies within the box of a person with a
-    higher priority, or if its region is a body part of a person with a similar confidence.
-    People with a high confidence are never duplicates.
-
-    Parameters
-    ----------
-    people
-        N people.
-    parts
-        [N, N], whether the region of the first person is a body part of the second person; see
-        `Regions.parts`.
-    priority
-        [N].
-    """
-    confidence, boxes_px = people.confidence, people.boxes_px
-    is_part = parts & (confidence > PART_CONFIDENCE_RATIO * confidence[:, None])
-    containment = box_containment(boxes_px[:, None], boxes_px[None])
-    is_inaccurate = (containment > DUPLICATE_CONTAINMENT) & (priority[:, None] < priority)
-    return (confidence < MIN_CONFIDENCE_UNUSUAL) & (is_part | is_inaccurate).any(axis=1)
 
 
 def plausible_poses(poses: Poses, skeleton: Skeleton) -> NDArray[np.intp]:

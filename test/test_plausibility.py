@@ -16,17 +16,12 @@ from metrabs_ros.plausibility import (
     has_consistent_augmentations,
     has_plausible_bones,
     has_plausible_size,
-    is_confident,
-    is_contained_duplicate,
-    min_confidence,
     plausible_poses,
     pose_similarity,
     suppress_duplicates,
 )
 from metrabs_ros.pose_estimator import Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, Skeleton
-
-NO_PARTS = np.zeros((2, 2), bool)
 
 
 def changed(people, **arrays):
@@ -64,21 +59,6 @@ def test_people_with_infinite_values_are_rejected(name, value):
     assert has_plausible_size(changed(people, **{name: array})).tolist() == [True, False]
 
 
-def test_the_confidence_threshold_is_higher_for_tilted_people():
-    upright, lying = min_confidence(np.array([10.0, 80.0]))
-    assert upright < lying
-    people = changed(people_at((0, 0, 3000), (0, 0, 3000)), confidence=np.array([0.6, 0.6]))
-    assert is_confident(people, np.array([10.0, 80.0])).tolist() == [True, False]
-
-
-def test_the_confidence_threshold_is_higher_for_truncated_people():
-    people = changed(people_at((0, 0, 3000), (0, 0, 3000)), confidence=np.array([0.6, 0.6]))
-    in_view = people.in_view.copy()
-    in_view[1, :30] = False
-    people = changed(people, in_view=in_view)
-    assert is_confident(people, np.zeros(2)).tolist() == [True, False]
-
-
 def test_the_duplicate_with_the_higher_priority_is_kept():
     people = people_at((0, 0, 3000), (30, 0, 3000), (900, 0, 3000))
     assert suppress_duplicates(people, np.array([1.0, 2.0, 0.5])).tolist() == [False, True, True]
@@ -99,21 +79,6 @@ def test_low_confidence_people_do_not_suppress_fragments():
     assert suppress_duplicates(people, people.confidence)[1]
 
 
-def test_a_person_inside_another_box_is_a_duplicate_unless_confident():
-    people = people_at((0, 0, 3000), (150, 100, 3300))
-    for confidence, expected in ((0.5, [False, True]), (0.9, [False, False])):
-        both = changed(people, confidence=np.array([0.95, confidence]))
-        assert is_contained_duplicate(both, NO_PARTS, both.confidence).tolist() == expected
-
-
-def test_a_possible_body_part_is_a_duplicate_unless_confident():
-    people = people_at((0, 0, 3000), (900, 0, 3000))
-    second_of_first = np.array([[False, False], [True, False]])
-    for confidence, expected in ((0.5, [False, True]), (0.9, [False, False])):
-        both = changed(people, confidence=np.array([0.95, confidence]))
-        assert is_contained_duplicate(both, second_of_first, both.confidence).tolist() == expected
-
-
 def test_empty_people_are_accepted():
     empty = People.empty(BLAZEPOSE_33)
     assert (
@@ -121,8 +86,6 @@ def test_empty_people_are_accepted():
         == suppress_duplicates(empty, empty.confidence).shape
         == (0,)
     )
-    assert is_confident(empty, np.zeros(0)).shape == (0,)
-    assert is_contained_duplicate(empty, np.zeros((0, 0), bool), empty.confidence).shape == (0,)
 
 
 def poses_of(people, augmentations=1):

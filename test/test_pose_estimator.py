@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from metrabs_ros.blazepose.detector import all_tiles
-from metrabs_ros.detectors.boxes import MAX_CANDIDATES
+from metrabs_ros.movenet.detector import MAX_CANDIDATES
 from metrabs_ros.options import Options
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
@@ -442,9 +441,9 @@ def test_batches_can_be_generators_and_mix_calibrated_and_uncalibrated_images(mo
 def test_memory_is_bounded_with_a_very_low_detector_threshold(model, street):
     tracemalloc.start()
     try:
-        found = model.detect(street, all_tiles(street.shape), Options(detector_threshold=1e-9))
+        found = model.detect(street, Options(detector_threshold=1e-9))
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 0 < len(found.scores) <= MAX_CANDIDATES
+    assert 0 < len(found) <= MAX_CANDIDATES
     assert peak_bytes < 500e6

@@ -39,19 +39,9 @@ class Regions:
     centre_px: FloatArray
     top_px: FloatArray
 
-    @classmethod
-    def none(cls) -> Regions:
-        """Return an empty set of regions."""
-        return cls(np.zeros((0, 2)), np.zeros((0, 2)))
-
     def __len__(self) -> int:
         """Return the number of regions."""
         return len(self.centre_px)
-
-    @property
-    def radius_px(self) -> FloatArray:
-        """Radius of each region, [N], image pixels."""
-        return np.linalg.norm(self.top_px - self.centre_px, axis=-1)
 
     def select(self, which: NDArray[Any]) -> Regions:
         """Return the regions selected by an index array or mask."""

@@ -67,6 +67,13 @@ class Support:
     misses: int
     passes: int
 
+    @property
+    def is_recent(self) -> bool:
+        """Whether to follow the track."""
+        # A track that was missed after that many passes was rejected: it must be detected again.
+        limit = MAX_UNSUPPORTED_PASSES - 1 if self.misses else MAX_UNSUPPORTED_PASSES
+        return self.misses <= MAX_FOLLOW_MISSES and self.passes <= limit
+
 
 class RegionFollower:
     """
@@ -104,7 +111,7 @@ class RegionFollower:
         self.attempts = ALL_ATTEMPTED
         self._supports: dict[int, Support] = {}
         self._detected_passes: NDArray[np.int64] | None = None
-        self._detected_s = 0.0
+        self._stamp_s, self._detected_s = -np.inf, 0.0
         self._frames = self._passes = self._extra_runs = 0
         self._is_doubtful = False
         self._image_shape: tuple[int, ...] = ()
@@ -122,7 +129,11 @@ class RegionFollower:
             return followed
         # The two networks run in parallel.
         detection = self._detection.submit(
-            self._estimator.detect, view.image, self.options, SUPPORT_THRESHOLD, sides_px
+            self._estimator.detect,
+            view.image,
+            dataclasses.replace(self.options, max_detections=-1),
+            SUPPORT_THRESHOLD,
+            sides_px,
         )
         try:
             followed = self._follow(view, tracks)
@@ -172,6 +183,11 @@ class RegionFollower:
     def _sides_to_detect(self, stamp_s: float, predicted: People | None) -> Sequence[int]:
         """Return the input sizes of the detector for this frame, and advance the schedule."""
         self._frames += 1
+        # Equal stamps do not measure time.
+        is_due = (
+            stamp_s <= self._stamp_s or not 0 <= stamp_s - self._detected_s < DETECTION_PERIOD_S
+        )
+        self._stamp_s = stamp_s
         is_lost = predicted is not None and bool(
             (~predicted.seen & predicted.in_view.any(axis=1)).any()
         )
@@ -182,7 +198,7 @@ class RegionFollower:
             sides_px = BOTH_SIDES_PX
         elif self.detect_interval:
             sides_px = BOTH_SIDES_PX if self._frames >= self.detect_interval else ()
-        elif not 0 <= stamp_s - self._detected_s < DETECTION_PERIOD_S:
+        elif is_due:
             sides_px = (BOTH_SIDES_PX[self._passes % len(BOTH_SIDES_PX)],)
         if sides_px:
             self._detected_s, self._frames = stamp_s, 0
@@ -203,11 +219,22 @@ class RegionFollower:
         self._supports = {
             track_id: self._supports[track_id] for track_id in ids if track_id in self._supports
         }
-        is_recent = [
-            track_id in self._supports and self._supports[track_id].misses <= MAX_FOLLOW_MISSES
-            for track_id in ids
-        ]
-        return predicted.select(np.array(is_recent, bool) & predicted.in_view.any(axis=1))
+        is_followed = np.array(
+            [
+                track_id in self._supports and self._supports[track_id].is_recent
+                for track_id in ids
+            ],
+            bool,
+        )
+        tracks = predicted.select(is_followed & predicted.in_view.any(axis=1))
+        # Older tracks take precedence over newer ones.
+        oldest = np.argsort(tracks.ids, kind='stable')[: self._room_for(0)]
+        return tracks.select(np.sort(oldest))
+
+    def _room_for(self, count: int) -> int | None:
+        """Return how many people may be added to `count` people; None: any number."""
+        limit = self.options.max_detections
+        return None if limit < 0 else max(limit - count, 0)
 
     def _passes_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of passes since the detector supported tracks [N]."""
@@ -241,7 +268,8 @@ class RegionFollower:
         corrected = self._correct(view, followed, keypoints, match)
         is_new = keypoints.scores >= self.options.detector_threshold_or(THRESHOLD)
         is_new[match[match >= 0]] = False
-        new = self._estimator.confirm(view, keypoints.select(is_new))
+        highest_scores = np.flatnonzero(is_new)[: self._room_for(len(followed))]
+        new = self._estimator.confirm(view, keypoints.select(highest_scores))
         together = People.concatenate([corrected, new])
         together_passes = np.concatenate([passes, np.zeros(len(new), np.int64)])
         # Followed people take precedence over new ones, and older tracks over newer ones.
