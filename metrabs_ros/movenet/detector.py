@@ -24,6 +24,9 @@ DUPLICATE_DISTANCE = 0.15
 """Median distance of the keypoints of the same person, as a share of the size of its box."""
 PART_CONTAINMENT, PART_AREA_RATIO = 0.8, 0.5
 """Minimum containment and maximum relative area of a box that shows a part of a person."""
+MIN_MEAN_POINT_SCORE = 0.05
+"""Minimum mean score of the keypoints of a person that no other network confirms.  Most people
+have more than 0.2, and most things that are detected as people with a low score have less."""
 
 
 class MoveNetDetector:
@@ -83,6 +86,8 @@ class MoveNetBoxes:
     """
     Box detector with MoveNet; see `BoxDetector`.
 
+    People without distinct keypoints are left out.
+
     Parameters
     ----------
     detector
@@ -100,6 +105,7 @@ class MoveNetBoxes:
             options.detector_nms_iou_threshold,
             bool(options.detector_flip_aug),
         )
+        people = people.select(people.point_scores.mean(axis=1) >= MIN_MEAN_POINT_SCORE)
         return Boxes(people.boxes_px, people.scores).highest_scores(options.max_detections)
 
 

