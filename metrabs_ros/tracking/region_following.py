@@ -132,7 +132,7 @@ class RegionFollower:
         # The two networks run in parallel.
         detection = self._detection.submit(
             self._estimator.detect,
-            view.image,
+            view,
             dataclasses.replace(self.options, max_detections=-1),
             SUPPORT_THRESHOLD,
             sides_px,
