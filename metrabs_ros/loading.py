@@ -100,6 +100,12 @@ def load_movenet(threads: int = 0) -> MoveNetDetector:
     return MoveNetDetector(MoveNet(bundled_network('movenet_multipose.xml'), threads, precision))
 
 
+def _load_movenet_boxes(threads: int) -> BoxDetector:
+    from metrabs_ros.movenet.detector import MoveNetBoxes
+
+    return MoveNetBoxes(load_movenet(threads))
+
+
 def load_detector(name: str, threads: int = 0) -> BoxDetector:
     """
     Load a person detector.
@@ -120,10 +126,8 @@ def load_detector(name: str, threads: int = 0) -> BoxDetector:
     """
     kind, _, argument = name.partition(':') if isinstance(name, str) else ('', '', '')
     if kind in ('auto', MOVENET) and not argument:
-        from metrabs_ros.movenet.detector import MoveNetBoxes
-
         # Loaded at the first detection: pose estimation in given boxes needs no detector.
-        load = functools.cache(lambda: MoveNetBoxes(load_movenet(threads)))
+        load = functools.cache(lambda: _load_movenet_boxes(threads))
         return lambda image, camera, options: load()(image, camera, options)
     if kind == 'onnx' and argument:
         from metrabs_ros.detectors.onnx import OnnxDetector

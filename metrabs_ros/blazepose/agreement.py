@@ -47,7 +47,7 @@ def keypoint_disagreement(people: People, keypoints: Keypoints) -> FloatArray:
     size_px = np.linalg.norm(keypoints.boxes_px[:, 2:], axis=1)
     mean_px = (apart_px * weights).sum(axis=1) / weights.sum(axis=1)
     # Poses that are not finite agree with nothing.
-    return np.nan_to_num(mean_px / np.maximum(size_px, 1e-6), nan=np.inf)
+    return np.where(np.isnan(mean_px), np.inf, mean_px / np.maximum(size_px, 1e-6))
 
 
 def is_confirmed(people: People, keypoints: Keypoints) -> BoolArray:

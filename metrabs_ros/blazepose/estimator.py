@@ -20,7 +20,12 @@ from metrabs_ros.blazepose.network import BlazePoseLandmarks
 from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
 from metrabs_ros.movenet.decoding import Keypoints
-from metrabs_ros.movenet.detector import BOTH_SIDES_PX, THRESHOLD, MoveNetDetector
+from metrabs_ros.movenet.detector import (
+    BOTH_SIDES_PX,
+    THRESHOLD,
+    MoveNetDetector,
+    quarter_turns_to_upright,
+)
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
@@ -135,7 +140,7 @@ class BlazePoseEstimator(PoseEstimator):
         ]
 
     def _find_in_image(self, view: View, options: Options) -> Poses:
-        keypoints = self.detect(view.image, options)
+        keypoints = self.detect(view, options)
         sampling = Sampling.from_options(options)
         if options.suppress_implausible_poses:
             return _as_poses(self.confirm(view, keypoints, sampling))
@@ -144,18 +149,19 @@ class BlazePoseEstimator(PoseEstimator):
 
     def detect(
         self,
-        image: ImageArray,
+        view: View,
         options: Options,
         threshold: float = THRESHOLD,
         sides_px: Sequence[int] = BOTH_SIDES_PX,
     ) -> Keypoints:
-        """Detect people in an image [H, W, 3], uint8, RGB; see `MoveNetDetector`."""
+        """Detect people in an image; see `MoveNetDetector`."""
         keypoints = self._detector(
-            image,
+            view.image,
             options.detector_threshold_or(threshold),
             options.detector_nms_iou_threshold,
             bool(options.detector_flip_aug),
             sides_px,
+            quarter_turns_to_upright(view.camera),
         )
         if options.max_detections < 0:
             return keypoints

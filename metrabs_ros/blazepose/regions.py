@@ -19,6 +19,9 @@ MIN_POINT_SCORE = 0.15
 """Minimum score of keypoints that a region must enclose."""
 MIN_TORSO_PX = 2.0
 """Minimum distance of hips and shoulders whose direction is used."""
+MIN_TORSO_RADII = 1.75
+"""Minimum radius of a region, as a multiple of the distance of hips and shoulders.  In smaller
+regions around people whose legs are not visible, the network guesses legs that are too short."""
 REACH_FACTOR = 1.1
 """Radius of a region, as a multiple of the distance of the farthest keypoint."""
 
@@ -98,6 +101,7 @@ class Regions:
         torso_px = np.linalg.norm(shoulders_px - hips_px, axis=1)
         is_usable = is_visible[:, HIPS].any(axis=1) & is_visible[:, SHOULDERS].any(axis=1)
         is_usable &= (torso_px > MIN_TORSO_PX) & (radius_px > torso_px)
+        radius_px = np.maximum(radius_px, MIN_TORSO_RADII * torso_px)
         boxes = cls.around_boxes(keypoints.boxes_px, camera)
         upright = (shoulders_px - hips_px) / np.maximum(torso_px, MIN_TORSO_PX)[:, None]
         top_px = hips_px + radius_px[:, None] * upright

@@ -66,6 +66,17 @@ class Keypoints:
         points_px[..., 0] = image_width_px - 1 - points_px[..., 0]
         return Keypoints(boxes_px, self.scores, points_px, self.point_scores[:, COCO_17.mirror])
 
+    def turned_clockwise(self, image_width_px: int) -> Keypoints:
+        """Return the people in an image turned by 90 degrees, and of a width after that."""
+        left, top, width, height = self.boxes_px.T
+        x, y = self.points_px[..., 0], self.points_px[..., 1]
+        return Keypoints(
+            np.stack([image_width_px - top - height, left, height, width], axis=1),
+            self.scores,
+            np.stack([image_width_px - 1 - y, x], axis=-1),
+            self.point_scores,
+        )
+
     @classmethod
     def concatenate(cls, *parts: Keypoints) -> Keypoints:
         """Concatenate several sets of people."""

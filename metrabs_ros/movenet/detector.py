@@ -22,6 +22,9 @@ LARGE_PEOPLE_PX, SMALL_PEOPLE_PX = 256, 512
 BOTH_SIDES_PX = (LARGE_PEOPLE_PX, SMALL_PEOPLE_PX)
 DUPLICATE_DISTANCE = 0.15
 """Median distance of the keypoints of the same person, as a share of the size of its box."""
+MIN_UP_IN_IMAGE = 0.3
+"""Minimum length of the projection of the unit vector of the up direction on the image plane.
+Otherwise, the camera looks up or down, and people have all directions in the image."""
 PART_CONTAINMENT, PART_AREA_RATIO = 0.8, 0.5
 """Minimum containment and maximum relative area of a box that shows a part of a person."""
 MIN_MEAN_POINT_SCORE = 0.05
@@ -49,6 +52,7 @@ class MoveNetDetector:
         nms_iou_threshold: float = DETECTOR_NMS_IOU,
         flip_aug: bool = False,
         sides_px: Sequence[int] = BOTH_SIDES_PX,
+        quarter_turns: int = 0,
     ) -> Keypoints:
         """
         Detect people.
@@ -65,12 +69,16 @@ class MoveNetDetector:
             Detect people also in the mirror image.
         sides_px
             Longer side of the network's input in each pass.
+        quarter_turns
+            From 0 to 3, how often the image is turned counterclockwise by 90 degrees, so that
+            people are upright; see `quarter_turns_to_upright`.
 
         Returns
         -------
         People in descending order of score, with boxes inside the image.
         """
         passes = []
+        image = np.ascontiguousarray(np.rot90(image, quarter_turns))
         for side_px in sides_px:
             resized, factors = resize_to(image, side_px)
             passes.append(decode(self._network(resized), threshold).scaled(1 / factors))
@@ -79,7 +87,10 @@ class MoveNetDetector:
                 passes.append(mirrored.mirrored(resized.shape[1]).scaled(1 / factors))
         people = Keypoints.concatenate(*passes).clipped_to(image.shape)
         people = people.select(np.argsort(-people.scores, kind='stable')[:MAX_CANDIDATES])
-        return people.select(~is_duplicate(people, nms_iou_threshold))
+        people = people.select(~is_duplicate(people, nms_iou_threshold))
+        for i in range(quarter_turns):
+            people = people.turned_clockwise(image.shape[i % 2])
+        return people
 
 
 class MoveNetBoxes:
@@ -104,9 +115,18 @@ class MoveNetBoxes:
             options.detector_threshold_or(THRESHOLD),
             options.detector_nms_iou_threshold,
             bool(options.detector_flip_aug),
+            quarter_turns=quarter_turns_to_upright(camera),
         )
         people = people.select(people.point_scores.mean(axis=1) >= MIN_MEAN_POINT_SCORE)
         return Boxes(people.boxes_px, people.scores).highest_scores(options.max_detections)
+
+
+def quarter_turns_to_upright(camera: Camera) -> int:
+    """Return how often an image must be turned counterclockwise so that up is at the top."""
+    right, down, _ = camera.up
+    if np.hypot(right, down) < MIN_UP_IN_IMAGE:
+        return 0
+    return round(np.arctan2(right, -down) / (np.pi / 2)) % 4
 
 
 def resize_to(image: ImageArray, side_px: int) -> tuple[ImageArray, FloatArray]:

@@ -36,6 +36,8 @@ MAX_EXTRA_RUNS = 2
 MAX_CHANGE_MM = 150.0
 """Maximum mean distance of the joints from the predicted ones.  If the front of a person is
 mistaken for the back, the distance is several times as large."""
+MAX_CORRECTED_SHARE = 0.5
+"""Maximum disagreement of a corrected estimate, as a share of that of the followed one."""
 MIN_CHECKED_PX = 128.0
 """Minimum size of a person whose changed pose is checked by the detector at once.  The poses of
 smaller people are so noisy that this would happen in most frames."""
@@ -130,7 +132,7 @@ class RegionFollower:
         # The two networks run in parallel.
         detection = self._detection.submit(
             self._estimator.detect,
-            view.image,
+            view,
             dataclasses.replace(self.options, max_detections=-1),
             SUPPORT_THRESHOLD,
             sides_px,
@@ -246,15 +248,21 @@ class RegionFollower:
         people = self._estimator.estimate(*view, regions).people
         # The front of a person can be mistaken for the back, other than in the frame before.
         apart_mm = pose_distance_mm(people.poses3d_mm, tracks.poses3d_mm)
-        doubtful = np.flatnonzero(apart_mm > MAX_CHANGE_MM)
-        size_px = tracks.boxes_px[doubtful, 2:].max(axis=1, initial=0)
+        has_changed = apart_mm > MAX_CHANGE_MM
+        size_px = tracks.boxes_px[has_changed, 2:].max(axis=1, initial=0)
         self._is_doubtful = bool((size_px > MIN_CHECKED_PX).any())
+        # Some people are recognised in one of the two crops only.
+        is_absent = people.confidence <= MIN_CONFIDENCE
+        doubtful = np.flatnonzero(has_changed | is_absent)
         if len(doubtful):
-            mirrored = self._estimator.estimate(*view, regions.select(doubtful), mirrored=True)
-            mirrored_mm = mirrored.people.poses3d_mm
+            mirrored = self._estimator.estimate(
+                *view, regions.select(doubtful), mirrored=True
+            ).people
             own_mm = tracks.poses3d_mm[doubtful]
-            is_nearer = pose_distance_mm(mirrored_mm, own_mm) < apart_mm[doubtful]
-            people = _replaced(people, doubtful, mirrored.people, is_nearer)
+            is_nearer = pose_distance_mm(mirrored.poses3d_mm, own_mm) < apart_mm[doubtful]
+            is_better = is_nearer | is_absent[doubtful]
+            is_better &= mirrored.confidence > MIN_CONFIDENCE
+            people = _replaced(people, doubtful, mirrored, is_better)
         people = dataclasses.replace(people, ids=tracks.ids)
         is_present = (people.confidence > MIN_CONFIDENCE) & has_plausible_size(people)
         people = people.select(is_present)
@@ -294,7 +302,11 @@ class RegionFollower:
             return followed
         doubtful, own_keypoints = matched[is_doubtful], own_keypoints.select(is_doubtful)
         again = self._estimator.pose_keypoints(view, own_keypoints)
-        is_better = keypoint_disagreement(again, own_keypoints) < disagreement[is_doubtful]
+        # If neither estimate agrees with the keypoints, a change would only move the person.
+        is_better = (
+            keypoint_disagreement(again, own_keypoints)
+            < MAX_CORRECTED_SHARE * disagreement[is_doubtful]
+        )
         is_better &= again.confidence > MIN_CONFIDENCE
         again = dataclasses.replace(again, ids=followed.ids[doubtful])
         return _replaced(followed, doubtful, again, is_better)

@@ -102,9 +102,7 @@ def test_metrabs_uses_the_detector(checkpoint_folder, tmp_path):
     assert boxes['poses3d'].shape == (1, 40, 3)
 
 
-@pytest.mark.parametrize('name', ['yolo', 'onnx:', 'ultralytics:', 'blazepose:x'])
+@pytest.mark.parametrize('name', ['yolo', 'onnx:', 'ultralytics:', 'movenet:x'])
 def test_an_unknown_detector_is_named_in_the_error(checkpoint_folder, name):
-    with pytest.raises(
-        ValueError, match=f"detector is '{name}'; it must be one of auto, blazepose"
-    ):
+    with pytest.raises(ValueError, match=f"detector is '{name}'; it must be one of auto, movenet"):
         metrabs_ros.load_model(checkpoint_folder('s_centered'), detector=name)

@@ -58,7 +58,7 @@ class KnownNetworks(BlazePoseEstimator):
         self.mistakes_front = ()
         self._is_detecting = False
 
-    def _keypoints(self, image, threshold, nms_iou_threshold, flip_aug, sides_px):
+    def _keypoints(self, image, threshold, nms_iou_threshold, flip_aug, sides_px, quarter_turns):
         self.passes.append(tuple(sides_px))
         scores = np.array(self.scores)
         order = np.argsort(-scores, kind='stable')
