@@ -9,6 +9,7 @@ from strategies import cameras
 
 from metrabs_ros.blazepose.regions import Regions, up_in_image, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera
+from metrabs_ros.movenet.decoding import Keypoints
 
 
 @st.composite
@@ -64,3 +65,26 @@ def test_parts_are_much_smaller_regions_inside_another_region():
     expected[1, (0, 3)] = True
     np.testing.assert_array_equal(regions.parts(), expected)
     assert Regions.none().parts().shape == (0, 0)
+
+
+def test_the_hips_of_a_portrait_follow_from_the_head_and_the_shoulders():
+    points_px, scores = np.full((1, 17, 2), (300.0, 470)), np.zeros((1, 17))
+    points_px[0, :7] = [
+        (300, 100),
+        (310, 90),
+        (290, 90),
+        (330, 100),
+        (270, 100),
+        (400, 200),
+        (200, 200),
+    ]
+    scores[0, :7] = 0.6
+    keypoints = Keypoints(np.array([[150.0, 50, 300, 430]]), np.ones(1), points_px, scores)
+    camera = Camera.from_fov(55, (480, 640, 3))
+    portrait = Regions.around_keypoints(keypoints, camera)
+    np.testing.assert_allclose(portrait.centre_px, [[300, 408]], atol=1)
+    assert portrait.radius_px > 300
+    unseen = Keypoints(keypoints.boxes_px, keypoints.scores, points_px, 0 * scores)
+    np.testing.assert_allclose(
+        Regions.around_keypoints(unseen, camera).centre_px, [[300, 265]], atol=1
+    )
