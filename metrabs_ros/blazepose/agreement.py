@@ -12,20 +12,23 @@ from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 MAX_APART_MM = 150.0
 """Mean distance of the joints of two estimates of the same pose.  If the front of a person is
 mistaken for the back, the distance is several times as large."""
-MAX_DISAGREEMENT = 0.2
-"""Maximum mean distance of joints and keypoints of a person, as a share of the size of the box."""
+MAX_DISAGREEMENT, MAX_BODY_DISAGREEMENT = 0.15, 0.25
+"""Maximum mean distance of joints and keypoints of a person, as a share of the size of the box: of
+all of them, and of those of the body."""
+MIN_BEST_SCORE = 0.25
+"""Minimum score of the most certain keypoint of a person.  Animals often have none."""
 MIN_PRESENCE = 0.2
 """Minimum presence score of a person that was detected by MoveNet."""
 
 COCO_JOINTS = COCO_17.within(BLAZEPOSE_33).indices
 """MoveNet's keypoints among the joints of BlazePose."""
-BODY = slice(5, 17)
-"""Keypoints of the body, from the shoulders to the ankles.  Those of the head are so close to each
-other that they do not distinguish poses."""
+ALL, BODY = slice(0, 17), slice(5, 17)
+"""All keypoints, and those of the body, from the shoulders to the ankles.  Those of the head are
+so close to each other that they do not distinguish poses."""
 HIPS = COCO_JOINTS[11:13]
 
 
-def keypoint_disagreement(people: People, keypoints: Keypoints) -> FloatArray:
+def keypoint_disagreement(people: People, keypoints: Keypoints, which: slice = BODY) -> FloatArray:
     """
     Return how far the joints of people are from their keypoints.
 
@@ -35,15 +38,17 @@ def keypoint_disagreement(people: People, keypoints: Keypoints) -> FloatArray:
         N people in the skeleton of BlazePose.
     keypoints
         The same N people.
+    which
+        Keypoints to compare.
 
     Returns
     -------
     [N], mean distance in the image, weighted by the scores of the keypoints, as a share of the
     diagonal of the box.
     """
-    joints_px = people.poses2d_px[:, COCO_JOINTS][:, BODY]
-    apart_px = np.linalg.norm(joints_px - keypoints.points_px[:, BODY], axis=-1)
-    weights = keypoints.point_scores[:, BODY] + 1e-6
+    joints_px = people.poses2d_px[:, COCO_JOINTS][:, which]
+    apart_px = np.linalg.norm(joints_px - keypoints.points_px[:, which], axis=-1)
+    weights = keypoints.point_scores[:, which] + 1e-6
     size_px = np.linalg.norm(keypoints.boxes_px[:, 2:], axis=1)
     mean_px = (apart_px * weights).sum(axis=1) / weights.sum(axis=1)
     # Poses that are not finite agree with nothing.
@@ -52,8 +57,11 @@ def keypoint_disagreement(people: People, keypoints: Keypoints) -> FloatArray:
 
 def is_confirmed(people: People, keypoints: Keypoints) -> BoolArray:
     """Return which people, detected by MoveNet, BlazePose confirms; parameters as above."""
-    return (people.confidence > MIN_PRESENCE) & (
-        keypoint_disagreement(people, keypoints) < MAX_DISAGREEMENT
+    return (
+        (people.confidence > MIN_PRESENCE)
+        & (keypoints.point_scores.max(axis=1, initial=0) > MIN_BEST_SCORE)
+        & (keypoint_disagreement(people, keypoints, ALL) < MAX_DISAGREEMENT)
+        & (keypoint_disagreement(people, keypoints) < MAX_BODY_DISAGREEMENT)
     )
 
 

@@ -13,7 +13,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.movenet.decoding import Keypoints
 from metrabs_ros.virtual_cameras import VirtualCameras, look_at, project_rays
 
-HIPS, SHOULDERS = slice(11, 13), slice(5, 7)
+HEAD, SHOULDERS, HIPS = slice(0, 5), slice(5, 7), slice(11, 13)
 """Keypoints of COCO."""
 MIN_POINT_SCORE = 0.15
 """Minimum score of keypoints that a region must enclose."""
@@ -22,6 +22,8 @@ MIN_TORSO_PX = 2.0
 MIN_TORSO_RADII = 1.75
 """Minimum radius of a region, as a multiple of the distance of hips and shoulders.  In smaller
 regions around people whose legs are not visible, the network guesses legs that are too short."""
+TORSO_PER_NECK = 2.0
+"""Distance of the hips from the shoulders, as a multiple of that of the face."""
 REACH_FACTOR = 1.1
 """Radius of a region, as a multiple of the distance of the farthest keypoint."""
 
@@ -81,7 +83,8 @@ class Regions:
         Create regions around people with the keypoints of COCO.
 
         They are centred between the hips, and their upright direction is that from the hips to the
-        shoulders.  Regions of people without visible hips or shoulders are around their boxes.
+        shoulders.  If the hips are not visible, as in portraits, their position follows from the
+        head and the shoulders.  Regions of other people are around their boxes.
 
         Parameters
         ----------
@@ -95,11 +98,17 @@ class Regions:
             points_px[:, HIPS].mean(axis=1),
             points_px[:, SHOULDERS].mean(axis=1),
         )
+        is_visible = np.asarray(scores > MIN_POINT_SCORE)
+        has_hips = is_visible[:, HIPS].any(axis=1)
+        has_head = is_visible[:, HEAD].any(axis=1) & is_visible[:, SHOULDERS].all(axis=1)
+        weights = (scores * is_visible)[:, HEAD, None] + 1e-9
+        head_px = (points_px[:, HEAD] * weights).sum(axis=1) / weights.sum(axis=1)
+        likely_hips_px = shoulders_px + TORSO_PER_NECK * (shoulders_px - head_px)
+        hips_px = np.where(has_hips[:, None], hips_px, likely_hips_px)
         apart_px = np.linalg.norm(points_px - hips_px[:, None], axis=-1)
-        is_visible = scores > MIN_POINT_SCORE
         radius_px = REACH_FACTOR * np.where(is_visible, apart_px, 0).max(axis=1, initial=0)
         torso_px = np.linalg.norm(shoulders_px - hips_px, axis=1)
-        is_usable = is_visible[:, HIPS].any(axis=1) & is_visible[:, SHOULDERS].any(axis=1)
+        is_usable = has_head | (has_hips & is_visible[:, SHOULDERS].any(axis=1))
         is_usable &= (torso_px > MIN_TORSO_PX) & (radius_px > torso_px)
         radius_px = np.maximum(radius_px, MIN_TORSO_RADII * torso_px)
         boxes = cls.around_boxes(keypoints.boxes_px, camera)

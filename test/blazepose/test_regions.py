@@ -152,6 +152,8 @@ def test_regions_of_people_without_a_visible_torso_are_around_their_boxes(keypoi
         keypoints.points_px[0, 5:7] = keypoints.points_px[0, 11:13]
     else:
         keypoints.point_scores[0, slice(11, 13) if missing == 'hips' else slice(5, 7)] = 0
+        # The hips of people with a visible head are guessed.
+        keypoints.point_scores[0, :5] = 0
     around = Regions.around_keypoints(keypoints, CAMERA)
     boxes = Regions.around_boxes(keypoints.boxes_px, CAMERA)
     np.testing.assert_array_equal(around.centre_px, boxes.centre_px)
@@ -161,3 +163,26 @@ def test_regions_of_people_without_a_visible_torso_are_around_their_boxes(keypoi
 def test_regions_around_nobody_are_empty():
     nobody = Keypoints(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)))
     assert len(Regions.around_keypoints(nobody, CAMERA)) == 0
+
+
+def test_the_hips_of_a_portrait_follow_from_the_head_and_the_shoulders():
+    points_px, scores = np.full((1, 17, 2), (300.0, 470)), np.zeros((1, 17))
+    points_px[0, :7] = [
+        (300, 100),
+        (310, 90),
+        (290, 90),
+        (330, 100),
+        (270, 100),
+        (400, 200),
+        (200, 200),
+    ]
+    scores[0, :7] = 0.6
+    keypoints = Keypoints(np.array([[150.0, 50, 300, 430]]), np.ones(1), points_px, scores)
+    camera = Camera.from_fov(55, (480, 640, 3))
+    portrait = Regions.around_keypoints(keypoints, camera)
+    np.testing.assert_allclose(portrait.centre_px, [[300, 408]], atol=1)
+    assert radii_px(portrait) > 300
+    unseen = Keypoints(keypoints.boxes_px, keypoints.scores, points_px, 0 * scores)
+    np.testing.assert_allclose(
+        Regions.around_keypoints(unseen, camera).centre_px, [[300, 265]], atol=1
+    )
