@@ -99,7 +99,7 @@ class Regions:
             points_px[:, SHOULDERS].mean(axis=1),
         )
         is_visible = np.asarray(scores > MIN_POINT_SCORE)
-        has_hips = is_visible[:, HIPS].any(axis=1)
+        has_hips = np.asarray(is_visible[:, HIPS].any(axis=1))
         has_head = is_visible[:, HEAD].any(axis=1) & is_visible[:, SHOULDERS].all(axis=1)
         weights = (scores * is_visible)[:, HEAD, None] + 1e-9
         head_px = (points_px[:, HEAD] * weights).sum(axis=1) / weights.sum(axis=1)
