@@ -190,6 +190,25 @@ def test_mirroring_and_scaling_are_independent_of_their_order(some, width, facto
     )
 
 
+@hypothesis.given(people())
+def test_turning_four_times_is_reversible_and_keeps_the_scores(some):
+    turned = some
+    for width_px in (480, 640, 480, 640):
+        turned = turned.turned_clockwise(width_px)
+        low_px, size_px = turned.boxes_px[:, :2], turned.boxes_px[:, 2:]
+        assert np.all(low_px >= -1e-9)
+        assert np.all((low_px + size_px)[:, 0] <= width_px + 1e-9)
+    assert_equal(turned, some)
+
+
+def test_turning_moves_the_upper_left_pixel_to_the_upper_right():
+    points_px = np.zeros((1, KEYPOINTS, 2))
+    some = Keypoints(np.array([[0, 0, 2.0, 1]]), np.ones(1), points_px, np.ones((1, KEYPOINTS)))
+    turned = some.turned_clockwise(100)
+    np.testing.assert_array_equal(turned.points_px[0, 0], [99, 0])
+    np.testing.assert_array_equal(turned.boxes_px, [[99, 0, 1, 2]])
+
+
 @hypothesis.given(people(), people())
 def test_select_reverses_concatenate(first, second):
     both = Keypoints.concatenate(first, second)

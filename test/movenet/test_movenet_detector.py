@@ -17,6 +17,7 @@ from metrabs_ros.movenet.detector import (
     MoveNetBoxes,
     MoveNetDetector,
     is_duplicate,
+    quarter_turns_to_upright,
     resize_to,
 )
 from metrabs_ros.movenet.network import STRIDE_PX, Heads
@@ -134,6 +135,37 @@ def test_positions_are_those_of_image_pixels(shape, side_px, flip_aug):
     # Boxes refer to the edges of pixels.
     centre_px = people.boxes_px[0, :2] + people.boxes_px[0, 2:] / 2
     np.testing.assert_allclose(centre_px, np.add(position_px, 0.5), atol=tolerance_px)
+
+
+@pytest.mark.parametrize('quarter_turns', [0, 1, 2, 3])
+def test_people_are_found_in_images_that_are_turned_for_the_detection(
+    detector, office, quarter_turns
+):
+    people = detector(office)
+    turned = np.rot90(office, -quarter_turns)
+    found = detector(turned, quarter_turns=quarter_turns)
+    for i in range(quarter_turns):
+        people = people.turned_clockwise(office.shape[i % 2])
+    np.testing.assert_allclose(found.points_px, people.points_px, atol=1e-6)
+    np.testing.assert_allclose(found.boxes_px, people.boxes_px, atol=1e-6)
+
+
+@pytest.mark.parametrize('quarter_turns', [0, 1, 2, 3])
+def test_the_up_direction_of_the_camera_says_how_the_image_is_turned(
+    detector, office, quarter_turns
+):
+    turned = np.ascontiguousarray(np.rot90(office, -quarter_turns))
+    up = [(0, -1, 0), (1, 0, 0), (0, 1, 0), (-1, 0, 0)][quarter_turns]
+    camera = Camera.from_fov(55, turned.shape)
+    camera = Camera(camera.intrinsic_matrix, world_up_vector=np.array(up, float))
+    assert quarter_turns_to_upright(camera) == quarter_turns
+    assert len(MoveNetBoxes(detector)(turned, camera, Options())) == 2
+
+
+def test_images_of_cameras_that_look_down_are_not_turned(office):
+    camera = Camera(Camera.from_fov(55, office.shape).intrinsic_matrix)
+    looking_down = Camera(camera.intrinsic_matrix, world_up_vector=np.array([0.1, 0, -1]))
+    assert quarter_turns_to_upright(looking_down) == 0
 
 
 @pytest.mark.parametrize('shape', [(576, 768), (1, 1), (10, 3000), (333, 77), (32, 32)])
