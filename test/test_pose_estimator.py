@@ -172,7 +172,8 @@ def test_people_are_detected_by_a_camera_mounted_on_its_side_or_upside_down(
     up = [(0, -1, 0), (-1, 0, 0), (0, 1, 0), (1, 0, 0)][quarter_turns]
     before = model.detect_poses(street, intrinsic_matrix=intrinsics(street))
     after = model.detect_poses(turned, intrinsic_matrix=intrinsics(turned), world_up_vector=up)
-    np.testing.assert_allclose(after['boxes'][:, 4], before['boxes'][:, 4], atol=0.02)
+    # Of people at the limit of visibility, the score depends on fractions of a pixel.
+    np.testing.assert_allclose(after['boxes'][:, 4], before['boxes'][:, 4], atol=0.1)
     # A turn about the optical axis; the principal point is half a pixel from the centre.
     x, y = after['poses2d'][..., 0], after['poses2d'][..., 1]
     for _ in range(quarter_turns):

@@ -15,7 +15,7 @@ from metrabs_ros.movenet.decoding import Keypoints, decode
 from metrabs_ros.movenet.network import SIDE_MULTIPLE_PX, MoveNet
 from metrabs_ros.options import DETECTOR_NMS_IOU, Options
 
-THRESHOLD = 0.3
+THRESHOLD = 0.38
 """Minimum score of a person's centre."""
 LARGE_PEOPLE_PX, SMALL_PEOPLE_PX = 256, 512
 """Longer side of the input in which people taller than half the image are found, and others."""
