@@ -46,7 +46,7 @@ PARAMETERS = {
     'image_transport': (str, 'raw, or compressed for images on <image>/compressed.'),
     'model': (str, 'Pose network: blazepose, metrabs_s, metrabs_l or a checkpoint directory.'),
     'engine': (str, 'Inference engine: auto, torch, tensorrt or openvino.'),
-    'detector': (str, 'Person detector: auto, blazepose, onnx:FILE, ultralytics:NAME or topic.'),
+    'detector': (str, 'Person detector: auto, movenet, onnx:FILE, ultralytics:NAME or topic.'),
     'skeleton': (str, 'Skeleton convention of the published joints.'),
     'num_aug': (int, 'Number of augmented crops per person that MeTRAbs averages.'),
     'target_frame': (str, 'Frame of the published messages.'),

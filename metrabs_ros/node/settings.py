@@ -93,7 +93,7 @@ class Settings:
     )
     detector: str = setting(
         'auto',
-        'Person detector: auto, blazepose, onnx:FILE, ultralytics:NAME, or topic for '
+        'Person detector: auto, movenet, onnx:FILE, ultralytics:NAME, or topic for '
         'vision_msgs/Detection2DArray on detections.',
         fixed=True,
     )
