@@ -35,7 +35,7 @@ def thread_counts(networks):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('detector', ['auto', 'blazepose', 'onnx'])
+@pytest.mark.parametrize('detector', ['auto', 'movenet', 'onnx'])
 def test_the_detector_of_metrabs_uses_the_requested_number_of_threads(
     checkpoint_folder, tmp_path, compiled, detector
 ):
