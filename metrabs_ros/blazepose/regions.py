@@ -19,7 +19,7 @@ MIN_POINT_SCORE = 0.15
 """Minimum score of keypoints that a region must enclose."""
 MIN_TORSO_PX = 2.0
 """Minimum distance of hips and shoulders whose direction is used."""
-MIN_TORSO_RADII = 1.75
+MIN_TORSO_RADII = 1.6
 """Minimum radius of a region, as a multiple of the distance of hips and shoulders.  In smaller
 regions around people whose legs are not visible, the network guesses legs that are too short."""
 TORSO_PER_NECK = 2.0

@@ -16,7 +16,7 @@ from metrabs_ros.blazepose.agreement import (
     pose_distance_mm,
     select_better,
 )
-from metrabs_ros.blazepose.estimator import DOUBTFUL_DISAGREEMENT, BlazePoseEstimator
+from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.blazepose.regions import Regions
 from metrabs_ros.box_overlap import box_iou
 from metrabs_ros.movenet.decoding import Keypoints
@@ -48,6 +48,9 @@ SUPPORT_THRESHOLD = 0.15
 SUPPORT_DISTANCE, SUPPORT_IOU = 0.2, 0.4
 """Maximum median distance of keypoints and joints, as a share of the size of the box, and minimum
 IoU of the boxes, of a detection that supports a followed person."""
+CORRECTED_DISAGREEMENT, CORRECTED_DISAGREEMENT_SMALL = 0.06, 0.15
+"""Disagreement with the keypoints from which followed people are estimated again, and that of
+people smaller than `MIN_CHECKED_PX`, which disagree more by noise."""
 MAX_UNSUPPORTED_PASSES = 4
 """Number of passes of the detector without support after which a followed person is rejected."""
 DEFAULT_OPTIONS = Options()
@@ -297,7 +300,10 @@ class RegionFollower:
         matched = np.flatnonzero(match >= 0)
         own_keypoints = keypoints.select(match[matched])
         disagreement = keypoint_disagreement(followed.select(matched), own_keypoints)
-        is_doubtful = disagreement > DOUBTFUL_DISAGREEMENT
+        is_small = own_keypoints.boxes_px[:, 2:].max(axis=1, initial=0) < MIN_CHECKED_PX
+        is_doubtful = disagreement > np.where(
+            is_small, CORRECTED_DISAGREEMENT_SMALL, CORRECTED_DISAGREEMENT
+        )
         if not is_doubtful.any():
             return followed
         doubtful, own_keypoints = matched[is_doubtful], own_keypoints.select(is_doubtful)
@@ -314,8 +320,12 @@ class RegionFollower:
 
 def as_keypoints(people: People) -> Keypoints:
     """Return people in the skeleton of BlazePose as keypoints of COCO, all of them visible."""
-    points_px = people.poses2d_px[:, COCO_JOINTS]
-    return Keypoints(people.boxes_px, people.confidence, points_px, np.ones(points_px.shape[:2]))
+    return Keypoints(
+        people.boxes_px,
+        people.confidence,
+        people.poses2d_px[:, COCO_JOINTS],
+        np.ones((len(people), len(COCO_JOINTS))),
+    )
 
 
 def match_keypoints(people: People, keypoints: Keypoints) -> NDArray[np.int64]:
