@@ -71,7 +71,7 @@ def test_a_person_found_by_two_passes_is_reported_once_with_the_higher_score(det
 @pytest.mark.parametrize('name', ['office', 'player', 'street'])
 def test_keypoints_do_not_depend_on_the_input_size(detector, request, name):
     image = request.getfixturevalue(name)
-    first, second = (detector(image, sides_px=[side_px]) for side_px in (384, 480))
+    first, second = (detector(image, 0.3, sides_px=[side_px]) for side_px in (384, 480))
     assert len(first) == len(second) > 0
     second = second.select(nearest(first, second))
     is_clear = (first.point_scores > 0.4) & (second.point_scores > 0.4)
