@@ -31,7 +31,7 @@ from std_msgs.msg import Header
 from test_people import people_at
 
 from metrabs_ros.conversions.people import to_message
-from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, catch_stop_signals, run
+from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, run
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import demo_camera
 from metrabs_ros.node.generated_messages import TYPES
@@ -222,20 +222,27 @@ def test_a_crashed_process_is_named_and_ends_the_demo(tmp_path, name):
     assert f'the {name.removeprefix("demo_")} process was terminated by SIGSEGV' in output
 
 
+IGNORE_SIGNALS = """
+import os, signal
+from metrabs_ros.demo import catch_stop_signals
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with catch_stop_signals() as stop:
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not stop.is_requested
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.is_requested
+    assert not stop.is_urgent()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.is_urgent()
+"""
+
+
 def test_ignored_signals_remain_ignored():
-    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with catch_stop_signals() as stop:
-            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.is_requested
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert stop.is_requested
-            assert not stop.is_urgent()
-            os.kill(os.getpid(), signal.SIGINT)
-            assert stop.is_urgent()
-    finally:
-        signal.signal(signal.SIGHUP, previous)
+    # In a process of its own, because signals can end a process with other handlers.
+    done = subprocess.run([sys.executable, '-c', IGNORE_SIGNALS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_unwritable_output_is_reported_before_the_start(footage, tmp_path):
