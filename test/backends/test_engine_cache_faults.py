@@ -353,5 +353,5 @@ def test_a_model_loads_if_the_cache_folder_is_a_file(
     model = metrabs_ros.load_model(checkpoint_folder('s_centered'), 'openvino', threads=1)
     image = np.zeros((100, 100, 3), np.uint8)
     assert model.estimate_poses(image, [[10, 10, 50, 80]])['poses3d'].shape == (1, 40, 3)
-    with pytest.raises(metrabs_ros.weights.store.WeightsError, match='could not be stored'):
-        model.detect_poses(image)
+    # The networks of the detector are part of the package.
+    assert len(model.detect_poses(image)['boxes']) == 0

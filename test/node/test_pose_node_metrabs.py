@@ -100,7 +100,7 @@ def test_the_node_exits_cleanly_while_the_network_is_running(node, robot):
     [
         ({'skeleton': 'octopus_8'}, "skeleton is 'octopus_8'; it must be one of '', 'h36m_15'"),
         ({'model': '/no/such/folder'}, "model '/no/such/folder' does not exist"),
-        ({'detector': 'yolo'}, "detector is 'yolo'; it must be one of auto, blazepose"),
+        ({'detector': 'yolo'}, "detector is 'yolo'; it must be one of auto, movenet"),
     ],
 )
 def test_configuration_errors_are_logged_and_the_node_stays_unconfigured(node, changes, expected):
