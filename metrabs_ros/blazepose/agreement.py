@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.movenet.decoding import Keypoints
@@ -106,3 +107,12 @@ def select_better(first: People, second: People, use_second: BoolArray) -> Peopl
     """Return the second estimate of the people selected by a mask [N], and the first of others."""
     both = People.concatenate([first, second])
     return both.select(np.arange(len(use_second)) + len(use_second) * use_second)
+
+
+def replace_better(
+    people: People, which: NDArray[np.intp], others: People, use_others: BoolArray
+) -> People:
+    """Return people with those at indices [K] replaced by others [K] where a mask [K] is set."""
+    order = np.arange(len(people))
+    order[which[use_others]] = len(people) + np.flatnonzero(use_others)
+    return People.concatenate([people, others]).select(order)

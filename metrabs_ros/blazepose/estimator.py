@@ -13,6 +13,7 @@ from metrabs_ros.blazepose.agreement import (
     is_confirmed,
     keypoint_disagreement,
     merge,
+    replace_better,
     select_better,
 )
 from metrabs_ros.blazepose.crops import sample_crops
@@ -215,10 +216,7 @@ class BlazePoseEstimator(PoseEstimator):
         upright = Regions.around_boxes(own_keypoints.boxes_px, view.camera)
         second = self._pose_and_mirror(view, upright, own_keypoints, sampling)
         is_better = keypoint_disagreement(second, own_keypoints) < disagreement[doubtful]
-        better = select_better(people.select(doubtful), second, is_better)
-        order = np.arange(len(people))
-        order[doubtful] = len(people) + np.arange(len(doubtful))
-        return People.concatenate([people, better]).select(order)
+        return replace_better(people, doubtful, second, is_better)
 
     def _pose_and_mirror(
         self, view: View, regions: Regions, keypoints: Keypoints, sampling: Sampling

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.openvino import OpenVinoEngine
 from metrabs_ros.blazepose.regions import Regions
+from metrabs_ros.movenet.decoding import sigmoid
 
 JOINTS = 33
 POINTS = 39
@@ -80,8 +81,3 @@ class BlazePoseLandmarks:
             presence=presence.reshape(-1).astype(np.float64),
             regions=Regions(points_px[:, CENTRE_POINT], points_px[:, TOP_POINT]),
         )
-
-
-def sigmoid(logits: FloatArray) -> FloatArray:
-    """Return the logistic function of logits of any magnitude."""
-    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))

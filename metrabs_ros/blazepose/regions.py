@@ -18,10 +18,10 @@ HEAD, SHOULDERS, HIPS = slice(0, 5), slice(5, 7), slice(11, 13)
 MIN_POINT_SCORE = 0.15
 """Minimum score of keypoints that a region must enclose."""
 MIN_TORSO_PX = 2.0
-"""Minimum distance of hips and shoulders whose direction is used."""
+"""Minimum distance of hips and shoulders that gives a direction."""
 MIN_TORSO_RADII = 1.6
 """Minimum radius of a region, as a multiple of the distance of hips and shoulders.  In smaller
-regions around people whose legs are not visible, the network guesses legs that are too short."""
+regions around people without visible legs, the network guesses legs that are too short."""
 TORSO_PER_NECK = 2.0
 """Distance of the hips from the shoulders, as a multiple of that of the face."""
 REACH_FACTOR = 1.1

@@ -52,12 +52,7 @@ class Keypoints:
 
     def select(self, which: NDArray[Any] | slice) -> Keypoints:
         """Return the people selected by an index array or mask."""
-        return Keypoints(
-            self.boxes_px[which],
-            self.scores[which],
-            self.points_px[which],
-            self.point_scores[which],
-        )
+        return Keypoints(**{name: array[which] for name, array in vars(self).items()})
 
     def mirrored(self, image_width_px: int) -> Keypoints:
         """Return the people mirrored about the vertical centre line of an image."""
@@ -81,10 +76,10 @@ class Keypoints:
     def concatenate(cls, *parts: Keypoints) -> Keypoints:
         """Concatenate several sets of people."""
         return cls(
-            np.concatenate([part.boxes_px for part in parts]),
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.points_px for part in parts]),
-            np.concatenate([part.point_scores for part in parts]),
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name in vars(parts[0])
+            }
         )
 
     def scaled(self, factors: ArrayLike) -> Keypoints:
@@ -186,5 +181,5 @@ def _keypoints(
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:
-    """Return the logistic function of logits."""
+    """Return the logistic function of logits of any magnitude."""
     return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))

@@ -11,6 +11,7 @@ from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.box_overlap import box_containment, box_iou
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import MAX_CANDIDATES, Boxes
+from metrabs_ros.image_pyramid import extract_part
 from metrabs_ros.movenet.decoding import Keypoints, decode
 from metrabs_ros.movenet.network import SIDE_MULTIPLE_PX, MoveNet
 from metrabs_ros.options import DETECTOR_NMS_IOU, Options
@@ -81,6 +82,8 @@ class MoveNetDetector:
         People in descending order of score, with boxes inside the image.
         """
         passes = []
+        size_px = np.array(image.shape[1::-1])
+        image = extract_part(image, np.zeros_like(size_px), size_px, level=0)
         image = np.ascontiguousarray(np.rot90(image, quarter_turns))
         for side_px in sides_px:
             resized, factors = resize_to(image, side_px)

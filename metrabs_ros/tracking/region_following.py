@@ -14,7 +14,7 @@ from metrabs_ros.blazepose.agreement import (
     COCO_JOINTS,
     keypoint_disagreement,
     pose_distance_mm,
-    select_better,
+    replace_better,
 )
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.blazepose.regions import Regions
@@ -265,7 +265,7 @@ class RegionFollower:
             is_nearer = pose_distance_mm(mirrored.poses3d_mm, own_mm) < apart_mm[doubtful]
             is_better = is_nearer | is_absent[doubtful]
             is_better &= mirrored.confidence > MIN_CONFIDENCE
-            people = _replaced(people, doubtful, mirrored, is_better)
+            people = replace_better(people, doubtful, mirrored, is_better)
         people = dataclasses.replace(people, ids=tracks.ids)
         is_present = (people.confidence > MIN_CONFIDENCE) & has_plausible_size(people)
         people = people.select(is_present)
@@ -315,7 +315,7 @@ class RegionFollower:
         )
         is_better &= again.confidence > MIN_CONFIDENCE
         again = dataclasses.replace(again, ids=followed.ids[doubtful])
-        return _replaced(followed, doubtful, again, is_better)
+        return replace_better(followed, doubtful, again, is_better)
 
 
 def as_keypoints(people: People) -> Keypoints:
@@ -358,13 +358,3 @@ def match_keypoints(people: People, keypoints: Keypoints) -> NDArray[np.int64]:
         if possible[i, j] and match[i] < 0 and not (match == j).any():
             match[i] = j
     return match
-
-
-def _replaced(
-    people: People, which: NDArray[np.int64], others: People, use_others: NDArray[np.bool_]
-) -> People:
-    """Return people with those at indices [K] replaced by others [K] where a mask [K] is set."""
-    order = np.arange(len(people))
-    order[which] = len(people) + np.arange(len(which))
-    better = select_better(people.select(which), others, use_others)
-    return People.concatenate([people, better]).select(order)
