@@ -23,7 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from processes import ObservedProcess
+from processes import WITHOUT_SHARED_MEMORY, ObservedProcess
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy._rclpy_pybind11 import InvalidHandle
@@ -357,13 +357,12 @@ def run_subscriber_process(namespace: str, random: Random, log: pathlib.Path) ->
     """
     Start a subscriber process, optionally stop it for some time, and kill it.
 
-    It receives without shared memory: Fast DDS can deadlock in a publisher if a subscriber is
-    killed while it reads from the shared memory; see `metrabs_ros.node.watchdog`.
+    It receives without shared memory; see `WITHOUT_SHARED_MEMORY`.
     """
     process = ObservedProcess(
         [sys.executable, str(pathlib.Path(__file__).with_name('subscriber.py')), namespace],
         log,
-        {'FASTRTPS_DEFAULT_PROFILES_FILE': '', 'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'},
+        WITHOUT_SHARED_MEMORY,
     )
     try:
         time.sleep(random.uniform(2, 6))

@@ -11,6 +11,15 @@ import time
 from collections.abc import Sequence
 
 END_TIMEOUT_S = 60.0
+PROFILES_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
+WITHOUT_SHARED_MEMORY = {PROFILES_VARIABLE: '', 'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}
+"""
+Environment of processes that receive over UDP only.
+
+Fast DDS 2.14 can deadlock in a publisher if a subscriber is killed while it reads from the shared
+memory (see `metrabs_ros.node.watchdog`), and can loop without end in a subscriber if its publisher
+is removed before the samples in the shared memory are read.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +46,13 @@ class Sample:
     is_active: bool
 
 
+TRANSPORT = {
+    PROFILES_VARIABLE: os.environ.get(PROFILES_VARIABLE, ''),
+    'FASTDDS_BUILTIN_TRANSPORTS': os.environ.get('FASTDDS_BUILTIN_TRANSPORTS', 'DEFAULT'),
+}
+"""Transport of started processes, independent of the transport of this process."""
+
+
 class ObservedProcess:
     """
     Process with its output redirected to a file.
@@ -61,7 +77,7 @@ class ObservedProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **TRANSPORT, **(environment or {})},
             )
 
     @property

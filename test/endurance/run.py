@@ -41,7 +41,7 @@ import cv2
 import load
 import numpy as np
 import rclpy
-from processes import ObservedProcess, Sample
+from processes import WITHOUT_SHARED_MEMORY, ObservedProcess, Sample
 
 TEST = pathlib.Path(__file__).resolve().parents[1]
 WARM_UP = 0.25
@@ -128,6 +128,8 @@ def main() -> int:
     output = args.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     os.environ['METRABS_ROS_CACHE'] = str(output / 'cache')
+    # Read when the first node is created.
+    os.environ.update(WITHOUT_SHARED_MEMORY)
     rclpy.init()
     street = photo('street')
     subjects = [
