@@ -89,7 +89,7 @@ class PosedRegions:
         """Concatenate one or more sets of people and regions."""
         return cls(
             People.concatenate([part.people for part in parts]),
-            Regions.concatenate(*(part.regions for part in parts)),
+            Regions.concatenate([part.regions for part in parts]),
         )
 
 
