@@ -186,7 +186,7 @@ class CameraNode(GuardedNode):
                 )
             if now_s - start_s > SUBSCRIBER_TIMEOUT_S:
                 raise UnusableSource(
-                    f'there are less than {readers} subscribers of the images, or no pose node, '
+                    f'there are fewer than {readers} subscribers of the images, or no pose node, '
                     f'after {SUBSCRIBER_TIMEOUT_S:.0f} s'
                 )
             if now_s - logged_s > LOG_PERIOD_S:

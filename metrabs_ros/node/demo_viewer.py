@@ -112,8 +112,8 @@ class ViewerNode(GuardedNode):
         mean = self._observations / max(self._frames, 1)
         rate_hz = (self._frames - 1) / max(self._last_s - self._first_s, 1e-9)
         print(
-            f'demo: {self._frames} frames, {mean:.1f} people a frame, '
-            f'{max(rate_hz, 0):.1f} frames a second'
+            f'demo: {self._frames} frames, {mean:.1f} people per frame, '
+            f'{max(rate_hz, 0):.1f} frames per second'
             f'{f", wrote {printable(self._folder / VIDEO, MAX_PATH_CHARS)}" if published else ""}'
             if self._frames
             else 'demo: no frames were processed',

@@ -40,7 +40,7 @@ def test_growing_counts_are_detected():
 @pytest.mark.parametrize(
     ('log', 'expected'),
     [
-        (b'a line\n' * 100_000, 'kB a minute'),
+        (b'a line\n' * 100_000, 'kB per minute'),
         (b'x' * 3000, '3000 characters'),
         (b'Traceback (most recent call last):\n', 'traceback'),
     ],

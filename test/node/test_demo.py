@@ -61,7 +61,7 @@ def test_the_demo_ends_with_a_summary_a_video_and_a_plot(footage, tmp_path):
     assert result.returncode == 0, result.stderr
     last = result.stdout.strip().splitlines()[-1]
     assert re.fullmatch(
-        r'demo: 6 frames, \d+\.\d people a frame, \d+\.\d frames a second, wrote \S+annotated.mp4',
+        r'demo: 6 frames, \d+\.\d people per frame, \d+\.\d frames per second, wrote \S+annotated.mp4',
         last,
     )
     assert re.search(r'viewer: \d+: \d+\.\d m, \d\.\d\d m tall', result.stdout)
@@ -77,7 +77,7 @@ def test_the_demo_fails_without_detections(tmp_path):
     (tmp_path / 'grey.png').rename(tmp_path / 'pictures' / 'grey.png')
     result = demo('--input', tmp_path / 'pictures', '--output', tmp_path / 'out')
     assert result.returncode == 1
-    assert 'demo: 1 frames, 0.0 people a frame' in result.stdout
+    assert 'demo: 1 frames, 0.0 people per frame' in result.stdout
 
 
 @pytest.mark.parametrize(

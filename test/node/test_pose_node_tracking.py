@@ -141,7 +141,7 @@ def test_a_restarted_recording_resets_the_tracks():
         for i in range(3):
             assert show(robot, model, PERSON_MM, i).skeletons[0].id == 1
         assert show(robot, model, PERSON_MM, 0, start_s=500.0).skeletons[0].id == 2
-        assert node.statistics.fallbacks.counts() == {'time went back': 1}
+        assert node.statistics.fallbacks.counts() == {'jump back in time': 1}
 
 
 def test_images_with_equal_stamps_are_all_processed():
