@@ -85,7 +85,7 @@ class ViewerNode(GuardedNode):
         """Process messages until ROS is shut down."""
         skeletons = Subscriber(self, SkeletonArray, 'skeletons', qos_profile=QUEUE_SIZE)
         # The camera starts when its images have a subscriber.  Skeletons that are published before
-        # this node has discovered the pose node would be lost.
+        # this node has discovered the pose node would not be received.
         while not skeletons.sub.get_publisher_count():
             self._executor.spin_once(timeout_sec=POLL_PERIOD_S)
         image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))

@@ -61,7 +61,8 @@ def test_the_demo_ends_with_a_summary_a_video_and_a_plot(footage, tmp_path):
     assert result.returncode == 0, result.stderr
     last = result.stdout.strip().splitlines()[-1]
     assert re.fullmatch(
-        r'demo: 6 frames, \d+\.\d people per frame, \d+\.\d frames per second, wrote \S+annotated.mp4',
+        r'demo: 6 frames, \d+\.\d people per frame, \d+\.\d frames per second, '
+        r'wrote \S+annotated.mp4',
         last,
     )
     assert re.search(r'viewer: \d+: \d+\.\d m, \d\.\d\d m tall', result.stdout)
