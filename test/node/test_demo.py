@@ -422,7 +422,7 @@ def test_the_camera_waits_while_the_pose_node_reports_pending_images(camera_and_
 
 
 @pytest.mark.slow
-def test_the_camera_gives_up_without_diagnostics(camera_and_fake_node, monkeypatch):
+def test_the_camera_stops_without_diagnostics(camera_and_fake_node, monkeypatch):
     monkeypatch.setattr(demo_camera, 'DIAGNOSTICS_TIMEOUT_S', 1.5)
     camera, fake_node = camera_and_fake_node
     result = play_in_thread(camera)
