@@ -88,7 +88,7 @@ def clip_to_image(
 
 
 class BoxDetector(Protocol):
-    """Interface of detectors that find people's boxes in an image."""
+    """Interface of detectors of person boxes in an image."""
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """

@@ -457,7 +457,7 @@ def test_diagnostics_contain_rates_latencies_and_failures():
         assert (values['engine'], values['device']) == ('none', 'nowhere')
         rates = {'images per second', 'frames per second'}
         assert {'model', 'engine', 'device', *rates} <= set(values)
-        assert 0 < float(values['find people p50 ms']) <= float(values['find people p95 ms'])
+        assert 0 < float(values['process p50 ms']) <= float(values['process p95 ms'])
         diagnostics, _ = status(robot)
         assert (diagnostics.level, diagnostics.message) == (b'\x01', 'no images received')
         model.places_mm = None
