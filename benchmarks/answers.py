@@ -87,12 +87,12 @@ def main() -> None:
     change = [Parameter(name='detector_threshold', value=threshold)]
     requests = {
         'enable': (SetBool, '/pose/enable', SetBool.Request(data=True)),
-        'a parameter': (
+        'change a parameter': (
             SetParameters,
             '/pose/set_parameters',
             SetParameters.Request(parameters=change),
         ),
-        'the state': (GetState, '/pose/get_state', GetState.Request()),
+        'get the state': (GetState, '/pose/get_state', GetState.Request()),
     }
     clients = {
         name: camera.create_client(kind, topic) for name, (kind, topic, _) in requests.items()

@@ -1,14 +1,14 @@
 """
-Measure recall, false people and time of person detection in photographs and video frames.
+Measure recall, false detections and time of person detection in photographs and video frames.
 
-The people in the images were counted by eye; detection_truth.json contains their boxes and where
-the images come from.  The images are not part of the repository.  Give a folder with them, named
-as in detection_truth.json, in PNG format:
+The people were labelled manually; detection_truth.json contains their boxes and the sources of
+the images.  The images are not part of the repository.  Give a folder with them, named as in
+detection_truth.json, in PNG format:
 
     python benchmarks/detection.py IMAGES --output benchmarks/results/detection.txt
 
-A detected box shows a person if their IoU is at least 0.3, and each person once.  Further boxes
-of a person, or boxes of parts, are counted as duplicates, which are among the false people.
+A detection is correct if its IoU with a person is at least 0.3.  Further detections of a person
+or of a part of one are duplicates, which are counted as false detections.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Counts:
         """Return one line."""
         return (
             f'{self.name:34s} recall {100 * self.found / max(self.people, 1):5.1f} % of '
-            f'{self.people}, false people per image {self.false / self.images:.3f} '
+            f'{self.people}, false detections per image {self.false / self.images:.3f} '
             f'({self.false} in {self.images}, {self.duplicates} of them duplicates), without '
             f'people {self.false_in_empty} in {self.empty_images}, median '
             f'{1000 * np.median(self.cpu_s):.0f} ms of processor time, '
@@ -132,7 +132,9 @@ def main():
     parser.add_argument('images', type=pathlib.Path, help='folder with the images')
     parser.add_argument('--output', type=pathlib.Path)
     parser.add_argument('--only', default='', help='start of the names of the images to use')
-    parser.add_argument('--remarks', action='store_true', help='list missed and false people')
+    parser.add_argument(
+        '--remarks', action='store_true', help='list missed people and false detections'
+    )
     parser.add_argument('--model-only', action='store_true', help='skip MoveNet alone')
     args = parser.parse_args()
     truths = json.loads(TRUTH.read_text())['images']

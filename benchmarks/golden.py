@@ -1,42 +1,27 @@
-"""Calls of the official MeTRAbs implementation, and the errors of this package in them."""
+"""Errors of this package in the recorded calls of the official MeTRAbs implementation."""
 
 from __future__ import annotations
 
-import json
 import pathlib
+import sys
 
-import cv2
 import numpy as np
 
-import metrabs_ros
+from metrabs_ros.pose_estimator import PoseEstimator
 
-FOLDER = pathlib.Path(__file__).parents[1] / 'test' / 'data' / 'golden'
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
+
+from golden_cases import CASES, estimate, official_result
 
 
 def cases() -> list[tuple[dict, np.ndarray]]:
     """Return the arguments of each call, and the official joints in millimetres."""
-    official = np.load(FOLDER / 'cases.npz')
-    arguments = json.loads((FOLDER / 'cases.json').read_text())
-    return [(case, official[f'{i:02}/poses3d']) for i, case in enumerate(arguments)]
+    return [(case, official_result(index)['poses3d']) for index, case in enumerate(CASES)]
 
 
-def errors(
-    model: metrabs_ros.pose_estimator.PoseEstimator, case: dict, official_mm: np.ndarray
-) -> dict[str, float]:
+def errors(model: PoseEstimator, case: dict, official_mm: np.ndarray) -> dict[str, float]:
     """Return the errors of a call."""
-    image = cv2.imread(str(FOLDER.parent / f'{case["image"]}.png'))[..., ::-1]
-    prediction = model.estimate_poses(
-        np.ascontiguousarray(image),
-        case['boxes'],
-        intrinsic_matrix=case['K'],
-        distortion_coeffs=case.get('dist'),
-        extrinsic_matrix=case.get('extrinsic'),
-        world_up_vector=case.get('up', (0, -1, 0)),
-        num_aug=case['num_aug'],
-        antialias_factor=case['antialias'],
-        average_aug=case['average'],
-        skeleton=case['skeleton'],
-    )
+    prediction = estimate(model, case)
     error_mm = np.linalg.norm(prediction['poses3d'] - official_mm, axis=-1)
     relative_error = error_mm / np.linalg.norm(official_mm, axis=-1)
     return {

@@ -39,7 +39,7 @@ def main() -> None:
     end_mib = memory_mib()
     print(machine.describe())
     print(
-        f'{rounds} rounds of the life cycle with BlazePose: {settled_mib:.0f} MiB after round '
+        f'{rounds} lifecycle cycles with BlazePose: {settled_mib:.0f} MiB after cycle '
         f'{SETTLED_ROUND}, {end_mib:.0f} MiB at the end ({end_mib / settled_mib - 1:+.1%})'
     )
     node.destroy_node()

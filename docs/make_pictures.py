@@ -1,5 +1,5 @@
 """
-Create the figures of the README: annotated footage of the demo, and the geometry of depth.
+Create the figures of the documentation: a frame of the sample video, and the geometry of depth.
 
     python docs/make_pictures.py
 """
@@ -33,7 +33,7 @@ INK, BLUE, ORANGE, GREY = '#22272e', '#2563eb', '#c2410c', '#8b949e'
 
 
 def draw_demo(file: pathlib.Path) -> None:
-    """Draw a frame of the demo footage, and a top view of the paths of all people."""
+    """Draw a frame of the sample video, and a top view of the paths of all people."""
     model = metrabs_ros.load_model('blazepose')
     tracker = PersonTracker(model)
     video = cv2.VideoCapture(str(default_footage()))

@@ -47,7 +47,7 @@ PARAMETERS = {
     'model': (
         str,
         'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l or a '
-        'checkpoint directory.',
+        'checkpoint folder.',
     ),
     'engine': (str, 'Inference engine: auto, torch, tensorrt or openvino.'),
     'detector': (str, 'Person detector: auto, movenet, onnx:FILE, ultralytics:NAME or topic.'),

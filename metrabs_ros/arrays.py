@@ -1,8 +1,9 @@
-"""Type aliases of the NumPy arrays in this package."""
+"""Types of NumPy arrays, and the base class of dataclasses of arrays."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,3 +11,34 @@ from numpy.typing import NDArray
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
 ImageArray: TypeAlias = NDArray[np.uint8]
+
+Struct = TypeVar('Struct', bound='StructOfArrays')
+
+
+class StructOfArrays:
+    """
+    Base class of dataclasses whose arrays have one row per item, such as a person or a box.
+
+    Fields that are not arrays have one value for all items.
+    """
+
+    def select(self: Struct, which: NDArray[Any] | slice) -> Struct:
+        """Return the items selected by an index array, mask or slice."""
+        return type(self)(
+            **{
+                name: value[which] if isinstance(value, np.ndarray) else value
+                for name, value in vars(self).items()
+            }
+        )
+
+    @classmethod
+    def concatenate(cls: type[Struct], parts: Sequence[Struct]) -> Struct:
+        """Concatenate one or more structs; fields that are not arrays are those of the first."""
+        return cls(
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                if isinstance(value, np.ndarray)
+                else value
+                for name, value in vars(parts[0]).items()
+            }
+        )

@@ -85,7 +85,7 @@ class ChildProcess:
         Parameters
         ----------
         is_urgent
-            Returns whether to kill the process at once.
+            Returns whether to kill the process immediately.
         """
         if self._process.poll() is None:
             # After SIGINT, a process that is still importing would print a traceback.

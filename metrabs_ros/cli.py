@@ -77,9 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument('--device', default='auto', help='auto, cuda or cuda:N')
     build.set_defaults(run=_build_engine)
 
-    play = commands.add_parser('demo', help='run a camera, the pose node and a viewer')
+    play = commands.add_parser('demo', help='start a camera node, the pose node and a viewer')
     play.add_argument(
-        '--input', help='video, image folder, image or /dev/video*; default: example footage'
+        '--input', help='video, image folder, image or /dev/video*; default: sample video'
     )
     play.add_argument('--calibration', help='ROS calibration YAML of the camera')
     play.add_argument(
@@ -174,12 +174,11 @@ def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
     add('--skeleton', default='', help='joint convention; default: all joints of the network')
     add('--num-aug', type=int, default=1, help='number of test-time augmentations')
     add('--detector-threshold', type=float, help='minimum detection score, from 0 to 1')
-    add('--batch', type=int, default=0, help='frames in one run of the network; 0: default')
+    add('--batch', type=int, default=0, help='frames per batch of the network; 0: default')
     add(
         '--follow',
         action='store_true',
-        help='run full-image detection only in some frames, as the node does; several times '
-        'faster',
+        help='run full-image detection only in some frames, as the node does; faster',
     )
     add(
         '--smoothing',
@@ -209,7 +208,7 @@ def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='',
         metavar='FILE',
-        help='also write a CSV table, a row per joint',
+        help='also write a CSV table with one row per joint',
     )
     add('--parquet', nargs='?', const='', metavar='FILE', help='also write a Parquet table')
     add('--overwrite', action='store_true', help='replace existing results')

@@ -1,4 +1,4 @@
-"""Example footage of people, from packages of Debian and PyPI."""
+"""Sample video of people, from packages of Debian and PyPI."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_ERROR_CHARS = 300
 
 
 class FootageError(RuntimeError):
-    """Example footage is not available; the message says what to do."""
+    """The sample video is not available; the message says what to do."""
 
 
 def default_footage() -> pathlib.Path:
@@ -60,7 +60,7 @@ def default_footage() -> pathlib.Path:
             if _has_checksum(photo, PHOTO_SHA256) or _fetch_photo(pathlib.Path(scratch), photo):
                 return photo
     except OSError as error:
-        raise FootageError(f'footage could not be stored in {folder}: {error}') from error
+        raise FootageError(f'the sample video could not be stored in {folder}: {error}') from error
     raise FootageError(
         'neither a video (with apt-get) nor a photograph (with pip) could be downloaded; use '
         'another video or image with --input (make demo INPUT=...)'

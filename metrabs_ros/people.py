@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray, StructOfArrays
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
 UNKNOWN_ID = -1
@@ -25,7 +24,7 @@ ANKLE_TO_NOSE_RATIO = 0.88
 
 
 @dataclasses.dataclass(frozen=True)
-class People:
+class People(StructOfArrays):
     """
     N people of one image, with J joints each.
 
@@ -156,25 +155,6 @@ class People:
             in_view=in_view(poses3d_mm, poses2d_px, image_shape),
             ids=np.full(len(confidence), UNKNOWN_ID),
         )
-
-    def select(self, which: NDArray[Any]) -> People:
-        """Return the people selected by an index array or mask."""
-        arrays = {
-            field.name: getattr(self, field.name)[which]
-            for field in dataclasses.fields(self)
-            if field.name != 'skeleton'
-        }
-        return dataclasses.replace(self, **arrays)
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[People]) -> People:
-        """Concatenate one or more sets of people that have the same skeleton."""
-        arrays = {
-            field.name: np.concatenate([getattr(people, field.name) for people in parts])
-            for field in dataclasses.fields(cls)
-            if field.name != 'skeleton'
-        }
-        return cls(skeleton=parts[0].skeleton, **arrays)
 
     def in_convention(self, convention: Convention) -> People:
         """Return the same people with only the joints of a convention."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
-from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray, StructOfArrays
 from metrabs_ros.camera import Camera
 
 MIN_SCALE = 1e-12
@@ -17,7 +16,7 @@ _YZX, _ZXY = np.array([1, 2, 0]), np.array([2, 0, 1])
 
 
 @dataclasses.dataclass(frozen=True)
-class VirtualCameras:
+class VirtualCameras(StructOfArrays):
     """
     N virtual pinhole cameras, one for each crop.
 
@@ -47,22 +46,6 @@ class VirtualCameras:
         """Whether each camera's rotation and scale are finite and in range, [N]."""
         in_range = (self.scale > self.side_px * MIN_SCALE) & np.isfinite(self.scale)
         return in_range & np.isfinite(self.rotation).all(axis=(1, 2))
-
-    def select(self, which: slice | BoolArray) -> VirtualCameras:
-        """Return the cameras selected by a slice or mask."""
-        return VirtualCameras(
-            self.rotation[which], self.intrinsic_matrix[which], self.side_px, self.scale[which]
-        )
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[VirtualCameras]) -> VirtualCameras:
-        """Concatenate one or more sets of cameras."""
-        return cls(
-            np.concatenate([cameras.rotation for cameras in parts]),
-            np.concatenate([cameras.intrinsic_matrix for cameras in parts]),
-            parts[0].side_px,
-            np.concatenate([cameras.scale for cameras in parts]),
-        )
 
     def mirrored(self) -> VirtualCameras:
         """Return cameras that produce the mirrored crops: their x axes are negated."""

@@ -80,7 +80,7 @@ def photo(name: str) -> ImageArray:
 
 @pytest.fixture(scope='session')
 def model() -> PoseEstimator:
-    """Return the BlazePose model, which is bundled in a wheel."""
+    """Return the BlazePose model, which is part of the package."""
     return metrabs_ros.load_model('blazepose')
 
 

@@ -1,4 +1,4 @@
-"""Example footage is downloaded from an available source and verified."""
+"""The sample video is downloaded from an available source and verified."""
 
 from __future__ import annotations
 

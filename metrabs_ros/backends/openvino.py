@@ -223,7 +223,7 @@ class CompiledNetwork:
     def infer_batch(
         self, batch: NDArray[np.float32], results: Sequence[NDArray[np.float32]]
     ) -> None:
-        """Process a batch [N, ...] at once with all threads; the results are filled in place."""
+        """Process a batch [N, ...] with all threads in one run; fill in the results in place."""
         self._latency_request.infer({0: batch}, share_inputs=True)
         _copy_outputs(self._latency_request, results)
 

@@ -52,7 +52,7 @@ def keypoint_disagreement(people: People, keypoints: Keypoints, which: slice = B
     weights = keypoints.point_scores[:, which] + 1e-6
     size_px = np.linalg.norm(keypoints.boxes_px[:, 2:], axis=1)
     mean_px = (apart_px * weights).sum(axis=1) / weights.sum(axis=1)
-    # Poses that are not finite agree with nothing.
+    # Poses that are not finite have an infinite disagreement.
     return np.where(np.isnan(mean_px), np.inf, mean_px / np.maximum(size_px, 1e-6))
 
 

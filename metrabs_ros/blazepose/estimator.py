@@ -89,7 +89,7 @@ class PosedRegions:
         """Concatenate one or more sets of people and regions."""
         return cls(
             People.concatenate([part.people for part in parts]),
-            Regions.concatenate(*(part.regions for part in parts)),
+            Regions.concatenate([part.regions for part in parts]),
         )
 
 
@@ -249,7 +249,7 @@ class BlazePoseEstimator(PoseEstimator):
             axis=1
         )
         merged = self._people(*view, *merge(second, mirrored, is_more_visible))
-        # The region of a person that fills the box badly can be worse than the box.
+        # For a person that fills only a part of the box, the region can be worse than the box.
         return select_better(
             merged, first.people, first.people.confidence > merged.confidence + 0.1
         )

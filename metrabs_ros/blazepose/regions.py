@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import FloatArray, StructOfArrays
 from metrabs_ros.camera import Camera
 from metrabs_ros.movenet.decoding import Keypoints
 from metrabs_ros.virtual_cameras import VirtualCameras, look_at, project_rays
@@ -29,7 +27,7 @@ REACH_FACTOR = 1.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Regions:
+class Regions(StructOfArrays):
     """
     N regions of interest: circles around people, each with an upright direction.
 
@@ -47,18 +45,6 @@ class Regions:
     def __len__(self) -> int:
         """Return the number of regions."""
         return len(self.centre_px)
-
-    def select(self, which: NDArray[Any]) -> Regions:
-        """Return the regions selected by an index array or mask."""
-        return Regions(self.centre_px[which], self.top_px[which])
-
-    @classmethod
-    def concatenate(cls, *parts: Regions) -> Regions:
-        """Concatenate several sets of regions."""
-        return cls(
-            np.concatenate([regions.centre_px for regions in parts]),
-            np.concatenate([regions.top_px for regions in parts]),
-        )
 
     @classmethod
     def around_boxes(cls, boxes: FloatArray, camera: Camera) -> Regions:

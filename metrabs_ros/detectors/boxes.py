@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
+from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray, StructOfArrays
 from metrabs_ros.camera import Camera
 from metrabs_ros.options import Options
 
@@ -20,7 +19,7 @@ MAX_CANDIDATES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Boxes:
+class Boxes(StructOfArrays):
     """
     N boxes of people.
 
@@ -38,17 +37,6 @@ class Boxes:
     def __len__(self) -> int:
         """Return the number of boxes."""
         return len(self.scores)
-
-    def select(self, which: NDArray[Any] | slice) -> Boxes:
-        """Return the boxes selected by an index array, mask or slice."""
-        return Boxes(self.boxes_px[which], self.scores[which])
-
-    def concatenated(self, other: Boxes) -> Boxes:
-        """Return these boxes followed by others."""
-        return Boxes(
-            np.concatenate([self.boxes_px, other.boxes_px]),
-            np.concatenate([self.scores, other.scores]),
-        )
 
     def highest_scores(self, max_count: int) -> Boxes:
         """Return the `max_count` boxes with the highest scores; all if it is negative."""
@@ -100,7 +88,7 @@ def clip_to_image(
 
 
 class BoxDetector(Protocol):
-    """Interface of detectors that find people's boxes in an image."""
+    """Interface of detectors of person boxes in an image."""
 
     def __call__(self, image: ImageArray, camera: Camera, options: Options) -> Boxes:
         """
@@ -140,7 +128,7 @@ def detect_boxes(
     boxes = run_network(image)
     if options.detector_flip_aug:
         flipped = run_network(np.ascontiguousarray(image[:, ::-1]))
-        boxes = boxes.concatenated(flipped.mirrored(image.shape[1]))
+        boxes = Boxes.concatenate([boxes, flipped.mirrored(image.shape[1])])
     return filter_boxes(boxes, image.shape, options)
 
 

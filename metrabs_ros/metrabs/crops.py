@@ -21,7 +21,7 @@ from metrabs_ros.metrabs.source_image import PixelArray, SourceImage, upload
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 MAX_PIXELS = 1 << 24
-"""Maximum number of pixels sampled at once, before averaging; each needs about 30 bytes."""
+"""Maximum number of pixels per sampling step, before averaging; each needs about 30 bytes."""
 MAX_SAMPLED_SIDE_PX = 6144
 """Maximum side of a crop before averaging.  A crop is sampled as a whole, with 1 GiB of memory."""
 BOUND_POINTS_PER_SIDE = 17
@@ -262,7 +262,7 @@ def source_pixels(
     positions = torch.linspace(0, side_px - 1, count, device=device)
     rays = (along_u * positions + constant) + along_v * positions[:, None]
     if camera.fisheye:
-        # A fisheye lens also shows points beside and behind the camera.
+        # A fisheye lens also shows points next to and behind the camera.
         across = torch.linalg.vector_norm(rays[:, :2], dim=1, keepdim=True).clamp_(min=1e-9)
         angle = torch.atan2(across, rays[:, 2:])
         points = rays[:, :2] * (equidistant_radius(angle, camera.distortion_coeffs) / across)

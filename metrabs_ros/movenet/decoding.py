@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import FloatArray, StructOfArrays
 from metrabs_ros.detectors.boxes import MAX_CANDIDATES, clip_to_image
 from metrabs_ros.movenet.network import STRIDE_PX, Heads
 from metrabs_ros.skeletons.conventions import COCO_17
@@ -25,7 +24,7 @@ PIXEL_CENTRE_PX = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Keypoints:
+class Keypoints(StructOfArrays):
     """
     N people in the pixels of an image.
 
@@ -50,10 +49,6 @@ class Keypoints:
         """Return the number of people."""
         return len(self.scores)
 
-    def select(self, which: NDArray[Any] | slice) -> Keypoints:
-        """Return the people selected by an index array or mask."""
-        return Keypoints(**{name: array[which] for name, array in vars(self).items()})
-
     def mirrored(self, image_width_px: int) -> Keypoints:
         """Return the people mirrored about the vertical centre line of an image."""
         boxes_px, points_px = self.boxes_px.copy(), self.points_px[:, COCO_17.mirror]
@@ -70,16 +65,6 @@ class Keypoints:
             self.scores,
             np.stack([image_width_px - 1 - y, x], axis=-1),
             self.point_scores,
-        )
-
-    @classmethod
-    def concatenate(cls, *parts: Keypoints) -> Keypoints:
-        """Concatenate several sets of people."""
-        return cls(
-            **{
-                name: np.concatenate([getattr(part, name) for part in parts])
-                for name in vars(parts[0])
-            }
         )
 
     def scaled(self, factors: ArrayLike) -> Keypoints:

@@ -92,10 +92,10 @@ class MoveNetDetector:
             if flip_aug:
                 mirrored = decode(self._network(resized[:, ::-1]), threshold)
                 found.append(mirrored.mirrored(resized.shape[1]))
-            people = Keypoints.concatenate(*found)
+            people = Keypoints.concatenate(found)
             is_large = people.boxes_px[:, 2:].max(axis=1, initial=0) >= min_size_px
             passes.append(people.select(is_large).scaled(1 / factors))
-        people = Keypoints.concatenate(*passes).clipped_to(image.shape)
+        people = Keypoints.concatenate(passes).clipped_to(image.shape)
         people = people.select(np.argsort(-people.scores, kind='stable')[:MAX_CANDIDATES])
         people = people.select(~is_duplicate(people, nms_iou_threshold))
         for i in range(quarter_turns):

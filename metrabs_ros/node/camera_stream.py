@@ -489,7 +489,7 @@ class CameraStream:
             # TF is not cleared: other cameras use it, and it detects jumps on its own.
             self._reset_requested = True
             self._report_fallback(
-                'time went back',
+                'jump back in time',
                 f'the stamps of the images jumped back by {back_s:.1f} s, for example because a '
                 'recording was restarted; all tracks are deleted',
             )

@@ -120,14 +120,16 @@ class CameraNode(GuardedNode):
         if self._sent:
             self._wait_for_result(self._sent[-1])
         if self._results < count and not self._rate_hz:
-            lost = count - self._results
-            print(f'camera: no skeletons received for {lost} of {count} images', file=sys.stderr)
+            missing = count - self._results
+            print(
+                f'camera: no skeletons received for {missing} of {count} images', file=sys.stderr
+            )
         # The last image is in shared memory of this process until all subscribers have read it.
         self._spin_until(time.monotonic() + DISCOVERY_S)
         return count
 
     def _publish_after_result(self, image: ImageArray) -> None:
-        """Publish an image after the previous one was processed or is lost."""
+        """Publish an image after the skeletons of the previous one, or a timeout."""
         if self._sent and not self._wait_for_result(self._sent[0]):
             self._consecutive_unanswered += 1
             if self._consecutive_unanswered == MAX_UNANSWERED:
@@ -186,7 +188,7 @@ class CameraNode(GuardedNode):
                 )
             if now_s - start_s > SUBSCRIBER_TIMEOUT_S:
                 raise UnusableSource(
-                    f'there are less than {readers} subscribers of the images, or no pose node, '
+                    f'there are fewer than {readers} subscribers of the images, or no pose node, '
                     f'after {SUBSCRIBER_TIMEOUT_S:.0f} s'
                 )
             if now_s - logged_s > LOG_PERIOD_S:

@@ -85,7 +85,7 @@ class ViewerNode(GuardedNode):
         """Process messages until ROS is shut down."""
         skeletons = Subscriber(self, SkeletonArray, 'skeletons', qos_profile=QUEUE_SIZE)
         # The camera starts when its images have a subscriber.  Skeletons that are published before
-        # this node has discovered the pose node would be lost.
+        # this node has discovered the pose node would not be received.
         while not skeletons.sub.get_publisher_count():
             self._executor.spin_once(timeout_sec=POLL_PERIOD_S)
         image = Subscriber(self, Image, 'image', qos_profile=QoSProfile(depth=QUEUE_SIZE))
@@ -112,8 +112,8 @@ class ViewerNode(GuardedNode):
         mean = self._observations / max(self._frames, 1)
         rate_hz = (self._frames - 1) / max(self._last_s - self._first_s, 1e-9)
         print(
-            f'demo: {self._frames} frames, {mean:.1f} people a frame, '
-            f'{max(rate_hz, 0):.1f} frames a second'
+            f'demo: {self._frames} frames, {mean:.1f} people per frame, '
+            f'{max(rate_hz, 0):.1f} frames per second'
             f'{f", wrote {printable(self._folder / VIDEO, MAX_PATH_CHARS)}" if published else ""}'
             if self._frames
             else 'demo: no frames were processed',

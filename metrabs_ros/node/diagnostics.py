@@ -208,8 +208,8 @@ def _counts(previous: Snapshot, current: Snapshot) -> dict[str, int | str]:
         'worked_on': processed,
         'in_flight': current.in_flight,
         'people': sum(current.people.values()),
-        'images a second': f'{new_images / passed_s:.1f}',
-        'frames a second': f'{new_frames / passed_s:.1f}',
+        'images per second': f'{new_images / passed_s:.1f}',
+        'frames per second': f'{new_frames / passed_s:.1f}',
     }
     for camera in filter(None, current.images):
         counts[f'images of {camera}'] = current.images[camera]
@@ -217,7 +217,7 @@ def _counts(previous: Snapshot, current: Snapshot) -> dict[str, int | str]:
         counts[f'dropped of {camera}'] = current.drops_by_camera.get(camera, 0)
         counts[f'people of {camera}'] = current.people.get(camera, 0)
     counts |= {f'dropped: {cause}': count for cause, count in sorted(current.drops.items())}
-    counts |= {f'fell back: {cause}': count for cause, count in sorted(current.fallbacks.items())}
+    counts |= {f'fallback: {cause}': count for cause, count in sorted(current.fallbacks.items())}
     return counts
 
 

@@ -14,7 +14,7 @@ MAX_DIGITS = 18
 MIN_FINISHED_REPORTS = 3
 """Consecutive reports without pending images after which all sent images count as finished."""
 MAX_IDLE_REPORTS = 10
-"""Consecutive idle reports after which images that did not arrive count as lost."""
+"""Consecutive idle reports after which the pose node is not expected to receive further images."""
 
 
 class PoseNodeMonitor:
@@ -51,7 +51,7 @@ class PoseNodeMonitor:
         self._received_s = time.monotonic()
 
     def expect_no_more(self) -> None:
-        """Treat the images that have not arrived as lost."""
+        """Stop waiting for images that the pose node has not received."""
         self._expected = None
 
     @property

@@ -350,7 +350,7 @@ class PoseNode(ManagedNode):
             return
         try:
             # Failures of single frames are part of the results.
-            with self.statistics.latencies.measure('find people'):
+            with self.statistics.latencies.measure('process'):
                 _apply(current, tracker)
                 results = tracker.process_each([item.timed_view for item in prepared_frames])
         except Exception as error:
@@ -481,7 +481,7 @@ class PoseNode(ManagedNode):
             'model': self.settings.model,
             **self._engine_values(),
             **self.statistics.latencies.percentiles(),
-            'refused transforms': str(self._transforms.rejected),
+            'rejected transforms': str(self._transforms.rejected),
             'oversized messages': str(self.statistics.counters.oversized_messages),
             'failed callbacks': str(self.failures.count),
         }

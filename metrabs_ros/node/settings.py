@@ -77,7 +77,7 @@ class Settings:
     model: str = setting(
         'blazepose',
         'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l or a '
-        'checkpoint directory.',
+        'checkpoint folder.',
         fixed=True,
     )
     engine: str = setting(

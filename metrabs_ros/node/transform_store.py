@@ -9,6 +9,7 @@ import numpy as np
 from geometry_msgs.msg import TransformStamped
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.node.transform_filter import SQUARED_NORM_TOLERANCE
 from metrabs_ros.node.transforms import rotation_matrix
 from metrabs_ros.people import MAX_MAGNITUDE
 
@@ -16,8 +17,6 @@ MAX_FRAMES = 200
 MAX_NAME_CHARS = 200
 FRAME_TIMEOUT_S = 15.0
 """Moving frames without a transform for this time are not listed, in seconds."""
-SQUARED_NORM_TOLERANCE = 0.01
-"""Maximum deviation of the squared norm of a quaternion from 1, as in tf2."""
 
 
 class Pose(NamedTuple):

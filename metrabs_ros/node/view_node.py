@@ -180,7 +180,7 @@ class _CameraView:
         of_camera = f' of {self._name}' if self._name else ''
         values = {
             f'people/people{of_camera}': float(count),
-            f'rate/frames a second{of_camera}': len(self._times_s) / RATE_WINDOW_S,
+            f'rate/frames per second{of_camera}': len(self._times_s) / RATE_WINDOW_S,
         }
         latency_s = age_s(message.header, self._node.get_clock().now())
         if 0 <= latency_s < MAX_PLOTTED_LATENCY_S:

@@ -154,7 +154,7 @@ class TrackedFrames:
         detected = self._tracker.detections(timed_view.camera_name)
         if isinstance(result.people, Exception):
             if detected is not None:
-                # Not the network failed, but the tracker.
+                # The tracker failed, not the network.
                 raise result.people
             return ProcessedFrame(_failure(result.people), None)
         assert detected is not None

@@ -119,7 +119,7 @@ class PositionedFile:
             raise DamagedFile(
                 f'the file cannot be read at byte {offset}: {error_reason(error)}'
             ) from error
-        # The file may have been truncated meanwhile, and one call returns at most 2 GiB.
+        # The file may have been truncated since it was opened, and one call returns at most 2 GiB.
         if len(data) != length:
             raise DamagedFile(f'the file ends within a record at byte {offset}')
         return data

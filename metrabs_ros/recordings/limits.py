@@ -18,7 +18,7 @@ UNRESTRICTED_RECORDS = 100_000
 MIN_BYTES_PER_RECORD = 2
 """Minimum average size of a compressed record, beyond `UNRESTRICTED_RECORDS`."""
 MAX_OPEN_BYTES = 768 * MIB
-"""Maximum size of the chunks that are in memory at once to merge their messages by time."""
+"""Maximum total size of the open chunks, whose messages are merged by time."""
 MAX_TOPICS = 2000
 MAX_NAME_CHARS = 1000
 """Maximum length of the name of a topic, a type or a frame."""

@@ -51,7 +51,8 @@ def progress_bar(description: str, total: int | None, unit: str) -> Iterator[Adv
         desc=description,
         total=total,
         unit=unit,
-        unit_scale=True,
+        # Prefixes such as k for bytes only.
+        unit_scale=unit == 'B',
         delay=DISPLAY_DELAY_S,
         leave=False,
         file=sys.stderr,

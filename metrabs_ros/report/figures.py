@@ -37,7 +37,7 @@ STYLE: dict[str, Any] = {
     'text.color': INK,
 }
 MAX_LABELLED_PEOPLE = 12
-"""Maximum number of people in a legend; those with most detections are selected."""
+"""Maximum number of people with labels; those with the most detections are selected."""
 MAX_CONNECTED_FRAMES = 5
 """A line is interrupted if the frames of consecutive detections differ by more than this."""
 MAX_DRAWN_GAPS = 200
@@ -58,7 +58,8 @@ def plot_people_over_time(observations: Observations) -> bytes:
     count.step(times_s, observations.people, where='post', color=ACCENT, linewidth=1.2)
     count.fill_between(times_s, observations.people, step='post', color=ACCENT, alpha=0.15)
     count.set_ylabel('people')
-    count.set_ylim(bottom=0)
+    # With a margin, so that the line is not at the edge.
+    count.set_ylim(0, max(1.1 * observations.people.max(), 1))
     count.yaxis.set_major_locator(MaxNLocator(integer=True))
     ids = drawn_ids(observations)
     for row, person_id in enumerate(ids):
@@ -68,7 +69,7 @@ def plot_people_over_time(observations: Observations) -> bytes:
     step = max(1, len(ids) // 15)
     ids_axes.set_yticks(range(0, len(ids), step), [str(person_id) for person_id in ids[::step]])
     ids_axes.set_ylabel('id')
-    ids_axes.set_xlabel('seconds since the first frame')
+    ids_axes.set_xlabel('time since the first frame in s')
     return _png(figure)
 
 
@@ -78,12 +79,12 @@ def plot_distances(observations: Observations) -> bytes:
     _draw_lines(axes, observations, observations.distances_m)
     axes.set_ylabel('distance in m')
     axes.set_ylim(bottom=0)
-    axes.set_xlabel('seconds since the first frame')
+    axes.set_xlabel('time since the first frame in s')
     return _png(figure)
 
 
 def plot_top_view(observations: Observations) -> bytes:
-    """Plot time per position and the paths of people on the ground; return a PNG file."""
+    """Plot the time at each position and the paths of people from above; return a PNG file."""
     figure = Figure(figsize=(9.0, 4.6), layout='constrained')
     with mpl.rc_context(STYLE):
         heat, paths = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -103,7 +104,8 @@ def plot_top_view(observations: Observations) -> bytes:
         )
         shown = np.where(seconds.T > 0, seconds.T * step_s, np.nan)
         mesh = heat.pcolormesh(x_edges, y_edges, shown, cmap='viridis')
-        figure.colorbar(mesh, ax=heat, label='seconds', shrink=0.8)
+        figure.colorbar(mesh, ax=heat, label='time in s', shrink=0.8)
+        labelled = _most_detected(observations, MAX_LABELLED_PEOPLE)
         for person_id in drawn_ids(observations):
             indices = observations.of_person(person_id)
             breaks = _breaks(observations, indices)
@@ -111,7 +113,16 @@ def plot_top_view(observations: Observations) -> bytes:
             ends = positions_m[indices[np.append(breaks, len(indices)) - 1]]
             paths.plot(*line.T, color=_color(person_id), linewidth=1.1)
             paths.plot(*ends.T, 'o', color=_color(person_id), markersize=3)
-        for axes, title in ((heat, 'time per position'), (paths, 'paths')):
+            if person_id in labelled:
+                paths.annotate(
+                    str(person_id),
+                    ends[-1],
+                    (3, 3),
+                    textcoords='offset points',
+                    color=_color(person_id),
+                    fontsize=7,
+                )
+        for axes, title in ((heat, 'time at each position'), (paths, 'paths')):
             axes.plot(0, 0, '^', color=INK, markersize=9)
             axes.set_aspect('equal')
             axes.set_xlim(low[0], high[0])
@@ -135,7 +146,7 @@ def plot_frame_rate(observations: Observations) -> bytes:
     for start_s, gap_s in longest:
         axes.axvspan(start_s, start_s + gap_s, color=WARNING, alpha=0.35, linewidth=0)
     axes.set_ylabel('frames per second')
-    axes.set_xlabel('seconds since the first frame (gaps are marked)')
+    axes.set_xlabel('time since the first frame in s; gaps are marked')
     return _png(figure)
 
 
@@ -149,7 +160,7 @@ def plot_latencies(observations: Observations) -> bytes:
         axes.axvline(value_ms, color=INK, linewidth=1, linestyle='--')
         top = axes.get_ylim()[1]
         axes.text(value_ms, top, f' {name} {value_ms:.0f} ms', va='top', fontsize=8)
-    axes.set_xlabel('ms from stamp to recording')
+    axes.set_xlabel('latency from stamp to recording in ms')
     axes.set_ylabel('frames')
     return _png(figure)
 
@@ -191,7 +202,7 @@ def _figure(rows: int, height: float, **options: Any) -> tuple[Figure, list[Axes
 
 
 def _draw_lines(axes: Axes, observations: Observations, values: FloatArray) -> None:
-    """Draw one line per person over time; label those with most detections."""
+    """Draw one line per person over time; label those with the most detections."""
     labelled = set(_most_detected(observations, MAX_LABELLED_PEOPLE).tolist())
     times_s = observations.times_s
     for person_id in drawn_ids(observations).tolist():
@@ -206,6 +217,7 @@ def _draw_lines(axes: Axes, observations: Observations, values: FloatArray) -> N
             title='id',
             ncols=2,
             fontsize=7,
+            title_fontsize=8,
             loc='upper left',
             bbox_to_anchor=(1, 1),
             frameon=False,

@@ -210,15 +210,16 @@ def _facts(observations: Observations) -> str:
         facts['minimum distance'] = f'{observations.distances_m.min():.2f} m'
         facts['median confidence'] = f'{np.median(observations.confidence):.2f}'
     items = ''.join(f'<div><b>{value}</b>{name}</div>' for name, value in facts.items())
-    frame = html.escape(printable(observations.frame_id) or 'an unnamed frame')
-    return f'<div class="facts">{items}</div>' + _note(f'Positions in metres, in {frame}.')
+    name = printable(observations.frame_id)
+    frame = f'the frame {html.escape(name)}' if name else 'a frame without a name'
+    return f'<div class="facts">{items}</div>' + _note(f'Positions are in metres in {frame}.')
 
 
 def _plan(observations: Observations) -> str:
     right, forward = observations.ground_axes
     return _note(
-        f'{"xyz"[right]} points right, {"xyz"[forward]} points up; the triangle is the origin, '
-        'usually the camera.'
+        f'{"xyz"[right]} points to the right and {"xyz"[forward]} upwards in the plot. The '
+        'triangle is the origin of the frame, usually the camera.'
     )
 
 
@@ -243,8 +244,8 @@ def _closest(observations: Observations) -> str:
             )
         )
     rows.sort(key=lambda row: row[0])
-    head = ''.join(f'<th>{name}</th>' for name in ('id', 'distance', 'time', 'speed', 'in view'))
-    note = _note(f'People with at least {MIN_DETECTIONS} detections.')
+    head = ''.join(f'<th>{name}</th>' for name in ('id', 'distance', 'time', 'speed', 'detected'))
+    note = _note(f'The table lists people with at least {MIN_DETECTIONS} detections.')
     return _table(head, [cells for _, cells in rows], MAX_LISTED_PEOPLE) + note
 
 

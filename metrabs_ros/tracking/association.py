@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray, StructOfArrays
 
 Indices = NDArray[np.intp]
 
@@ -33,7 +33,7 @@ OVERLAP_WEIGHT = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Pairs:
+class Pairs(StructOfArrays):
     """
     K candidate pairs of a track and a detection.
 
@@ -54,10 +54,6 @@ class Pairs:
     across: FloatArray
     along: FloatArray
     depth_scale: FloatArray
-
-    def select(self, which: NDArray[Any]) -> Pairs:
-        """Return the pairs at an index array or mask."""
-        return Pairs(**{name: array[which] for name, array in vars(self).items()})
 
     @property
     def costs(self) -> FloatArray:

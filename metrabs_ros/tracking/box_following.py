@@ -83,7 +83,7 @@ class BoxFollower:
         self.select_boxes(timed_view, predicted)
 
     def select_boxes(self, timed_view: TimedView, predicted: People | None) -> Boxes | None:
-        """Return the boxes in the next image, or None if the detector is due; count the frame."""
+        """Return the boxes in the next image, or None to run the detector; count the frame."""
         step_s, self._last_s = timed_view.stamp_s - self._last_s, timed_view.stamp_s
         self.attempts = ALL_ATTEMPTED
         if timed_view.boxes is not None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray, StructOfArrays
 
 WINDOW_S = 1.0
 """Time constant of the hit ratio, in seconds."""
@@ -49,7 +48,7 @@ ALL_ATTEMPTED = Attempts()
 
 
 @dataclasses.dataclass
-class DetectionHistory:
+class DetectionHistory(StructOfArrays):
     """
     How reliably T tracks have been detected recently.
 
@@ -104,19 +103,6 @@ class DetectionHistory:
             attempted_s=np.full(count, stamp_s),
             steady=np.zeros(count, bool),
             intermittent=np.zeros(count, bool),
-        )
-
-    def select(self, which: NDArray[Any]) -> DetectionHistory:
-        """Return the history of the tracks at an index array or mask."""
-        return DetectionHistory(**{name: array[which] for name, array in vars(self).items()})
-
-    def concatenate(self, other: DetectionHistory) -> DetectionHistory:
-        """Return the history of these tracks followed by that of others."""
-        return DetectionHistory(
-            **{
-                name: np.concatenate([array, getattr(other, name)])
-                for name, array in vars(self).items()
-            }
         )
 
     def merge(self, earlier: NDArray[np.intp], later: NDArray[np.intp]) -> None:

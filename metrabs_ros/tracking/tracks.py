@@ -131,7 +131,8 @@ class Tracks:
         people = frame.detections.select(new)
         for name, values in _columns(people, ids, frame.stamp_s).items():
             setattr(self, name, np.concatenate([getattr(self, name), values]))
-        self.history = self.history.concatenate(DetectionHistory.initial(len(ids), frame.stamp_s))
+        new_history = DetectionHistory.initial(len(ids), frame.stamp_s)
+        self.history = DetectionHistory.concatenate([self.history, new_history])
         self.motion.add(frame.positions_mm[new], people.joint_std_mm, frame.viewpoint_mm)
         self.bones.add(len(ids))
 

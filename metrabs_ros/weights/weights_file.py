@@ -175,7 +175,7 @@ class WeightsFile:
         if not isinstance(value, Call) or value.function != 'torch._utils._rebuild_tensor_v2':
             kind = value.function if isinstance(value, Call) else type(value).__name__
             raise pickle.UnpicklingError(
-                f'it contains something else than named tensors: {printable(kind)}'
+                f'it contains data other than named tensors: {printable(kind)}'
             )
         reference, offset, shape, stride, *_ = value.arguments
         if not isinstance(reference, PersistentId) or not isinstance(shape, tuple):

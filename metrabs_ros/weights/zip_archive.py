@@ -22,8 +22,8 @@ class _DirectoryLimitedFile(io.BufferedReader):
     """
     A file with a limit on the number of bytes of a single read.
 
-    `zipfile` reads the whole directory at once, without a limit on its declared size.  Members
-    must be read in smaller parts.
+    `zipfile` reads the whole directory in one call, without a limit on its declared size.
+    Members must be read in smaller parts.
     """
 
     def read(self, size: int | None = -1) -> bytes:

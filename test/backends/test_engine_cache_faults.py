@@ -158,7 +158,7 @@ def test_unreadable_engines_are_rebuilt(root, entry, caplog):
     assert len(caplog.records) == 1
 
 
-def test_an_engine_that_is_unreadable_after_the_build_is_made_in_memory(root, caplog):
+def test_an_engine_that_is_unreadable_after_the_build_is_built_in_memory(root, caplog):
     def fail(folder):
         raise RuntimeError('invalid network')
 
@@ -272,7 +272,7 @@ def test_on_a_full_disk_the_engine_is_built_elsewhere(tmp_path, caplog, size_byt
         assert not list(disk.rglob('*.part'))
 
 
-def test_without_disk_space_the_engine_is_made_in_memory(tmp_path, monkeypatch, caplog):
+def test_without_disk_space_the_engine_is_built_in_memory(tmp_path, monkeypatch, caplog):
     with hostile.small_disk(tmp_path / 'disk', 16 << 10) as disk:
         monkeypatch.setattr(tempfile, 'tempdir', str(disk))
         build = Builder(size=163_000)

@@ -77,7 +77,7 @@ def test_people_disagree_with_keypoints_of_the_other_sides():
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_poses_that_are_not_finite_agree_with_nothing(value):
+def test_poses_that_are_not_finite_are_not_confirmed(value):
     people = people_at((0, 0, 3000), (500, 0, 3000))
     keypoints = keypoints_of(people)
     people.poses2d_px[1] = value
@@ -114,7 +114,7 @@ def test_mistaking_the_front_for_the_back_is_a_large_distance(facing):
     assert pose_distance_mm(front_mm, back_mm) > 2 * MAX_APART_MM
 
 
-def test_pose_distance_of_nobody_is_empty():
+def test_pose_distance_without_people_is_empty():
     assert pose_distance_mm(np.zeros((0, 33, 3)), np.zeros((0, 33, 3))).shape == (0,)
 
 

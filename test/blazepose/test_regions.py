@@ -160,7 +160,7 @@ def test_regions_of_people_without_a_visible_torso_are_around_their_boxes(keypoi
     np.testing.assert_array_equal(around.top_px, boxes.top_px)
 
 
-def test_regions_around_nobody_are_empty():
+def test_regions_without_people_are_empty():
     nobody = Keypoints(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)))
     assert len(Regions.around_keypoints(nobody, CAMERA)) == 0
 

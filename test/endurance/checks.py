@@ -68,7 +68,7 @@ def log_failures(log: bytes, duration_s: float) -> list[str]:
     failures = []
     per_minute = len(log) / (duration_s / 60)
     if per_minute > MAX_LOG_BYTES_PER_MINUTE:
-        failures.append(f'the log has {per_minute / 1000:.0f} kB a minute')
+        failures.append(f'the log has {per_minute / 1000:.0f} kB per minute')
     longest = max(map(len, log.splitlines()), default=0)
     if longest > MAX_LOG_LINE_CHARS:
         failures.append(f'the longest line of the log has {longest} characters')

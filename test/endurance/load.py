@@ -301,10 +301,10 @@ class Robot(Node):
             longest = max(len(value.key) + len(value.value) for value in status.values)
             if longest > 1000:
                 self.fail(f'diagnostics have an entry of {longest} characters')
-            lost = unaccounted_frames(self.diagnostics)
-            self.max_unaccounted = max(self.max_unaccounted, lost)
-            if not 0 <= lost <= MAX_UNACCOUNTED:
-                self.fail(f'{lost} frames are not accounted for: {self.diagnostics}')
+            unaccounted = unaccounted_frames(self.diagnostics)
+            self.max_unaccounted = max(self.max_unaccounted, unaccounted)
+            if not 0 <= unaccounted <= MAX_UNACCOUNTED:
+                self.fail(f'{unaccounted} frames are not accounted for: {self.diagnostics}')
 
     def _is_from_node(self, status: DiagnosticStatus) -> bool:
         # Both nodes have the same name, but different models.

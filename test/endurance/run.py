@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-Run pose nodes under mixed load for a long time, and check for leaks, failures and lost frames.
+Run pose nodes under mixed load for a long time; check for leaks, failures and missing frames.
 
     python test/endurance/run.py --minutes 20 --output endurance_output
 

@@ -1,4 +1,4 @@
-"""The checks of the endurance test detect leaks, long logs, lost frames and non-finite values."""
+"""The checks of the endurance test detect leaks, long logs, missing frames, NaN and infinity."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_growing_counts_are_detected():
 @pytest.mark.parametrize(
     ('log', 'expected'),
     [
-        (b'a line\n' * 100_000, 'kB a minute'),
+        (b'a line\n' * 100_000, 'kB per minute'),
         (b'x' * 3000, '3000 characters'),
         (b'Traceback (most recent call last):\n', 'traceback'),
     ],
@@ -53,7 +53,7 @@ def test_a_normal_log_passes():
     assert checks.log_failures(b'[INFO] [pose]: ready\n' * 100, 60.0) == []
 
 
-def test_lost_frames_are_detected():
+def test_unaccounted_frames_are_detected():
     values = {'images': '10', 'worked_on': '4', 'dropped: newer frame': '5', 'people': '2'}
 
     assert checks.unaccounted_frames(values) == 1

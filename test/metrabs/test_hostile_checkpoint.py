@@ -262,9 +262,9 @@ KEY = 'heatmap_heads.conv_final.bias'
         (lambda value: value.to(torch.complex64), 'ComplexFloatStorage'),
         (lambda value: value.double() * 1e300, 'finite'),
         (lambda value: value[None], 'of another shape'),
-        (lambda value: value.to_sparse(), 'something else than named tensors'),
-        (lambda value: value.numpy(), 'something else than named tensors'),
-        (lambda value: {'nested': value}, 'something else than named tensors'),
+        (lambda value: value.to_sparse(), 'data other than named tensors'),
+        (lambda value: value.numpy(), 'data other than named tensors'),
+        (lambda value: {'nested': value}, 'data other than named tensors'),
     ],
 )
 def test_invalid_tensors_are_rejected(folder, change, message):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA, photo
+from golden_cases import CASES
 
 from metrabs_ros.blazepose.crops import sample_crops as sample_crops_with_opencv
 from metrabs_ros.camera import Camera
@@ -21,7 +21,6 @@ from metrabs_ros.metrabs.crops import sample_crops
 from metrabs_ros.metrabs.source_image import DeviceImage, HostImage
 
 CPU = torch.device('cpu')
-CASES = json.loads((DATA / 'golden' / 'cases.json').read_text())
 
 
 def crops_of(image, camera, boxes, count=1, side_px=256, antialias_factor=1):

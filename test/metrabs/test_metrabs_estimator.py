@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import functools
-import json
 
 import numpy as np
 import pytest
 import torch
-from conftest import CAN_CALCULATE_IN_BF16, DATA, photo
+from conftest import CAN_CALCULATE_IN_BF16
+from golden_cases import CASES, estimate, official_result
 
 import metrabs_ros
 from metrabs_ros.options import Options
 
-GOLDEN = DATA / 'golden'
-CASES = json.loads((GOLDEN / 'cases.json').read_text())
 K = np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]])
 STREET_BOXES = [[236, 155, 62, 150], [470, 190, 70, 150], [640, 240, 75, 160], [700, 60, 60, 130]]
-
-cached_photo = functools.cache(photo)
 
 
 @pytest.fixture(scope='module')
@@ -31,41 +27,25 @@ def model_of(checkpoint_folder):
     )
 
 
-def run(model, case, boxes=None, **options):
-    return model.estimate_poses(
-        cached_photo(case['image']),
-        case['boxes'] if boxes is None else boxes,
-        intrinsic_matrix=case['K'],
-        distortion_coeffs=case.get('dist'),
-        extrinsic_matrix=case.get('extrinsic'),
-        world_up_vector=case.get('up', (0, -1, 0)),
-        num_aug=case['num_aug'],
-        antialias_factor=case['antialias'],
-        average_aug=case['average'],
-        skeleton=case['skeleton'],
-        **options,
-    )
-
-
 @pytest.mark.parametrize('engine', ['torch', 'openvino'])
 @pytest.mark.parametrize('index', range(len(CASES)))
 def test_poses_match_the_official_implementation(model_of, index, engine):
     case = CASES[index]
-    golden = np.load(GOLDEN / 'cases.npz')
-    official_mm = golden[f'{index:02}/poses3d']
-    result = run(model_of(case['variant'], engine), case)
+    official = official_result(index)
+    official_mm = official['poses3d']
+    result = estimate(model_of(case['variant'], engine), case)
     assert result['poses3d'].shape == official_mm.shape
     error_mm = np.linalg.norm(result['poses3d'] - official_mm, axis=-1)
     distance_mm = np.linalg.norm(official_mm, axis=-1)
     assert (error_mm <= np.maximum(1.0, 1e-4 * distance_mm)).all()
     assert np.median(error_mm) < 0.3
-    np.testing.assert_allclose(result['poses2d'], golden[f'{index:02}/poses2d'], atol=0.1)
+    np.testing.assert_allclose(result['poses2d'], official['poses2d'], atol=0.1)
 
 
 @pytest.mark.skipif(not CAN_CALCULATE_IN_BF16, reason='this processor has no bfloat16')
 def test_the_error_in_bf16_is_below_a_hundredth_of_the_distance(model_of):
-    official_mm = np.load(GOLDEN / 'cases.npz')['00/poses3d']
-    result = run(model_of(CASES[0]['variant'], 'openvino', 'bf16'), CASES[0])
+    official_mm = official_result(0)['poses3d']
+    result = estimate(model_of(CASES[0]['variant'], 'openvino', 'bf16'), CASES[0])
     error_mm = np.linalg.norm(result['poses3d'] - official_mm, axis=-1)
     assert np.median(error_mm / np.linalg.norm(official_mm, axis=-1)) < 0.01
 
@@ -73,17 +53,17 @@ def test_the_error_in_bf16_is_below_a_hundredth_of_the_distance(model_of):
 def test_a_pose_is_identical_whichever_other_boxes_are_given(metrabs_model):
     others = [[100, 100, 50, 120], STREET_BOXES[1], [300, 200, 80, 160], [10, 10, 700, 500]]
     case = {**CASES[0], 'num_aug': 2}
-    before = run(metrabs_model, case, STREET_BOXES)
-    after = run(metrabs_model, case, others)
+    before = estimate(metrabs_model, case, STREET_BOXES)
+    after = estimate(metrabs_model, case, others)
     assert np.array_equal(before['poses3d'][1], after['poses3d'][1])
     assert np.array_equal(before['poses2d'][1], after['poses2d'][1])
 
 
 @pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
 def test_the_torch_grad_mode_of_the_caller_does_not_matter(metrabs_model, mode):
-    expected = run(metrabs_model, CASES[0])
+    expected = estimate(metrabs_model, CASES[0])
     with mode():
-        result = run(metrabs_model, CASES[0])
+        result = estimate(metrabs_model, CASES[0])
     assert np.array_equal(result['poses3d'], expected['poses3d'])
 
 
@@ -91,32 +71,33 @@ def test_the_torch_grad_mode_of_the_caller_does_not_matter(metrabs_model, mode):
 @pytest.mark.parametrize('batch_size', [1, 2, 3, 64])
 def test_a_pose_hardly_depends_on_the_batch_size(metrabs_model, batch_size):
     case = {**CASES[0], 'num_aug': 2}
-    together = run(metrabs_model, case, internal_batch_size=batch_size)
+    together = estimate(metrabs_model, case, internal_batch_size=batch_size)
     for i, box in enumerate(STREET_BOXES):
-        alone = run(metrabs_model, case, [box])
+        alone = estimate(metrabs_model, case, [box])
         np.testing.assert_allclose(alone['poses3d'][0], together['poses3d'][i], rtol=2e-5, atol=1)
 
 
 def test_averaged_poses_are_the_mean_of_the_augmentations(metrabs_model):
     case = {**CASES[0], 'num_aug': 3}
-    apart = run(metrabs_model, {**case, 'average': False})
-    mean = run(metrabs_model, case)
+    apart = estimate(metrabs_model, {**case, 'average': False})
+    mean = estimate(metrabs_model, case)
     assert apart['poses3d'].shape == (4, 3, 40, 3)
     for name in ('poses3d', 'poses2d'):
         np.testing.assert_allclose(apart[name].mean(axis=1), mean[name], rtol=1e-9)
 
 
 def test_results_without_boxes_are_empty_arrays(metrabs_model):
-    poses = run(metrabs_model, CASES[0], [])
+    poses = estimate(metrabs_model, CASES[0], [])
     assert poses['poses3d'].shape == (0, 40, 3)
     assert poses['poses2d'].shape == (0, 40, 2)
     case = {**CASES[0], 'num_aug': 3, 'average': False, 'skeleton': 'kinect_4'}
-    assert run(metrabs_model, case, [])['poses3d'].shape == (0, 3, 4, 3)
+    assert estimate(metrabs_model, case, [])['poses3d'].shape == (0, 3, 4, 3)
 
 
 @pytest.mark.parametrize('num_aug', [1, 3])
-def test_poses_of_several_cameras_match_those_of_single_cameras(metrabs_model, street, num_aug):
-    office = cached_photo('office')
+def test_poses_of_several_cameras_match_those_of_single_cameras(
+    metrabs_model, street, office, num_aug
+):
     cameras = np.stack([K, [[500.0, 0, 300], [0, 510, 200], [0, 0, 1]], K])
     boxes = [STREET_BOXES, [[100, 50, 200, 300]], []]
     options = {'num_aug': num_aug, 'internal_batch_size': 4}

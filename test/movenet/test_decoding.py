@@ -211,7 +211,7 @@ def test_turning_moves_the_upper_left_pixel_to_the_upper_right():
 
 @hypothesis.given(people(), people())
 def test_select_reverses_concatenate(first, second):
-    both = Keypoints.concatenate(first, second)
+    both = Keypoints.concatenate([first, second])
     assert len(both) == len(first) + len(second)
     assert_equal(both.select(slice(len(first))), first)
     assert_equal(both.select(np.arange(len(both)) >= len(first)), second)

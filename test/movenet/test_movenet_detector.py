@@ -255,7 +255,8 @@ def test_parts_and_duplicates_are_suppressed_and_different_people_are_not():
         (person(80, 0, 100), False),  # a neighbour
         (person(0, 0, 30, shift=70), False),  # a person far behind
     ):
-        assert is_duplicate(Keypoints.concatenate(whole, other), 0.7).tolist() == [False, expected]
+        both = Keypoints.concatenate([whole, other])
+        assert is_duplicate(both, 0.7).tolist() == [False, expected]
 
 
 def test_the_detector_of_other_models_finds_the_same_boxes(detect_boxes, office):

@@ -61,7 +61,8 @@ def test_the_demo_ends_with_a_summary_a_video_and_a_plot(footage, tmp_path):
     assert result.returncode == 0, result.stderr
     last = result.stdout.strip().splitlines()[-1]
     assert re.fullmatch(
-        r'demo: 6 frames, \d+\.\d people a frame, \d+\.\d frames a second, wrote \S+annotated.mp4',
+        r'demo: 6 frames, \d+\.\d people per frame, \d+\.\d frames per second, '
+        r'wrote \S+annotated.mp4',
         last,
     )
     assert re.search(r'viewer: \d+: \d+\.\d m, \d\.\d\d m tall', result.stdout)
@@ -77,7 +78,7 @@ def test_the_demo_fails_without_detections(tmp_path):
     (tmp_path / 'grey.png').rename(tmp_path / 'pictures' / 'grey.png')
     result = demo('--input', tmp_path / 'pictures', '--output', tmp_path / 'out')
     assert result.returncode == 1
-    assert 'demo: 1 frames, 0.0 people a frame' in result.stdout
+    assert 'demo: 1 frames, 0.0 people per frame' in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -421,7 +422,7 @@ def test_the_camera_waits_while_the_pose_node_reports_pending_images(camera_and_
 
 
 @pytest.mark.slow
-def test_the_camera_gives_up_without_diagnostics(camera_and_fake_node, monkeypatch):
+def test_the_camera_stops_without_diagnostics(camera_and_fake_node, monkeypatch):
     monkeypatch.setattr(demo_camera, 'DIAGNOSTICS_TIMEOUT_S', 1.5)
     camera, fake_node = camera_and_fake_node
     result = play_in_thread(camera)

@@ -210,7 +210,7 @@ def test_malformed_transforms_are_not_logged(capfd):
             wait_for(lambda number=number: node._transforms.rejected >= 2 * number)
         robot.diagnostics.clear()
         values = wait_for(lambda: robot.diagnostics and values_of(robot))
-        assert int(values['refused transforms']) >= 598
+        assert int(values['rejected transforms']) >= 598
     # The buffer of the robot logs as well.
     lines = capfd.readouterr().err.splitlines()
     assert sum('[tf2]' in line for line in lines) <= 600

@@ -33,7 +33,6 @@ FAILURES = [
     StopIteration(),
     Exception('two\nlines with \x1b and \udc80'),
 ]
-by_type = pytest.mark.parametrize('error', FAILURES, ids=lambda error: type(error).__name__)
 
 
 def change(robot, **transition):
@@ -120,55 +119,65 @@ def test_the_second_of_two_simultaneous_requests_is_rejected():
         assert state_of(robot) == 'inactive'
 
 
+def second_call_raises(function, error):
+    """Return a function that returns at its first call and raises an exception at its second."""
+    effects = iter([function, raising(error)])
+    return lambda *arguments: next(effects)(*arguments)
+
+
+def raises_after_subscribing(camera, error):
+    """Return a `CameraStream.subscribe` that raises an exception after a camera has subscribed."""
+    subscribe = CameraStream.subscribe
+
+    def subscribe_and_raise(stream, *arguments):
+        topics = subscribe(stream, *arguments)
+        return raising(error)() if stream.name == camera else topics
+
+    return subscribe_and_raise
+
+
 @pytest.mark.slow
-@by_type
-def test_failures_in_configure_are_logged_and_release_all_resources(error, capfd, monkeypatch):
+def test_failures_in_configure_are_logged_and_release_all_resources(capfd, monkeypatch):
     with pose_node(KnownPeople(PERSON_MM), active=False, cameras=['a', 'b']) as (node, robot):
         load, before = node._load_model, len(list(node.publishers))
-        # Failure before any resource is created, and after half of them are created.
-        node._load_model = raising(error)
-        assert change(robot, label='configure') == (False, 'unconfigured')
-        node._load_model = load
-        broadcaster = publishers.TransformBroadcaster
-        count = []
-
-        def second_fails(node):
-            count.append(1)
-            return raising(error)() if len(count) == 2 else broadcaster(node)
-
-        monkeypatch.setattr(publishers, 'TransformBroadcaster', second_fails)
-        assert change(robot, label='configure') == (False, 'unconfigured')
-        assert len(list(node.publishers)) == before
-        lines = [line for line in capfd.readouterr().err.splitlines() if 'ERROR' in line]
-        assert len(lines) == 2
-        for line in lines:
-            assert f'cannot be configured: {type(error).__name__}: ' in line
-        assert change(robot, label='configure') == (True, 'inactive')
-        assert change(robot, label='activate') == (True, 'active')
+        for error in FAILURES:
+            # Failure before any resource is created, and after half of them are created.
+            node._load_model = raising(error)
+            assert change(robot, label='configure') == (False, 'unconfigured')
+            node._load_model = load
+            with monkeypatch.context() as patch:
+                create = second_call_raises(publishers.TransformBroadcaster, error)
+                patch.setattr(publishers, 'TransformBroadcaster', create)
+                assert change(robot, label='configure') == (False, 'unconfigured')
+            assert len(list(node.publishers)) == before
+            lines = [line for line in capfd.readouterr().err.splitlines() if 'ERROR' in line]
+            assert len(lines) == 2
+            for line in lines:
+                assert f'cannot be configured: {type(error).__name__}: ' in line
+            for label, state in (
+                ('configure', 'inactive'),
+                ('activate', 'active'),
+                ('deactivate', 'inactive'),
+                ('cleanup', 'unconfigured'),
+            ):
+                assert change(robot, label=label) == (True, state)
 
 
 @pytest.mark.slow
-@by_type
-def test_failures_in_activate_are_logged_and_release_all_resources(error, capfd, monkeypatch):
+def test_failures_in_activate_are_logged_and_release_all_resources(capfd, monkeypatch):
     with pose_node(KnownPeople(PERSON_MM), active=False, cameras=['a', 'b']) as (node, robot):
         assert change(robot, label='configure') == (True, 'inactive')
         before, threads = len(list(node.subscriptions)), threading.active_count()
-        subscribe, count = CameraStream.subscribe, []
-
-        def second_fails(stream, *arguments):
-            count.append(1)
-            topics = subscribe(stream, *arguments)
-            return raising(error)() if len(count) == 2 else topics
-
-        with monkeypatch.context() as patch:
-            patch.setattr(CameraStream, 'subscribe', second_fails)
-            assert change(robot, label='activate') == (False, 'inactive')
-        assert len(list(node.subscriptions)) == before
-        wait_for(lambda: threading.active_count() == threads)
-        line = [line for line in capfd.readouterr().err.splitlines() if 'ERROR' in line][-1]
-        assert f'cannot be activated: {type(error).__name__}: ' in line
-        assert change(robot, label='activate') == (True, 'active')
-        assert change(robot, label='deactivate') == (True, 'inactive')
+        for error in FAILURES:
+            with monkeypatch.context() as patch:
+                patch.setattr(CameraStream, 'subscribe', raises_after_subscribing('b', error))
+                assert change(robot, label='activate') == (False, 'inactive')
+            assert len(list(node.subscriptions)) == before
+            wait_for(lambda: threading.active_count() == threads)
+            line = [line for line in capfd.readouterr().err.splitlines() if 'ERROR' in line][-1]
+            assert f'cannot be activated: {type(error).__name__}: ' in line
+            assert change(robot, label='activate') == (True, 'active')
+            assert change(robot, label='deactivate') == (True, 'inactive')
 
 
 @pytest.mark.slow

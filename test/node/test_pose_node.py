@@ -92,10 +92,10 @@ def test_only_the_newest_frame_is_pending_during_processing(pose, street):
     stamps = [robot.send(street) for _ in range(12)]
     robot.receive(stamps[-1])
     answered = [s for s in robot.skeletons if s.header.stamp in stamps]
-    lost = node.statistics.drops.counts()['newer frame'] - before
-    assert lost > 0
-    # The transport may lose best-effort images.
-    assert len(answered) + lost <= 12
+    dropped = node.statistics.drops.counts()['newer frame'] - before
+    assert dropped > 0
+    # The transport may drop best-effort images.
+    assert len(answered) + dropped <= 12
     order = [s.header.stamp.sec for s in answered]
     assert order == sorted(order)
 

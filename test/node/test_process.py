@@ -1,4 +1,4 @@
-"""Processes end when a signal comes; Python log records appear in the ROS log."""
+"""Processes end on a signal; Python log records appear in the ROS log."""
 
 from __future__ import annotations
 

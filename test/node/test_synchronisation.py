@@ -177,7 +177,7 @@ def test_a_rare_camera_info_is_waited_for_once(rig, clock):
     assert {milliseconds_of(item.info) for item in rig.delivered} == {0}
 
 
-def test_images_wait_for_their_own_camera_info_after_a_lost_one(rig, clock):
+def test_images_wait_for_their_own_camera_info_after_a_missing_one(rig, clock):
     rig.info(1)
     rig.image(1)
     rig.image(2)

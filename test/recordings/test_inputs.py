@@ -308,10 +308,10 @@ def test_a_hostile_calibration_is_rejected_with_a_short_message(tmp_path, name):
     content = HOSTILE_CALIBRATIONS[name]
     file = tmp_path / 'camera.yaml'
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UnusableCalibration) as refused:
+    with pytest.raises(UnusableCalibration) as error:
         read_calibration(file)
-    assert str(refused.value).isprintable()
-    assert len(str(refused.value)) < 1000
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize('kind', ['fifo', 'loop.mcap', '/dev/zero', 'folder', 'missing'])

@@ -153,8 +153,8 @@ def test_find_conflicts_detects_overlapping_paths(tmp_path):
         Pair(tmp_path / 'e', tmp_path / 'a' / 'b'),
         Pair(tmp_path / 'f', tmp_path),
     ]
-    refused = [bool(complaint) for complaint in find_conflicts(pairs)]
-    assert refused == [True, False, False, True, True, True]
+    rejected = [bool(message) for message in find_conflicts(pairs)]
+    assert rejected == [True, False, False, True, True, True]
 
 
 def test_only_files_that_annotate_wrote_are_replaced(tmp_path, bag):

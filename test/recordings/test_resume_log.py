@@ -45,14 +45,14 @@ def count_replayed(file, identity=IDENTITY, count=6):
 
 
 @given(st.integers(0, 400))
-def test_complete_entries_of_a_truncated_log_are_replayed(tmp_path_factory, lost):
+def test_complete_entries_of_a_truncated_log_are_replayed(tmp_path_factory, removed_bytes):
     file = tmp_path_factory.mktemp('journal') / 'journal'
     write_log(file, 5)
     size = file.stat().st_size
     with open(file, 'r+b') as stream:
-        stream.truncate(max(0, size - lost))
+        stream.truncate(max(0, size - removed_bytes))
     before = count_replayed(file)
-    assert before == 5 if lost == 0 else before < 5
+    assert before == 5 if removed_bytes == 0 else before < 5
     # New entries can be appended.
     log = ResumeLog(file, IDENTITY)
     for i in range(before):

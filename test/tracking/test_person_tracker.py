@@ -177,7 +177,7 @@ def test_boxes_without_rays_do_not_affect_the_others(metrabs_model, street):
     ]
 
 
-def test_at_most_max_detections_external_boxes_are_posed():
+def test_poses_are_estimated_in_at_most_max_detections_external_boxes():
     crowd = Crowd(A, B)
     boxes = Boxes(people_at(*[A, B] * 5).boxes_px, np.linspace(0.1, 1, 10))
     tracker = PersonTracker(crowd, Options(max_detections=3))
