@@ -58,6 +58,8 @@ OTHERS_TOLERANCE = 2.0
 """Detections may be off by this much more before they count as false, where others are near:
 their positions are approximate, and known in every tenth image only."""
 ALL_CAMERAS = 'all'
+TOP_VIEW_M = np.array([1.3, 1.0])
+"""Half the width and height of the top view."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -408,16 +410,16 @@ def row_key(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 ERROR_COLUMNS = {
-    'depth, %': ('depth_percent', '+.1f'),
+    'depth %': ('depth_percent', '+.1f'),
     'std': ('depth_std_percent', '.1f'),
-    'absolute, %': ('depth_absolute_percent', '.1f'),
-    'hips, mm': ('hips_mm', '.0f'),
-    'lateral, mm': ('lateral_mm', '.0f'),
-    'relative, mm': ('root_relative_mpjpe_mm', '.0f'),
-    'aligned, mm': ('aligned_mpjpe_mm', '.0f'),
-    'image, px': ('image_px', '.1f'),
-    'legs swapped, %': ('legs_swapped_percent', '.0f'),
-    'accel., m/s2': ('acceleration_m_s2', '.1f'),
+    'absolute': ('depth_absolute_percent', '.1f'),
+    'hips mm': ('hips_mm', '.0f'),
+    'lateral': ('lateral_mm', '.0f'),
+    'relative': ('root_relative_mpjpe_mm', '.0f'),
+    'aligned': ('aligned_mpjpe_mm', '.0f'),
+    'image px': ('image_px', '.1f'),
+    'swapped %': ('legs_swapped_percent', '.0f'),
+    'm/s2': ('acceleration_m_s2', '.1f'),
 }
 """Columns of the table of errors: title, name in the results, format."""
 
@@ -449,9 +451,11 @@ def report(results: Mapping[str, Any]) -> list[str]:
     """Return the lines of accuracy.txt."""
     lines = [
         results['machine'],
-        'A man on a beam, four cameras; depth: error of the hips along the viewing direction, '
-        'mean; relative: joints relative to the hips; aligned: after Procrustes alignment; '
-        'false: false people in all images.',
+        'Found of visible people; false people in all images.  Depth: error of the hips along the',
+        'viewing direction, mean, standard deviation, and mean of absolute values, in percent of',
+        'the distance.  Hips: distance to the true hips; lateral: part of it across the viewing',
+        'direction.  Joints: relative to the hips, and after Procrustes alignment, in mm; in the',
+        'image, in pixels.  Swapped: left and right leg.  m/s2: error of the acceleration.',
     ]
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in results['rows']:
@@ -472,46 +476,90 @@ def report(results: Mapping[str, Any]) -> list[str]:
 def draw_top_view(
     panels: Mapping[str, Matches], cameras: Sequence[RecordedCamera], file: pathlib.Path
 ) -> None:
-    """Draw true and estimated hips, and poses at one time, from above; one panel for each name."""
+    """
+    Draw true and estimated people from above.
+
+    There is one column for each name: the hips in all images above, and the poses of one moment
+    below.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * len(panels), 5.6), layout='constrained')
-    axes = np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True))
-    for axis, (title, matches) in zip(axes, panels.items()):
-        draw_panel(axis, matches, cameras)
-        axis.set_title(title)
-        axis.set_xlabel('x in metres')
-    axes[0].set_ylabel('y in metres')
-    axes[0].legend(loc='best', fontsize=8)
+    figure = Figure(figsize=(5.6 * len(panels), 7.4), layout='constrained')
+    grid = figure.subplots(2, len(panels), sharex=True, sharey=True, squeeze=False)
+    middle_m = np.mean([world_hips(own, cameras).mean(axis=0) for own in panels.values()], axis=0)
+    for (top, bottom), (title, matches) in zip(grid.T, panels.items()):
+        draw_hips(top, matches, cameras)
+        draw_poses(bottom, matches, cameras)
+        top.set_title(title.replace('_', ' '))
+        bottom.set_xlabel('x in metres')
+        for axes in (top, bottom):
+            axes.set_aspect('equal')
+            axes.set_xlim(middle_m[0] - TOP_VIEW_M[0], middle_m[0] + TOP_VIEW_M[0])
+            axes.set_ylim(middle_m[1] - TOP_VIEW_M[1], middle_m[1] + TOP_VIEW_M[1])
+            axes.grid(alpha=0.3)
+            draw_directions(axes, middle_m, cameras)
+    for axes in grid[:, 0]:
+        axes.set_ylabel('y in metres')
+        axes.legend(loc='upper right', fontsize=8)
     figure.savefig(file, dpi=100)
 
 
-def draw_panel(axis: Any, matches: Matches, cameras: Sequence[RecordedCamera]) -> None:
-    """Draw one panel of `draw_top_view` on axes of matplotlib."""
-    middle = np.unique(matches.frames)[len(np.unique(matches.frames)) // 2]
+def world_hips(matches: Matches, cameras: Sequence[RecordedCamera]) -> FloatArray:
+    """Return the true midpoints of the hips on the map of the world, [M, 2], metres."""
+    hips_m = [
+        cameras[c].camera.to_world(pose_mm[HIPS].mean(axis=0))[:2] / 1000
+        for c, pose_mm in zip(matches.cameras, matches.true_mm)
+    ]
+    return np.array(hips_m)
+
+
+def draw_hips(axes: Any, matches: Matches, cameras: Sequence[RecordedCamera]) -> None:
+    """Draw estimated and true hips on axes of matplotlib, connected by lines."""
+    true_m = world_hips(matches, cameras)
+    found_m = world_hips(dataclasses.replace(matches, true_mm=matches.poses_mm), cameras)
     for c, own in enumerate(cameras):
-        position_m = own.camera.position_mm / 1000
-        (line,) = axis.plot(*position_m[:2], 's', markersize=8)
-        axis.annotate(
-            own.name, position_m[:2], textcoords='offset points', xytext=(7, 5), fontsize=8
+        is_own = matches.cameras == c
+        for ends_m in zip(found_m[is_own], true_m[is_own]):
+            axes.plot(*np.transpose(ends_m), color=f'C{c}', linewidth=0.7, alpha=0.6)
+        axes.plot(*found_m[is_own].T, 'o', markersize=4, color=f'C{c}', label=f'hips, {own.name}')
+    axes.plot(*true_m.T, 'o', markersize=4, color='black', label='true hips')
+
+
+def draw_poses(axes: Any, matches: Matches, cameras: Sequence[RecordedCamera]) -> None:
+    """Draw the poses of the image with the most known true joints on axes of matplotlib."""
+    known = np.isfinite(matches.true_mm[:, BODY]).all(axis=-1).sum(axis=1)
+    now = matches.select(matches.frames == matches.frames[known.argmax()])
+    for c, pose_mm, true_mm in zip(now.cameras, now.poses_mm, now.true_mm):
+        name = cameras[c].name
+        for these_mm, ink, width, label in (
+            (pose_mm, f'C{c}', 1.4, f'pose, {name}'),
+            (true_mm, 'black', 2.2, 'true pose'),
+        ):
+            points_m = cameras[c].camera.to_world(these_mm)[:, :2] / 1000
+            is_first = label not in axes.get_legend_handles_labels()[1]
+            # NaN between bones separates the lines.
+            bones_m = [points_m[[a, b]] for a, b in COCO_17.edges if min(a, b) >= BODY[0]]
+            gap = np.full((1, 2), np.nan)
+            line_m = np.concatenate([part for bone_m in bones_m for part in (bone_m, gap)])
+            axes.plot(*line_m.T, color=ink, linewidth=width, label=label if is_first else None)
+
+
+def draw_directions(axes: Any, middle_m: FloatArray, cameras: Sequence[RecordedCamera]) -> None:
+    """Draw a dashed line from the person towards each camera, with its name at the border."""
+    for c, own in enumerate(cameras):
+        direction = own.camera.position_mm[:2] / 1000 - middle_m
+        length_m = 0.85 * (TOP_VIEW_M / np.abs(direction)).min()
+        start_m, end_m = middle_m + 0.75 * length_m * direction, middle_m + length_m * direction
+        axes.annotate(
+            own.name,
+            start_m,
+            end_m,
+            color=f'C{c}',
+            fontsize=8,
+            ha='center',
+            va='center',
+            arrowprops={'arrowstyle': '->', 'color': f'C{c}'},
         )
-        colour = line.get_color()
-        these = matches.select(matches.cameras == c)
-        found_m, true_m = (
-            own.camera.to_world(poses_mm)[..., :2] / 1000
-            for poses_mm in (these.poses_mm, these.true_mm)
-        )
-        hips_m, true_hips_m = found_m[:, HIPS].mean(axis=1), true_m[:, HIPS].mean(axis=1)
-        for ends in zip(hips_m, true_hips_m):
-            axis.plot(*np.transpose(ends), color=colour, linewidth=0.6, alpha=0.6)
-        axis.plot(*hips_m.T, '.', color=colour, label=f'hips from {own.name}')
-        axis.plot(*true_hips_m.T, '.', color='black', label='true hips' if c == 0 else None)
-        for poses_m, ink in ((found_m, colour), (true_m, 'black')):
-            for pose_m in poses_m[these.frames == middle]:
-                for a, b in COCO_17.edges:
-                    axis.plot(*pose_m[[a, b]].T, color=ink, linewidth=1.6)
-    axis.set_aspect('equal')
-    axis.grid(alpha=0.3)
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -520,9 +568,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--model', nargs='+', default=['blazepose'])
-    parser.add_argument(
-        '--configuration', nargs='+', default=['default'], choices=CONFIGURATIONS
-    )
+    parser.add_argument('--configuration', nargs='+', default=['default'], choices=CONFIGURATIONS)
     parser.add_argument('--mode', nargs='+', default=list(MODES), choices=MODES)
     parser.add_argument(
         '--recording', type=pathlib.Path, help='folder with an existing copy of the videos'

@@ -59,7 +59,7 @@ def root_relative_errors(
 
 
 def aligned_errors(poses_mm: FloatArray, true_mm: FloatArray) -> FloatArray:
-    """Return the mean joint errors [N] after Procrustes alignment: translation, rotation, scale."""
+    """Return the mean joint errors [N] after Procrustes alignment (move, rotate, scale)."""
     return joint_errors(procrustes_aligned(poses_mm, true_mm), true_mm)
 
 

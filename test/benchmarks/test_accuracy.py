@@ -126,7 +126,7 @@ def test_a_second_detection_of_a_person_and_a_detection_elsewhere_are_false(
 ):
     frame = int(truth.frames[2])
     pose_mm = interpolated(truth.poses_mm[0])[2]
-    elsewhere_mm = pose_mm + (0, 0, 900)
+    elsewhere_mm = pose_mm + np.array([0, 0, 900])
     people = people_with([pose_mm, pose_mm + 5, elsewhere_mm], cameras[2])
     comparison = accuracy.compare(
         [accuracy.FramePeople(2, frame, people)], cameras, truth, others=no_one(truth)
@@ -163,9 +163,7 @@ def with_man(found, truth, cameras):
 
 
 def test_results_without_people_are_reported(cameras, truth, others):
-    found = [
-        accuracy.FramePeople(0, int(frame), People.empty(COCO_17)) for frame in truth.frames
-    ]
+    found = [accuracy.FramePeople(0, int(frame), People.empty(COCO_17)) for frame in truth.frames]
     row = summary(found, cameras, truth, others)['all']
     assert (row['found'], row['visible'], row['false']) == (0, 34, 0)
     key = {'model': 'blazepose', 'configuration': 'default', 'mode': 'detect'}
@@ -212,7 +210,7 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
     monkeypatch.setattr(accuracy_recording, 'download_wheel', fail)
-    with pytest.raises(accuracy_recording.RecordingError, match='no route to host.*--recording'):
+    with pytest.raises(accuracy_recording.RecordingError, match=r'no route to host.*--recording'):
         accuracy_recording.find_videos(None)
 
 

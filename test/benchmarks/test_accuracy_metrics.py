@@ -19,7 +19,7 @@ DEPTH_MM = 3000.0
 def random_poses(count=3, seed=0):
     """Return poses [count, 17, 3] of about human size, 3 m in front of the camera."""
     poses_mm = np.random.default_rng(seed).normal(size=(count, 17, 3)) * (250, 600, 150)
-    return poses_mm + (200, 100, DEPTH_MM)
+    return poses_mm + np.array([200, 100, DEPTH_MM])
 
 
 def project(poses_mm):
@@ -55,7 +55,7 @@ def test_radial_and_lateral_errors_add_up(along_mm, across_mm):
 
 def test_a_shift_is_the_joint_error_and_vanishes_relative_to_the_root():
     true_mm = random_poses()
-    shifted_mm = true_mm + (30, -40, 120)
+    shifted_mm = true_mm + np.array([30, -40, 120])
     assert metrics.joint_errors(shifted_mm, true_mm) == pytest.approx(130)
     assert metrics.root_relative_errors(shifted_mm, true_mm, HIPS) == pytest.approx(0, abs=1e-9)
 
@@ -185,6 +185,6 @@ def test_a_detection_matches_its_person_also_with_swapped_sides_or_few_wrong_joi
 
 def test_the_match_cost_does_not_depend_on_the_image_scale():
     true_px = project(random_poses(1))[0]
-    points_px = true_px[None] + (10, 0)
+    points_px = true_px[None] + np.array([10, 0])
     costs = [metrics.match_costs(k * points_px, k * true_px, MIRROR) for k in (1, 3)]
     assert costs[0] == pytest.approx(costs[1])
