@@ -18,15 +18,15 @@ BEGIN, END = '<!-- written by benchmarks/table.py -->\n', '<!-- end of the gener
 LINE_CHARS = 120
 MODES = {'detect': '`detect_poses`', 'track': 'tracking'}
 ACCURACY_COLUMNS = {
-    'depth error, %': ('depth_percent', '+.1f'),
-    'absolute depth error, %': ('depth_absolute_percent', '.1f'),
+    'depth, %': ('depth_percent', '+.1f'),
+    'absolute, %': ('depth_absolute_percent', '.1f'),
     'hips, mm': ('hips_mm', '.0f'),
     'lateral, mm': ('lateral_mm', '.0f'),
-    'joints relative to the hips, mm': ('root_relative_mpjpe_mm', '.0f'),
-    'joints after alignment, mm': ('aligned_mpjpe_mm', '.0f'),
-    'joints in the image, px': ('image_px', '.1f'),
-    'legs swapped, %': ('legs_swapped_percent', '.0f'),
-    'acceleration, m/s²': ('acceleration_m_s2', '.0f'),
+    'relative, mm': ('root_relative_mpjpe_mm', '.0f'),
+    'aligned, mm': ('aligned_mpjpe_mm', '.0f'),
+    'image, px': ('image_px', '.1f'),
+    'swapped, %': ('legs_swapped_percent', '.0f'),
+    'm/s²': ('acceleration_m_s2', '.0f'),
 }
 """Columns of docs/accuracy.md: title, name in accuracy.json, format."""
 
@@ -97,7 +97,7 @@ def accuracy_tables() -> list[str]:
         if row['model'] == 'blazepose' and row['configuration'] == 'default'
         if row['camera'] != 'all'
     ]
-    counts = ['found', 'false people']
+    counts = ['found', 'false']
     shares = [
         [*setup_of(row), *(f'{share:.0f}' for k in (1, 2) for share in shares_of(row, k))]
         for row in of_all
@@ -142,8 +142,8 @@ def shares_of(row: dict, deviations: int) -> list[float]:
 
 def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
     """Return the lines of a table."""
-    lines = [header, ['---'] * len(header), *rows]
-    return [f'| {" | ".join(cells)} |' for cells in lines]
+    head, *body = [f'| {" | ".join(cells)} |' for cells in (header, *rows)]
+    return [head, '|---' * len(header) + '|', *body]
 
 
 def with_accuracy_tables(text: str) -> str:
