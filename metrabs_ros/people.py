@@ -57,6 +57,13 @@ class People:
         [N], time since each person was first detected; 0 if unknown.
     seen
         [N], whether the person was observed in this image; False for extrapolated people.
+    axis_std_mm
+        [N, J, 3], standard deviation of each joint position along the axes of the frame of the
+        poses; by default `joint_std_mm` on all axes.
+    estimated_statures_mm
+        [N], statures that the poses are scaled to; NaN if unknown.
+    scale_cues
+        [N], cues that the scale is based on, as sums of `placement.person_scale.Cue`; 0: none.
     """
 
     skeleton: Skeleton
@@ -71,6 +78,11 @@ class People:
     velocities_mm_s: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
     ages_s: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
     seen: BoolArray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
+    axis_std_mm: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    estimated_statures_mm: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    scale_cues: NDArray[np.uint8] = dataclasses.field(
+        default_factory=lambda: np.zeros(0, np.uint8)
+    )
 
     def __post_init__(self) -> None:
         """Fill in the default values of optional arrays."""
@@ -85,6 +97,13 @@ class People:
             object.__setattr__(self, 'ages_s', np.zeros(len(self)))
         if len(self.seen) != len(self):
             object.__setattr__(self, 'seen', np.ones(len(self), bool))
+        if self.axis_std_mm.shape != self.poses3d_mm.shape:
+            axis_std_mm = np.repeat(self.joint_std_mm[..., None], 3, axis=-1)
+            object.__setattr__(self, 'axis_std_mm', axis_std_mm)
+        if len(self.estimated_statures_mm) != len(self):
+            object.__setattr__(self, 'estimated_statures_mm', np.full(len(self), np.nan))
+        if len(self.scale_cues) != len(self):
+            object.__setattr__(self, 'scale_cues', np.zeros(len(self), np.uint8))
 
     def __len__(self) -> int:
         """Return the number of people."""
@@ -188,13 +207,40 @@ class People:
             in_view=self.in_view[:, joints],
             joint_std_mm=self.joint_std_mm[:, joints],
             velocities_mm_s=self.velocities_mm_s[:, joints],
+            axis_std_mm=self.axis_std_mm[:, joints],
         )
 
     def transformed(self, rotation: FloatArray, translation_mm: FloatArray) -> People:
         """Return the same people in another frame: rotated by [3, 3], then translated by [3]."""
         poses3d_mm = self.poses3d_mm @ rotation.T + translation_mm
         velocities_mm_s = self.velocities_mm_s @ rotation.T
-        return dataclasses.replace(self, poses3d_mm=poses3d_mm, velocities_mm_s=velocities_mm_s)
+        # The errors along the three axes are taken as independent.
+        axis_std_mm = np.sqrt(self.axis_std_mm**2 @ (rotation**2).T)
+        return dataclasses.replace(
+            self,
+            poses3d_mm=poses3d_mm,
+            velocities_mm_s=velocities_mm_s,
+            axis_std_mm=axis_std_mm,
+        )
+
+    def scaled(self, factors: FloatArray, camera_velocity_mm_s: FloatArray) -> People:
+        """
+        Return the same people scaled about the camera centre, which is the origin of their frame.
+
+        Parameters
+        ----------
+        factors
+            [N].
+        camera_velocity_mm_s
+            [3], velocity of the camera relative to the world, along the axes of the camera frame.
+        """
+        factors = factors[:, None, None]
+        return dataclasses.replace(
+            self,
+            poses3d_mm=factors * self.poses3d_mm,
+            # The camera moves, so that the scaled positions move relative to the unscaled ones.
+            velocities_mm_s=factors * self.velocities_mm_s + (1 - factors) * camera_velocity_mm_s,
+        )
 
     def extrapolated(self, time_s: float) -> People:
         """Return the same people moved by their velocities; image points are unchanged."""
@@ -205,7 +251,8 @@ class People:
         """Return which people have only finite values, each below `MAX_MAGNITUDE`, [N]."""
         of_people = (
             *(self.poses3d_mm, self.poses2d_px, self.boxes_px, self.velocities_mm_s),
-            *(self.joint_std_mm, self.joint_confidence, self.confidence, self.ages_s),
+            *(self.joint_std_mm, self.axis_std_mm, self.joint_confidence),
+            *(self.confidence, self.ages_s),
         )
         finite = np.ones(len(self), bool)
         # Fast path: usually the values of all people are finite.
