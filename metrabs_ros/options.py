@@ -25,6 +25,7 @@ MIN_IMAGE_PX = 2
 """Minimum height and width of an image."""
 MIN_BOX_PX = 1.0
 """Minimum length of the longer side of a box."""
+MIN_STATURE_MM, MAX_STATURE_MM = 400.0, 2600.0
 MAX_NUM_AUG = 100
 MAX_ANTIALIAS_FACTOR = 16
 CAMERA_ARGUMENTS = (
@@ -59,6 +60,7 @@ class Options:
     max_detections: int = -1
     detector_flip_aug: bool | None = None
     suppress_implausible_poses: bool = True
+    stature: float | None = None
 
     def __post_init__(self) -> None:
         """Validate the values."""
@@ -78,6 +80,15 @@ class Options:
             value = getattr(self, name)
             is_valid = isinstance(value, numbers.Real) and 0 <= float(value) <= 1
             _check_option(is_valid or value is None, name, self, 'a number from 0 to 1')
+        is_stature = isinstance(self.stature, numbers.Real) and (
+            MIN_STATURE_MM <= float(self.stature) <= MAX_STATURE_MM
+        )
+        _check_option(
+            is_stature or self.stature is None,
+            'stature',
+            self,
+            f'None or from {MIN_STATURE_MM:g} to {MAX_STATURE_MM:g} millimetres',
+        )
 
     def detector_threshold_or(self, default: float) -> float:
         """Return the minimum detection score, or a default if the option is not set."""

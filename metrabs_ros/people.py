@@ -56,6 +56,16 @@ class People(StructOfArrays):
         [N], time since each person was first detected; 0 if unknown.
     seen
         [N], whether the person was observed in this image; False for extrapolated people.
+    axis_std_mm
+        [N, J, 3], standard deviation of each joint position along the axes of the frame of the
+        poses; by default `joint_std_mm` on all axes.
+    network_poses2d_px
+        [N, J, 2], image points of the network, in image pixels, while `poses2d_px` is the
+        projection of the poses; by default equal to it.
+    estimated_statures_mm
+        [N], statures that the poses are scaled to; NaN if unknown.
+    scale_cues
+        [N], cues that the scale is based on, as sums of `placement.person_scale.Cue`; 0: none.
     """
 
     skeleton: Skeleton
@@ -70,6 +80,12 @@ class People(StructOfArrays):
     velocities_mm_s: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
     ages_s: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
     seen: BoolArray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
+    axis_std_mm: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    network_poses2d_px: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    estimated_statures_mm: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    scale_cues: NDArray[np.uint8] = dataclasses.field(
+        default_factory=lambda: np.zeros(0, np.uint8)
+    )
 
     def __post_init__(self) -> None:
         """Fill in the default values of optional arrays."""
@@ -84,6 +100,15 @@ class People(StructOfArrays):
             object.__setattr__(self, 'ages_s', np.zeros(len(self)))
         if len(self.seen) != len(self):
             object.__setattr__(self, 'seen', np.ones(len(self), bool))
+        if self.axis_std_mm.shape != self.poses3d_mm.shape:
+            axis_std_mm = np.repeat(self.joint_std_mm[..., None], 3, axis=-1)
+            object.__setattr__(self, 'axis_std_mm', axis_std_mm)
+        if self.network_poses2d_px.shape != self.poses2d_px.shape:
+            object.__setattr__(self, 'network_poses2d_px', self.poses2d_px)
+        if len(self.estimated_statures_mm) != len(self):
+            object.__setattr__(self, 'estimated_statures_mm', np.full(len(self), np.nan))
+        if len(self.scale_cues) != len(self):
+            object.__setattr__(self, 'scale_cues', np.zeros(len(self), np.uint8))
 
     def __len__(self) -> int:
         """Return the number of people."""
@@ -168,13 +193,41 @@ class People(StructOfArrays):
             in_view=self.in_view[:, joints],
             joint_std_mm=self.joint_std_mm[:, joints],
             velocities_mm_s=self.velocities_mm_s[:, joints],
+            axis_std_mm=self.axis_std_mm[:, joints],
+            network_poses2d_px=self.network_poses2d_px[:, joints],
         )
 
     def transformed(self, rotation: FloatArray, translation_mm: FloatArray) -> People:
         """Return the same people in another frame: rotated by [3, 3], then translated by [3]."""
         poses3d_mm = self.poses3d_mm @ rotation.T + translation_mm
         velocities_mm_s = self.velocities_mm_s @ rotation.T
-        return dataclasses.replace(self, poses3d_mm=poses3d_mm, velocities_mm_s=velocities_mm_s)
+        # The errors along the three axes are taken as independent.
+        axis_std_mm = np.sqrt(self.axis_std_mm**2 @ (rotation**2).T)
+        return dataclasses.replace(
+            self,
+            poses3d_mm=poses3d_mm,
+            velocities_mm_s=velocities_mm_s,
+            axis_std_mm=axis_std_mm,
+        )
+
+    def scaled(self, factors: FloatArray, camera_velocity_mm_s: FloatArray) -> People:
+        """
+        Return the same people scaled about the camera centre, which is the origin of their frame.
+
+        Parameters
+        ----------
+        factors
+            [N].
+        camera_velocity_mm_s
+            [3], velocity of the camera relative to the world, along the axes of the camera frame.
+        """
+        factors = factors[:, None, None]
+        return dataclasses.replace(
+            self,
+            poses3d_mm=factors * self.poses3d_mm,
+            # The camera moves, so that the scaled positions move relative to the unscaled ones.
+            velocities_mm_s=factors * self.velocities_mm_s + (1 - factors) * camera_velocity_mm_s,
+        )
 
     def extrapolated(self, time_s: float) -> People:
         """Return the same people moved by their velocities; image points are unchanged."""
@@ -185,7 +238,8 @@ class People(StructOfArrays):
         """Return which people have only finite values, each below `MAX_MAGNITUDE`, [N]."""
         of_people = (
             *(self.poses3d_mm, self.poses2d_px, self.boxes_px, self.velocities_mm_s),
-            *(self.joint_std_mm, self.joint_confidence, self.confidence, self.ages_s),
+            *(self.joint_std_mm, self.axis_std_mm, self.joint_confidence),
+            *(self.confidence, self.ages_s),
         )
         finite = np.ones(len(self), bool)
         # Fast path: usually the values of all people are finite.
@@ -215,17 +269,7 @@ class People(StructOfArrays):
         It is the length along the body from ankle to nose, divided by its share of the stature;
         NaN if the skeleton lacks one of the joints.
         """
-        shoulders_mm = self.midpoint('shoulder')
-        trunk_mm = np.linalg.norm(self.midpoint('hip') - shoulders_mm, axis=-1)
-        neck_mm = np.linalg.norm(self.part_position('nose') - shoulders_mm, axis=-1)
-        legs_mm = [
-            np.linalg.norm(
-                self.part_position(upper, side) - self.part_position(lower, side), axis=-1
-            )
-            for side in ('left', 'right')
-            for upper, lower in (('hip', 'knee'), ('knee', 'ankle'))
-        ]
-        return (np.sum(legs_mm, axis=0) / 2 + trunk_mm + neck_mm) / ANKLE_TO_NOSE_RATIO
+        return implied_statures_mm(self.poses3d_mm, self.skeleton)
 
     def part_position(self, part: str, side: str = '') -> FloatArray:
         """Return the position of a body part, [N, 3]; NaN if the skeleton has no such joint."""
@@ -237,6 +281,30 @@ class People(StructOfArrays):
     def midpoint(self, part: str) -> FloatArray:
         """Return the midpoint between the left and the right body part, [N, 3]."""
         return (self.part_position(part, 'left') + self.part_position(part, 'right')) / 2
+
+
+def implied_statures_mm(poses3d_mm: FloatArray, skeleton: Skeleton) -> FloatArray:
+    """Return the statures [...] of poses [..., J, 3]; see `People.statures_mm`."""
+
+    def position_mm(part: str, side: str = '') -> FloatArray:
+        joints = skeleton.part(part, side)
+        if not len(joints):
+            return np.full((*poses3d_mm.shape[:-2], 3), np.nan)
+        return poses3d_mm[..., joints, :].mean(axis=-2)
+
+    def midpoint_mm(part: str) -> FloatArray:
+        return (position_mm(part, 'left') + position_mm(part, 'right')) / 2
+
+    shoulders_mm = midpoint_mm('shoulder')
+    trunk_mm = np.linalg.norm(midpoint_mm('hip') - shoulders_mm, axis=-1)
+    neck_mm = np.linalg.norm(position_mm('nose') - shoulders_mm, axis=-1)
+    legs_mm = [
+        np.linalg.norm(position_mm(upper, side) - position_mm(lower, side), axis=-1)
+        for side in ('left', 'right')
+        for upper, lower in (('hip', 'knee'), ('knee', 'ankle'))
+    ]
+    length_mm: FloatArray = np.sum(legs_mm, axis=0) / 2 + trunk_mm + neck_mm
+    return length_mm / ANKLE_TO_NOSE_RATIO
 
 
 def inside_image(points_px: FloatArray, image_shape: tuple[int, ...]) -> BoolArray:

@@ -77,7 +77,13 @@ class _Stream:
         image, camera = timed_view.view
         try:
             people = self.tracker.update(
-                detected, timed_view.stamp_s, camera, image.shape, self.detector.attempts
+                detected,
+                timed_view.stamp_s,
+                camera,
+                image.shape,
+                self.detector.attempts,
+                timed_view.ground,
+                timed_view.depth,
             )
             self.detector.assign_ids(self.tracker.detection_ids)
         except Exception:
@@ -239,6 +245,7 @@ class PersonTracker:
         stream.tracker.max_lost = self.max_lost
         stream.tracker.min_hits = self.min_hits
         stream.tracker.smoothing = self.smoothing
+        stream.tracker.stature_mm = self.options.stature
         return stream
 
     def _detector(self, uses_boxes: bool) -> StreamDetector:

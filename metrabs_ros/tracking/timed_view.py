@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.options import View
+from metrabs_ros.placement.depth_image import DepthImage
+from metrabs_ros.placement.ground_plane import GroundPlane
 
 
 class TimedView(NamedTuple):
@@ -22,9 +24,15 @@ class TimedView(NamedTuple):
         Person boxes from an external detector; None to detect people here.
     camera_name
         Tracks are kept for each name.
+    ground
+        The floor, in the camera optical frame; None if it is not known.
+    depth
+        Depth image of the same time; None if there is none.
     """
 
     view: View
     stamp_s: float
     boxes: Boxes | None = None
     camera_name: str = ''
+    ground: GroundPlane | None = None
+    depth: DepthImage | None = None

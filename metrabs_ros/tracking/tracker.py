@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,11 @@ from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.box_overlap import box_iou
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import UNKNOWN_ID, People
+from metrabs_ros.placement.depth_image import DepthImage, observe_depth
+from metrabs_ros.placement.ground_plane import GroundPlane, observe_ground
+from metrabs_ros.placement.person_scale import ScaleObservations
+from metrabs_ros.placement.stature import has_whole_body, observe_stature
+from metrabs_ros.placement.uncertainty import with_axis_std
 from metrabs_ros.tracking.association import (
     OVERLAP_WEIGHT,
     SAME_BOX_IOU,
@@ -22,6 +29,7 @@ from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, TENTATIVE_MISS
 from metrabs_ros.tracking.reidentification import match_lost_tracks, reidentification_candidates
 from metrabs_ros.tracking.tracks import (
     MAX_ID,
+    UNSEEN_JOINT_STD_MM_S,
     TrackerInput,
     Tracks,
     mean_of_joints,
@@ -53,6 +61,10 @@ A larger gate would let false detections capture the tracks of hidden people.
 """
 TENTATIVE_PENALTY = 4.0
 """Additional association cost of tentative tracks."""
+MIN_CAMERA_STEP_S = 1e-3
+"""Minimum time between two frames for the velocity of the camera."""
+MAX_CAMERA_SPEED_MM_S = 1e5
+"""Jumps of the camera pose are not a motion."""
 DUPLICATE_DISTANCE_MM = 200.0
 """Detections closer than this to an associated detection are duplicates."""
 
@@ -74,7 +86,9 @@ class Tracker:
         misses.
     smoothing
         From 0 to 1, strength of the joint filter.  With 0 the poses of detected people are
-        returned unchanged.
+        returned unfiltered.
+    stature_mm
+        Stature of all people; None if it is not known.
 
     Raises
     ------
@@ -82,7 +96,13 @@ class Tracker:
         If an argument is out of range.
     """
 
-    def __init__(self, max_lost: float = 1.0, min_hits: int = 3, smoothing: float = 0.5) -> None:
+    def __init__(
+        self,
+        max_lost: float = 1.0,
+        min_hits: int = 3,
+        smoothing: float = 0.5,
+        stature_mm: float | None = None,
+    ) -> None:
         if not max_lost >= 0:
             raise ValueError(f'max_lost is {max_lost}; it must be 0 or more seconds')
         if min_hits < 1:
@@ -92,6 +112,7 @@ class Tracker:
         self.max_lost = max_lost
         self.min_hits = min_hits
         self.smoothing = smoothing
+        self.stature_mm = stature_mm
         self.detection_ids = np.zeros(0, np.int64)
         """[N], ids of the detections passed to the last `update`; UNKNOWN_ID: ignored."""
         self._next_id = 1
@@ -102,6 +123,8 @@ class Tracker:
         self._stamp_s = -np.inf
         self._frames = 0
         self._tracks: Tracks | None = None
+        self._scaled_s = -np.inf
+        self._viewpoint_mm: FloatArray | None = None
 
     def predict(
         self, stamp_s: float, camera: Camera, image_shape: tuple[int, ...]
@@ -120,7 +143,8 @@ class Tracker:
 
         Returns
         -------
-        People with their last detected poses, extrapolated by their velocities, camera frame.
+        People with their last detected poses, extrapolated by their velocities, camera frame, not
+        scaled.
         `seen` states whether the last frame detected the track.  None before the first frame.
 
         Raises
@@ -142,6 +166,8 @@ class Tracker:
         camera: Camera,
         image_shape: tuple[int, ...],
         attempts: Attempts = ALL_ATTEMPTED,
+        ground: GroundPlane | None = None,
+        depth: DepthImage | None = None,
     ) -> People:
         """
         Update the tracks with the detections of a frame.
@@ -155,12 +181,16 @@ class Tracker:
         attempts
             Which tracks the frame would have detected if they were visible.  Other tracks are not
             missed if they are not detected.
+        ground
+            The floor, camera frame; None if it is not known.
+        depth
+            Depth image of the same time; None if there is none.
 
         Returns
         -------
-        People of the confirmed tracks with ids, velocities and ages, camera frame.  Tracks that
-        this frame did not detect are included with extrapolated poses if they were detected
-        steadily before.
+        People of the confirmed tracks with ids, velocities and ages, camera frame, scaled to their
+        estimated statures.  Tracks that this frame did not detect are included with extrapolated
+        poses if they were detected steadily before.
 
         Raises
         ------
@@ -198,9 +228,47 @@ class Tracker:
         current = self._current_people(tracks, frame, matches)
         followed = current.seen & np.isin(current.ids, attempts.followed_ids)
         self._update_history(tracks, current, followed, attempts)
-        published = current.select(self._is_published(tracks, current, followed))
+        scaled = self._scale(tracks, current, frame, ground, depth)
+        published = scaled.select(self._is_published(tracks, current, followed))
         self._delete_expired(tracks)
         return published
+
+    def _scale(
+        self,
+        tracks: Tracks,
+        current: People,
+        frame: TrackerInput,
+        ground: GroundPlane | None,
+        depth: DepthImage | None,
+    ) -> People:
+        """Update the person scales, and return the current people [T] with their true size."""
+        step_s = 0.0 if np.isinf(self._scaled_s) else frame.stamp_s - self._scaled_s
+        scales = tracks.scales
+        scales.update_statures(current.statures_mm, current.seen & has_whole_body(current), step_s)
+        observations: list[ScaleObservations] = []
+        if ground is not None:
+            observations.append(observe_ground(current, ground))
+        if depth is not None:
+            observations.append(observe_depth(current, depth))
+        if self.stature_mm is not None:
+            observations.append(observe_stature(scales.implied_statures_mm, self.stature_mm))
+        scales.update(observations, step_s)
+        velocity_mm_s = self._camera_velocity_mm_s(frame, step_s)
+        self._scaled_s, self._viewpoint_mm = frame.stamp_s, frame.viewpoint_mm
+        scaled = current.scaled(scales.factors, velocity_mm_s)
+        scaled = dataclasses.replace(
+            scaled, estimated_statures_mm=scales.statures_mm, scale_cues=scales.cues
+        )
+        unseen_s = frame.stamp_s - tracks.last_seen_s
+        return with_axis_std(scaled, scales.relative_std, UNSEEN_JOINT_STD_MM_S * unseen_s)
+
+    def _camera_velocity_mm_s(self, frame: TrackerInput, step_s: float) -> FloatArray:
+        """Return the velocity of the camera since the last frame, [3], camera axes."""
+        if self._viewpoint_mm is None or step_s < MIN_CAMERA_STEP_S:
+            return np.zeros(3)
+        moved_mm = frame.viewpoint_mm - self._viewpoint_mm
+        velocity_mm_s: FloatArray = frame.camera.extrinsic_matrix[:3, :3] @ moved_mm / step_s
+        return np.clip(velocity_mm_s, -MAX_CAMERA_SPEED_MM_S, MAX_CAMERA_SPEED_MM_S)
 
     def _advance_to(self, stamp_s: float) -> None:
         """Predict the state of the tracks at a stamp; reset if the stamps jump."""

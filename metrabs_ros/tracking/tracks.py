@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.people import People, in_view
+from metrabs_ros.placement.person_scale import PersonScales
 from metrabs_ros.skeletons.conventions import Skeleton
 from metrabs_ros.tracking.association import Indices
 from metrabs_ros.tracking.bone_lengths import BoneLengths
@@ -63,8 +64,9 @@ class Tracks:
     ----------
     skeleton
         Skeleton with J joints.
-    motion, bones, history
-        Joint filters, bone lengths and detection histories.
+    motion, bones, history, scales
+        Joint filters, bone lengths, detection histories and person scales.  The poses of the
+        store are not scaled.
     ids
         [T], unique, from 1 to `MAX_ID`.
     hits
@@ -83,6 +85,7 @@ class Tracks:
     motion: JointMotion
     bones: BoneLengths
     history: DetectionHistory
+    scales: PersonScales
     ids: NDArray[np.int64]
     hits: NDArray[np.int64]
     misses: NDArray[np.int64]
@@ -103,6 +106,7 @@ class Tracks:
             motion=JointMotion(skeleton, smoothing),
             bones=BoneLengths(skeleton),
             history=DetectionHistory.initial(0, 0.0),
+            scales=PersonScales(),
             **_columns(people, people.ids, 0.0),
         )
 
@@ -135,6 +139,7 @@ class Tracks:
         self.history = DetectionHistory.concatenate([self.history, new_history])
         self.motion.add(frame.positions_mm[new], people.joint_std_mm, frame.viewpoint_mm)
         self.bones.add(len(ids))
+        self.scales.add(len(ids))
 
     def keep(self, which: NDArray[Any]) -> None:
         """Keep the tracks at an index array or mask, in its order."""
@@ -146,6 +151,7 @@ class Tracks:
         self.history = self.history.select(which)
         self.motion.keep(which)
         self.bones.keep(which)
+        self.scales.keep(which)
 
     def correct(self, frame: TrackerInput, matches: NDArray[np.int64]) -> None:
         """
@@ -189,6 +195,7 @@ class Tracks:
         self.ids[new], self.first_seen_s[new] = self.ids[lost], self.first_seen_s[lost]
         self.hits[new] += self.hits[lost]
         self.history.merge(lost, new)
+        self.scales.merge(lost, new)
         order = np.arange(len(self))
         order[lost] = new
         order = np.delete(order, new)
