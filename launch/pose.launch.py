@@ -55,6 +55,9 @@ PARAMETERS = {
     'num_aug': (int, 'Number of augmented crops per person that MeTRAbs averages.'),
     'target_frame': (str, 'Frame of the published messages.'),
     'world_frame': (str, 'Frame with the z axis pointing up.'),
+    'ground_frame': (str, 'Frame with the z axis pointing up, for the height of the floor.'),
+    'ground_height': (float, 'Height of the floor in ground_frame, in metres.'),
+    'stature': (float, 'Stature of all people, in metres.'),
     'autostart': (bool, 'Configure and activate the node automatically at startup.'),
     'use_sim_time': (bool, 'Use the time of /clock.'),
 }

@@ -33,6 +33,7 @@ from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.diagnostics import Statistics
 from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
+from metrabs_ros.node.ground_lookup import GroundLookup
 from metrabs_ros.node.image_conversion import to_rgb
 from metrabs_ros.node.publishers import Publishers
 from metrabs_ros.node.settings import Settings
@@ -140,6 +141,7 @@ class CameraStream:
         self._subscribers: list[message_filters.Subscriber] = []
         self._last_stamp_s = -np.inf
         self._reset_requested = False
+        self._ground = GroundLookup(transforms, self._report_fallback)
         self._world_frame = ''
         self._extrinsics: FloatArray | None = None
         statistics.counters.add_cameras([name])
@@ -249,6 +251,9 @@ class CameraStream:
                 self._make_camera(info, image.shape, current), header, current
             )
             output_transform, output_frame = self._lookup_output_transform(header, current)
+            ground = None
+            if current.ground_frame:
+                ground = self._ground.lookup(header, current.ground_frame, current.ground_height)
         boxes = None
         if current.detector == TOPIC_DETECTOR:
             boxes = self._select_boxes(synchronised.detections, image.shape, current)
@@ -258,7 +263,7 @@ class CameraStream:
             self._reset_requested = False
             self._tracker.reset(self.name)
             self.publishers.clear_markers()
-        timed_view = TimedView(View(image, camera), stamp_s, boxes, self.name)
+        timed_view = TimedView(View(image, camera), stamp_s, boxes, self.name, ground)
         return PreparedFrame(self.name, header, timed_view, output_transform, output_frame)
 
     def publish(
@@ -356,8 +361,16 @@ class CameraStream:
             transforms.append(
                 lambda header: self._can_transform(current.target_frame, header.frame_id, header)
             )
+        optional: list[Callable[[Header], bool]] = []
+        if current.ground_frame:
+            optional.append(
+                lambda header: self._ground.is_worth_waiting(header, current.ground_frame)
+            )
         return Requirements(
-            current.detector == TOPIC_DETECTOR, tuple(transforms), current.tf_timeout
+            current.detector == TOPIC_DETECTOR,
+            tuple(transforms),
+            current.tf_timeout,
+            tuple(optional),
         )
 
     def _can_transform(self, target: str, source: str, header: Header) -> bool:

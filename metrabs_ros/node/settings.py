@@ -16,6 +16,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from metrabs_ros.conversions.images import MAX_PIXELS
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.options import MAX_STATURE_MM, MIN_STATURE_MM
 
 MAX_REASON_CHARS = 300
 """Maximum length of a value or of a reason in an error message, in characters."""
@@ -39,6 +40,7 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    low_unless_zero: float | None = None,
 ) -> Any:
     """
     Define a parameter.
@@ -55,6 +57,8 @@ def setting(
         Minimum and maximum of a number.
     choices
         Allowed values of a string.
+    low_unless_zero
+        Minimum of a number for which 0 means that it is unknown.
     """
     about = {
         'description': description,
@@ -62,6 +66,7 @@ def setting(
         'low': low,
         'high': high,
         'choices': choices,
+        'low_unless_zero': low_unless_zero,
     }
     return dataclasses.field(default=default, metadata=about)
 
@@ -205,6 +210,22 @@ class Settings:
         choices=('camera', 'drop'),
     )
 
+    ground_frame: str = setting(
+        '',
+        'Frame with the z axis pointing up that gives the height of the camera above the floor, '
+        "such as base_footprint; '': the floor is not known.",
+    )
+    ground_height: float = setting(
+        0.0, 'Height of the floor in ground_frame, in metres.', low=-10_000.0, high=10_000.0
+    )
+    stature: float = setting(
+        0.0,
+        f'Stature of all people, at least {MIN_STATURE_MM / 1000:g}, in metres; 0: unknown.',
+        low=0.0,
+        high=MAX_STATURE_MM / 1000,
+        low_unless_zero=MIN_STATURE_MM / 1000,
+    )
+
     tf: str = setting(
         'person',
         'Published TF frames. person: one frame per person; joints: additionally one frame per '
@@ -330,6 +351,9 @@ def _validate(field: dataclasses.Field[Any], value: Any) -> Any:
         value = _validate_camera_names(field.name, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{field.name} is {value}; it must be a finite number')
+    low = field.metadata['low_unless_zero']
+    if low is not None and value != 0 and value < low:
+        raise ValueError(f'{field.name} is {value:g}; it must be 0 or at least {low:g}')
     return value
 
 
