@@ -28,7 +28,7 @@ TYPE_NAMES = {
     list: 'a list of strings',
 }
 NAMESPACE = r'/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*'
-LONGEST_CAMERA_TOPIC = 'pose/image_annotated'
+LONGEST_CAMERA_TOPIC = 'depth/compressedDepth'
 """Longest topic name within the namespace of a camera."""
 
 
@@ -175,6 +175,13 @@ class Settings:
         'image/compressed.',
         fixed=True,
         choices=('raw', 'compressed'),
+    )
+    depth_transport: str = setting(
+        '',
+        'Depth images, registered to the camera, that scale the people. raw: sensor_msgs/Image on '
+        "depth; compressedDepth: sensor_msgs/CompressedImage on depth/compressedDepth; '': none.",
+        fixed=True,
+        choices=('', 'raw', 'compressedDepth'),
     )
     max_image_pixels: int = setting(
         MAX_PIXELS,
@@ -332,7 +339,8 @@ def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     about = field.metadata
     descriptor = ParameterDescriptor(description=about['description'], read_only=about['fixed'])
     if about['choices']:
-        descriptor.additional_constraints = f'one of {", ".join(about["choices"])}'
+        choices = ', '.join(choice or "''" for choice in about['choices'])
+        descriptor.additional_constraints = f'one of {choices}'
     if about['low'] is not None:
         bounds = {'from_value': about['low'], 'to_value': about['high']}
         if isinstance(field.default, int):

@@ -229,7 +229,7 @@ class Synchroniser:
             stamp = stamp_key(info.header.stamp)
             # An oversized message is not buffered, but assigned to a pending image, which is then
             # dropped with an explanation.
-            if not _is_oversized(info):
+            if not is_oversized(info):
                 self._infos.put(stamp, info)
             for pending in self._pending:
                 if pending.stamp == stamp:
@@ -381,7 +381,8 @@ class Synchroniser:
             yield pending.optional_deadline_s
 
 
-def _is_oversized(info: CameraInfo) -> bool:
+def is_oversized(info: CameraInfo) -> bool:
+    """Return whether a camera_info is too large to be stored."""
     chars = len(info.distortion_model) + len(info.header.frame_id)
     return len(info.d) > MAX_INFO_COEFFS or chars > MAX_INFO_CHARS
 
