@@ -178,8 +178,8 @@ class Settings:
     )
     depth_transport: str = setting(
         '',
-        'Depth images, registered to the camera, that scale the people. raw: sensor_msgs/Image on '
-        "depth; compressedDepth: sensor_msgs/CompressedImage on depth/compressedDepth; '': none.",
+        'Depth images registered to the camera. raw: topic depth; compressedDepth: topic '
+        "depth/compressedDepth; '': none.",
         fixed=True,
         choices=('', 'raw', 'compressedDepth'),
     )
@@ -219,8 +219,7 @@ class Settings:
 
     ground_frame: str = setting(
         '',
-        'Frame with the z axis pointing up that gives the height of the camera above the floor, '
-        "such as base_footprint; '': the floor is not known.",
+        "Frame with the z axis pointing up, for the floor as a scale of people; '': not used.",
     )
     ground_height: float = setting(
         0.0, 'Height of the floor in ground_frame, in metres.', low=-10_000.0, high=10_000.0
