@@ -178,8 +178,7 @@ class Settings:
     )
     depth_transport: str = setting(
         '',
-        'Depth images registered to the camera. raw: topic depth; compressedDepth: topic '
-        "depth/compressedDepth; '': none.",
+        "Transport of registered depth images on the topic depth; '': none.",
         fixed=True,
         choices=('', 'raw', 'compressedDepth'),
     )
