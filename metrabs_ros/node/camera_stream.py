@@ -225,7 +225,8 @@ class CameraStream:
             self._transforms.remove_callback(self._synchroniser.check)
             self._synchroniser.close()
             self._synchroniser = None
-        self._depth = None
+        # Both refer to stored depth images.
+        self._depth = self._cached_requirements = None
         self.publishers.clear_markers()
 
     def subscribe_to_latched_info(self) -> None:

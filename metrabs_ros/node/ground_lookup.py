@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
 from metrabs_ros.conversions.people import MM_PER_M
@@ -53,7 +54,11 @@ class GroundLookup:
         frame = header.frame_id
         if not frame or self._transforms.can_transform(ground_frame, frame, header.stamp):
             return False
-        return self._transforms.can_transform_at_any_time(ground_frame, frame)
+        try:
+            latest_s = self._transforms.lookup_latest(ground_frame, frame).stamp_s
+        except UnusableInput:
+            return False
+        return bool(to_seconds(header.stamp) - latest_s <= MAX_EXTRAPOLATION_S)
 
     def lookup(
         self, header: Header, ground_frame: str, ground_height_m: float
@@ -77,7 +82,7 @@ class GroundLookup:
         if configuration != self._configuration:
             self._configuration = configuration
             self._recent.clear()
-        stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
+        stamp_s = to_seconds(header.stamp)
         try:
             transform = self._transforms.lookup(ground_frame, header.frame_id, header.stamp)
             plane = self._remember(StampedTransform(stamp_s, transform), ground_height_m)
@@ -133,6 +138,12 @@ class GroundLookup:
         while stamp_s - self._recent[0][0] > MAX_REST_S:
             self._recent.popleft()
         return plane
+
+
+def to_seconds(stamp: Time) -> float:
+    """Return a stamp in seconds."""
+    seconds: float = stamp.sec + stamp.nanosec * 1e-9
+    return seconds
 
 
 def _is_equal(one: GroundPlane, other: GroundPlane) -> bool:

@@ -16,6 +16,8 @@ from std_msgs.msg import Header
 from test_depth_images import compressed, message_of
 from test_fuzz import is_finite
 from test_pose_node_known import status
+from test_value_ranges import BAD_TRANSFORMS
+from tf2_msgs.msg import TFMessage
 from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 
 from metrabs_ros.msg import Skeleton
@@ -201,6 +203,22 @@ def test_a_late_floor_is_extrapolated_if_the_camera_does_not_move_relative_to_it
         assert distance_m(skeleton) == pytest.approx(FACTOR * DISTANCE_M, abs=TOLERANCE_M)
         send_several(robot, time_s, 4)
         assert counts_of(node)['no ground plane'] > 0
+        assert_no_image_was_dropped(node)
+
+
+def test_invalid_transforms_to_the_ground_frame_are_fallbacks_even_if_others_drop_images():
+    parameters = {'ground_frame': 'map', 'tf_fallback': 'drop'}
+    with pose_node(Person(), **parameters) as (node, robot):
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        static = robot.create_publisher(TFMessage, '/tf_static', latched)
+        wait_for(lambda: node.count_publishers('/tf_static'))
+        for i, (translation, rotation) in enumerate(BAD_TRANSFORMS):
+            message = transform('map', CAMERA_FRAME, rotation, translation)
+            static.publish(TFMessage(transforms=[message]))
+            (skeleton,) = send(robot, 1000 + i * PERIOD_S).skeletons
+            assert distance_m(skeleton) == pytest.approx(DISTANCE_M, abs=1e-3)
+            assert skeleton.scale_source == Skeleton.SCALE_NETWORK
+        assert counts_of(node) == {'no ground plane': len(BAD_TRANSFORMS)}
         assert_no_image_was_dropped(node)
 
 
