@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from depth_messages import DEPTH_MM, compressed, message_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from test_cameras import camera_infos
-from test_depth_images import DEPTH_MM, compressed, message_of
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.node import depth_input

@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from depth_messages import compressed, message_of
 from known_people import KnownPeople
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from robots import pose_node, set_parameters, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
-from test_depth_images import compressed, message_of
 from test_fuzz import is_finite
 from test_pose_node_known import status
 from test_value_ranges import BAD_TRANSFORMS
