@@ -67,7 +67,7 @@ def load_blazepose(
     """
     from metrabs_ros.backends.selection import Choice
     from metrabs_ros.blazepose.estimator import BlazePoseEstimator
-    from metrabs_ros.blazepose.network import BlazePoseLandmarks
+    from metrabs_ros.blazepose.network import SIZE_FACTORS, BlazePoseLandmarks
     from metrabs_ros.weights.bundled import bundled_network
 
     if name in store.BUNDLED:
@@ -80,7 +80,7 @@ def load_blazepose(
         reason = 'bf16 would cause errors of several percent of the distance'
     return BlazePoseEstimator(
         load_movenet(threads),
-        BlazePoseLandmarks(landmark_file, threads, precision),
+        BlazePoseLandmarks(landmark_file, threads, precision, SIZE_FACTORS[name]),
         Choice('openvino', precision, 'cpu', reason),
     )
 

@@ -60,6 +60,9 @@ class People:
     axis_std_mm
         [N, J, 3], standard deviation of each joint position along the axes of the frame of the
         poses; by default `joint_std_mm` on all axes.
+    network_poses2d_px
+        [N, J, 2], image points of the network, in image pixels, while `poses2d_px` is the
+        projection of the poses; by default equal to it.
     estimated_statures_mm
         [N], statures that the poses are scaled to; NaN if unknown.
     scale_cues
@@ -79,6 +82,7 @@ class People:
     ages_s: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
     seen: BoolArray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     axis_std_mm: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    network_poses2d_px: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
     estimated_statures_mm: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
     scale_cues: NDArray[np.uint8] = dataclasses.field(
         default_factory=lambda: np.zeros(0, np.uint8)
@@ -100,6 +104,8 @@ class People:
         if self.axis_std_mm.shape != self.poses3d_mm.shape:
             axis_std_mm = np.repeat(self.joint_std_mm[..., None], 3, axis=-1)
             object.__setattr__(self, 'axis_std_mm', axis_std_mm)
+        if self.network_poses2d_px.shape != self.poses2d_px.shape:
+            object.__setattr__(self, 'network_poses2d_px', self.poses2d_px)
         if len(self.estimated_statures_mm) != len(self):
             object.__setattr__(self, 'estimated_statures_mm', np.full(len(self), np.nan))
         if len(self.scale_cues) != len(self):
@@ -208,6 +214,7 @@ class People:
             joint_std_mm=self.joint_std_mm[:, joints],
             velocities_mm_s=self.velocities_mm_s[:, joints],
             axis_std_mm=self.axis_std_mm[:, joints],
+            network_poses2d_px=self.network_poses2d_px[:, joints],
         )
 
     def transformed(self, rotation: FloatArray, translation_mm: FloatArray) -> People:
@@ -282,17 +289,7 @@ class People:
         It is the length along the body from ankle to nose, divided by its share of the stature;
         NaN if the skeleton lacks one of the joints.
         """
-        shoulders_mm = self.midpoint('shoulder')
-        trunk_mm = np.linalg.norm(self.midpoint('hip') - shoulders_mm, axis=-1)
-        neck_mm = np.linalg.norm(self.part_position('nose') - shoulders_mm, axis=-1)
-        legs_mm = [
-            np.linalg.norm(
-                self.part_position(upper, side) - self.part_position(lower, side), axis=-1
-            )
-            for side in ('left', 'right')
-            for upper, lower in (('hip', 'knee'), ('knee', 'ankle'))
-        ]
-        return (np.sum(legs_mm, axis=0) / 2 + trunk_mm + neck_mm) / ANKLE_TO_NOSE_RATIO
+        return implied_statures_mm(self.poses3d_mm, self.skeleton)
 
     def part_position(self, part: str, side: str = '') -> FloatArray:
         """Return the position of a body part, [N, 3]; NaN if the skeleton has no such joint."""
@@ -304,6 +301,30 @@ class People:
     def midpoint(self, part: str) -> FloatArray:
         """Return the midpoint between the left and the right body part, [N, 3]."""
         return (self.part_position(part, 'left') + self.part_position(part, 'right')) / 2
+
+
+def implied_statures_mm(poses3d_mm: FloatArray, skeleton: Skeleton) -> FloatArray:
+    """Return the statures [...] of poses [..., J, 3]; see `People.statures_mm`."""
+
+    def position_mm(part: str, side: str = '') -> FloatArray:
+        joints = skeleton.part(part, side)
+        if not len(joints):
+            return np.full((*poses3d_mm.shape[:-2], 3), np.nan)
+        return poses3d_mm[..., joints, :].mean(axis=-2)
+
+    def midpoint_mm(part: str) -> FloatArray:
+        return (position_mm(part, 'left') + position_mm(part, 'right')) / 2
+
+    shoulders_mm = midpoint_mm('shoulder')
+    trunk_mm = np.linalg.norm(midpoint_mm('hip') - shoulders_mm, axis=-1)
+    neck_mm = np.linalg.norm(position_mm('nose') - shoulders_mm, axis=-1)
+    legs_mm = [
+        np.linalg.norm(position_mm(upper, side) - position_mm(lower, side), axis=-1)
+        for side in ('left', 'right')
+        for upper, lower in (('hip', 'knee'), ('knee', 'ankle'))
+    ]
+    length_mm: FloatArray = np.sum(legs_mm, axis=0) / 2 + trunk_mm + neck_mm
+    return length_mm / ANKLE_TO_NOSE_RATIO
 
 
 def inside_image(points_px: FloatArray, image_shape: tuple[int, ...]) -> BoolArray:

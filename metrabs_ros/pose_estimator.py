@@ -25,12 +25,15 @@ from metrabs_ros.options import (
     check_boxes,
     format_value,
 )
+from metrabs_ros.people import implied_statures_mm
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
 Prediction = dict[str, FloatArray]
 
 MAX_SKELETON_NAMES_CHARS = 1000
 """Maximum length of the list of skeleton names in an error message."""
+POSE_ARRAYS = ('poses3d', 'poses2d', 'network_poses2d', 'joint_confidences')
+"""Arrays of a prediction, apart from the boxes."""
 POSITIONAL_ARGUMENTS = ('self', 'image', 'boxes')
 """Arguments of the methods that are not passed on by name."""
 
@@ -52,6 +55,8 @@ class Poses:
         [N, A, J, 2], image pixels.
     joint_confidence
         [N, J], visibility of the joints from 0 to 1; empty if the network does not estimate it.
+    network_poses2d_px
+        [N, A, J, 2], image points of the network; by default `poses2d_px`, which are projections.
     """
 
     boxes_px: FloatArray
@@ -59,6 +64,12 @@ class Poses:
     poses3d_mm: FloatArray
     poses2d_px: FloatArray
     joint_confidence: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    network_poses2d_px: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        """Fill in the default values of optional arrays."""
+        if self.network_poses2d_px.shape != self.poses2d_px.shape:
+            object.__setattr__(self, 'network_poses2d_px', self.poses2d_px)
 
     def select(self, indices: NDArray[Any]) -> Poses:
         """Return the people that an index array or a mask selects."""
@@ -69,6 +80,7 @@ class Poses:
             self.poses3d_mm[indices],
             self.poses2d_px[indices],
             confidence[indices] if len(confidence) else confidence,
+            self.network_poses2d_px[indices],
         )
 
 
@@ -181,6 +193,7 @@ class PoseEstimator(abc.ABC):
         max_detections: int = -1,
         detector_flip_aug: bool | None = None,
         suppress_implausible_poses: bool = True,
+        stature: float | None = None,
     ) -> Prediction:
         """
         Detect the people in an image and estimate their absolute 3D poses.
@@ -222,12 +235,18 @@ class PoseEstimator(abc.ABC):
             detector.
         suppress_implausible_poses
             Whether to remove anatomically implausible poses and duplicates.
+        stature
+            Stature of all people in the image, in millimetres, to which the poses are scaled; None
+            if it is not known.  The poses are then those of average adults.
 
         Returns
         -------
         ``boxes`` [N, 5]: left, top, width, height in pixels, and confidence; ``poses3d``
         [N, J, 3]: millimetres, in the camera frame, or in the world frame if an extrinsic matrix
-        is given; ``poses2d`` [N, J, 2]: pixels.
+        is given; ``poses2d`` [N, J, 2]: pixels, the projection of ``poses3d``;
+        ``network_poses2d`` [N, J, 2]: pixels, the image points that the network estimates, which
+        fit the image better, but not the pose; ``joint_confidences`` [N, J]: from 0 to 1, that the
+        joint is visible, or the confidence of the person if the network does not estimate it.
 
         Raises
         ------
@@ -251,6 +270,7 @@ class PoseEstimator(abc.ABC):
         num_aug: int = 1,
         average_aug: bool = True,
         skeleton: str = '',
+        stature: float | None = None,
     ) -> Prediction:
         """
         Estimate the absolute 3D poses of people in given boxes.
@@ -266,7 +286,8 @@ class PoseEstimator(abc.ABC):
 
         Returns
         -------
-        ``poses3d`` [N, J, 3] and ``poses2d`` [N, J, 2], one row for each box.
+        ``poses3d``, ``poses2d``, ``network_poses2d`` and ``joint_confidences`` as in
+        `detect_poses`, one row for each box.
 
         Raises
         ------
@@ -291,7 +312,7 @@ class PoseEstimator(abc.ABC):
         """
         images = as_list('images', images)
         arguments = arguments_per_image(self.detect_poses, kwargs, len(images))
-        return _stack_predictions(self._detect(images, arguments), ('boxes', 'poses3d', 'poses2d'))
+        return _stack_predictions(self._detect(images, arguments), ('boxes', *POSE_ARRAYS))
 
     def estimate_poses_batched(
         self, images: Sequence[ImageArray], boxes: Sequence[ArrayLike], **kwargs: Any
@@ -308,7 +329,7 @@ class PoseEstimator(abc.ABC):
                 'for each image'
             )
         arguments = arguments_per_image(self.estimate_poses, kwargs, len(images))
-        return _stack_predictions(self._estimate(images, boxes, arguments), ('poses3d', 'poses2d'))
+        return _stack_predictions(self._estimate(images, boxes, arguments), POSE_ARRAYS)
 
     def _detect(
         self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]
@@ -321,7 +342,7 @@ class PoseEstimator(abc.ABC):
         predictions = []
         for poses, request, convention in zip(detected, requests, conventions):
             boxes = np.concatenate([poses.boxes_px, poses.scores[:, None]], axis=1)
-            prediction = {'boxes': boxes, **_as_prediction(poses, request, convention)}
+            prediction = {'boxes': boxes, **self._as_prediction(poses, request, convention)}
             finite = _finite_rows(prediction)
             predictions.append({name: rows[finite] for name, rows in prediction.items()})
         return predictions
@@ -343,7 +364,7 @@ class PoseEstimator(abc.ABC):
             estimated = self.pose_people(views, boxes_px, requests[0].options)
         predictions = []
         for poses, request, convention, rows in zip(estimated, requests, conventions, boxes_px):
-            prediction = _as_prediction(poses, request, convention)
+            prediction = self._as_prediction(poses, request, convention)
             for box in rows[~_finite_rows(prediction)]:
                 raise ValueError(
                     f'boxes contains {box.tolist()}, for which the pose overflows with this '
@@ -352,13 +373,25 @@ class PoseEstimator(abc.ABC):
             predictions.append(prediction)
         return predictions
 
-
-def _as_prediction(poses: Poses, request: Request, convention: Convention) -> Prediction:
-    poses3d = request.view.camera.to_world(poses.poses3d_mm[:, :, convention.indices])
-    poses2d = poses.poses2d_px[:, :, convention.indices]
-    if request.average_aug:
-        poses3d, poses2d = poses3d.mean(axis=1), poses2d.mean(axis=1)
-    return {'poses3d': poses3d, 'poses2d': poses2d}
+    def _as_prediction(self, poses: Poses, request: Request, convention: Convention) -> Prediction:
+        """Return a prediction in a convention, in the world frame, with the requested stature."""
+        joints, poses3d_mm = convention.indices, poses.poses3d_mm
+        if request.options.stature is not None:
+            factors = request.options.stature / implied_statures_mm(poses3d_mm, self.skeleton)
+            poses3d_mm = np.where(np.isfinite(factors), factors, 1)[..., None, None] * poses3d_mm
+        poses3d = request.view.camera.to_world(poses3d_mm[:, :, joints])
+        poses2d, network_poses2d = (
+            points_px[:, :, joints] for points_px in (poses.poses2d_px, poses.network_poses2d_px)
+        )
+        if request.average_aug:
+            poses3d, poses2d, network_poses2d = (
+                values.mean(axis=1) for values in (poses3d, poses2d, network_poses2d)
+            )
+        confidences = np.repeat(poses.scores[:, None], len(joints), axis=1)
+        if len(poses.joint_confidence):
+            confidences = poses.joint_confidence[:, joints]
+        arrays = (poses3d, poses2d, network_poses2d, confidences)
+        return dict(zip(POSE_ARRAYS, arrays))
 
 
 def _finite_rows(prediction: Prediction) -> NDArray[np.bool_]:

@@ -90,7 +90,8 @@ def merge(first: People, second: People, prefer_second: BoolArray) -> tuple[Floa
 
     Returns
     -------
-    Poses [N, 33, 3] in millimetres, joint confidences [N, 33], and confidences [N].
+    Poses [N, 33, 3] in millimetres, joint confidences [N, 33], confidences [N], and the network's
+    image points [N, 33, 2] in pixels.
     """
     agree = pose_distance_mm(first.poses3d_mm, second.poses3d_mm) <= MAX_APART_MM
     weight = np.where(agree, 0.5, prefer_second)
@@ -100,7 +101,8 @@ def merge(first: People, second: People, prefer_second: BoolArray) -> tuple[Floa
         share = weight.reshape(-1, *[1] * (values.ndim - 1))
         return np.where(share == 0, values, np.where(share == 1, others, (values + others) / 2))
 
-    return mix('poses3d_mm'), mix('joint_confidence'), mix('confidence')
+    names = ('poses3d_mm', 'joint_confidence', 'confidence', 'network_poses2d_px')
+    return tuple(mix(name) for name in names)
 
 
 def select_better(first: People, second: People, use_second: BoolArray) -> People:

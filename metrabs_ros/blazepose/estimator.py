@@ -29,7 +29,7 @@ from metrabs_ros.movenet.detector import (
 )
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
-from metrabs_ros.placement.absolute import absolute_points, full_perspective
+from metrabs_ros.placement.absolute import absolute_points, full_perspective, to_rays
 from metrabs_ros.plausibility import has_plausible_size, suppress_duplicates
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
@@ -325,15 +325,19 @@ class BlazePoseEstimator(PoseEstimator):
                 inside,
             )
         )
+        points_px = camera.project(virtual.to_camera(to_rays(image_points)))
         visibility = landmarks.visibility
         if mirrored:
             sides_swapped = self.skeleton.mirror
-            poses_mm, visibility = poses_mm[:, sides_swapped], visibility[:, sides_swapped]
+            poses_mm, visibility, points_px = (
+                values[:, sides_swapped] for values in (poses_mm, visibility, points_px)
+            )
         presence, new_regions = landmarks.presence, landmarks.regions.in_image(virtual, camera)
         if not is_usable.all():
-            poses_mm[~is_usable], presence[~is_usable] = np.nan, 0
+            poses_mm[~is_usable] = points_px[~is_usable] = np.nan
+            presence[~is_usable] = 0
             new_regions.centre_px[~is_usable] = new_regions.top_px[~is_usable] = np.nan
-        people = self._people(image, camera, poses_mm, visibility, presence)
+        people = self._people(image, camera, poses_mm, visibility, presence, points_px)
         return PosedRegions(people, new_regions)
 
     def _people(
@@ -343,6 +347,7 @@ class BlazePoseEstimator(PoseEstimator):
         poses_mm: FloatArray,
         visibility: FloatArray,
         confidence: FloatArray,
+        network_poses2d_px: FloatArray,
     ) -> People:
         """Return N people; the arrays are those of `merge`."""
         poses_px = camera.project(poses_mm)
@@ -355,6 +360,7 @@ class BlazePoseEstimator(PoseEstimator):
             joint_confidence=visibility,
             in_view=in_view(poses_mm, poses_px, image.shape),
             ids=np.full(len(poses_mm), UNKNOWN_ID),
+            network_poses2d_px=network_poses2d_px,
         )
 
 
@@ -396,4 +402,5 @@ def _as_poses(people: People) -> Poses:
         people.poses3d_mm[:, None],
         people.poses2d_px[:, None],
         people.joint_confidence,
+        people.network_poses2d_px[:, None],
     )

@@ -15,7 +15,14 @@ from metrabs_ros.movenet.decoding import sigmoid
 
 JOINTS = 33
 POINTS = 39
+MM_PER_M = 1000.0
 CENTRE_POINT, TOP_POINT = 33, 34
+SIZE_FACTORS = {'blazepose': 1.037, 'blazepose_lite': 1.053, 'blazepose_heavy': 1.058}
+"""
+Size of an average adult (1.70 m) relative to the people that each network predicts.
+
+The mean of two measurements with opposite systematic errors; see docs/accuracy.md.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +63,8 @@ class BlazePoseLandmarks:
         Number of CPU threads; 0 uses one thread per core.
     precision
         ``fp32`` or ``bf16``.
+    size_factor
+        Factor of the root-relative positions; see `SIZE_FACTORS`.
     """
 
     side_px = 256
@@ -63,10 +72,15 @@ class BlazePoseLandmarks:
     """Side of a crop, as a multiple of the diameter of the region of interest."""
 
     def __init__(
-        self, model_file: pathlib.Path, threads: int = 0, precision: str = 'fp32'
+        self,
+        model_file: pathlib.Path,
+        threads: int = 0,
+        precision: str = 'fp32',
+        size_factor: float = 1.0,
     ) -> None:
         outputs = ('Identity', 'Identity_1', 'Identity_4')
         self._engine = OpenVinoEngine(model_file, outputs, threads, precision)
+        self._millimetres = MM_PER_M * size_factor
 
     def __call__(self, crops: NDArray[np.float32]) -> Landmarks:
         """Estimate the landmarks in crops [N, 256, 256, 3], RGB from 0 to 1."""
@@ -76,7 +90,9 @@ class BlazePoseLandmarks:
         points_px = points[..., :2] - 0.5
         return Landmarks(
             points_px=points_px[:, :JOINTS],
-            root_relative_mm=world.reshape(-1, POINTS, 3)[:, :JOINTS].astype(np.float64) * 1000,
+            root_relative_mm=(
+                world.reshape(-1, POINTS, 3)[:, :JOINTS].astype(np.float64) * self._millimetres
+            ),
             visibility=sigmoid(points[:, :JOINTS, 3]),
             presence=presence.reshape(-1).astype(np.float64),
             regions=Regions(points_px[:, CENTRE_POINT], points_px[:, TOP_POINT]),

@@ -20,7 +20,12 @@ from metrabs_ros.metrabs.crop_engine import MAX_BATCH, CropEngine
 from metrabs_ros.metrabs.crops import check_sampled_size, sample_crops
 from metrabs_ros.metrabs.source_image import create_source_image
 from metrabs_ros.options import Options, View
-from metrabs_ros.placement.absolute import absolute_points, full_perspective, weak_perspective
+from metrabs_ros.placement.absolute import (
+    absolute_points,
+    full_perspective,
+    to_rays,
+    weak_perspective,
+)
 from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.virtual_cameras import VirtualCameras
@@ -116,18 +121,37 @@ class MetrabsEstimator(PoseEstimator):
         augmentations = Augmentations.evenly_spaced(options.num_aug)
         virtual = [augmentations.apply_to(view_cameras) for view_cameras in cameras]
         image_points_px, metric_points_mm = self._points(views, virtual, augmentations, options)
-        joints_mm = self._absolute_joints(
-            VirtualCameras.concatenate(virtual), image_points_px, metric_points_mm
-        )
-        joints_mm = joints_mm.reshape(-1, len(augmentations), len(self._joints), 3)
-        mirrored = augmentations.mirrored
-        joints_mm[:, mirrored] = joints_mm[:, mirrored][:, :, self._joints.mirror]
-        poses_mm = self._joint_transform_matrix.T @ joints_mm
+        all_virtual = VirtualCameras.concatenate(virtual)
+        joints_mm = self._absolute_joints(all_virtual, image_points_px, metric_points_mm)
+        poses_mm = self._as_poses(joints_mm, augmentations)
+        # Weights sum to one, so that the means of rays are rays of the same camera.
+        rays = to_rays(all_virtual.normalise(image_points_px))
+        rays = self._as_poses(all_virtual.to_camera(self._decoded(rays)), augmentations)
         ends = np.cumsum([len(boxes) for boxes in boxes_px])[:-1]
         return [
-            Poses(boxes, np.ones(len(boxes)), view_poses_mm, view.camera.project(view_poses_mm))
-            for view, boxes, view_poses_mm in zip(views, boxes_px, np.split(poses_mm, ends))
+            Poses(
+                boxes,
+                np.ones(len(boxes)),
+                view_poses_mm,
+                view.camera.project(view_poses_mm),
+                network_poses2d_px=view.camera.project(view_rays),
+            )
+            for view, boxes, view_poses_mm, view_rays in zip(
+                views, boxes_px, np.split(poses_mm, ends), np.split(rays, ends)
+            )
         ]
+
+    def _decoded(self, points: FloatArray) -> FloatArray:
+        """Return the joints [N, J, 3] of the network's points [N, P, 3]."""
+        return points if self._decoder is None else self._decoder.T @ points
+
+    def _as_poses(self, joints: FloatArray, augmentations: Augmentations) -> FloatArray:
+        """Return joints [N * A, J, 3] of crops as poses [N, A, K, 3] with all output joints."""
+        joints = joints.reshape(-1, len(augmentations), len(self._joints), 3)
+        mirrored = augmentations.mirrored
+        joints[:, mirrored] = joints[:, mirrored][:, :, self._joints.mirror]
+        poses: FloatArray = self._joint_transform_matrix.T @ joints
+        return poses
 
     def _points(
         self,
@@ -197,8 +221,7 @@ class MetrabsEstimator(PoseEstimator):
             inside,
             self._config.mix_3d_inside_fov,
         )
-        joints_mm = points_mm if self._decoder is None else self._decoder.T @ points_mm
-        return virtual.to_camera(joints_mm)
+        return virtual.to_camera(self._decoded(points_mm))
 
 
 def rebatch(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:

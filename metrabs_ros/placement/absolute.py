@@ -50,10 +50,14 @@ def absolute_points(
     [N, J, 3] millimetres, in that camera's frame.
     """
     moved_mm = root_relative_mm + reference_mm[:, None]
-    rays = np.concatenate([image_points, np.ones_like(image_points[..., :1])], axis=-1)
-    back_projected_mm = rays * moved_mm[..., 2:]
+    back_projected_mm = to_rays(image_points) * moved_mm[..., 2:]
     mixed_mm = mix * moved_mm + (1 - mix) * back_projected_mm
     return np.where(inside[..., None], mixed_mm, moved_mm)
+
+
+def to_rays(image_points: FloatArray) -> FloatArray:
+    """Return points [..., 2] on the plane at depth 1 as rays [..., 3]."""
+    return np.concatenate([image_points, np.ones_like(image_points[..., :1])], axis=-1)
 
 
 def full_perspective(
@@ -132,8 +136,7 @@ def weak_perspective(
     share = used / used.sum(axis=1, keepdims=True)
     depth_mm = _weighted_std(relative_mm[..., :2], share) / _weighted_std(points, share)
     mean_point = np.einsum('nj,njc->nc', share, points)
-    ray = np.concatenate([mean_point, np.ones_like(mean_point[:, :1])], axis=-1)
-    return ray * depth_mm[:, None] - np.einsum('nj,njc->nc', share, relative_mm)
+    return to_rays(mean_point) * depth_mm[:, None] - np.einsum('nj,njc->nc', share, relative_mm)
 
 
 def _weighted_std(points: FloatArray, share: FloatArray) -> FloatArray:

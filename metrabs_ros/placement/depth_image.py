@@ -36,7 +36,7 @@ MIN_INLIER_SHARE = 0.35
 """Minimum share of samples that belong to the person."""
 MIN_STD = 0.01
 """Lower bound of the standard deviation: the thickness of bodies differs."""
-INLIER_PROBABILITY = 0.9
+INLIER_PROBABILITY = 0.98
 """Probability that the largest surface is the person."""
 NORMAL_STD_PER_MAD = 1.4826
 

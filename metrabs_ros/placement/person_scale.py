@@ -34,13 +34,17 @@ WIDE_STD, WIDE_SHARE = 0.2, 0.2
 POSE_STD, POSE_TIME_S = 0.035, 0.5
 """Standard deviation and correlation time of the pose's part of the log factor."""
 CORRELATION_S = 0.5
-"""Observations within this time count as one, because their errors are correlated."""
+"""Observations of the person's part within this time count as one: the poses are similar."""
+NOISE_TIME_S = 0.1
+"""Observations of the pose's part within this time count as one: their noise is correlated."""
+MIN_WEIGHT = 1e-3
+"""Minimum weight of an observation."""
 MEMORY_S = 60.0
 """Time constant after which the person's part is forgotten."""
 MIN_FACTOR, MAX_FACTOR = 0.45, 1.5
 """Range of factors: people of 0.8 to 2.5 m."""
 GRID_SIZE = 150
-OUTLIER_PROBABILITY = 0.02
+OUTLIER_PROBABILITY = 0.004
 """Probability that an observation does not constrain the factor."""
 STATURE_TIME_S = 5.0
 """Time constant of the running mean of the implied statures."""
@@ -221,16 +225,18 @@ class PersonScales:
         decay = np.exp(-step_s / POSE_TIME_S)
         self._pose[0] *= decay
         self._pose[1] += (1 - decay**2) * (POSE_STD**2 - self._pose[1])
+        elapsed_s = self._unobserved_s.copy()
         for own in observations:
-            row = list(Cue).index(own.cue)
             # The first observation counts fully, and the following ones by the elapsed time.
-            weight = np.minimum(self._unobserved_s[row] / CORRELATION_S, 1.0)
+            weight = np.minimum(elapsed_s[_row(own.cue)] / CORRELATION_S, 1.0)
             self._log_posterior += weight[:, None] * _log_likelihood(own)
-            self._unobserved_s[row, np.isfinite(own.log_factor).any(axis=1)] = 0
+            is_observed = np.isfinite(own.log_factor).any(axis=1)
+            self._unobserved_s[_row(own.cue), is_observed] = 0
         self._summarise()
         for own in observations:
+            weight = np.minimum(elapsed_s[_row(own.cue)] / NOISE_TIME_S, 1.0)
             for k in range(own.log_factor.shape[1]):
-                self._correct_pose(own, k)
+                self._correct_pose(own, k, weight)
 
     def _summarise(self) -> None:
         """Compute the mean and the variance of the person's part from its posterior."""
@@ -245,18 +251,35 @@ class PersonScales:
             has_cue, np.maximum(variance, (step / 2) ** 2), POPULATION_STD**2
         )
 
-    def _correct_pose(self, own: ScaleObservations, k: int) -> None:
-        """Correct the pose's part with the k-th observation of a cue: a Kalman filter."""
+    def _correct_pose(self, own: ScaleObservations, k: int, weight: FloatArray) -> None:
+        """
+        Correct the pose's part with the k-th observation of a cue: a Kalman filter.
+
+        Parameters
+        ----------
+        own
+            The observations.
+        k
+            Column of the observations.
+        weight
+            [T], from 0 to 1, share of an independent observation.
+        """
         is_valid = np.isfinite(own.log_factor[:, k])
-        innovation = np.where(is_valid, own.log_factor[:, k], 0) - self._person[0] - self._pose[0]
+        difference = np.where(is_valid, own.log_factor[:, k], 0) - self._person[0]
         noise = np.where(is_valid, own.std[:, k], 1) ** 2
-        variance = self._pose[1] + self._person[1] + noise
-        inlier = own.probability[:, k] * _normal(innovation, np.sqrt(variance))
-        outlier = (1 - own.probability[:, k]) * _excess_density(innovation, own.mean_excess)
-        responsibility = np.where(is_valid, inlier / (inlier + outlier + OUTLIER_PROBABILITY), 0)
+        # The probability does not depend on the pose's part, which would follow a raised foot.
+        spread = np.sqrt(self._person[1] + POSE_STD**2 + noise)
+        inlier = own.probability[:, k] * _normal(difference, spread)
+        other = (1 - own.probability[:, k]) * _excess_density(difference, own.mean_excess)
+        responsibility = np.where(is_valid, inlier / (inlier + other + OUTLIER_PROBABILITY), 0)
+        variance = self._pose[1] + self._person[1] + noise / np.maximum(weight, MIN_WEIGHT)
         gain = responsibility * self._pose[1] / variance
-        self._pose[0] += gain * innovation
+        self._pose[0] += gain * (difference - self._pose[0])
         self._pose[1] *= 1 - gain
+
+
+def _row(cue: Cue) -> int:
+    return list(Cue).index(cue)
 
 
 def _log_likelihood(own: ScaleObservations) -> FloatArray:

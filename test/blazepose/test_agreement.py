@@ -150,7 +150,7 @@ def test_an_estimate_that_is_not_finite_does_not_affect_the_preferred_one(prefer
     people = people_at((0, 0, 3000))
     invalid = with_poses(people, np.full_like(people.poses3d_mm, np.nan))
     pair = (invalid, people) if prefer_second else (people, invalid)
-    poses_mm, _, confidence = merge(*pair, np.array([prefer_second]))
+    poses_mm, _, confidence, _ = merge(*pair, np.array([prefer_second]))
     np.testing.assert_array_equal(poses_mm, people.poses3d_mm)
     np.testing.assert_array_equal(confidence, people.confidence)
 

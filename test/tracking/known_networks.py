@@ -89,5 +89,12 @@ class KnownNetworks(BlazePoseEstimator):
         if mirrored in self.mistakes_front and not self._is_detecting:
             poses_mm = front_mistaken_for_back(poses_mm)
         confidence = np.where(nearest == len(self.bodies_mm), 0.01, 0.9)
-        people = self._people(image, camera, poses_mm, np.full((count, 33), 0.8), confidence)
+        people = self._people(
+            image,
+            camera,
+            poses_mm,
+            np.full((count, 33), 0.8),
+            confidence,
+            camera.project(poses_mm),
+        )
         return PosedRegions(people, regions)
