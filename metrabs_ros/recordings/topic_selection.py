@@ -6,7 +6,7 @@ import dataclasses
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from metrabs_ros.foreign_text import printable
@@ -184,10 +184,8 @@ class _Selection:
             by_frame.setdefault(self._first_frame_id(topic), topic)
         only = infos[0] if len(infos) == len(streams) == 1 else None
         for stream in streams:
-            base = stream.base_name
-            names = (f'{_namespace(base)}/camera_info', f'{base}/camera_info')
             frame_id = self._first_frame_id(stream.topic)
-            stream.info_topic = next((by_name[n] for n in names if n in by_name), None) or (
+            stream.info_topic = _info_next_to(stream, by_name) or (
                 by_frame.get(frame_id, only) if frame_id else only
             )
             if stream.info_topic is not None and not has_calibration:
@@ -229,7 +227,13 @@ class _Selection:
                 )
                 continue
             stream.depth = depths.setdefault(topic, ImageStream(topic, ''))
-        self.assign_infos(list(depths.values()), has_calibration=False)
+        infos = {topic.name: topic for topic in self._bag.counts if topic.msgtype == CAMERA_INFO}
+        for stream in depths.values():
+            # That with the same frame is the one of the images.
+            stream.info_topic = _info_next_to(stream, infos)
+            if stream.info_topic is not None:
+                self._read_first([stream.info_topic])
+                stream.first_info = self._first.get(stream.info_topic)
 
     def warn_about_unused_depths(self, streams: Sequence[ImageStream]) -> None:
         """Warn about depth topics that are neither processed as images nor used."""
@@ -297,6 +301,13 @@ class _Selection:
     def _first_frame_id(self, topic: Topic) -> str:
         message = self._first.get(topic)
         return '' if message is None else str(message.header.frame_id)
+
+
+def _info_next_to(stream: ImageStream, infos: Mapping[str, Topic]) -> Topic | None:
+    """Return the CameraInfo topic that belongs to images by its name; None if there is none."""
+    base = stream.base_name
+    names = (f'{_namespace(base)}/camera_info', f'{base}/camera_info')
+    return next((infos[name] for name in names if name in infos), None)
 
 
 def _namespace(name: str) -> str:
