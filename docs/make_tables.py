@@ -28,9 +28,12 @@ def page() -> str:
     return HEAD + ''.join(f'{_row(field)}\n' for field in dataclasses.fields(Settings))
 
 
+EMPTY = "''"
+
+
 def _row(field: dataclasses.Field) -> str:
     about = field.metadata
-    span = ', '.join(f'`{choice}`' for choice in about['choices'])
+    span = ', '.join(f'`{choice or EMPTY}`' for choice in about['choices'])
     if about['low'] is not None:
         span = f'{about["low"]:g} to {about["high"]:g}'
     start = '*start*: ' if about['fixed'] else ''

@@ -26,6 +26,11 @@ ARGUMENTS = {
         '',
         'Calibration topic; by default camera_info, or camera_info in the namespace camera.',
     ),
+    'depth': (
+        '',
+        'Depth image topic, registered to the camera; its camera_info is in the same namespace. '
+        'With cameras, relative to each of them. It sets depth_transport to raw by default.',
+    ),
     'detections': ('detections', 'Topic of the person boxes, used with detector:=topic.'),
     'namespace': ('', 'Namespace of the nodes.'),
     'params_file': (PathJoinSubstitution([SHARE, 'config', 'pose.yaml']), 'Parameter file.'),
@@ -44,6 +49,7 @@ ARGUMENTS = {
 }
 PARAMETERS = {
     'image_transport': (str, 'raw, or compressed for images on <image>/compressed.'),
+    'depth_transport': (str, 'raw, or compressedDepth for images on <depth>/compressedDepth.'),
     'model': (
         str,
         'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l or a '
@@ -55,6 +61,9 @@ PARAMETERS = {
     'num_aug': (int, 'Number of augmented crops per person that MeTRAbs averages.'),
     'target_frame': (str, 'Frame of the published messages.'),
     'world_frame': (str, 'Frame with the z axis pointing up.'),
+    'ground_frame': (str, 'Frame with the z axis pointing up, for the height of the floor.'),
+    'ground_height': (float, 'Height of the floor in ground_frame, in metres.'),
+    'stature': (float, 'Stature of all people, in metres.'),
     'autostart': (bool, 'Configure and activate the node automatically at startup.'),
     'use_sim_time': (bool, 'Use the time of /clock.'),
 }
@@ -89,6 +98,8 @@ def start(context):
         for name, (as_type, _) in PARAMETERS.items()
         if given[name]
     }
+    if given['depth']:
+        parameters.setdefault('depth_transport', 'raw')
     names = [name.strip('/ ') for name in given['cameras'].split(',') if name.strip('/ ')]
     if names:
         parameters['cameras'] = names
@@ -97,6 +108,11 @@ def start(context):
         ('image/compressed', f'{image}/compressed'),
         ('camera_info', camera_info),
         *(pair for name in names for pair in camera_remappings(name)),
+        *(
+            pair
+            for prefix in ([f'{name}/' for name in names] or [''])
+            for pair in depth_remappings(prefix, given['depth'])
+        ),
     ]
     nodes = [
         Node(
@@ -155,4 +171,17 @@ def camera_remappings(name):
     return [
         (f'{name}/image', f'{name}/image_raw'),
         (f'{name}/image/compressed', f'{name}/image_raw/compressed'),
+    ]
+
+
+def depth_remappings(prefix, topic):
+    """Return the remappings of the depth topics of a camera; none without a topic."""
+    if not topic:
+        return []
+    target = topic if topic.startswith('/') else f'{prefix}{topic}'
+    namespace = target.rpartition('/')[0]
+    return [
+        (f'{prefix}depth', target),
+        (f'{prefix}depth/compressedDepth', f'{target}/compressedDepth'),
+        (f'{prefix}depth/camera_info', f'{namespace}/camera_info' if namespace else 'camera_info'),
     ]

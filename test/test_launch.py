@@ -95,3 +95,17 @@ def test_each_of_several_cameras_has_its_own_namespace():
     remappings = remappings_of(node)
     assert ('rear/left/image', 'rear/left/image_raw') in remappings
     assert ('front/image/compressed', 'front/image_raw/compressed') in remappings
+
+
+def test_the_depth_topic_is_remapped_with_its_camera_info():
+    (node,) = started_nodes(camera='/front')
+    assert not any('depth' in source for source, _ in remappings_of(node))
+    (node,) = started_nodes(camera='/front', depth='/front/aligned/image_raw')
+    remappings = remappings_of(node)
+    assert ('depth', '/front/aligned/image_raw') in remappings
+    assert ('depth/compressedDepth', '/front/aligned/image_raw/compressedDepth') in remappings
+    assert ('depth/camera_info', '/front/aligned/camera_info') in remappings
+    (node,) = started_nodes(cameras='front,rear', depth='depth_registered/image')
+    remappings = remappings_of(node)
+    assert ('rear/depth', 'rear/depth_registered/image') in remappings
+    assert ('front/depth/camera_info', 'front/depth_registered/camera_info') in remappings

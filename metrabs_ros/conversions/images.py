@@ -210,7 +210,7 @@ def decompress(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     shape = compressed_shape(message, max_pixels)
     # For damaged images, the decoding libraries would print a line to stderr and fill the missing
     # part with gray.
-    if not _is_complete_file(bytes(message.data)):
+    if not is_complete_file(bytes(message.data)):
         raise UnusableInput(
             'compressed image',
             f'the compressed image of {len(message.data)} bytes is truncated or damaged',
@@ -227,7 +227,7 @@ def decompress(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     return np.asarray(image[..., ::-1], np.uint8)
 
 
-def _is_complete_file(data: bytes) -> bool:
+def is_complete_file(data: bytes) -> bool:
     """Return whether a JPEG has an end marker, or a PNG has all chunks with valid checksums."""
     if data.startswith(JPEG_START):
         return data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)

@@ -8,7 +8,7 @@ import numpy as np
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.message_types import MessageTypes
-from metrabs_ros.people import People
+from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.skeletons.conventions import Skeleton
 
 MM_PER_M = 1000.0
@@ -37,6 +37,8 @@ def to_message(people: People, header: Any, types: MessageTypes) -> Any:
     image_points = people.poses2d_px.tolist()
     deviations = to_metres(people.joint_std_mm).tolist()
     velocities = to_metres(people.velocities_mm_s).tolist()
+    axis_deviations = to_metres(people.axis_std_mm).tolist()
+    statures = to_metres(known_or_zero(people.estimated_statures_mm)).tolist()
     skeletons = []
     for i in range(len(people)):
         left, top, width, height = people.boxes_px[i].tolist()
@@ -56,6 +58,9 @@ def to_message(people: People, header: Any, types: MessageTypes) -> Any:
                 confidences=people.joint_confidence[i].tolist(),
                 image_points=[image_point(x=x, y=y) for x, y in image_points[i]],
                 in_view=people.in_view[i].tolist(),
+                stature=statures[i],
+                scale_source=int(people.scale_cues[i]),
+                axis_standard_deviations=[vector(x=x, y=y, z=z) for x, y, z in axis_deviations[i]],
             )
         )
     return types.SkeletonArray(
@@ -65,6 +70,18 @@ def to_message(people: People, header: Any, types: MessageTypes) -> Any:
         joint_edges=[joint for edge in people.skeleton.edges for joint in edge],
         skeletons=skeletons,
     )
+
+
+def known_or_zero(statures_mm: FloatArray) -> FloatArray:
+    """Return statures [N] with 0 for unknown ones, because messages have only finite values."""
+    # Comparisons with NaN are false.
+    is_known = (statures_mm > 0) & (statures_mm < MAX_MAGNITUDE)
+    return np.where(is_known, statures_mm, 0.0)
+
+
+def _positive_or_nan(statures_mm: FloatArray) -> FloatArray:
+    """Return statures [N] of messages, with NaN for unknown and invalid ones."""
+    return np.where(known_or_zero(statures_mm) > 0, statures_mm, np.nan)
 
 
 def to_people(message: Any) -> People:
@@ -101,4 +118,12 @@ def to_people(message: Any) -> People:
         ),
         ages_s=np.array([s.age for s in skeletons], float),
         seen=np.array([s.seen for s in skeletons], bool),
+        axis_std_mm=MM_PER_M
+        * np.array(
+            [[(v.x, v.y, v.z) for v in s.axis_standard_deviations] for s in skeletons], float
+        ).reshape(-1, joints, 3),
+        estimated_statures_mm=_positive_or_nan(
+            MM_PER_M * np.array([s.stature for s in skeletons], float)
+        ),
+        scale_cues=np.array([s.scale_source for s in skeletons], np.uint8),
     )

@@ -31,8 +31,11 @@ from metrabs_ros.conversions.images import compressed_shape, declared_shape, dec
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.node.depth_buffer import DepthMessage
+from metrabs_ros.node.depth_input import DepthInput
 from metrabs_ros.node.diagnostics import Statistics
 from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
+from metrabs_ros.node.ground_lookup import GroundLookup
 from metrabs_ros.node.image_conversion import to_rgb
 from metrabs_ros.node.publishers import Publishers
 from metrabs_ros.node.settings import Settings
@@ -67,10 +70,13 @@ class Frame(NamedTuple):
         Name of the camera.
     synchronised
         Image with the messages that belong to it.
+    depth
+        Depth image with the nearest stamp; None without depth images.
     """
 
     camera: str
     synchronised: SynchronisedImage
+    depth: DepthMessage | None = None
 
     @property
     def image(self) -> Any:
@@ -140,6 +146,10 @@ class CameraStream:
         self._subscribers: list[message_filters.Subscriber] = []
         self._last_stamp_s = -np.inf
         self._reset_requested = False
+        self._ground = GroundLookup(transforms, self._report_fallback)
+        self._depth: DepthInput | None = None
+        self._latched_topics: set[str] = set()
+        """Topics with a subscription to latched messages."""
         self._world_frame = ''
         self._extrinsics: FloatArray | None = None
         statistics.counters.add_cameras([name])
@@ -167,12 +177,18 @@ class CameraStream:
         Names of the subscribed topics, for log messages.
         """
         current = settings()
-        synchroniser = Synchroniser(
-            self._node, lambda synchronised: receive(Frame(self.name, synchronised)), self._drop
-        )
+        self._depth = None
+
+        def deliver(synchronised: SynchronisedImage) -> None:
+            depth = self._depth
+            nearest = None if depth is None else depth.take_for(synchronised.image.header)
+            receive(Frame(self.name, synchronised, nearest))
+
+        synchroniser = Synchroniser(self._node, deliver, self._drop)
         self._synchroniser = synchroniser
+        self._cached_requirements = None
         self._transforms.add_callback(synchroniser.check)
-        self._has_latched_subscription = False
+        self._latched_topics.clear()
         compressed = current.image_transport == 'compressed'
         try:
             image_topic = self._subscribe(
@@ -181,6 +197,8 @@ class CameraStream:
                 functools.partial(self._on_image, synchroniser, is_enabled, settings),
             )
             self._info_topic = self._subscribe(CameraInfo, 'camera_info', synchroniser.add_info)
+            if current.depth_transport:
+                self._subscribe_to_depth(current.depth_transport, synchroniser)
             if current.detector == TOPIC_DETECTOR:
                 from vision_msgs.msg import Detection2DArray
 
@@ -207,21 +225,43 @@ class CameraStream:
             self._transforms.remove_callback(self._synchroniser.check)
             self._synchroniser.close()
             self._synchroniser = None
+        # Both refer to stored depth images.
+        self._depth = self._cached_requirements = None
         self.publishers.clear_markers()
 
     def subscribe_to_latched_info(self) -> None:
         """Subscribe to a latched camera_info that was published before this node started."""
-        synchroniser = self._synchroniser
-        if synchroniser is None or synchroniser.has_info or self._has_latched_subscription:
+        synchroniser, depth = self._synchroniser, self._depth
+        if synchroniser is not None and not synchroniser.has_info:
+            self._subscribe_if_latched('camera_info', self._info_topic, synchroniser.add_info)
+        if depth is not None and not depth.has_info:
+            self._subscribe_if_latched('depth/camera_info', depth.info_topic, depth.add_info)
+
+    def _subscribe_if_latched(
+        self, topic: str, full_name: str, callback: Callable[[CameraInfo], None]
+    ) -> None:
+        if topic in self._latched_topics:
             return
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        publishers = self._node.get_publishers_info_by_topic(self._info_topic)
+        publishers = self._node.get_publishers_info_by_topic(full_name)
         # Publishers with other settings would log warnings about an incompatible subscription.
         if any(p.qos_profile.durability == latched.durability for p in publishers):
-            self._subscribe(
-                CameraInfo, 'camera_info', synchroniser.add_info, latched, LATCHED_INFO_ID
-            )
-            self._has_latched_subscription = True
+            self._subscribe(CameraInfo, topic, callback, latched, LATCHED_INFO_ID)
+            self._latched_topics.add(topic)
+
+    def _subscribe_to_depth(self, transport: str, synchroniser: Synchroniser) -> None:
+        is_raw = transport == 'raw'
+        message_type = Image if is_raw else CompressedImage
+        depth = DepthInput(message_type, self._report_fallback)
+
+        def receive(serialised: bytes) -> None:
+            depth.buffer.add(serialised)
+            synchroniser.check()
+
+        topic = 'depth' if is_raw else 'depth/compressedDepth'
+        depth.topic = self._subscribe(message_type, topic, receive, raw=True)
+        depth.info_topic = self._subscribe(CameraInfo, 'depth/camera_info', depth.add_info)
+        self._depth = depth
 
     def reset(self) -> None:
         """Delete all tracks before the next frame is processed."""
@@ -249,6 +289,15 @@ class CameraStream:
                 self._make_camera(info, image.shape, current), header, current
             )
             output_transform, output_frame = self._lookup_output_transform(header, current)
+            ground = None
+            if current.ground_frame:
+                ground = self._ground.lookup(header, current.ground_frame, current.ground_height)
+        view = View(image, camera)
+        depth_input, depth = self._depth, None
+        # None if the camera was unsubscribed meanwhile.
+        if depth_input is not None:
+            with latencies.measure('depth'):
+                depth = depth_input.prepare(frame.depth, view, header, current)
         boxes = None
         if current.detector == TOPIC_DETECTOR:
             boxes = self._select_boxes(synchronised.detections, image.shape, current)
@@ -258,7 +307,7 @@ class CameraStream:
             self._reset_requested = False
             self._tracker.reset(self.name)
             self.publishers.clear_markers()
-        timed_view = TimedView(View(image, camera), stamp_s, boxes, self.name)
+        timed_view = TimedView(view, stamp_s, boxes, self.name, ground, depth)
         return PreparedFrame(self.name, header, timed_view, output_transform, output_frame)
 
     def publish(
@@ -356,8 +405,18 @@ class CameraStream:
             transforms.append(
                 lambda header: self._can_transform(current.target_frame, header.frame_id, header)
             )
+        # Depth first, because it must be asked about each image.
+        depth = self._depth
+        optional = [] if depth is None else [depth.is_worth_waiting]
+        if current.ground_frame:
+            optional.append(
+                lambda header: self._ground.is_worth_waiting(header, current.ground_frame)
+            )
         return Requirements(
-            current.detector == TOPIC_DETECTOR, tuple(transforms), current.tf_timeout
+            current.detector == TOPIC_DETECTOR,
+            tuple(transforms),
+            current.tf_timeout,
+            tuple(optional),
         )
 
     def _can_transform(self, target: str, source: str, header: Header) -> bool:

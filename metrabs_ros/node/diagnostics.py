@@ -13,14 +13,21 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
 
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.drops import FAILED, UNCALIBRATED, Drops, Fallbacks, sum_by_name
+from metrabs_ros.placement.person_scale import Cue
 
 MAX_LATENCIES = 300
 """Number of latest measurements per stage from which percentiles are computed."""
 PERCENTILES = (50, 95)
 MAX_MESSAGE_CHARS = 200
+SCALE_KEYS: dict[str, int] = {
+    **{f'scaled by {cue.name.lower()}': cue.value for cue in Cue if cue.name},
+    'not scaled': 0,
+}
+"""Keys of the diagnostics that count people by the cue of their scale, and the cue."""
 
 
 class FrameCounters:
@@ -32,6 +39,8 @@ class FrameCounters:
     """
 
     def __init__(self) -> None:
+        self.scaled_by_camera: dict[str, dict[str, int]] = {}
+        """Number of people in all processed frames by the cue of their scale, for each camera."""
         self.images_by_camera: dict[str, int] = {}
         self.processed_by_camera: dict[str, int] = {}
         self.people_by_camera: dict[str, int] = {}
@@ -42,6 +51,7 @@ class FrameCounters:
         for name in names:
             for counts in (self.images_by_camera, self.processed_by_camera, self.people_by_camera):
                 counts.setdefault(name, 0)
+            self.scaled_by_camera.setdefault(name, dict.fromkeys(SCALE_KEYS, 0))
 
     def count_image(self, camera: str) -> None:
         """Count a received image."""
@@ -51,10 +61,14 @@ class FrameCounters:
         """Count a message that was rejected because of its size."""
         self.oversized_messages += 1
 
-    def count_processed(self, camera: str, people: int) -> None:
-        """Count a processed frame and store the number of its people."""
+    def count_processed(self, camera: str, scale_cues: NDArray[np.uint8]) -> None:
+        """Count a processed frame, given the `People.scale_cues` [N] of its people."""
         self.processed_by_camera[camera] += 1
-        self.people_by_camera[camera] = people
+        self.people_by_camera[camera] = len(scale_cues)
+        counts = self.scaled_by_camera[camera]
+        for key, cue in SCALE_KEYS.items():
+            is_scaled = scale_cues & cue if cue else scale_cues == 0
+            counts[key] += int(np.count_nonzero(is_scaled))
 
     @property
     def images(self) -> int:
@@ -111,10 +125,12 @@ class Snapshot:
         Dropped frames, by cause.
     drops_by_camera
         Dropped frames, by camera.
+    scaled
+        People in all processed frames by the cue of their scale, for each camera.
     fallbacks
         Frames processed with a fallback, by cause.
-    explanations
-        Latest explanation of the drops, by cause.
+    explanations, fallback_explanations
+        Latest explanation of the drops and of the fallbacks, by cause.
     time_s
         Time of the snapshot on the monotonic clock, in seconds.
     """
@@ -124,8 +140,10 @@ class Snapshot:
     people: dict[str, int] = dataclasses.field(default_factory=dict)
     drops: dict[str, int] = dataclasses.field(default_factory=dict)
     drops_by_camera: dict[str, int] = dataclasses.field(default_factory=dict)
+    scaled: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     fallbacks: dict[str, int] = dataclasses.field(default_factory=dict)
     explanations: dict[str, str] = dataclasses.field(default_factory=dict)
+    fallback_explanations: dict[str, str] = dataclasses.field(default_factory=dict)
     time_s: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
@@ -163,8 +181,12 @@ class Statistics:
             people=people,
             drops=sum_by_name((cause, count) for (cause, _), count in drops.items()),
             drops_by_camera=sum_by_name((camera, count) for (_, camera), count in drops.items()),
+            scaled={
+                camera: dict(counts) for camera, counts in self.counters.scaled_by_camera.items()
+            },
             fallbacks=self.fallbacks.counts(),
             explanations=self.drops.explanations(),
+            fallback_explanations=self.fallbacks.explanations(),
         )
 
 
@@ -216,9 +238,13 @@ def _counts(previous: Snapshot, current: Snapshot) -> dict[str, int | str]:
         counts[f'worked_on of {camera}'] = current.processed.get(camera, 0)
         counts[f'dropped of {camera}'] = current.drops_by_camera.get(camera, 0)
         counts[f'people of {camera}'] = current.people.get(camera, 0)
+    for camera, scaled in current.scaled.items():
+        of_camera = f' of {camera}' if camera else ''
+        counts |= {f'{key}{of_camera}': count for key, count in scaled.items()}
     counts |= {f'dropped: {cause}': count for cause, count in sorted(current.drops.items())}
     counts |= {f'fell back: {cause}': count for cause, count in sorted(current.fallbacks.items())}
-    return counts
+    explanations = sorted(current.fallback_explanations.items())
+    return counts | {f'explanation: {cause}': text for cause, text in explanations}
 
 
 def summarize(previous: Snapshot, current: Snapshot) -> tuple[bytes, str]:

@@ -204,8 +204,9 @@ class PoseNode(ManagedNode):
 
     def _subscribe_to_transforms(self, current: Settings) -> None:
         # Subscribe to /tf only when a frame is configured.
-        if current.world_frame or current.target_frame:
-            self._transforms.listen((current.world_frame, current.target_frame))
+        frames = (current.world_frame, current.target_frame, current.ground_frame)
+        if any(frames):
+            self._transforms.listen(frames)
 
     def _load(self) -> None:
         model = self._load_model(self.settings)
@@ -423,7 +424,7 @@ class PoseNode(ManagedNode):
         except Exception as error:
             self._report_failure(error, worker, item.camera)
         else:
-            self.statistics.counters.count_processed(item.camera, len(people))
+            self.statistics.counters.count_processed(item.camera, people.scale_cues)
 
     def _report_failure(
         self,
@@ -524,6 +525,7 @@ def _options(current: Settings) -> Options:
         detector_nms_iou_threshold=current.detector_nms_iou_threshold,
         max_detections=current.max_detections,
         suppress_implausible_poses=current.suppress_implausible_poses,
+        stature=MM_PER_M * current.stature or None,
     )
 
 

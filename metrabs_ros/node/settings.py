@@ -16,6 +16,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from metrabs_ros.conversions.images import MAX_PIXELS
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.options import MAX_STATURE_MM, MIN_STATURE_MM
 
 MAX_REASON_CHARS = 300
 """Maximum length of a value or of a reason in an error message, in characters."""
@@ -27,7 +28,7 @@ TYPE_NAMES = {
     list: 'a list of strings',
 }
 NAMESPACE = r'/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*'
-LONGEST_CAMERA_TOPIC = 'pose/image_annotated'
+LONGEST_CAMERA_TOPIC = 'depth/compressedDepth'
 """Longest topic name within the namespace of a camera."""
 
 
@@ -39,6 +40,7 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    low_unless_zero: float | None = None,
 ) -> Any:
     """
     Define a parameter.
@@ -55,6 +57,8 @@ def setting(
         Minimum and maximum of a number.
     choices
         Allowed values of a string.
+    low_unless_zero
+        Minimum of a number for which 0 means that it is unknown.
     """
     about = {
         'description': description,
@@ -62,6 +66,7 @@ def setting(
         'low': low,
         'high': high,
         'choices': choices,
+        'low_unless_zero': low_unless_zero,
     }
     return dataclasses.field(default=default, metadata=about)
 
@@ -171,6 +176,12 @@ class Settings:
         fixed=True,
         choices=('raw', 'compressed'),
     )
+    depth_transport: str = setting(
+        '',
+        "Transport of registered depth images on the topic depth; '': none.",
+        fixed=True,
+        choices=('', 'raw', 'compressedDepth'),
+    )
     max_image_pixels: int = setting(
         MAX_PIXELS,
         'Maximum number of pixels; larger images are dropped before they are decoded.',
@@ -203,6 +214,21 @@ class Settings:
         "Behaviour without a transform. camera: use the camera's up direction and frame; "
         'drop: drop the image.',
         choices=('camera', 'drop'),
+    )
+
+    ground_frame: str = setting(
+        '',
+        "Frame with the z axis pointing up, for the floor as a scale of people; '': not used.",
+    )
+    ground_height: float = setting(
+        0.0, 'Height of the floor in ground_frame, in metres.', low=-10_000.0, high=10_000.0
+    )
+    stature: float = setting(
+        0.0,
+        f'Stature of all people, at least {MIN_STATURE_MM / 1000:g}, in metres; 0: unknown.',
+        low=0.0,
+        high=MAX_STATURE_MM / 1000,
+        low_unless_zero=MIN_STATURE_MM / 1000,
     )
 
     tf: str = setting(
@@ -311,7 +337,8 @@ def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     about = field.metadata
     descriptor = ParameterDescriptor(description=about['description'], read_only=about['fixed'])
     if about['choices']:
-        descriptor.additional_constraints = f'one of {", ".join(about["choices"])}'
+        choices = ', '.join(choice or "''" for choice in about['choices'])
+        descriptor.additional_constraints = f'one of {choices}'
     if about['low'] is not None:
         bounds = {'from_value': about['low'], 'to_value': about['high']}
         if isinstance(field.default, int):
@@ -330,6 +357,9 @@ def _validate(field: dataclasses.Field[Any], value: Any) -> Any:
         value = _validate_camera_names(field.name, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{field.name} is {value}; it must be a finite number')
+    low = field.metadata['low_unless_zero']
+    if low is not None and value != 0 and value < low:
+        raise ValueError(f'{field.name} is {value:g}; it must be 0 or at least {low:g}')
     return value
 
 

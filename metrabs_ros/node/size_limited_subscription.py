@@ -68,7 +68,7 @@ def size_limited(
 
     def receive(serialised: bytes) -> None:
         if len(serialised) > max_bytes:
-            header = Header(stamp=_stamp_of(serialised))
+            header = Header(stamp=stamp_of(serialised))
             on_oversized(OversizedMessage(header, len(serialised), max_bytes))
         else:
             on_message(deserialize_message(serialised, message_type))
@@ -76,7 +76,7 @@ def size_limited(
     return receive
 
 
-def _stamp_of(serialised: bytes) -> Time:
+def stamp_of(serialised: bytes) -> Time:
     """Return the header stamp of a serialised message; 0 if the data is too short."""
     if len(serialised) < CDR_HEADER_BYTES + STAMP_BYTES:
         return Time()

@@ -32,6 +32,12 @@ INFO_TIMEOUT_S = 0.1
 """Timeout for the camera_info of an image if images usually have one."""
 DETECTIONS_TIMEOUT_S = 0.5
 """Timeout for the detections of an image."""
+OPTIONAL_TIMEOUT_S = 0.05
+"""
+Timeout for optional inputs, counted from the time at which the image is otherwise complete.
+
+It ends earlier if the next image arrives, so that no image is dropped because of it.
+"""
 MAX_PENDING = 16
 """Maximum number of pending images per camera: 0.5 s at 30 Hz."""
 MAX_PENDING_BYTES = 64 * 1024**2
@@ -84,11 +90,15 @@ class Requirements:
         Functions that return whether a required transform is available for an image header.
     transforms_timeout_s
         Timeout for the transforms, in seconds.
+    optional
+        Functions that return whether an optional input is missing for an image header, but may
+        still arrive.
     """
 
     detections: bool = False
     transforms: Sequence[Callable[[Header], bool]] = ()
     transforms_timeout_s: float = 0.0
+    optional: Sequence[Callable[[Header], bool]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +135,8 @@ class _PendingImage:
     missing_transforms: list[Callable[[Header], bool]]
     info: CameraInfo | None
     detections: Any
+    optional_deadline_s: float | None = None
+    """Deadline of the optional inputs; None until all other inputs are complete."""
 
     @property
     def size_bytes(self) -> int:
@@ -139,7 +151,8 @@ class Synchroniser:
     a transform arrives and when a timeout expires.  Timeouts start when an image is received, and
     use the steady clock, so that they are independent of simulated time.
 
-    A complete image is delivered immediately, and older pending images are dropped.
+    A complete image is delivered immediately, and older pending images are dropped.  Optional
+    inputs never cause a drop: an image waits for them only until the next image arrives.
 
     Parameters
     ----------
@@ -188,6 +201,7 @@ class Synchroniser:
             if self._is_closed:
                 self._drop(DEACTIVATED, None)
                 return
+            self._deliver_without_optional_inputs(now_s)
             stamp = stamp_key(image.header.stamp)
             if self._first_received_s is None:
                 self._first_received_s = now_s
@@ -215,7 +229,7 @@ class Synchroniser:
             stamp = stamp_key(info.header.stamp)
             # An oversized message is not buffered, but assigned to a pending image, which is then
             # dropped with an explanation.
-            if not _is_oversized(info):
+            if not is_oversized(info):
                 self._infos.put(stamp, info)
             for pending in self._pending:
                 if pending.stamp == stamp:
@@ -248,6 +262,14 @@ class Synchroniser:
             for _ in self._pending:
                 self._drop(DEACTIVATED, None)
             self._pending.clear()
+
+    def _deliver_without_optional_inputs(self, now_s: float) -> None:
+        """Deliver the image, if any, that waits for nothing but optional inputs."""
+        waiting = [own for own in self._pending if own.optional_deadline_s is not None]
+        for pending in waiting:
+            pending.optional_deadline_s = now_s
+        if waiting:
+            self._advance(now_s)
 
     def _limit_pending(self) -> None:
         # The oldest image is kept because it is the next one to be completed.  Otherwise no image
@@ -312,7 +334,18 @@ class Synchroniser:
             for is_available in pending.missing_transforms
             if not is_available(pending.image.header)
         ]
-        return not pending.missing_transforms or now_s >= _transforms_deadline_s(pending)
+        if pending.missing_transforms and now_s < _transforms_deadline_s(pending):
+            return False
+        return self._has_optional_inputs(pending, now_s)
+
+    def _has_optional_inputs(self, pending: _PendingImage, now_s: float) -> bool:
+        """Return whether an image, which has all other inputs, need not wait any longer."""
+        if pending.optional_deadline_s is None:
+            pending.optional_deadline_s = now_s + OPTIONAL_TIMEOUT_S
+        if now_s >= pending.optional_deadline_s:
+            return True
+        header = pending.image.header
+        return not any(is_missing(header) for is_missing in pending.requirements.optional)
 
     def _drop_overdue(self, now_s: float) -> None:
         def is_overdue(pending: _PendingImage) -> bool:
@@ -344,9 +377,12 @@ class Synchroniser:
             yield _detections_deadline_s(pending)
         if pending.missing_transforms:
             yield _transforms_deadline_s(pending)
+        if pending.optional_deadline_s is not None:
+            yield pending.optional_deadline_s
 
 
-def _is_oversized(info: CameraInfo) -> bool:
+def is_oversized(info: CameraInfo) -> bool:
+    """Return whether a camera_info is too large to be stored."""
     chars = len(info.distortion_model) + len(info.header.frame_id)
     return len(info.d) > MAX_INFO_COEFFS or chars > MAX_INFO_CHARS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -54,6 +54,13 @@ class RigidTransform:
         matrix = np.eye(4)
         matrix[:3, :3], matrix[:3, 3] = self.rotation, self.translation_mm
         return matrix
+
+
+class StampedTransform(NamedTuple):
+    """A transform and its stamp in seconds, which is 0 for static frames."""
+
+    stamp_s: float
+    transform: RigidTransform
 
 
 class TransformLookup:
@@ -122,6 +129,14 @@ class TransformLookup:
         except LOOKUP_ERRORS:
             return False
 
+    def can_transform_at_any_time(self, target: str, source: str) -> bool:
+        """Return whether the frames are connected, for the time of the latest transforms."""
+        self._filter.register_lookup(target, source)
+        try:
+            return bool(self._buffer.can_transform(target, source, RclpyTime()))
+        except LOOKUP_ERRORS:
+            return False
+
     def lookup(self, target: str, source: str, stamp: Time) -> RigidTransform:
         """
         Return the transform from the source frame to the target frame.
@@ -131,9 +146,23 @@ class TransformLookup:
         UnusableInput
             If the transform is not available, not finite, too large or not a rotation.
         """
+        return self._lookup(target, source, RclpyTime.from_msg(stamp)).transform
+
+    def lookup_latest(self, target: str, source: str) -> StampedTransform:
+        """
+        Return the latest transform from the source frame to the target frame.
+
+        Raises
+        ------
+        UnusableInput
+            As for `lookup`.
+        """
+        return self._lookup(target, source, RclpyTime())
+
+    def _lookup(self, target: str, source: str, stamp: RclpyTime) -> StampedTransform:
         self._filter.register_lookup(target, source)
         try:
-            message = self._buffer.lookup_transform(target, source, RclpyTime.from_msg(stamp))
+            message = self._buffer.lookup_transform(target, source, stamp)
         except LOOKUP_ERRORS as error:
             raise UnusableInput(
                 NO_TRANSFORM,
@@ -142,11 +171,13 @@ class TransformLookup:
                 'the transform runs and uses the same clock as the camera',
             ) from error
         rotation, translation = message.transform.rotation, message.transform.translation
-        return to_rigid_transform(
+        transform = to_rigid_transform(
             np.array([translation.x, translation.y, translation.z]),
             np.array([rotation.x, rotation.y, rotation.z, rotation.w]),
             f"from '{printable(source)}' to '{printable(target)}'",
         )
+        found = message.header.stamp
+        return StampedTransform(found.sec + found.nanosec * 1e-9, transform)
 
     def _notify(self) -> None:
         if self._filter.is_full and not self._has_warned_full:

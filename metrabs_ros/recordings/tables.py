@@ -8,7 +8,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from metrabs_ros.conversions.people import to_metres
+import numpy as np
+
+from metrabs_ros.conversions.people import known_or_zero, to_metres
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import People
 from metrabs_ros.recordings.input_files import open_input, read_start
@@ -29,7 +31,12 @@ MAX_BUFFERED_ROWS = 10_000
 """Number of rows after which a Parquet table is written to its file."""
 MAX_CAMERA_CHARS = 300
 """Maximum length of the name of an image source."""
-COLUMNS = ('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation')
+COLUMNS = (
+    *('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation'),
+    *('deviation_x', 'deviation_y', 'deviation_z', 'stature', 'scale_source'),
+)
+LENGTHS = COLUMNS[3:10]
+"""Columns of a joint's position and standard deviations."""
 COLUMNS_WITH_CAMERA = (*COLUMNS, 'camera')
 
 
@@ -170,10 +177,11 @@ class CsvTable:
         stamp = f'{sec}.{nanosec:09d}'
         last = (printable(camera, MAX_CAMERA_CHARS),) if self._with_camera else ()
         names = people.skeleton.joint_names
-        for person_id, positions, deviations in _person_rows(people):
+        for person in _person_rows(people):
+            of_person = (f'{person.stature:.6f}', person.scale_source, *last)
             self._writer.writerows(
-                (stamp, person_id, name, f'{x:.6f}', f'{y:.6f}', f'{z:.6f}', f'{std:.6f}', *last)
-                for name, (x, y, z), std in zip(names, positions, deviations)
+                (stamp, person.id, name, *(f'{length:.6f}' for length in lengths), *of_person)
+                for name, lengths in zip(names, person.lengths)
             )
 
     def close(self) -> None:
@@ -202,7 +210,8 @@ class ParquetTable:
         pyarrow, parquet = _pyarrow()
         self._pyarrow = pyarrow
         text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-        kinds = [pyarrow.float64(), pyarrow.int64(), text, *[pyarrow.float64()] * 4]
+        kinds = [pyarrow.float64(), pyarrow.int64(), text, *[pyarrow.float64()] * 8]
+        kinds.append(pyarrow.int64())
         fields = list(zip(COLUMNS, kinds))
         self._schema = pyarrow.schema([*fields, ('camera', text)] if with_camera else fields)
         self._writer = parquet.ParquetWriter(file, self._schema)
@@ -211,15 +220,14 @@ class ParquetTable:
     def write(self, stamp_ns: int, camera: str, people: People) -> None:
         """Write the rows of a frame; see `JointTable`."""
         names = people.skeleton.joint_names
-        for person_id, positions, deviations in _person_rows(people):
+        for person in _person_rows(people):
             values: dict[str, list[Any]] = {
                 'stamp': [stamp_ns / NANOSECONDS] * len(names),
-                'id': [person_id] * len(names),
+                'id': [person.id] * len(names),
                 'joint': list(names),
-                'x': [position[0] for position in positions],
-                'y': [position[1] for position in positions],
-                'z': [position[2] for position in positions],
-                'deviation': deviations,
+                **dict(zip(LENGTHS, map(list, zip(*person.lengths)))),
+                'stature': [person.stature] * len(names),
+                'scale_source': [person.scale_source] * len(names),
                 'camera': [printable(camera, MAX_CAMERA_CHARS)] * len(names),
             }
             for name, column in self._columns.items():
@@ -266,7 +274,34 @@ def _pyarrow() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def _person_rows(people: People) -> list[tuple[int, list[Any], list[float]]]:
-    """Return each person's id, joint positions and standard deviations, in metres."""
-    positions_m, deviations_m = to_metres(people.poses3d_mm), to_metres(people.joint_std_mm)
-    return list(zip(people.ids.tolist(), positions_m.tolist(), deviations_m.tolist()))
+class _PersonRows(NamedTuple):
+    """
+    Values of the J rows of a person.
+
+    Parameters
+    ----------
+    id, stature, scale_source
+        Fields of a Skeleton.
+    lengths
+        J lists of the `LENGTHS` of a joint, in metres.
+    """
+
+    id: int
+    stature: float
+    scale_source: int
+    lengths: list[list[float]]
+
+
+def _person_rows(people: People) -> list[_PersonRows]:
+    """Return the values of each person."""
+    lengths_mm = [people.poses3d_mm, people.joint_std_mm[..., None], people.axis_std_mm]
+    lengths_m = to_metres(np.concatenate(lengths_mm, axis=-1))
+    return [
+        _PersonRows(*row)
+        for row in zip(
+            people.ids.tolist(),
+            to_metres(known_or_zero(people.estimated_statures_mm)).tolist(),
+            people.scale_cues.tolist(),
+            lengths_m.tolist(),
+        )
+    ]

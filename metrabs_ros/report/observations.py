@@ -28,6 +28,7 @@ MAX_JOINTS = 1000
 MAX_WARNINGS, MAX_WARNING_CHARS = 50, 1000
 PER_JOINT = (
     *('positions', 'velocities', 'standard_deviations', 'confidences', 'image_points', 'in_view'),
+    'axis_standard_deviations',
 )
 """The fields of a Skeleton with one entry per joint."""
 
@@ -290,6 +291,7 @@ def _in_range(people: People) -> NDArray[np.bool_]:
         & (confidence >= 0)
         & (confidence <= 1)
         & (people.joint_std_mm >= 0).all(axis=1)
+        & (people.axis_std_mm >= 0).all(axis=(1, 2))
     )
 
 

@@ -26,6 +26,7 @@ from metrabs_ros.node.synchronisation import (
     INFO_TIMEOUT_S,
     MAX_PENDING,
     MAX_PENDING_BYTES,
+    OPTIONAL_TIMEOUT_S,
     Requirements,
     Synchroniser,
 )
@@ -441,3 +442,60 @@ def test_each_image_is_delivered_or_dropped_once_for_any_order_of_events(
     pass_time(clock, rig, 1.0)
     assert rig.finished == rig.images
     rig.synchroniser.close()
+
+
+class OptionalInput:
+    """Optional input that arrives when the test sets it."""
+
+    def __init__(self):
+        self.available_ms = -1
+        self.requirements = Requirements(optional=(self.is_missing,))
+
+    def is_missing(self, header):
+        return header.stamp.sec * 1000 + header.stamp.nanosec // 1_000_000 > self.available_ms
+
+
+def test_images_wait_for_optional_inputs_until_a_timeout(clock, rig):
+    optional = OptionalInput()
+    rig.info(0)
+    rig.image(0, optional.requirements)
+    assert rig.stamps == []
+    optional.available_ms = 0
+    rig.synchroniser.check()
+    assert rig.stamps == [0]
+    rig.info(33)
+    rig.image(33, optional.requirements)
+    pass_time(clock, rig, OPTIONAL_TIMEOUT_S - 0.01)
+    assert rig.stamps == [0]
+    pass_time(clock, rig, 0.02)
+    assert rig.stamps == [0, 33]
+
+
+def test_the_timeout_of_optional_inputs_starts_when_the_other_inputs_are_complete(clock, rig):
+    optional = OptionalInput()
+    rig.info(0)
+    rig.image(0)
+    rig.image(33, optional.requirements)
+    clock.now_s += 0.08
+    rig.info(33)
+    pass_time(clock, rig, OPTIONAL_TIMEOUT_S - 0.01)
+    assert rig.stamps == [0]
+    pass_time(clock, rig, 0.02)
+    assert rig.stamps == [0, 33]
+
+
+def test_no_image_is_dropped_because_of_optional_inputs(rig):
+    optional = OptionalInput()
+    for milliseconds in range(0, 330, 33):
+        # The input of an earlier image arrives together with the image.
+        optional.available_ms = milliseconds - 33
+        rig.info(milliseconds)
+        rig.image(milliseconds, optional.requirements)
+    assert rig.stamps == list(range(0, 297, 33))
+    assert rig.drops == []
+
+
+def test_the_timer_delivers_images_without_optional_inputs(spun):
+    spun.info(0)
+    spun.image(0, OptionalInput().requirements)
+    wait_for(lambda: spun.stamps == [0])

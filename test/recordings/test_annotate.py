@@ -479,7 +479,10 @@ def test_tables_have_one_row_per_joint(tmp_path, images, model):
     _, output = run(source, model, csv='', parquet=str(tmp_path / 'a.parquet'), skeleton='coco_17')
     with open(output / 'joints.csv') as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ['stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation']
+    names = ['deviation_x', 'deviation_y', 'deviation_z']
+    assert list(rows[0]) == [
+        *('stamp', 'id', 'joint', 'x', 'y', 'z', 'deviation', *names, 'stature', 'scale_source')
+    ]
     assert len(rows) == FRAMES * 2 * 17
     table = pyarrow.parquet.read_table(tmp_path / 'a.parquet').to_pylist()
     assert [row['joint'] for row in table] == [row['joint'] for row in rows]
@@ -489,6 +492,12 @@ def test_tables_have_one_row_per_joint(tmp_path, images, model):
         np.testing.assert_allclose(place_m, people.poses3d_mm[0, i] / 1000, atol=1e-6)
         assert float(row['deviation']) == pytest.approx(people.joint_std_mm[0, i] / 1000, abs=1e-6)
         np.testing.assert_allclose([table[i][axis] for axis in 'xyz'], place_m, atol=1e-6)
+        deviations_m = [float(row[name]) for name in names]
+        np.testing.assert_allclose(deviations_m, people.axis_std_mm[0, i] / 1000, atol=1e-6)
+        np.testing.assert_allclose([table[i][name] for name in names], deviations_m, atol=1e-6)
+        for values in (row, table[i]):
+            assert float(values['stature']) == 0
+            assert int(values['scale_source']) == 0
     assert rows[0]['stamp'] == '1700000000.000000000'
     assert table[-1]['stamp'] == pytest.approx(1_700_000_000.5)
 

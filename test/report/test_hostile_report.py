@@ -80,19 +80,21 @@ def empty(array):
 
 PER_JOINT = (
     *('positions', 'velocities', 'standard_deviations', 'confidences', 'image_points', 'in_view'),
+    'axis_standard_deviations',
 )
 BROKEN = {
     **{f'{name} {how.__name__}': {name: how} for name in PER_JOINT for how in (shorter, longer)},
     **{f'{name} empty': {name: empty} for name in PER_JOINT},
     **{
         f'{name} {value}': {name: point(value)}
-        for name in ('positions', 'velocities')
+        for name in ('positions', 'velocities', 'axis_standard_deviations')
         for value in (np.nan, np.inf, -np.inf, 1e300)
     },
     **{f'{name} nan': {name: with_value(np.nan)} for name in PER_JOINT[2:4]},
     **{f'{name} inf': {name: with_value(np.inf)} for name in PER_JOINT[2:4]},
     'image_points nan': {'image_points': point(np.nan)},
     'negative deviations': {'standard_deviations': with_value(-1.0)},
+    'negative axis deviations': {'axis_standard_deviations': point(-0.1)},
     **{f'confidence {value}': {'confidence': value} for value in (np.nan, np.inf, -1.0, 7.0)},
     **{f'box {value}': {'box_left': value} for value in (np.nan, np.inf, -np.inf)},
 }
