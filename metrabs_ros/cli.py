@@ -202,6 +202,30 @@ def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
         help='field of view across the longer side, for cameras without calibration',
     )
     add('--topics', nargs='+', default=(), metavar='TOPIC', help='image topics to process')
+    add(
+        '--depth',
+        nargs='?',
+        const='auto',
+        default='',
+        metavar='TOPIC',
+        help='bags: estimate the size of people with the depth images of a topic; without TOPIC '
+        'or with "auto", with those that are registered to each camera',
+    )
+    add(
+        '--ground-frame',
+        default='',
+        metavar='FRAME',
+        help='bags: estimate the size of people with the floor, which is the plane z = 0 of a TF '
+        'frame with z up, such as base_footprint',
+    )
+    add(
+        '--ground-height',
+        type=float,
+        default=0.0,
+        metavar='METRES',
+        help='height of the floor in the ground frame',
+    )
+    add('--stature', type=float, metavar='METRES', help='stature of all people, if it is known')
     add('--only-results', action='store_true', help='do not copy the recorded messages')
     add(
         '--csv',

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from rosbags import rosbag1, rosbag2
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from metrabs_ros.conversions.people import to_people
 from metrabs_ros.recordings.bags import Bag
@@ -18,6 +18,7 @@ from metrabs_ros.recordings.typestore import (
     COMPRESSED_IMAGE,
     IMAGE,
     SKELETONS,
+    TRANSFORMS,
     message_factory,
     typestore,
 )
@@ -162,14 +163,18 @@ def write_split_bag(folder, images):
     return folder
 
 
-def write_ros1_bag(file, images, topics=CAMERA, compression=None):
+def write_ros1_bag(file, images, topics=CAMERA, compression=None, extra=()):
     """Write a ROS 1 bag."""
     store, connections = get_typestore(Stores.ROS1_NOETIC), {}
+    for msgtype in (TRANSFORMS, 'tf/msg/tfMessage'):
+        transforms = 'geometry_msgs/TransformStamped[] transforms'
+        store.register(get_types_from_msg(transforms, msgtype))
     writer = rosbag1.Writer(file)
     if compression:
         writer.set_compression(compression)
     with writer:
-        for name, msgtype, time_ns, message in messages_of(images, topics):
+        messages = sorted([*messages_of(images, topics), *extra], key=lambda message: message[2])
+        for name, msgtype, time_ns, message in messages:
             if name not in connections:
                 connections[name] = writer.add_connection(name, msgtype, typestore=store)
             writer.write(
@@ -186,7 +191,10 @@ def to_ros1(store, message):
     for field, _ in store.fielddefs[name][1]:
         ros2_field = field.lower() if name == CAMERA_INFO else field
         value = getattr(message, ros2_field, 0)
-        values[field] = to_ros1(store, value) if hasattr(value, '__msgtype__') else value
+        if isinstance(value, list):
+            values[field] = [to_ros1(store, item) for item in value]
+        else:
+            values[field] = to_ros1(store, value) if hasattr(value, '__msgtype__') else value
     return kind(**values)
 
 

@@ -12,6 +12,9 @@ from metrabs_ros.conversions.message_types import MessageTypes
 from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.people import People
 
+PERSON_FRAME = re.compile(r'\w*person_\d+(_\w+)?')
+"""Names of the TF frames that are published for people."""
+MAX_FRAME_CHARS = 1000
 IDENTITY_QUATERNION = np.array([0.0, 0.0, 0.0, 1.0])
 
 
@@ -68,6 +71,11 @@ def frame_name(text: str) -> str:
     return re.sub(r'[^A-Za-z0-9_]', '_', text)
 
 
+def is_person_frame(frame_id: str) -> bool:
+    """Return whether a TF frame has the name of a person frame."""
+    return len(frame_id) <= MAX_FRAME_CHARS and PERSON_FRAME.fullmatch(frame_id) is not None
+
+
 def _transform(
     header: Any,
     child: str,
@@ -115,6 +123,14 @@ def quaternions(rotations: FloatArray) -> FloatArray:
     best = np.argmax(np.einsum('iin->in', products), axis=0)
     rows = products[best, :, np.arange(len(rotations))]
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def rotation_matrix(x: float, y: float, z: float, w: float) -> FloatArray:
+    """Return the rotation matrix [3, 3] of a quaternion with a norm other than 0."""
+    axis = np.array([x, y, z])
+    norm = max(float(axis @ axis + w * w), 1e-12)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + 2 / norm * (w * cross + cross @ cross)
 
 
 def _unit(vectors: FloatArray, fallback: tuple[float, float, float]) -> FloatArray:

@@ -9,8 +9,8 @@ import numpy as np
 from geometry_msgs.msg import TransformStamped
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.conversions.transforms import rotation_matrix
 from metrabs_ros.node.transform_filter import SQUARED_NORM_TOLERANCE
-from metrabs_ros.node.transforms import rotation_matrix
 from metrabs_ros.people import MAX_MAGNITUDE
 
 MAX_FRAMES = 200

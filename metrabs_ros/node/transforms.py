@@ -14,6 +14,7 @@ from tf2_ros import Buffer, TransformException, TransformListener
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.people import MM_PER_M
+from metrabs_ros.conversions.transforms import rotation_matrix
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.drops import NO_TRANSFORM
@@ -258,11 +259,3 @@ def to_rigid_transform(
             'quaternion of norm 1',
         )
     return RigidTransform(rotation_matrix(*quaternion.tolist()), MM_PER_M * translation_m)
-
-
-def rotation_matrix(x: float, y: float, z: float, w: float) -> FloatArray:
-    """Return the rotation matrix [3, 3] of a quaternion with a norm other than 0."""
-    axis = np.array([x, y, z])
-    norm = max(float(axis @ axis + w * w), 1e-12)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + 2 / norm * (w * cross + cross @ cross)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,39 @@ class ScaleObservations:
     mean_excess: float = np.inf
 
 
+class ScaleEstimates(NamedTuple):
+    """
+    Estimated scales of N people.
+
+    Parameters
+    ----------
+    factors
+        [N]; 1 for people without observations.
+    relative_std
+        [N], standard deviations of the log factors.
+    statures_mm
+        [N], estimated statures; NaN if unknown.
+    cues
+        [N], cues that have been observed, as sums of `Cue` values.
+    """
+
+    factors: FloatArray
+    relative_std: FloatArray
+    statures_mm: FloatArray
+    cues: NDArray[np.uint8]
+
+    @classmethod
+    def unknown(cls, count: int) -> ScaleEstimates:
+        """Return the estimates for people without observations."""
+        std = float(np.hypot(POPULATION_STD, POSE_STD))
+        return cls(
+            np.ones(count),
+            np.full(count, std),
+            np.full(count, np.nan),
+            np.zeros(count, np.uint8),
+        )
+
+
 def _log_prior() -> FloatArray:
     """Return the logarithm of the prior density of the log factors, [G]."""
     density = (1 - WIDE_SHARE) * _normal(LOG_FACTORS, POPULATION_STD)
@@ -148,6 +181,11 @@ class PersonScales:
     def implied_statures_mm(self) -> FloatArray:
         """Running means of the statures that the network's poses imply, [T]; NaN if unknown."""
         return np.where(self._stature[1] > 0, self._stature[0], np.nan)
+
+    @property
+    def estimates(self) -> ScaleEstimates:
+        """The estimated scales of the T people."""
+        return ScaleEstimates(self.factors, self.relative_std, self.statures_mm, self.cues)
 
     def add(self, count: int) -> None:
         """Append people without observations."""

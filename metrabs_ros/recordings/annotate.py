@@ -18,7 +18,7 @@ import metrabs_ros
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.options import DEFAULT_FOV_DEGREES, View
+from metrabs_ros.options import DEFAULT_FOV_DEGREES
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX
@@ -57,10 +57,12 @@ from metrabs_ros.recordings.resume_log import (
     ResumeLog,
     parse_entry,
 )
+from metrabs_ros.recordings.scale_cues import CueOptions
 from metrabs_ros.recordings.tables import JointTable, TableFile
 from metrabs_ros.recordings.threads import ReadAhead, WriteBehind
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.conventions import Convention
+from metrabs_ros.tracking.timed_view import TimedView
 
 __all__ = ['UNFINISHED', 'annotate', 'default_output']
 
@@ -144,7 +146,12 @@ def annotate(
 
     start_s = time.perf_counter()
     progress = progress_bar if show_progress else no_progress
-    recording = _open_recording(source, options, add_warning, progress)
+
+    def report_unused(error: UnusableInput) -> None:
+        if summary.count_unused_cue(error.cause, str(error)):
+            add_warning(str(error))
+
+    recording = _open_recording(source, options, add_warning, report_unused, progress)
     try:
         with translate_os_errors(output), unfinished_folder(output) as folder:
             resume_log = ResumeLog(folder.resume_log, _run_identity(source, options))
@@ -256,7 +263,7 @@ class _Run:
             yield [waiting.popleft() for _ in range(min(self._batch, len(waiting)))]
 
     def _process(self, frames: Sequence[RecordedFrame]) -> None:
-        usable: list[tuple[RecordedFrame, View]] = []
+        usable: list[tuple[RecordedFrame, TimedView]] = []
         pixels = 0
         for frame in frames:
             try:
@@ -264,21 +271,20 @@ class _Run:
             except UnusableInput as error:
                 self._summary.count_unusable(error.cause, str(error))
                 continue
-            height, width = usable[-1][1].image.shape[:2]
-            pixels += height * width
+            pixels += _pixel_count(usable[-1][1])
             if pixels > MAX_BATCH_PIXELS:
                 self._process_and_write(usable)
                 usable, pixels = [], 0
         self._process_and_write(usable)
 
-    def _process_and_write(self, frames: Sequence[tuple[RecordedFrame, View]]) -> None:
+    def _process_and_write(self, frames: Sequence[tuple[RecordedFrame, TimedView]]) -> None:
         for (frame, view), (entry, people) in zip(frames, self._results(frames)):
             if isinstance(entry, Failure):
                 self._summary.count_unusable(entry.cause, entry.message)
             if people is not None:
-                self._write(frame, view, people)
+                self._write(frame, view.view.camera, people)
 
-    def _results(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[ProcessedFrame]:
+    def _results(self, frames: Sequence[tuple[RecordedFrame, TimedView]]) -> list[ProcessedFrame]:
         """Return the results of frames: from the resume log as far as it goes, then new ones."""
         results: list[ProcessedFrame] = []
         for frame, view in frames:
@@ -286,11 +292,11 @@ class _Run:
             if numbers is None:
                 break
             entry = parse_entry(numbers)
-            results.append(ProcessedFrame(entry, self._processor.replay(frame, view, entry)))
+            results.append(ProcessedFrame(entry, self._processor.replay(view, entry)))
         new = frames[len(results) :]
         if new:
             start_s = time.perf_counter()
-            processed = self._processor.process(new)
+            processed = self._processor.process([view for _, view in new])
             self._summary.estimator_s += time.perf_counter() - start_s
             self._resume_log.append_batch(
                 [
@@ -301,10 +307,10 @@ class _Run:
             results += processed
         return results
 
-    def _write(self, frame: RecordedFrame, view: View, people: People) -> None:
-        # The queue must not hold the image.
-        without_image = frame._replace(content=None)
-        self._writer.put(functools.partial(self._write_people, without_image, people, view.camera))
+    def _write(self, frame: RecordedFrame, camera: Camera, people: People) -> None:
+        # The queue must not hold the images.
+        without_images = frame._replace(content=None, depth=None)
+        self._writer.put(functools.partial(self._write_people, without_images, people, camera))
         self._summary.worked_on += 1
         self._summary.sightings += len(people)
         self._ids[frame.camera].update(people.ids[people.ids != UNKNOWN_ID].tolist())
@@ -315,6 +321,12 @@ class _Run:
         self._bag.write_people(frame, people, camera, recorded_camera.prefix)
         for table in self._tables:
             table.write(frame.stamp_ns, recorded_camera.source, people)
+
+
+def _pixel_count(view: TimedView) -> int:
+    """Return the number of pixels of an image and its depth image."""
+    height, width = view.view.image.shape[:2]
+    return height * width + (0 if view.depth is None else view.depth.depth_mm.size)
 
 
 def _no_image_error(summary: Summary) -> str:
@@ -349,7 +361,11 @@ def _additional_inputs(options: AnnotateOptions) -> list[pathlib.Path]:
 
 
 def _open_recording(
-    source: pathlib.Path, options: AnnotateOptions, warn: Warn, progress: Progress
+    source: pathlib.Path,
+    options: AnnotateOptions,
+    warn: Warn,
+    report_unused: Callable[[UnusableInput], None],
+    progress: Progress,
 ) -> Recording:
     calibration: Calibration | None = None
     if options.camera_info is not None:
@@ -359,11 +375,24 @@ def _open_recording(
         bag = Bag(source, warn, progress)
         try:
             return BagRecording(
-                bag, calibration, options.fov_degrees, options.topics, copy_messages, warn
+                bag,
+                calibration,
+                options.fov_degrees,
+                options.topics,
+                copy_messages,
+                warn,
+                CueOptions(options.depth, options.ground_frame, options.ground_height),
+                report_unused,
             )
         except BaseException:
             bag.close()
             raise
+    for name, value in (('--depth', options.depth), ('--ground-frame', options.ground_frame)):
+        if value:
+            raise UnusableSource(
+                f'{name} needs a bag, and {shown(source)} is none; images and videos have no '
+                'depth images or transforms. --stature METRES can be used'
+            )
     images = Source(str(source), still_frames=1)
     if calibration is None and not options.fov_degrees:
         warn(

@@ -8,19 +8,23 @@ from typing import Any
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import to_camera
+from metrabs_ros.conversions.depth import to_depth_image
 from metrabs_ros.conversions.images import decompress, to_rgb
-from metrabs_ros.conversions.transforms import frame_name
+from metrabs_ros.conversions.transforms import frame_name, is_person_frame
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size, image_size
 from metrabs_ros.options import View
+from metrabs_ros.placement.depth_image import DepthImage
+from metrabs_ros.placement.ground_plane import GroundPlane
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import MAX_PIXELS
 from metrabs_ros.recordings.input_files import join_names
 from metrabs_ros.recordings.limits import MAX_NAME_CHARS
-from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame
+from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame, timed_view
+from metrabs_ros.recordings.scale_cues import NO_CUES, CueOptions, FrameDelay, ScaleCues
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.recordings.topic_selection import (
     RESULT_TOPICS,
@@ -37,10 +41,13 @@ from metrabs_ros.recordings.typestore import (
     typestore,
 )
 from metrabs_ros.regular_file import shown
+from metrabs_ros.tracking.timed_view import TimedView
 
 VALID_TYPE = re.compile(r'[A-Za-z]\w*/(msg|srv|action)/[A-Za-z]\w*', re.ASCII)
-PERSON_FRAME = re.compile(r'\w*person_\d+(_\w+)?')
-"""Names of the TF frames that are published for people."""
+
+
+def _ignore(error: UnusableInput) -> None:
+    """Ignore that a cue cannot be used."""
 
 
 class BagRecording:
@@ -61,6 +68,10 @@ class BagRecording:
         Whether the messages of the bag are returned, too, to be copied to the results.
     warn
         Called with each warning message.
+    cue_options
+        The cues of the person scale to use.
+    report_unused
+        Called by `view` with an exception for each cue of the frame that cannot be used.
 
     Raises
     ------
@@ -76,13 +87,18 @@ class BagRecording:
         topics: Sequence[str],
         copy_messages: bool,
         warn: Callable[[str], None],
+        cue_options: CueOptions = NO_CUES,
+        report_unused: Callable[[UnusableInput], None] = _ignore,
     ) -> None:
         self._bag = bag
         self._calibration = calibration
         self._fov_degrees = fov_degrees
+        self._warn = warn
+        self._report_unused = report_unused
         self._streams = select_image_streams(
-            bag, topics, calibration is not None, bool(fov_degrees), warn
+            bag, topics, calibration is not None, bool(fov_degrees), cue_options.depth, warn
         )
+        self._cues = ScaleCues(self._streams, bag, cue_options)
         for stream in self._streams:
             for topic in (stream.topic, stream.info_topic):
                 if topic is not None and not _has_standard_definition(topic):
@@ -120,24 +136,36 @@ class BagRecording:
     def __iter__(self) -> Iterator[RecordedFrame | BagMessage]:
         """Return frames and messages; see `Recording`."""
         cameras = {stream.topic: i for i, stream in enumerate(self._streams)}
+        depths = {stream.depth for stream in self._streams if stream.depth is not None}
         streams_of_infos: dict[Topic, list[ImageStream]] = {}
-        for stream in self._streams:
+        for stream in (*self._streams, *depths):
             if stream.info_topic is not None:
                 streams_of_infos.setdefault(stream.info_topic, []).append(stream)
         copied = set(self.copied_topics)
-        needed = {*copied, *cameras, *streams_of_infos}
+        needed = {*copied, *cameras, *streams_of_infos, *self._cues.topics}
+        self._cues.start()
+        delay = FrameDelay(self._cues.wait_ns)
         for message in self._bag.messages([t for t in self._bag.counts if t in needed]):
             if message.topic in copied:
                 yield from _without_person_frames(message)
+            self._cues.put(message)
             for stream in streams_of_infos.get(message.topic, ()):
                 info = deserialize(message)
                 if info is not None:
                     stream.put_info(info)
             if message.topic in cameras:
-                yield _to_frame(cameras[message.topic], message)
+                delay.put(_to_frame(cameras[message.topic], message))
+            yield from map(self._cues.add_to, delay.due(message.time_ns))
+        yield from map(self._cues.add_to, delay.rest())
+        transforms = self._cues.transforms
+        if transforms.rejected:
+            self._warn(
+                f'{transforms.rejected} transforms of {shown(self._bag.path)} are not used: '
+                f'{transforms.rejection}'
+            )
 
-    def view(self, frame: RecordedFrame) -> View:
-        """Return the image of a frame and its camera; see `Recording`."""
+    def view(self, frame: RecordedFrame) -> TimedView:
+        """Return the image of a frame, its camera and its cues; see `Recording`."""
         stream = self._streams[frame.camera]
         if isinstance(frame.content, UnusableInput):
             raise frame.content
@@ -146,11 +174,34 @@ class BagRecording:
         else:
             _check_size(frame.content)
             image = decompress(frame.content)
-        return View(image, self._camera(stream, frame.stamp_ns, image.shape))
+        view = View(image, self._camera(stream, frame.stamp_ns, image.shape))
+        return timed_view(frame, view, self._ground(frame), self._depth(stream.depth, frame, view))
 
     def close(self) -> None:
         """Close the files."""
         self._bag.close()
+
+    def _ground(self, frame: RecordedFrame) -> GroundPlane | None:
+        """Return the ground plane of a frame; None if there is none, which is reported."""
+        if isinstance(frame.ground, UnusableInput):
+            self._report_unused(frame.ground)
+            return None
+        return frame.ground
+
+    def _depth(
+        self, stream: ImageStream | None, frame: RecordedFrame, view: View
+    ) -> DepthImage | None:
+        """Return the depth image of a frame; None if there is none, which is reported."""
+        if stream is None:
+            return None
+        try:
+            if isinstance(frame.depth, UnusableInput):
+                raise frame.depth
+            info = stream.info_at(stamp_ns_of(frame.depth.header))
+            return to_depth_image(frame.depth, view.image.shape, view.camera, info)
+        except UnusableInput as error:
+            self._report_unused(error)
+            return None
 
     def _camera(self, stream: ImageStream, stamp_ns: int, image_shape: tuple[int, ...]) -> Camera:
         rectified = 'image_rect' in stream.topic.name
@@ -182,7 +233,7 @@ def _without_person_frames(message: BagMessage) -> Iterator[BagMessage]:
     """Return a message; remove person frames of earlier results from transforms."""
     tree = deserialize(message) if message.topic.msgtype == TRANSFORMS else None
     transforms = [] if tree is None else tree.transforms
-    others = [t for t in transforms if not _is_person(t.child_frame_id)]
+    others = [t for t in transforms if not is_person_frame(t.child_frame_id)]
     if len(others) == len(transforms):
         yield message
     elif others:
@@ -225,11 +276,6 @@ def _check_size(message: Any) -> None:
         check_image_size(*size, MAX_PIXELS)
     except ValueError as error:
         raise UnusableInput('image size', str(error)) from error
-
-
-def _is_person(frame_id: str) -> bool:
-    """Return whether a TF frame has the name of a person frame."""
-    return len(frame_id) <= MAX_NAME_CHARS and PERSON_FRAME.fullmatch(frame_id) is not None
 
 
 def _is_valid_topic(topic: Topic) -> bool:

@@ -9,21 +9,27 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.options import Options, View
+from metrabs_ros.options import Options
 from metrabs_ros.people import People
+from metrabs_ros.placement.person_scale import ScaleEstimates
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.options import MAX_EXAMPLE_CHARS, AnnotateOptions
-from metrabs_ros.recordings.recording import RecordedFrame
 from metrabs_ros.recordings.resume_log import Entry, Failure, from_numbers, to_numbers
 from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.box_following import to_people
 from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
-from metrabs_ros.tracking.tracker import Tracker
+from metrabs_ros.tracking.tracker import Tracker, with_scales
 
 MIN_HITS = 1
 """All detections in a recording are written, from the first frame on."""
+TRACK_STATES = (
+    *('poses3d_mm', 'poses2d_px', 'in_view', 'velocities_mm_s', 'ages_s'),
+    *('axis_std_mm', 'estimated_statures_mm', 'scale_cues'),
+)
+"""Arrays of `People` that are those of the track in the results."""
 
 
 class ProcessedFrame(NamedTuple):
@@ -45,11 +51,11 @@ class ProcessedFrame(NamedTuple):
 class FrameProcessor(Protocol):
     """Detects and tracks the people in the frames of a recording."""
 
-    def process(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[ProcessedFrame]:
+    def process(self, views: Sequence[TimedView]) -> list[ProcessedFrame]:
         """Process successive frames of any cameras."""
         ...
 
-    def replay(self, frame: RecordedFrame, view: View, entry: Entry | Failure) -> People | None:
+    def replay(self, view: TimedView, entry: Entry | Failure) -> People | None:
         """Return the people of a logged frame, without running the network."""
         ...
 
@@ -75,37 +81,42 @@ class IndependentFrames:
         self._convention = convention
         self._options = _estimation_options(options)
         model.check(self._options)
-        self._parameters = (options.max_lost, MIN_HITS, options.smoothing)
-        self._trackers: dict[int, Tracker] = {}
+        stature_mm = self._options.stature
+        self._parameters = (options.max_lost, MIN_HITS, options.smoothing, stature_mm)
+        self._trackers: dict[str, Tracker] = {}
 
-    def process(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[ProcessedFrame]:
+    def process(self, views: Sequence[TimedView]) -> list[ProcessedFrame]:
         """Process frames in one batch; see `FrameProcessor`."""
         return [
-            ProcessedFrame(entry, self.replay(frame, view, entry))
-            for (frame, view), entry in zip(frames, self._detect(frames))
+            ProcessedFrame(entry, self.replay(view, entry))
+            for view, entry in zip(views, self._detect(views))
         ]
 
-    def replay(self, frame: RecordedFrame, view: View, entry: Entry | Failure) -> People | None:
+    def replay(self, view: TimedView, entry: Entry | Failure) -> People | None:
         """Update the tracks with logged detections; see `FrameProcessor`."""
         if isinstance(entry, Failure):
             return None
-        image, camera = view
+        image, camera = view.view
         detected = from_numbers(entry.people, self._convention.skeleton, image.shape)
-        tracker = self._trackers.setdefault(frame.camera, Tracker(*self._parameters))
-        tracked = tracker.update(detected, _stamp_s(frame), camera, image.shape)
-        return with_track_states(detected, tracked, tracker.detection_ids)
+        tracker = self._trackers.setdefault(view.camera_name, Tracker(*self._parameters))
+        tracked = tracker.update(
+            detected, view.stamp_s, camera, image.shape, ground=view.ground, depth=view.depth
+        )
+        return with_track_states(
+            detected, tracked, tracker.detection_ids, tracker.detection_scales
+        )
 
-    def _detect(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[Entry | Failure]:
+    def _detect(self, views: Sequence[TimedView]) -> list[Entry | Failure]:
         try:
-            poses = self._model.find_people([view for _, view in frames], self._options)
+            poses = self._model.find_people([own.view for own in views], self._options)
         except Exception as error:
             # The other frames of the batch may be processed without this one.
-            if len(frames) > 1:
-                return [entry for frame in frames for entry in self._detect([frame])]
+            if len(views) > 1:
+                return [entry for view in views for entry in self._detect([view])]
             return [_failure(error)]
         entries: list[Entry | Failure] = []
-        for own, (_, view) in zip(poses, frames):
-            people = to_people(own, self._model.skeleton, view.image.shape)
+        for own, view in zip(poses, views):
+            people = to_people(own, self._model.skeleton, view.view.image.shape)
             people = people.select(people.finite()).in_convention(self._convention)
             entries.append(Entry(to_numbers(people), np.zeros(0)))
         return entries
@@ -134,24 +145,22 @@ class TrackedFrames:
             smoothing=options.smoothing,
         )
 
-    def process(self, frames: Sequence[tuple[RecordedFrame, View]]) -> list[ProcessedFrame]:
+    def process(self, views: Sequence[TimedView]) -> list[ProcessedFrame]:
         """Process frames one after another; see `FrameProcessor`."""
-        return [self._process(*frame) for frame in frames]
+        return [self._process(view) for view in views]
 
-    def replay(self, frame: RecordedFrame, view: View, entry: Entry | Failure) -> People | None:
+    def replay(self, view: TimedView, entry: Entry | Failure) -> People | None:
         """Update the tracks and the detection schedule; see `FrameProcessor`."""
-        timed_view = _timed_view(frame, view)
         if isinstance(entry, Failure):
-            self._tracker.replay_failure(timed_view)
+            self._tracker.replay_failure(view)
             return None
-        detected = from_numbers(entry.people, self._skeleton, view.image.shape)
-        tracked = self._tracker.replay(timed_view, detected, entry.state)
-        return self._results(timed_view, tracked)
+        detected = from_numbers(entry.people, self._skeleton, view.view.image.shape)
+        tracked = self._tracker.replay(view, detected, entry.state)
+        return self._results(view, tracked)
 
-    def _process(self, frame: RecordedFrame, view: View) -> ProcessedFrame:
-        timed_view = _timed_view(frame, view)
-        (result,) = self._tracker.process_each([timed_view])
-        detected = self._tracker.detections(timed_view.camera_name)
+    def _process(self, view: TimedView) -> ProcessedFrame:
+        (result,) = self._tracker.process_each([view])
+        detected = self._tracker.detections(view.camera_name)
         if isinstance(result.people, Exception):
             if detected is not None:
                 # The tracker failed, not the network.
@@ -159,53 +168,54 @@ class TrackedFrames:
             return ProcessedFrame(_failure(result.people), None)
         assert detected is not None
         entry = Entry(to_numbers(detected.people), detected.state)
-        return ProcessedFrame(entry, self._results(timed_view, result.people))
+        return ProcessedFrame(entry, self._results(view, result.people))
 
-    def _results(self, timed_view: TimedView, tracked: People) -> People:
-        detected = self._tracker.detections(timed_view.camera_name)
+    def _results(self, view: TimedView, tracked: People) -> People:
+        detected = self._tracker.detections(view.camera_name)
         assert detected is not None
-        people = with_track_states(detected.people, tracked, detected.ids)
+        people = with_track_states(detected.people, tracked, detected.ids, detected.scales)
         return people.select(people.finite()).in_convention(self._convention)
 
 
-def with_track_states(detected: People, tracked: People, ids: NDArray[np.int64]) -> People:
+def with_track_states(
+    detected: People, tracked: People, ids: NDArray[np.int64], scales: ScaleEstimates
+) -> People:
     """
     Return detections with the ids, filtered poses, velocities and ages of their tracks.
 
     Parameters
     ----------
     detected
-        N detections.
+        N detections, before scaling.
     tracked
         Published tracks of the same frame.
     ids
         Track ids of the detections, [N]; UNKNOWN_ID for duplicates of another detection.
+    scales
+        Scales of the detections.
 
     Returns
     -------
-    N people in the order of the detections.  Detections of unpublished tracks keep
-    the detected pose.
+    N people in the order of the detections.  Detections of unpublished tracks keep the detected
+    pose, which is scaled.
     """
     rows = {int(track_id): i for i, track_id in enumerate(tracked.ids)}
     published = np.array([i for i, track_id in enumerate(ids) if int(track_id) in rows], int)
     row = np.array([rows[int(ids[i])] for i in published], int)
+    people = with_scales(detected, scales, np.zeros(3))
     arrays: dict[str, Any] = {'ids': ids.copy()}
-    for name in ('poses3d_mm', 'poses2d_px', 'in_view', 'velocities_mm_s', 'ages_s'):
-        arrays[name] = getattr(detected, name).copy()
+    for name in TRACK_STATES:
+        arrays[name] = getattr(people, name).copy()
         arrays[name][published] = getattr(tracked, name)[row]
-    return dataclasses.replace(detected, **arrays)
+    return dataclasses.replace(people, **arrays)
 
 
 def _estimation_options(options: AnnotateOptions) -> Options:
-    return Options(num_aug=options.num_aug, detector_threshold=options.detector_threshold)
-
-
-def _stamp_s(frame: RecordedFrame) -> float:
-    return frame.stamp_ns * 1e-9
-
-
-def _timed_view(frame: RecordedFrame, view: View) -> TimedView:
-    return TimedView(view, _stamp_s(frame), camera_name=str(frame.camera))
+    return Options(
+        num_aug=options.num_aug,
+        detector_threshold=options.detector_threshold,
+        stature=None if options.stature is None else MM_PER_M * options.stature,
+    )
 
 
 def _failure(error: Exception) -> Failure:

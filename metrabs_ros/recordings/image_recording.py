@@ -13,7 +13,7 @@ from metrabs_ros.options import View
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import Source, UnusableImage
-from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame
+from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame, timed_view
 from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
@@ -22,6 +22,7 @@ from metrabs_ros.recordings.typestore import (
     typestore,
 )
 from metrabs_ros.regular_file import shown
+from metrabs_ros.tracking.timed_view import TimedView
 
 FRAME_ID = 'camera_optical_frame'
 NAMESPACE = '/camera'
@@ -72,12 +73,13 @@ class ImageRecording:
                 yield from self._messages(image, time_ns)
             yield RecordedFrame(0, time_ns, time_ns, FRAME_ID, image)
 
-    def view(self, frame: RecordedFrame) -> View:
+    def view(self, frame: RecordedFrame) -> TimedView:
         """Return the image of a frame and its camera; see `Recording`."""
         if isinstance(frame.content, UnusableInput):
             raise frame.content
         image = frame.content[..., ::-1]
-        return View(image, to_camera(self._calibration_for(image.shape), image.shape))
+        camera = to_camera(self._calibration_for(image.shape), image.shape)
+        return timed_view(frame, View(image, camera))
 
     def close(self) -> None:
         """Do nothing; the source needs no closing."""

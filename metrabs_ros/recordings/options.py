@@ -8,6 +8,7 @@ import pathlib
 
 import metrabs_ros
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.options import MAX_STATURE_MM, MIN_STATURE_MM
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.regular_file import shown
 
@@ -19,6 +20,8 @@ RANGES = (
     ('smoothing', 0, 1),
     ('max_lost', 0, 1e6),
     ('fov_degrees', 0, 179),
+    ('ground_height', -1e4, 1e4),
+    ('stature', MIN_STATURE_MM / 1000, MAX_STATURE_MM / 1000),
 )
 """Name, minimum and maximum of each option that is a number."""
 MAX_CAUSES, MAX_WARNINGS = 20, 50
@@ -57,6 +60,15 @@ class AnnotateOptions:
         Field of view of cameras without calibration, in degrees; 0 to skip these cameras.
     topics
         Image topics to process; empty to select one per camera.
+    depth
+        Topic of the depth images for the size of people; ``auto`` to select one per camera, empty
+        to use none.
+    ground_frame
+        TF frame with z up, in which the floor is a horizontal plane; empty if there is none.
+    ground_height
+        Height of the floor in this frame, in metres.
+    stature
+        Stature of all people in metres; None if it is not known.
     only_results
         Do not copy the messages of the recording to the results.
     csv, parquet
@@ -82,6 +94,10 @@ class AnnotateOptions:
     camera_info: pathlib.Path | None = None
     fov_degrees: float = 0.0
     topics: tuple[str, ...] = ()
+    depth: str = ''
+    ground_frame: str = ''
+    ground_height: float = 0.0
+    stature: float | None = None
     only_results: bool = False
     csv: str | None = None
     parquet: str | None = None
@@ -94,7 +110,7 @@ class AnnotateOptions:
         Raises
         ------
         ValueError
-            If a number is out of range; the message names the option.
+            If a number is out of range, or has no effect; the message names the option.
         """
         for name, low, high in RANGES:
             value = getattr(self, name)
@@ -102,6 +118,11 @@ class AnnotateOptions:
             if value is not None and not low <= value <= high:
                 limits = f'from {low:g} to {high:g}' if high < math.inf else f'at least {low:g}'
                 raise ValueError(f'{name} is {value}; it must be {limits}')
+        if self.ground_height and not self.ground_frame:
+            raise ValueError(
+                f'ground_height is {self.ground_height}, but ground_frame is empty; it must be '
+                'the name of a TF frame with z up'
+            )
 
     def load_model(self) -> PoseEstimator:
         """Load the model that these options select."""
@@ -134,6 +155,9 @@ class Summary:
         Number of different ids.
     unusable
         Number of images that were not processed, and an example, by cause.
+    unused_cues
+        Number of images in which a cue of the person scale could not be used, and an example, by
+        cue and cause.
     remarks
         Warnings.
     estimator_s, total_s
@@ -148,17 +172,18 @@ class Summary:
     sightings: int = 0
     people: int = 0
     unusable: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
+    unused_cues: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
     remarks: list[str] = dataclasses.field(default_factory=list)
     estimator_s: float = 0.0
     total_s: float = 0.0
 
     def count_unusable(self, cause: str, example: str) -> None:
         """Count an image that was not processed; both texts may be untrusted."""
-        cause = printable(cause, MAX_CAUSE_CHARS)
-        if cause not in self.unusable and len(self.unusable) >= MAX_CAUSES:
-            cause = OTHER_CAUSES
-        count, first = self.unusable.get(cause, (0, printable(example, MAX_EXAMPLE_CHARS)))
-        self.unusable[cause] = count + 1, first
+        _count(self.unusable, cause, example)
+
+    def count_unused_cue(self, cause: str, example: str) -> bool:
+        """Count an image in which a cue was not used; return whether this cause is new."""
+        return _count(self.unused_cues, cause, example)
 
     def add_warning(self, message: str) -> str:
         """
@@ -194,6 +219,21 @@ class Summary:
             f'{count} frames were not processed, {cause}: {example}'
             for cause, (count, example) in self.unusable.items()
         ]
+        lines += [
+            f'{count} frames without {cause}: {example}'
+            for cause, (count, example) in self.unused_cues.items()
+        ]
         if not self.frames:
             lines.append('the recording has no images')
         return lines
+
+
+def _count(counts: dict[str, tuple[int, str]], cause: str, example: str) -> bool:
+    """Count a cause with its first example; return whether it is the first one of this cause."""
+    cause = printable(cause, MAX_CAUSE_CHARS)
+    if cause not in counts and len(counts) >= MAX_CAUSES:
+        cause = OTHER_CAUSES
+    is_new = cause not in counts
+    count, first = counts.get(cause, (0, printable(example, MAX_EXAMPLE_CHARS)))
+    counts[cause] = count + 1, first
+    return is_new

@@ -6,8 +6,12 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.options import View
+from metrabs_ros.placement.depth_image import DepthImage
+from metrabs_ros.placement.ground_plane import GroundPlane
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
+from metrabs_ros.tracking.timed_view import TimedView
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,10 @@ class RecordedFrame(NamedTuple):
         Name of the camera's TF frame.
     content
         Encoded image that `Recording.view` decodes.
+    ground
+        The floor, camera frame; an exception if it should be known, but is not.
+    depth
+        Message of the depth image; an exception if there should be one, but is none.
     """
 
     camera: int
@@ -56,6 +64,8 @@ class RecordedFrame(NamedTuple):
     stamp_ns: int
     frame_id: str
     content: Any
+    ground: GroundPlane | UnusableInput | None = None
+    depth: Any = None
 
 
 class Recording(Protocol):
@@ -75,9 +85,9 @@ class Recording(Protocol):
         """Return frames, and messages to copy, in the order of recording."""
         ...
 
-    def view(self, frame: RecordedFrame) -> View:
+    def view(self, frame: RecordedFrame) -> TimedView:
         """
-        Return the image of a frame and its camera.
+        Return the image of a frame, its camera, and its cues of the person scale.
 
         Raises
         ------
@@ -95,5 +105,24 @@ def size_of(item: RecordedFrame | BagMessage) -> int:
     """Return the approximate memory size of a frame or a message in bytes."""
     if isinstance(item, BagMessage):
         return len(item.data)
-    content = item.content
+    return _content_bytes(item.content) + _content_bytes(item.depth)
+
+
+def _content_bytes(content: Any) -> int:
     return int(getattr(content, 'nbytes', 0) or len(getattr(content, 'data', ())))
+
+
+def timed_view(
+    frame: RecordedFrame,
+    view: View,
+    ground: GroundPlane | None = None,
+    depth: DepthImage | None = None,
+) -> TimedView:
+    """Return the decoded image of a frame as an image of a stream; cameras are named by index."""
+    return TimedView(
+        view,
+        frame.stamp_ns * 1e-9,
+        camera_name=str(frame.camera),
+        ground=ground,
+        depth=depth,
+    )

@@ -6,7 +6,7 @@ import dataclasses
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from metrabs_ros.foreign_text import printable
@@ -25,6 +25,8 @@ from metrabs_ros.regular_file import shown
 MAX_STORED_INFOS = 200
 """Maximum number of CameraInfo messages in memory, per camera."""
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
+AUTO_DEPTH = 'auto'
+"""Name that selects the depth topic of each camera."""
 RESULT_TOPICS = re.compile(r'.*/pose/(skeletons|markers|image_annotated)')
 """Topics that the pose node and annotate publish."""
 IMAGE_VARIANT = re.compile(
@@ -49,6 +51,8 @@ class ImageStream:
         self.topic = topic
         self.namespace = namespace
         self.info_topic: Topic | None = None
+        self.depth: ImageStream | None = None
+        """Depth images that are registered to these images."""
         self.first_info: Any = None
         self._infos: dict[int, Any] = {}
         # The reading thread writes, the thread of the network reads.
@@ -57,7 +61,7 @@ class ImageStream:
     @property
     def base_name(self) -> str:
         """The topic name without the suffix of compressed images."""
-        return self.topic.name.removesuffix('/compressed')
+        return self.topic.name.removesuffix('/compressed').removesuffix('/compressedDepth')
 
     def put_info(self, info: Any) -> None:
         """Store a CameraInfo; only the last `MAX_STORED_INFOS` are kept."""
@@ -78,10 +82,11 @@ def select_image_streams(
     names: Sequence[str],
     has_calibration: bool,
     has_fov: bool,
+    depth: str,
     warn: Callable[[str], None],
 ) -> list[ImageStream]:
     """
-    Select the image topics to process, one per camera, and their CameraInfo topics.
+    Select the image topics to process, one per camera, their CameraInfo and depth topics.
 
     Parameters
     ----------
@@ -93,6 +98,8 @@ def select_image_streams(
         Whether the calibration comes from a file, so that CameraInfo messages are not used.
     has_fov
         Whether a camera without CameraInfo is approximated by a field of view.
+    depth
+        Name of the depth topic; `AUTO_DEPTH` to select one per camera, empty to use none.
     warn
         Called with a message for each image topic that is not selected.
 
@@ -104,6 +111,9 @@ def select_image_streams(
     selection = _Selection(bag, warn)
     streams = selection.image_streams(names)
     selection.assign_infos(streams, has_calibration)
+    if depth:
+        selection.assign_depths(streams, depth)
+    selection.warn_about_unused_depths(streams)
     usable = [s for s in streams if has_calibration or has_fov or s.first_info is not None]
     for stream in streams:
         if stream not in usable:
@@ -128,6 +138,7 @@ class _Selection:
         self._bag = bag
         self._warn = warn
         self._first: dict[Topic, Any] = {}
+        self._skipped_depths: list[Topic] = []
 
     def image_streams(self, names: Sequence[str]) -> list[ImageStream]:
         """Return the image topics with the given names, or by default one per camera."""
@@ -153,8 +164,9 @@ class _Selection:
                 f'sensor_msgs/CompressedImage; it has {found or "no topics"}'
             )
         self._read_first(topics)
+        self._skipped_depths = [topic for topic in topics if self._is_depth(topic)]
         return _with_namespaces(
-            self._one_per_camera([topic for topic in topics if not self._is_depth(topic)])
+            self._one_per_camera([t for t in topics if t not in self._skipped_depths])
         )
 
     def assign_infos(self, streams: Sequence[ImageStream], has_calibration: bool) -> None:
@@ -172,14 +184,78 @@ class _Selection:
             by_frame.setdefault(self._first_frame_id(topic), topic)
         only = infos[0] if len(infos) == len(streams) == 1 else None
         for stream in streams:
-            base = stream.base_name
-            names = (f'{_namespace(base)}/camera_info', f'{base}/camera_info')
             frame_id = self._first_frame_id(stream.topic)
-            stream.info_topic = next((by_name[n] for n in names if n in by_name), None) or (
+            stream.info_topic = _info_next_to(stream, by_name) or (
                 by_frame.get(frame_id, only) if frame_id else only
             )
             if stream.info_topic is not None and not has_calibration:
                 stream.first_info = self._first.get(stream.info_topic)
+
+    def assign_depths(self, streams: Sequence[ImageStream], name: str) -> None:
+        """
+        Assign to each image topic a depth topic that is registered to it.
+
+        Registered depth images have the same TF frame (REP 118).  Only the topic with the given
+        name is used, unless that is `AUTO_DEPTH`.
+        """
+        taken = {stream.topic for stream in streams}
+        candidates = [
+            topic
+            for topic in self._bag.sorted_topics()
+            if topic.msgtype in (IMAGE, COMPRESSED_IMAGE)
+            and topic not in taken
+            and name in (AUTO_DEPTH, topic.name)
+        ]
+        self._read_first([topic for topic in candidates if topic not in self._first])
+        candidates = [topic for topic in candidates if self._is_depth(topic)]
+        if not candidates:
+            problem = f'{shown(self._bag.path)} has no depth images'
+            if name != AUTO_DEPTH:
+                raise UnreadableRecording(f'{problem} on {printable(name)}')
+            self._warn(problem)
+            return
+        depths: dict[Topic, ImageStream] = {}
+        frames = [f'{topic.name} ({self._first_frame_id(topic)})' for topic in candidates]
+        for stream in streams:
+            topic = self._registered_depth(stream, candidates)
+            if topic is None:
+                self._warn(
+                    f'{printable(stream.topic.name)} is processed without depth images: its TF '
+                    f"frame is '{printable(self._first_frame_id(stream.topic))}', and that of the "
+                    f'depth images is a different one: {join_names(frames)}; register them with '
+                    'depth_image_proc'
+                )
+                continue
+            stream.depth = depths.setdefault(topic, ImageStream(topic, ''))
+        infos = {topic.name: topic for topic in self._bag.counts if topic.msgtype == CAMERA_INFO}
+        for stream in depths.values():
+            # That with the same frame is the one of the images.
+            stream.info_topic = _info_next_to(stream, infos)
+            if stream.info_topic is not None:
+                self._read_first([stream.info_topic])
+                stream.first_info = self._first.get(stream.info_topic)
+
+    def warn_about_unused_depths(self, streams: Sequence[ImageStream]) -> None:
+        """Warn about depth topics that are neither processed as images nor used."""
+        used = {stream.depth.topic for stream in streams if stream.depth is not None}
+        for topic in self._skipped_depths:
+            if topic not in used:
+                self._warn(
+                    f'{printable(topic.name)} is skipped: it has depth images '
+                    f'({printable(self._encoding(topic))})'
+                )
+
+    def _registered_depth(self, stream: ImageStream, candidates: Sequence[Topic]) -> Topic | None:
+        """Return the depth topic with the frame of an image topic; None if there is none."""
+        frame_id = self._first_frame_id(stream.topic)
+        registered = [topic for topic in candidates if self._first_frame_id(topic) == frame_id]
+
+        def preference(topic: Topic) -> tuple[Any, ...]:
+            # Drivers name the depth images that they register so.
+            is_named = 'registered' in topic.name or 'aligned' in topic.name
+            return not is_named, *self._preference(topic)
+
+        return min(registered, key=preference, default=None)
 
     def _read_first(self, topics: Sequence[Topic]) -> None:
         """Store the first message of each topic, images without their data."""
@@ -190,15 +266,13 @@ class _Selection:
                 self._first[topic] = dataclasses.replace(message, data=()) if is_image else message
 
     def _is_depth(self, topic: Topic) -> bool:
-        """Return whether the first message of a topic is a depth image, and warn if it is."""
+        """Return whether the first message of a topic is a depth image."""
+        encoding = self._encoding(topic)
+        return encoding in DEPTH_ENCODINGS or 'compressedDepth' in f'{topic.name} {encoding}'
+
+    def _encoding(self, topic: Topic) -> str:
         image = self._first.get(topic)
-        encoding = str(getattr(image, 'encoding', getattr(image, 'format', '')))
-        if encoding in DEPTH_ENCODINGS or 'compressedDepth' in f'{topic.name} {encoding}':
-            self._warn(
-                f'{printable(topic.name)} is skipped: it has depth images ({printable(encoding)})'
-            )
-            return True
-        return False
+        return str(getattr(image, 'encoding', getattr(image, 'format', '')))
 
     def _one_per_camera(self, topics: Sequence[Topic]) -> list[Topic]:
         """Return one topic per camera; raw and compressed images share a camera."""
@@ -227,6 +301,13 @@ class _Selection:
     def _first_frame_id(self, topic: Topic) -> str:
         message = self._first.get(topic)
         return '' if message is None else str(message.header.frame_id)
+
+
+def _info_next_to(stream: ImageStream, infos: Mapping[str, Topic]) -> Topic | None:
+    """Return the CameraInfo topic that belongs to images by its name; None if there is none."""
+    base = stream.base_name
+    names = (f'{_namespace(base)}/camera_info', f'{base}/camera_info')
+    return next((infos[name] for name in names if name in infos), None)
 
 
 def _namespace(name: str) -> str:

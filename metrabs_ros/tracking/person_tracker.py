@@ -13,6 +13,7 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.options import Options
 from metrabs_ros.people import People
+from metrabs_ros.placement.person_scale import ScaleEstimates
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.box_following import BoxFollower, detect_in_boxes
 from metrabs_ros.tracking.region_following import RegionFollower
@@ -54,11 +55,14 @@ class DetectedPeople(NamedTuple):
         State of the detector that the following image needs, [M]; see `StreamDetector.state`.
     ids
         Track ids of the people, [N], each an id or UNKNOWN_ID.
+    scales
+        Estimated scales of the N people.
     """
 
     people: People
     state: FloatArray
     ids: NDArray[np.int64]
+    scales: ScaleEstimates
 
 
 @dataclasses.dataclass
@@ -194,7 +198,10 @@ class PersonTracker:
         own = self._streams[camera_name]
         if own.detected is None:
             return None
-        return DetectedPeople(own.detected, own.detector.state(), own.tracker.detection_ids)
+        tracker = own.tracker
+        return DetectedPeople(
+            own.detected, own.detector.state(), tracker.detection_ids, tracker.detection_scales
+        )
 
     def replay(self, timed_view: TimedView, people: People, state: FloatArray) -> People:
         """

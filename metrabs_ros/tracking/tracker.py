@@ -13,7 +13,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.placement.depth_image import DepthImage, observe_depth
 from metrabs_ros.placement.ground_plane import GroundPlane, observe_ground
-from metrabs_ros.placement.person_scale import ScaleObservations
+from metrabs_ros.placement.person_scale import ScaleEstimates, ScaleObservations
 from metrabs_ros.placement.stature import has_whole_body, observe_stature
 from metrabs_ros.placement.uncertainty import with_axis_std
 from metrabs_ros.tracking.association import (
@@ -115,6 +115,12 @@ class Tracker:
         self.stature_mm = stature_mm
         self.detection_ids = np.zeros(0, np.int64)
         """[N], ids of the detections passed to the last `update`; UNKNOWN_ID: ignored."""
+        self.detection_scales = ScaleEstimates.unknown(0)
+        """
+        Scales of the N detections passed to the last `update`.
+
+        Duplicates of another detection have its scale.
+        """
         self._next_id = 1
         self.reset()
 
@@ -229,6 +235,11 @@ class Tracker:
         followed = current.seen & np.isin(current.ids, attempts.followed_ids)
         self._update_history(tracks, current, followed, attempts)
         scaled = self._scale(tracks, current, frame, ground, depth)
+        seen = np.flatnonzero(current.seen)
+        rows = _tracks_of_detections(matches[seen], seen, centres_mm)
+        self.detection_scales = ScaleEstimates.unknown(len(people))
+        for own, of_tracks in zip(self.detection_scales, tracks.scales.estimates):
+            own[usable] = of_tracks[rows]
         published = scaled.select(self._is_published(tracks, current, followed))
         self._delete_expired(tracks)
         return published
@@ -255,12 +266,8 @@ class Tracker:
         scales.update(observations, step_s)
         velocity_mm_s = self._camera_velocity_mm_s(frame, step_s)
         self._scaled_s, self._viewpoint_mm = frame.stamp_s, frame.viewpoint_mm
-        scaled = current.scaled(scales.factors, velocity_mm_s)
-        scaled = dataclasses.replace(
-            scaled, estimated_statures_mm=scales.statures_mm, scale_cues=scales.cues
-        )
-        unseen_s = frame.stamp_s - tracks.last_seen_s
-        return with_axis_std(scaled, scales.relative_std, UNSEEN_JOINT_STD_MM_S * unseen_s)
+        motion_std_mm = UNSEEN_JOINT_STD_MM_S * (frame.stamp_s - tracks.last_seen_s)
+        return with_scales(current, scales.estimates, velocity_mm_s, motion_std_mm)
 
     def _camera_velocity_mm_s(self, frame: TrackerInput, step_s: float) -> FloatArray:
         """Return the velocity of the camera since the last frame, [3], camera axes."""
@@ -386,6 +393,34 @@ class Tracker:
         tracks.keep(keep)
 
 
+def with_scales(
+    people: People,
+    scales: ScaleEstimates,
+    camera_velocity_mm_s: FloatArray,
+    motion_std_mm: FloatArray | float = 0.0,
+) -> People:
+    """
+    Return people with their estimated size, and with the standard deviations of their joints.
+
+    Parameters
+    ----------
+    people
+        N people, camera frame, before scaling.
+    scales
+        Their scales.
+    camera_velocity_mm_s
+        As in `People.scaled`.
+    motion_std_mm
+        As in `with_axis_std`.
+    """
+    scaled = dataclasses.replace(
+        people.scaled(scales.factors, camera_velocity_mm_s),
+        estimated_statures_mm=scales.statures_mm,
+        scale_cues=scales.cues,
+    )
+    return with_axis_std(scaled, scales.relative_std, motion_std_mm)
+
+
 def _viewpoint_mm(camera: Camera) -> FloatArray:
     """Return the position of the camera in the world, [3], clipped to the range of coordinates."""
     return np.clip(np.nan_to_num(camera.position_mm), -MAX_COORDINATE_MM, MAX_COORDINATE_MM)
@@ -414,6 +449,28 @@ def _correct_depths(positions_mm: FloatArray, pairs: Pairs, viewpoint_mm: FloatA
     outside = np.flatnonzero(pairs.depth_scale != 1)
     rows, scale = pairs.detection_indices[outside], pairs.depth_scale[outside, None, None]
     positions_mm[rows] += (scale - 1) * (positions_mm[rows] - viewpoint_mm)
+
+
+def _tracks_of_detections(
+    detections: NDArray[np.int64], tracks: Indices, centres_mm: FloatArray
+) -> Indices:
+    """
+    Return the track of each detection, [N]; of duplicates that of the nearest detection.
+
+    Parameters
+    ----------
+    detections, tracks
+        [K], indices of the detections that have a track, and of their tracks.
+    centres_mm
+        [N, 3], means of the joints of all detections.
+    """
+    nearest = np.arange(len(centres_mm))
+    for i in sorted(set(nearest.tolist()) - set(detections.tolist())):
+        distances_mm = np.linalg.norm(centres_mm[detections] - centres_mm[i], axis=-1)
+        nearest[i] = detections[distances_mm.argmin()]
+    rows: Indices = np.zeros(len(centres_mm), np.intp)
+    rows[detections] = tracks
+    return rows[nearest]
 
 
 def _new_people(associated: Indices, centres_mm: FloatArray) -> Indices:

@@ -125,7 +125,7 @@ class Results:
         name = self._images.cameras[frame.camera].namespace.strip('/')
         if name not in self.cameras:
             return
-        image, camera = self._images.view(frame)
+        image, camera = self._images.view(frame).view
         stamp_s = frame.stamp_ns / NANOSECONDS
         displayed: ImageArray | bytes = image
         if getattr(frame.content, '__msgtype__', '') == COMPRESSED_IMAGE:

@@ -11,7 +11,6 @@ from recorded_bags import START_NS, STEP_NS, messages_in, people_in, write_bag
 
 from metrabs_ros.recordings.annotate import UNFINISHED, annotate
 from metrabs_ros.recordings.options import AnnotateOptions
-from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED
 from metrabs_ros.tracking.tracker import Tracker
 
 FRAMES = 6
@@ -171,9 +170,9 @@ def test_attempts_of_a_resumed_run_equal_those_of_an_uninterrupted_run(
     recorded = []
     update = Tracker.update
 
-    def recording_update(self, people, stamp_s, camera, image_shape, attempts=ALL_ATTEMPTED):
-        recorded.append(attempts)
-        return update(self, people, stamp_s, camera, image_shape, attempts)
+    def recording_update(self, *arguments):
+        recorded.append(arguments[4])
+        return update(self, *arguments)
 
     def run(output):
         """Annotate; return the attempted and the followed ids of each frame."""
