@@ -81,7 +81,7 @@ class Options:
             is_valid = isinstance(value, numbers.Real) and 0 <= float(value) <= 1
             _check_option(is_valid or value is None, name, self, 'a number from 0 to 1')
         is_stature = isinstance(self.stature, numbers.Real) and (
-            MIN_STATURE_MM <= float(self.stature) <= MAX_STATURE_MM
+            MIN_STATURE_MM <= self.stature <= MAX_STATURE_MM
         )
         _check_option(
             is_stature or self.stature is None,

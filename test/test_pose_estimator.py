@@ -11,6 +11,7 @@ import pytest
 from metrabs_ros.camera import Camera
 from metrabs_ros.movenet.detector import MAX_CANDIDATES
 from metrabs_ros.options import Options, View
+from metrabs_ros.people import implied_statures_mm
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 FOCAL_PX = 900.0
@@ -96,6 +97,37 @@ def test_poses2d_are_the_projection_of_poses3d(scene):
     np.testing.assert_allclose(
         projected[..., :2] / projected[..., 2:], prediction['poses2d'], atol=1e-6
     )
+
+
+def test_image_points_of_the_network_are_near_the_projections(scene):
+    _, prediction = scene
+    apart_px = np.linalg.norm(prediction['network_poses2d'] - prediction['poses2d'], axis=-1)
+    size_px = np.linalg.norm(np.ptp(prediction['poses2d'], axis=1), axis=-1)
+    share = np.median(apart_px, axis=1) / size_px
+    assert np.median(share) < 0.05
+    assert (share < 0.15).all()
+    assert (apart_px > 0).any()
+
+
+def test_each_joint_has_a_confidence(scene):
+    _, prediction = scene
+    confidences = prediction['joint_confidences']
+    assert confidences.shape == prediction['poses3d'].shape[:2]
+    assert (confidences >= 0).all()
+    assert (confidences <= 1).all()
+    assert np.ptp(confidences) > 0.1
+
+
+def test_poses_have_the_given_stature(model, player):
+    camera = {'intrinsic_matrix': intrinsics(player)}
+    default = model.detect_poses(player, **camera)
+    for stature in (1200.0, 1950):
+        prediction = model.detect_poses(player, stature=stature, **camera)
+        np.testing.assert_allclose(
+            implied_statures_mm(prediction['poses3d'], BLAZEPOSE_33), stature, rtol=1e-6
+        )
+        # Scaled about the camera centre, so that the image points are the same.
+        np.testing.assert_allclose(prediction['poses2d'], default['poses2d'])
 
 
 def test_depth_is_proportional_to_the_focal_length(model, scene):
@@ -407,6 +439,7 @@ def test_huge_boxes_have_finite_poses_or_are_rejected(any_model, coeffs, size_px
     [
         ('default_fov_degrees', ['x', None, [55], True, np.nan, np.inf, 10**5000, 55j]),
         ('num_aug', [0, -1, 1.5, 'x', None, True, 10**9, np.nan]),
+        ('stature', [0, -1700, 1.7, 'x', True, 10**400, np.nan, [1700]]),
         ('antialias_factor', [0, -1, 1.5, 'x', None, True, 10**6, 10**30]),
         ('internal_batch_size', [0, -1, 1.5, 'x', None, True, np.nan, [1]]),
         ('skeleton', ['nope', None, 5, [], {}, b'x', 'x' * 100_000, '\x1b', ('a',)]),
