@@ -11,6 +11,8 @@ from metrabs_ros.camera import Camera
 
 MIN_SCALE = 1e-12
 """Minimum `scale` of a usable camera with crops of one pixel; smaller values can underflow."""
+RAY_DEPTH_MM = 1000.0
+"""Depth of points that are projected for their rays; `Camera.project` limits the depth."""
 
 _YZX, _ZXY = np.array([1, 2, 0]), np.array([2, 0, 1])
 
@@ -67,7 +69,7 @@ class VirtualCameras(StructOfArrays):
         """Map crop pixels [N, J, 2] to pixels of the real camera's image."""
         normalised = self.normalise(points_px)
         rays = np.concatenate([normalised, np.ones_like(normalised[..., :1])], axis=-1)
-        return camera.project(1000 * self.to_camera(rays))
+        return camera.project(RAY_DEPTH_MM * self.to_camera(rays))
 
 
 def look_at(forward: FloatArray, up: FloatArray) -> FloatArray:

@@ -29,7 +29,7 @@ from metrabs_ros.movenet.detector import (
 )
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
-from metrabs_ros.placement.absolute import absolute_points, full_perspective, to_rays
+from metrabs_ros.placement.absolute import absolute_points, full_perspective
 from metrabs_ros.plausibility import has_plausible_size, suppress_duplicates
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
@@ -325,7 +325,7 @@ class BlazePoseEstimator(PoseEstimator):
                 inside,
             )
         )
-        points_px = camera.project(virtual.to_camera(to_rays(image_points)))
+        points_px = virtual.to_image(landmarks.points_px, camera)
         visibility = landmarks.visibility
         if mirrored:
             sides_swapped = self.skeleton.mirror

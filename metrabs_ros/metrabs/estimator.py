@@ -28,7 +28,7 @@ from metrabs_ros.placement.absolute import (
 )
 from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
-from metrabs_ros.virtual_cameras import VirtualCameras
+from metrabs_ros.virtual_cameras import RAY_DEPTH_MM, VirtualCameras
 
 if TYPE_CHECKING:
     from metrabs_ros.detectors.boxes import BoxDetector
@@ -125,8 +125,8 @@ class MetrabsEstimator(PoseEstimator):
         joints_mm = self._absolute_joints(all_virtual, image_points_px, metric_points_mm)
         poses_mm = self._as_poses(joints_mm, augmentations)
         # Weights sum to one, so that the means of rays are rays of the same camera.
-        rays = to_rays(all_virtual.normalise(image_points_px))
-        rays = self._as_poses(all_virtual.to_camera(self._decoded(rays)), augmentations)
+        points_mm = RAY_DEPTH_MM * self._decoded(to_rays(all_virtual.normalise(image_points_px)))
+        rays_mm = self._as_poses(all_virtual.to_camera(points_mm), augmentations)
         ends = np.cumsum([len(boxes) for boxes in boxes_px])[:-1]
         return [
             Poses(
@@ -134,10 +134,10 @@ class MetrabsEstimator(PoseEstimator):
                 np.ones(len(boxes)),
                 view_poses_mm,
                 view.camera.project(view_poses_mm),
-                network_poses2d_px=view.camera.project(view_rays),
+                network_poses2d_px=view.camera.project(view_rays_mm),
             )
-            for view, boxes, view_poses_mm, view_rays in zip(
-                views, boxes_px, np.split(poses_mm, ends), np.split(rays, ends)
+            for view, boxes, view_poses_mm, view_rays_mm in zip(
+                views, boxes_px, np.split(poses_mm, ends), np.split(rays_mm, ends)
             )
         ]
 
