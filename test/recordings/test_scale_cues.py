@@ -12,6 +12,7 @@ from recorded_bags import (
     START_NS,
     STEP_NS,
     RecordedTopic,
+    header,
     info_message,
     messages_in,
     messages_of,
@@ -22,6 +23,7 @@ from recorded_bags import (
 from recorded_transforms import OPTICAL, recorded_tree, transform_message
 
 from metrabs_ros import cli
+from metrabs_ros.placement.person_scale import Cue
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bag_message import Topic
 from metrabs_ros.recordings.bag_recording import BagRecording
@@ -37,7 +39,13 @@ from metrabs_ros.recordings.scale_cues import (
     FrameDelay,
 )
 from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.recordings.typestore import CAMERA_INFO, IMAGE, TRANSFORMS, message_factory
+from metrabs_ros.recordings.typestore import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    TRANSFORMS,
+    message_factory,
+)
 from metrabs_ros.view.results import Results
 
 FRAMES = 12
@@ -146,6 +154,44 @@ def test_depth_images_scale_people(tmp_path, images, model, follow):
     floats = write(tmp_path / 'floats', images, depths(encoding='32FC1'))
     _, other = run(floats, model, 'other', follow=follow, depth=DEPTH)
     assert other == pytest.approx(scale, abs=1e-3)
+
+
+def test_compressed_depth_images_scale_people(tmp_path, images, model):
+    _, png = cv2.imencode('.png', np.full(SHAPE, 4000 * SIZE * SKIN, np.uint16))
+    data = np.concatenate([np.zeros(12, np.uint8), png.reshape(-1)])
+    compressed = [
+        (
+            f'{DEPTH}/compressedDepth',
+            COMPRESSED_IMAGE,
+            START_NS + i * STEP_NS,
+            message_factory(COMPRESSED_IMAGE)(
+                header=header(i), format='16UC1; compressedDepth png', data=data
+            ),
+        )
+        for i in range(FRAMES)
+    ]
+    source = write(tmp_path / 'bag', images, compressed)
+    summary, scale = run(source, model, depth='auto')
+    assert (summary.unused_cues, summary.remarks) == ({}, [])
+    assert scale == pytest.approx(SIZE, abs=0.03)
+
+
+def test_results_state_the_cues_and_the_stature(tmp_path, images, model):
+    source = write(tmp_path / 'bag', images, [STATIC, *moving(), *depths()])
+    options = {'ground_frame': 'floor', 'depth': 'auto', 'stature': 1.8}
+    for name, cues in (
+        ('ground_frame', Cue.GROUND_PLANE),
+        ('depth', Cue.DEPTH_IMAGE),
+        ('stature', Cue.STATURE),
+    ):
+        run(source, model, name, **{name: options[name]})
+        _, people = people_in(tmp_path / name)[-1]
+        assert people.scale_cues.tolist() == [cues]
+        assert people.estimated_statures_mm[0] == pytest.approx(people.statures_mm[0], rel=0.03)
+    run(source, model, 'all', **options)
+    assert people_in(tmp_path / 'all')[-1][1].scale_cues.tolist() == [sum(Cue)]
+    run(source, model, 'none')
+    assert people_in(tmp_path / 'none')[-1][1].scale_cues.tolist() == [0]
 
 
 @pytest.mark.parametrize('follow', [False, True])
