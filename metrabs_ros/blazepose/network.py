@@ -17,11 +17,11 @@ JOINTS = 33
 POINTS = 39
 MM_PER_M = 1000.0
 CENTRE_POINT, TOP_POINT = 33, 34
-SIZE_FACTORS = {'blazepose': 1.037, 'blazepose_lite': 1.053, 'blazepose_heavy': 1.058}
+SIZE_FACTORS = {'blazepose': 1.045, 'blazepose_lite': 1.059, 'blazepose_heavy': 1.100}
 """
 Size of an average adult (1.70 m) relative to the people that each network predicts.
 
-The mean of two measurements with opposite systematic errors; see docs/accuracy.md.
+Measured with pedestrians at known distances; see benchmarks/stature.py and docs/accuracy.md.
 """
 
 

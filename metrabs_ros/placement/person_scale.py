@@ -33,9 +33,9 @@ WIDE_STD, WIDE_SHARE = 0.2, 0.2
 """Standard deviation and share of the second component of the prior, for children."""
 POSE_STD, POSE_TIME_S = 0.035, 0.5
 """Standard deviation and correlation time of the pose's part of the log factor."""
-CORRELATION_S = 0.5
+CORRELATION_S = 0.25
 """Observations of the person's part within this time count as one: the poses are similar."""
-NOISE_TIME_S = 0.1
+NOISE_TIME_S = 0.05
 """Observations of the pose's part within this time count as one: their noise is correlated."""
 MIN_WEIGHT = 1e-3
 """Minimum weight of an observation."""
