@@ -58,9 +58,7 @@ def test_people_in_photographs_are_detected(model, street, office, player):
         len(model.detect_poses(image, intrinsic_matrix=intrinsics(image))['boxes'])
         for image in (street, office, player)
     ]
-    assert counts[0] >= 5
-    assert counts[1] >= 2
-    assert counts[2] == 1
+    assert counts == [7, 2, 1]
 
 
 def test_black_and_noise_images_have_no_detections(model):
@@ -239,8 +237,14 @@ def test_batched_methods_return_the_results_of_single_images(model, player, offi
 
 
 def test_max_detections_limits_the_number_of_people(model, street):
-    assert len(model.detect_poses(street, max_detections=2)['boxes']) <= 2
-    assert len(model.detect_poses(street, max_detections=0)['boxes']) == 0
+    everyone = model.detect_poses(street)
+    for limit in (0, 2, 6, 50):
+        limited = model.detect_poses(street, max_detections=limit)
+        assert len(limited['boxes']) == min(limit, len(everyone['boxes']))
+        expected = everyone['boxes'][:limit]
+        np.testing.assert_allclose(limited['boxes'], expected, rtol=1e-3, atol=0.5)
+    unfiltered = model.detect_poses(street, max_detections=2, suppress_implausible_poses=False)
+    assert len(unfiltered['boxes']) == 2
 
 
 def test_joint_edges_refer_to_existing_joints(model):

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.duplicates import keep_first
 from metrabs_ros.movenet.decoding import Keypoints
 from metrabs_ros.people import People
+from metrabs_ros.plausibility import are_coinciding, are_fragments
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 
 MAX_APART_MM = 150.0
@@ -18,6 +20,9 @@ MAX_DISAGREEMENT, MAX_BODY_DISAGREEMENT = 0.15, 0.25
 all of them, and of those of the body."""
 MIN_BEST_SCORE = 0.25
 """Minimum score of the most certain keypoint of a person.  Animals often have none."""
+SAME_PERSON_RATIO = 0.2
+"""Median joint distance of two poses that may show the same person, as a share of the size of the
+smaller one."""
 MIN_PRESENCE = 0.2
 """Minimum presence score of a person that was detected by MoveNet."""
 
@@ -47,13 +52,19 @@ def keypoint_disagreement(people: People, keypoints: Keypoints, which: slice = B
     [N], mean distance in the image, weighted by the scores of the keypoints, as a share of the
     diagonal of the box.
     """
-    joints_px = people.poses2d_px[:, COCO_JOINTS][:, which]
+    mean_px = _mean_distance_px(people.poses2d_px, keypoints, which)
+    size_px = np.linalg.norm(keypoints.boxes_px[:, 2:], axis=1)
+    return mean_px / np.maximum(size_px, 1e-6)
+
+
+def _mean_distance_px(poses_px: FloatArray, keypoints: Keypoints, which: slice) -> FloatArray:
+    """Return the mean distance of poses [N, 33, 2], or of one pose [33, 2], and keypoints, [N]."""
+    joints_px = poses_px[..., COCO_JOINTS, :][..., which, :]
     apart_px = np.linalg.norm(joints_px - keypoints.points_px[:, which], axis=-1)
     weights = keypoints.point_scores[:, which] + 1e-6
-    size_px = np.linalg.norm(keypoints.boxes_px[:, 2:], axis=1)
     mean_px = (apart_px * weights).sum(axis=1) / weights.sum(axis=1)
     # Poses that are not finite agree with nothing.
-    return np.where(np.isnan(mean_px), np.inf, mean_px / np.maximum(size_px, 1e-6))
+    return np.where(np.isnan(mean_px), np.inf, mean_px)
 
 
 def is_confirmed(people: People, keypoints: Keypoints) -> BoolArray:
@@ -64,6 +75,33 @@ def is_confirmed(people: People, keypoints: Keypoints) -> BoolArray:
         & (keypoint_disagreement(people, keypoints, ALL) < MAX_DISAGREEMENT)
         & (keypoint_disagreement(people, keypoints) < MAX_BODY_DISAGREEMENT)
     )
+
+
+def shows_own_person(people: People, keypoints: Keypoints) -> BoolArray:
+    """
+    Return which people to keep so that each person is kept only once, [N].
+
+    The keypoints show different people.  A pose is a duplicate if it nearly coincides with that of
+    other keypoints, or is a fragment of it, and is at least as near to those as to its own.
+    People next to each other can coincide, but each pose is nearer to its own keypoints.
+
+    Parameters
+    ----------
+    people
+        N people in the skeleton of BlazePose.
+    keypoints
+        The same N people.
+    """
+    is_same = are_coinciding(people, SAME_PERSON_RATIO) | are_fragments(people)
+    np.fill_diagonal(is_same, False)
+    own_px = _mean_distance_px(people.poses2d_px, keypoints, BODY)
+    for i in range(len(people)):
+        others = np.flatnonzero(is_same[i])
+        other_px = _mean_distance_px(people.poses2d_px[i], keypoints.select(others), BODY)
+        is_same[i, others] = other_px <= own_px[i]
+    # Of two poses of the same person, the one that is nearest to its own keypoints comes first.
+    order = np.lexsort((-people.confidence, is_same.any(axis=1)))
+    return keep_first(is_same, order)
 
 
 def pose_distance_mm(first_mm: FloatArray, second_mm: FloatArray) -> FloatArray:

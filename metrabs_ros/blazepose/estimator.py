@@ -15,6 +15,7 @@ from metrabs_ros.blazepose.agreement import (
     merge,
     replace_better,
     select_better,
+    shows_own_person,
 )
 from metrabs_ros.blazepose.crops import sample_crops
 from metrabs_ros.blazepose.network import BlazePoseLandmarks
@@ -30,7 +31,7 @@ from metrabs_ros.movenet.detector import (
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
-from metrabs_ros.plausibility import has_plausible_size, suppress_duplicates
+from metrabs_ros.plausibility import has_plausible_size
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.virtual_cameras import VirtualCameras
@@ -143,8 +144,10 @@ class BlazePoseEstimator(PoseEstimator):
     def _find_in_image(self, view: View, options: Options) -> Poses:
         keypoints = self.detect(view, options)
         sampling = Sampling.from_options(options)
+        limit = None if options.max_detections < 0 else options.max_detections
         if options.suppress_implausible_poses:
-            return _as_poses(self.confirm(view, keypoints, sampling))
+            return _as_poses(self.confirm(view, keypoints, sampling, limit))
+        keypoints = keypoints.select(slice(limit))
         poses = _as_poses(scaled(self.pose_keypoints(view, keypoints, sampling), keypoints))
         return poses.select(np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3))))
 
@@ -155,8 +158,8 @@ class BlazePoseEstimator(PoseEstimator):
         threshold: float = THRESHOLD,
         sides_px: Sequence[int] = BOTH_SIDES_PX,
     ) -> Keypoints:
-        """Detect people in an image; see `MoveNetDetector`."""
-        keypoints = self._detector(
+        """Detect people in an image, of any number; see `MoveNetDetector`."""
+        return self._detector(
             view.image,
             options.detector_threshold_or(threshold),
             options.detector_nms_iou_threshold,
@@ -164,12 +167,13 @@ class BlazePoseEstimator(PoseEstimator):
             sides_px,
             quarter_turns_to_upright(view.camera),
         )
-        if options.max_detections < 0:
-            return keypoints
-        return keypoints.select(slice(options.max_detections))
 
     def confirm(
-        self, view: View, keypoints: Keypoints, sampling: Sampling = DEFAULT_SAMPLING
+        self,
+        view: View,
+        keypoints: Keypoints,
+        sampling: Sampling = DEFAULT_SAMPLING,
+        limit: int | None = None,
     ) -> People:
         """
         Estimate the poses of detected people, and return those that both networks agree on.
@@ -179,19 +183,32 @@ class BlazePoseEstimator(PoseEstimator):
         view
             The image and its camera.
         keypoints
-            N detected people.
+            N detected people, in descending order of score.
         sampling
             How the crops are sampled.
+        limit
+            Maximum number of people; None: any number.  The others are not estimated.
 
         Returns
         -------
-        At most N people in the camera frame; their confidence is the product of the scores of the
-        two networks.
+        At most N people in the camera frame, in the order of the detections; their confidence is
+        the product of the scores of the two networks.
         """
-        people = self.pose_keypoints(view, keypoints, sampling)
-        confirmed = is_confirmed(people, keypoints) & has_plausible_size(people)
-        people = scaled(people, keypoints).select(confirmed)
-        return people.select(suppress_duplicates(people, people.confidence))
+        people, own_keypoints = People.empty(self.skeleton), keypoints.select(slice(0))
+        start = 0
+        while start < len(keypoints) and (limit is None or len(people) < limit):
+            # Some of the people with the highest scores may be rejected.
+            stop = None if limit is None else start + limit - len(people)
+            candidates = keypoints.select(slice(start, stop))
+            start += len(candidates)
+            posed = self.pose_keypoints(view, candidates, sampling)
+            confirmed = is_confirmed(posed, candidates) & has_plausible_size(posed)
+            posed = scaled(posed, candidates).select(confirmed)
+            people = People.concatenate([people, posed])
+            own_keypoints = Keypoints.concatenate(own_keypoints, candidates.select(confirmed))
+            kept = shows_own_person(people, own_keypoints)
+            people, own_keypoints = people.select(kept), own_keypoints.select(kept)
+        return people
 
     def pose_keypoints(
         self, view: View, keypoints: Keypoints, sampling: Sampling = DEFAULT_SAMPLING

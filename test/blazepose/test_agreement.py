@@ -20,6 +20,7 @@ from metrabs_ros.blazepose.agreement import (
     merge,
     pose_distance_mm,
     select_better,
+    shows_own_person,
 )
 from metrabs_ros.movenet.decoding import Keypoints
 from metrabs_ros.people import People
@@ -92,6 +93,34 @@ def test_people_are_confirmed_if_the_networks_agree_and_the_crop_shows_a_person(
     keypoints = keypoints_of(people)
     keypoints.points_px[1] += 1.1 * MAX_DISAGREEMENT * sizes_px(people)[1]
     assert is_confirmed(people, keypoints).tolist() == [True, False, False]
+
+
+def test_people_who_hide_each_other_are_both_kept():
+    # The joints of two people at the same place in the image are at 10 % of their size.
+    people = people_at((0, 0, 3000), (150, 0, 3000))
+    assert shows_own_person(people, keypoints_of(people)).all()
+
+
+@pytest.mark.parametrize('confidence', [(0.9, 0.5), (0.5, 0.9)])
+def test_an_estimate_of_another_persons_pose_is_suppressed(confidence):
+    people = people_at((0, 0, 3000), (150, 0, 3000))
+    keypoints = keypoints_of(people)
+    # The crop of the second person shows more of the first one.
+    both_first = people_at((0, 0, 3000), (20, 0, 3000))
+    both_first = dataclasses.replace(both_first, confidence=np.array(confidence))
+    assert shows_own_person(both_first, keypoints).tolist() == [True, False]
+
+
+def test_of_two_estimates_between_the_people_the_more_confident_one_is_kept():
+    people = people_at((0, 0, 3000), (150, 0, 3000))
+    keypoints = keypoints_of(people)
+    crossed = people_at((100, 0, 3000), (50, 0, 3000))
+    assert shows_own_person(crossed, keypoints).tolist() == [True, False]
+
+
+def test_nobody_is_suppressed_among_no_people():
+    empty = People.empty(BLAZEPOSE_33)
+    assert shows_own_person(empty, keypoints_of(empty)).shape == (0,)
 
 
 shifts_mm = st.tuples(*[st.floats(-1e4, 1e4)] * 3)
