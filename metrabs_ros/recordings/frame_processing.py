@@ -151,12 +151,12 @@ class TrackedFrames:
     def _process(self, frame: RecordedFrame, view: View) -> ProcessedFrame:
         timed_view = _timed_view(frame, view)
         (result,) = self._tracker.process_each([timed_view])
-        detected = self._tracker.detections(timed_view.camera_name)
         if isinstance(result.people, Exception):
-            if detected is not None:
+            if result.is_detected:
                 # Not the network failed, but the tracker.
                 raise result.people
             return ProcessedFrame(_failure(result.people), None)
+        detected = self._tracker.detections(timed_view.camera_name)
         assert detected is not None
         entry = Entry(to_numbers(detected.people), detected.state)
         return ProcessedFrame(entry, self._results(timed_view, result.people))
