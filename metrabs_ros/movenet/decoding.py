@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray, sigmoid
 from metrabs_ros.detectors.boxes import MAX_CANDIDATES, clip_to_image
 from metrabs_ros.movenet.network import STRIDE_PX, Heads
 from metrabs_ros.skeletons.conventions import COCO_17
@@ -20,6 +20,8 @@ LOCAL_MAXIMUM_CELLS = 5
 RELATIVE_VARIANCE = 0.3
 """Variance of the weight of keypoints around their approximate position, as a share of the
 shorter side of the maps."""
+MIN_POINT_SCORE = 0.15
+"""Minimum score of a visible keypoint."""
 PIXEL_CENTRE_PX = 0.5
 """The network counts pixels from their upper left corner, this package from their centre."""
 
@@ -49,6 +51,11 @@ class Keypoints:
     def __len__(self) -> int:
         """Return the number of people."""
         return len(self.scores)
+
+    @property
+    def visible(self) -> BoolArray:
+        """Return which keypoints are visible, [N, 17]."""
+        return np.asarray(self.point_scores > MIN_POINT_SCORE)
 
     def select(self, which: NDArray[Any] | slice) -> Keypoints:
         """Return the people selected by an index array or mask."""
@@ -178,8 +185,3 @@ def _keypoints(
     each = np.arange(KEYPOINTS)
     cell = np.stack([rows, columns], axis=1)
     return cell + heads.keypoint_cell_offsets[rows, columns, each], weighted[best, each]
-
-
-def sigmoid(logits: FloatArray) -> FloatArray:
-    """Return the logistic function of logits of any magnitude."""
-    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))

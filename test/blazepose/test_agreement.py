@@ -22,7 +22,8 @@ from metrabs_ros.blazepose.agreement import (
     select_better,
     shows_own_person,
 )
-from metrabs_ros.movenet.decoding import Keypoints
+from metrabs_ros.blazepose.regions import SHOULDERS
+from metrabs_ros.movenet.decoding import MIN_POINT_SCORE, Keypoints
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
@@ -69,12 +70,28 @@ def test_keypoints_of_the_head_and_invisible_ones_are_not_compared(keypoint, sco
 def test_people_disagree_with_keypoints_of_the_other_sides():
     people = people_at((0, 0, 3000))
     keypoints = keypoints_of(people)
-    swapped = keypoints.mirrored(640).mirrored(640)
-    assert keypoint_disagreement(people, swapped) == pytest.approx(0, abs=1e-9)
     swapped = dataclasses.replace(
         keypoints, points_px=people.poses2d_px[:, BLAZEPOSE_33.mirror][:, COCO_JOINTS]
     )
     assert keypoint_disagreement(people, swapped) > 0.06
+
+
+def portrait(people, shift_px):
+    """Return keypoints of which the head and shoulders are visible and the others are guessed."""
+    keypoints = keypoints_of(people, shift_px)
+    scores = np.full((len(people), 17), MIN_POINT_SCORE - 0.01)
+    scores[:, : SHOULDERS.stop] = 0.6
+    points_px = keypoints.points_px.copy()
+    points_px[:, SHOULDERS.stop :] = points_px[:, SHOULDERS].mean(axis=1, keepdims=True)
+    return dataclasses.replace(keypoints, points_px=points_px, point_scores=scores)
+
+
+def test_people_without_a_visible_body_are_confirmed_by_their_heads_and_shoulders():
+    people = people_at((0, 0, 3000))
+    assert keypoint_disagreement(people, portrait(people, 0)) == pytest.approx(0, abs=1e-6)
+    assert is_confirmed(people, portrait(people, 0)).all()
+    far_px = 1.1 * MAX_DISAGREEMENT * sizes_px(people)[0]
+    assert not is_confirmed(people, portrait(people, far_px)).any()
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
