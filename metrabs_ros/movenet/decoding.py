@@ -114,8 +114,9 @@ def decode(heads: Heads, threshold: float) -> Keypoints:
     """
     Return the people in the output of the network, in its input pixels.
 
-    The computation is that of the published graph, with a limit of `MAX_CANDIDATES` people instead
-    of six.
+    Boxes and keypoints are those of the published graph, with a limit of `MAX_CANDIDATES` people
+    instead of six.  The scores are not: the graph multiplies the score of a person's centre by
+    those of its keypoints, and scores a keypoint by the maximum over all keypoints at its cell.
 
     Parameters
     ----------
