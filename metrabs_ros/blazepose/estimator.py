@@ -209,8 +209,8 @@ class BlazePoseEstimator(PoseEstimator):
 
         Returns
         -------
-        At most N people in the camera frame, in the order of the detections; their confidence is
-        the product of the scores of the two networks.
+        At most N people in the camera frame, in the order of the detections.  Their confidence is
+        the product of the score of the detection and the presence score of the landmark network.
         """
         people, own_keypoints = People.empty(self.skeleton), keypoints.select(slice(0))
         start = 0
