@@ -91,8 +91,8 @@ class Settings:
     )
     threads: int = setting(
         0,
-        'Number of CPU threads of each network; 0: one per core. In streams, BlazePose and MoveNet '
-        'run in parallel.',
+        'Number of CPU threads of each network; 0: one per core. In streams, BlazePose and '
+        'MoveNet run in parallel.',
         fixed=True,
         low=0,
         high=256,
