@@ -63,14 +63,16 @@ def load_model(
         the fastest one that is installed.  BlazePose supports only OpenVINO.
     precision
         ``fp32``, ``fp16``, ``bf16`` or ``auto``: fp16 on GPUs, bf16 with OpenVINO on processors
-        that support it, otherwise fp32.
+        that support it, otherwise fp32.  The detector MoveNet runs in bf16 on processors that
+        support it, unless this is fp32.
     device
         ``cpu``, ``cuda``, ``cuda:1`` or ``auto``, a GPU if one is available.
     detector
         Person detector for MeTRAbs: ``auto`` or ``movenet``, which is part of the package,
         ``onnx:FILE`` (of the YOLO or DETR family) or ``ultralytics:NAME``.
     threads
-        Number of CPU threads of the network; 0 uses one for each core.
+        Number of CPU threads of each network; 0 uses one for each core.  In streams, BlazePose and
+        its detector run in parallel.
 
     Returns
     -------

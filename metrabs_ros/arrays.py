@@ -1,4 +1,4 @@
-"""Types of NumPy arrays, and the base class of dataclasses of arrays."""
+"""Types of NumPy arrays, the logistic function, and the base class of dataclasses of arrays."""
 
 from __future__ import annotations
 
@@ -42,3 +42,8 @@ class StructOfArrays:
                 for name, value in vars(parts[0]).items()
             }
         )
+
+
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """Return the logistic function of logits of any magnitude."""
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))

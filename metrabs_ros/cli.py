@@ -170,7 +170,7 @@ def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
     add('--precision', default='auto', help='auto, fp32, fp16 or bf16')
     add('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     add('--detector', default='auto', help='auto, movenet, onnx:FILE or ultralytics:NAME')
-    add('--threads', type=int, default=0, help='CPU threads of the network; 0: one per core')
+    add('--threads', type=int, default=0, help='CPU threads of each network; 0: one per core')
     add('--skeleton', default='', help='joint convention; default: all joints of the network')
     add('--num-aug', type=int, default=1, help='number of test-time augmentations')
     add('--detector-threshold', type=float, help='minimum detection score, from 0 to 1')

@@ -7,13 +7,14 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 import zlib
 
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import sha256_of
-from metrabs_ros.weights.download import DownloadError, download_wheel
+from metrabs_ros.weights.download import DownloadError
 from metrabs_ros.weights.store import cache_folder
 
 _LOG = logging.getLogger(__name__)
@@ -104,6 +105,37 @@ def _fetch_photo(scratch: pathlib.Path, target: pathlib.Path) -> bool:
         _LOG.info('the photograph cannot be unpacked: %s', printable(error, MAX_ERROR_CHARS))
         return False
     return _keep_if_valid(scratch / target.name, target, PHOTO_SHA256)
+
+
+def download_wheel(requirement: str, folder: pathlib.Path) -> pathlib.Path:
+    """
+    Download a wheel into a folder with pip.
+
+    Parameters
+    ----------
+    requirement
+        Package and version, for example ``scikit-image==0.25.2``.
+    folder
+        An existing folder.
+
+    Raises
+    ------
+    DownloadError
+        If pip cannot download the wheel.
+    """
+    # Only data files of the wheel are used, which are the same for all platforms.
+    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps']
+    command += ['--only-binary=:all:', '--python-version=3.12']
+    command += ['--platform=manylinux_2_28_x86_64', '--platform=manylinux_2_17_x86_64']
+    command += ['--dest', str(folder), requirement]
+    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    wheels = list(folder.glob('*.whl'))
+    if result.returncode or not wheels:
+        lines = [line for line in result.stderr.splitlines() if 'ERROR' in line]
+        reason = (lines or result.stderr.splitlines() or ['no reason given'])[-1]
+        reason = printable(reason.strip(), MAX_ERROR_CHARS)
+        raise DownloadError(f'pip could not download {requirement}: {reason}')
+    return wheels[0]
 
 
 def _run(command: list[str], folder: pathlib.Path) -> bool:

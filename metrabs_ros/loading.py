@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 MOVENET = 'movenet'
+MOVENET_FILE = 'movenet_multipose.xml'
 DETECTORS = ('auto', MOVENET, 'onnx:FILE', 'ultralytics:NAME')
 MAX_THREADS = 1024
 """Maximum value of the argument ``threads``."""
@@ -60,8 +61,8 @@ def load_blazepose(
     name
         One of `store.BLAZEPOSE_MODELS`.
     precision
-        Precision of the landmark network; ``auto`` is fp32, because bf16 causes errors of several
-        percent of the distance.
+        Precision of both networks.  ``auto`` is fp32 for the landmark network, because bf16 causes
+        errors of several percent of the distance, and that of `load_movenet` for the detector.
     threads
         Number of CPU threads; 0 uses one for each core.
     """
@@ -74,39 +75,66 @@ def load_blazepose(
         landmark_file = bundled_network(store.BUNDLED[name])
     else:
         landmark_file = store.weights_folder(name) / store.HEAVY_FILE
+    movenet_precision = _movenet_precision(precision)
     reason = 'selected by the user'
     if precision == 'auto':
         precision = 'fp32'
         reason = 'bf16 would cause errors of several percent of the distance'
+    if movenet_precision != precision:
+        reason += f'; the detector runs in {movenet_precision}'
     return BlazePoseEstimator(
-        load_movenet(threads),
+        load_movenet(threads, movenet_precision),
         BlazePoseLandmarks(landmark_file, threads, precision, SIZE_FACTORS[name]),
         Choice('openvino', precision, 'cpu', reason),
     )
 
 
-def load_movenet(threads: int = 0) -> MoveNetDetector:
+def load_movenet(threads: int = 0, precision: str = 'auto') -> MoveNetDetector:
     """
     Load the person detector MoveNet MultiPose.
 
-    It runs in bf16 on processors that support it, where it takes half the time.
+    Parameters
+    ----------
+    threads
+        Number of CPU threads; 0 uses one for each core.
+    precision
+        ``fp32``; otherwise bf16 on processors that support it, where it takes half the time.
     """
-    from metrabs_ros.backends.openvino import cpu_supports_bf16
-    from metrabs_ros.movenet.detector import MoveNetDetector
-    from metrabs_ros.movenet.network import MoveNet
     from metrabs_ros.weights.bundled import bundled_network
 
-    precision = 'bf16' if cpu_supports_bf16() else 'fp32'
-    return MoveNetDetector(MoveNet(bundled_network('movenet_multipose.xml'), threads, precision))
+    return _start_movenet(bundled_network(MOVENET_FILE), threads, _movenet_precision(precision))
 
 
-def _load_movenet_boxes(threads: int) -> BoxDetector:
+def _movenet_precision(precision: str) -> str:
+    """Return the precision of MoveNet for that of a model."""
+    from metrabs_ros.backends.openvino import cpu_supports_bf16
+
+    return 'bf16' if precision != 'fp32' and cpu_supports_bf16() else 'fp32'
+
+
+def _start_movenet(file: pathlib.Path, threads: int, precision: str) -> MoveNetDetector:
+    from metrabs_ros.movenet.detector import MoveNetDetector
+    from metrabs_ros.movenet.network import MoveNet
+
+    return MoveNetDetector(MoveNet(file, threads, precision))
+
+
+def _load_movenet_boxes(threads: int, precision: str) -> BoxDetector:
+    """Check the files of MoveNet, and return a detector that starts it at the first image."""
     from metrabs_ros.movenet.detector import MoveNetBoxes
+    from metrabs_ros.weights.bundled import bundled_network
 
-    return MoveNetBoxes(load_movenet(threads))
+    file = bundled_network(MOVENET_FILE)
+
+    # Pose estimation in given boxes needs no detector.
+    @functools.cache
+    def start() -> MoveNetBoxes:
+        return MoveNetBoxes(_start_movenet(file, threads, _movenet_precision(precision)))
+
+    return lambda image, camera, options: start()(image, camera, options)
 
 
-def load_detector(name: str, threads: int = 0) -> BoxDetector:
+def load_detector(name: str, threads: int = 0, precision: str = 'auto') -> BoxDetector:
     """
     Load a person detector.
 
@@ -116,6 +144,8 @@ def load_detector(name: str, threads: int = 0) -> BoxDetector:
         ``auto``, ``movenet``, ``onnx:FILE`` or ``ultralytics:NAME``.
     threads
         Number of CPU threads; 0 uses one for each core.
+    precision
+        Precision of MoveNet; see `load_movenet`.
 
     Raises
     ------
@@ -123,12 +153,12 @@ def load_detector(name: str, threads: int = 0) -> BoxDetector:
         If the detector does not exist, or its file is not valid.
     ImportError
         If a required package is not installed.
+    metrabs_ros.weights.store.WeightsError
+        If a file of MoveNet is missing or was changed.
     """
     kind, _, argument = name.partition(':') if isinstance(name, str) else ('', '', '')
     if kind in ('auto', MOVENET) and not argument:
-        # Loaded at the first detection: pose estimation in given boxes needs no detector.
-        load = functools.cache(lambda: _load_movenet_boxes(threads))
-        return lambda image, camera, options: load()(image, camera, options)
+        return _load_movenet_boxes(threads, precision)
     if kind == 'onnx' and argument:
         from metrabs_ros.detectors.onnx import OnnxDetector
 
@@ -150,7 +180,7 @@ def _load_metrabs(
 
     choice = choose(engine, precision, device, Machine.detect())
     checkpoint = _read_metrabs(name)
-    boxes = load_detector(detector, threads)
+    boxes = load_detector(detector, threads, precision)
     _LOGGER.info('%s runs with %s', name, choice)
     return MetrabsEstimator(checkpoint, boxes, start_engine(checkpoint, choice, threads), choice)
 

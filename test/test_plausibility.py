@@ -69,13 +69,45 @@ def test_people_side_by_side_are_both_kept():
     assert suppress_duplicates(people, people.confidence).all()
 
 
+def test_people_who_walk_next_to_each_other_are_both_kept():
+    # From the side, the joints of a person hide those of another one, by 15 % of their size.
+    people = people_at((0, 0, 3000), (270, 0, 3000))
+    assert suppress_duplicates(people, people.confidence).all()
+
+
+def shrunk(people, factor):
+    """Return people, the second one of which is smaller, about the middle of its image."""
+    poses_px = people.poses2d_px.copy()
+    poses_px[1] = poses_px[1].mean(axis=0) + factor * (poses_px[1] - poses_px[1].mean(axis=0))
+    low, high = poses_px.min(axis=1), poses_px.max(axis=1)
+    return changed(people, poses2d_px=poses_px, boxes_px=np.concatenate([low, high - low], axis=1))
+
+
 def test_a_fragment_inside_a_person_is_suppressed():
-    people = people_at((0, 0, 3000), (0, -300, 9000))
+    people = shrunk(people_at((0, 0, 3000), (0, 0, 3000)), 0.7)
     assert suppress_duplicates(people, np.array([0.5, 0.9])).tolist() == [True, False]
 
 
+def test_a_child_in_front_of_an_adult_is_kept():
+    people = people_at((0, 0, 3000), (0, 0, 3000))
+    poses_mm = people.poses3d_mm.copy()
+    # Both stand on the floor.
+    feet_mm = poses_mm[1, :, 1].max()
+    poses_mm[1] = (0, feet_mm, 2900) + 0.6 * (poses_mm[1] - (0, feet_mm, 3000))
+    poses_px = 500 * poses_mm[..., :2] / poses_mm[..., 2:] + (320, 240)
+    low, high = poses_px.min(axis=1), poses_px.max(axis=1)
+    people = changed(
+        people,
+        poses3d_mm=poses_mm,
+        poses2d_px=poses_px,
+        boxes_px=np.concatenate([low, high - low], axis=1),
+    )
+    assert suppress_duplicates(people, people.confidence).all()
+
+
 def test_low_confidence_people_do_not_suppress_fragments():
-    people = changed(people_at((0, 0, 3000), (0, -300, 9000)), confidence=np.array([0.06, 0.9]))
+    people = shrunk(people_at((0, 0, 3000), (0, 0, 3000)), 0.7)
+    people = changed(people, confidence=np.array([0.06, 0.9]))
     assert suppress_duplicates(people, people.confidence)[1]
 
 

@@ -59,9 +59,21 @@ def test_people_in_photographs_are_detected(model, street, office, player):
         len(model.detect_poses(image, intrinsic_matrix=intrinsics(image))['boxes'])
         for image in (street, office, player)
     ]
-    assert counts[0] >= 5
-    assert counts[1] >= 2
-    assert counts[2] == 1
+    assert counts == [7, 2, 1]
+
+
+def test_a_portrait_without_visible_hips_is_detected(model):
+    cbook = pytest.importorskip('matplotlib.cbook')
+    with cbook.get_sample_data('grace_hopper.jpg') as file:
+        portrait = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+    portrait = np.ascontiguousarray(portrait[..., ::-1])
+    prediction = model.detect_poses(portrait)
+    assert len(prediction['boxes']) == 1
+    joints = dict(zip(BLAZEPOSE_33.joint_names, prediction['poses2d'][0]))
+    height = portrait.shape[0]
+    np.testing.assert_allclose(joints['nose'], (264, 241), atol=60)
+    assert joints['left_hip'][1] > height
+    assert joints['right_hip'][1] > height
 
 
 def test_black_and_noise_images_have_no_detections(model):
@@ -269,8 +281,34 @@ def test_batched_methods_return_the_results_of_single_images(model, player, offi
 
 
 def test_max_detections_limits_the_number_of_people(model, street):
-    assert len(model.detect_poses(street, max_detections=2)['boxes']) <= 2
-    assert len(model.detect_poses(street, max_detections=0)['boxes']) == 0
+    everyone = model.detect_poses(street)
+    for limit in (0, 2, 6, 50):
+        limited = model.detect_poses(street, max_detections=limit)
+        assert len(limited['boxes']) == min(limit, len(everyone['boxes']))
+        expected = everyone['boxes'][:limit]
+        np.testing.assert_allclose(limited['boxes'], expected, rtol=1e-3, atol=0.5)
+    unfiltered = model.detect_poses(street, max_detections=2, suppress_implausible_poses=False)
+    assert len(unfiltered['boxes']) == 2
+
+
+def crowd_of(street, rows, columns, gap_px=30):
+    """Return an image of copies of a pedestrian, 88 pixels tall, and the size of its cells."""
+    person = street[212:312, 325:377]
+    background = np.median(person, axis=(0, 1))
+    cell = np.full((100 + gap_px, 52 + gap_px, 3), background, np.uint8)
+    start = gap_px // 2
+    cell[start : start + 100, start : start + 52] = person
+    return np.tile(cell, (rows, columns, 1)), cell.shape[1::-1]
+
+
+@pytest.mark.slow
+def test_200_people_in_one_image_are_found(model, street):
+    # They are 28 pixels tall in the detector's usual input, in which some of them are found.
+    image, cell_px = crowd_of(street, 10, 20)
+    prediction = model.detect_poses(image)
+    hips_px = prediction['poses2d'][:, 23:25].mean(axis=1)
+    cells = np.floor(hips_px / cell_px).astype(int)
+    assert len(np.unique(cells, axis=0)) == len(cells) == 200
 
 
 def test_joint_edges_refer_to_existing_joints(model):

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.duplicates import keep_first
 from metrabs_ros.movenet.decoding import Keypoints
 from metrabs_ros.people import People
+from metrabs_ros.plausibility import are_coinciding, are_fragments
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 
 MAX_APART_MM = 150.0
@@ -18,20 +20,26 @@ MAX_DISAGREEMENT, MAX_BODY_DISAGREEMENT = 0.15, 0.25
 all of them, and of those of the body."""
 MIN_BEST_SCORE = 0.25
 """Minimum score of the most certain keypoint of a person.  Animals often have none."""
+SAME_PERSON_RATIO = 0.2
+"""Median joint distance of two poses that may show the same person, as a share of the size of the
+smaller one."""
 MIN_PRESENCE = 0.2
 """Minimum presence score of a person that was detected by MoveNet."""
 
+MIN_BODY_POINTS = 3
+"""Minimum number of visible keypoints of the body; the shoulders alone do not show a pose."""
+
 COCO_JOINTS = COCO_17.within(BLAZEPOSE_33).indices
 """MoveNet's keypoints among the joints of BlazePose."""
-ALL, BODY = slice(0, 17), slice(5, 17)
-"""All keypoints, and those of the body, from the shoulders to the ankles.  Those of the head are
-so close to each other that they do not distinguish poses."""
+BODY = slice(5, 17)
+"""Keypoints of the body, from the shoulders to the ankles.  Those of the head are so close to each
+other that they do not distinguish poses."""
 HIPS = COCO_JOINTS[11:13]
 
 
-def keypoint_disagreement(people: People, keypoints: Keypoints, which: slice = BODY) -> FloatArray:
+def keypoint_disagreement(people: People, keypoints: Keypoints) -> FloatArray:
     """
-    Return how far the joints of people are from their keypoints.
+    Return how far the joints of the bodies of people are from their keypoints.
 
     Parameters
     ----------
@@ -39,21 +47,53 @@ def keypoint_disagreement(people: People, keypoints: Keypoints, which: slice = B
         N people in the skeleton of BlazePose.
     keypoints
         The same N people.
-    which
-        Keypoints to compare.
 
     Returns
     -------
-    [N], mean distance in the image, weighted by the scores of the keypoints, as a share of the
-    diagonal of the box.
+    [N], mean distance in the image, weighted by the scores of the visible keypoints, as a share of
+    the diagonal of the box.  The head is included if the body is hardly visible, as in portraits.
     """
-    joints_px = people.poses2d_px[:, COCO_JOINTS][:, which]
-    apart_px = np.linalg.norm(joints_px - keypoints.points_px[:, which], axis=-1)
-    weights = keypoints.point_scores[:, which] + 1e-6
+    return _disagreement(people, keypoints, _body_keypoints(keypoints))
+
+
+def _body_keypoints(keypoints: Keypoints) -> BoolArray:
+    """Return which keypoints show the pose of the body, [N, 17]."""
+    shows_pose = keypoints.visible
+    is_visible = shows_pose[:, BODY].sum(axis=1) >= MIN_BODY_POINTS
+    shows_pose[is_visible, : BODY.start] = False
+    return shows_pose
+
+
+def _disagreement(people: People, keypoints: Keypoints, compared: BoolArray) -> FloatArray:
+    """Return the disagreement with the compared keypoints [N, 17] as a share of the box, [N]."""
+    mean_px = _mean_distance_px(people.poses2d_px, keypoints, compared)
     size_px = np.linalg.norm(keypoints.boxes_px[:, 2:], axis=1)
-    mean_px = (apart_px * weights).sum(axis=1) / weights.sum(axis=1)
+    return mean_px / np.maximum(size_px, 1e-6)
+
+
+def _mean_distance_px(
+    poses_px: FloatArray, keypoints: Keypoints, compared: BoolArray
+) -> FloatArray:
+    """
+    Return the mean distance of poses and keypoints, [N], weighted by their scores.
+
+    Parameters
+    ----------
+    poses_px
+        [N, 33, 2], or one pose [33, 2].
+    keypoints
+        N people.
+    compared
+        [N, 17], keypoints to compare.
+    """
+    apart_px = np.linalg.norm(poses_px[..., COCO_JOINTS, :] - keypoints.points_px, axis=-1)
+    # Of people without any of these keypoints, all are compared.
+    compared = compared | ~compared.any(axis=1, keepdims=True)
+    weights = np.where(compared, np.maximum(keypoints.point_scores, 1e-6), 0)
+    is_finite = np.isfinite(apart_px)
+    sum_px = (np.where(is_finite, apart_px, 0) * weights).sum(axis=1)
     # Poses that are not finite have an infinite disagreement.
-    return np.where(np.isnan(mean_px), np.inf, mean_px / np.maximum(size_px, 1e-6))
+    return np.where(is_finite.all(axis=1), sum_px / weights.sum(axis=1), np.inf)
 
 
 def is_confirmed(people: People, keypoints: Keypoints) -> BoolArray:
@@ -61,9 +101,39 @@ def is_confirmed(people: People, keypoints: Keypoints) -> BoolArray:
     return (
         (people.confidence > MIN_PRESENCE)
         & (keypoints.point_scores.max(axis=1, initial=0) > MIN_BEST_SCORE)
-        & (keypoint_disagreement(people, keypoints, ALL) < MAX_DISAGREEMENT)
+        & (_disagreement(people, keypoints, keypoints.visible) < MAX_DISAGREEMENT)
         & (keypoint_disagreement(people, keypoints) < MAX_BODY_DISAGREEMENT)
     )
+
+
+def shows_own_person(people: People, keypoints: Keypoints) -> BoolArray:
+    """
+    Return which people to keep so that each person is kept only once, [N].
+
+    The keypoints show different people.  A pose is a duplicate if it nearly coincides with that of
+    other keypoints, or is a fragment of it, and is at least as near to those as to its own.
+    People next to each other can coincide, but each pose is nearer to its own keypoints.
+
+    Parameters
+    ----------
+    people
+        N people in the skeleton of BlazePose.
+    keypoints
+        The same N people.
+    """
+    is_same = are_coinciding(people, SAME_PERSON_RATIO) | are_fragments(people)
+    np.fill_diagonal(is_same, False)
+    compared = _body_keypoints(keypoints)
+    own_px = _mean_distance_px(people.poses2d_px, keypoints, compared)
+    for i in range(len(people)):
+        others = np.flatnonzero(is_same[i])
+        other_px = _mean_distance_px(
+            people.poses2d_px[i], keypoints.select(others), compared[others]
+        )
+        is_same[i, others] = other_px <= own_px[i]
+    # Of two poses of the same person, the one that is nearest to its own keypoints comes first.
+    order = np.lexsort((-people.confidence, is_same.any(axis=1)))
+    return keep_first(is_same, order)
 
 
 def pose_distance_mm(first_mm: FloatArray, second_mm: FloatArray) -> FloatArray:

@@ -15,6 +15,7 @@ from metrabs_ros.blazepose.agreement import (
     merge,
     replace_better,
     select_better,
+    shows_own_person,
 )
 from metrabs_ros.blazepose.crops import sample_crops
 from metrabs_ros.blazepose.network import BlazePoseLandmarks
@@ -30,13 +31,18 @@ from metrabs_ros.movenet.detector import (
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
-from metrabs_ros.plausibility import has_plausible_size, suppress_duplicates
+from metrabs_ros.plausibility import has_plausible_size
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 DOUBTFUL_DISAGREEMENT = 0.06
 """Disagreement with the keypoints from which another region is tried."""
+SMALL_SHARE = 0.08
+"""Size of people, as a share of the longer side of an image, below which the detector misses many.
+In an input of 512 pixels, these are 40 pixels."""
+LARGE_SIDE_PX = 1024
+"""Longer side of the detector's input for images with such people."""
 BOX_MARGIN = 0.1
 """Sum of the margins on both sides of a box, as a share of the extent of the pose."""
 MIN_ROTATION_DETERMINANT = 0.5
@@ -141,10 +147,12 @@ class BlazePoseEstimator(PoseEstimator):
         ]
 
     def _find_in_image(self, view: View, options: Options) -> Poses:
-        keypoints = self.detect(view, options)
+        keypoints = self._detect_large_and_small(view, options)
         sampling = Sampling.from_options(options)
+        limit = None if options.max_detections < 0 else options.max_detections
         if options.suppress_implausible_poses:
-            return _as_poses(self.confirm(view, keypoints, sampling))
+            return _as_poses(self.confirm(view, keypoints, sampling, limit))
+        keypoints = keypoints.select(slice(limit))
         poses = _as_poses(scaled(self.pose_keypoints(view, keypoints, sampling), keypoints))
         return poses.select(np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3))))
 
@@ -155,8 +163,8 @@ class BlazePoseEstimator(PoseEstimator):
         threshold: float = THRESHOLD,
         sides_px: Sequence[int] = BOTH_SIDES_PX,
     ) -> Keypoints:
-        """Detect people in an image; see `MoveNetDetector`."""
-        keypoints = self._detector(
+        """Detect people in an image, of any number; see `MoveNetDetector`."""
+        return self._detector(
             view.image,
             options.detector_threshold_or(threshold),
             options.detector_nms_iou_threshold,
@@ -164,12 +172,26 @@ class BlazePoseEstimator(PoseEstimator):
             sides_px,
             quarter_turns_to_upright(view.camera),
         )
-        if options.max_detections < 0:
+
+    def _detect_large_and_small(self, view: View, options: Options) -> Keypoints:
+        """
+        Detect people in an image, with another pass of the detector if some of them are small.
+
+        Where some small people are found, others are likely.  Streams have no time for this pass.
+        """
+        keypoints = self.detect(view, options)
+        longer_px = max(view.image.shape[:2])
+        size_px = keypoints.boxes_px[:, 2:].max(axis=1, initial=0)
+        if longer_px < LARGE_SIDE_PX or not (size_px < SMALL_SHARE * longer_px).any():
             return keypoints
-        return keypoints.select(slice(options.max_detections))
+        return self.detect(view, options, sides_px=(*BOTH_SIDES_PX, LARGE_SIDE_PX))
 
     def confirm(
-        self, view: View, keypoints: Keypoints, sampling: Sampling = DEFAULT_SAMPLING
+        self,
+        view: View,
+        keypoints: Keypoints,
+        sampling: Sampling = DEFAULT_SAMPLING,
+        limit: int | None = None,
     ) -> People:
         """
         Estimate the poses of detected people, and return those that both networks agree on.
@@ -179,19 +201,32 @@ class BlazePoseEstimator(PoseEstimator):
         view
             The image and its camera.
         keypoints
-            N detected people.
+            N detected people, in descending order of score.
         sampling
             How the crops are sampled.
+        limit
+            Maximum number of people; None: any number.  The others are not estimated.
 
         Returns
         -------
-        At most N people in the camera frame; their confidence is the product of the scores of the
-        two networks.
+        At most N people in the camera frame, in the order of the detections.  Their confidence is
+        the product of the score of the detection and the presence score of the landmark network.
         """
-        people = self.pose_keypoints(view, keypoints, sampling)
-        confirmed = is_confirmed(people, keypoints) & has_plausible_size(people)
-        people = scaled(people, keypoints).select(confirmed)
-        return people.select(suppress_duplicates(people, people.confidence))
+        people, own_keypoints = People.empty(self.skeleton), keypoints.select(slice(0))
+        start = 0
+        while start < len(keypoints) and (limit is None or len(people) < limit):
+            # Some of the people with the highest scores may be rejected.
+            stop = None if limit is None else start + limit - len(people)
+            candidates = keypoints.select(slice(start, stop))
+            start += len(candidates)
+            posed = self.pose_keypoints(view, candidates, sampling)
+            confirmed = is_confirmed(posed, candidates) & has_plausible_size(posed)
+            posed = scaled(posed, candidates).select(confirmed)
+            people = People.concatenate([people, posed])
+            own_keypoints = Keypoints.concatenate([own_keypoints, candidates.select(confirmed)])
+            kept = shows_own_person(people, own_keypoints)
+            people, own_keypoints = people.select(kept), own_keypoints.select(kept)
+        return people
 
     def pose_keypoints(
         self, view: View, keypoints: Keypoints, sampling: Sampling = DEFAULT_SAMPLING

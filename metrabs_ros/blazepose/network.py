@@ -8,10 +8,9 @@ import pathlib
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import FloatArray, sigmoid
 from metrabs_ros.backends.openvino import OpenVinoEngine
 from metrabs_ros.blazepose.regions import Regions
-from metrabs_ros.movenet.decoding import sigmoid
 
 JOINTS = 33
 POINTS = 39

@@ -12,9 +12,8 @@ from metrabs_ros.movenet.decoding import Keypoints
 from metrabs_ros.virtual_cameras import VirtualCameras, look_at, project_rays
 
 HEAD, SHOULDERS, HIPS = slice(0, 5), slice(5, 7), slice(11, 13)
+HIPS_AND_LEGS = slice(11, 17)
 """Keypoints of COCO."""
-MIN_POINT_SCORE = 0.15
-"""Minimum score of keypoints that a region must enclose."""
 MIN_TORSO_PX = 2.0
 """Minimum distance of hips and shoulders that gives a direction."""
 MIN_TORSO_RADII = 1.6
@@ -24,6 +23,9 @@ TORSO_PER_NECK = 2.0
 """Distance of the hips from the shoulders, as a multiple of that of the face."""
 REACH_FACTOR = 1.1
 """Radius of a region, as a multiple of the distance of the farthest keypoint."""
+PORTRAIT_FACTOR = 0.8
+"""Factor of the radius around people without visible hips and legs.  Most of a larger region would
+be outside the image, and its pose often far from the head and the shoulders."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Regions(StructOfArrays):
             points_px[:, HIPS].mean(axis=1),
             points_px[:, SHOULDERS].mean(axis=1),
         )
-        is_visible = np.asarray(scores > MIN_POINT_SCORE)
+        is_visible = keypoints.visible
         has_hips = np.asarray(is_visible[:, HIPS].any(axis=1))
         has_head = is_visible[:, HEAD].any(axis=1) & is_visible[:, SHOULDERS].all(axis=1)
         weights = (scores * is_visible)[:, HEAD, None] + 1e-9
@@ -97,6 +99,8 @@ class Regions(StructOfArrays):
         is_usable = has_head | (has_hips & is_visible[:, SHOULDERS].any(axis=1))
         is_usable &= (torso_px > MIN_TORSO_PX) & (radius_px > torso_px)
         radius_px = np.maximum(radius_px, MIN_TORSO_RADII * torso_px)
+        is_portrait = ~is_visible[:, HIPS_AND_LEGS].any(axis=1)
+        radius_px = np.where(is_portrait, PORTRAIT_FACTOR * radius_px, radius_px)
         boxes = cls.around_boxes(keypoints.boxes_px, camera)
         upright = (shoulders_px - hips_px) / np.maximum(torso_px, MIN_TORSO_PX)[:, None]
         top_px = hips_px + radius_px[:, None] * upright

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrabs_ros.arrays import FloatArray, StructOfArrays
+from metrabs_ros.arrays import BoolArray, FloatArray, StructOfArrays, sigmoid
 from metrabs_ros.detectors.boxes import MAX_CANDIDATES, clip_to_image
 from metrabs_ros.movenet.network import STRIDE_PX, Heads
 from metrabs_ros.skeletons.conventions import COCO_17
@@ -19,6 +19,8 @@ LOCAL_MAXIMUM_CELLS = 5
 RELATIVE_VARIANCE = 0.3
 """Variance of the weight of keypoints around their approximate position, as a share of the
 shorter side of the maps."""
+MIN_POINT_SCORE = 0.15
+"""Minimum score of a visible keypoint."""
 PIXEL_CENTRE_PX = 0.5
 """The network counts pixels from their upper left corner, this package from their centre."""
 
@@ -48,6 +50,11 @@ class Keypoints(StructOfArrays):
     def __len__(self) -> int:
         """Return the number of people."""
         return len(self.scores)
+
+    @property
+    def visible(self) -> BoolArray:
+        """Whether the keypoints are visible, [N, 17]."""
+        return np.asarray(self.point_scores > MIN_POINT_SCORE)
 
     def mirrored(self, image_width_px: int) -> Keypoints:
         """Return the people mirrored about the vertical centre line of an image."""
@@ -92,8 +99,9 @@ def decode(heads: Heads, threshold: float) -> Keypoints:
     """
     Return the people in the output of the network, in its input pixels.
 
-    The computation is that of the published graph, with a limit of `MAX_CANDIDATES` people instead
-    of six.
+    Boxes and keypoints are those of the published graph, with a limit of `MAX_CANDIDATES` people
+    instead of six.  The scores are not: the graph multiplies the score of a person's centre by
+    those of its keypoints, and scores a keypoint by the maximum over all keypoints at its cell.
 
     Parameters
     ----------
@@ -163,8 +171,3 @@ def _keypoints(
     each = np.arange(KEYPOINTS)
     cell = np.stack([rows, columns], axis=1)
     return cell + heads.keypoint_cell_offsets[rows, columns, each], weighted[best, each]
-
-
-def sigmoid(logits: FloatArray) -> FloatArray:
-    """Return the logistic function of logits of any magnitude."""
-    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))

@@ -11,6 +11,7 @@ from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.box_overlap import box_containment, box_iou
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import MAX_CANDIDATES, Boxes
+from metrabs_ros.duplicates import are_near, keep_first
 from metrabs_ros.image_pyramid import extract_part
 from metrabs_ros.movenet.decoding import Keypoints, decode
 from metrabs_ros.movenet.network import SIDE_MULTIPLE_PX, MoveNet
@@ -164,27 +165,13 @@ def is_duplicate(people: Keypoints, iou_threshold: float) -> BoolArray:
     A person is detected twice by passes with different sizes, and in parts if it is too large for
     one of them.
     """
-    duplicate = np.zeros(len(people), bool)
-    for i in range(1, len(people)):
-        before = people.select(np.flatnonzero(~duplicate[:i]))
-        duplicate[i] = _is_shown_by(people.select(slice(i, i + 1)), before, iou_threshold).any()
-    return duplicate
-
-
-def _is_shown_by(person: Keypoints, others: Keypoints, iou_threshold: float) -> BoolArray:
-    """Return which of N other people, [N], show the same person."""
-    distance = keypoint_distance(person, others)
-    is_same = box_iou(person.boxes_px, others.boxes_px) > iou_threshold
-    area_px2, other_area_px2 = (part.boxes_px[:, 2:].prod(axis=1) for part in (person, others))
-    is_part = box_containment(person.boxes_px, others.boxes_px) > PART_CONTAINMENT
-    is_part &= area_px2 < PART_AREA_RATIO * other_area_px2
-    is_part &= distance < 2 * DUPLICATE_DISTANCE
-    return is_same | is_part | (distance < DUPLICATE_DISTANCE)
-
-
-def keypoint_distance(person: Keypoints, others: Keypoints) -> FloatArray:
-    """Return the median distance of the keypoints, as a share of the smaller box, [N]."""
-    apart_px = np.linalg.norm(person.points_px - others.points_px, axis=-1)
-    diagonals_px = (np.linalg.norm(part.boxes_px[:, 2:], axis=1) for part in (person, others))
-    smaller_px = np.minimum(*diagonals_px)
-    return np.asarray(np.median(apart_px, axis=-1) / np.maximum(smaller_px, 1e-6))
+    boxes_px = people.boxes_px
+    diagonals_px = np.linalg.norm(boxes_px[:, 2:], axis=1)
+    limits_px = DUPLICATE_DISTANCE * np.minimum(diagonals_px[:, None], diagonals_px)
+    area_px2 = boxes_px[:, 2:].prod(axis=1)
+    is_part = box_containment(boxes_px[:, None], boxes_px) > PART_CONTAINMENT
+    is_part &= area_px2[:, None] < PART_AREA_RATIO * area_px2
+    is_part &= are_near(people.points_px, 2 * limits_px)
+    is_same = box_iou(boxes_px[:, None], boxes_px) > iou_threshold
+    is_same |= is_part | are_near(people.points_px, limits_px)
+    return ~keep_first(is_same, np.arange(len(people)))

@@ -95,7 +95,12 @@ class Settings:
         'auto', 'Device that runs the network: auto, cpu, cuda or cuda:N.', fixed=True
     )
     threads: int = setting(
-        0, 'Maximum number of CPU threads; 0: one per core.', fixed=True, low=0, high=256
+        0,
+        'Number of CPU threads of each network; 0: one per core. In streams, BlazePose and '
+        'MoveNet run in parallel.',
+        fixed=True,
+        low=0,
+        high=256,
     )
     detector: str = setting(
         'auto',

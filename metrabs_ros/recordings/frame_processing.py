@@ -160,12 +160,12 @@ class TrackedFrames:
 
     def _process(self, view: TimedView) -> ProcessedFrame:
         (result,) = self._tracker.process_each([view])
-        detected = self._tracker.detections(view.camera_name)
         if isinstance(result.people, Exception):
-            if detected is not None:
+            if result.is_detected:
                 # The tracker failed, not the network.
                 raise result.people
             return ProcessedFrame(_failure(result.people), None)
+        detected = self._tracker.detections(view.camera_name)
         assert detected is not None
         entry = Entry(to_numbers(detected.people), detected.state)
         return ProcessedFrame(entry, self._results(view, result.people))

@@ -37,10 +37,13 @@ class Result(NamedTuple):
     batch_error
         Exception of the network's run for the images of all cameras, if that run failed and was
         repeated for each image alone.
+    is_detected
+        Whether detection succeeded, so that an exception is one of the tracker.
     """
 
     people: People | Exception
     batch_error: Exception | None = None
+    is_detected: bool = True
 
 
 class DetectedPeople(NamedTuple):
@@ -94,8 +97,7 @@ class _Stream:
             # Tracks that are updated in part would make all later images fail, too.
             self.reset()
             raise
-        finally:
-            self.detected = detected
+        self.detected = detected
         return people
 
     def reset(self) -> None:
@@ -181,7 +183,7 @@ class PersonTracker:
 
         A run of the network for all images that fails is repeated for each image alone, so that
         an image does not affect those of other cameras.  After a failure, full-image detection
-        runs in the next image of that camera; its tracks are kept.
+        runs in the next image of that camera.  Its tracks are kept, unless their update failed.
         """
         streams = [self._stream(timed_view) for timed_view in views]
         detected, batch_error = _detect(streams, views)
@@ -189,12 +191,13 @@ class PersonTracker:
             Result(
                 own if isinstance(own, Exception) else _attempt(stream.update, timed_view, own),
                 batch_error,
+                not isinstance(own, Exception),
             )
             for stream, timed_view, own in zip(streams, views, detected)
         ]
 
     def detections(self, camera_name: str = '') -> DetectedPeople | None:
-        """Return the detections in the last image of a camera; None if detection failed there."""
+        """Return the detections in the last image of a camera; None if it has no result."""
         own = self._streams[camera_name]
         if own.detected is None:
             return None

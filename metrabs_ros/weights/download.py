@@ -9,8 +9,6 @@ import os
 import pathlib
 import re
 import ssl
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -227,34 +225,3 @@ def _content_range(response: Any) -> tuple[int, int | None]:
         return int(part[1]), int(part[2])
     length = re.fullmatch(r'\d{1,18}', response.headers.get('Content-Length', ''))
     return 0, None if length is None else int(length[0])
-
-
-def download_wheel(requirement: str, folder: pathlib.Path) -> pathlib.Path:
-    """
-    Download a wheel into a folder with pip.
-
-    Parameters
-    ----------
-    requirement
-        Package and version, for example ``scikit-image==0.25.2``.
-    folder
-        An existing folder.
-
-    Raises
-    ------
-    DownloadError
-        If pip cannot download the wheel.
-    """
-    # Only data files of the wheel are used, which are the same for all platforms.
-    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps']
-    command += ['--only-binary=:all:', '--python-version=3.12']
-    command += ['--platform=manylinux_2_28_x86_64', '--platform=manylinux_2_17_x86_64']
-    command += ['--dest', str(folder), requirement]
-    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    wheels = list(folder.glob('*.whl'))
-    if result.returncode or not wheels:
-        lines = [line for line in result.stderr.splitlines() if 'ERROR' in line]
-        reason = (lines or result.stderr.splitlines() or ['no reason given'])[-1]
-        reason = printable(reason.strip(), MAX_MESSAGE_CHARS)
-        raise DownloadError(f'pip could not download {requirement}: {reason}')
-    return wheels[0]

@@ -11,6 +11,8 @@ import pathlib
 import re
 import shutil
 import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Mapping
 
 from metrabs_ros.foreign_text import printable
@@ -244,19 +246,54 @@ def _checksum_file(name: str) -> pathlib.Path:
 
 
 def _fetch_heavy(url: str | None, scratch: pathlib.Path) -> pathlib.Path:
-    """Download the landmark network `HEAVY_FILE`, or copy it if `url` is the path of a file."""
+    """Download the landmark network `HEAVY_FILE`, or copy it if `url` is that of a local file."""
     folder = scratch / BLAZEPOSE_HEAVY
     folder.mkdir()
-    file = folder / HEAVY_FILE
-    if url is not None and not url.startswith(('http://', 'https://')):
-        _copy_local(pathlib.Path(url), file)
-    else:
-        _LOG.info('downloading %s (28 MB, Apache-2.0) from %s ...', HEAVY_FILE, url or HEAVY_URL)
-        Download(url or HEAVY_URL, file).run()
-    actual = sha256_of(file)
-    if actual != HEAVY_SHA256:
-        raise DownloadError(f'{HEAVY_FILE} has the sha256 {actual}, expected {HEAVY_SHA256}')
+    if url is None or url.startswith(('http://', 'https://')):
+        return _download_heavy(url or HEAVY_URL, folder)
+    source = _local_file(url)
+    _copy_local(source, folder / HEAVY_FILE)
+    if problem := _heavy_problem(folder / HEAVY_FILE):
+        raise DownloadError(f'{shown(source)} {problem}; use the file from {HEAVY_URL}')
     return folder
+
+
+def _download_heavy(url: str, folder: pathlib.Path) -> pathlib.Path:
+    _LOG.info('downloading %s (28 MB, Apache-2.0) from %s ...', HEAVY_FILE, url)
+    # Not in the temporary folder, so that an interrupted download is resumed.
+    file = cache_folder() / HEAVY_FILE
+    download = Download(url, file)
+    download.run()
+    problem = _heavy_problem(file)
+    if problem and download.is_resumed:
+        # The parts of a resumed download may come from different files.
+        download.discard()
+        download.run()
+        problem = _heavy_problem(file)
+    if problem:
+        download.discard()
+        raise DownloadError(
+            f'the file from {printable(url, MAX_MESSAGE_CHARS)} {problem}; use the file from '
+            f'{HEAVY_URL}'
+        )
+    os.replace(file, folder / HEAVY_FILE)
+    return folder
+
+
+def _heavy_problem(file: pathlib.Path) -> str:
+    """Return what is wrong with a file that should be `HEAVY_FILE`; empty if nothing is."""
+    actual = sha256_of(file)
+    return '' if actual == HEAVY_SHA256 else f'has the sha256 {actual}, expected {HEAVY_SHA256}'
+
+
+def _local_file(url: str) -> pathlib.Path:
+    """Return the path of a local file, given as a path or as an address with file://."""
+    if not url.startswith('file://'):
+        return pathlib.Path(url)
+    try:
+        return pathlib.Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
+    except ValueError as error:
+        raise DownloadError(f"'{printable(url, MAX_MESSAGE_CHARS)}' is not valid") from error
 
 
 def _copy_local(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -264,8 +301,8 @@ def _copy_local(source: pathlib.Path, target: pathlib.Path) -> None:
         opened = open_regular(source)
     except (OSError, ValueError) as error:
         raise DownloadError(
-            f'{shown(source)} is neither an http or https address nor a file that can be read '
-            f'({printable(error, MAX_MESSAGE_CHARS)})'
+            f"'{shown(source)}' is neither an http or https address nor a file that can be read "
+            f'({printable(error, MAX_MESSAGE_CHARS)}); use the file from {HEAVY_URL}'
         ) from error
     with opened, target.open('wb') as copy:
         shutil.copyfileobj(opened, copy)

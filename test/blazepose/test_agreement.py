@@ -20,8 +20,10 @@ from metrabs_ros.blazepose.agreement import (
     merge,
     pose_distance_mm,
     select_better,
+    shows_own_person,
 )
-from metrabs_ros.movenet.decoding import Keypoints
+from metrabs_ros.blazepose.regions import SHOULDERS
+from metrabs_ros.movenet.decoding import MIN_POINT_SCORE, Keypoints
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
@@ -68,12 +70,28 @@ def test_keypoints_of_the_head_and_invisible_ones_are_not_compared(keypoint, sco
 def test_people_disagree_with_keypoints_of_the_other_sides():
     people = people_at((0, 0, 3000))
     keypoints = keypoints_of(people)
-    swapped = keypoints.mirrored(640).mirrored(640)
-    assert keypoint_disagreement(people, swapped) == pytest.approx(0, abs=1e-9)
     swapped = dataclasses.replace(
         keypoints, points_px=people.poses2d_px[:, BLAZEPOSE_33.mirror][:, COCO_JOINTS]
     )
     assert keypoint_disagreement(people, swapped) > 0.06
+
+
+def portrait(people, shift_px):
+    """Return keypoints of which the head and shoulders are visible and the others are guessed."""
+    keypoints = keypoints_of(people, shift_px)
+    scores = np.full((len(people), 17), MIN_POINT_SCORE - 0.01)
+    scores[:, : SHOULDERS.stop] = 0.6
+    points_px = keypoints.points_px.copy()
+    points_px[:, SHOULDERS.stop :] = points_px[:, SHOULDERS].mean(axis=1, keepdims=True)
+    return dataclasses.replace(keypoints, points_px=points_px, point_scores=scores)
+
+
+def test_people_without_a_visible_body_are_confirmed_by_their_heads_and_shoulders():
+    people = people_at((0, 0, 3000))
+    assert keypoint_disagreement(people, portrait(people, 0)) == pytest.approx(0, abs=1e-6)
+    assert is_confirmed(people, portrait(people, 0)).all()
+    far_px = 1.1 * MAX_DISAGREEMENT * sizes_px(people)[0]
+    assert not is_confirmed(people, portrait(people, far_px)).any()
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
@@ -92,6 +110,34 @@ def test_people_are_confirmed_if_the_networks_agree_and_the_crop_shows_a_person(
     keypoints = keypoints_of(people)
     keypoints.points_px[1] += 1.1 * MAX_DISAGREEMENT * sizes_px(people)[1]
     assert is_confirmed(people, keypoints).tolist() == [True, False, False]
+
+
+def test_people_who_hide_each_other_are_both_kept():
+    # The joints of two people at the same place in the image are at 10 % of their size.
+    people = people_at((0, 0, 3000), (150, 0, 3000))
+    assert shows_own_person(people, keypoints_of(people)).all()
+
+
+@pytest.mark.parametrize('confidence', [(0.9, 0.5), (0.5, 0.9)])
+def test_an_estimate_of_another_persons_pose_is_suppressed(confidence):
+    people = people_at((0, 0, 3000), (150, 0, 3000))
+    keypoints = keypoints_of(people)
+    # The crop of the second person shows more of the first one.
+    both_first = people_at((0, 0, 3000), (20, 0, 3000))
+    both_first = dataclasses.replace(both_first, confidence=np.array(confidence))
+    assert shows_own_person(both_first, keypoints).tolist() == [True, False]
+
+
+def test_of_two_estimates_between_the_people_the_more_confident_one_is_kept():
+    people = people_at((0, 0, 3000), (150, 0, 3000))
+    keypoints = keypoints_of(people)
+    crossed = people_at((100, 0, 3000), (50, 0, 3000))
+    assert shows_own_person(crossed, keypoints).tolist() == [True, False]
+
+
+def test_nobody_is_suppressed_among_no_people():
+    empty = People.empty(BLAZEPOSE_33)
+    assert shows_own_person(empty, keypoints_of(empty)).shape == (0,)
 
 
 shifts_mm = st.tuples(*[st.floats(-1e4, 1e4)] * 3)

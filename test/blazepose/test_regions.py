@@ -181,7 +181,11 @@ def test_the_hips_of_a_portrait_follow_from_the_head_and_the_shoulders():
     camera = Camera.from_fov(55, (480, 640, 3))
     portrait = Regions.around_keypoints(keypoints, camera)
     np.testing.assert_allclose(portrait.centre_px, [[300, 408]], atol=1)
-    assert radii_px(portrait) > 300
+    assert 200 < radii_px(portrait) < 300
+    # Regions around people with visible legs have the full size.
+    scores[0, 15] = 0.6
+    assert radii_px(Regions.around_keypoints(keypoints, camera)) > 1.2 * radii_px(portrait)
+    scores[0, 15] = 0
     unseen = Keypoints(keypoints.boxes_px, keypoints.scores, points_px, 0 * scores)
     np.testing.assert_allclose(
         Regions.around_keypoints(unseen, camera).centre_px, [[300, 265]], atol=1

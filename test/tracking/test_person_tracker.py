@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from known_networks import KnownNetworks, body_at
 from test_people import people_at
 
 from metrabs_ros.backends.selection import Choice
@@ -277,6 +278,22 @@ def test_a_failing_track_update_deletes_the_tracks_of_that_camera_only(monkeypat
     assert isinstance(failed.people, ZeroDivisionError)
     assert other.people.ids.tolist() == [1]
     assert [p.ids.tolist() for p in tracker.process(cameras(2, 1.2))] == [[2], [1]]
+
+
+@pytest.mark.parametrize('networks', [lambda: Crowd(A), lambda: KnownNetworks(body_at(A))])
+def test_images_without_a_result_have_no_detections(monkeypatch, networks):
+    tracker = PersonTracker(networks())
+    (view, *_) = cameras(1, 1.0)
+    tracker.process([view])
+    assert len(tracker.detections(view.camera_name).people) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, 'update', lambda *_: 1 / 0)
+        (failed,) = tracker.process_each(cameras(1, 1.1))
+    assert isinstance(failed.people, ZeroDivisionError)
+    assert failed.is_detected
+    assert tracker.detections(view.camera_name) is None
+    tracker.process(cameras(1, 1.2))
+    assert tracker.detections(view.camera_name).ids.tolist() == [2]
 
 
 def test_replayed_images_leave_the_tracker_as_processed_ones():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import shutil
 
 import hostile
@@ -52,6 +53,13 @@ def error_of(name):
 def test_the_networks_have_the_listed_checksums(name):
     assert sha256_of(FOLDER / name) == bundled.SHA256[name]
     assert bundled.bundled_network(name) == FOLDER / name
+
+
+def test_the_readme_contains_the_checksums_of_the_sources():
+    script = pathlib.Path(__file__).parents[2] / 'scripts' / 'convert_networks.py'
+    sources = set(re.findall(r"'([0-9a-f]{64})'", script.read_text()))
+    assert len(sources) == 4
+    assert sources == set(re.findall('[0-9a-f]{64}', (FOLDER / 'README.md').read_text()))
 
 
 def test_every_network_in_the_folder_is_listed():

@@ -88,6 +88,54 @@ def test_an_interrupted_download_of_a_network_is_continued(cache, published, mon
     assert (folder / store.HEAVY_FILE).read_bytes() == published
 
 
+def test_a_download_of_a_network_is_continued_after_a_failed_run(cache, published, monkeypatch):
+    monkeypatch.setattr(time, 'sleep', lambda seconds: None)
+    fruitless = [600, *[0] * 5]
+    with (
+        serve(Behaviour(published, disconnect_after=fruitless)) as url,
+        pytest.raises(store.WeightsError, match='no new data'),
+    ):
+        store.fetch(HEAVY, url)
+    behaviour = Behaviour(published)
+    with serve(behaviour) as url:
+        folder = store.fetch(HEAVY, url)
+    assert behaviour.requested_ranges == ['bytes=600-']
+    assert (folder / store.HEAVY_FILE).read_bytes() == published
+    assert {file.name for file in cache.iterdir()} == {HEAVY, f'.{HEAVY}.lock'}
+
+
+def test_a_network_from_parts_of_different_files_is_downloaded_again(cache, published):
+    part = cache / f'{store.HEAVY_FILE}.part'
+    part.write_bytes(b'part of another file')
+    # Without a version, the server does not notice that the file has changed.
+    behaviour = Behaviour(published, etag=None)
+    with serve(behaviour) as url:
+        folder = store.fetch(HEAVY, url)
+    assert behaviour.requested_ranges == ['bytes=20-', '']
+    assert (folder / store.HEAVY_FILE).read_bytes() == published
+
+
+def test_a_local_file_may_be_given_as_an_address(cache, published, tmp_path, monkeypatch):
+    disable_downloads(monkeypatch)
+    file = tmp_path / 'downloaded file.tflite'
+    file.write_bytes(published)
+    assert file.as_uri().endswith('downloaded%20file.tflite')
+    assert (store.fetch(HEAVY, file.as_uri()) / store.HEAVY_FILE).read_bytes() == published
+
+
+@pytest.mark.parametrize('is_missing', [False, True])
+def test_the_message_about_a_local_file_names_it_and_the_published_file(
+    cache, tmp_path, is_missing
+):
+    file = tmp_path / 'my network.tflite'
+    if not is_missing:
+        file.write_bytes(b'other')
+    with pytest.raises(store.WeightsError) as caught:
+        store.fetch(HEAVY, str(file))
+    assert str(file) in str(caught.value)
+    assert f'use the file from {store.HEAVY_URL}' in str(caught.value)
+
+
 @pytest.mark.parametrize('is_link', [False, True])
 def test_weights_are_copied_from_a_local_file(cache, published, tmp_path, monkeypatch, is_link):
     disable_downloads(monkeypatch)
@@ -186,7 +234,7 @@ def test_the_command_line_prints_errors_in_one_line(cache, tmp_path):
     result = run_fetch(cache, HEAVY, '--url', str(tmp_path / 'network'))
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr
-    assert result.stderr.startswith(f'metrabs_ros: {store.HEAVY_FILE} has the sha256')
+    assert result.stderr.startswith(f'metrabs_ros: {tmp_path / "network"} has the sha256')
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -405,7 +453,10 @@ def test_a_full_disk_raises_an_error(tmp_path, monkeypatch):
         monkeypatch.setenv('METRABS_ROS_CACHE', str(disk))
         monkeypatch.setattr(store, 'HEAVY_URL', url)
         assert 'No space left' in weights_error()
-        assert [file.name for file in disk.iterdir()] == [f'.{HEAVY}.lock']
+        # The download can be continued.
+        part = f'{store.HEAVY_FILE}.part'
+        names = {f'.{HEAVY}.lock', part, f'{part}.json'}
+        assert {file.name for file in disk.iterdir()} == names
 
 
 def test_weights_on_a_read_only_disk_are_used(tmp_path, monkeypatch, filled_cache):
