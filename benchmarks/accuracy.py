@@ -39,6 +39,8 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.options import View
 from metrabs_ros.people import People
+from metrabs_ros.placement.ground_plane import GroundPlane
+from metrabs_ros.placement.uncertainty import with_axis_std
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.skeletons.conventions import COCO_17
 from metrabs_ros.tracking.person_tracker import PersonTracker
@@ -73,24 +75,28 @@ class Configuration:
         Keyword arguments of `PoseEstimator.detect_poses`.
     tracking
         Keyword arguments of `PersonTracker`.
-    knows_camera_pose
-        Whether the pose of the camera in the world is given, as by a TF frame with z up.
+    ground_height_mm
+        Height of the floor, or of what the person stands on, in the world of the recording; None
+        if it is not known to the tracker.
     """
 
     detection: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tracking: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    knows_camera_pose: bool = False
+    ground_height_mm: float | None = None
 
-    def camera_from(self, calibrated: Camera) -> Camera:
-        """Return the camera that is given to the model."""
-        if self.knows_camera_pose:
-            return calibrated
-        return Camera(calibrated.intrinsic_matrix, calibrated.distortion_coeffs)
+    def ground_of(self, camera: Camera) -> GroundPlane | None:
+        """Return the floor in the frame of a camera."""
+        if self.ground_height_mm is None:
+            return None
+        return GroundPlane.from_transform(
+            camera.extrinsic_matrix[:3, :3].T, camera.position_mm, self.ground_height_mm
+        )
 
 
+BEAM_HEIGHT_MM = 65.0
 CONFIGURATIONS = {
     'default': Configuration(),
-    'camera_pose': Configuration(knows_camera_pose=True),
+    'ground': Configuration(ground_height_mm=BEAM_HEIGHT_MM),
 }
 
 
@@ -117,7 +123,7 @@ class Matches:
     points_px, true_px
         [M, 17, 2].
     std_mm
-        [M, 17, 1], or [M, 17, 3] if it differs between the axes: published standard deviations.
+        [M, 17, 3], published standard deviations along the axes of the camera frame.
     """
 
     cameras: np.ndarray
@@ -161,21 +167,18 @@ def detect(
 ) -> Iterator[FramePeople]:
     """Yield the people that `detect_poses` returns for every sixth image of each camera."""
     for c, own in enumerate(cameras):
-        camera = configuration.camera_from(own.camera)
         for i, image in enumerate(own.images()):
             if i % DETECT_EVERY:
                 continue
             prediction = model.detect_poses(
                 image,
-                intrinsic_matrix=camera.intrinsic_matrix,
-                distortion_coeffs=camera.distortion_coeffs,
-                extrinsic_matrix=camera.extrinsic_matrix,
-                world_up_vector=camera.world_up_vector,
+                intrinsic_matrix=own.camera.intrinsic_matrix,
+                distortion_coeffs=own.camera.distortion_coeffs,
                 skeleton=COCO_17.name,
                 **configuration.detection,
             )
-            prediction['poses3d'] = camera.from_world(prediction['poses3d'])
-            yield FramePeople(c, i, People.of_prediction(prediction, COCO_17, image.shape))
+            people = People.of_prediction(prediction, COCO_17, image.shape)
+            yield FramePeople(c, i, with_axis_std(people))
 
 
 def track(
@@ -184,12 +187,14 @@ def track(
     """Yield the people that `PersonTracker` returns for every image of each camera."""
     convention = model.convention(COCO_17.name)
     for c, own in enumerate(cameras):
-        camera = configuration.camera_from(own.camera)
+        camera = Camera(own.camera.intrinsic_matrix, own.camera.distortion_coeffs)
+        ground = configuration.ground_of(own.camera)
         tracker = PersonTracker(model, **configuration.tracking)
         for i, image in enumerate(own.images()):
             # Stamps of 0 mean that the time is unknown.
             stamp_s = 1 + i / RATE_HZ
-            (people,) = tracker.process([TimedView(View(image, camera), stamp_s)])
+            timed_view = TimedView(View(image, camera), stamp_s, ground=ground)
+            (people,) = tracker.process([timed_view])
             yield FramePeople(c, i, people.in_convention(convention))
 
 
@@ -239,11 +244,8 @@ def compare(
 
 
 def poses_of(people: People) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
-    """Yield pose [17, 3], image points [17, 2] and standard deviations [17, 1] of each person."""
-    std_mm = people.joint_std_mm
-    if std_mm.ndim == 2:
-        std_mm = std_mm[..., None]
-    yield from zip(people.poses3d_mm, people.poses2d_px, std_mm)
+    """Yield pose [17, 3], image points [17, 2] and standard deviations [17, 3] of each person."""
+    yield from zip(people.poses3d_mm, people.poses2d_px, people.axis_std_mm)
 
 
 def as_matches(rows: Sequence[tuple[Any, ...]]) -> Matches:

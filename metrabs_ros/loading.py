@@ -121,14 +121,15 @@ def _start_movenet(file: pathlib.Path, threads: int, precision: str) -> MoveNetD
 
 def _load_movenet_boxes(threads: int, precision: str) -> BoxDetector:
     """Check the files of MoveNet, and return a detector that starts it at the first image."""
-    from metrabs_ros.movenet.detector import MoveNetBoxes
     from metrabs_ros.weights.bundled import bundled_network
 
     file = bundled_network(MOVENET_FILE)
 
-    # Pose estimation in given boxes needs no detector.
+    # Pose estimation in given boxes needs neither the detector nor its packages.
     @functools.cache
-    def start() -> MoveNetBoxes:
+    def start() -> BoxDetector:
+        from metrabs_ros.movenet.detector import MoveNetBoxes
+
         return MoveNetBoxes(_start_movenet(file, threads, _movenet_precision(precision)))
 
     return lambda image, camera, options: start()(image, camera, options)

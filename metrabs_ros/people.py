@@ -139,20 +139,30 @@ class People(StructOfArrays):
         Parameters
         ----------
         prediction
-            Result of `PoseEstimator.detect_poses` without an extrinsic matrix: ``boxes`` [N, 5],
-            ``poses3d`` [N, J, 3] and ``poses2d`` [N, J, 2].
+            Result of `PoseEstimator.detect_poses` without an extrinsic matrix.  The arrays
+            ``boxes``, ``poses3d`` and ``poses2d`` are required; without ``joint_confidences``,
+            each joint has the confidence of the person.
         skeleton
             Skeleton with J joints: ``model.convention(name).skeleton``.
         image_shape
             Height and width in pixels, further entries are ignored.
         """
-        return cls.from_detections(
+        people = cls.from_detections(
             skeleton,
             prediction['boxes'][:, :4],
             prediction['boxes'][:, 4],
             prediction['poses3d'],
             prediction['poses2d'],
             image_shape,
+        )
+        if 'joint_confidences' not in prediction:
+            return people
+        # The empty arrays make `__post_init__` derive the deviations from the new confidences.
+        return dataclasses.replace(
+            people,
+            joint_confidence=prediction['joint_confidences'],
+            joint_std_mm=np.zeros(0),
+            axis_std_mm=np.zeros(0),
         )
 
     @classmethod

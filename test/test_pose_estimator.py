@@ -12,6 +12,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.movenet.detector import MAX_CANDIDATES
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import implied_statures_mm
+from metrabs_ros.pose_estimator import POSE_ARRAYS
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 FOCAL_PX = 900.0
@@ -241,7 +242,7 @@ def test_estimate_poses_returns_a_pose_for_each_box(model, player):
         player, boxes, intrinsic_matrix=intrinsics(player), skeleton='coco_17'
     )
     assert prediction['poses3d'].shape == (2, 17, 3)
-    assert set(prediction) == {'poses3d', 'poses2d'}
+    assert set(prediction) == set(POSE_ARRAYS)
     first, second = prediction['poses3d'][:, 11:13].mean(axis=1)
     assert np.linalg.norm(first - second) < 0.05 * np.linalg.norm(first)
 

@@ -176,7 +176,10 @@ def to_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) ->
     if len(poses.joint_confidence):
         # The empty array makes People derive the deviations from the new confidences.
         people = dataclasses.replace(
-            people, joint_confidence=poses.joint_confidence, joint_std_mm=np.zeros(0)
+            people,
+            joint_confidence=poses.joint_confidence,
+            joint_std_mm=np.zeros(0),
+            axis_std_mm=np.zeros(0),
         )
     if poses.poses3d_mm.shape[1] == 1:
         return people
