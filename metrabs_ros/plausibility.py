@@ -24,9 +24,9 @@ FRAGMENT_CONTAINMENT = 0.8
 FRAGMENT_SIZE_RATIO = 0.8
 """Maximum size of a fragment, as a share of the other pose.  People who are partly hidden by
 others next to them have a smaller area, but the same height."""
-FRAGMENT_DISTANCE_RATIO = 0.2
-"""Limit of the median joint distance of a fragment, as a share of its size.  Children in front of
-adults have larger distances."""
+FRAGMENT_DISTANCE_RATIO = 0.48
+"""Limit of the median joint distance of a fragment, as a share of its size.  Poses of body parts,
+such as trousers, reach 0.46.  Children below 60 % of the height of an adult have more."""
 MIN_ENCLOSING_CONFIDENCE = 0.35
 """Minimum confidence of people whose fragments are suppressed."""
 

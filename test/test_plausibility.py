@@ -93,7 +93,7 @@ def test_a_child_in_front_of_an_adult_is_kept():
     poses_mm = people.poses3d_mm.copy()
     # Both stand on the floor.
     feet_mm = poses_mm[1, :, 1].max()
-    poses_mm[1] = (0, feet_mm, 2900) + 0.6 * (poses_mm[1] - (0, feet_mm, 3000))
+    poses_mm[1] = (0, feet_mm, 2900) + 0.55 * (poses_mm[1] - (0, feet_mm, 3000))
     poses_px = 500 * poses_mm[..., :2] / poses_mm[..., 2:] + (320, 240)
     low, high = poses_px.min(axis=1), poses_px.max(axis=1)
     people = changed(
