@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pathlib
+import sys
 import random
 import signal
 from collections.abc import Callable
@@ -57,6 +58,8 @@ CAN_CALCULATE_IN_BF16 = any(
 )
 
 DATA = pathlib.Path(__file__).parent / 'data'
+# test/benchmarks imports the modules of benchmarks/.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
 
 _spec = importlib.util.spec_from_file_location(
     'make_checkpoint', DATA / 'golden' / 'make_checkpoint.py'
