@@ -19,9 +19,9 @@ import numpy as np
 
 from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.camera import Camera
+from metrabs_ros.demo_video import download_wheel
 from metrabs_ros.people import inside_image
 from metrabs_ros.regular_file import sha256_of
-from metrabs_ros.demo_video import download_wheel
 from metrabs_ros.weights.download import DownloadError
 from metrabs_ros.weights.store import cache_folder
 

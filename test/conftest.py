@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import pathlib
-import sys
 import random
 import signal
+import sys
 from collections.abc import Callable
 
 MAX_DOMAIN_ID = 101
