@@ -72,7 +72,9 @@ def to_depth(message: Any, max_pixels: int = MAX_PIXELS) -> DepthArray:
             f'{width * dtype.itemsize} and {height * width * dtype.itemsize}; correct its '
             'publisher',
         )
-    depth = np.ndarray((height, width), dtype, message.data, strides=(step, dtype.itemsize))
+    depth: DepthArray = np.ndarray(
+        (height, width), dtype, message.data, strides=(step, dtype.itemsize)
+    )
     return depth if message.encoding == MILLIMETRES else _metres_to_mm(depth)
 
 
@@ -200,4 +202,4 @@ def _decode_png(png: bytes, shape: tuple[int, int]) -> NDArray[np.uint16]:
         raise UnusableInput(
             DATA, f'{len(png)} bytes of the compressed depth image are truncated or damaged'
         )
-    return values
+    return np.asarray(values, np.uint16)
