@@ -1,5 +1,5 @@
 """
-Convert depth images to arrays: sensor_msgs/Image (REP 118) and compressed_depth_image_transport.
+Convert depth images: sensor_msgs/Image (REP 118) and compressed_depth_image_transport.
 
 Message data of the common encoding 16UC1 is not copied.
 """
@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from metrabs_ros.camera import Camera
+from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.images import MAX_PIXELS, MAX_SIDE_PX, is_complete_file
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
@@ -22,6 +24,7 @@ from metrabs_ros.image_header import PNG_SIGNATURE, check_image_size, image_size
 MILLIMETRES, METRES = '16UC1', '32FC1'
 """Encodings of depth images: unsigned 16-bit integers in millimetres, floats in metres."""
 ENCODING, DATA = 'depth encoding', 'depth data'
+SIZE, CALIBRATION = 'depth size', 'depth camera_info'
 """Causes of depth images that are not used."""
 CONFIG_HEADER = struct.Struct('<iff')
 """Header of compressedDepth data: format, and the parameters of the inverse depth."""
@@ -29,6 +32,47 @@ PNG_TYPE_OFFSET, PNG_GRAY_16 = 24, b'\x10\x00'
 """Position and value of bit depth and colour type in a PNG file with 16-bit gray values."""
 
 DepthArray = NDArray[np.generic]
+
+
+def depth_camera(
+    shape: tuple[int, ...],
+    image_shape: tuple[int, ...],
+    camera: Camera,
+    info: Any = None,
+    is_rectified: bool = False,
+) -> Camera:
+    """
+    Return the camera of a registered depth image: its own, or that of an image of the same size.
+
+    Parameters
+    ----------
+    shape, image_shape
+        Height and width of the depth image and of the image; further entries are ignored.
+    camera
+        Camera of the image.
+    info
+        CameraInfo of the depth image, or None.
+    is_rectified
+        Whether the depth image is rectified.
+
+    Raises
+    ------
+    UnusableInput
+        If the sizes differ and there is no CameraInfo, or the CameraInfo is not valid.
+    """
+    (height, width), (image_height, image_width) = shape[:2], image_shape[:2]
+    if info is not None:
+        try:
+            return to_camera(info, shape, is_rectified)
+        except UnusableInput as error:
+            raise UnusableInput(CALIBRATION, f'camera_info of depth: {error}') from error
+    if (height, width) == (image_height, image_width):
+        return camera
+    raise UnusableInput(
+        SIZE,
+        f'depth is {width} x {height}, image is {image_width} x {image_height}, no CameraInfo for '
+        'depth; publish it next to the depth images',
+    )
 
 
 def to_depth(message: Any, max_pixels: int = MAX_PIXELS) -> DepthArray:
@@ -72,8 +116,9 @@ def to_depth(message: Any, max_pixels: int = MAX_PIXELS) -> DepthArray:
             f'{width * dtype.itemsize} and {height * width * dtype.itemsize}; correct its '
             'publisher',
         )
-    rows = (step, dtype.itemsize)
-    depth: DepthArray = np.ndarray((height, width), dtype, message.data, strides=rows)
+    depth: DepthArray = np.ndarray(
+        (height, width), dtype, message.data, strides=(step, dtype.itemsize)
+    )
     return depth if message.encoding == MILLIMETRES else _metres_to_mm(depth)
 
 
@@ -201,4 +246,4 @@ def _decode_png(png: bytes, shape: tuple[int, int]) -> NDArray[np.uint16]:
         raise UnusableInput(
             DATA, f'{len(png)} bytes of the compressed depth image are truncated or damaged'
         )
-    return values.astype(np.uint16, copy=False)
+    return np.asarray(values, np.uint16)

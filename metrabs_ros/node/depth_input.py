@@ -12,8 +12,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.conversions.cameras import to_camera
-from metrabs_ros.conversions.depth_images import DATA, DepthArray, decompress_depth, to_depth
+from metrabs_ros.conversions.depth_images import (
+    DATA,
+    DepthArray,
+    decompress_depth,
+    depth_camera,
+    to_depth,
+)
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.depth_buffer import (
@@ -29,7 +34,6 @@ from metrabs_ros.options import View
 from metrabs_ros.placement.depth_image import DepthImage
 
 MISSING, UNREGISTERED = 'no depth image', 'depth not registered'
-SIZE, CALIBRATION = 'depth size', 'depth camera_info'
 """Causes of images without a depth image, although it is configured."""
 MAX_GAP_S = 1.0
 """
@@ -176,20 +180,17 @@ class DepthInput:
         self, shape: tuple[int, ...], view: View, header: Header, current: Settings
     ) -> Camera:
         """Return the camera of the depth image: its own, or that of an image of the same size."""
-        height, width = shape
-        image_height, image_width = view.image.shape[:2]
         info = self._info
-        if info is None:
-            if (height, width) == (image_height, image_width):
-                return view.camera
-            raise UnusableInput(
-                SIZE,
-                f'depth is {width} x {height}, image is {image_width} x {image_height}, no '
-                f'CameraInfo for depth; publish it on {self.info_topic}',
-            )
-        self._check_registered(info.header, header, "depth images' camera_info has")
-        is_rectified = 'image_rect' in self.topic and any(info.p)
+        if info is not None:
+            self._check_registered(info.header, header, "depth images' camera_info has")
+        is_rectified = 'image_rect' in self.topic and info is not None and any(info.p)
         try:
-            return to_camera(info, shape, current.rectified == 'true' or is_rectified)
+            return depth_camera(
+                shape,
+                view.image.shape,
+                view.camera,
+                info,
+                current.rectified == 'true' or is_rectified,
+            )
         except UnusableInput as error:
-            raise UnusableInput(CALIBRATION, f'{self.info_topic}: {error}') from error
+            raise UnusableInput(error.cause, f'{error}; the topic is {self.info_topic}') from error

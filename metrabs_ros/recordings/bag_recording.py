@@ -8,7 +8,7 @@ from typing import Any
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import to_camera
-from metrabs_ros.conversions.depth import to_depth_image
+from metrabs_ros.conversions.depth_images import decompress_depth, depth_camera, to_depth
 from metrabs_ros.conversions.images import decompress, to_rgb
 from metrabs_ros.conversions.transforms import frame_name, is_person_frame
 from metrabs_ros.conversions.unusable_input import UnusableInput
@@ -198,7 +198,10 @@ class BagRecording:
             if isinstance(frame.depth, UnusableInput):
                 raise frame.depth
             info = stream.info_at(stamp_ns_of(frame.depth.header))
-            return to_depth_image(frame.depth, view.image.shape, view.camera, info)
+            is_raw = stream.topic.msgtype == IMAGE
+            depth_mm = to_depth(frame.depth) if is_raw else decompress_depth(frame.depth)
+            camera = depth_camera(depth_mm.shape, view.image.shape, view.camera, info)
+            return DepthImage(depth_mm, camera)
         except UnusableInput as error:
             self._report_unused(error)
             return None
