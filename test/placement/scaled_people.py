@@ -18,7 +18,8 @@ IMAGE_SHAPE = (1080, 1920)
 NETWORK_STATURE_MM = 1700.0
 FLATTENING = 0.92
 """The network's poses are less deep than the people."""
-POINT_NOISE_PX, SHAPE_NOISE_MM = 25.0, 30.0
+POINT_NOISE, SHAPE_NOISE_MM = 0.03, 30.0
+"""Noise of image points as a share of the person's height, which is 25 pixels of 830."""
 NOISE_TIME_S = 0.1
 """Correlation time of the noise."""
 FOOT_LENGTH, STEP_HEIGHT_MM = 0.15, 170.0
@@ -199,7 +200,8 @@ class Network:
         relative_mm -= (1 - FLATTENING) * (relative_mm @ sight)[:, None] * sight
         relative_mm += self._noise * SHAPE_NOISE_MM / np.sqrt(3) * self._state[:, :3]
         points_px = scene.camera.project(true_mm)
-        points_px += self._noise * POINT_NOISE_PX / np.sqrt(2) * self._state[:, 3:]
+        noise_px = self._noise * POINT_NOISE * np.ptp(points_px[:, 1])
+        points_px += noise_px / np.sqrt(2) * self._state[:, 3:]
         rays = np.linalg.solve(
             scene.camera.intrinsic_matrix, np.concatenate([points_px, np.ones((17, 1))], 1).T
         ).T
