@@ -36,6 +36,9 @@ MAX_EXTRA_RUNS = 2
 MAX_CHANGE_MM = 150.0
 """Maximum mean distance of the joints from the predicted ones.  If the front of a person is
 mistaken for the back, the distance is several times as large."""
+MIN_LEANING_RAD = np.radians(10)
+"""Minimum angle between the upright directions of a person and of the camera from which crops with
+both are tried.  At smaller angles, they hardly differ."""
 MAX_CORRECTED_SHARE = 0.5
 """Maximum disagreement of a corrected estimate, as a share of that of the followed one."""
 MIN_CHECKED_PX = 128.0
@@ -247,30 +250,49 @@ class RegionFollower:
 
     def _follow(self, view: View, tracks: People) -> People:
         """Return the tracks that the network finds in the regions around the predicted joints."""
-        regions = Regions.around_keypoints(as_keypoints(tracks), view.camera)
-        people = self._estimator.estimate(*view, regions).people
+        people = self._estimate_near(view, tracks)
         # The front of a person can be mistaken for the back, other than in the frame before.
-        apart_mm = pose_distance_mm(people.poses3d_mm, tracks.poses3d_mm)
-        has_changed = apart_mm > MAX_CHANGE_MM
+        has_changed = pose_distance_mm(people.poses3d_mm, tracks.poses3d_mm) > MAX_CHANGE_MM
         size_px = tracks.boxes_px[has_changed, 2:].max(axis=1, initial=0)
         self._is_doubtful = bool((size_px > MIN_CHECKED_PX).any())
-        # Some people are recognised in one of the two crops only.
-        is_absent = people.confidence <= MIN_CONFIDENCE
-        doubtful = np.flatnonzero(has_changed | is_absent)
-        if len(doubtful):
-            mirrored = self._estimator.estimate(
-                *view, regions.select(doubtful), mirrored=True
-            ).people
-            own_mm = tracks.poses3d_mm[doubtful]
-            is_nearer = pose_distance_mm(mirrored.poses3d_mm, own_mm) < apart_mm[doubtful]
-            is_better = is_nearer | is_absent[doubtful]
-            is_better &= mirrored.confidence > MIN_CONFIDENCE
-            people = replace_better(people, doubtful, mirrored, is_better)
         people = dataclasses.replace(people, ids=tracks.ids)
         is_present = (people.confidence > MIN_CONFIDENCE) & has_plausible_size(people)
         people = people.select(is_present)
         # Two tracks can follow the same person after an occlusion; the older one is kept.
         return people.select(suppress_duplicates(people, -people.ids.astype(np.float64)))
+
+    def _estimate_near(self, view: View, tracks: People) -> People:
+        """
+        Return an estimate of each track [N] that is near its predicted pose, if there is one.
+
+        The network mistakes the front of some people for the back, or does not recognise them, in
+        one crop and not in its mirror image; and of leaning people, in crops that are upright with
+        the body and not in those that are upright with the camera, or the other way round.  Such
+        mistakes last for many frames.  The other crops are used only for these people.
+        """
+        regions = Regions.around_keypoints(as_keypoints(tracks), view.camera)
+        people = self._estimator.estimate(*view, regions).people
+        upright = regions.turned_upright(view.camera)
+        is_leaning = regions.angle_to(upright) > MIN_LEANING_RAD
+        everyone = np.ones(len(tracks), bool)
+        for other_regions, is_other, mirrored in (
+            (regions, everyone, True),
+            (upright, is_leaning, False),
+            (upright, is_leaning, True),
+        ):
+            apart_mm = pose_distance_mm(people.poses3d_mm, tracks.poses3d_mm)
+            is_absent = people.confidence <= MIN_CONFIDENCE
+            doubtful = np.flatnonzero(is_other & ((apart_mm > MAX_CHANGE_MM) | is_absent))
+            if not len(doubtful):
+                continue
+            others = self._estimator.estimate(
+                *view, other_regions.select(doubtful), mirrored=mirrored
+            ).people
+            other_apart_mm = pose_distance_mm(others.poses3d_mm, tracks.poses3d_mm[doubtful])
+            is_better = (other_apart_mm < apart_mm[doubtful]) | is_absent[doubtful]
+            is_better &= others.confidence > MIN_CONFIDENCE
+            people = replace_better(people, doubtful, others, is_better)
+        return people
 
     def _combine(self, view: View, followed: People, keypoints: Keypoints) -> People:
         """Return the followed people that the detector supports, corrected, and new people."""

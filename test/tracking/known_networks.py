@@ -47,6 +47,11 @@ class KnownNetworks(BlazePoseEstimator):
     mistakes_front
         Which crops mistake the front of people for the back: those that are not mirrored (False)
         and those that are (True).  Crops around keypoints of the detector do not.
+    max_turn
+        Crops that are turned from the upright of the camera by more, in radians, mistake the
+        front of people, too.
+    crops
+        Number of crops in each run of the landmark network.
     """
 
     def __init__(self, *bodies_mm):
@@ -56,6 +61,8 @@ class KnownNetworks(BlazePoseEstimator):
         self.scores = [0.9 - 0.1 * i for i in range(len(bodies_mm))]
         self.passes = []
         self.mistakes_front = ()
+        self.max_turn = np.inf
+        self.crops = []
         self._is_detecting = False
 
     def _keypoints(self, image, threshold, nms_iou_threshold, flip_aug, sides_px, quarter_turns):
@@ -86,8 +93,13 @@ class KnownNetworks(BlazePoseEstimator):
         apart_px[:, -1] = radius_px / 2
         nearest = apart_px.argmin(axis=1)
         poses_mm = bodies_mm[nearest]
-        if mirrored in self.mistakes_front and not self._is_detecting:
-            poses_mm = front_mistaken_for_back(poses_mm)
+        is_mistaken = regions.angle_to(regions.turned_upright(camera)) > self.max_turn
+        is_mistaken |= mirrored in self.mistakes_front
+        is_mistaken &= not self._is_detecting
+        poses_mm = np.where(
+            is_mistaken[:, None, None], front_mistaken_for_back(poses_mm), poses_mm
+        )
+        self.crops.append(count)
         confidence = np.where(nearest == len(self.bodies_mm), 0.01, 0.9)
         people = self._people(image, camera, poses_mm, np.full((count, 33), 0.8), confidence)
         return PosedRegions(people, regions)

@@ -329,6 +329,34 @@ def test_an_estimate_that_mistakes_the_front_in_both_crops_is_corrected_by_the_d
         assert not is_checked or error_mm < MAX_APART_MM / 10
 
 
+def leaning_by(angle_degrees):
+    angle = np.radians(angle_degrees)
+    return body_at((0, 0, 3000), up=np.array([np.sin(angle), -np.cos(angle), 0]))
+
+
+@pytest.mark.parametrize('angle_degrees', [-60, 40])
+def test_an_estimate_that_mistakes_the_front_of_a_leaning_person_is_replaced(angle_degrees):
+    body_mm = leaning_by(angle_degrees)
+    networks = KnownNetworks(body_mm)
+    follow = Stream(networks, rate_hz=30)
+    passes_in_frames(networks, follow, 6)
+    networks.max_turn = np.radians(20)
+    frames = passes_in_frames(networks, follow, 30)
+    assert pose_error_mm(follow, body_mm) < MAX_APART_MM / 10
+    # The detector is not needed for that.
+    assert BOTH_SIDES_PX not in frames
+
+
+@pytest.mark.parametrize('angle_degrees', [0, 40])
+def test_followed_people_take_one_run_of_the_network_each(angle_degrees):
+    networks = KnownNetworks(leaning_by(angle_degrees), body_at((1200, 0, 5000)))
+    follow = Stream(networks, rate_hz=30)
+    passes_in_frames(networks, follow, 3)
+    networks.crops.clear()
+    passes_in_frames(networks, follow, 30)
+    assert sum(networks.crops) == 2 * 30
+
+
 @pytest.mark.parametrize('turn_degrees', [0, 45, 90, 180])
 def test_leaning_and_lying_people_are_detected_and_followed(turn_degrees):
     roll = np.radians(turn_degrees)
