@@ -29,8 +29,14 @@ from metrabs_ros.tracking.timed_view import TimedView
 
 MIN_CONFIDENCE = 0.5
 """Minimum presence score of a followed person."""
-DETECTION_PERIOD_S = 0.15
-"""Time between two passes of the detector; each is for people of another size."""
+MAX_PUBLICATION_S = 0.3
+"""Maximum time from the first image of a person to its publication, at 10 images per second or
+more: the time until the detector runs at the right input size, and until the track is confirmed."""
+CONFIRMATION_STEPS, MAX_CONFIRMATION_S = 2, 0.1
+"""Number of frames from the detection to the publication of a new track, and the maximum time; see
+`Tracker`."""
+STEP_TOLERANCE = 1.05
+"""Tolerance factor of times, because frame periods are not exact."""
 MAX_EXTRA_RUNS = 2
 """Number of consecutive frames in which the detector runs because a track is lost or doubtful."""
 MAX_CHANGE_MM = 150.0
@@ -98,8 +104,8 @@ class RegionFollower:
     options
         Options of detection; may be replaced between two images.
     detect_interval
-        Number of frames between two complete passes of the detector; 0: a pass every 0.15 s, for
-        large and small people in turn.
+        Number of frames between two complete passes of the detector; 0: passes for large and small
+        people in turn, so often that new people are published within `MAX_PUBLICATION_S`.
     """
 
     def __init__(
@@ -119,7 +125,8 @@ class RegionFollower:
         self.attempts = ALL_ATTEMPTED
         self._supports: dict[int, Support] = {}
         self._detected_passes: NDArray[np.int64] | None = None
-        self._stamp_s, self._detected_s = -np.inf, 0.0
+        self._stamp_s = -np.inf
+        self._detected_s = np.zeros(len(BOTH_SIDES_PX))
         self._frames = self._passes = self._extra_runs = 0
         self._is_doubtful = False
         self._image_shape: tuple[int, ...] = ()
@@ -163,9 +170,9 @@ class RegionFollower:
                 self._supports[track_id] = Support(0, passes)
 
     def state(self) -> FloatArray:
-        """Return the detection schedule, and the passes without support of all N, [5 + N]."""
+        """Return the detection schedule, and the passes without support of all N, [6 + N]."""
         assert self._detected_passes is not None, 'no image has been processed'
-        schedule = [self._detected_s, self._frames, self._passes, self._extra_runs]
+        schedule = [*self._detected_s, self._frames, self._passes, self._extra_runs]
         return np.array([*schedule, float(self._is_doubtful), *self._detected_passes], np.float64)
 
     def replay(
@@ -175,10 +182,10 @@ class RegionFollower:
         predicted = self._unless_resized(timed_view.view, predicted)
         self._sides_to_detect(timed_view.stamp_s, predicted)
         self._note_attempts(self._tracks_to_follow(predicted).ids)
-        self._detected_s = float(state[0])
-        self._frames, self._passes, self._extra_runs = (int(value) for value in state[1:4])
-        self._is_doubtful = bool(state[4])
-        self._detected_passes = state[5:].astype(np.int64)
+        self._detected_s = state[:2].copy()
+        self._frames, self._passes, self._extra_runs = (int(value) for value in state[2:5])
+        self._is_doubtful = bool(state[5])
+        self._detected_passes = state[6:].astype(np.int64)
 
     def _unless_resized(self, view: View, predicted: People | None) -> People | None:
         """Return the predicted people; reset and return None if the image size has changed."""
@@ -191,11 +198,8 @@ class RegionFollower:
     def _sides_to_detect(self, stamp_s: float, predicted: People | None) -> Sequence[int]:
         """Return the input sizes of the detector for this frame, and advance the schedule."""
         self._frames += 1
-        # Equal stamps do not measure time.
-        is_due = (
-            stamp_s <= self._stamp_s or not 0 <= stamp_s - self._detected_s < DETECTION_PERIOD_S
-        )
-        self._stamp_s = stamp_s
+        step_s, self._stamp_s = stamp_s - self._stamp_s, stamp_s
+        turn = self._passes % len(BOTH_SIDES_PX)
         is_lost = predicted is not None and bool(
             (~predicted.seen & predicted.in_view.any(axis=1)).any()
         )
@@ -206,10 +210,11 @@ class RegionFollower:
             sides_px = BOTH_SIDES_PX
         elif self.detect_interval:
             sides_px = BOTH_SIDES_PX if self._frames >= self.detect_interval else ()
-        elif is_due:
-            sides_px = (BOTH_SIDES_PX[self._passes % len(BOTH_SIDES_PX)],)
+        elif is_due(stamp_s - self._detected_s[turn], stamp_s - max(self._detected_s), step_s):
+            sides_px = (BOTH_SIDES_PX[turn],)
         if sides_px:
-            self._detected_s, self._frames = stamp_s, 0
+            self._detected_s[np.isin(BOTH_SIDES_PX, sides_px)] = stamp_s
+            self._frames = 0
             self._passes += 1
         return sides_px
 
@@ -338,6 +343,28 @@ class RegionFollower:
         is_better &= again.confidence > MIN_CONFIDENCE
         again = dataclasses.replace(again, ids=followed.ids[doubtful])
         return replace_better(followed, doubtful, again, is_better)
+
+
+def is_due(waited_s: float, since_any_s: float, step_s: float) -> bool:
+    """
+    Return whether the detector must run at an input size.
+
+    Parameters
+    ----------
+    waited_s
+        Time since the last pass at this size.  If the pass is left to the next frame, a person who
+        entered after the last pass is detected that long after the first image of it.
+    since_any_s
+        Time since the last pass at any size.
+    step_s
+        Time since the last frame.
+    """
+    # Equal stamps do not measure time.
+    if step_s <= 0 or waited_s < 0 or since_any_s < 0:
+        return True
+    limit_s = MAX_PUBLICATION_S - min(CONFIRMATION_STEPS * step_s, MAX_CONFIRMATION_S)
+    # The passes of the sizes are distributed over time.
+    return max(waited_s, len(BOTH_SIDES_PX) * since_any_s) > STEP_TOLERANCE * limit_s
 
 
 def as_keypoints(people: People) -> Keypoints:

@@ -42,6 +42,8 @@ class KnownNetworks(BlazePoseEstimator):
     ----------
     scores
         The detector's score of each person.
+    only_found_at_px
+        The only input size of the detector at which a person is found, by its index.
     passes
         Input sizes of the detector in each of its runs.
     mistakes_front
@@ -59,6 +61,7 @@ class KnownNetworks(BlazePoseEstimator):
         super().__init__(self._keypoints, None, choice)
         self.bodies_mm = list(bodies_mm)
         self.scores = [0.9 - 0.1 * i for i in range(len(bodies_mm))]
+        self.only_found_at_px = {}
         self.passes = []
         self.mistakes_front = ()
         self.max_turn = np.inf
@@ -68,6 +71,8 @@ class KnownNetworks(BlazePoseEstimator):
     def _keypoints(self, image, threshold, nms_iou_threshold, flip_aug, sides_px, quarter_turns):
         self.passes.append(tuple(sides_px))
         scores = np.array(self.scores)
+        for i, side_px in self.only_found_at_px.items():
+            scores[i] *= side_px in sides_px
         order = np.argsort(-scores, kind='stable')
         order = order[scores[order] >= threshold]
         points_px = CAMERA.project(np.array(self.bodies_mm).reshape(-1, 33, 3)[order])
