@@ -42,11 +42,18 @@ class KnownNetworks(BlazePoseEstimator):
     ----------
     scores
         The detector's score of each person.
+    only_found_at_px
+        The only input size of the detector at which a person is found, by its index.
     passes
         Input sizes of the detector in each of its runs.
     mistakes_front
         Which crops mistake the front of people for the back: those that are not mirrored (False)
         and those that are (True).  Crops around keypoints of the detector do not.
+    max_turn
+        Crops that are turned from the upright of the camera by more, in radians, mistake the
+        front of people, too.
+    crops
+        Number of crops in each run of the landmark network.
     """
 
     def __init__(self, *bodies_mm):
@@ -54,13 +61,18 @@ class KnownNetworks(BlazePoseEstimator):
         super().__init__(self._keypoints, None, choice)
         self.bodies_mm = list(bodies_mm)
         self.scores = [0.9 - 0.1 * i for i in range(len(bodies_mm))]
+        self.only_found_at_px = {}
         self.passes = []
         self.mistakes_front = ()
+        self.max_turn = np.inf
+        self.crops = []
         self._is_detecting = False
 
     def _keypoints(self, image, threshold, nms_iou_threshold, flip_aug, sides_px, quarter_turns):
         self.passes.append(tuple(sides_px))
         scores = np.array(self.scores)
+        for i, side_px in self.only_found_at_px.items():
+            scores[i] *= side_px in sides_px
         order = np.argsort(-scores, kind='stable')
         order = order[scores[order] >= threshold]
         points_px = CAMERA.project(np.array(self.bodies_mm).reshape(-1, 33, 3)[order])
@@ -86,8 +98,13 @@ class KnownNetworks(BlazePoseEstimator):
         apart_px[:, -1] = radius_px / 2
         nearest = apart_px.argmin(axis=1)
         poses_mm = bodies_mm[nearest]
-        if mirrored in self.mistakes_front and not self._is_detecting:
-            poses_mm = front_mistaken_for_back(poses_mm)
+        is_mistaken = regions.angle_to(regions.turned_upright(camera)) > self.max_turn
+        is_mistaken |= mirrored in self.mistakes_front
+        is_mistaken &= not self._is_detecting
+        poses_mm = np.where(
+            is_mistaken[:, None, None], front_mistaken_for_back(poses_mm), poses_mm
+        )
+        self.crops.append(count)
         confidence = np.where(nearest == len(self.bodies_mm), 0.01, 0.9)
         people = self._people(
             image,

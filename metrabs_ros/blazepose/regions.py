@@ -109,6 +109,20 @@ class Regions(StructOfArrays):
             np.where(is_usable[:, None], top_px, boxes.top_px),
         )
 
+    def turned_upright(self, camera: Camera) -> Regions:
+        """Return the same circles with the camera's up direction as the upright direction."""
+        radius_px = np.linalg.norm(self.top_px - self.centre_px, axis=1, keepdims=True)
+        return Regions(
+            self.centre_px, self.centre_px + radius_px * up_in_image(self.centre_px, camera)
+        )
+
+    def angle_to(self, others: Regions) -> FloatArray:
+        """Return the angle from the upright direction of other regions, [N], in radians."""
+        x, y = (self.top_px - self.centre_px).T
+        other_x, other_y = (others.top_px - others.centre_px).T
+        cross, dot = x * other_y - y * other_x, x * other_x + y * other_y
+        return np.asarray(np.abs(np.arctan2(cross, dot)))
+
     def in_image(self, virtual: VirtualCameras, camera: Camera) -> Regions:
         """Map regions from crop pixels, one in each crop, to the real camera's image."""
         points_px = np.stack([self.centre_px, self.top_px], axis=1)

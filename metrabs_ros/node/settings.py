@@ -143,7 +143,7 @@ class Settings:
     detect_interval: int = setting(
         0,
         'Run full-image detection every N frames; in between, follow the tracks. 0: model '
-        'default (BlazePose: 0.15 s).',
+        'default (BlazePose: new people within 0.3 s).',
         low=0,
         high=1000,
     )

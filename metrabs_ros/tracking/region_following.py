@@ -29,13 +29,22 @@ from metrabs_ros.tracking.timed_view import TimedView
 
 MIN_CONFIDENCE = 0.5
 """Minimum presence score of a followed person."""
-DETECTION_PERIOD_S = 0.15
-"""Time between two passes of the detector; each is for people of another size."""
+MAX_PUBLICATION_S = 0.3
+"""Maximum time from the first image of a person to its publication, at 10 images per second or
+more: the time until the detector runs at the right input size, and until the track is confirmed."""
+CONFIRMATION_STEPS, MAX_CONFIRMATION_S = 2, 0.1
+"""Number of frames from the detection to the publication of a new track, and the maximum time; see
+`Tracker`."""
+STEP_TOLERANCE = 1.05
+"""Tolerance factor of times, because frame periods are not exact."""
 MAX_EXTRA_RUNS = 2
 """Number of consecutive frames in which the detector runs because a track is lost or doubtful."""
 MAX_CHANGE_MM = 150.0
 """Maximum mean distance of the joints from the predicted ones.  If the front of a person is
 mistaken for the back, the distance is several times as large."""
+MIN_LEANING_RAD = np.radians(10)
+"""Minimum angle between the upright directions of a person and of the camera from which crops with
+both are tried.  At smaller angles, they hardly differ."""
 MAX_CORRECTED_SHARE = 0.5
 """Maximum disagreement of a corrected estimate, as a share of that of the followed one."""
 MIN_CHECKED_PX = 128.0
@@ -95,8 +104,8 @@ class RegionFollower:
     options
         Options of detection; may be replaced between two images.
     detect_interval
-        Number of frames between two complete passes of the detector; 0: a pass every 0.15 s, for
-        large and small people in turn.
+        Number of frames between two complete passes of the detector; 0: passes for large and small
+        people in turn, so often that new people are published within `MAX_PUBLICATION_S`.
     """
 
     def __init__(
@@ -116,7 +125,8 @@ class RegionFollower:
         self.attempts = ALL_ATTEMPTED
         self._supports: dict[int, Support] = {}
         self._detected_passes: NDArray[np.int64] | None = None
-        self._stamp_s, self._detected_s = -np.inf, 0.0
+        self._stamp_s = -np.inf
+        self._detected_s = np.zeros(len(BOTH_SIDES_PX))
         self._frames = self._passes = self._extra_runs = 0
         self._is_doubtful = False
         self._image_shape: tuple[int, ...] = ()
@@ -160,9 +170,9 @@ class RegionFollower:
                 self._supports[track_id] = Support(0, passes)
 
     def state(self) -> FloatArray:
-        """Return the detection schedule, and the passes without support of all N, [5 + N]."""
+        """Return the detection schedule, and the passes without support of all N, [6 + N]."""
         assert self._detected_passes is not None, 'no image has been processed'
-        schedule = [self._detected_s, self._frames, self._passes, self._extra_runs]
+        schedule = [*self._detected_s, self._frames, self._passes, self._extra_runs]
         return np.array([*schedule, float(self._is_doubtful), *self._detected_passes], np.float64)
 
     def replay(
@@ -172,10 +182,10 @@ class RegionFollower:
         predicted = self._unless_resized(timed_view.view, predicted)
         self._sides_to_detect(timed_view.stamp_s, predicted)
         self._note_attempts(self._tracks_to_follow(predicted).ids)
-        self._detected_s = float(state[0])
-        self._frames, self._passes, self._extra_runs = (int(value) for value in state[1:4])
-        self._is_doubtful = bool(state[4])
-        self._detected_passes = state[5:].astype(np.int64)
+        self._detected_s = state[:2].copy()
+        self._frames, self._passes, self._extra_runs = (int(value) for value in state[2:5])
+        self._is_doubtful = bool(state[5])
+        self._detected_passes = state[6:].astype(np.int64)
 
     def _unless_resized(self, view: View, predicted: People | None) -> People | None:
         """Return the predicted people; reset and return None if the image size has changed."""
@@ -188,11 +198,8 @@ class RegionFollower:
     def _sides_to_detect(self, stamp_s: float, predicted: People | None) -> Sequence[int]:
         """Return the input sizes of the detector for this frame, and advance the schedule."""
         self._frames += 1
-        # Equal stamps do not measure time.
-        is_due = (
-            stamp_s <= self._stamp_s or not 0 <= stamp_s - self._detected_s < DETECTION_PERIOD_S
-        )
-        self._stamp_s = stamp_s
+        step_s, self._stamp_s = stamp_s - self._stamp_s, stamp_s
+        turn = self._passes % len(BOTH_SIDES_PX)
         is_lost = predicted is not None and bool(
             (~predicted.seen & predicted.in_view.any(axis=1)).any()
         )
@@ -203,10 +210,11 @@ class RegionFollower:
             sides_px = BOTH_SIDES_PX
         elif self.detect_interval:
             sides_px = BOTH_SIDES_PX if self._frames >= self.detect_interval else ()
-        elif is_due:
-            sides_px = (BOTH_SIDES_PX[self._passes % len(BOTH_SIDES_PX)],)
+        elif is_due(stamp_s - self._detected_s[turn], stamp_s - max(self._detected_s), step_s):
+            sides_px = (BOTH_SIDES_PX[turn],)
         if sides_px:
-            self._detected_s, self._frames = stamp_s, 0
+            self._detected_s[np.isin(BOTH_SIDES_PX, sides_px)] = stamp_s
+            self._frames = 0
             self._passes += 1
         return sides_px
 
@@ -247,30 +255,49 @@ class RegionFollower:
 
     def _follow(self, view: View, tracks: People) -> People:
         """Return the tracks that the network finds in the regions around the predicted joints."""
-        regions = Regions.around_keypoints(as_keypoints(tracks), view.camera)
-        people = self._estimator.estimate(*view, regions).people
+        people = self._estimate_near(view, tracks)
         # The front of a person can be mistaken for the back, other than in the frame before.
-        apart_mm = pose_distance_mm(people.poses3d_mm, tracks.poses3d_mm)
-        has_changed = apart_mm > MAX_CHANGE_MM
+        has_changed = pose_distance_mm(people.poses3d_mm, tracks.poses3d_mm) > MAX_CHANGE_MM
         size_px = tracks.boxes_px[has_changed, 2:].max(axis=1, initial=0)
         self._is_doubtful = bool((size_px > MIN_CHECKED_PX).any())
-        # Some people are recognised in one of the two crops only.
-        is_absent = people.confidence <= MIN_CONFIDENCE
-        doubtful = np.flatnonzero(has_changed | is_absent)
-        if len(doubtful):
-            mirrored = self._estimator.estimate(
-                *view, regions.select(doubtful), mirrored=True
-            ).people
-            own_mm = tracks.poses3d_mm[doubtful]
-            is_nearer = pose_distance_mm(mirrored.poses3d_mm, own_mm) < apart_mm[doubtful]
-            is_better = is_nearer | is_absent[doubtful]
-            is_better &= mirrored.confidence > MIN_CONFIDENCE
-            people = replace_better(people, doubtful, mirrored, is_better)
         people = dataclasses.replace(people, ids=tracks.ids)
         is_present = (people.confidence > MIN_CONFIDENCE) & has_plausible_size(people)
         people = people.select(is_present)
         # Two tracks can follow the same person after an occlusion; the older one is kept.
         return people.select(suppress_duplicates(people, -people.ids.astype(np.float64)))
+
+    def _estimate_near(self, view: View, tracks: People) -> People:
+        """
+        Return an estimate of each track [N] that is near its predicted pose, if there is one.
+
+        The network mistakes the front of some people for the back, or does not recognise them, in
+        one crop and not in its mirror image; and of leaning people, in crops that are upright with
+        the body and not in those that are upright with the camera, or the other way round.  Such
+        mistakes last for many frames.  The other crops are used only for these people.
+        """
+        regions = Regions.around_keypoints(as_keypoints(tracks), view.camera)
+        people = self._estimator.estimate(*view, regions).people
+        upright = regions.turned_upright(view.camera)
+        is_leaning = regions.angle_to(upright) > MIN_LEANING_RAD
+        everyone = np.ones(len(tracks), bool)
+        for other_regions, is_other, mirrored in (
+            (regions, everyone, True),
+            (upright, is_leaning, False),
+            (upright, is_leaning, True),
+        ):
+            apart_mm = pose_distance_mm(people.poses3d_mm, tracks.poses3d_mm)
+            is_absent = people.confidence <= MIN_CONFIDENCE
+            doubtful = np.flatnonzero(is_other & ((apart_mm > MAX_CHANGE_MM) | is_absent))
+            if not len(doubtful):
+                continue
+            others = self._estimator.estimate(
+                *view, other_regions.select(doubtful), mirrored=mirrored
+            ).people
+            other_apart_mm = pose_distance_mm(others.poses3d_mm, tracks.poses3d_mm[doubtful])
+            is_better = (other_apart_mm < apart_mm[doubtful]) | is_absent[doubtful]
+            is_better &= others.confidence > MIN_CONFIDENCE
+            people = replace_better(people, doubtful, others, is_better)
+        return people
 
     def _combine(self, view: View, followed: People, keypoints: Keypoints) -> People:
         """Return the followed people that the detector supports, corrected, and new people."""
@@ -316,6 +343,28 @@ class RegionFollower:
         is_better &= again.confidence > MIN_CONFIDENCE
         again = dataclasses.replace(again, ids=followed.ids[doubtful])
         return replace_better(followed, doubtful, again, is_better)
+
+
+def is_due(waited_s: float, since_any_s: float, step_s: float) -> bool:
+    """
+    Return whether the detector must run at an input size.
+
+    Parameters
+    ----------
+    waited_s
+        Time since the last pass at this size.  If the pass is left to the next frame, a person who
+        entered after the last pass is detected that long after the first image of it.
+    since_any_s
+        Time since the last pass at any size.
+    step_s
+        Time since the last frame.
+    """
+    # Equal stamps do not measure time.
+    if step_s <= 0 or waited_s < 0 or since_any_s < 0:
+        return True
+    limit_s = MAX_PUBLICATION_S - min(CONFIRMATION_STEPS * step_s, MAX_CONFIRMATION_S)
+    # The passes of the sizes are distributed over time.
+    return max(waited_s, len(BOTH_SIDES_PX) * since_any_s) > STEP_TOLERANCE * limit_s
 
 
 def as_keypoints(people: People) -> Keypoints:

@@ -43,10 +43,12 @@ MIN_LOST_FRAMES = 2.5
 """Lower bound of the time that lost tracks are kept, in mean frame periods."""
 MAX_INITIAL_STEP_S = 5.0
 """Upper bound of the frame period that the first step of a stream is taken for, in seconds."""
-MAX_CONFIRMATION_S = 0.4
-"""Maximum time until a detected track is confirmed at low frame rates, in seconds."""
+MAX_HIT_PERIOD_S = 0.05
+"""Frame period from which fewer hits confirm a track, in the same time, in seconds."""
+MAX_SECOND_HIT_S = 0.2
+"""Maximum frame period at which a second hit is required, in seconds."""
 STEP_TOLERANCE = 1.05
-"""Tolerance factor of `MAX_CONFIRMATION_S`, because frame periods are not exact."""
+"""Tolerance factor of these periods, because frame periods are not exact."""
 MAX_RATE_HZ = 240.0
 """Frame rate that converts the maximum lost time to a maximum number of misses."""
 MAX_COORDINATE_MM = 1e12
@@ -80,8 +82,8 @@ class Tracker:
         published with extrapolated poses meanwhile.  Other tracks keep their id but are not
         published, so that intermittent false detections are not multiplied.
     min_hits
-        Number of detections that confirm a track; fewer at low frame rates, where this would take
-        too long.  In the first frames of a stream, tracks are confirmed if all frames detected
+        Number of detections that confirm a track; fewer at frame rates below 20 Hz, so that this
+        takes no longer.  In the first frames of a stream, tracks are confirmed if all frames detected
         them.  A track that is not steadily detected becomes tentative after two consecutive
         misses.
     smoothing
@@ -382,7 +384,10 @@ class Tracker:
         """Return the number of hits that confirms a track that this frame detected."""
         hits_in_time = self.min_hits
         if self._mean_step_s:
-            hits_in_time = max(1, int(STEP_TOLERANCE * MAX_CONFIRMATION_S / self._mean_step_s))
+            steps_per_hit = STEP_TOLERANCE * MAX_HIT_PERIOD_S / self._mean_step_s
+            hits_in_time = 1 + int((self.min_hits - 1) * steps_per_hit)
+            if self._mean_step_s <= STEP_TOLERANCE * MAX_SECOND_HIT_S:
+                hits_in_time = max(hits_in_time, 2)
         return min(self.min_hits, self._frames, hits_in_time)
 
     def _delete_expired(self, tracks: Tracks) -> None:

@@ -61,6 +61,18 @@ def test_regions_around_boxes_are_aligned_with_the_up_direction(camera, pixel):
     np.testing.assert_allclose(upright, up_in_image(around.centre_px, camera), atol=1e-6)
 
 
+@given(camera=cameras(), region=regions(), angle=st.floats(-3.1, 3.1))
+def test_upright_regions_are_the_same_circles_without_the_turn(camera, region, angle):
+    upright = region.turned_upright(camera)
+    np.testing.assert_array_equal(upright.centre_px, region.centre_px)
+    np.testing.assert_allclose(radii_px(upright), radii_px(region))
+    cos, sin = np.cos(angle), np.sin(angle)
+    turned_px = (upright.top_px - upright.centre_px) @ np.array([[cos, sin], [-sin, cos]])
+    turned = Regions(upright.centre_px, upright.centre_px + turned_px)
+    np.testing.assert_allclose(turned.angle_to(upright), abs(angle), atol=1e-6)
+    np.testing.assert_allclose(turned.turned_upright(camera).top_px, upright.top_px)
+
+
 def test_up_in_image_is_defined_if_the_camera_looks_along_the_up_direction():
     camera = Camera(
         np.array([[800.0, 0, 320], [0, 800, 240], [0, 0, 1]]),
