@@ -48,6 +48,12 @@ class Regions(StructOfArrays):
         """Return the number of regions."""
         return len(self.centre_px)
 
+    @property
+    def radius_px(self) -> FloatArray:
+        """Radius of the circles, [N]."""
+        radius_px: FloatArray = np.linalg.norm(self.top_px - self.centre_px, axis=1)
+        return radius_px
+
     @classmethod
     def around_boxes(cls, boxes: FloatArray, camera: Camera) -> Regions:
         """
@@ -109,9 +115,16 @@ class Regions(StructOfArrays):
             np.where(is_usable[:, None], top_px, boxes.top_px),
         )
 
+    def enlarged_to(self, radius_px: FloatArray) -> Regions:
+        """Return the same circles with minimum radii [N]."""
+        factor = np.maximum(radius_px / np.maximum(self.radius_px, 1e-6), 1)
+        return Regions(
+            self.centre_px, self.centre_px + factor[:, None] * (self.top_px - self.centre_px)
+        )
+
     def turned_upright(self, camera: Camera) -> Regions:
         """Return the same circles with the camera's up direction as the upright direction."""
-        radius_px = np.linalg.norm(self.top_px - self.centre_px, axis=1, keepdims=True)
+        radius_px = self.radius_px[:, None]
         return Regions(
             self.centre_px, self.centre_px + radius_px * up_in_image(self.centre_px, camera)
         )

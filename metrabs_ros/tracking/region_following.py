@@ -31,7 +31,9 @@ MIN_CONFIDENCE = 0.5
 """Minimum presence score of a followed person."""
 MAX_PUBLICATION_S = 0.3
 """Maximum time from the first image of a person to its publication, at 10 images per second or
-more: the time until the detector runs at the right input size, and until the track is confirmed."""
+more: until the detector runs at the right input size, and then until the track is confirmed."""
+MIN_RADIUS_SHARE = 0.75
+"""Minimum radius of a followed person's crop, relative to that of the detected keypoints."""
 CONFIRMATION_STEPS, MAX_CONFIRMATION_S = 2, 0.1
 """Number of frames from the detection to the publication of a new track, and the maximum time; see
 `Tracker`."""
@@ -76,10 +78,13 @@ class Support:
         Number of frames since the track was last detected or followed.
     passes
         Number of passes of the detector since it last detected the person.
+    radius_px
+        Radius of the region around the keypoints that the detector found last.
     """
 
     misses: int
     passes: int
+    radius_px: float
 
     @property
     def is_recent(self) -> bool:
@@ -124,9 +129,9 @@ class RegionFollower:
         """Run the complete detection in the next image."""
         self.attempts = ALL_ATTEMPTED
         self._supports: dict[int, Support] = {}
-        self._detected_passes: NDArray[np.int64] | None = None
+        self._detected_supports: FloatArray | None = None
         self._stamp_s = -np.inf
-        self._detected_s = np.zeros(len(BOTH_SIDES_PX))
+        self._detected_s: FloatArray = np.zeros(len(BOTH_SIDES_PX))
         self._frames = self._passes = self._extra_runs = 0
         self._is_doubtful = False
         self._image_shape: tuple[int, ...] = ()
@@ -140,7 +145,7 @@ class RegionFollower:
         self._note_attempts(tracks.ids)
         if not sides_px:
             followed = self._follow(view, tracks)
-            self._detected_passes = self._passes_of(followed.ids)
+            self._detected_supports = self._supports_of(followed.ids)
             return followed
         # The two networks run in parallel.
         detection = self._detection.submit(
@@ -160,20 +165,21 @@ class RegionFollower:
 
     def assign_ids(self, ids: NDArray[np.int64]) -> None:
         """Store which tracks were detected; see `StreamDetector`."""
-        assert self._detected_passes is not None
+        assert self._detected_supports is not None
         self._supports = {
             track_id: dataclasses.replace(support, misses=support.misses + 1)
             for track_id, support in self._supports.items()
         }
-        for track_id, passes in zip(ids.tolist(), self._detected_passes.tolist()):
+        for track_id, (passes, radius_px) in zip(ids.tolist(), self._detected_supports.tolist()):
             if track_id != UNKNOWN_ID:
-                self._supports[track_id] = Support(0, passes)
+                self._supports[track_id] = Support(0, int(passes), radius_px)
 
     def state(self) -> FloatArray:
-        """Return the detection schedule, and the passes without support of all N, [6 + N]."""
-        assert self._detected_passes is not None, 'no image has been processed'
+        """Return the detection schedule, and passes and radius of all N supports, [6 + 2 N]."""
+        assert self._detected_supports is not None, 'no image has been processed'
         schedule = [*self._detected_s, self._frames, self._passes, self._extra_runs]
-        return np.array([*schedule, float(self._is_doubtful), *self._detected_passes], np.float64)
+        supports = self._detected_supports.reshape(-1)
+        return np.array([*schedule, float(self._is_doubtful), *supports], np.float64)
 
     def replay(
         self, timed_view: TimedView, predicted: People | None, detected: People, state: FloatArray
@@ -185,7 +191,7 @@ class RegionFollower:
         self._detected_s = state[:2].copy()
         self._frames, self._passes, self._extra_runs = (int(value) for value in state[2:5])
         self._is_doubtful = bool(state[5])
-        self._detected_passes = state[6:].astype(np.int64)
+        self._detected_supports = state[6:].reshape(-1, 2).copy()
 
     def _unless_resized(self, view: View, predicted: People | None) -> People | None:
         """Return the predicted people; reset and return None if the image size has changed."""
@@ -249,9 +255,11 @@ class RegionFollower:
         limit = self.options.max_detections
         return None if limit < 0 else max(limit - count, 0)
 
-    def _passes_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of passes since the detector supported tracks [N]."""
-        return np.array([self._supports[track_id].passes for track_id in ids.tolist()], np.int64)
+    def _supports_of(self, ids: NDArray[np.int64]) -> FloatArray:
+        """Return the passes since the detector supported tracks [N], and their radii, [N, 2]."""
+        supports = [self._supports[track_id] for track_id in ids.tolist()]
+        rows = [[float(support.passes), support.radius_px] for support in supports]
+        return np.array(rows, np.float64).reshape(-1, 2)
 
     def _follow(self, view: View, tracks: People) -> People:
         """Return the tracks that the network finds in the regions around the predicted joints."""
@@ -276,6 +284,9 @@ class RegionFollower:
         mistakes last for many frames.  The other crops are used only for these people.
         """
         regions = Regions.around_keypoints(as_keypoints(tracks), view.camera)
+        # Joints that are not visible are estimated inside the crop, and the crop follows the
+        # joints, so that the crop of a partly hidden person would become smaller in every frame.
+        regions = regions.enlarged_to(MIN_RADIUS_SHARE * self._supports_of(tracks.ids)[:, 1])
         people = self._estimator.estimate(*view, regions).people
         upright = regions.turned_upright(view.camera)
         is_leaning = regions.angle_to(upright) > MIN_LEANING_RAD
@@ -302,22 +313,32 @@ class RegionFollower:
     def _combine(self, view: View, followed: People, keypoints: Keypoints) -> People:
         """Return the followed people that the detector supports, corrected, and new people."""
         match = match_keypoints(followed, keypoints)
-        passes = np.where(match >= 0, 0, self._passes_of(followed.ids) + 1)
+        passes, radius_px = self._supports_of(followed.ids).T
+        passes = np.where(match >= 0, 0, passes + 1)
+        detected_px = Regions.around_keypoints(keypoints, view.camera).radius_px
+        radius_px = np.where(match >= 0, np.append(detected_px, 0)[match], radius_px)
         corrected = self._correct(view, followed, keypoints, match)
         is_new = keypoints.scores >= self.options.detector_threshold_or(THRESHOLD)
         is_new[match[match >= 0]] = False
         highest_scores = np.flatnonzero(is_new)[: self._room_for(len(followed))]
         new = self._estimator.confirm(view, keypoints.select(highest_scores))
         together = People.concatenate([corrected, new])
-        together_passes = np.concatenate([passes, np.zeros(len(new), np.int64)])
+        new_px = Regions.around_keypoints(as_keypoints(new), view.camera).radius_px
+        supports = np.stack(
+            [
+                np.concatenate([passes, np.zeros(len(new))]),
+                np.concatenate([radius_px, new_px]),
+            ],
+            axis=1,
+        )
         # Followed people take precedence over new ones, and older tracks over newer ones.
         negative_ids = -corrected.ids.astype(np.float64)
         seniority = np.concatenate(
             [negative_ids, new.confidence + negative_ids.min(initial=0) - 2]
         )
         kept = suppress_duplicates(together, seniority)
-        kept &= together_passes <= MAX_UNSUPPORTED_PASSES
-        self._detected_passes = together_passes[kept]
+        kept &= supports[:, 0] <= MAX_UNSUPPORTED_PASSES
+        self._detected_supports = supports[kept]
         return together.select(kept)
 
     def _correct(

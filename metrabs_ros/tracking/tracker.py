@@ -83,9 +83,9 @@ class Tracker:
         published, so that intermittent false detections are not multiplied.
     min_hits
         Number of detections that confirm a track; fewer at frame rates below 20 Hz, so that this
-        takes no longer.  In the first frames of a stream, tracks are confirmed if all frames detected
-        them.  A track that is not steadily detected becomes tentative after two consecutive
-        misses.
+        takes no longer.  In the first frames of a stream, tracks are confirmed if all frames
+        detected them.  A track that is not steadily detected becomes tentative after two
+        consecutive misses.
     smoothing
         From 0 to 1, strength of the joint filter.  With 0 the poses of detected people are
         returned unfiltered.
