@@ -202,3 +202,12 @@ def test_the_hips_of_a_portrait_follow_from_the_head_and_the_shoulders():
     np.testing.assert_allclose(
         Regions.around_keypoints(unseen, camera).centre_px, [[300, 265]], atol=1
     )
+
+
+def test_regions_are_enlarged_to_a_minimum_radius_about_their_centres():
+    regions = Regions(np.array([[10.0, 20], [50, 60]]), np.array([[10.0, 10], [50, 20]]))
+    np.testing.assert_allclose(regions.radius_px, [10, 40])
+    enlarged = regions.enlarged_to(np.array([25.0, 25]))
+    np.testing.assert_allclose(enlarged.radius_px, [25, 40])
+    np.testing.assert_allclose(enlarged.centre_px, regions.centre_px)
+    np.testing.assert_allclose(enlarged.angle_to(regions), 0)
