@@ -24,9 +24,6 @@ FRAGMENT_CONTAINMENT = 0.8
 FRAGMENT_SIZE_RATIO = 0.8
 """Maximum size of a fragment, as a share of the other pose.  People who are partly hidden by
 others next to them have a smaller area, but the same height."""
-FRAGMENT_DISTANCE_RATIO = 0.48
-"""Limit of the median joint distance of a fragment, as a share of its size.  Poses of body parts,
-such as trousers, reach 0.46.  Children below 60 % of the height of an adult have more."""
 MIN_ENCLOSING_CONFIDENCE = 0.35
 """Minimum confidence of people whose fragments are suppressed."""
 
@@ -123,16 +120,15 @@ def are_fragments(people: People) -> BoolArray:
     """
     Return which poses (rows) are small fragments of others (columns), [N, N].
 
-    They are within the box of the other pose, and their joints are near to its joints.
+    They are within the box of the other pose.  Poses of body parts can be as far from the pose of
+    the whole person as that of a child in front of an adult; only keypoints distinguish them.
     """
     boxes_px, sizes_px = people.boxes_px, _sizes_px(people)
     is_smaller = sizes_px[:, None] < FRAGMENT_SIZE_RATIO * sizes_px
     is_contained = box_containment(boxes_px[:, None], boxes_px[None]) > FRAGMENT_CONTAINMENT
     # Low-confidence poses must not suppress fragments.
     can_suppress = people.confidence > MIN_ENCLOSING_CONFIDENCE
-    return (
-        is_smaller & is_contained & can_suppress & are_coinciding(people, FRAGMENT_DISTANCE_RATIO)
-    )
+    return is_smaller & is_contained & can_suppress
 
 
 def _sizes_px(people: People) -> FloatArray:

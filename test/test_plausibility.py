@@ -88,20 +88,10 @@ def test_a_fragment_inside_a_person_is_suppressed():
     assert suppress_duplicates(people, np.array([0.5, 0.9])).tolist() == [True, False]
 
 
-def test_a_child_in_front_of_an_adult_is_kept():
-    people = people_at((0, 0, 3000), (0, 0, 3000))
-    poses_mm = people.poses3d_mm.copy()
-    # Both stand on the floor.
-    feet_mm = poses_mm[1, :, 1].max()
-    poses_mm[1] = (0, feet_mm, 2900) + 0.55 * (poses_mm[1] - (0, feet_mm, 3000))
-    poses_px = 500 * poses_mm[..., :2] / poses_mm[..., 2:] + (320, 240)
-    low, high = poses_px.min(axis=1), poses_px.max(axis=1)
-    people = changed(
-        people,
-        poses3d_mm=poses_mm,
-        poses2d_px=poses_px,
-        boxes_px=np.concatenate([low, high - low], axis=1),
-    )
+def test_a_person_of_the_same_height_half_hidden_by_another_one_is_kept():
+    people = people_at((0, 0, 3000), (270, 0, 3000))
+    left, top, width, height = people.boxes_px[0]
+    people.boxes_px[1] = (left + width / 2, top + 1, width / 2, height - 2)
     assert suppress_duplicates(people, people.confidence).all()
 
 

@@ -135,6 +135,33 @@ def test_of_two_estimates_between_the_people_the_more_confident_one_is_kept():
     assert shows_own_person(crossed, keypoints).tolist() == [True, False]
 
 
+def test_a_child_in_front_of_an_adult_is_kept():
+    people = people_at((0, 0, 3000), (0, 0, 3000))
+    poses_mm = people.poses3d_mm.copy()
+    # Both stand on the floor.
+    floor_mm = np.array([0, poses_mm[1, :, 1].max(), 3000])
+    poses_mm[1] = floor_mm + 0.6 * (poses_mm[1] - floor_mm)
+    poses_px = 500 * poses_mm[..., :2] / poses_mm[..., 2:] + (320, 240)
+    low, high = poses_px.min(axis=1), poses_px.max(axis=1)
+    people = dataclasses.replace(
+        people,
+        poses3d_mm=poses_mm,
+        poses2d_px=poses_px,
+        boxes_px=np.concatenate([low, high - low], axis=1),
+    )
+    assert shows_own_person(people, keypoints_of(people)).all()
+
+
+def test_a_body_part_within_a_person_is_suppressed():
+    people = people_at((0, 0, 3000), (0, 0, 3000))
+    keypoints = keypoints_of(people)
+    poses_px, boxes_px = people.poses2d_px.copy(), people.boxes_px.copy()
+    poses_px[1] = poses_px[1].mean(axis=0) + 0.5 * (poses_px[1] - poses_px[1].mean(axis=0))
+    boxes_px[1] = (*(boxes_px[1, :2] + boxes_px[1, 2:] / 4), *(boxes_px[1, 2:] / 2))
+    people = dataclasses.replace(people, poses2d_px=poses_px, boxes_px=boxes_px)
+    assert shows_own_person(people, keypoints).tolist() == [True, False]
+
+
 def test_nobody_is_suppressed_among_no_people():
     empty = People.empty(BLAZEPOSE_33)
     assert shows_own_person(empty, keypoints_of(empty)).shape == (0,)
