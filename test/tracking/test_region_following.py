@@ -11,6 +11,7 @@ from known_networks import CAMERA as LEVEL_CAMERA
 from known_networks import IMAGE, KnownNetworks, body_at
 
 from metrabs_ros.blazepose.agreement import MAX_APART_MM, pose_distance_mm
+from metrabs_ros.blazepose.estimator import Sampling
 from metrabs_ros.camera import Camera
 from metrabs_ros.movenet.detector import BOTH_SIDES_PX, LARGE_PEOPLE_PX, SMALL_PEOPLE_PX
 from metrabs_ros.options import Options, View
@@ -399,6 +400,26 @@ def test_at_most_max_detections_people_are_followed(limit):
         follow(IMAGE, LEVEL_CAMERA)
         people = follow.tracker.detections().people
         assert people.ids.tolist() == [1, 2, 3][:limit]
+
+
+def test_the_options_of_sampling_apply_to_new_followed_and_corrected_people():
+    networks = KnownNetworks(body_at((0, 0, 3000)))
+    follow = Stream(networks, rate_hz=30, antialias_factor=2, internal_batch_size=3)
+    for mistakes_front in ((), (False, True)):
+        networks.mistakes_front = mistakes_front
+        passes_in_frames(networks, follow, 9)
+    assert set(networks.samplings) == {Sampling(antialias_factor=2, batch_size=3)}
+
+
+@pytest.mark.parametrize('suppress', [False, True])
+def test_implausible_poses_are_followed_if_they_are_not_suppressed(suppress):
+    # A giant of 3.5 m.
+    giant_mm = 2 * body_at((0, 0, 2000))
+    networks = KnownNetworks(giant_mm)
+    follow = Stream(networks, rate_hz=30, suppress_implausible_poses=suppress)
+    for _ in range(9):
+        follow(IMAGE, LEVEL_CAMERA)
+        assert detected_at(follow, giant_mm) == (not suppress)
 
 
 @pytest.mark.slow
