@@ -74,10 +74,13 @@ def test_a_pass_for_large_people_leaves_small_ones_to_the_other_pass(detector, s
     assert len(detector(street, sides_px=[SMALL_PEOPLE_PX])) == 7
 
 
-@pytest.mark.parametrize('name', ['office', 'player', 'street'])
-def test_keypoints_do_not_depend_on_the_input_size(detector, request, name):
+@pytest.mark.parametrize(
+    ('name', 'threshold', 'sides_px'),
+    [('office', 0.3, (384, 480)), ('player', 0.3, (384, 480)), ('street', 0.48, (512, 576))],
+)
+def test_keypoints_do_not_depend_on_the_input_size(detector, request, name, threshold, sides_px):
     image = request.getfixturevalue(name)
-    first, second = (detector(image, 0.3, sides_px=[side_px]) for side_px in (512, 640))
+    first, second = (detector(image, threshold, sides_px=[side_px]) for side_px in sides_px)
     assert len(first) == len(second) > 0
     second = second.select(nearest(first, second))
     is_clear = (first.point_scores > 0.4) & (second.point_scores > 0.4)
@@ -123,7 +126,7 @@ class BrightSpot:
         return heads
 
 
-@pytest.mark.parametrize('side_px', [512, 600, 1024])
+@pytest.mark.parametrize('side_px', [512, 600, 800])
 @pytest.mark.parametrize('shape', [(700, 1000), (1001, 333), (60, 80), (40, 400)])
 @pytest.mark.parametrize('flip_aug', [False, True])
 def test_positions_are_those_of_image_pixels(shape, side_px, flip_aug):
@@ -232,6 +235,10 @@ def test_flip_augmentation_adds_the_detections_of_the_mirror_image(detector, off
     highest = np.maximum(np.sort(detector(office).scores), np.sort(mirrored.scores))
     # The padding of the mirror image is on the other side.
     np.testing.assert_allclose(np.sort(both.scores), highest, atol=0.05)
+
+
+def test_flip_augmentation_does_not_merge_people_next_to_each_other(model, street):
+    assert len(model.detect_poses(street, detector_flip_aug=True)['boxes']) == 7
 
 
 def test_the_option_for_flip_augmentation_reaches_the_detector(detect_boxes, street):
