@@ -52,8 +52,8 @@ class KnownNetworks(BlazePoseEstimator):
     max_turn
         Crops that are turned from the upright of the camera by more, in radians, mistake the
         front of people, too.
-    crops
-        Number of crops in each run of the landmark network.
+    crops, samplings
+        Number of crops in each run of the landmark network, and how they are sampled.
     """
 
     def __init__(self, *bodies_mm):
@@ -65,7 +65,7 @@ class KnownNetworks(BlazePoseEstimator):
         self.passes = []
         self.mistakes_front = ()
         self.max_turn = np.inf
-        self.crops = []
+        self.crops, self.samplings = [], []
         self._is_detecting = False
 
     def _keypoints(self, image, threshold, nms_iou_threshold, flip_aug, sides_px, quarter_turns):
@@ -105,6 +105,7 @@ class KnownNetworks(BlazePoseEstimator):
             is_mistaken[:, None, None], front_mistaken_for_back(poses_mm), poses_mm
         )
         self.crops.append(count)
+        self.samplings.append(sampling)
         confidence = np.where(nearest == len(self.bodies_mm), 0.01, 0.9)
         people = self._people(
             image,

@@ -150,13 +150,8 @@ class BlazePoseEstimator(PoseEstimator):
 
     def _find_in_image(self, view: View, options: Options) -> Poses:
         keypoints = self._detect_large_and_small(view, options)
-        sampling = Sampling.from_options(options)
         limit = None if options.max_detections < 0 else options.max_detections
-        if options.suppress_implausible_poses:
-            return _as_poses(self.confirm(view, keypoints, sampling, limit))
-        keypoints = keypoints.select(slice(limit))
-        poses = _as_poses(scaled(self.pose_keypoints(view, keypoints, sampling), keypoints))
-        return poses.select(np.asarray(np.isfinite(poses.poses3d_mm).all(axis=(1, 2, 3))))
+        return _as_poses(self.pose_detected(view, keypoints, options, limit))
 
     def detect(
         self,
@@ -189,6 +184,21 @@ class BlazePoseEstimator(PoseEstimator):
         if longer_px < LARGE_SIDE_PX or small_count < MIN_SMALL_PEOPLE:
             return keypoints
         return self.detect(view, options, sides_px=(*BOTH_SIDES_PX, LARGE_SIDE_PX))
+
+    def pose_detected(
+        self, view: View, keypoints: Keypoints, options: Options, limit: int | None = None
+    ) -> People:
+        """
+        Estimate the poses of detected people as the options request; see `confirm`.
+
+        If implausible poses are not suppressed, all people with finite poses are returned.
+        """
+        sampling = Sampling.from_options(options)
+        if options.suppress_implausible_poses:
+            return self.confirm(view, keypoints, sampling, limit)
+        keypoints = keypoints.select(slice(limit))
+        people = scaled(self.pose_keypoints(view, keypoints, sampling), keypoints)
+        return people.select(people.finite())
 
     def confirm(
         self,

@@ -16,7 +16,7 @@ from metrabs_ros.blazepose.agreement import (
     pose_distance_mm,
     replace_better,
 )
-from metrabs_ros.blazepose.estimator import BlazePoseEstimator
+from metrabs_ros.blazepose.estimator import BlazePoseEstimator, Sampling
 from metrabs_ros.blazepose.regions import Regions
 from metrabs_ros.box_overlap import box_iou
 from metrabs_ros.movenet.decoding import Keypoints
@@ -107,7 +107,8 @@ class RegionFollower:
     estimator
         Detects people and estimates poses in single images.
     options
-        Options of detection; may be replaced between two images.
+        Options of detection and pose estimation; may be replaced between two images.  Duplicates
+        are suppressed in any case, so that no two tracks follow the same person.
     detect_interval
         Number of frames between two complete passes of the detector; 0: passes for large and small
         people in turn, so often that new people are published within `MAX_PUBLICATION_S`.
@@ -151,9 +152,14 @@ class RegionFollower:
         detection = self._detection.submit(
             self._estimator.detect,
             view,
-            dataclasses.replace(self.options, max_detections=-1),
-            SUPPORT_THRESHOLD,
-            sides_px,
+            # Known people need a lower score than new ones; see `_combine`.
+            dataclasses.replace(
+                self.options,
+                detector_threshold=min(
+                    SUPPORT_THRESHOLD, self.options.detector_threshold_or(THRESHOLD)
+                ),
+            ),
+            sides_px=sides_px,
         )
         try:
             followed = self._follow(view, tracks)
@@ -206,13 +212,10 @@ class RegionFollower:
         self._frames += 1
         step_s, self._stamp_s = stamp_s - self._stamp_s, stamp_s
         turn = self._passes % len(BOTH_SIDES_PX)
-        is_lost = predicted is not None and bool(
-            (~predicted.seen & predicted.in_view.any(axis=1)).any()
-        )
-        needs_detection = is_lost or self._is_doubtful
-        self._extra_runs = self._extra_runs + 1 if needs_detection else 0
+        self._extra_runs = self._extra_runs + 1 if self._is_doubtful else 0
+        is_doubtful = 0 < self._extra_runs <= MAX_EXTRA_RUNS
         sides_px: Sequence[int] = ()
-        if predicted is None or 0 < self._extra_runs <= MAX_EXTRA_RUNS:
+        if predicted is None or is_doubtful or self._was_lost_recently(predicted):
             sides_px = BOTH_SIDES_PX
         elif self.detect_interval:
             sides_px = BOTH_SIDES_PX if self._frames >= self.detect_interval else ()
@@ -223,6 +226,12 @@ class RegionFollower:
             self._frames = 0
             self._passes += 1
         return sides_px
+
+    def _was_lost_recently(self, predicted: People) -> bool:
+        """Return whether a track was lost in one of the last `MAX_EXTRA_RUNS` frames."""
+        is_missed = ~predicted.seen & predicted.in_view.any(axis=1)
+        supports = (self._supports.get(i) for i in predicted.ids[is_missed].tolist())
+        return any(own is not None and 0 < own.misses <= MAX_EXTRA_RUNS for own in supports)
 
     def _note_attempts(self, ids: NDArray[np.int64]) -> None:
         """Store which tracks would be detected if visible: those followed, or all."""
@@ -269,8 +278,12 @@ class RegionFollower:
         size_px = tracks.boxes_px[has_changed, 2:].max(axis=1, initial=0)
         self._is_doubtful = bool((size_px > MIN_CHECKED_PX).any())
         people = dataclasses.replace(people, ids=tracks.ids)
-        is_present = (people.confidence > MIN_CONFIDENCE) & has_plausible_size(people)
-        people = people.select(is_present)
+        is_plausible = (
+            has_plausible_size(people)
+            if self.options.suppress_implausible_poses
+            else people.finite()
+        )
+        people = people.select((people.confidence > MIN_CONFIDENCE) & is_plausible)
         # Two tracks can follow the same person after an occlusion; the older one is kept.
         return people.select(suppress_duplicates(people, -people.ids.astype(np.float64)))
 
@@ -287,7 +300,8 @@ class RegionFollower:
         # Joints that are not visible are estimated inside the crop, and the crop follows the
         # joints, so that the crop of a partly hidden person would become smaller in every frame.
         regions = regions.enlarged_to(MIN_RADIUS_SHARE * self._supports_of(tracks.ids)[:, 1])
-        people = self._estimator.estimate(*view, regions).people
+        sampling = Sampling.from_options(self.options)
+        people = self._estimator.estimate(*view, regions, sampling).people
         upright = regions.turned_upright(view.camera)
         is_leaning = regions.angle_to(upright) > MIN_LEANING_RAD
         everyone = np.ones(len(tracks), bool)
@@ -302,7 +316,7 @@ class RegionFollower:
             if not len(doubtful):
                 continue
             others = self._estimator.estimate(
-                *view, other_regions.select(doubtful), mirrored=mirrored
+                *view, other_regions.select(doubtful), sampling, mirrored
             ).people
             other_apart_mm = pose_distance_mm(others.poses3d_mm, tracks.poses3d_mm[doubtful])
             is_better = (other_apart_mm < apart_mm[doubtful]) | is_absent[doubtful]
@@ -320,8 +334,9 @@ class RegionFollower:
         corrected = self._correct(view, followed, keypoints, match)
         is_new = keypoints.scores >= self.options.detector_threshold_or(THRESHOLD)
         is_new[match[match >= 0]] = False
-        highest_scores = np.flatnonzero(is_new)[: self._room_for(len(followed))]
-        new = self._estimator.confirm(view, keypoints.select(highest_scores))
+        new = self._estimator.pose_detected(
+            view, keypoints.select(is_new), self.options, self._room_for(len(followed))
+        )
         together = People.concatenate([corrected, new])
         new_px = Regions.around_keypoints(as_keypoints(new), view.camera).radius_px
         supports = np.stack(
@@ -355,7 +370,9 @@ class RegionFollower:
         if not is_doubtful.any():
             return followed
         doubtful, own_keypoints = matched[is_doubtful], own_keypoints.select(is_doubtful)
-        again = self._estimator.pose_keypoints(view, own_keypoints)
+        again = self._estimator.pose_keypoints(
+            view, own_keypoints, Sampling.from_options(self.options)
+        )
         # If neither estimate agrees with the keypoints, a change would only move the person.
         is_better = (
             keypoint_disagreement(again, own_keypoints)

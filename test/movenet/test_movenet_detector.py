@@ -68,6 +68,12 @@ def test_a_person_found_by_two_passes_is_reported_once_with_the_higher_score(det
     assert len(detector(office, sides_px=[512, 512, 512])) == 2
 
 
+def test_a_pass_for_large_people_leaves_small_ones_to_the_other_pass(detector, street):
+    # These people fill a tenth to a sixth of the longer side of the image.
+    assert len(detector(street, sides_px=[LARGE_PEOPLE_PX])) == 0
+    assert len(detector(street, sides_px=[SMALL_PEOPLE_PX])) == 7
+
+
 @pytest.mark.parametrize('name', ['office', 'player', 'street'])
 def test_keypoints_do_not_depend_on_the_input_size(detector, request, name):
     image = request.getfixturevalue(name)
@@ -117,7 +123,7 @@ class BrightSpot:
         return heads
 
 
-@pytest.mark.parametrize('side_px', [256, 500, 512])
+@pytest.mark.parametrize('side_px', [300, 500, 512])
 @pytest.mark.parametrize('shape', [(700, 1000), (1001, 333), (60, 80), (40, 400)])
 @pytest.mark.parametrize('flip_aug', [False, True])
 def test_positions_are_those_of_image_pixels(shape, side_px, flip_aug):

@@ -11,6 +11,7 @@ from known_networks import CAMERA as LEVEL_CAMERA
 from known_networks import IMAGE, KnownNetworks, body_at
 
 from metrabs_ros.blazepose.agreement import MAX_APART_MM, pose_distance_mm
+from metrabs_ros.blazepose.estimator import Sampling
 from metrabs_ros.camera import Camera
 from metrabs_ros.movenet.detector import BOTH_SIDES_PX, LARGE_PEOPLE_PX, SMALL_PEOPLE_PX
 from metrabs_ros.options import Options, View
@@ -199,6 +200,26 @@ def test_the_detector_runs_at_both_sizes_after_a_track_is_lost():
     assert frames[:4] == [(), BOTH_SIDES_PX, BOTH_SIDES_PX, ()]
     # Until the track is deleted, the schedule is as before.
     assert BOTH_SIDES_PX not in frames[4:]
+
+
+def test_the_detector_runs_after_a_second_loss_while_another_track_is_lost():
+    bodies_mm = [body_at((x, 0, 4000)) for x in (-900, 0, 900)]
+    networks = KnownNetworks(*bodies_mm)
+    follow = Stream(networks, rate_hz=30)
+    passes_in_frames(networks, follow, 9)
+    for remaining in (2, 1):
+        del networks.bodies_mm[remaining], networks.scores[remaining]
+        frames = passes_in_frames(networks, follow, 6)
+        assert BOTH_SIDES_PX in frames[:3]
+
+
+def test_an_explicit_detector_threshold_does_not_apply_to_known_people():
+    networks = KnownNetworks(body_at((0, 0, 3000)))
+    follow = Stream(networks, rate_hz=30, detector_threshold=0.38)
+    passes_in_frames(networks, follow, 9)
+    networks.scores[0] = 0.3
+    for _ in range(60):
+        assert len(follow(IMAGE, LEVEL_CAMERA)) == 1
 
 
 def test_the_detector_runs_in_each_frame_if_stamps_do_not_advance():
@@ -399,6 +420,26 @@ def test_at_most_max_detections_people_are_followed(limit):
         follow(IMAGE, LEVEL_CAMERA)
         people = follow.tracker.detections().people
         assert people.ids.tolist() == [1, 2, 3][:limit]
+
+
+def test_the_options_of_sampling_apply_to_new_followed_and_corrected_people():
+    networks = KnownNetworks(body_at((0, 0, 3000)))
+    follow = Stream(networks, rate_hz=30, antialias_factor=2, internal_batch_size=3)
+    for mistakes_front in ((), (False, True)):
+        networks.mistakes_front = mistakes_front
+        passes_in_frames(networks, follow, 9)
+    assert set(networks.samplings) == {Sampling(antialias_factor=2, batch_size=3)}
+
+
+@pytest.mark.parametrize('suppress', [False, True])
+def test_implausible_poses_are_followed_if_they_are_not_suppressed(suppress):
+    # A giant of 3.5 m.
+    giant_mm = 2 * body_at((0, 0, 2000))
+    networks = KnownNetworks(giant_mm)
+    follow = Stream(networks, rate_hz=30, suppress_implausible_poses=suppress)
+    for _ in range(9):
+        follow(IMAGE, LEVEL_CAMERA)
+        assert detected_at(follow, giant_mm) == (not suppress)
 
 
 @pytest.mark.slow
