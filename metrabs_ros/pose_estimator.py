@@ -239,7 +239,8 @@ class PoseEstimator(abc.ABC):
             Whether the detector also runs on the mirrored image; None for the default of the
             detector.
         suppress_implausible_poses
-            Whether to remove anatomically implausible poses and duplicates.
+            Whether to remove anatomically implausible poses and duplicates, and with BlazePose the
+            people on whom its network and the detector disagree.
         stature
             Stature of all people in the image, in millimetres, to which the poses are scaled; None
             if it is not known.  The poses are then those of average adults.

@@ -77,7 +77,7 @@ def test_a_pass_for_large_people_leaves_small_ones_to_the_other_pass(detector, s
 @pytest.mark.parametrize('name', ['office', 'player', 'street'])
 def test_keypoints_do_not_depend_on_the_input_size(detector, request, name):
     image = request.getfixturevalue(name)
-    first, second = (detector(image, 0.3, sides_px=[side_px]) for side_px in (384, 480))
+    first, second = (detector(image, threshold, sides_px=[side_px]) for side_px in sides_px)
     assert len(first) == len(second) > 0
     second = second.select(nearest(first, second))
     is_clear = (first.point_scores > 0.4) & (second.point_scores > 0.4)
@@ -232,6 +232,10 @@ def test_flip_augmentation_adds_the_detections_of_the_mirror_image(detector, off
     highest = np.maximum(np.sort(detector(office).scores), np.sort(mirrored.scores))
     # The padding of the mirror image is on the other side.
     np.testing.assert_allclose(np.sort(both.scores), highest, atol=0.05)
+
+
+def test_flip_augmentation_does_not_merge_people_next_to_each_other(model, street):
+    assert len(model.detect_poses(street, detector_flip_aug=True)['boxes']) == 7
 
 
 def test_the_option_for_flip_augmentation_reaches_the_detector(detect_boxes, street):
