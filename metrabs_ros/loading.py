@@ -68,7 +68,7 @@ def load_blazepose(
     """
     from metrabs_ros.backends.selection import Choice
     from metrabs_ros.blazepose.estimator import BlazePoseEstimator
-    from metrabs_ros.blazepose.network import SIZE_FACTORS, BlazePoseLandmarks
+    from metrabs_ros.blazepose.network import SIZE_FACTORS, STATURE_BIASES, BlazePoseLandmarks
     from metrabs_ros.weights.bundled import bundled_network
 
     if name in store.BUNDLED:
@@ -82,11 +82,13 @@ def load_blazepose(
         reason = 'bf16 would cause errors of several percent of the distance'
     if movenet_precision != precision:
         reason += f'; the detector runs in {movenet_precision}'
-    return BlazePoseEstimator(
+    estimator = BlazePoseEstimator(
         load_movenet(threads, movenet_precision),
         BlazePoseLandmarks(landmark_file, threads, precision, SIZE_FACTORS[name]),
         Choice('openvino', precision, 'cpu', reason),
     )
+    estimator.stature_bias = STATURE_BIASES[name]
+    return estimator
 
 
 def load_movenet(threads: int = 0, precision: str = 'auto') -> MoveNetDetector:

@@ -61,7 +61,7 @@ class People(StructOfArrays):
         poses; by default `joint_std_mm` on all axes.
     network_poses2d_px
         [N, J, 2], image points of the network, in image pixels, while `poses2d_px` is the
-        projection of the poses; by default equal to it.
+        projection of the poses; by default, and for people of tracks, equal to it.
     estimated_statures_mm
         [N], statures that the poses are scaled to; NaN if unknown.
     scale_cues
@@ -140,8 +140,8 @@ class People(StructOfArrays):
         ----------
         prediction
             Result of `PoseEstimator.detect_poses` without an extrinsic matrix.  The arrays
-            ``boxes``, ``poses3d`` and ``poses2d`` are required; without ``joint_confidences``,
-            each joint has the confidence of the person.
+            ``boxes``, ``poses3d`` and ``poses2d`` are required; without the others, each joint has
+            the confidence of the person.
         skeleton
             Skeleton with J joints: ``model.convention(name).skeleton``.
         image_shape
@@ -155,12 +155,13 @@ class People(StructOfArrays):
             prediction['poses2d'],
             image_shape,
         )
-        if 'joint_confidences' not in prediction:
+        if 'network_poses2d' not in prediction:
             return people
         # The empty arrays make `__post_init__` derive the deviations from the new confidences.
         return dataclasses.replace(
             people,
             joint_confidence=prediction['joint_confidences'],
+            network_poses2d_px=prediction['network_poses2d'],
             joint_std_mm=np.zeros(0),
             axis_std_mm=np.zeros(0),
         )
@@ -208,11 +209,25 @@ class People(StructOfArrays):
         )
 
     def transformed(self, rotation: FloatArray, translation_mm: FloatArray) -> People:
-        """Return the same people in another frame: rotated by [3, 3], then translated by [3]."""
+        """
+        Return people of the camera frame in another frame.
+
+        They are rotated by [3, 3], then translated by [3], in millimetres.
+        """
         poses3d_mm = self.poses3d_mm @ rotation.T + translation_mm
         velocities_mm_s = self.velocities_mm_s @ rotation.T
-        # The errors along the three axes are taken as independent.
-        axis_std_mm = np.sqrt(self.axis_std_mm**2 @ (rotation**2).T)
+        # The variance is v + w (sight . axis)^2 along any axis, as the errors across the line of
+        # sight are equal.  The least-squares fit for three axes yields v and w.
+        variance_mm2 = self.axis_std_mm**2
+        sight = self.poses3d_mm / np.maximum(
+            np.linalg.norm(self.poses3d_mm, axis=-1, keepdims=True), 1e-9
+        )
+        excess = sight**2 - 1 / 3
+        along_mm2 = (excess * variance_mm2).sum(axis=-1, keepdims=True) / np.maximum(
+            (excess**2).sum(axis=-1, keepdims=True), 1e-9
+        )
+        across_mm2 = variance_mm2.mean(axis=-1, keepdims=True) - along_mm2 / 3
+        axis_std_mm = np.sqrt(np.maximum(across_mm2 + along_mm2 * (sight @ rotation.T) ** 2, 0))
         return dataclasses.replace(
             self,
             poses3d_mm=poses3d_mm,
@@ -235,6 +250,8 @@ class People(StructOfArrays):
         return dataclasses.replace(
             self,
             poses3d_mm=factors * self.poses3d_mm,
+            joint_std_mm=factors[:, 0] * self.joint_std_mm,
+            axis_std_mm=factors * self.axis_std_mm,
             # The camera moves, so that the scaled positions move relative to the unscaled ones.
             velocities_mm_s=factors * self.velocities_mm_s + (1 - factors) * camera_velocity_mm_s,
         )

@@ -101,6 +101,11 @@ class PoseEstimator(abc.ABC):
     def __init__(self, conventions: Mapping[str, Convention], choice: Choice) -> None:
         self._conventions = conventions
         self.choice = choice
+        self.stature_bias = 1.0
+        """
+        Ratio of the statures that the bones of predicted poses imply to those of people who appear
+        as tall in the image: bones contain the depth, in which networks differ.
+        """
 
     @abc.abstractmethod
     def find_people(self, views: Sequence[View], options: Options) -> list[Poses]:
@@ -378,7 +383,8 @@ class PoseEstimator(abc.ABC):
         """Return a prediction in a convention, in the world frame, with the requested stature."""
         joints, poses3d_mm = convention.indices, poses.poses3d_mm
         if request.options.stature is not None:
-            factors = request.options.stature / implied_statures_mm(poses3d_mm, self.skeleton)
+            statures_mm = implied_statures_mm(poses3d_mm, self.skeleton) / self.stature_bias
+            factors = request.options.stature / statures_mm
             poses3d_mm = np.where(np.isfinite(factors), factors, 1)[..., None, None] * poses3d_mm
         poses3d = request.view.camera.to_world(poses3d_mm[:, :, joints])
         poses2d, network_poses2d = (

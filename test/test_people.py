@@ -83,3 +83,16 @@ def test_people_without_hips_have_the_mean_joint_position_and_no_stature():
     people = people_at((0, 0, 3000)).in_convention(arms)
     np.testing.assert_allclose(people.positions_mm, people.poses3d_mm.mean(axis=1))
     assert np.isnan(people.statures_mm).all()
+
+
+def test_deviations_along_and_across_the_line_of_sight_are_kept_by_a_transform():
+    people = people_at((4000, 0, 4000), (0, 300, 2000))
+    sight = people.poses3d_mm / np.linalg.norm(people.poses3d_mm, axis=-1, keepdims=True)
+    variance_mm2 = 30.0**2 * (1 - sight**2) + 300.0**2 * sight**2
+    people = dataclasses.replace(people, axis_std_mm=np.sqrt(variance_mm2))
+    cos = np.sqrt(0.5)
+    rotation = np.array([[cos, 0, -cos], [0, 1, 0], [cos, 0, cos]])
+    turned = people.transformed(rotation, np.array([10.0, 20, 30]))
+    sight = sight @ rotation.T
+    expected_mm2 = 30.0**2 * (1 - sight**2) + 300.0**2 * sight**2
+    np.testing.assert_allclose(turned.axis_std_mm, np.sqrt(expected_mm2), rtol=1e-6)

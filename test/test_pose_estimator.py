@@ -134,9 +134,8 @@ def test_poses_have_the_given_stature(model, player):
     default = model.detect_poses(player, **camera)
     for stature in (1200.0, 1950):
         prediction = model.detect_poses(player, stature=stature, **camera)
-        np.testing.assert_allclose(
-            implied_statures_mm(prediction['poses3d'], BLAZEPOSE_33), stature, rtol=1e-6
-        )
+        implied_mm = implied_statures_mm(prediction['poses3d'], BLAZEPOSE_33)
+        np.testing.assert_allclose(implied_mm, stature * model.stature_bias, rtol=1e-6)
         # Scaled about the camera centre, so that the image points are the same.
         np.testing.assert_allclose(prediction['poses2d'], default['poses2d'])
 

@@ -112,7 +112,8 @@ def shows_own_person(people: People, keypoints: Keypoints) -> BoolArray:
 
     The keypoints show different people.  A pose is a duplicate if it nearly coincides with that of
     other keypoints, or is a fragment of it, and is at least as near to those as to its own.
-    People next to each other can coincide, but each pose is nearer to its own keypoints.
+    People next to each other can coincide, but each pose is nearer to its own keypoints.  A
+    fragment without a visible head shows a part of the other person in any case.
 
     Parameters
     ----------
@@ -121,8 +122,10 @@ def shows_own_person(people: People, keypoints: Keypoints) -> BoolArray:
     keypoints
         The same N people.
     """
-    is_same = are_coinciding(people, SAME_PERSON_RATIO) | are_fragments(people)
+    is_fragment = are_fragments(people)
+    is_same = are_coinciding(people, SAME_PERSON_RATIO) | is_fragment
     np.fill_diagonal(is_same, False)
+    has_head = np.asarray(keypoints.visible[:, : BODY.start].any(axis=1))
     compared = _body_keypoints(keypoints)
     own_px = _mean_distance_px(people.poses2d_px, keypoints, compared)
     for i in range(len(people)):
@@ -130,7 +133,7 @@ def shows_own_person(people: People, keypoints: Keypoints) -> BoolArray:
         other_px = _mean_distance_px(
             people.poses2d_px[i], keypoints.select(others), compared[others]
         )
-        is_same[i, others] = other_px <= own_px[i]
+        is_same[i, others] = (other_px <= own_px[i]) | (is_fragment[i, others] & ~has_head[i])
     # Of two poses of the same person, the one that is nearest to its own keypoints comes first.
     order = np.lexsort((-people.confidence, is_same.any(axis=1)))
     return keep_first(is_same, order)

@@ -43,6 +43,8 @@ SMALL_SHARE = 0.08
 In an input of 512 pixels, these are 40 pixels."""
 LARGE_SIDE_PX = 1024
 """Longer side of the detector's input for images with such people."""
+MIN_SMALL_PEOPLE = 3
+"""Number of such people from which others are likely; fewer are often no people."""
 BOX_MARGIN = 0.1
 """Sum of the margins on both sides of a box, as a share of the extent of the pose."""
 MIN_ROTATION_DETERMINANT = 0.5
@@ -170,14 +172,16 @@ class BlazePoseEstimator(PoseEstimator):
 
     def _detect_large_and_small(self, view: View, options: Options) -> Keypoints:
         """
-        Detect people in an image, with another pass of the detector if some of them are small.
+        Detect people in an image, with another pass of the detector if several are small.
 
-        Where some small people are found, others are likely.  Streams have no time for this pass.
+        Where several small people are found, others are likely.  Streams have no time for this
+        pass.
         """
         keypoints = self.detect(view, options)
         longer_px = max(view.image.shape[:2])
         size_px = keypoints.boxes_px[:, 2:].max(axis=1, initial=0)
-        if longer_px < LARGE_SIDE_PX or not (size_px < SMALL_SHARE * longer_px).any():
+        small_count = (size_px < SMALL_SHARE * longer_px).sum()
+        if longer_px < LARGE_SIDE_PX or small_count < MIN_SMALL_PEOPLE:
             return keypoints
         return self.detect(view, options, sides_px=(*BOTH_SIDES_PX, LARGE_SIDE_PX))
 

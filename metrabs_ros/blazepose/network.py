@@ -22,6 +22,13 @@ Size of an average adult (1.70 m) relative to the people that each network predi
 
 Measured with pedestrians at known distances; see benchmarks/stature.py and docs/accuracy.md.
 """
+STATURE_BIASES = {'blazepose': 1.021, 'blazepose_lite': 1.016, 'blazepose_heavy': 1.079}
+"""
+Stature that the bones of an average adult imply, relative to 1.70 m, after scaling.
+
+The median sum of bones of the same pedestrians, times the size factor; see
+`PoseEstimator.stature_bias`.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

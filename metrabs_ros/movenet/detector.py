@@ -23,9 +23,8 @@ LARGE_PEOPLE_PX, SMALL_PEOPLE_PX = 256, 512
 """Longer side of the input in which people taller than half the image are found, and others."""
 BOTH_SIDES_PX = (LARGE_PEOPLE_PX, SMALL_PEOPLE_PX)
 MIN_SHARE = 0.2
-"""Minimum height or width of a person, as a share of the longer side of the image, in passes other
-than the one for small people.  Of smaller people, they often mix two, or the person
-and the background."""
+"""Minimum height or width of a person, as a share of the longer side of the image, in the pass for
+large people.  Of smaller people, it often mixes two, or the person and the background."""
 DUPLICATE_DISTANCE = 0.15
 """Median distance of the keypoints of the same person, as a share of the size of its box."""
 MIN_UP_IN_IMAGE = 0.3
@@ -87,10 +86,9 @@ class MoveNetDetector:
         size_px = np.array(image.shape[1::-1])
         image = extract_part(image, np.zeros_like(size_px), size_px, level=0)
         image = np.ascontiguousarray(np.rot90(image, quarter_turns))
-        small_people_px = max(SMALL_PEOPLE_PX, *sides_px)
         for side_px in sides_px:
             resized, factors = resize_to(image, side_px)
-            min_size_px = MIN_SHARE * side_px if side_px < small_people_px else 0.0
+            min_size_px = MIN_SHARE * side_px if side_px <= LARGE_PEOPLE_PX else 0.0
             found = [decode(self._network(resized), threshold)]
             if flip_aug:
                 mirrored = decode(self._network(resized[:, ::-1]), threshold)

@@ -183,14 +183,19 @@ class DepthInput:
         info = self._info
         if info is not None:
             self._check_registered(info.header, header, "depth images' camera_info has")
-        is_rectified = 'image_rect' in self.topic and info is not None and any(info.p)
+        is_rectified = current.rectified == 'true' or (
+            current.rectified == 'auto'
+            and 'image_rect' in self.topic
+            and info is not None
+            and any(info.p)
+        )
         try:
             return depth_camera(
                 shape,
                 view.image.shape,
                 view.camera,
                 info,
-                current.rectified == 'true' or is_rectified,
+                is_rectified,
             )
         except UnusableInput as error:
             raise UnusableInput(error.cause, f'{error}; the topic is {self.info_topic}') from error

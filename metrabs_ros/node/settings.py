@@ -142,8 +142,8 @@ class Settings:
 
     detect_interval: int = setting(
         0,
-        'Run full-image detection every N frames; in between, follow the tracks. 0: model '
-        'default (BlazePose: new people within 0.3 s).',
+        'Run full-image detection every N frames. 0: model default (BlazePose: new people within '
+        '0.3 s).',
         low=0,
         high=1000,
     )

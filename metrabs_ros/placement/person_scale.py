@@ -41,9 +41,17 @@ MIN_WEIGHT = 1e-3
 """Minimum weight of an observation."""
 MEMORY_S = 60.0
 """Time constant after which the person's part is forgotten."""
+FORGOTTEN_S = 3 * MEMORY_S
+"""Time after which a cue that is not observed any more has no influence."""
 MIN_FACTOR, MAX_FACTOR = 0.45, 1.5
 """Range of factors: people of 0.8 to 2.5 m."""
 GRID_SIZE = 150
+MAX_EVIDENCE = 60.0
+"""Maximum difference of log posterior densities.  It bounds the time in which a decision is
+corrected: a foot on a step for a minute is found to have been above the floor after 5 s."""
+MIN_PERSON_STD = 0.01
+"""Lower bound of the standard deviation of the person's part: errors of the height and tilt of the
+floor, or of a depth camera, do not decrease with the number of observations."""
 OUTLIER_PROBABILITY = 0.004
 """Probability that an observation does not constrain the factor."""
 STATURE_TIME_S = 5.0
@@ -167,7 +175,7 @@ class PersonScales:
     @property
     def cues(self) -> NDArray[np.uint8]:
         """Cues that have been observed for each person, [T], as a sum of `Cue` values."""
-        is_observed = np.isfinite(self._unobserved_s).astype(np.uint8)
+        is_observed = (self._unobserved_s < FORGOTTEN_S).astype(np.uint8)
         cues: NDArray[np.uint8] = np.array(list(Cue), np.uint8) @ is_observed
         return cues
 
@@ -270,6 +278,9 @@ class PersonScales:
             self._log_posterior += weight[:, None] * _log_likelihood(own)
             is_observed = np.isfinite(own.log_factor).any(axis=1)
             self._unobserved_s[_row(own.cue), is_observed] = 0
+        highest = self._log_posterior.max(axis=1, keepdims=True)
+        self._log_posterior = np.maximum(self._log_posterior, highest - MAX_EVIDENCE)
+        self._log_posterior[self.cues == 0] = LOG_PRIOR
         self._summarise()
         for own in observations:
             weight = np.minimum(elapsed_s[_row(own.cue)] / NOISE_TIME_S, 1.0)
@@ -282,11 +293,10 @@ class PersonScales:
         posterior /= posterior.sum(axis=1, keepdims=True)
         mean = posterior @ LOG_FACTORS
         variance = posterior @ LOG_FACTORS**2 - mean**2
-        step = LOG_FACTORS[1] - LOG_FACTORS[0]
         has_cue = self.cues > 0
         self._person[0] = np.where(has_cue, mean, 0)
         self._person[1] = np.where(
-            has_cue, np.maximum(variance, (step / 2) ** 2), POPULATION_STD**2
+            has_cue, np.maximum(variance, MIN_PERSON_STD**2), POPULATION_STD**2
         )
 
     def _correct_pose(self, own: ScaleObservations, k: int, weight: FloatArray) -> None:

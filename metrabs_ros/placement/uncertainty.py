@@ -25,6 +25,7 @@ def with_axis_std(
     people: People,
     scale_std: FloatArray | float = UNSCALED_STD,
     motion_std_mm: FloatArray | float = 0.0,
+    size_factor: FloatArray | float = 1.0,
 ) -> People:
     """
     Return people with standard deviations for each axis of the camera frame.
@@ -38,14 +39,17 @@ def with_axis_std(
         and proportional to the distance.
     motion_std_mm
         [N], standard deviations of the motion since the people were detected.
+    size_factor
+        [N], sizes of the people relative to an average adult.
     """
     poses_mm = people.poses3d_mm
     distance_mm = np.linalg.norm(poses_mm, axis=-1)
     sight = poses_mm / np.maximum(distance_mm, 1e-9)[..., None]
+    size_mm = STATURE_MM * np.reshape(size_factor, (-1, 1))
     doubt = 1 + (LOW_CONFIDENCE_FACTOR - 1) * (1 - people.joint_confidence)
     motion_mm2 = np.reshape(motion_std_mm, (-1, 1)) ** 2
-    lateral_mm2 = (LATERAL_STD * STATURE_MM * doubt) ** 2 + motion_mm2
-    depth_mm2 = (DEPTH_STD * STATURE_MM * doubt) ** 2 + motion_mm2
+    lateral_mm2 = (LATERAL_STD * size_mm * doubt) ** 2 + motion_mm2
+    depth_mm2 = (DEPTH_STD * size_mm * doubt) ** 2 + motion_mm2
     depth_mm2 += (np.reshape(scale_std, (-1, 1)) * distance_mm) ** 2
     variance = lateral_mm2[..., None] * (1 - sight**2) + depth_mm2[..., None] * sight**2
     return dataclasses.replace(people, axis_std_mm=np.sqrt(variance))

@@ -200,7 +200,10 @@ class BagRecording:
             info = stream.info_at(stamp_ns_of(frame.depth.header))
             is_raw = stream.topic.msgtype == IMAGE
             depth_mm = to_depth(frame.depth) if is_raw else decompress_depth(frame.depth)
-            camera = depth_camera(depth_mm.shape, view.image.shape, view.camera, info)
+            is_rectified = 'image_rect' in stream.topic.name and info is not None and any(info.p)
+            camera = depth_camera(
+                depth_mm.shape, view.image.shape, view.camera, info, is_rectified
+            )
             return DepthImage(depth_mm, camera)
         except UnusableInput as error:
             self._report_unused(error)

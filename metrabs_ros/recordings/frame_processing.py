@@ -81,8 +81,10 @@ class IndependentFrames:
         self._convention = convention
         self._options = _estimation_options(options)
         model.check(self._options)
-        stature_mm = self._options.stature
-        self._parameters = (options.max_lost, MIN_HITS, options.smoothing, stature_mm)
+        self._parameters = (
+            *(options.max_lost, MIN_HITS, options.smoothing),
+            *(self._options.stature, model.stature_bias),
+        )
         self._trackers: dict[str, Tracker] = {}
 
     def process(self, views: Sequence[TimedView]) -> list[ProcessedFrame]:

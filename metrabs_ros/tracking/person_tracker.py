@@ -245,7 +245,12 @@ class PersonTracker:
         )
         stream = self._streams.get(timed_view.camera_name)
         if stream is None:
-            tracker = Tracker(self.max_lost, self.min_hits, self.smoothing)
+            tracker = Tracker(
+                self.max_lost,
+                self.min_hits,
+                self.smoothing,
+                stature_bias=self._model.stature_bias,
+            )
             stream = _Stream(self._detector(uses_boxes), tracker)
             self._streams[timed_view.camera_name] = stream
         elif uses_boxes != isinstance(stream.detector, BoxFollower):

@@ -152,9 +152,14 @@ class RegionFollower:
         detection = self._detection.submit(
             self._estimator.detect,
             view,
-            dataclasses.replace(self.options, max_detections=-1),
-            SUPPORT_THRESHOLD,
-            sides_px,
+            # Known people need a lower score than new ones; see `_combine`.
+            dataclasses.replace(
+                self.options,
+                detector_threshold=min(
+                    SUPPORT_THRESHOLD, self.options.detector_threshold_or(THRESHOLD)
+                ),
+            ),
+            sides_px=sides_px,
         )
         try:
             followed = self._follow(view, tracks)
@@ -207,13 +212,10 @@ class RegionFollower:
         self._frames += 1
         step_s, self._stamp_s = stamp_s - self._stamp_s, stamp_s
         turn = self._passes % len(BOTH_SIDES_PX)
-        is_lost = predicted is not None and bool(
-            (~predicted.seen & predicted.in_view.any(axis=1)).any()
-        )
-        needs_detection = is_lost or self._is_doubtful
-        self._extra_runs = self._extra_runs + 1 if needs_detection else 0
+        self._extra_runs = self._extra_runs + 1 if self._is_doubtful else 0
+        is_doubtful = 0 < self._extra_runs <= MAX_EXTRA_RUNS
         sides_px: Sequence[int] = ()
-        if predicted is None or 0 < self._extra_runs <= MAX_EXTRA_RUNS:
+        if predicted is None or is_doubtful or self._was_lost_recently(predicted):
             sides_px = BOTH_SIDES_PX
         elif self.detect_interval:
             sides_px = BOTH_SIDES_PX if self._frames >= self.detect_interval else ()
@@ -224,6 +226,12 @@ class RegionFollower:
             self._frames = 0
             self._passes += 1
         return sides_px
+
+    def _was_lost_recently(self, predicted: People) -> bool:
+        """Return whether a track was lost in one of the last `MAX_EXTRA_RUNS` frames."""
+        is_missed = ~predicted.seen & predicted.in_view.any(axis=1)
+        supports = (self._supports.get(i) for i in predicted.ids[is_missed].tolist())
+        return any(own is not None and 0 < own.misses <= MAX_EXTRA_RUNS for own in supports)
 
     def _note_attempts(self, ids: NDArray[np.int64]) -> None:
         """Store which tracks would be detected if visible: those followed, or all."""
@@ -326,8 +334,9 @@ class RegionFollower:
         corrected = self._correct(view, followed, keypoints, match)
         is_new = keypoints.scores >= self.options.detector_threshold_or(THRESHOLD)
         is_new[match[match >= 0]] = False
-        highest_scores = np.flatnonzero(is_new)[: self._room_for(len(followed))]
-        new = self._estimator.pose_detected(view, keypoints.select(highest_scores), self.options)
+        new = self._estimator.pose_detected(
+            view, keypoints.select(is_new), self.options, self._room_for(len(followed))
+        )
         together = People.concatenate([corrected, new])
         new_px = Regions.around_keypoints(as_keypoints(new), view.camera).radius_px
         supports = np.stack(

@@ -65,8 +65,8 @@ TENTATIVE_PENALTY = 4.0
 """Additional association cost of tentative tracks."""
 MIN_CAMERA_STEP_S = 1e-3
 """Minimum time between two frames for the velocity of the camera."""
-MAX_CAMERA_SPEED_MM_S = 1e5
-"""Jumps of the camera pose are not a motion."""
+MAX_CAMERA_SPEED_MM_S = 1e4
+"""Faster changes of the camera pose are corrections of the localisation, not a motion."""
 DUPLICATE_DISTANCE_MM = 200.0
 """Detections closer than this to an associated detection are duplicates."""
 
@@ -91,6 +91,8 @@ class Tracker:
         returned unfiltered.
     stature_mm
         Stature of all people; None if it is not known.
+    stature_bias
+        See `PoseEstimator.stature_bias`.
 
     Raises
     ------
@@ -104,6 +106,7 @@ class Tracker:
         min_hits: int = 3,
         smoothing: float = 0.5,
         stature_mm: float | None = None,
+        stature_bias: float = 1.0,
     ) -> None:
         if not max_lost >= 0:
             raise ValueError(f'max_lost is {max_lost}; it must be 0 or more seconds')
@@ -115,6 +118,7 @@ class Tracker:
         self.min_hits = min_hits
         self.smoothing = smoothing
         self.stature_mm = stature_mm
+        self.stature_bias = stature_bias
         self.detection_ids = np.zeros(0, np.int64)
         """[N], ids of the detections passed to the last `update`; UNKNOWN_ID: ignored."""
         self.detection_scales = ScaleEstimates.unknown(0)
@@ -257,7 +261,11 @@ class Tracker:
         """Update the person scales, and return the current people [T] with their true size."""
         step_s = 0.0 if np.isinf(self._scaled_s) else frame.stamp_s - self._scaled_s
         scales = tracks.scales
-        scales.update_statures(current.statures_mm, current.seen & has_whole_body(current), step_s)
+        scales.update_statures(
+            current.statures_mm / self.stature_bias,
+            current.seen & has_whole_body(current),
+            step_s,
+        )
         observations: list[ScaleObservations] = []
         if ground is not None:
             observations.append(observe_ground(current, ground))
@@ -277,7 +285,8 @@ class Tracker:
             return np.zeros(3)
         moved_mm = frame.viewpoint_mm - self._viewpoint_mm
         velocity_mm_s: FloatArray = frame.camera.extrinsic_matrix[:3, :3] @ moved_mm / step_s
-        return np.clip(velocity_mm_s, -MAX_CAMERA_SPEED_MM_S, MAX_CAMERA_SPEED_MM_S)
+        is_jump = np.linalg.norm(velocity_mm_s) > MAX_CAMERA_SPEED_MM_S
+        return np.zeros(3) if is_jump else velocity_mm_s
 
     def _advance_to(self, stamp_s: float) -> None:
         """Predict the state of the tracks at a stamp; reset if the stamps jump."""
@@ -423,7 +432,7 @@ def with_scales(
         estimated_statures_mm=scales.statures_mm,
         scale_cues=scales.cues,
     )
-    return with_axis_std(scaled, scales.relative_std, motion_std_mm)
+    return with_axis_std(scaled, scales.relative_std, motion_std_mm, scales.factors)
 
 
 def _viewpoint_mm(camera: Camera) -> FloatArray:

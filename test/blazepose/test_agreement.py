@@ -12,6 +12,7 @@ from strategies import angles, standing_person
 from test_people import people_at
 
 from metrabs_ros.blazepose.agreement import (
+    BODY,
     COCO_JOINTS,
     MAX_APART_MM,
     MAX_DISAGREEMENT,
@@ -135,7 +136,8 @@ def test_of_two_estimates_between_the_people_the_more_confident_one_is_kept():
     assert shows_own_person(crossed, keypoints).tolist() == [True, False]
 
 
-def test_a_child_in_front_of_an_adult_is_kept():
+@pytest.mark.parametrize('has_head', [True, False])
+def test_a_child_in_front_of_an_adult_is_kept_but_not_legs(has_head):
     people = people_at((0, 0, 3000), (0, 0, 3000))
     poses_mm = people.poses3d_mm.copy()
     # Both stand on the floor.
@@ -149,7 +151,9 @@ def test_a_child_in_front_of_an_adult_is_kept():
         poses2d_px=poses_px,
         boxes_px=np.concatenate([low, high - low], axis=1),
     )
-    assert shows_own_person(people, keypoints_of(people)).all()
+    keypoints = keypoints_of(people)
+    keypoints.point_scores[1, : BODY.start] = float(has_head)
+    assert shows_own_person(people, keypoints).tolist() == [True, has_head]
 
 
 def test_a_body_part_within_a_person_is_suppressed():

@@ -64,12 +64,18 @@ def test_the_number_of_crops_is_proportional_to_the_number_of_people(monkeypatch
     assert sum(crops) == 2 * count
 
 
-SMALL, LARGE = (0, 0, 30_000), (0, 0, 4000)
+SMALL = [(-3000, 0, 30_000), (0, 0, 30_000), (3000, 0, 30_000)]
+LARGE = (0, 0, 4000)
 
 
 @pytest.mark.parametrize(
     ('scale', 'places_mm', 'is_repeated'),
-    [(2, [LARGE, SMALL], True), (2, [LARGE], False), (2, [], False), (1, [LARGE, SMALL], False)],
+    [
+        (2, [LARGE, *SMALL], True),
+        (2, [LARGE, *SMALL[:2]], False),
+        (2, [], False),
+        (1, [LARGE, *SMALL], False),
+    ],
 )
 def test_large_images_with_small_people_are_searched_at_a_higher_resolution(
     scale, places_mm, is_repeated

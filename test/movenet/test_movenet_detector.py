@@ -74,16 +74,11 @@ def test_a_pass_for_large_people_leaves_small_ones_to_the_other_pass(detector, s
     assert len(detector(street, sides_px=[SMALL_PEOPLE_PX])) == 7
 
 
-@pytest.mark.parametrize(
-    ('name', 'sides_px'), [('office', (384, 480)), ('player', (384, 480)), ('street', (512, 576))]
-)
-def test_keypoints_do_not_depend_on_the_input_size(detector, request, name, sides_px):
+@pytest.mark.parametrize('name', ['office', 'player', 'street'])
+def test_keypoints_do_not_depend_on_the_input_size(detector, request, name):
     image = request.getfixturevalue(name)
-    first, second = (
-        detector(image, threshold, sides_px=[side_px])
-        for threshold, side_px in zip((0.4, 0.3), sides_px)
-    )
-    assert len(second) >= len(first) > 0
+    first, second = (detector(image, 0.3, sides_px=[side_px]) for side_px in (384, 480))
+    assert len(first) == len(second) > 0
     second = second.select(nearest(first, second))
     is_clear = (first.point_scores > 0.4) & (second.point_scores > 0.4)
     assert is_clear.sum() >= 5 * len(first)
@@ -128,7 +123,7 @@ class BrightSpot:
         return heads
 
 
-@pytest.mark.parametrize('side_px', [512, 600, 800])
+@pytest.mark.parametrize('side_px', [300, 500, 512])
 @pytest.mark.parametrize('shape', [(700, 1000), (1001, 333), (60, 80), (40, 400)])
 @pytest.mark.parametrize('flip_aug', [False, True])
 def test_positions_are_those_of_image_pixels(shape, side_px, flip_aug):

@@ -39,9 +39,14 @@ def test_the_factor_is_that_of_the_surface() -> None:
 def test_a_wall_behind_the_person_is_no_surface_of_the_person() -> None:
     scene, people = scene_and_person(1)
     depth = scaled_people.render_depth(scene, 0.0, np.random.default_rng(1), SIZE)
-    wall_mm = depth.depth_mm.astype(float)
-    own = observe_depth(people, DepthImage(np.where(wall_mm > 0, wall_mm, np.nan), depth.camera))
-    np.testing.assert_allclose(own.log_factor, observe_depth(people, depth).log_factor)
+    farthest_mm = scene.joints_mm(0.0)[:, 2].max()
+    is_wall = depth.depth_mm > farthest_mm + 200
+    log_factors = []
+    for wall_mm in (farthest_mm + 400, 20_000, np.nan):
+        depth_mm = np.where(is_wall, wall_mm, depth.depth_mm.astype(float))
+        own = observe_depth(people, DepthImage(depth_mm, depth.camera))
+        log_factors.append(own.log_factor[0, 0])
+    np.testing.assert_allclose(log_factors, log_factors[0], atol=0.01)
 
 
 @pytest.mark.parametrize('value', [0, np.nan, np.inf, -1.0])
@@ -59,10 +64,11 @@ def test_people_that_were_not_detected_are_not_used() -> None:
 
 
 def test_no_people_and_skeletons_without_limbs_yield_nothing() -> None:
-    scene, _ = scene_and_person(1)
-    depth = DepthImage(np.ones(SIZE), scene.camera)
-    for skeleton in (COCO_17, Skeleton('two', ('nose', 'neck'), ((0, 1),))):
-        assert observe_depth(People.empty(skeleton), depth).log_factor.shape == (0, 1)
+    scene, people = scene_and_person(1)
+    depth = scaled_people.render_depth(scene, 0.0, np.random.default_rng(1), SIZE)
+    assert observe_depth(People.empty(COCO_17), depth).log_factor.shape == (0, 1)
+    head = Skeleton('head', ('nose', 'left_eye'), ((0, 1),)).within(COCO_17)
+    assert np.isnan(observe_depth(people.in_convention(head), depth).log_factor).all()
 
 
 @given(arrays(np.float32, (9, 16), elements=st.floats(width=32)))

@@ -102,7 +102,9 @@ def test_feet_at_the_height_of_the_camera_are_not_used() -> None:
 
 
 def test_skeletons_without_ankles_yield_nothing() -> None:
-    skeleton = Skeleton('two', ('nose', 'neck'), ((0, 1),))
-    people = People.empty(skeleton)
+    head = Skeleton('head', ('nose', 'left_eye'), ((0, 1),)).within(COCO_17)
+    people = person(np.array([[0, 900.0, 3000], [0, 900.0, 3000]])).in_convention(head)
     plane = GroundPlane.from_transform(LEVEL, np.array([0, 0, 1000.0]))
-    assert observe_ground(people, plane).log_factor.shape == (0, 2)
+    own = observe_ground(people, plane)
+    assert own.log_factor.shape == (1, 2)
+    assert np.isnan(own.log_factor).all()

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrabs_ros.placement.person_scale import (
+    FORGOTTEN_S,
     MAX_FACTOR,
     MIN_FACTOR,
     POPULATION_STD,
@@ -130,16 +131,31 @@ def test_a_merged_track_takes_over_what_was_known() -> None:
 
 
 def test_cues_are_combined() -> None:
-    people = scales()
+    one, both = scales(), scales()
+    depth = observations(-0.1, cue=Cue.DEPTH_IMAGE)
     for _ in range(30):
-        people.update(
-            [
-                observations(-0.2, cue=Cue.GROUND_PLANE),
-                observations(-0.2, cue=Cue.STATURE),
-            ],
-            FRAME_S,
-        )
-    assert people.cues[0] == Cue.GROUND_PLANE | Cue.STATURE
+        one.update([depth], FRAME_S)
+        both.update([depth, observations(-0.16, cue=Cue.STATURE)], FRAME_S)
+    assert both.cues[0] == Cue.DEPTH_IMAGE | Cue.STATURE
+    assert np.log(both.factors[0]) == pytest.approx(-0.13, abs=0.015)
+    assert both.relative_std[0] < one.relative_std[0]
+
+
+def test_a_wrong_contact_of_a_minute_is_corrected_within_seconds() -> None:
+    people = scales()
+    options = {'probability': 0.7, 'cue': Cue.GROUND_PLANE, 'mean_excess': 0.15}
+    for log_factor, seconds in ((0.12, 60), (0.0, 8)):
+        for _ in range(seconds * 10):
+            people.update([observations(log_factor, **options)], 0.1)
+    assert np.log(people.factors[0]) == pytest.approx(0, abs=0.05)
+
+
+def test_cues_are_forgotten() -> None:
+    people = scales()
+    people.update([observations(-0.3)], FRAME_S)
+    people.update([], FORGOTTEN_S + 1)
+    assert people.cues[0] == 0
+    assert people.factors[0] == 1
 
 
 def test_the_rate_of_the_frames_does_not_change_the_certainty() -> None:

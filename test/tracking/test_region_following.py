@@ -202,6 +202,26 @@ def test_the_detector_runs_at_both_sizes_after_a_track_is_lost():
     assert BOTH_SIDES_PX not in frames[4:]
 
 
+def test_the_detector_runs_after_a_second_loss_while_another_track_is_lost():
+    bodies_mm = [body_at((x, 0, 4000)) for x in (-900, 0, 900)]
+    networks = KnownNetworks(*bodies_mm)
+    follow = Stream(networks, rate_hz=30)
+    passes_in_frames(networks, follow, 9)
+    for remaining in (2, 1):
+        del networks.bodies_mm[remaining], networks.scores[remaining]
+        frames = passes_in_frames(networks, follow, 6)
+        assert BOTH_SIDES_PX in frames[:3]
+
+
+def test_an_explicit_detector_threshold_does_not_apply_to_known_people():
+    networks = KnownNetworks(body_at((0, 0, 3000)))
+    follow = Stream(networks, rate_hz=30, detector_threshold=0.38)
+    passes_in_frames(networks, follow, 9)
+    networks.scores[0] = 0.3
+    for _ in range(60):
+        assert len(follow(IMAGE, LEVEL_CAMERA)) == 1
+
+
 def test_the_detector_runs_in_each_frame_if_stamps_do_not_advance():
     networks = KnownNetworks(body_at((0, 0, 3000)))
     frames = passes_in_frames(networks, Stream(networks, rate_hz=np.inf), 5)
