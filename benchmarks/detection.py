@@ -25,14 +25,14 @@ import numpy as np
 
 import metrabs_ros
 from metrabs_ros.box_overlap import box_containment, box_iou
-from metrabs_ros.movenet.detector import MoveNetDetector
+from metrabs_ros.movenet.detector import THRESHOLD, MoveNetDetector
 from metrabs_ros.movenet.network import MoveNet
 from metrabs_ros.weights.bundled import bundled_network
 
 TRUTH = pathlib.Path(__file__).with_name('detection_truth.json')
 SIDES_PX = ((256,), (512,), (256, 512), (512, 768), (256, 768))
 THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
-MODEL_THRESHOLDS = (0.2, 0.25, 0.3, 0.4)
+MODEL_THRESHOLDS = (0.2, 0.25, 0.3, THRESHOLD, 0.4)
 MIN_IOU, MIN_CONTAINMENT = 0.3, 0.7
 
 
