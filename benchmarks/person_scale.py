@@ -15,7 +15,7 @@ import time
 import machine
 import numpy as np
 
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test' / 'placement'))
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
 
 import scaled_people
 
