@@ -273,7 +273,7 @@ def body_joints(mask: np.ndarray) -> np.ndarray:
 
 
 def shows_others(own: FramePeople, recorded: RecordedCamera, others: Truth) -> np.ndarray:
-    """Return which of N detections show somebody of the others, at the nearest known time."""
+    """Return which of N detections show one of the others, at the nearest known time."""
     is_other = np.zeros(len(own.people), bool)
     for poses_mm in others.poses_mm:
         known = np.isfinite(poses_mm[:, BODY]).all(axis=-1).sum(axis=1) > MIN_MATCH_JOINTS

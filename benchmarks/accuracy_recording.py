@@ -110,7 +110,7 @@ def read_truth() -> Truth:
 
 
 def read_others() -> Truth:
-    """Return the approximate poses of everybody in the videos, to recognise false people."""
+    """Return the approximate poses of all people in the videos, to recognise false people."""
     return Truth.read(DATA / 'others_single.npz', MIN_VIEWS_OF_OTHERS)
 
 

@@ -108,7 +108,7 @@ def pets_camera() -> Camera:
 
 
 def is_upright(people: People) -> BoolArray:
-    """Return who is upright, completely in the image, and has visible nose and ankles, [N]."""
+    """Return which people are upright, in the image, and have visible nose and ankles, [N]."""
     names = people.skeleton.joint_names
     joints = [names.index(name) for name in ('nose', 'left_ankle', 'right_ankle')]
     is_visible = (people.joint_confidence[:, joints] > MIN_CONFIDENCE).all(axis=1)

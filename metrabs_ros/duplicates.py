@@ -40,7 +40,7 @@ def are_near(points_px: FloatArray, limits_px: FloatArray) -> BoolArray:
 
 def keep_first(same: BoolArray, order: NDArray[np.intp]) -> BoolArray:
     """
-    Return which people to keep so that nobody is kept twice, [N].
+    Return which people to keep so that each is kept once, [N].
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -300,28 +301,34 @@ class People(StructOfArrays):
 
     def part_position(self, part: str, side: str = '') -> FloatArray:
         """Return the position of a body part, [N, 3]; NaN if the skeleton has no such joint."""
-        joints = self.skeleton.part(part, side)
-        if not len(joints):
-            return np.full((len(self), 3), np.nan)
-        return self.poses3d_mm[:, joints].mean(axis=1)
+        return _part_position(self.poses3d_mm, self.skeleton, part, side)
 
     def midpoint(self, part: str) -> FloatArray:
         """Return the midpoint between the left and the right body part, [N, 3]."""
-        return (self.part_position(part, 'left') + self.part_position(part, 'right')) / 2
+        return _midpoint(self.poses3d_mm, self.skeleton, part)
+
+
+def _part_position(
+    poses3d: FloatArray, skeleton: Skeleton, part: str, side: str = ''
+) -> FloatArray:
+    """Return the position [..., 3] of a part in poses [..., J, 3]; NaN without such joints."""
+    joints = skeleton.part(part, side)
+    if not len(joints):
+        return np.full((*poses3d.shape[:-2], 3), np.nan)
+    position: FloatArray = poses3d[..., joints, :].mean(axis=-2)
+    return position
+
+
+def _midpoint(poses3d: FloatArray, skeleton: Skeleton, part: str) -> FloatArray:
+    """Return the midpoint [..., 3] between the left and the right body part."""
+    left, right = (_part_position(poses3d, skeleton, part, side) for side in ('left', 'right'))
+    return (left + right) / 2
 
 
 def implied_statures_mm(poses3d_mm: FloatArray, skeleton: Skeleton) -> FloatArray:
     """Return the statures [...] of poses [..., J, 3]; see `People.statures_mm`."""
-
-    def position_mm(part: str, side: str = '') -> FloatArray:
-        joints = skeleton.part(part, side)
-        if not len(joints):
-            return np.full((*poses3d_mm.shape[:-2], 3), np.nan)
-        return poses3d_mm[..., joints, :].mean(axis=-2)
-
-    def midpoint_mm(part: str) -> FloatArray:
-        return (position_mm(part, 'left') + position_mm(part, 'right')) / 2
-
+    position_mm = functools.partial(_part_position, poses3d_mm, skeleton)
+    midpoint_mm = functools.partial(_midpoint, poses3d_mm, skeleton)
     shoulders_mm = midpoint_mm('shoulder')
     trunk_mm = np.linalg.norm(midpoint_mm('hip') - shoulders_mm, axis=-1)
     neck_mm = np.linalg.norm(position_mm('nose') - shoulders_mm, axis=-1)

@@ -26,6 +26,8 @@ MILLIMETRES, METRES = '16UC1', '32FC1'
 ENCODING, DATA = 'depth encoding', 'depth data'
 SIZE, CALIBRATION = 'depth size', 'depth camera_info'
 """Causes of depth images that are not used."""
+MAX_OFFSET_NS = 50_000_000
+"""Maximum difference between the stamps of an image and its depth image."""
 CONFIG_HEADER = struct.Struct('<iff')
 """Header of compressedDepth data: format, and the parameters of the inverse depth."""
 PNG_TYPE_OFFSET, PNG_GRAY_16 = 24, b'\x10\x00'

@@ -41,7 +41,12 @@ from metrabs_ros.node.publishers import Publishers
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
-from metrabs_ros.node.transforms import WORLD_UP, RigidTransform, TransformLookup
+from metrabs_ros.node.transforms import (
+    WORLD_UP,
+    RigidTransform,
+    TransformLookup,
+    to_seconds,
+)
 from metrabs_ros.options import View
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import Convention
@@ -301,7 +306,7 @@ class CameraStream:
         boxes = None
         if current.detector == TOPIC_DETECTOR:
             boxes = self._select_boxes(synchronised.detections, image.shape, current)
-        stamp_s = header.stamp.sec + header.stamp.nanosec * 1e-9
+        stamp_s = to_seconds(header.stamp)
         self._check_time_jump(stamp_s)
         if self._reset_requested:
             self._reset_requested = False

@@ -8,11 +8,11 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+from builtin_interfaces.msg import Time
 
+from metrabs_ros.conversions.depth_images import MAX_OFFSET_NS
 from metrabs_ros.node.size_limited_subscription import stamp_of
 
-MAX_OFFSET_NS = 50_000_000
-"""Maximum difference between the stamps of an image and its depth image."""
 MAX_MESSAGES = 16
 MAX_MESSAGE_BYTES = 64 * 1024**2
 """Larger messages are not stored: 16 million pixels in metres."""
@@ -58,8 +58,7 @@ class DepthBuffer:
 
     def add(self, serialised: bytes) -> None:
         """Add a serialised message whose first field is a header."""
-        stamp = stamp_of(serialised)
-        stamp_ns = to_ns(stamp.sec, stamp.nanosec)
+        stamp_ns = to_ns(stamp_of(serialised))
         size_bytes = len(serialised)
         if size_bytes > MAX_MESSAGE_BYTES:
             serialised = b''
@@ -121,6 +120,7 @@ class DepthBuffer:
         return sum(len(message.serialised) for message in self._messages)
 
 
-def to_ns(sec: int, nanosec: int) -> int:
+def to_ns(stamp: Time) -> int:
     """Return a stamp in nanoseconds."""
-    return sec * 1_000_000_000 + nanosec
+    nanoseconds: int = stamp.sec * 1_000_000_000 + stamp.nanosec
+    return nanoseconds

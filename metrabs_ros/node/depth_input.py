@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.depth_images import (
     DATA,
+    MAX_OFFSET_NS,
     DepthArray,
     decompress_depth,
     depth_camera,
@@ -23,7 +24,6 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.depth_buffer import (
     MAX_MESSAGE_BYTES,
-    MAX_OFFSET_NS,
     DepthBuffer,
     DepthMessage,
     to_ns,
@@ -81,11 +81,11 @@ class DepthInput:
 
     def is_worth_waiting(self, header: Header) -> bool:
         """Return whether a better depth image for an image may still arrive."""
-        return self.buffer.is_worth_waiting(to_ns(header.stamp.sec, header.stamp.nanosec))
+        return self.buffer.is_worth_waiting(to_ns(header.stamp))
 
     def take_for(self, header: Header) -> DepthMessage | None:
         """Return the nearest depth image for an image that does not wait any longer."""
-        return self.buffer.take_for(to_ns(header.stamp.sec, header.stamp.nanosec))
+        return self.buffer.take_for(to_ns(header.stamp))
 
     def prepare(
         self, message: DepthMessage | None, view: View, header: Header, current: Settings
@@ -112,7 +112,7 @@ class DepthInput:
         self, message: DepthMessage | None, view: View, header: Header, current: Settings
     ) -> DepthImage | None:
         now_s = time.monotonic()
-        image_ns = to_ns(header.stamp.sec, header.stamp.nanosec)
+        image_ns = to_ns(header.stamp)
         if message is None or abs(message.stamp_ns - image_ns) > MAX_OFFSET_NS:
             if now_s - self._used_s > MAX_GAP_S:
                 raise self._missing(message, image_ns)

@@ -7,13 +7,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node.transforms import StampedTransform, TransformLookup
+from metrabs_ros.node.transforms import StampedTransform, TransformLookup, to_seconds
 from metrabs_ros.placement.ground_plane import MIN_DROP_MM, GroundPlane
 
 CAUSE = 'no ground plane'
@@ -91,7 +90,7 @@ class GroundLookup:
             if resting is None:
                 self._report(CAUSE, self._explanation(error))
             return resting
-        if plane.camera_height_mm < MIN_DROP_MM:
+        if not plane.is_usable:
             self._report(
                 CAUSE,
                 f'the camera is {plane.camera_height_mm / MM_PER_M:.2f} m above the floor, which '
@@ -138,12 +137,6 @@ class GroundLookup:
         while stamp_s - self._recent[0][0] > MAX_REST_S:
             self._recent.popleft()
         return plane
-
-
-def to_seconds(stamp: Time) -> float:
-    """Return a stamp in seconds."""
-    seconds: float = stamp.sec + stamp.nanosec * 1e-9
-    return seconds
 
 
 def _is_equal(one: GroundPlane, other: GroundPlane) -> bool:

@@ -176,8 +176,7 @@ class TransformLookup:
             np.array([rotation.x, rotation.y, rotation.z, rotation.w]),
             f"from '{printable(source)}' to '{printable(target)}'",
         )
-        found = message.header.stamp
-        return StampedTransform(found.sec + found.nanosec * 1e-9, transform)
+        return StampedTransform(to_seconds(message.header.stamp), transform)
 
     def _notify(self) -> None:
         if self._filter.is_full and not self._has_warned_full:
@@ -259,3 +258,9 @@ def to_rigid_transform(
             'quaternion of norm 1',
         )
     return RigidTransform(rotation_matrix(*quaternion.tolist()), MM_PER_M * translation_m)
+
+
+def to_seconds(stamp: Time) -> float:
+    """Return a stamp in seconds."""
+    seconds: float = stamp.sec + stamp.nanosec * 1e-9
+    return seconds

@@ -65,6 +65,11 @@ class GroundPlane:
         up: FloatArray = rotation[2] / np.linalg.norm(rotation[2])
         return cls(up, float(translation_mm[2] - ground_height_mm))
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether the camera is high enough for the height of feet to depend on the distance."""
+        return self.camera_height_mm >= MIN_DROP_MM
+
     def drops_mm(self, points_mm: FloatArray) -> FloatArray:
         """Return how far points [..., 3] in the camera frame are below the camera, [...]."""
         drops_mm: FloatArray = -points_mm @ self.up
@@ -102,7 +107,7 @@ def _observe_foot(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return log factors, standard deviations and contact probabilities of one foot, each [T]."""
     joints = people.skeleton.part('ankle', side)
-    if not len(joints) or plane.camera_height_mm < MIN_DROP_MM:
+    if not len(joints) or not plane.is_usable:
         return np.full(len(people), np.nan), np.ones(len(people)), np.zeros(len(people))
     ankle_mm = people.poses3d_mm[:, joints].mean(axis=1)
     drop_mm = plane.drops_mm(ankle_mm) + ANKLE_HEIGHT_MM

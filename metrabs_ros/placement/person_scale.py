@@ -33,6 +33,8 @@ WIDE_STD, WIDE_SHARE = 0.2, 0.2
 """Standard deviation and share of the second component of the prior, for children."""
 POSE_STD, POSE_TIME_S = 0.035, 0.5
 """Standard deviation and correlation time of the pose's part of the log factor."""
+UNSCALED_STD = float(np.hypot(POPULATION_STD, POSE_STD))
+"""Relative standard deviation of the distance without any cue of the person scale."""
 CORRELATION_S = 0.25
 """Observations of the person's part within this time count as one: the poses are similar."""
 NOISE_TIME_S = 0.05
@@ -120,10 +122,9 @@ class ScaleEstimates(NamedTuple):
     @classmethod
     def unknown(cls, count: int) -> ScaleEstimates:
         """Return the estimates for people without observations."""
-        std = float(np.hypot(POPULATION_STD, POSE_STD))
         return cls(
             np.ones(count),
-            np.full(count, std),
+            np.full(count, UNSCALED_STD),
             np.full(count, np.nan),
             np.zeros(count, np.uint8),
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.people import People
-from metrabs_ros.placement.person_scale import POPULATION_STD, POSE_STD
+from metrabs_ros.placement.person_scale import UNSCALED_STD
 
 LATERAL_STD = 0.018
 """Standard deviation of a visible joint across the line of sight, as a fraction of the stature."""
@@ -17,8 +17,6 @@ DEPTH_STD = 0.045
 LOW_CONFIDENCE_FACTOR = 2.5
 """Factor of these standard deviations for joints with confidence 0."""
 STATURE_MM = 1700.0
-UNSCALED_STD = float(np.hypot(POPULATION_STD, POSE_STD))
-"""Relative standard deviation of the distance without any cue of the person scale."""
 
 
 def with_axis_std(

@@ -6,6 +6,7 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from metrabs_ros.conversions.depth_images import MAX_OFFSET_NS
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.transforms import is_person_frame
 from metrabs_ros.conversions.unusable_input import UnusableInput
@@ -30,8 +31,6 @@ MAX_WAITING_BYTES, MAX_WAITING_FRAMES = 256 * MIB, 1000
 """Limits of the images that wait; beyond, the oldest one does not wait any longer."""
 MAX_DEPTH_BYTES, MAX_DEPTH_IMAGES = 256 * MIB, 1000
 """Limits of the depth images in memory; beyond, the oldest one is removed."""
-MAX_DEPTH_OFFSET_NS = 50_000_000
-"""Maximum difference between the stamps of an image and its depth image."""
 MAX_STATIC_MESSAGES = 10_000
 """Maximum number of messages of /tf_static that are read in advance."""
 TF, TF_STATIC = '/tf', '/tf_static'
@@ -117,7 +116,7 @@ class _StampedDepth(NamedTuple):
     message: Any
 
 
-class DepthBuffer:
+class RecordedDepths:
     """
     The latest depth images of all cameras.
 
@@ -148,15 +147,15 @@ class DepthBuffer:
         Raises
         ------
         UnusableInput
-            If there is none within `MAX_DEPTH_OFFSET_NS`.
+            If there is none within `MAX_OFFSET_NS`.
         """
         images = [image for image in self._images if image.topic == topic]
         nearest = min(images, key=lambda image: abs(image.stamp_ns - stamp_ns), default=None)
-        if nearest is None or abs(nearest.stamp_ns - stamp_ns) > MAX_DEPTH_OFFSET_NS:
+        if nearest is None or abs(nearest.stamp_ns - stamp_ns) > MAX_OFFSET_NS:
             raise UnusableInput(
                 'none at this time',
                 f'{printable(topic.name)} has no depth image within '
-                f'{MAX_DEPTH_OFFSET_NS / NANOSECONDS:g} s of the image',
+                f'{MAX_OFFSET_NS / NANOSECONDS:g} s of the image',
             )
         return nearest.message
 
@@ -195,7 +194,7 @@ class ScaleCues:
     def start(self) -> None:
         """Start at the beginning of the bag; read the static transforms in advance."""
         self.transforms = TransformBuffer()
-        self._depths = DepthBuffer()
+        self._depths = RecordedDepths()
         static = [topic for topic in self._transform_topics if topic.name == TF_STATIC]
         # A latched message may have been recorded after the first images.
         messages = self._bag.messages(static) if static else iter(())
@@ -259,7 +258,7 @@ class ScaleCues:
 
 def _checked(plane: GroundPlane) -> GroundPlane:
     """Return a ground plane; raise an `UnusableInput` if the camera is not above it."""
-    if plane.camera_height_mm < MIN_DROP_MM:
+    if not plane.is_usable:
         raise UnusableInput(
             'camera height',
             f'the floor is {plane.camera_height_mm / MM_PER_M:.2f} m below the camera; it must be '

@@ -55,11 +55,25 @@ class Skeleton:
         side
             ``left``, ``right``, or empty for parts in the middle of the body.
         """
+        key = part, side
+        if key not in self._parts:
+            self._parts[key] = self._find_part(part, side)
+        return self._parts[key]
+
+    @functools.cached_property
+    def _parts(self) -> dict[tuple[str, str], NDArray[np.intp]]:
+        """Results of `part`, which is called for every frame."""
+        return {}
+
+    def _find_part(self, part: str, side: str) -> NDArray[np.intp]:
         long, short = f'{side}_{part}'.lstrip('_'), f'{side[:1]}{_SHORT_PARTS.get(part, part)}'
         # In networks with several conventions, joint names end with the name of the convention.
-        return np.flatnonzero(
+        indices = np.flatnonzero(
             [name == long or name.split('_')[0] == short for name in self.joint_names]
         )
+        # The array is shared by all callers.
+        indices.flags.writeable = False
+        return indices
 
     def within(self, other: Skeleton) -> Convention:
         """

@@ -156,8 +156,8 @@ class Tracker:
         Returns
         -------
         People with their last detected poses, extrapolated by their velocities, camera frame, not
-        scaled.
-        `seen` states whether the last frame detected the track.  None before the first frame.
+        scaled.  `seen` states whether the last frame detected the track.  None before the first
+        frame.
 
         Raises
         ------

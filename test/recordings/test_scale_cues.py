@@ -23,6 +23,7 @@ from recorded_bags import (
 from recorded_transforms import OPTICAL, recorded_tree, transform_message
 
 from metrabs_ros import cli
+from metrabs_ros.conversions.depth_images import MAX_OFFSET_NS
 from metrabs_ros.placement.person_scale import Cue
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.bag_message import Topic
@@ -33,10 +34,9 @@ from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.recording import RecordedFrame
 from metrabs_ros.recordings.scale_cues import (
     LOOK_AHEAD_NS,
-    MAX_DEPTH_OFFSET_NS,
     CueOptions,
-    DepthBuffer,
     FrameDelay,
+    RecordedDepths,
 )
 from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.recordings.typestore import (
@@ -396,7 +396,7 @@ def test_people_of_earlier_results_are_no_transforms_of_the_robot(tmp_path, imag
 def test_the_depth_image_with_the_nearest_stamp_is_used(tmp_path, images):
     recorded = []
     for i in range(0, FRAMES, 2):
-        for depth_m, offset_ns in ((2, -MAX_DEPTH_OFFSET_NS), (3, 20_000_000), (4, 30_000_000)):
+        for depth_m, offset_ns in ((2, -MAX_OFFSET_NS), (3, 20_000_000), (4, 30_000_000)):
             message = depth_message(i, depth_m, offset_ns=offset_ns)
             recorded.append((DEPTH, IMAGE, START_NS + i * STEP_NS + 50_000_000, message))
     source = write(tmp_path / 'bag', images, recorded)
@@ -516,7 +516,7 @@ def test_frames_wait_in_order_and_within_limits():
 
 
 def test_the_depth_images_in_memory_are_limited():
-    buffer = DepthBuffer(max_bytes=3 * 2 * 480 * 640, max_images=100)
+    buffer = RecordedDepths(max_bytes=3 * 2 * 480 * 640, max_images=100)
     topics = [Topic('/a', IMAGE), Topic('/b', IMAGE)]
     for i in range(10):
         buffer.put(topics[i % 2], depth_message(i, i))
