@@ -1,0 +1,32 @@
+"""State of each camera of a fusion, for diagnostics."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class CameraStatus:
+    """
+    State of one camera.
+
+    Parameters
+    ----------
+    name
+        Name of the camera.
+    frames
+        Number of frames so far.
+    excluded_because
+        Why the camera's frames are not used at present, as a sentence; empty if they are used.
+    reprojection_px
+        Running median-like mean of the distance between its image points and the projected people;
+        0 if unknown.
+    last_stamp_s
+        Stamp of the last frame.
+    """
+
+    name: str
+    frames: int
+    excluded_because: str
+    reprojection_px: float
+    last_stamp_s: float

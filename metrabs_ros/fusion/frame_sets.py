@@ -1,0 +1,56 @@
+"""
+Grouping of the frames of several cameras into frame sets.
+
+A frame set has at most one frame of each camera.  It is complete when all running cameras are in
+it, which adds no delay for synchronised cameras.  Otherwise it is complete when a camera sends its
+next frame, or a stamp differs by `MAX_SPAN_S`: the added delay is less than one period of the
+fastest camera.
+"""
+
+from __future__ import annotations
+
+from metrabs_ros.fusion.observations import CameraPeople
+
+MAX_SPAN_S = 0.05
+"""Maximum difference of the stamps in a frame set."""
+MAX_MISSED_SETS = 2
+"""A set does not wait for cameras that were not in this many sets before."""
+
+
+class FrameSets:
+    """Collects frames into sets, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._frames: dict[str, CameraPeople] = {}
+        self._missed: dict[str, int] = {}
+
+    def add(self, frame: CameraPeople) -> list[list[CameraPeople]]:
+        """
+        Add a frame.
+
+        Returns
+        -------
+        The sets that it completes, in order: none, one, or two.
+        """
+        complete = []
+        stamps = [own.stamp_s for own in self._frames.values()] + [frame.stamp_s]
+        if frame.camera_name in self._frames or max(stamps) - min(stamps) > MAX_SPAN_S:
+            complete += self.flush()
+        self._frames[frame.camera_name] = frame
+        self._missed[frame.camera_name] = 0
+        if all(
+            name in self._frames for name, count in self._missed.items() if count < MAX_MISSED_SETS
+        ):
+            complete += self.flush()
+        return complete
+
+    def flush(self) -> list[list[CameraPeople]]:
+        """Complete the present set; call it after the last frame, or after a time without any."""
+        if not self._frames:
+            return []
+        frames = list(self._frames.values())
+        self._missed = {
+            name: 0 if name in self._frames else count + 1 for name, count in self._missed.items()
+        }
+        self._frames = {}
+        return [frames]
