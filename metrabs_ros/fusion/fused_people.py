@@ -99,7 +99,7 @@ class FusedPeople(StructOfArrays):
         return np.sqrt((self.axis_std_mm**2).mean(axis=-1))
 
     def to_people(self) -> People:
-        """Return the same people as `People` in the world frame, without boxes and image points."""
+        """Return them as `People` in the world frame, without boxes and image points."""
         count, joints = self.joint_confidence.shape
         return People(
             skeleton=self.skeleton,

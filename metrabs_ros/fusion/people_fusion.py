@@ -1,15 +1,46 @@
-"""Fusion of several cameras: tracks of people in the world frame."""
+"""
+Fusion of several cameras: tracks of people in the world frame.
+
+Cameras are neither synchronised nor equally fast.  The fusion therefore updates its tracks
+sequentially, with each frame set when it arrives, instead of extrapolating the people of all
+cameras to a common time.  Each image point then counts once, with its own stamp and its own
+uncertainty, and a camera that stops simply contributes nothing.  The images of one set, which
+differ by less than a frame period, are used together, because outliers are found by comparing
+views: the rays of the earlier ones are moved by the predicted velocity to the stamp of the set.
+Extrapolating the cameras' people instead would use velocities that single cameras estimate, which
+are unreliable along the line of sight, and would count old frames of slow cameras again and again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.fusion import estimation, matching
 from metrabs_ros.fusion.camera_status import CameraStatus
 from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
+from metrabs_ros.fusion.rays import Rays, rays_of
+from metrabs_ros.fusion.world_tracks import WorldTracks, acceleration_noise, trunk_joints
 from metrabs_ros.skeletons.conventions import Skeleton
+
+JUMP_BACK_S = 1.0
+"""All tracks are deleted if the time goes back by more."""
+TENTATIVE_LOST_S = 0.15
+"""Time after which tentative tracks are deleted, if it is longer than two frame sets."""
+TENTATIVE_PENALTY, LOST_PENALTY = 1.0, 1.0
+"""Additional losses of tentative tracks, and of tracks that were not seen for `LOST_S`."""
+LOST_S = 0.3
+GUESS_STD_MM = 300.0
+"""Standard deviation of joints that no camera has seen."""
+JOINT_MEMORY_S = 0.5
+"""Time constant of the confidence of joints that are not seen."""
+MAX_DUPLICATE_MM = 250.0
+DUPLICATE_GATE = 3.0
+"""Two tracks are one person if they are closer, and within this many standard deviations."""
 
 
 class PeopleFusion:
@@ -50,7 +81,17 @@ class PeopleFusion:
         self.max_lost = max_lost
         self.min_hits = min_hits
         self.smoothing = smoothing
-        self._last = FusedPeople.empty(skeleton, 0.0)
+        self._trunk = trunk_joints(skeleton)
+        self._noise = acceleration_noise(skeleton, self._trunk)
+        self._next_id = 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Delete all people and the statistics of the cameras; ids are not used again."""
+        self._tracks = WorldTracks.empty(len(self.skeleton))
+        self._cameras: dict[str, int] = {}
+        self._stamp_s = -np.inf
+        self._step_s = 0.0
 
     def update(self, frames: Sequence[CameraPeople]) -> FusedPeople:
         """
@@ -66,38 +107,209 @@ class PeopleFusion:
         -------
         The confirmed people at the latest stamp of the set.
         """
-        # First version: the people of the camera that sees most.
-        frame = max(frames, key=len)
-        own = frame.in_skeleton(self.skeleton)
-        known = np.isfinite(own.poses3d_mm).all(axis=(1, 2))
-        own = own.select(known)
-        count, joints = own.joint_confidence.shape
-        names = tuple(sorted(frame.camera_name for frame in frames))
-        self._last = FusedPeople(
-            self.skeleton,
-            max(frame.stamp_s for frame in frames),
-            names,
-            own.track_ids,
-            own.poses3d_mm,
-            np.zeros_like(own.poses3d_mm),
-            own.axis_std_mm[..., None] ** 2 * np.eye(3),
-            own.joint_confidence.mean(axis=1),
-            own.joint_confidence,
-            np.zeros(count),
-            np.ones(count, bool),
-            np.zeros((count, len(names)), bool),
-            np.zeros((count, len(names))),
-        )
-        return self._last
+        if not frames:
+            return self.predict(self._stamp_s)
+        frames = [frame.in_skeleton(self.skeleton) for frame in frames]
+        stamp_s = max(frame.stamp_s for frame in frames)
+        if stamp_s < self._stamp_s - JUMP_BACK_S:
+            self.reset()
+        self._register(frames)
+        stamp_s = max(stamp_s, self._stamp_s)
+        self._predict(stamp_s)
+        rays = rays_of(frames, stamp_s)
+        columns = np.array([self._cameras[frame.camera_name] for frame in frames])
+        matches = self._match(rays, columns)
+        self._correct(rays, matches, columns)
+        taken = np.zeros(len(rays), bool)
+        taken[matches[matches >= 0]] = True
+        self._start(rays.select(~taken), columns)
+        self._delete()
+        return self._confirmed(self._stamp_s)
 
     def predict(self, stamp_s: float) -> FusedPeople:
         """Return the confirmed people, extrapolated to a time; the state is not changed."""
-        return self._last
+        return self._confirmed(stamp_s)
 
     def camera_statuses(self) -> list[CameraStatus]:
         """Return the state of each camera that frames were given of, in order of their names."""
         return []
 
-    def reset(self) -> None:
-        """Delete all people and the statistics of the cameras; ids are not used again."""
-        self._last = FusedPeople.empty(self.skeleton, 0.0)
+    def _register(self, frames: Sequence[CameraPeople]) -> None:
+        for frame in frames:
+            if frame.camera_name not in self._cameras:
+                self._cameras[frame.camera_name] = len(self._cameras)
+                self._tracks.add_cameras(1)
+
+    def _predict(self, stamp_s: float) -> None:
+        step_s = stamp_s - self._stamp_s if np.isfinite(self._stamp_s) else 0.0
+        if step_s > 0:
+            self._step_s += (0.1 if self._step_s else 1.0) * (min(step_s, 1.0) - self._step_s)
+            self._tracks.predict(min(step_s, 1.0), stamp_s, self._noise, self._trunk)
+        self._stamp_s = stamp_s
+
+    def _is_confirmed(self) -> BoolArray:
+        return self._tracks.hits >= self.min_hits
+
+    def _match(self, rays: Rays, columns: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the detection of each track in each camera of the set, [T, V]; -1 for none."""
+        tracks = self._tracks
+        if not len(tracks) or not len(rays):
+            return np.full((len(tracks), len(columns)), -1)
+        penalty = TENTATIVE_PENALTY * ~self._is_confirmed()
+        penalty = penalty + LOST_PENALTY * (tracks.unseen_s(self._stamp_s) > LOST_S)
+        predictions = matching.Predictions(
+            tracks.position_mm,
+            tracks.velocity_mm_s,
+            np.trace(tracks.position_mm2, axis1=-2, axis2=-1) / 3,
+            tracks.matching_covariance_mm2(self._stamp_s),
+            penalty,
+        )
+        losses = matching.match_losses(predictions, rays, self.skeleton.mirror)
+        same = tracks.camera_ids[:, columns[rays.camera_index]] == rays.track_ids
+        losses -= matching.CAMERA_TRACK_BONUS * (same & (rays.track_ids >= 0))
+        return matching.assign(losses, rays.camera_index, len(columns))
+
+    def _correct(self, rays: Rays, matches: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
+        """Correct the tracks with their detections."""
+        all_tracks = self._tracks
+        seen = (matches >= 0).any(axis=1)
+        if not seen.any():
+            return
+        order = np.concatenate([np.flatnonzero(seen), np.flatnonzero(~seen)])
+        rest = WorldTracks(**{k: v[~seen] for k, v in vars(all_tracks).items()})
+        all_tracks.keep(seen)
+        matches = matches[seen]
+        stamp_s = self._stamp_s
+        since_s = stamp_s - all_tracks.camera_seen_s[:, columns]
+        views = estimation.views_of(rays, matches, since_s)
+        shared_mm2 = all_tracks.matching_covariance_mm2(stamp_s)
+        shift_mm, shared_mm2 = estimation.estimate_shift(all_tracks, views, shared_mm2)
+        all_tracks.shift(shift_mm, shared_mm2)
+        views = self._unmirrored(views)
+        self._estimate(views)
+        self._note(rays, matches, columns, views)
+        all_tracks.append(rest)
+        all_tracks.keep(np.argsort(order))
+
+    def _unmirrored(self, views: estimation.Views) -> estimation.Views:
+        """Exchange left and right in the views that confuse them, or in the track."""
+        mirror = self.skeleton.mirror
+        mirrored = estimation.find_mirrored(self._tracks, views, mirror)
+        if not mirrored.any():
+            return views
+        # If most of several views disagree with the track, the track is wrong.
+        votes, count = mirrored.sum(axis=1), views.seen.sum(axis=1)
+        wrong = (votes > count / 2) & (votes > 1)
+        self._tracks.set_joints(wrong, mirror)
+        return estimation.mirrored_views(views, mirrored ^ wrong[:, None], mirror)
+
+    def _estimate(self, views: estimation.Views) -> None:
+        tracks = self._tracks
+        information = np.linalg.inv(tracks.position_mm2)
+        found = estimation.estimate_joints(
+            tracks, views, information, max(2 * self.smoothing, 0.1)
+        )
+        count, joints = tracks.joint_confidence.shape
+        tracks.correct(
+            found.points_mm.reshape(count, joints, 3),
+            found.information.reshape(count, joints, 3, 3),
+            found.prior_weight.reshape(count, joints),
+        )
+        agreement = found.agreement.reshape(count, joints, -1)
+        confidence = (agreement * np.swapaxes(views.confidence, 1, 2)).max(axis=2)
+        accepted = agreement.max(axis=2) > 0.25
+        tracks.joint_seen_s[accepted] = self._stamp_s
+        tracks.joint_confidence = np.where(
+            accepted,
+            confidence,
+            tracks.joint_confidence * np.exp(-self._step_s / JOINT_MEMORY_S),
+        )
+
+    def _note(
+        self,
+        rays: Rays,
+        matches: NDArray[np.intp],
+        columns: NDArray[np.intp],
+        views: estimation.Views,
+    ) -> None:
+        """Store which cameras saw the tracks."""
+        tracks = self._tracks
+        tracks.hits += 1
+        tracks.last_seen_s[:] = self._stamp_s
+        found = matches >= 0
+        for name, values in (
+            ('camera_seen_s', self._stamp_s),
+            ('camera_ids', rays.track_ids[matches]),
+            ('reprojection_px', estimation.reprojection_px(tracks, views)),
+        ):
+            stored = getattr(tracks, name)
+            stored[:, columns] = np.where(found, values, stored[:, columns])
+
+    def _start(self, rays: Rays, columns: NDArray[np.intp]) -> None:
+        """Start tracks for detections that match no track."""
+        if not len(rays):
+            return
+        groups = matching.group_detections(rays)
+        grouped = np.concatenate([*groups, np.zeros(0, np.intp)]).astype(np.intp)
+        for group in groups:
+            self._start_track(rays.select(group), columns)
+        alone = np.setdiff1d(np.arange(len(rays)), grouped)
+        for d in alone[(rays.distances_mm[alone] > 0).any(axis=1)]:
+            self._start_track(rays.select(np.array([d])), columns)
+
+    def _start_track(self, rays: Rays, columns: NDArray[np.intp]) -> None:
+        """Start a track from detections of one person, each of another camera."""
+        start = estimation.start_of(rays)
+        if start is None:
+            return
+        position_mm, position_mm2, shared_mm2 = start
+        new = WorldTracks.started(
+            np.array([self._next_id]),
+            self._stamp_s,
+            position_mm[None],
+            position_mm2[None],
+            shared_mm2[None],
+            len(self._cameras),
+        )
+        self._next_id += 1
+        matches = np.full((1, len(columns)), -1)
+        matches[0, rays.camera_index] = np.arange(len(rays))
+        views = estimation.views_of(rays, matches, np.full(matches.shape, np.inf))
+        new.joint_seen_s[0, rays.seen.any(axis=0)] = self._stamp_s
+        new.joint_confidence[0] = rays.confidence.max(axis=0)
+        tracks, self._tracks = self._tracks, new
+        self._note(rays, matches, columns, views)
+        self._tracks = tracks
+        tracks.append(new)
+
+    def _delete(self) -> None:
+        """Delete tracks that were lost for too long, and duplicates."""
+        tracks = self._tracks
+        patience_s = np.where(
+            self._is_confirmed(), self.max_lost, max(TENTATIVE_LOST_S, 2.5 * self._step_s)
+        )
+        tracks.keep(tracks.unseen_s(self._stamp_s) <= patience_s)
+
+    def _confirmed(self, stamp_s: float) -> FusedPeople:
+        tracks = self._tracks
+        names = tuple(self._cameras)
+        if not len(tracks):
+            return FusedPeople.empty(self.skeleton, stamp_s, names)
+        which = np.flatnonzero(self._is_confirmed())
+        step_s = np.clip(stamp_s - self._stamp_s, -1.0, 1.0)
+        seen_by = tracks.camera_seen_s[which] >= tracks.last_seen_s[which][:, None]
+        return FusedPeople(
+            self.skeleton,
+            stamp_s,
+            names,
+            tracks.ids[which],
+            tracks.position_mm[which] + step_s * tracks.velocity_mm_s[which],
+            tracks.velocity_mm_s[which],
+            tracks.position_mm2[which] + tracks.shared_mm2[which][:, None],
+            tracks.joint_confidence[which].mean(axis=1),
+            tracks.joint_confidence[which],
+            self._stamp_s - tracks.first_seen_s[which],
+            tracks.last_seen_s[which] == self._stamp_s,
+            seen_by,
+            tracks.reprojection_px[which] * seen_by,
+        )

@@ -1,0 +1,277 @@
+"""
+Matching of detections to tracks, and of the detections of several cameras to each other.
+
+Detections are compared with predicted tracks by the distances between rays and joints, after the
+shift of the whole person that is the most likely one under the uncertainty of the track: a track
+that only one camera has seen may be far off along the line of sight, but not across it.
+
+Detections without a track are grouped by the distances between the rays of the same joints.  All
+pairs in a group must agree (complete linkage), so that the groups are consistent over cycles of
+cameras.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, lateral_std_mm
+from metrabs_ros.fusion.triangulation import intersections
+from metrabs_ros.tracking.association import Pairs, assign_nearest_first
+
+MAX_LOSS = 9.0
+"""Loss of a joint that does not fit, in squared standard deviations."""
+MATCH_LOSS = 4.5
+"""Detections match a track if their mean loss is lower."""
+SHARED_STD_MM = 25.0
+"""Error that the image points of all joints share, for example due to the camera's pose."""
+SHIFT_GATE = 4.0
+"""Gate of the shift of the whole person, in standard deviations."""
+MIN_JOINTS = 4
+"""Minimum number of joints of a comparison."""
+SHIFT_WEIGHT, DEPTH_WEIGHT = 0.15, 0.15
+"""Weights of squared deviations of the shift and of the monocular distance in the loss."""
+CAMERA_TRACK_BONUS = 1.0
+"""Reduction of the loss for the camera's own track that was matched before."""
+MIRROR_LOSS = 1.0
+"""Additional loss of joints that fit with left and right exchanged only."""
+
+PAIR_LOSS = 3.0
+"""Two detections without a track match if their mean loss is lower."""
+MIN_PAIR_JOINTS = 5
+MIN_RAY_MM, MAX_RAY_MM = 300.0, 50_000.0
+MAX_EXTENT_MM = 1_300.0
+"""Maximum distance of joints from the middle of a person."""
+PENDING_STD_MM_S = 1_000.0
+"""Standard deviation of the motion between the stamps of two detections without a track."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """
+    Tracks at the stamp of a frame set.
+
+    Parameters
+    ----------
+    position_mm, velocity_mm_s
+        [T, J, 3].
+    variance_mm2
+        [T, J], mean variance per axis of the single joints.
+    shared_mm2
+        [T, 3, 3], covariance matrices of the error that all joints share.
+    penalty
+        [T], additional loss of the track.
+    """
+
+    position_mm: FloatArray
+    velocity_mm_s: FloatArray
+    variance_mm2: FloatArray
+    shared_mm2: FloatArray
+    penalty: FloatArray
+
+
+def match_losses(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> FloatArray:
+    """
+    Return the mean losses of detections for tracks, [T, D]; infinite if they do not match.
+
+    Parameters
+    ----------
+    tracks
+        T tracks.
+    rays
+        D detections.
+    mirror
+        [J], index of each joint's counterpart on the other side of the body.
+    """
+    from_origin_mm = tracks.position_mm[:, None] - rays.origins_mm[:, None]
+    from_origin_mm += rays.time_offset_s[:, None, None] * tracks.velocity_mm_s[:, None]
+    directions = rays.directions
+    along_mm = np.einsum('tdjk,djk->tdj', from_origin_mm, directions)
+    offset_mm = along_mm[..., None] * directions - from_origin_mm
+    std_mm = lateral_std_mm(rays.confidence, along_mm, rays.focal_px[:, None])
+    variance_mm2 = std_mm * std_mm + tracks.variance_mm2[:, None]
+    usable = rays.seen & (along_mm > MIN_DISTANCE_MM)
+    weight = usable / variance_mm2
+    # The shift of the person, from a robust mean over the joints.
+    shift_mm = np.zeros((*usable.shape[:2], 3))
+    inverse = np.linalg.inv(tracks.shared_mm2)
+    middle = (weight[..., None] * directions).sum(axis=2)
+    middle /= np.maximum(np.sqrt((middle * middle).sum(axis=-1, keepdims=True)), 1e-12)
+    across = (np.eye(3) - middle[..., None] * middle[..., None, :]) / SHARED_STD_MM**2
+    covariance = np.linalg.inv(inverse[:, None] + across)
+    for _ in range(2):
+        rest_mm = offset_mm - _across(shift_mm[:, :, None], directions)
+        squared = np.einsum('tdjk,tdjk->tdj', rest_mm, rest_mm) / variance_mm2
+        robust = weight / (1 + squared / MAX_LOSS)
+        total = np.maximum(robust.sum(axis=2), 1e-12)
+        mean_mm = np.einsum('tdj,tdjk->tdk', robust, offset_mm) / total[..., None]
+        shift_mm = (covariance @ mean_mm[..., None])[..., 0] / SHARED_STD_MM**2
+    rest_mm = offset_mm - _across(shift_mm[:, :, None], directions)
+    squared = np.einsum('tdjk,tdjk->tdj', rest_mm, rest_mm) / variance_mm2
+    confidence = usable * rays.confidence
+    amount = np.maximum(confidence.sum(axis=2), 1e-9)
+    losses = (confidence * np.minimum(squared, MAX_LOSS)).sum(axis=2) / amount
+    deviation = np.einsum('tdk,tkl,tdl->td', shift_mm, inverse, shift_mm)
+    maybe_mirrored = (losses > 1.5) & (deviation < SHIFT_GATE**2)
+    if maybe_mirrored.any():
+        t, d = np.nonzero(maybe_mirrored)
+        losses[t, d] = _mirror_tolerant_losses(tracks, rays, mirror, t, d, squared, shift_mm)
+    losses = losses + SHIFT_WEIGHT * deviation + tracks.penalty[:, None]
+    depth = _depth_deviations(tracks, rays, along_mm, usable)
+    losses += DEPTH_WEIGHT * np.minimum(depth, MAX_LOSS)
+    possible = (deviation < SHIFT_GATE**2) & (depth < SHIFT_GATE**2)
+    possible &= usable.sum(axis=2) >= np.minimum(MIN_JOINTS, rays.seen.sum(axis=1))
+    possible &= usable.any(axis=2)
+    return np.where(possible, losses, np.inf)
+
+
+def _mirror_tolerant_losses(
+    tracks: Predictions,
+    rays: Rays,
+    mirror: NDArray[np.intp],
+    t: NDArray[np.intp],
+    d: NDArray[np.intp],
+    squared: FloatArray,
+    shift_mm: FloatArray,
+) -> FloatArray:
+    """Return the losses [K] of pairs if left and right of each joint may be exchanged."""
+    points_mm = tracks.position_mm[t][:, mirror] + shift_mm[t, d][:, None]
+    points_mm += rays.time_offset_s[d][:, None, None] * tracks.velocity_mm_s[t][:, mirror]
+    from_origin_mm = points_mm - rays.origins_mm[d][:, None]
+    directions, confidence = rays.directions[d], rays.confidence[d]
+    along_mm = (from_origin_mm * directions).sum(axis=-1)
+    rest_mm = along_mm[..., None] * directions - from_origin_mm
+    std_mm = lateral_std_mm(confidence, along_mm, rays.focal_px[d][:, None])
+    mirrored = (rest_mm * rest_mm).sum(axis=-1) / (std_mm**2 + tracks.variance_mm2[t][:, mirror])
+    plain = np.minimum(squared[t, d], MAX_LOSS)
+    # Both joints of a pair are exchanged, or none.
+    plain_pair = plain + plain[:, mirror]
+    mirrored = np.minimum(mirrored, MAX_LOSS) + MIRROR_LOSS
+    mirrored_pair = mirrored + mirrored[:, mirror]
+    both = np.where(mirrored_pair < plain_pair, mirrored, plain)
+    return (confidence * both).sum(axis=1) / np.maximum(confidence.sum(axis=1), 1e-9)
+
+
+def _depth_deviations(
+    tracks: Predictions, rays: Rays, along_mm: FloatArray, usable: NDArray[np.bool_]
+) -> FloatArray:
+    """Return the squared deviations of monocular distances from the tracks, [T, D]."""
+    known = usable & (rays.distances_mm > 0)
+    count = np.maximum(known.sum(axis=2), 1)
+    distance_mm = (known * along_mm).sum(axis=2) / count
+    measured_mm = (known * rays.distances_mm).sum(axis=2) / count
+    std_mm2 = (rays.scale_std * distance_mm) ** 2 + np.trace(tracks.shared_mm2, axis1=1, axis2=2)[
+        :, None
+    ]
+    return known.any(axis=2) * (distance_mm - measured_mm) ** 2 / np.maximum(std_mm2, 1e-9)
+
+
+def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> NDArray[np.intp]:
+    """
+    Assign each track at most one detection of each camera, and each detection to one track.
+
+    Parameters
+    ----------
+    losses
+        [T, D].
+    camera_index
+        [D].
+    cameras
+        Number of cameras V.
+
+    Returns
+    -------
+    [T, V], indices of detections; -1 for none.
+    """
+    matches = np.full((len(losses), cameras), -1)
+    rows, columns = np.nonzero(losses < MATCH_LOSS)
+    for camera in range(cameras):
+        own = camera_index[columns] == camera
+        if not own.any():
+            continue
+        t, d = rows[own], columns[own]
+        zero = np.zeros(len(t))
+        pairs = assign_nearest_first(Pairs(t, d, zero, zero, zero), losses[t, d])
+        matches[pairs.track_indices, camera] = pairs.detection_indices
+    return matches
+
+
+def _across(vectors: FloatArray, directions: FloatArray) -> FloatArray:
+    """Return the parts of vectors perpendicular to directions."""
+    return vectors - (vectors * directions).sum(axis=-1, keepdims=True) * directions
+
+
+def pair_losses(rays: Rays) -> FloatArray:
+    """Return the mean losses of all pairs of D detections, [D, D]; infinite if they cannot match."""
+    count = len(rays)
+    losses = np.full((count, count), np.inf)
+    i, j = np.nonzero(np.triu(rays.camera_index[:, None] != rays.camera_index))
+    if not len(i):
+        return losses
+    directions, origins_mm = rays.directions, rays.origins_mm[:, None]
+    one_mm, other_mm, _ = intersections(origins_mm[i], directions[i], origins_mm[j], directions[j])
+    first_mm = origins_mm[i] + one_mm[..., None] * directions[i]
+    second_mm = origins_mm[j] + other_mm[..., None] * directions[j]
+    gap_mm2 = ((first_mm - second_mm) ** 2).sum(axis=-1)
+    both = rays.seen[i] & rays.seen[j]
+    inside = (np.minimum(one_mm, other_mm) > MIN_RAY_MM) & (
+        np.maximum(one_mm, other_mm) < MAX_RAY_MM
+    )
+    variance_mm2 = (
+        lateral_std_mm(rays.confidence[i], one_mm, rays.focal_px[i][:, None]) ** 2
+        + lateral_std_mm(rays.confidence[j], other_mm, rays.focal_px[j][:, None]) ** 2
+    )
+    motion_mm = PENDING_STD_MM_S * (rays.time_offset_s[i] - rays.time_offset_s[j])
+    squared = gap_mm2 / (variance_mm2 + motion_mm[:, None] ** 2)
+    points_mm = np.where((both & inside)[..., None], (first_mm + second_mm) / 2, np.nan)
+    enough = (both & inside).sum(axis=1) >= MIN_PAIR_JOINTS
+    points_mm[~enough] = 0
+    middle_mm = np.nanmedian(points_mm, axis=1, keepdims=True)
+    near = np.linalg.norm(np.nan_to_num(points_mm - middle_mm), axis=-1) < MAX_EXTENT_MM
+    squared = np.where(inside & near, np.minimum(squared, MAX_LOSS), MAX_LOSS)
+    confidence = both * np.minimum(rays.confidence[i], rays.confidence[j])
+    mean = (confidence * squared).sum(axis=1) / np.maximum(confidence.sum(axis=1), 1e-9)
+    depth = np.zeros(len(i))
+    for which, along_mm in ((i, one_mm), (j, other_mm)):
+        known = both & inside & (rays.distances_mm[which] > 0)
+        total = np.maximum((known * along_mm).sum(axis=1), 1.0)
+        share = (known * rays.distances_mm[which]).sum(axis=1) / total - 1
+        depth = np.maximum(depth, known.any(axis=1) * (share / rays.scale_std[which]) ** 2)
+    possible = enough & (depth < SHIFT_GATE**2)
+    losses[i, j] = losses[j, i] = np.where(
+        possible, mean + DEPTH_WEIGHT * np.minimum(depth, MAX_LOSS), np.inf
+    )
+    return losses
+
+
+def group_detections(rays: Rays) -> list[NDArray[np.intp]]:
+    """
+    Return groups of two or more detections of the same person, each of another camera.
+
+    Parameters
+    ----------
+    rays
+        D detections.
+
+    Returns
+    -------
+    Indices of the detections of each group; larger losses come later.
+    """
+    losses = pair_losses(rays)
+    i, j = np.nonzero(np.triu(losses < PAIR_LOSS))
+    groups: dict[int, list[int]] = {d: [d] for d in range(len(rays))}
+    group_of = list(range(len(rays)))
+    for k in np.argsort(losses[i, j], kind='stable').tolist():
+        one, other = group_of[i[k]], group_of[j[k]]
+        if one == other:
+            continue
+        between = losses[np.ix_(groups[one], groups[other])]
+        # Two detections of one camera have infinite losses.
+        if between.max() < 1.5 * PAIR_LOSS and between.mean() < PAIR_LOSS:
+            groups[one] += groups.pop(other)
+            for d in groups[one]:
+                group_of[d] = one
+    return [np.array(sorted(own)) for own in groups.values() if len(own) > 1]

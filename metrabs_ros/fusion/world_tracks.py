@@ -1,0 +1,254 @@
+"""
+Store of tracks in the world frame: joint filters, and when which camera saw them.
+
+Each joint has a Kalman filter with constant velocity.  Its covariance matrices describe the errors
+of the single joint.  Errors that all joints of a person share, for example that of a monocular
+distance, have one more covariance matrix per track.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.skeletons.conventions import Skeleton
+
+MAX_SPEED_MM_S = 12_000.0
+"""Maximum speed of a joint: about that of a hand in a hard throw."""
+INITIAL_SPEED_STD_MM_S = 1_000.0
+LIMB_NOISE, TRUNK_NOISE = 1e7, 3e6
+"""Spectral density of the acceleration of joints, mm^2/s^3."""
+MAX_JOINT_STD_MM = 300.0
+"""Joints stay near the body, so that their error relative to it has a limit."""
+MIN_JOINT_STD_MM, MIN_SHARED_STD_MM = 3.0, 15.0
+MAX_SHARED_STD_MM = 3000.0
+SHARED_STD_MM_S, SHARED_STD_MM_S2 = 200.0, 1250.0
+"""Shared error per second without a detection, and per second squared: changes of direction."""
+STEADY_S = 0.2
+"""Tracks that were not seen for longer move as a rigid body."""
+LIMB_DECAY_S = 0.1
+"""Time constant of the velocities relative to the trunk of joints that are not seen."""
+
+
+@dataclasses.dataclass
+class WorldTracks:
+    """
+    T tracks of people with J joints, seen by up to C cameras.
+
+    Parameters
+    ----------
+    ids
+        [T].
+    hits
+        [T], number of frame sets that saw the track.
+    first_seen_s, last_seen_s
+        [T], stamps.
+    position_mm, velocity_mm_s
+        [T, J, 3].
+    position_mm2, covariance_mm2_s, velocity_mm2_s2
+        [T, J, 3, 3], blocks of the covariance matrices; the second is position by velocity.
+    shared_mm2
+        [T, 3, 3], covariance matrices of the error that all joints share.
+    joint_seen_s, joint_confidence
+        [T, J], stamp of the last accepted measurement, and its confidence.
+    camera_seen_s, camera_ids, reprojection_px
+        [T, C], when each camera saw the track last, under which id of its own, and its median
+        reprojection error then.
+    """
+
+    ids: NDArray[np.int64]
+    hits: NDArray[np.int64]
+    first_seen_s: FloatArray
+    last_seen_s: FloatArray
+    position_mm: FloatArray
+    velocity_mm_s: FloatArray
+    position_mm2: FloatArray
+    covariance_mm2_s: FloatArray
+    velocity_mm2_s2: FloatArray
+    shared_mm2: FloatArray
+    joint_seen_s: FloatArray
+    joint_confidence: FloatArray
+    camera_seen_s: FloatArray
+    camera_ids: NDArray[np.int64]
+    reprojection_px: FloatArray
+
+    @classmethod
+    def empty(cls, joints: int, cameras: int = 0) -> WorldTracks:
+        """Return a store without tracks."""
+        return cls.started(
+            np.zeros(0, np.int64),
+            0.0,
+            np.zeros((0, joints, 3)),
+            np.zeros((0, joints, 3, 3)),
+            np.zeros((0, 3, 3)),
+            cameras,
+        )
+
+    @classmethod
+    def started(
+        cls,
+        ids: NDArray[np.int64],
+        stamp_s: float,
+        position_mm: FloatArray,
+        position_mm2: FloatArray,
+        shared_mm2: FloatArray,
+        cameras: int,
+    ) -> WorldTracks:
+        """Return new tracks at rest, from positions [T, J, 3] and covariance matrices."""
+        count, joints, _ = position_mm.shape
+        speed_mm2 = INITIAL_SPEED_STD_MM_S**2 * np.eye(3)
+        return cls(
+            ids=ids,
+            hits=np.zeros(count, np.int64),
+            first_seen_s=np.full(count, stamp_s),
+            last_seen_s=np.full(count, stamp_s),
+            position_mm=position_mm,
+            velocity_mm_s=np.zeros_like(position_mm),
+            position_mm2=position_mm2,
+            covariance_mm2_s=np.zeros_like(position_mm2),
+            velocity_mm2_s2=np.tile(speed_mm2, (count, joints, 1, 1)),
+            shared_mm2=shared_mm2,
+            joint_seen_s=np.full((count, joints), -np.inf),
+            joint_confidence=np.zeros((count, joints)),
+            camera_seen_s=np.full((count, cameras), -np.inf),
+            camera_ids=np.full((count, cameras), -1),
+            reprojection_px=np.zeros((count, cameras)),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of tracks."""
+        return len(self.ids)
+
+    def keep(self, which: NDArray[Any]) -> None:
+        """Keep the tracks at an index array or mask, in its order."""
+        for name, values in vars(self).items():
+            setattr(self, name, values[which])
+
+    def append(self, other: WorldTracks) -> None:
+        """Append other tracks."""
+        for name, values in vars(self).items():
+            setattr(self, name, np.concatenate([values, getattr(other, name)]))
+
+    def add_cameras(self, count: int) -> None:
+        """Append columns for cameras that have not seen any track."""
+        for name, value in (
+            ('camera_seen_s', -np.inf),
+            ('camera_ids', -1),
+            ('reprojection_px', 0.0),
+        ):
+            values = getattr(self, name)
+            setattr(self, name, np.pad(values, ((0, 0), (0, count)), constant_values=value))
+
+    def unseen_s(self, stamp_s: float) -> FloatArray:
+        """Return for how long each track was not seen, [T]."""
+        return np.maximum(stamp_s - self.last_seen_s, 0)
+
+    def matching_covariance_mm2(self, stamp_s: float) -> FloatArray:
+        """Return the covariance matrices of the shared error of the predictions, [T, 3, 3]."""
+        unseen_s = self.unseen_s(stamp_s)
+        std_mm = SHARED_STD_MM_S * unseen_s + SHARED_STD_MM_S2 * unseen_s**2
+        std_mm = np.minimum(std_mm, MAX_SHARED_STD_MM)
+        return self.shared_mm2 + (std_mm**2)[:, None, None] * np.eye(3)
+
+    def predict(
+        self, step_s: float, stamp_s: float, noise: FloatArray, trunk: NDArray[Any]
+    ) -> None:
+        """
+        Predict the states.
+
+        Parameters
+        ----------
+        step_s
+            Time since the last prediction.
+        stamp_s
+            The new time.
+        noise
+            [J], spectral density of the acceleration.
+        trunk
+            Indices of the joints of the trunk.
+        """
+        self._damp_unseen(step_s, stamp_s, trunk)
+        self.position_mm = self.position_mm + step_s * self.velocity_mm_s
+        covariance = self.covariance_mm2_s
+        position_mm2 = self.position_mm2 + step_s * (covariance + np.swapaxes(covariance, -1, -2))
+        position_mm2 += step_s**2 * self.velocity_mm2_s2
+        push = noise[:, None, None] * np.eye(3)
+        position_mm2 += (step_s**3 / 3) * push
+        # A joint cannot be far from the body.
+        largest_mm2 = np.trace(position_mm2, axis1=-2, axis2=-1)
+        factor = np.minimum(1, 3 * MAX_JOINT_STD_MM**2 / np.maximum(largest_mm2, 1e-9))
+        factor = factor[..., None, None]
+        self.position_mm2 = factor * position_mm2
+        self.covariance_mm2_s = factor * (
+            covariance + step_s * self.velocity_mm2_s2 + (step_s**2 / 2) * push
+        )
+        self.velocity_mm2_s2 = factor * (self.velocity_mm2_s2 + step_s * push)
+
+    def _damp_unseen(self, step_s: float, stamp_s: float, trunk: NDArray[Any]) -> None:
+        """Let joints that are not seen move with the trunk."""
+        unseen = stamp_s - self.joint_seen_s > STEADY_S
+        if unseen.any():
+            trunk_mm_s = self.velocity_mm_s[:, trunk].mean(axis=1, keepdims=True)
+            factor = np.where(unseen, np.exp(-step_s / LIMB_DECAY_S), 1.0)[..., None]
+            self.velocity_mm_s = trunk_mm_s + factor * (self.velocity_mm_s - trunk_mm_s)
+
+    def shift(self, shift_mm: FloatArray, shared_mm2: FloatArray) -> None:
+        """Move tracks by [T, 3], and set the covariance matrices of their shared error."""
+        self.position_mm = self.position_mm + shift_mm[:, None]
+        self.shared_mm2 = shared_mm2 + MIN_SHARED_STD_MM**2 * np.eye(3) * 0
+
+    def correct(
+        self, position_mm: FloatArray, information: FloatArray, prior_weight: FloatArray
+    ) -> None:
+        """
+        Correct the states with measured positions.
+
+        Parameters
+        ----------
+        position_mm
+            [T, J, 3], estimates that include the prior.
+        information
+            [T, J, 3, 3], information of the measurements; zero for joints that are not measured.
+        prior_weight
+            [T, J], less than 1 if the joint moved as the filter did not expect: then its
+            covariance matrix is increased.
+        """
+        factor = 1 / np.maximum(prior_weight, 1e-3)[..., None, None]
+        inverse = np.linalg.inv(self.position_mm2)
+        prior_mm2 = factor * self.position_mm2
+        posterior_mm2 = np.linalg.inv(inverse / factor + information)
+        gain = np.swapaxes(self.covariance_mm2_s, -1, -2) @ inverse
+        gain_t = np.swapaxes(gain, -1, -2)
+        moved_mm = position_mm - self.position_mm
+        velocity_mm_s = self.velocity_mm_s + (gain @ moved_mm[..., None])[..., 0]
+        self.velocity_mm_s = np.clip(velocity_mm_s, -MAX_SPEED_MM_S, MAX_SPEED_MM_S)
+        self.velocity_mm2_s2 = (
+            factor * self.velocity_mm2_s2 - gain @ (prior_mm2 - posterior_mm2) @ gain_t
+        )
+        self.covariance_mm2_s = posterior_mm2 @ gain_t
+        self.position_mm2 = (posterior_mm2 + np.swapaxes(posterior_mm2, -1, -2)) / 2
+        self.position_mm = position_mm
+
+    def set_joints(self, which: BoolArray, mirror: NDArray[np.intp]) -> None:
+        """Exchange left and right of the joints of a mask [T, J]."""
+        for name in ('position_mm', 'velocity_mm_s'):
+            values = getattr(self, name)
+            setattr(self, name, np.where(which[..., None], values[:, mirror], values))
+
+
+def acceleration_noise(skeleton: Skeleton, trunk: NDArray[np.intp]) -> FloatArray:
+    """Return the spectral density of the acceleration of each joint, [J]."""
+    noise = np.full(len(skeleton), LIMB_NOISE)
+    noise[trunk] = TRUNK_NOISE
+    return noise
+
+
+def trunk_joints(skeleton: Skeleton) -> NDArray[np.intp]:
+    """Return the indices of shoulders and hips, or of all joints if there are none."""
+    parts = [skeleton.part(p, s) for p in ('hip', 'shoulder') for s in ('left', 'right')]
+    joints = np.concatenate(parts)
+    return joints if len(joints) else np.arange(len(skeleton))
