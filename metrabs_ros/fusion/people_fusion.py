@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.fusion import estimation, matching
+from metrabs_ros.fusion import estimation, matching, track_merging
 from metrabs_ros.fusion.camera_status import CameraStatus
 from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
@@ -38,9 +38,6 @@ GUESS_STD_MM = 300.0
 """Standard deviation of joints that no camera has seen."""
 JOINT_MEMORY_S = 0.5
 """Time constant of the confidence of joints that are not seen."""
-MAX_DUPLICATE_MM = 250.0
-DUPLICATE_GATE = 3.0
-"""Two tracks are one person if they are closer, and within this many standard deviations."""
 
 
 class PeopleFusion:
@@ -289,6 +286,10 @@ class PeopleFusion:
             self._is_confirmed(), self.max_lost, max(TENTATIVE_LOST_S, 2.5 * self._step_s)
         )
         tracks.keep(tracks.unseen_s(self._stamp_s) <= patience_s)
+        recent = tracks.unseen_s(self._stamp_s) <= LOST_S
+        pairs = track_merging.find_duplicates(tracks, recent, self._stamp_s)
+        if pairs:
+            tracks.keep(track_merging.merge(tracks, pairs))
 
     def _confirmed(self, stamp_s: float) -> FusedPeople:
         tracks = self._tracks

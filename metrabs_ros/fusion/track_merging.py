@@ -1,0 +1,96 @@
+"""
+Merging of tracks that are the same person.
+
+A person can have two tracks for a moment, for example after cameras saw it one by one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.arrays import BoolArray
+from metrabs_ros.fusion.world_tracks import WorldTracks
+
+GATE = 3.0
+"""Gate of the distance between two tracks, in standard deviations."""
+BASE_STD_MM = 40.0
+"""Standard deviation of the distance between two tracks of a person whose positions are certain."""
+MAX_SHAPE_MM = 120.0
+"""Maximum median distance of the joints after moving one track to the other."""
+MAX_DISTANCE_MM = 1500.0
+SAME_PLACE_MM = 120.0
+"""Closer tracks are one person even if a camera sees both: it has detected the person twice."""
+
+
+def find_duplicates(
+    tracks: WorldTracks, may_merge: BoolArray, stamp_s: float
+) -> list[tuple[int, int]]:
+    """
+    Return pairs of tracks of the same person: index of the one to keep, and of the duplicate.
+
+    Parameters
+    ----------
+    tracks
+        T tracks.
+    may_merge
+        [T], which tracks may be duplicates or have some.
+    stamp_s
+        The present time.
+    """
+    candidates = np.flatnonzero(may_merge)
+    if len(candidates) < 2:
+        return []
+    middle_mm = tracks.position_mm[candidates].mean(axis=1)
+    apart_mm = np.linalg.norm(middle_mm[:, None] - middle_mm, axis=-1)
+    i, j = np.nonzero(np.triu(apart_mm < MAX_DISTANCE_MM, 1))
+    if not len(i):
+        return []
+    i, j = candidates[i], candidates[j]
+    between_mm = tracks.position_mm[i] - tracks.position_mm[j]
+    offset_mm = np.median(between_mm, axis=1)
+    shape_mm = np.median(np.linalg.norm(between_mm - offset_mm[:, None], axis=-1), axis=1)
+    covariance = tracks.shared_mm2[i] + tracks.shared_mm2[j] + BASE_STD_MM**2 * np.eye(3)
+    scaled = np.linalg.solve(covariance, offset_mm[..., None])[..., 0]
+    now = tracks.camera_seen_s >= stamp_s
+    seen_apart = (now[i] & now[j]).any(axis=1)
+    distance_mm = np.linalg.norm(offset_mm, axis=-1)
+    same = ((offset_mm * scaled).sum(axis=-1) < GATE**2) & (shape_mm < MAX_SHAPE_MM)
+    same &= ~seen_apart | (distance_mm < SAME_PLACE_MM)
+    pairs: list[tuple[int, int]] = []
+    gone: set[int] = set()
+    for k in np.flatnonzero(same)[np.argsort(distance_mm[same])].tolist():
+        one, other = int(i[k]), int(j[k])
+        if one not in gone and other not in gone:
+            one_rank, other_rank = (_rank(tracks, t) for t in (one, other))
+            kept, dropped = (one, other) if one_rank >= other_rank else (other, one)
+            pairs.append((kept, dropped))
+            gone |= {one, other}
+    return pairs
+
+
+def _rank(tracks: WorldTracks, index: int) -> tuple[float, float]:
+    """Return which of two tracks is kept: the older one, or the one with more hits."""
+    return -float(tracks.first_seen_s[index]), float(tracks.hits[index])
+
+
+def merge(tracks: WorldTracks, pairs: list[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Merge pairs of a track and its duplicate; return which of the T tracks remain."""
+    remains = np.ones(len(tracks), bool)
+    for kept, dropped in pairs:
+        remains[dropped] = False
+        better = np.trace(tracks.shared_mm2[dropped]) < np.trace(tracks.shared_mm2[kept])
+        if better:
+            for name in (
+                *('position_mm', 'velocity_mm_s', 'position_mm2', 'covariance_mm2_s'),
+                *('velocity_mm2_s2', 'shared_mm2', 'joint_seen_s', 'joint_confidence'),
+            ):
+                values = getattr(tracks, name)
+                values[kept] = values[dropped]
+        tracks.hits[kept] += tracks.hits[dropped]
+        tracks.last_seen_s[kept] = max(tracks.last_seen_s[[kept, dropped]])
+        newer = tracks.camera_seen_s[dropped] > tracks.camera_seen_s[kept]
+        for name in ('camera_seen_s', 'camera_ids', 'reprojection_px'):
+            values = getattr(tracks, name)
+            values[kept] = np.where(newer, values[dropped], values[kept])
+    return remains
