@@ -15,8 +15,8 @@ import argparse
 import dataclasses
 import itertools
 import pathlib
-import re
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 
 import accuracy_metrics as metrics
@@ -105,14 +105,43 @@ def read_detections(
     return result
 
 
-def published_cameras(folder: pathlib.Path) -> dict[str, Camera]:
-    """Return the cameras of a .qca.txt file of Qualisys, in its world: z up, millimetres."""
-    text = folder.read_text()
+def published_cameras(file: pathlib.Path, refined: Mapping[str, Camera]) -> dict[str, Camera]:
+    """
+    Return the cameras with the poses of a .qca.txt file of Qualisys: z up, millimetres.
+
+    Qualisys' cameras look along -z with y up.  The intrinsics are those of the refined cameras.
+    """
     cameras = {}
-    for block in re.findall(r'<camera .*?</camera>', text, re.DOTALL):
-        values = {k: v for k, v in re.findall(r'(\w+)="([^"]*)"', block)}
-        cameras[values['serial']] = values
-    raise NotImplementedError(cameras)
+    for own in ElementTree.parse(file).getroot().iterfind('cameras/camera'):
+        pose = own.find('transform')
+        rows = [[float(pose.get(f'r{i}{j}')) for j in (1, 2, 3)] for i in (1, 2, 3)]
+        rotation = np.diag([1.0, -1.0, -1.0]) @ np.array(rows)
+        extrinsic = np.eye(4)
+        extrinsic[:3, :3] = rotation
+        extrinsic[:3, 3] = -rotation @ [float(pose.get(axis)) for axis in 'xyz']
+        name = own.get('serial')
+        cameras[name] = dataclasses.replace(
+            refined[name], extrinsic_matrix=extrinsic, world_up_vector=WORLD_UP
+        )
+    return cameras
+
+
+def combined(detections: Detections, tracked: Detections) -> Detections:
+    """Return tracked people with the image points and confidences of their detections."""
+    return {
+        name: [_combined(*own) for own in zip(detections[name], tracked[name])]
+        for name in tracked
+    }
+
+
+def _combined(detected: People, tracked: People) -> People:
+    tracked = tracked.select(tracked.seen & np.isin(tracked.ids, detected.ids))
+    rows = np.array([np.flatnonzero(detected.ids == i)[0] for i in tracked.ids], np.intp)
+    return dataclasses.replace(
+        tracked,
+        network_poses2d_px=detected.network_poses2d_px[rows],
+        joint_confidence=detected.joint_confidence[rows],
+    )
 
 
 def fuse(cameras: Mapping[str, Camera], detections: Detections) -> list[FusedPeople]:
@@ -168,7 +197,10 @@ def angle_degrees(one: Camera, other: Camera, point_mm: np.ndarray) -> float:
 
 
 def report(
-    cameras: Sequence[RecordedCamera], detections: Detections, tracked: Detections
+    cameras: Sequence[RecordedCamera],
+    detections: Detections,
+    tracked: Detections,
+    calibration: pathlib.Path,
 ) -> list[str]:
     """Return the lines of the results."""
     truth = read_truth()
@@ -185,10 +217,18 @@ def report(
 
     for name, camera in by_name.items():
         row(f'{name} alone, tracked', [camera.to_world(p.poses3d_mm) for p in tracked[name]])
+    both = combined(detections, tracked)
     for name, camera in by_name.items():
-        row(f'{name} alone, fused', [p.poses3d_mm for p in fuse({name: camera}, detections)])
-    for kind, people in (('detections', detections), ('tracked people', tracked)):
-        fused = fuse(by_name, people)
+        row(f'{name} alone, fused', [p.poses3d_mm for p in fuse({name: camera}, both)])
+    published = published_cameras(calibration, by_name)
+    for kind, people, own_cameras in (
+        ('tracked people with the image points of detections', both, by_name),
+        ('detections', detections, by_name),
+        ('tracked people', tracked, by_name),
+        ('published calibration', both, published),
+        ('published calibration, tracked people', tracked, published),
+    ):
+        fused = fuse(own_cameras, people)
         row(f'all, {kind}', [own.poses3d_mm for own in fused])
         ids = np.unique(np.concatenate([own.ids for own in fused]))
         lines.append(f'  people: {max(map(len, fused))} at most at a time, {len(ids)} ids')
@@ -196,7 +236,7 @@ def report(
         angle = angle_degrees(by_name[one], by_name[other], middle_mm)
         pair = {name: by_name[name] for name in (one, other)}
         if angle >= MIN_ANGLE_DEGREES:
-            fused = fuse(pair, detections)
+            fused = fuse(pair, both)
             row(f'{one} and {other}, {angle:.0f} degrees', [own.poses3d_mm for own in fused])
     return lines
 
@@ -216,7 +256,8 @@ def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
     people = [
         read_detections(cameras, args.model, args.cache, kind) for kind in ('raw', 'tracked')
     ]
-    lines = [machine.describe(), *report(cameras, *people)]
+    calibration = cameras[0].video.parents[1] / 'calibration' / 'Calib.qca.txt'
+    lines = [machine.describe(), *report(cameras, *people, calibration)]
     print('\n'.join(lines))
     (RESULTS / 'fusion.txt').write_text('\n'.join(lines) + '\n')
     return 0

@@ -19,8 +19,15 @@ from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, lateral_std_mm, relat
 from metrabs_ros.fusion.triangulation import PointRays, Triangulated, triangulate
 from metrabs_ros.fusion.world_tracks import WorldTracks
 
-CORRELATION_S, DEPTH_CORRELATION_S = 0.1, 1.0
-"""Times over which the errors of image points, and of monocular distances, are correlated."""
+CORRELATION_S = 0.1
+"""Time over which the errors of image points are correlated."""
+DEPTH_CORRELATION_S = 1.0
+"""
+Time over which the errors of monocular distances are correlated.
+
+These are mostly a constant factor, so that a person who only one camera sees can follow the
+changes of the distance faster than its uncertainty decreases.
+"""
 SHAPE_CORRELATION_S = 0.3
 """Time over which the errors of monocular distances relative to the person's are correlated."""
 MIRROR_SHARE, MIN_MIRROR_LOSS = 0.3, 8.0
@@ -111,9 +118,7 @@ def residuals(tracks: WorldTracks, views: Views) -> Residuals:
     return Residuals(offset_mm, along_mm, std_mm)
 
 
-def estimate_shift(
-    tracks: WorldTracks, views: Views, shared_mm2: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def estimate_shift(tracks: WorldTracks, views: Views) -> tuple[FloatArray, FloatArray]:
     """
     Return the shifts [T, 3] of whole persons, and the covariance matrices of their shared error.
 
@@ -123,9 +128,8 @@ def estimate_shift(
         T tracks.
     views
         Their detections.
-    shared_mm2
-        [T, 3, 3], covariance matrices before.
     """
+    shared_mm2 = tracks.shared_mm2
     found = residuals(tracks, views)
     own_mm2 = np.trace(tracks.position_mm2, axis1=-2, axis2=-1)[:, None] / 3
     variance_mm2 = found.std_mm**2 + own_mm2
@@ -149,16 +153,19 @@ def estimate_shift(
     counts = np.maximum(known.sum(axis=2), 1)
     distance_mm = (known * found.along_mm).sum(axis=2) / counts
     nearer_mm = (known * (views.distances_mm - found.along_mm)).sum(axis=2) / counts
-    fresh = np.clip(views.since_s / DEPTH_CORRELATION_S, 0.01, 1)
-    along = known.any(axis=2) * fresh / np.maximum(views.scale_std * distance_mm, 1.0) ** 2
+    along = known.any(axis=2) / np.maximum(views.scale_std * distance_mm, 1.0) ** 2
+    followed = along * np.clip(views.since_s / CORRELATION_S, 0.1, 1)
+    along = along * np.clip(views.since_s / DEPTH_CORRELATION_S, 0.01, 1)
     outer = sight[..., None] * sight[..., None, :]
     information = np.linalg.inv(shared_mm2)
-    information += np.einsum('tv,tvkl->tkl', along - across, outer)
     information += across.sum(axis=1)[:, None, None] * np.eye(3)
+    information -= np.einsum('tv,tvkl->tkl', across, outer)
     force = np.einsum('tv,tvk->tk', across, mean_mm)
-    force += np.einsum('tv,tvk->tk', along * nearer_mm, sight)
-    covariance = np.linalg.inv(information)
-    return (covariance @ force[..., None])[..., 0], covariance
+    force += np.einsum('tv,tvk->tk', followed * nearer_mm, sight)
+    following = information + np.einsum('tv,tvkl->tkl', followed, outer)
+    information += np.einsum('tv,tvkl->tkl', along, outer)
+    shift_mm = np.linalg.solve(following, force[..., None])[..., 0]
+    return shift_mm, np.linalg.inv(information)
 
 
 def find_mirrored(tracks: WorldTracks, views: Views, mirror: NDArray[np.intp]) -> BoolArray:

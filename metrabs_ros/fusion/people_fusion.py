@@ -158,7 +158,7 @@ class PeopleFusion:
             tracks.position_mm,
             tracks.velocity_mm_s,
             np.trace(tracks.position_mm2, axis1=-2, axis2=-1) / 3,
-            tracks.matching_covariance_mm2(self._stamp_s),
+            tracks.shared_mm2,
             penalty,
         )
         losses = matching.match_losses(predictions, rays, self.skeleton.mirror)
@@ -179,8 +179,7 @@ class PeopleFusion:
         stamp_s = self._stamp_s
         since_s = stamp_s - all_tracks.camera_seen_s[:, columns]
         views = estimation.views_of(rays, matches, since_s)
-        shared_mm2 = all_tracks.matching_covariance_mm2(stamp_s)
-        shift_mm, shared_mm2 = estimation.estimate_shift(all_tracks, views, shared_mm2)
+        shift_mm, shared_mm2 = estimation.estimate_shift(all_tracks, views)
         all_tracks.shift(shift_mm, shared_mm2)
         views = self._unmirrored(views)
         self._estimate(views)

@@ -1,9 +1,10 @@
 """
 Store of tracks in the world frame: joint filters, and when which camera saw them.
 
-Each joint has a Kalman filter with constant velocity.  Its covariance matrices describe the errors
-of the single joint.  Errors that all joints of a person share, for example that of a monocular
-distance, have one more covariance matrix per track.
+A person moves as a whole, and its joints move relative to the body.  Both have a Kalman filter with
+constant velocity, but their states are stored as a sum, the positions and velocities of the joints.
+The covariance matrices are those of the two filters: one for the motion that all joints share, and
+one per joint.  Errors such as that of a monocular distance are in the former.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from metrabs_ros.skeletons.conventions import Skeleton
 MAX_SPEED_MM_S = 12_000.0
 """Maximum speed of a joint: about that of a hand in a hard throw."""
 INITIAL_SPEED_STD_MM_S = 1_000.0
-LIMB_NOISE, TRUNK_NOISE = 1e7, 3e6
-"""Spectral density of the acceleration of joints, mm^2/s^3."""
+LIMB_NOISE, TRUNK_NOISE, PERSON_NOISE = 1e7, 3e6, 2e6
+"""
+Spectral densities of the accelerations, mm^2/s^3: of joints relative to the body, and of the body.
+"""
 MAX_JOINT_STD_MM = 300.0
 """Joints stay near the body, so that their error relative to it has a limit."""
-MIN_JOINT_STD_MM, MIN_SHARED_STD_MM = 3.0, 15.0
-MAX_SHARED_STD_MM = 3000.0
-SHARED_STD_MM_S, SHARED_STD_MM_S2 = 200.0, 1250.0
-"""Shared error per second without a detection, and per second squared: changes of direction."""
+MIN_SHARED_STD_MM, MAX_SHARED_STD_MM = 10.0, 3000.0
+"""Limits of the error that all joints share."""
 STEADY_S = 0.2
 """Tracks that were not seen for longer move as a rigid body."""
 LIMB_DECAY_S = 0.1
@@ -51,8 +52,8 @@ class WorldTracks:
         [T, J, 3].
     position_mm2, covariance_mm2_s, velocity_mm2_s2
         [T, J, 3, 3], blocks of the covariance matrices; the second is position by velocity.
-    shared_mm2
-        [T, 3, 3], covariance matrices of the error that all joints share.
+    shared_mm2, shared_covariance_mm2_s, shared_velocity_mm2_s2
+        [T, 3, 3], the same for the error that all joints share.
     joint_seen_s, joint_confidence
         [T, J], stamp of the last accepted measurement, and its confidence.
     camera_seen_s, camera_ids, reprojection_px
@@ -70,6 +71,8 @@ class WorldTracks:
     covariance_mm2_s: FloatArray
     velocity_mm2_s2: FloatArray
     shared_mm2: FloatArray
+    shared_covariance_mm2_s: FloatArray
+    shared_velocity_mm2_s2: FloatArray
     joint_seen_s: FloatArray
     joint_confidence: FloatArray
     camera_seen_s: FloatArray
@@ -112,6 +115,8 @@ class WorldTracks:
             covariance_mm2_s=np.zeros_like(position_mm2),
             velocity_mm2_s2=np.tile(speed_mm2, (count, joints, 1, 1)),
             shared_mm2=shared_mm2,
+            shared_covariance_mm2_s=np.zeros_like(shared_mm2),
+            shared_velocity_mm2_s2=np.tile(speed_mm2, (count, 1, 1)),
             joint_seen_s=np.full((count, joints), -np.inf),
             joint_confidence=np.zeros((count, joints)),
             camera_seen_s=np.full((count, cameras), -np.inf),
@@ -147,13 +152,6 @@ class WorldTracks:
         """Return for how long each track was not seen, [T]."""
         return np.maximum(stamp_s - self.last_seen_s, 0)
 
-    def matching_covariance_mm2(self, stamp_s: float) -> FloatArray:
-        """Return the covariance matrices of the shared error of the predictions, [T, 3, 3]."""
-        unseen_s = self.unseen_s(stamp_s)
-        std_mm = SHARED_STD_MM_S * unseen_s + SHARED_STD_MM_S2 * unseen_s**2
-        std_mm = np.minimum(std_mm, MAX_SHARED_STD_MM)
-        return self.shared_mm2 + (std_mm**2)[:, None, None] * np.eye(3)
-
     def predict(
         self, step_s: float, stamp_s: float, noise: FloatArray, trunk: NDArray[Any]
     ) -> None:
@@ -173,20 +171,21 @@ class WorldTracks:
         """
         self._damp_unseen(step_s, stamp_s, trunk)
         self.position_mm = self.position_mm + step_s * self.velocity_mm_s
-        covariance = self.covariance_mm2_s
-        position_mm2 = self.position_mm2 + step_s * (covariance + np.swapaxes(covariance, -1, -2))
-        position_mm2 += step_s**2 * self.velocity_mm2_s2
-        push = noise[:, None, None] * np.eye(3)
-        position_mm2 += (step_s**3 / 3) * push
-        # A joint cannot be far from the body.
-        largest_mm2 = np.trace(position_mm2, axis1=-2, axis2=-1)
-        factor = np.minimum(1, 3 * MAX_JOINT_STD_MM**2 / np.maximum(largest_mm2, 1e-9))
-        factor = factor[..., None, None]
-        self.position_mm2 = factor * position_mm2
-        self.covariance_mm2_s = factor * (
-            covariance + step_s * self.velocity_mm2_s2 + (step_s**2 / 2) * push
+        blocks = _predicted_blocks(
+            self.position_mm2, self.covariance_mm2_s, self.velocity_mm2_s2, step_s, noise
         )
-        self.velocity_mm2_s2 = factor * (self.velocity_mm2_s2 + step_s * push)
+        # A joint cannot be far from the body.
+        blocks = _limited_blocks(*blocks, MAX_JOINT_STD_MM)
+        self.position_mm2, self.covariance_mm2_s, self.velocity_mm2_s2 = blocks
+        blocks = _predicted_blocks(
+            self.shared_mm2,
+            self.shared_covariance_mm2_s,
+            self.shared_velocity_mm2_s2,
+            step_s,
+            np.array(PERSON_NOISE),
+        )
+        blocks = _limited_blocks(*blocks, MAX_SHARED_STD_MM)
+        self.shared_mm2, self.shared_covariance_mm2_s, self.shared_velocity_mm2_s2 = blocks
 
     def _damp_unseen(self, step_s: float, stamp_s: float, trunk: NDArray[Any]) -> None:
         """Let joints that are not seen move with the trunk."""
@@ -197,9 +196,17 @@ class WorldTracks:
             self.velocity_mm_s = trunk_mm_s + factor * (self.velocity_mm_s - trunk_mm_s)
 
     def shift(self, shift_mm: FloatArray, shared_mm2: FloatArray) -> None:
-        """Move tracks by [T, 3], and set the covariance matrices of their shared error."""
+        """Move tracks by [T, 3]; the covariance matrices of their shared error become [T, 3, 3]."""
+        gain = np.swapaxes(self.shared_covariance_mm2_s, -1, -2) @ np.linalg.inv(self.shared_mm2)
+        gain_t = np.swapaxes(gain, -1, -2)
+        speed_mm_s = (gain @ shift_mm[..., None])[..., 0]
         self.position_mm = self.position_mm + shift_mm[:, None]
-        self.shared_mm2 = shared_mm2 + MIN_SHARED_STD_MM**2 * np.eye(3) * 0
+        self.velocity_mm_s = self.velocity_mm_s + speed_mm_s[:, None]
+        self.shared_velocity_mm2_s2 = (
+            self.shared_velocity_mm2_s2 - gain @ (self.shared_mm2 - shared_mm2) @ gain_t
+        )
+        self.shared_covariance_mm2_s = shared_mm2 @ gain_t
+        self.shared_mm2 = shared_mm2 + MIN_SHARED_STD_MM**2 / 100 * np.eye(3)
 
     def correct(
         self, position_mm: FloatArray, information: FloatArray, prior_weight: FloatArray
@@ -238,6 +245,30 @@ class WorldTracks:
         for name in ('position_mm', 'velocity_mm_s'):
             values = getattr(self, name)
             setattr(self, name, np.where(which[..., None], values[:, mirror], values))
+
+
+def _predicted_blocks(
+    position: FloatArray,
+    covariance: FloatArray,
+    velocity: FloatArray,
+    step_s: float,
+    noise: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the blocks [..., 3, 3] of covariance matrices after a time step."""
+    push = noise[..., None, None] * np.eye(3)
+    position = position + step_s * (covariance + np.swapaxes(covariance, -1, -2))
+    position += step_s**2 * velocity + (step_s**3 / 3) * push
+    covariance = covariance + step_s * velocity + (step_s**2 / 2) * push
+    return position, covariance, velocity + step_s * push
+
+
+def _limited_blocks(
+    position: FloatArray, covariance: FloatArray, velocity: FloatArray, std_mm: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the blocks of covariance matrices, scaled down to a limit of the position's."""
+    variance = np.trace(position, axis1=-2, axis2=-1)
+    factor = np.minimum(1, 3 * std_mm**2 / np.maximum(variance, 1e-9))[..., None, None]
+    return factor * position, factor * covariance, factor * velocity
 
 
 def acceleration_noise(skeleton: Skeleton, trunk: NDArray[np.intp]) -> FloatArray:
