@@ -62,7 +62,7 @@ class People(StructOfArrays):
         poses; by default `joint_std_mm` on all axes.
     network_poses2d_px
         [N, J, 2], image points of the network, in image pixels, while `poses2d_px` is the
-        projection of the poses; by default, and for people of tracks, equal to it.
+        projection of the poses; by default, and for extrapolated people, equal to it.
     estimated_statures_mm
         [N], statures that the poses are scaled to; NaN if unknown.
     scale_cues
@@ -267,7 +267,7 @@ class People(StructOfArrays):
         of_people = (
             *(self.poses3d_mm, self.poses2d_px, self.boxes_px, self.velocities_mm_s),
             *(self.joint_std_mm, self.axis_std_mm, self.joint_confidence),
-            *(self.confidence, self.ages_s),
+            *(self.confidence, self.ages_s, self.network_poses2d_px),
         )
         finite = np.ones(len(self), bool)
         # Fast path: usually the values of all people are finite.

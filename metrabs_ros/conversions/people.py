@@ -35,6 +35,7 @@ def to_message(people: People, header: Any, types: MessageTypes) -> Any:
     point, vector, image_point = types.Point, types.Vector3, types.ImagePoint
     positions = to_metres(people.poses3d_mm).tolist()
     image_points = people.poses2d_px.tolist()
+    network_points = people.network_poses2d_px.tolist()
     deviations = to_metres(people.joint_std_mm).tolist()
     velocities = to_metres(people.velocities_mm_s).tolist()
     axis_deviations = to_metres(people.axis_std_mm).tolist()
@@ -61,6 +62,7 @@ def to_message(people: People, header: Any, types: MessageTypes) -> Any:
                 stature=statures[i],
                 scale_source=int(people.scale_cues[i]),
                 axis_standard_deviations=[vector(x=x, y=y, z=z) for x, y, z in axis_deviations[i]],
+                network_image_points=[image_point(x=x, y=y) for x, y in network_points[i]],
             )
         )
     return types.SkeletonArray(
@@ -122,6 +124,9 @@ def to_people(message: Any) -> People:
         * np.array(
             [[(v.x, v.y, v.z) for v in s.axis_standard_deviations] for s in skeletons], float
         ).reshape(-1, joints, 3),
+        network_poses2d_px=np.array(
+            [[(p.x, p.y) for p in s.network_image_points] for s in skeletons], float
+        ).reshape(-1, joints, 2),
         estimated_statures_mm=_positive_or_nan(
             MM_PER_M * np.array([s.stature for s in skeletons], float)
         ),

@@ -28,7 +28,7 @@ MAX_JOINTS = 1000
 MAX_WARNINGS, MAX_WARNING_CHARS = 50, 1000
 PER_JOINT = (
     *('positions', 'velocities', 'standard_deviations', 'confidences', 'image_points', 'in_view'),
-    'axis_standard_deviations',
+    *('axis_standard_deviations', 'network_image_points'),
 )
 """The fields of a Skeleton with one entry per joint."""
 

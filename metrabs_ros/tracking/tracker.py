@@ -360,8 +360,11 @@ class Tracker:
         """Return the people of all tracks [T], with filtered poses unless `smoothing` is 0."""
         poses_mm = tracks.bones.update(tracks.motion.positions_mm, tracks.seen, self._mean_step_s)
         current = tracks.people(poses_mm, frame.stamp_s, frame.camera, frame.image_shape)
+        columns = matches[current.seen]
+        points_px = current.poses2d_px.copy()
+        points_px[current.seen] = frame.detections.network_poses2d_px[columns]
+        current = dataclasses.replace(current, network_poses2d_px=points_px)
         if self.smoothing == 0:
-            columns = matches[current.seen]
             for name in ('poses3d_mm', 'poses2d_px', 'in_view'):
                 getattr(current, name)[current.seen] = getattr(frame.detections, name)[columns]
         return current

@@ -19,7 +19,12 @@ MAX_POINTS = 100_000
 """Maximum number of joints, and of bones, of all people of a message."""
 REQUIRED_FIELDS = ('positions', 'image_points', 'confidences', 'in_view')
 """Fields of a Skeleton with one entry per joint."""
-OPTIONAL_FIELDS = ('velocities', 'standard_deviations', 'axis_standard_deviations')
+OPTIONAL_FIELDS = (
+    'velocities',
+    'standard_deviations',
+    'axis_standard_deviations',
+    'network_image_points',
+)
 """Fields of a Skeleton with one entry per joint, or empty."""
 MAX_PIXELS = 50_000_000
 """Maximum size of a displayed image, which the browser must decode."""

@@ -93,3 +93,15 @@ def test_standard_deviations_along_the_axes_are_optional_in_messages():
     message.skeletons[0].axis_standard_deviations = []
     expected = np.repeat(people.joint_std_mm[..., None], 3, axis=-1)
     np.testing.assert_allclose(to_people(message).axis_std_mm, expected, rtol=1e-5)
+
+
+def test_the_image_points_of_the_network_are_part_of_messages():
+    people = people_at((0, 0, 3000))
+    points_px = people.poses2d_px + (3, -4)
+    people = dataclasses.replace(people, network_poses2d_px=points_px)
+    message = to_message(people, HEADER, TYPES)
+    np.testing.assert_allclose(to_people(message).network_poses2d_px, points_px, rtol=1e-5)
+    message.skeletons[0].network_image_points = []
+    np.testing.assert_allclose(
+        to_people(message).network_poses2d_px, people.poses2d_px, rtol=1e-5
+    )

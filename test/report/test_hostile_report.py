@@ -80,7 +80,7 @@ def empty(array):
 
 PER_JOINT = (
     *('positions', 'velocities', 'standard_deviations', 'confidences', 'image_points', 'in_view'),
-    'axis_standard_deviations',
+    *('axis_standard_deviations', 'network_image_points'),
 )
 BROKEN = {
     **{f'{name} {how.__name__}': {name: how} for name in PER_JOINT for how in (shorter, longer)},

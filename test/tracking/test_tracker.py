@@ -468,3 +468,15 @@ def test_ids_are_unique_and_values_finite_for_any_detections(frames):
         assert (people.ages_s >= 0).all()
         before |= set(ids)
     assert all(person >= 1 for person in before)
+
+
+def test_people_keep_the_image_points_of_their_detections():
+    stream, points = Stream(), people_at(A, B)
+    points = dataclasses.replace(points, network_poses2d_px=points.poses2d_px + (2.0, -1.0))
+    for _ in range(20):
+        people = stream.update(points)
+    np.testing.assert_array_equal(people.network_poses2d_px, points.network_poses2d_px)
+    people = stream.update(points.select([1]))
+    np.testing.assert_array_equal(people.network_poses2d_px[1], points.network_poses2d_px[1])
+    assert people.seen.tolist() == [False, True]
+    np.testing.assert_array_equal(people.network_poses2d_px[0], people.poses2d_px[0])
