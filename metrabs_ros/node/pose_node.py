@@ -20,10 +20,8 @@ from typing import Any, NoReturn
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
@@ -32,7 +30,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node import diagnostics, heap, process, settings
+from metrabs_ros.node import diagnostics, heap, process
 from metrabs_ros.node.callback_failures import MAX_REASON_CHARS, GuardedExecutor, describe_error
 from metrabs_ros.node.camera_stream import (
     TOPIC_DETECTOR,
@@ -41,6 +39,7 @@ from metrabs_ros.node.camera_stream import (
     PreparedFrame,
     age_s,
 )
+from metrabs_ros.node.configured_node import ConfiguredNode
 from metrabs_ros.node.drops import (
     BATCH_FAILED,
     DEACTIVATED,
@@ -48,8 +47,9 @@ from metrabs_ros.node.drops import (
     FAILED,
     NEWER_FRAME,
 )
-from metrabs_ros.node.managed_node import ManagedNode, log_exceptions
-from metrabs_ros.node.settings import Settings
+from metrabs_ros.node.managed_node import log_exceptions
+from metrabs_ros.node.parameters import check_topics
+from metrabs_ros.node.settings import LONGEST_CAMERA_TOPIC, Settings
 from metrabs_ros.node.transforms import TransformLookup
 from metrabs_ros.node.watchdog import interpreter_watchdog
 from metrabs_ros.node.worker import Worker
@@ -78,7 +78,7 @@ interval of 5 ms, it would wait too long for the executor thread.
 """
 
 
-class PoseNode(ManagedNode):
+class PoseNode(ConfiguredNode[Settings]):
     """
     Publishes the people in the images of one or several cameras.
 
@@ -103,9 +103,9 @@ class PoseNode(ManagedNode):
     def __init__(
         self, load_model: Callable[[Settings], PoseEstimator] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__('pose', **kwargs)
+        super().__init__('pose', Settings, **kwargs)
+        check_topics(self, self.settings.cameras, LONGEST_CAMERA_TOPIC)
         self._load_model = load_model or _load_model
-        self.settings = settings.declare(self)
         self.statistics = diagnostics.Statistics(self.get_logger())
         self._enabled = True
         self._model: PoseEstimator | None = None
@@ -116,11 +116,6 @@ class PoseNode(ManagedNode):
         self._transforms = TransformLookup(self)
         self._processing_lock = threading.Lock()
         self._last_snapshot = diagnostics.Snapshot()
-        self.add_on_set_parameters_callback(self._check_settings)
-        # Humble has no such callback; there, settings are applied when they are accepted.
-        self._has_post_set_callback = hasattr(self, 'add_post_set_parameters_callback')
-        if self._has_post_set_callback:
-            self.add_post_set_parameters_callback(self._apply_settings)
         self.create_service(SetBool, '~/enable', self._enable)
         self.create_service(Trigger, '~/reset', self._reset)
         self._diagnostics = self.create_publisher(
@@ -275,36 +270,16 @@ class PoseNode(ManagedNode):
         response.message = 'all tracks will be deleted before the next frame'
         return response
 
-    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        """Set parameters atomically; integers are accepted for floating-point parameters."""
-        return super().set_parameters_atomically(
-            settings.convert_to_declared_types(parameter_list)
-        )
+    def check_settings(self, changed: Settings) -> None:
+        """Check that the model supports the settings; raise a ValueError if it does not."""
+        if self._model is not None:
+            self._model.convention(changed.skeleton)
+            self._model.check(_options(changed))
 
-    def set_parameters(self, parameter_list: list[Parameter]) -> list[SetParametersResult]:
-        """Set parameters one by one; integers are accepted for floating-point parameters."""
-        return super().set_parameters(settings.convert_to_declared_types(parameter_list))
-
-    def _check_settings(self, parameters: list[Parameter]) -> SetParametersResult:
-        try:
-            changed = settings.with_changes(self.settings, parameters)
-            if self._model is not None:
-                self._model.convention(changed.skeleton)
-                self._model.check(_options(changed))
-        except ValueError as error:
-            return SetParametersResult(successful=False, reason=printable(error, MAX_REASON_CHARS))
-        if not self._has_post_set_callback:
-            self._apply_settings(parameters)
-        return SetParametersResult(successful=True)
-
-    def _apply_settings(self, parameters: list[Parameter]) -> None:
-        changed = settings.with_changes(self.settings, parameters)
-        # Subscribing declares QoS parameters, which calls this method recursively.
-        if changed == self.settings:
-            return
-        self.settings = changed
+    def apply_settings(self) -> None:
+        """Subscribe to transforms if they are needed now; frames read the other settings."""
         if self._worker is not None:
-            self._subscribe_to_transforms(changed)
+            self._subscribe_to_transforms(self.settings)
 
     # Processing of frames in the worker thread: prepare, process, publish.
 

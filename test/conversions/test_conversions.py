@@ -102,6 +102,4 @@ def test_the_image_points_of_the_network_are_part_of_messages():
     message = to_message(people, HEADER, TYPES)
     np.testing.assert_allclose(to_people(message).network_poses2d_px, points_px, rtol=1e-5)
     message.skeletons[0].network_image_points = []
-    np.testing.assert_allclose(
-        to_people(message).network_poses2d_px, people.poses2d_px, rtol=1e-5
-    )
+    np.testing.assert_allclose(to_people(message).network_poses2d_px, people.poses2d_px, rtol=1e-5)

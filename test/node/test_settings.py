@@ -9,7 +9,7 @@ import pytest
 import yaml
 from rclpy.parameter import Parameter
 
-from metrabs_ros.node import settings
+from metrabs_ros.node import parameters
 from metrabs_ros.node.settings import Settings
 
 PROJECT = pathlib.Path(__file__).parents[2]
@@ -35,29 +35,31 @@ def test_every_parameter_has_a_description_and_a_valid_default(field):
 
 
 def test_booleans_are_converted_to_the_words_true_and_false():
-    changed = settings.with_changes(Settings(), [Parameter('rectified', value=True)])
+    changed = parameters.with_changes(Settings(), [Parameter('rectified', value=True)])
     assert changed.rectified == 'true'
 
 
 def test_changes_are_applied_atomically():
     before = Settings()
     good = [Parameter('tf', value='none'), Parameter('num_aug', value=3)]
-    assert settings.with_changes(before, good) == dataclasses.replace(before, tf='none', num_aug=3)
+    assert parameters.with_changes(before, good) == dataclasses.replace(
+        before, tf='none', num_aug=3
+    )
     with pytest.raises(ValueError, match="tf is 'some'"):
-        settings.with_changes(before, [*good, Parameter('tf', value='some')])
-    assert settings.with_changes(before, [Parameter('use_sim_time', value=True)]) == before
+        parameters.with_changes(before, [*good, Parameter('tf', value='some')])
+    assert parameters.with_changes(before, [Parameter('use_sim_time', value=True)]) == before
 
 
 @pytest.mark.parametrize('names', [[], ['a', 'a'], ['', 'a'], ['1st'], ['a b'], ['a', '-']])
 def test_invalid_camera_names_are_rejected(names):
     with pytest.raises(ValueError, match='cameras '):
-        settings.with_changes(
+        parameters.with_changes(
             Settings(), [Parameter('cameras', Parameter.Type.STRING_ARRAY, names)]
         )
 
 
 def test_camera_names_keep_their_order():
-    changed = settings.with_changes(
+    changed = parameters.with_changes(
         Settings(), [Parameter('cameras', value=['front', 'rear/left'])]
     )
     assert changed.cameras == ('front', 'rear/left')
