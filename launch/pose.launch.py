@@ -32,6 +32,12 @@ ARGUMENTS = {
         'With cameras, relative to each of them. It sets depth_transport to raw by default.',
     ),
     'detections': ('detections', 'Topic of the person boxes, used with detector:=topic.'),
+    'fuse': (
+        'false',
+        'Whether to start the fusion node for cameras, which publishes each person once, in '
+        'fixed_frame. The pose node then does not publish TF frames of people.',
+    ),
+    'fixed_frame': ('map', 'Frame of the fused people, with the z axis pointing up.'),
     'namespace': ('', 'Namespace of the nodes.'),
     'params_file': (PathJoinSubstitution([SHARE, 'config', 'pose.yaml']), 'Parameter file.'),
     'rviz': ('false', 'Whether to start RViz.'),
@@ -103,6 +109,14 @@ def start(context):
     names = [name.strip('/ ') for name in given['cameras'].split(',') if name.strip('/ ')]
     if names:
         parameters['cameras'] = names
+    fuse = given['fuse'].lower() == 'true'
+    if fuse:
+        if len(names) < 2:
+            raise ValueError(
+                f"fuse is true, but cameras is '{given['cameras']}'; it must name two or more "
+                'cameras, for example cameras:=front,rear'
+            )
+        parameters['tf'] = 'none'
     remappings = [
         ('image', image),
         ('image/compressed', f'{image}/compressed'),
@@ -128,8 +142,29 @@ def start(context):
             respawn_delay=RESPAWN_DELAY_S,
         )
     ]
+    if fuse:
+        nodes.append(
+            Node(
+                package='metrabs_ros',
+                executable='fusion_node',
+                name='fusion',
+                namespace=given['namespace'],
+                parameters=[
+                    PathJoinSubstitution([SHARE, 'config', 'fusion.yaml']).perform(context),
+                    {
+                        'cameras': names,
+                        'fixed_frame': given['fixed_frame'],
+                        'use_sim_time': parameters.get('use_sim_time', False),
+                    },
+                ],
+                arguments=['--ros-args', '--log-level', given['log_level']],
+                output='screen',
+                respawn=given['respawn'].lower() == 'true',
+                respawn_delay=RESPAWN_DELAY_S,
+            )
+        )
     if given['rviz'].lower() == 'true':
-        frame = given['target_frame']
+        frame = given['fixed_frame'] if fuse else given['target_frame']
         nodes.append(
             Node(
                 package='rviz2',

@@ -55,7 +55,7 @@ def draw_people(image_bgr: ImageArray, people: People) -> None:
         else:
             for point in points:
                 cv2.circle(image_bgr, point, thickness, color, -1, *style)
-    labels = [_short_label(people, i) for i in range(len(people))]
+    labels = short_labels(people)
     sizes_px = [_label_size(label, image_bgr) for label in labels]
     nearest_first = np.argsort(people.distances_mm, kind='stable')
     corners_px = place_labels(sizes_px, people.boxes_px, image_bgr.shape, nearest_first.tolist())
@@ -65,13 +65,15 @@ def draw_people(image_bgr: ImageArray, people: People) -> None:
 
 def format_label(people: People, index: int) -> str:
     """Return the label of a person: id, distance and, if known, height."""
-    label = _short_label(people, index)
+    label = short_labels(people)[index]
     stature_mm = people.statures_mm[index]
     return label if np.isnan(stature_mm) else f'{label}, {stature_mm / 1000:.2f} m tall'
 
 
-def _short_label(people: People, index: int) -> str:
-    return f'{people.ids[index]}: {people.distances_mm[index] / 1000:.1f} m'
+def short_labels(people: People) -> list[str]:
+    """Return the id and the distance of each of N people, camera frame, as texts [N]."""
+    distances_mm = people.distances_mm.tolist()
+    return [f'{i}: {mm / 1000:.1f} m' for i, mm in zip(people.ids.tolist(), distances_mm)]
 
 
 def place_labels(

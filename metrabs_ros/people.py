@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray, StructOfArrays
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
+ORIGIN_MM = np.zeros(3)
 UNKNOWN_ID = -1
 MAX_MAGNITUDE = 1e9
 """Limit of coordinates in mm, mm/s or pixels; sums of a thousand such values fit a float32."""
@@ -209,19 +210,31 @@ class People(StructOfArrays):
             network_poses2d_px=self.network_poses2d_px[:, joints],
         )
 
-    def transformed(self, rotation: FloatArray, translation_mm: FloatArray) -> People:
+    def transformed(
+        self,
+        rotation: FloatArray,
+        translation_mm: FloatArray,
+        viewpoint_mm: FloatArray = ORIGIN_MM,
+    ) -> People:
         """
-        Return people of the camera frame in another frame.
+        Return the same people in another frame, by default people of the camera frame.
 
-        They are rotated by [3, 3], then translated by [3], in millimetres.
+        Parameters
+        ----------
+        rotation, translation_mm
+            [3, 3] and [3]; the people are rotated, then translated.
+        viewpoint_mm
+            [3], centre of the camera in the present frame; it determines the lines of sight, along
+            which errors differ from those across.
         """
         poses3d_mm = self.poses3d_mm @ rotation.T + translation_mm
         velocities_mm_s = self.velocities_mm_s @ rotation.T
         # The variance is v + w (sight . axis)^2 along any axis, as the errors across the line of
         # sight are equal.  The least-squares fit for three axes yields v and w.
         variance_mm2 = self.axis_std_mm**2
-        sight = self.poses3d_mm / np.maximum(
-            np.linalg.norm(self.poses3d_mm, axis=-1, keepdims=True), 1e-9
+        from_camera_mm = self.poses3d_mm - viewpoint_mm
+        sight = from_camera_mm / np.maximum(
+            np.linalg.norm(from_camera_mm, axis=-1, keepdims=True), 1e-9
         )
         excess = sight**2 - 1 / 3
         along_mm2 = (excess * variance_mm2).sum(axis=-1, keepdims=True) / np.maximum(

@@ -193,6 +193,25 @@ def _invertible_fraction(camera: Camera, height: int, width: int) -> float:
     return float(np.mean(error_px <= 0.01 + MAX_REPROJECTION_RATIO * max(height, width)))
 
 
+def image_shape_of(info: Any) -> tuple[int, int]:
+    """
+    Return height and width of the images of a CameraInfo message.
+
+    Raises
+    ------
+    UnusableInput
+        If the message does not state them.
+    """
+    width, height = np.ceil(np.array(_region_px(info)) / _binning(info)).astype(int).tolist()
+    if width <= 0 or height <= 0:
+        raise UnusableInput(
+            'camera_info size',
+            f'the camera_info is for images of {width} x {height} pixels; the camera driver must '
+            'set width and height',
+        )
+    return height, width
+
+
 def _region_px(info: Any) -> tuple[int, int]:
     """Return width and height of the sensor region of the image; 0, 0 if they are unknown."""
     roi = info.roi

@@ -35,7 +35,7 @@ class MarkerWriter:
         self._types = types
         self._shown: set[int] = set()
 
-    def __call__(self, people: Any, distances_m: Sequence[float], up: FloatArray) -> Any:
+    def __call__(self, people: Any, labels: Sequence[str], up: FloatArray) -> Any:
         """
         Create the MarkerArray of a frame.
 
@@ -43,8 +43,8 @@ class MarkerWriter:
         ----------
         people
             A SkeletonArray of N people.
-        distances_m
-            [N], distances from the camera in metres.
+        labels
+            [N], texts above the people.
         up
             [3], up direction in the frame of the people.
         """
@@ -56,11 +56,11 @@ class MarkerWriter:
                 for namespace in ('joints', 'bones', 'text')
             ]
         self._shown = present
-        for skeleton, distance_m in zip(people.skeletons, distances_m):
+        for skeleton, label in zip(people.skeletons, labels):
             markers += [
                 self._joints(skeleton, people.header),
                 self._bones(skeleton, people),
-                self._text(skeleton, people.header, distance_m, up),
+                self._text(skeleton, people.header, label, up),
             ]
         return self._types.MarkerArray(markers=markers)
 
@@ -80,7 +80,7 @@ class MarkerWriter:
         marker.scale.x = BONE_WIDTH_M
         return marker
 
-    def _text(self, skeleton: Any, header: Any, distance_m: float, up: FloatArray) -> Any:
+    def _text(self, skeleton: Any, header: Any, label: str, up: FloatArray) -> Any:
         marker = self._marker(skeleton, header, 'text', TEXT_VIEW_FACING, [])
         marker.scale.z = TEXT_HEIGHT_M
         up_x, up_y, up_z = up.tolist()
@@ -94,7 +94,7 @@ class MarkerWriter:
         position.x = top.x + TEXT_ABOVE_M * up_x
         position.y = top.y + TEXT_ABOVE_M * up_y
         position.z = top.z + TEXT_ABOVE_M * up_z
-        marker.text = f'{skeleton.id}: {distance_m:.1f} m'
+        marker.text = label
         return marker
 
     def _marker(

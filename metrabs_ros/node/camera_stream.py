@@ -37,7 +37,7 @@ from metrabs_ros.node.diagnostics import Statistics
 from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
 from metrabs_ros.node.ground_lookup import GroundLookup
 from metrabs_ros.node.image_conversion import to_rgb
-from metrabs_ros.node.publishers import Publishers
+from metrabs_ros.node.publishers import CameraPublishers
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
@@ -142,7 +142,7 @@ class CameraStream:
     ) -> None:
         self.name = name
         self._tracker = tracker
-        self.publishers = Publishers(node, name)
+        self.publishers = CameraPublishers(node, name)
         self._node = node
         self._transforms = transforms
         self._statistics = statistics

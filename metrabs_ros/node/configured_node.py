@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any, Generic
 
+import rclpy
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node import parameters
-from metrabs_ros.node.callback_failures import MAX_REASON_CHARS
+from metrabs_ros.node import heap, parameters, process
+from metrabs_ros.node.callback_failures import MAX_REASON_CHARS, GuardedExecutor, describe_error
 from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.node.parameters import Values
+from metrabs_ros.node.watchdog import interpreter_watchdog
 
 
 class ConfiguredNode(ManagedNode, Generic[Values]):
@@ -54,6 +60,9 @@ class ConfiguredNode(ManagedNode, Generic[Values]):
     def apply_settings(self) -> None:
         """Apply new `settings`; nodes override it."""
 
+    def stop(self) -> None:
+        """Stop threads before the node is destroyed; nodes with threads override it."""
+
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """Set parameters atomically; integers are accepted for floating-point parameters."""
         return super().set_parameters_atomically(
@@ -81,3 +90,42 @@ class ConfiguredNode(ManagedNode, Generic[Values]):
         if changed != self.settings:
             self.settings = changed
             self.apply_settings()
+
+
+def run_node(create: Callable[[], ConfiguredNode[Any]], name: str) -> int:
+    """
+    Create a node and run it until ROS is shut down; return the exit status of the process.
+
+    Parameters
+    ----------
+    create
+        Creates the node.  Its settings have the parameter `autostart`.
+    name
+        Name in log messages if it cannot be created.
+    """
+    heap.limit_arenas()
+    with process.ros_context():
+        # Created first, because an executor cannot be created after a signal.
+        executor = GuardedExecutor()
+        try:
+            node = create()
+        except Exception as error:
+            if not rclpy.ok():
+                raise
+            get_logger(name).fatal(f'the node cannot start: {_one_line(error)}')
+            return 1
+        with contextlib.ExitStack() as steps:
+            steps.enter_context(interpreter_watchdog())
+            steps.callback(node.destroy_node)
+            steps.callback(node.stop)
+            steps.enter_context(process.forward_package_logs(node.get_logger()))
+            started = TransitionCallbackReturn.SUCCESS
+            if node.settings.autostart and node.trigger_configure() == started:
+                node.trigger_activate()
+            process.spin(node, executor)
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message of an exception on one line; if it is empty, describe the exception."""
+    return printable(' '.join(str(error).split()), MAX_REASON_CHARS) or describe_error(error)

@@ -21,7 +21,6 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.logging import get_logger
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
@@ -29,9 +28,7 @@ import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.foreign_text import printable
 from metrabs_ros.node import diagnostics, heap, process
-from metrabs_ros.node.callback_failures import MAX_REASON_CHARS, GuardedExecutor, describe_error
 from metrabs_ros.node.camera_stream import (
     TOPIC_DETECTOR,
     CameraStream,
@@ -39,7 +36,7 @@ from metrabs_ros.node.camera_stream import (
     PreparedFrame,
     age_s,
 )
-from metrabs_ros.node.configured_node import ConfiguredNode
+from metrabs_ros.node.configured_node import ConfiguredNode, run_node
 from metrabs_ros.node.drops import (
     BATCH_FAILED,
     DEACTIVATED,
@@ -51,7 +48,6 @@ from metrabs_ros.node.managed_node import log_exceptions
 from metrabs_ros.node.parameters import check_topics
 from metrabs_ros.node.settings import LONGEST_CAMERA_TOPIC, Settings
 from metrabs_ros.node.transforms import TransformLookup
-from metrabs_ros.node.watchdog import interpreter_watchdog
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import MAX_MAGNITUDE, People
@@ -504,36 +500,10 @@ def _options(current: Settings) -> Options:
     )
 
 
-def _one_line(error: Exception) -> str:
-    """Return the message of an exception on one line; if it is empty, describe the exception."""
-    return printable(' '.join(str(error).split()), MAX_REASON_CHARS) or describe_error(error)
-
-
 def run() -> int:
     """Run the node until it is shut down; return the exit status."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    heap.limit_arenas()
-    with process.ros_context():
-        # Created first, because an executor cannot be created after a signal.
-        executor = GuardedExecutor()
-        try:
-            node = PoseNode()
-        except Exception as error:
-            if not rclpy.ok():
-                raise
-            get_logger('pose').fatal(f'the node cannot start: {_one_line(error)}')
-            return 1
-        with contextlib.ExitStack() as steps:
-            steps.enter_context(interpreter_watchdog())
-            steps.callback(node.destroy_node)
-            steps.callback(node.stop)
-            steps.enter_context(process.forward_package_logs(node.get_logger()))
-            if node.settings.autostart:
-                node.trigger_configure()
-                if node.is_configured():
-                    node.trigger_activate()
-            process.spin(node, executor)
-    return 0
+    return run_node(PoseNode, 'pose')
 
 
 def main() -> NoReturn:

@@ -1,9 +1,10 @@
-"""Publishers of skeletons, markers, transforms and annotated images of one camera."""
+"""Publishers of skeletons, markers, transforms and annotated images."""
 
 from __future__ import annotations
 
 import array
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from visualization_msgs.msg import MarkerArray
 from metrabs_ros import drawing
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.conversions.markers import MarkerWriter
-from metrabs_ros.conversions.people import to_message, to_metres
+from metrabs_ros.conversions.people import to_message
 from metrabs_ros.conversions.transforms import frame_name, to_transforms
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.generated_messages import TYPES
@@ -28,23 +29,23 @@ from metrabs_ros.skeletons.conventions import Convention
 QUEUE_SIZE = 10
 
 
-class Publishers:
+class PeoplePublishers:
     """
-    Publishers of the people of one camera.
+    Publishers of people: skeletons, markers and transforms.
 
     Parameters
     ----------
     node
         Node that owns the publishers.
-    camera
-        Camera name, used as a namespace of the topics; empty for a single camera.
+    topics
+        Beginning of the topic names.
+    frame_prefix
+        Prefix of the TF frames, unless another one is given.
     """
 
-    def __init__(self, node: ManagedNode, camera: str = '') -> None:
-        self._node = node
+    def __init__(self, node: ManagedNode, topics: str, frame_prefix: str) -> None:
+        self._frame_prefix = frame_prefix
         self._write_markers = MarkerWriter(TYPES)
-        # The same names as for a separate node in the namespace of the camera.
-        topics = f'{camera}/{node.get_name()}' if camera else '~'
         with contextlib.ExitStack() as undo:
 
             def advertise(message_type: type, name: str) -> Any:
@@ -55,13 +56,9 @@ class Publishers:
 
             self._skeletons = advertise(SkeletonArray, 'skeletons')
             self._markers = advertise(MarkerArray, 'markers')
-            self._annotated = advertise(Image, 'image_annotated')
             self._transforms = TransformBroadcaster(node)
             undo.callback(node.destroy_publisher, self._transforms.pub_tf)
             self._resources = undo.pop_all()
-        # All cameras share one TF tree, so their frame names need different prefixes.
-        namespace = frame_name(f'{node.get_namespace()}/{camera}'.strip('/'))
-        self._namespace_prefix = f'{namespace}_' if namespace else ''
 
     def close(self) -> None:
         """Destroy the publishers."""
@@ -70,6 +67,96 @@ class Publishers:
     def clear_markers(self) -> None:
         """Delete all markers."""
         self._markers.publish(self._write_markers.clear())
+
+    def has_marker_subscribers(self) -> bool:
+        """Return whether markers are shown anywhere."""
+        return bool(self._markers.get_subscription_count())
+
+    def publish(
+        self,
+        people: People,
+        labels: Sequence[str],
+        up: FloatArray,
+        header: Header,
+        convention: Convention,
+        tf: str,
+        tf_prefix: str,
+        more_markers: Sequence[Any] = (),
+    ) -> None:
+        """
+        Publish people.
+
+        Parameters
+        ----------
+        people
+            N people with all joints, in the frame of the header.
+        labels
+            [N], texts above the people.
+        up
+            Up direction [3] in the frame of the header.
+        header
+            Header of the published messages.
+        convention
+            Skeleton convention of the published joints.
+        tf
+            Published frames: none, person or joints.
+        tf_prefix
+            Prefix of the frames; the default prefix if it is empty.
+        more_markers
+            Further markers.
+        """
+        message = to_message(people.in_convention(convention), header, TYPES)
+        if self.has_marker_subscribers():
+            markers = self._write_markers(message, labels, up)
+            markers.markers += more_markers
+            self._markers.publish(markers)
+        # A transform needs a parent frame.
+        if tf != 'none' and header.frame_id and self._transforms.pub_tf.get_subscription_count():
+            # The pelvis position is most accurate with all joints of the network.
+            with_joints = tf == 'joints'
+            selected = people.in_convention(convention) if with_joints else people
+            prefix = tf_prefix or self._frame_prefix
+            self._transforms.sendTransform(
+                to_transforms(selected, header, TYPES, prefix, with_joints)
+            )
+        # Published last, so that transforms are available when the skeletons arrive.
+        self._skeletons.publish(message)
+
+
+class CameraPublishers:
+    """
+    Publishers of the people of one camera, and of the annotated images.
+
+    Parameters
+    ----------
+    node
+        Node that owns the publishers.
+    camera
+        Camera name, used as a namespace of the topics; empty for a single camera.
+    """
+
+    def __init__(self, node: ManagedNode, camera: str = '') -> None:
+        # The same names as for a separate node in the namespace of the camera.
+        topics = f'{camera}/{node.get_name()}' if camera else '~'
+        # All cameras share one TF tree, so their frame names need different prefixes.
+        namespace = frame_name(f'{node.get_namespace()}/{camera}'.strip('/'))
+        prefix = f'{namespace}_' if namespace else ''
+        with contextlib.ExitStack() as undo:
+            self._people = PeoplePublishers(node, topics, prefix)
+            undo.callback(self._people.close)
+            self._annotated = node.create_lifecycle_publisher(
+                Image, f'{topics}/image_annotated', QUEUE_SIZE
+            )
+            undo.callback(node.destroy_lifecycle_publisher, self._annotated)
+            self._resources = undo.pop_all()
+
+    def close(self) -> None:
+        """Destroy the publishers."""
+        self._resources.close()
+
+    def clear_markers(self) -> None:
+        """Delete all markers."""
+        self._people.clear_markers()
 
     def publish(
         self,
@@ -101,33 +188,18 @@ class Publishers:
         settings
             Settings, of which `tf` and `tf_prefix` are used.
         """
-        moved = people.transformed(transform.rotation, transform.translation_mm)
-        message = to_message(moved.in_convention(convention), header, TYPES)
-        if self._markers.get_subscription_count():
-            distances_m = to_metres(people.distances_mm).tolist()
-            markers = self._write_markers(message, distances_m, transform.rotation @ up)
-            self._markers.publish(markers)
-        # A transform needs a parent frame.
-        has_transforms = settings.tf != 'none' and header.frame_id
-        if has_transforms and self._transforms.pub_tf.get_subscription_count():
-            self._send_transforms(moved, header, convention, settings)
         if self._annotated.get_subscription_count():
             self._annotated.publish(
                 draw_annotated_image(image, people.in_convention(convention), header)
             )
-        # Published last, so that transforms are available when the skeletons arrive.
-        self._skeletons.publish(message)
-
-    def _send_transforms(
-        self, people: People, header: Header, convention: Convention, settings: Settings
-    ) -> None:
-        # The pelvis position is most accurate with all joints of the network.
-        with_joints = settings.tf == 'joints'
-        selected = people.in_convention(convention) if with_joints else people
-        self._transforms.sendTransform(
-            to_transforms(
-                selected, header, TYPES, settings.tf_prefix or self._namespace_prefix, with_joints
-            )
+        self._people.publish(
+            people.transformed(transform.rotation, transform.translation_mm),
+            drawing.short_labels(people),
+            transform.rotation @ up,
+            header,
+            convention,
+            settings.tf,
+            settings.tf_prefix,
         )
 
 

@@ -12,8 +12,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.markers import MarkerWriter
-from metrabs_ros.conversions.people import to_message, to_metres
+from metrabs_ros.conversions.people import to_message
 from metrabs_ros.conversions.transforms import to_transforms
+from metrabs_ros.drawing import short_labels
 from metrabs_ros.people import People
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.metadata import CUSTOM_KEY
@@ -107,8 +108,8 @@ class ResultBag:
         """
         header = header_at(frame.stamp_ns, frame.frame_id)
         message = to_message(people, header, self._types)
-        distances_m = to_metres(people.distances_mm).tolist()
-        markers = self._write_markers[frame.camera](message, distances_m, camera.up)
+        labels = short_labels(people)
+        markers = self._write_markers[frame.camera](message, labels, camera.up)
         if len(people) and frame.frame_id:
             transforms = to_transforms(people, header, self._types, prefix)
             tree = message_factory(TRANSFORMS)(transforms=transforms)

@@ -9,6 +9,7 @@ from visualization_msgs.msg import Marker
 
 from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message
+from metrabs_ros.drawing import short_labels
 from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
@@ -19,7 +20,7 @@ UP = np.array([0.0, -1.0, 0.0])
 
 def markers_of(write, people, up=UP):
     """Return the markers that a writer creates for people."""
-    return write(to_message(people, HEADER, TYPES), people.distances_mm / 1000, up).markers
+    return write(to_message(people, HEADER, TYPES), short_labels(people), up).markers
 
 
 def test_each_person_has_joints_bones_and_text():

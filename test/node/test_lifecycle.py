@@ -199,7 +199,7 @@ def test_the_node_can_be_configured_after_failures_in_other_transitions(
             assert change(robot, label=label)[0]
         with monkeypatch.context() as patch:
             for name in ('close', 'clear_markers'):
-                patch.setattr(publishers.Publishers, name, raising(RuntimeError('no more')))
+                patch.setattr(publishers.CameraPublishers, name, raising(RuntimeError('no more')))
             assert change(robot, label=transition) == (False, 'unconfigured')
         assert f'{expected}RuntimeError: no more' in capfd.readouterr().err
         assert not node.is_configured()
@@ -229,7 +229,7 @@ def test_an_inactive_node_publishes_nothing_and_deletes_its_markers():
 
 def test_markers_are_deleted_after_the_last_publication(monkeypatch):
     publishing, published = threading.Event(), []
-    publish, clear = publishers.Publishers.publish, publishers.Publishers.clear_markers
+    publish, clear = publishers.CameraPublishers.publish, publishers.CameraPublishers.clear_markers
 
     def publish_slowly(self, *arguments):
         publishing.set()
@@ -241,8 +241,8 @@ def test_markers_are_deleted_after_the_last_publication(monkeypatch):
         clear(self)
         published.append('no markers')
 
-    monkeypatch.setattr(publishers.Publishers, 'publish', publish_slowly)
-    monkeypatch.setattr(publishers.Publishers, 'clear_markers', clear_markers)
+    monkeypatch.setattr(publishers.CameraPublishers, 'publish', publish_slowly)
+    monkeypatch.setattr(publishers.CameraPublishers, 'clear_markers', clear_markers)
     with pose_node(KnownPeople(PERSON_MM)) as (_, robot):
         robot.send(BLACK)
         assert publishing.wait(TIMEOUT_S)

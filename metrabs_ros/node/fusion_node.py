@@ -1,0 +1,364 @@
+"""Lifecycle node that fuses the people of several cameras into one set in a fixed frame."""
+
+from __future__ import annotations
+
+from metrabs_ros import startup_signals
+
+if __name__ == '__main__':
+    # Before the imports below, which take seconds.
+    startup_signals.exit_on_signals(startup_signals.NODE_STATUSES)
+
+import collections
+import contextlib
+import time
+from typing import Any, NoReturn
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from metrabs_ros.conversions.camera_markers import frustum_marker, ray_marker
+from metrabs_ros.conversions.transforms import frame_name
+from metrabs_ros.fusion.frame_sets import FrameSets
+from metrabs_ros.fusion.fused_people import FusedPeople
+from metrabs_ros.fusion.observations import CameraPeople
+from metrabs_ros.fusion.people_fusion import PeopleFusion
+from metrabs_ros.node import process
+from metrabs_ros.node.camera_clocks import MAX_DIFFERENCE_S, CameraClocks
+from metrabs_ros.node.camera_stream import age_s
+from metrabs_ros.node.configured_node import ConfiguredNode, run_node
+from metrabs_ros.node.diagnostics import Latencies
+from metrabs_ros.node.drops import FAILED, CauseCounter
+from metrabs_ros.node.fusion_diagnostics import CameraCounts, to_message
+from metrabs_ros.node.fusion_settings import LONGEST_CAMERA_TOPIC, FusionSettings
+from metrabs_ros.node.generated_messages import TYPES
+from metrabs_ros.node.managed_node import log_exceptions
+from metrabs_ros.node.parameters import check_topics
+from metrabs_ros.node.publishers import PeoplePublishers
+from metrabs_ros.node.skeleton_input import SkeletonInput
+from metrabs_ros.node.transforms import WORLD_UP, TransformLookup
+from metrabs_ros.skeletons.conventions import Convention
+
+DIAGNOSTICS_PERIOD_S = 1.0
+DIAGNOSTICS_QUEUE_SIZE = 10
+FLUSH_PERIOD_S = 0.02
+MAX_SET_WAIT_S = 0.06
+"""Time after its first frame at which a frame set is fused without the missing cameras."""
+MAX_LATENCIES = 300
+FAILURE, ERROR = TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR
+CLOCK, INCONSISTENT = 'clock', 'inconsistent camera'
+"""Causes of messages that are not used."""
+
+
+class SkeletonDrops(CauseCounter):
+    """Counts skeleton messages that are not used."""
+
+    ONE_FRAME = 'a message of skeletons was not used'
+    SEVERAL_FRAMES = '{} messages of skeletons were not used'
+
+
+class FusionNode(ConfiguredNode[FusionSettings]):
+    """
+    Fuses the people that pose nodes publish for several cameras.
+
+    All work is done in the executor thread, because fusing a frame set takes milliseconds.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has an invalid value.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('fusion', FusionSettings, **kwargs)
+        names = self.settings.cameras
+        check_topics(self, names, LONGEST_CAMERA_TOPIC)
+        self._drops = SkeletonDrops(self.get_logger())
+        self._latencies = Latencies()
+        self._ages_s = {name: collections.deque[float](maxlen=MAX_LATENCIES) for name in names}
+        self._messages = dict.fromkeys(names, 0)
+        self._fused = dict.fromkeys(names, 0)
+        self._previous: dict[str, CameraCounts] = {}
+        self._previous_s = time.monotonic()
+        self._transforms = TransformLookup(self)
+        self._transforms.add_callback(self._process_pending)
+        self._inputs: list[SkeletonInput] = []
+        self._publishers: PeoplePublishers | None = None
+        self._is_active = False
+        self._start_fusion()
+        self.create_service(Trigger, '~/reset', self._on_reset)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, '/diagnostics', DIAGNOSTICS_QUEUE_SIZE
+        )
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        self.create_timer(FLUSH_PERIOD_S, self._flush)
+        self.guard_all_services()
+
+    # Lifecycle transitions.
+
+    @log_exceptions('cannot be configured', FAILURE)
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Create the publishers."""
+        namespace = frame_name(self.get_namespace().strip('/'))
+        self._publishers = PeoplePublishers(self, '~', f'{namespace}_' if namespace else '')
+        return super().on_configure(state)
+
+    @log_exceptions('cannot be activated', FAILURE)
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the skeletons of all cameras."""
+        result = super().on_activate(state)
+        self._start_fusion()
+        self._is_active = True
+        try:
+            self._transforms.listen([self.settings.fixed_frame])
+            for name in self.settings.cameras:
+                self._inputs.append(
+                    SkeletonInput(
+                        self, name, self._transforms, self._fuse, self._drops.report, self._count
+                    )
+                )
+        except Exception:
+            self._unsubscribe()
+            super().on_deactivate(state)
+            raise
+        topics = ', '.join(own.topic for own in self._inputs)
+        self.get_logger().info(f'waiting for {topics}')
+        return result
+
+    @log_exceptions('cannot be deactivated', ERROR)
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and delete the markers."""
+        # Before the publishers are deactivated, so that the markers can be deleted.
+        self._unsubscribe()
+        return super().on_deactivate(state)
+
+    @log_exceptions('cannot be cleaned up', ERROR)
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Destroy the publishers."""
+        self._release()
+        return super().on_cleanup(state)
+
+    @log_exceptions('cannot be shut down', ERROR)
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and destroy the publishers, from any state."""
+        with contextlib.ExitStack() as steps:
+            steps.callback(self._release)
+            self._unsubscribe()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Return to the unconfigured state after an exception."""
+        for step in (self._unsubscribe, self._release):
+            try:
+                step()
+            except Exception as error:
+                self.log_failure('not everything could be released', error)
+        return TransitionCallbackReturn.SUCCESS
+
+    def apply_settings(self) -> None:
+        """Apply the parameters of the tracks."""
+        if self._fusion is not None:
+            for name in ('max_lost', 'min_hits', 'smoothing'):
+                setattr(self._fusion, name, getattr(self.settings, name))
+
+    def _start_fusion(self) -> None:
+        """Start without people; the skeleton is that of the first message."""
+        self._fusion: PeopleFusion | None = None
+        self._convention: Convention | None = None
+        self._sets = FrameSets()
+        self._set_since_s = np.inf
+        self._clocks = CameraClocks(self.settings.cameras)
+        self._problems = dict.fromkeys(self.settings.cameras, '')
+        self._latest: dict[str, CameraPeople] = {}
+        self._stamps: dict[float, Time] = {}
+        self._people = 0
+
+    def _unsubscribe(self) -> None:
+        self._is_active = False
+        inputs, self._inputs = self._inputs, []
+        with contextlib.ExitStack() as steps:
+            if self._publishers is not None:
+                steps.callback(self._publishers.clear_markers)
+            steps.callback(self._transforms.close)
+            for own in inputs:
+                steps.callback(own.unsubscribe)
+
+    def _release(self) -> None:
+        publishers, self._publishers = self._publishers, None
+        if publishers is not None:
+            publishers.close()
+
+    # Callbacks of messages and timers.
+
+    def _count(self, camera: str) -> None:
+        self._messages[camera] += 1
+
+    def _process_pending(self) -> None:
+        for own in self._inputs:
+            own.process_pending(self.settings)
+
+    def _flush(self) -> None:
+        """Fuse the present frame set if it has waited for other cameras long enough."""
+        self._process_pending()
+        if time.monotonic() - self._set_since_s > MAX_SET_WAIT_S:
+            self._set_since_s = np.inf
+            for frames in self._sets.flush():
+                self._update(frames)
+
+    def _fuse(self, header: Header, frame: CameraPeople) -> None:
+        """Add the people of a camera, and fuse the frame sets that are complete."""
+        camera = frame.camera_name
+        latency_s = age_s(header, self.get_clock().now())
+        self._ages_s[camera].append(latency_s)
+        self._clocks.add(camera, latency_s)
+        offset_s = self._clocks.offset_s(camera)
+        self._problems[camera] = ''
+        if offset_s:
+            self._problems[camera] = (
+                f'its stamps are {abs(offset_s):.1f} s {"behind" if offset_s > 0 else "ahead of"} '
+                f'those of the other cameras, more than {MAX_DIFFERENCE_S:g} s; synchronise the '
+                'clocks of the machines'
+            )
+            self._drops.report(CLOCK, self._problems[camera], camera)
+            return
+        self._stamps[frame.stamp_s] = header.stamp
+        self._latest[camera] = frame
+        self._fused[camera] += 1
+        self._set_since_s = min(self._set_since_s, time.monotonic())
+        for frames in self._sets.add(frame):
+            self._set_since_s = np.inf
+            self._update(frames)
+
+    def _update(self, frames: list[CameraPeople]) -> None:
+        if self._fusion is None:
+            skeleton = frames[0].skeleton
+            self._fusion = PeopleFusion(skeleton, **self._track_settings())
+            self._convention = Convention(skeleton, np.arange(len(skeleton)))
+        try:
+            with self._latencies.measure('fuse'):
+                fused = self._fusion.update(frames)
+            self._report_excluded()
+            with self._latencies.measure('publish'):
+                self._publish(fused)
+        except Exception as error:
+            self._drops.report(FAILED, f'{type(error).__name__}: {error}')
+            self._fusion.reset()
+
+    def _track_settings(self) -> dict[str, Any]:
+        return {
+            name: getattr(self.settings, name) for name in ('max_lost', 'min_hits', 'smoothing')
+        }
+
+    def _report_excluded(self) -> None:
+        assert self._fusion is not None
+        for status in self._fusion.camera_statuses():
+            if status.excluded_because:
+                self._problems[status.name] = status.excluded_because
+                self._drops.report(INCONSISTENT, status.excluded_because, status.name)
+
+    def _publish(self, fused: FusedPeople) -> None:
+        publishers, convention = self._publishers, self._convention
+        if publishers is None or convention is None:
+            return
+        stamp = self._stamps.get(fused.stamp_s)
+        self._stamps = {s: own for s, own in self._stamps.items() if s > fused.stamp_s}
+        if stamp is None:
+            stamp = Time(sec=int(fused.stamp_s), nanosec=int(fused.stamp_s % 1 * 1e9))
+        header = Header(stamp=stamp, frame_id=self.settings.fixed_frame)
+        people = fused.to_people()
+        people = people.select(people.finite())
+        self._people = len(people)
+        publishers.publish(
+            people,
+            [str(person) for person in people.ids.tolist()],
+            WORLD_UP,
+            header,
+            convention,
+            self.settings.tf,
+            self.settings.tf_prefix,
+            self._camera_markers(fused, header) if publishers.has_marker_subscribers() else (),
+        )
+
+    def _camera_markers(self, fused: FusedPeople, header: Header) -> list[Any]:
+        cameras = {
+            name: (frame.camera, frame.image_shape)
+            for name, frame in self._latest.items()
+            if frame.image_shape is not None
+        }
+        markers = [frustum_marker(cameras, header, TYPES)]
+        if self.settings.rays:
+            centres_mm = [
+                self._latest[name].camera.position_mm
+                if name in self._latest
+                else np.full(3, np.nan)
+                for name in fused.camera_names
+            ]
+            markers.append(
+                ray_marker(
+                    np.array(centres_mm).reshape(-1, 3),
+                    fused.to_people().positions_mm,
+                    fused.seen_by,
+                    header,
+                    TYPES,
+                )
+            )
+        return markers
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._fusion is not None:
+            self._fusion.reset()
+        response.success, response.message = True, 'all people were deleted'
+        return response
+
+    def _publish_diagnostics(self) -> None:
+        now_s = time.monotonic()
+        reprojections_px = {
+            status.name: status.reprojection_px
+            for status in (self._fusion.camera_statuses() if self._fusion is not None else ())
+        }
+        drops = self._drops.counts_by_camera()
+        current = {
+            name: CameraCounts(
+                self._messages[name],
+                self._fused[name],
+                {cause: count for (cause, camera), count in drops.items() if camera == name},
+                len(self._latest[name]) if name in self._latest else 0,
+                float(np.median(self._ages_s[name])) if self._ages_s[name] else 0.0,
+                reprojections_px.get(name, 0.0),
+                self._problems[name],
+            )
+            for name in self.settings.cameras
+        }
+        explanations = self._drops.explanations().items()
+        about = {
+            'people': str(self._people),
+            'fixed_frame': self.settings.fixed_frame,
+            **self._latencies.percentiles(),
+            'rejected transforms': str(self._transforms.rejected),
+            'failed callbacks': str(self.failures.count),
+            **{f'explanation: {cause}': text for cause, text in explanations},
+        }
+        stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(
+            to_message(
+                self.get_name(), stamp, about, self._previous, current, now_s - self._previous_s
+            )
+        )
+        self._previous, self._previous_s = current, now_s
+
+
+def run() -> int:
+    """Run the node until it is shut down; return the exit status."""
+    return run_node(FusionNode, 'fusion')
+
+
+def main() -> NoReturn:
+    """Run the node and exit the process."""
+    process.exit_process(run())
+
+
+if __name__ == '__main__':
+    main()
