@@ -224,11 +224,18 @@ class PoseNode(ConfiguredNode[Settings]):
             steps.callback(worker.stop)
 
     def _release(self) -> None:
+        try:
+            self._close_streams()
+        finally:
+            # Streams are part of reference cycles.  The local variables of the call above must be
+            # gone by now, as they would keep the streams, and with them the model, alive.
+            gc.collect()
+            heap.return_free_memory()
+
+    def _close_streams(self) -> None:
         streams, self._streams = self._streams, {}
         self._model = self._tracker = None
         with contextlib.ExitStack() as steps:
-            steps.callback(heap.return_free_memory)
-            steps.callback(gc.collect)
             for stream in streams.values():
                 steps.callback(stream.publishers.close)
             # The worker may still use the model, and its memory can only be freed afterwards.

@@ -11,6 +11,7 @@ from metrabs_ros.options import View
 from metrabs_ros.placement.depth_image import DepthImage
 from metrabs_ros.placement.ground_plane import GroundPlane
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
+from metrabs_ros.recordings.stamps import to_seconds
 from metrabs_ros.tracking.timed_view import TimedView
 
 
@@ -121,7 +122,7 @@ def timed_view(
     """Return the decoded image of a frame as an image of a stream; cameras are named by index."""
     return TimedView(
         view,
-        frame.stamp_ns * 1e-9,
+        to_seconds(frame.stamp_ns),
         camera_name=str(frame.camera),
         ground=ground,
         depth=depth,

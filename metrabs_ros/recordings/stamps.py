@@ -14,6 +14,16 @@ def stamp_ns_of(header: Any) -> int:
     return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
 
 
+def to_seconds(stamp_ns: int) -> float:
+    """
+    Return a stamp in seconds.
+
+    Rounded as in the node, because filters enlarge even the smallest differences over time.
+    """
+    sec, nanosec = divmod(stamp_ns, NANOSECONDS)
+    return sec + nanosec * 1e-9
+
+
 def header_at(stamp_ns: int, frame_id: str) -> Any:
     """Return a std_msgs/Header with a stamp in nanoseconds and a frame."""
     sec, nanosec = divmod(stamp_ns, NANOSECONDS)

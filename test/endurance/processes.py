@@ -12,7 +12,14 @@ from collections.abc import Sequence
 
 END_TIMEOUT_S = 60.0
 PROFILES_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
-WITHOUT_SHARED_MEMORY = {PROFILES_VARIABLE: '', 'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}
+TRANSPORTS_VARIABLE = 'FASTDDS_BUILTIN_TRANSPORTS'
+RANGE_VARIABLE = 'ROS_AUTOMATIC_DISCOVERY_RANGE'
+WITHOUT_SHARED_MEMORY = {
+    PROFILES_VARIABLE: '',
+    TRANSPORTS_VARIABLE: 'UDPv4',
+    # With LOCALHOST, rmw_fastrtps adds the shared memory to any other transport.
+    RANGE_VARIABLE: 'SUBNET',
+}
 """
 Environment of processes that receive over UDP only.
 
@@ -48,7 +55,8 @@ class Sample:
 
 TRANSPORT = {
     PROFILES_VARIABLE: os.environ.get(PROFILES_VARIABLE, ''),
-    'FASTDDS_BUILTIN_TRANSPORTS': os.environ.get('FASTDDS_BUILTIN_TRANSPORTS', 'DEFAULT'),
+    TRANSPORTS_VARIABLE: os.environ.get(TRANSPORTS_VARIABLE, 'DEFAULT'),
+    RANGE_VARIABLE: os.environ.get(RANGE_VARIABLE, 'SUBNET'),
 }
 """Transport of started processes, independent of the transport of this process."""
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 import rclpy
@@ -274,6 +275,28 @@ def test_memory_is_freed_after_the_last_frame(monkeypatch):
         assert change(robot, label='cleanup') == (True, 'unconfigured')
     # By the clean-up, and at the end of the thread.
     assert ended == [True, True]
+
+
+def test_cleanup_frees_the_model():
+    loaded = []
+
+    def load(settings):
+        model = KnownPeople(PERSON_MM)
+        loaded.append(weakref.ref(model))
+        return model
+
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
+        node._load_model = load
+        assert change(robot, label='configure') == (True, 'inactive')
+        assert change(robot, label='activate') == (True, 'active')
+        # Reference cycles must be found by the cleanup, not by an automatic collection.
+        gc.disable()
+        try:
+            assert change(robot, label='deactivate') == (True, 'inactive')
+            assert change(robot, label='cleanup') == (True, 'unconfigured')
+            assert loaded[0]() is None
+        finally:
+            gc.enable()
 
 
 START = """
