@@ -91,7 +91,7 @@ def match_losses(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> F
     directions = rays.directions
     along_mm = np.einsum('tdjk,djk->tdj', from_origin_mm, directions)
     offset_mm = along_mm[..., None] * directions - from_origin_mm
-    std_mm = lateral_std_mm(rays.confidence, along_mm, rays.focal_px[:, None])
+    std_mm = lateral_std_mm(rays.confidence, along_mm, rays.focal_px[:, None], rays.noise[:, None])
     variance_mm2 = std_mm * std_mm + tracks.variance_mm2[:, None]
     usable = rays.seen & (along_mm > MIN_DISTANCE_MM)
     weight = usable / variance_mm2
@@ -144,7 +144,9 @@ def _mirror_tolerant_losses(
     directions, confidence = rays.directions[d], rays.confidence[d]
     along_mm = (from_origin_mm * directions).sum(axis=-1)
     rest_mm = along_mm[..., None] * directions - from_origin_mm
-    std_mm = lateral_std_mm(confidence, along_mm, rays.focal_px[d][:, None])
+    std_mm = lateral_std_mm(
+        confidence, along_mm, rays.focal_px[d][:, None], rays.noise[d][:, None]
+    )
     mirrored = (rest_mm * rest_mm).sum(axis=-1) / (std_mm**2 + tracks.variance_mm2[t][:, mirror])
     plain = np.minimum(squared[t, d], MAX_LOSS)
     # Both joints of a pair are exchanged, or none.
@@ -220,9 +222,12 @@ def pair_losses(rays: Rays) -> FloatArray:
     inside = (np.minimum(one_mm, other_mm) > MIN_RAY_MM) & (
         np.maximum(one_mm, other_mm) < MAX_RAY_MM
     )
-    variance_mm2 = (
-        lateral_std_mm(rays.confidence[i], one_mm, rays.focal_px[i][:, None]) ** 2
-        + lateral_std_mm(rays.confidence[j], other_mm, rays.focal_px[j][:, None]) ** 2
+    variance_mm2 = sum(
+        lateral_std_mm(
+            rays.confidence[d], along_mm, rays.focal_px[d][:, None], rays.noise[d][:, None]
+        )
+        ** 2
+        for d, along_mm in ((i, one_mm), (j, other_mm))
     )
     motion_mm = PENDING_STD_MM_S * (rays.time_offset_s[i] - rays.time_offset_s[j])
     squared = gap_mm2 / (variance_mm2 + motion_mm[:, None] ** 2)
