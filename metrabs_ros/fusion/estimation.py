@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray, masked_median
 from metrabs_ros.fusion.matching import SHARED_STD_MM
 from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, lateral_std_mm, relative_depth_std_mm
 from metrabs_ros.fusion.triangulation import PointRays, Triangulated, triangulate
@@ -241,9 +241,7 @@ def estimate_joints(
     found = residuals(tracks, views)
     known = views.seen & (views.distances_mm > 0) & (found.along_mm > MIN_DISTANCE_MM)
     # Monocular poses are scaled about the camera to the predicted person: their shape is reliable.
-    ratio = np.where(known, found.along_mm / np.maximum(views.distances_mm, 1.0), np.nan)
-    ratio[~known.any(axis=2)] = 1.0
-    scale = np.nanmedian(ratio, axis=2) if ratio.size else np.ones((count, cameras))
+    scale = masked_median(found.along_mm / np.maximum(views.distances_mm, 1.0), known)
     shape_mm = relative_depth_std_mm(views.confidence)
     fresh = np.clip(views.since_s / SHAPE_CORRELATION_S, 0.02, 1)[..., None]
     fresh_points = np.clip(views.since_s / CORRELATION_S, 0.1, 1)[..., None] / noise_factor**2
@@ -296,15 +294,8 @@ def agreement_of(tracks: WorldTracks, views: Views) -> Agreement:
     found = residuals(tracks, views)
     size_mm = np.sqrt(np.einsum('tvjk,tvjk->tvj', found.offset_mm, found.offset_mm))
     angles = size_mm / np.maximum(found.along_mm, MIN_DISTANCE_MM)
-    counts = views.seen.sum(axis=2)
-
-    def median(values: FloatArray) -> FloatArray:
-        ordered = np.sort(np.where(views.seen, values, np.inf), axis=2)
-        middle = np.take_along_axis(ordered, np.maximum(counts - 1, 0)[..., None] // 2, axis=2)
-        return np.where(counts > 0, middle[..., 0], 0)
-
-    ratio = median(views.noise[..., None] * size_mm / found.std_mm) / MEDIAN_RESIDUAL
-    return Agreement(views.focal_px * median(angles), ratio)
+    noise = masked_median(size_mm / found.std_mm, views.seen) * views.noise / MEDIAN_RESIDUAL
+    return Agreement(views.focal_px * masked_median(angles, views.seen), noise)
 
 
 def start_of(rays: Rays) -> tuple[FloatArray, FloatArray, FloatArray] | None:

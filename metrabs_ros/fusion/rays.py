@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray, StructOfArrays
+from metrabs_ros.arrays import FloatArray, StructOfArrays, masked_median
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.placement.uncertainty import (
     DEPTH_STD,
@@ -131,10 +131,8 @@ def _monocular_distances(
     usable = (distances_mm > MIN_DISTANCE_MM) & np.isfinite(distances_mm) & np.isfinite(std_mm)
     distances_mm = np.where(usable, distances_mm, 0)
     # The error along the line of sight dominates the sum over the axes.
-    shares = np.where(usable, std_mm, np.nan) / np.maximum(distances_mm, MIN_DISTANCE_MM)
-    has_any = usable.any(axis=1)
-    shares[~has_any] = 1.0
-    scale_std = np.nanmedian(shares, axis=1) if shares.size else np.ones(len(frame))
+    shares = std_mm / np.maximum(distances_mm, MIN_DISTANCE_MM)
+    scale_std = masked_median(shares, usable)
     return distances_mm, np.clip(scale_std, MIN_SCALE_STD, MAX_SCALE_STD)
 
 
