@@ -147,6 +147,8 @@ def estimate_shift(tracks: WorldTracks, views: Views) -> tuple[FloatArray, Float
     mean_mm = np.einsum('tvj,tvjk->tvk', weight, found.offset_mm) / total[..., None]
     sight = np.einsum('tvj,tvjk->tvk', weight, views.directions)
     sight /= np.maximum(np.sqrt((sight * sight).sum(axis=-1, keepdims=True)), 1e-12)
+    # The rays of the joints differ, so that the mean is not quite across the mean ray.
+    mean_mm -= (mean_mm * sight).sum(axis=-1, keepdims=True) * sight
     # Image points: information across the line of sight.
     has_view = usable.any(axis=2)
     fresh = np.clip(views.since_s / CORRELATION_S, 0.1, 1)

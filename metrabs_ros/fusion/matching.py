@@ -128,6 +128,8 @@ def _losses_of_pairs(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) 
         robust = weight / (1 + squared / MAX_LOSS)
         total = np.maximum(robust.sum(axis=1), 1e-12)
         mean_mm = np.einsum('kj,kjc->kc', robust, offset_mm) / total[:, None]
+        # The rays of the joints differ, so that the mean is not quite across the mean ray.
+        mean_mm -= _dot(mean_mm, middle)[:, None] * middle
         shift_mm = (to_shift @ mean_mm[..., None])[..., 0]
         rest_mm = offset_mm - shift_mm[:, None]
         rest_mm += _dot(shift_mm[:, None], directions)[..., None] * directions

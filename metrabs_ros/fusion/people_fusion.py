@@ -35,7 +35,7 @@ TENTATIVE_PENALTY, LOST_PENALTY = 1.0, 1.0
 """Additional losses of tentative tracks, and of tracks that were not seen for `LOST_S`."""
 LOST_S = 0.3
 UNEXPECTED_MM = 150.0
-"""Standard deviation of the additional motion of tracks that match nothing within their gate."""
+"""Standard deviation of the motion of tracks that match nothing within their gate."""
 GUESS_STD_MM = 300.0
 """Standard deviation of joints that no camera has seen."""
 INITIAL_NOISE, NOISE_LIMITS, NOISE_TIME_CONSTANT_S = 1.5, (0.5, 4.0), 2.0
@@ -173,6 +173,7 @@ class PeopleFusion:
             if margin_mm:
                 moved = t[(found >= 0).any(axis=1)]
                 tracks.shared_mm2[moved] += margin_mm**2 * np.eye(3)
+                tracks.position_mm2[moved] += margin_mm**2 * np.eye(3)
         return matches
 
     def _losses(
@@ -189,7 +190,7 @@ class PeopleFusion:
         predictions = matching.Predictions(
             tracks.position_mm[which],
             tracks.velocity_mm_s[which],
-            np.trace(tracks.position_mm2[which], axis1=-2, axis2=-1) / 3,
+            np.trace(tracks.position_mm2[which], axis1=-2, axis2=-1) / 3 + margin_mm**2,
             tracks.shared_mm2[which] + margin_mm**2 * np.eye(3),
             penalty[which],
         )
