@@ -34,8 +34,12 @@ TENTATIVE_LOST_S = 0.15
 TENTATIVE_PENALTY, LOST_PENALTY = 1.0, 1.0
 """Additional losses of tentative tracks, and of tracks that were not seen for `LOST_S`."""
 LOST_S = 0.3
+UNEXPECTED_MM = 150.0
+"""Standard deviation of the motion of tracks that match nothing within their gate."""
 GUESS_STD_MM = 300.0
 """Standard deviation of joints that no camera has seen."""
+INITIAL_NOISE, NOISE_LIMITS, NOISE_TIME_CONSTANT_S = 1.5, (0.5, 4.0), 2.0
+"""Ratio of the noise of image points to the expected one: first value, limits, and running mean."""
 JOINT_MEMORY_S = 0.5
 """Time constant of the confidence of joints that are not seen."""
 
@@ -89,6 +93,7 @@ class PeopleFusion:
         self._cameras: dict[str, int] = {}
         self._stamp_s = -np.inf
         self._step_s = 0.0
+        self._noise_ratio = np.zeros(0)
 
     def update(self, frames: Sequence[CameraPeople]) -> FusedPeople:
         """
@@ -113,8 +118,8 @@ class PeopleFusion:
         self._register(frames)
         stamp_s = max(stamp_s, self._stamp_s)
         self._predict(stamp_s)
-        rays = rays_of(frames, stamp_s)
         columns = np.array([self._cameras[frame.camera_name] for frame in frames])
+        rays = rays_of(frames, stamp_s, self._noise_ratio[columns])
         matches = self._match(rays, columns)
         self._correct(rays, matches, columns)
         taken = np.zeros(len(rays), bool)
@@ -136,6 +141,7 @@ class PeopleFusion:
             if frame.camera_name not in self._cameras:
                 self._cameras[frame.camera_name] = len(self._cameras)
                 self._tracks.add_cameras(1)
+                self._noise_ratio = np.append(self._noise_ratio, INITIAL_NOISE)
 
     def _predict(self, stamp_s: float) -> None:
         step_s = stamp_s - self._stamp_s if np.isfinite(self._stamp_s) else 0.0
@@ -152,19 +158,45 @@ class PeopleFusion:
         tracks = self._tracks
         if not len(tracks) or not len(rays):
             return np.full((len(tracks), len(columns)), -1)
+        matches = np.full((len(tracks), len(columns)), -1)
+        # Tracks that match nothing may have moved in an unexpected way: they get a wider gate.
+        for margin_mm in (0.0, UNEXPECTED_MM):
+            t = np.flatnonzero((matches < 0).all(axis=1))
+            free = np.ones(len(rays), bool)
+            free[matches[matches >= 0]] = False
+            d = np.flatnonzero(free)
+            if not len(t) or not len(d):
+                break
+            losses = self._losses(t, rays.select(d), columns, margin_mm)
+            found = matching.assign(losses, rays.camera_index[d], len(columns))
+            matches[t] = np.where(found >= 0, d[found], -1)
+            if margin_mm:
+                moved = t[(found >= 0).any(axis=1)]
+                tracks.shared_mm2[moved] += margin_mm**2 * np.eye(3)
+                tracks.position_mm2[moved] += margin_mm**2 * np.eye(3)
+        return matches
+
+    def _losses(
+        self,
+        which: NDArray[np.intp],
+        rays: Rays,
+        columns: NDArray[np.intp],
+        margin_mm: float,
+    ) -> FloatArray:
+        """Return the losses of detections for some tracks, [T, D]."""
+        tracks = self._tracks
         penalty = TENTATIVE_PENALTY * ~self._is_confirmed()
         penalty = penalty + LOST_PENALTY * (tracks.unseen_s(self._stamp_s) > LOST_S)
         predictions = matching.Predictions(
-            tracks.position_mm,
-            tracks.velocity_mm_s,
-            np.trace(tracks.position_mm2, axis1=-2, axis2=-1) / 3,
-            tracks.shared_mm2,
-            penalty,
+            tracks.position_mm[which],
+            tracks.velocity_mm_s[which],
+            np.trace(tracks.position_mm2[which], axis1=-2, axis2=-1) / 3 + margin_mm**2,
+            tracks.shared_mm2[which] + margin_mm**2 * np.eye(3),
+            penalty[which],
         )
         losses = matching.match_losses(predictions, rays, self.skeleton.mirror)
-        same = tracks.camera_ids[:, columns[rays.camera_index]] == rays.track_ids
-        losses -= matching.CAMERA_TRACK_BONUS * (same & (rays.track_ids >= 0))
-        return matching.assign(losses, rays.camera_index, len(columns))
+        same = tracks.camera_ids[which][:, columns[rays.camera_index]] == rays.track_ids
+        return losses - matching.CAMERA_TRACK_BONUS * (same & (rays.track_ids >= 0))
 
     def _correct(self, rays: Rays, matches: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
         """Correct the tracks with their detections."""
@@ -233,13 +265,27 @@ class PeopleFusion:
         tracks.hits += 1
         tracks.last_seen_s[:] = self._stamp_s
         found = matches >= 0
+        agreement = estimation.agreement_of(tracks, views)
+        self._update_noise(agreement.noise, found & (found.sum(axis=1) > 1)[:, None], columns)
         for name, values in (
             ('camera_seen_s', self._stamp_s),
             ('camera_ids', rays.track_ids[matches]),
-            ('reprojection_px', estimation.reprojection_px(tracks, views)),
+            ('reprojection_px', agreement.reprojection_px),
         ):
             stored = getattr(tracks, name)
             stored[:, columns] = np.where(found, values, stored[:, columns])
+
+    def _update_noise(
+        self, noise: FloatArray, known: BoolArray, columns: NDArray[np.intp]
+    ) -> None:
+        """Update the noise ratios with those [T, V] of tracks that several cameras see."""
+        count = known.sum(axis=0)
+        mean = np.where(known, noise, 0).sum(axis=0) / np.maximum(count, 1)
+        step_s = np.minimum(self._step_s, NOISE_TIME_CONSTANT_S)
+        gain = (count > 0) * (1 - np.exp(-step_s / NOISE_TIME_CONSTANT_S))
+        current = self._noise_ratio[columns]
+        updated = current + gain * (np.minimum(mean, 3 * current) - current)
+        self._noise_ratio[columns] = np.clip(updated, *NOISE_LIMITS)
 
     def _start(self, rays: Rays, columns: NDArray[np.intp]) -> None:
         """Start tracks for detections that match no track."""
