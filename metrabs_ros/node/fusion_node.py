@@ -48,6 +48,8 @@ FLUSH_PERIOD_S = 0.02
 MAX_SET_WAIT_S = 0.06
 """Time after its first frame at which a frame set is fused without the missing cameras."""
 MAX_LATENCIES = 300
+TRACK_SETTINGS = ('max_lost', 'min_hits', 'smoothing')
+"""Parameters of `PeopleFusion`."""
 FAILURE, ERROR = TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR
 CLOCK, INCONSISTENT = 'clock', 'inconsistent camera'
 """Causes of messages that are not used."""
@@ -86,8 +88,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         self._transforms = TransformLookup(self)
         self._transforms.add_callback(self._process_pending)
         self._inputs: list[SkeletonInput] = []
-        self._publishers: PeoplePublishers | None = None
-        self._is_active = False
+        self._outputs: PeoplePublishers | None = None
         self._start_fusion()
         self.create_service(Trigger, '~/reset', self._on_reset)
         self._diagnostics = self.create_publisher(
@@ -103,7 +104,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Create the publishers."""
         namespace = frame_name(self.get_namespace().strip('/'))
-        self._publishers = PeoplePublishers(self, '~', f'{namespace}_' if namespace else '')
+        self._outputs = PeoplePublishers(self, '~', f'{namespace}_' if namespace else '')
         return super().on_configure(state)
 
     @log_exceptions('cannot be activated', FAILURE)
@@ -111,7 +112,6 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         """Subscribe to the skeletons of all cameras."""
         result = super().on_activate(state)
         self._start_fusion()
-        self._is_active = True
         try:
             self._transforms.listen([self.settings.fixed_frame])
             for name in self.settings.cameras:
@@ -161,8 +161,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
     def apply_settings(self) -> None:
         """Apply the parameters of the tracks."""
         if self._fusion is not None:
-            for name in ('max_lost', 'min_hits', 'smoothing'):
-                setattr(self._fusion, name, getattr(self.settings, name))
+            for name, value in self._track_settings().items():
+                setattr(self._fusion, name, value)
 
     def _start_fusion(self) -> None:
         """Start without people; the skeleton is that of the first message."""
@@ -177,17 +177,16 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         self._people = 0
 
     def _unsubscribe(self) -> None:
-        self._is_active = False
         inputs, self._inputs = self._inputs, []
         with contextlib.ExitStack() as steps:
-            if self._publishers is not None:
-                steps.callback(self._publishers.clear_markers)
+            if self._outputs is not None:
+                steps.callback(self._outputs.clear_markers)
             steps.callback(self._transforms.close)
             for own in inputs:
                 steps.callback(own.unsubscribe)
 
     def _release(self) -> None:
-        publishers, self._publishers = self._publishers, None
+        publishers, self._outputs = self._outputs, None
         if publishers is not None:
             publishers.close()
 
@@ -248,9 +247,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             self._fusion.reset()
 
     def _track_settings(self) -> dict[str, Any]:
-        return {
-            name: getattr(self.settings, name) for name in ('max_lost', 'min_hits', 'smoothing')
-        }
+        return {name: getattr(self.settings, name) for name in TRACK_SETTINGS}
 
     def _report_excluded(self) -> None:
         assert self._fusion is not None
@@ -260,7 +257,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
                 self._drops.report(INCONSISTENT, status.excluded_because, status.name)
 
     def _publish(self, fused: FusedPeople) -> None:
-        publishers, convention = self._publishers, self._convention
+        publishers, convention = self._outputs, self._convention
         if publishers is None or convention is None:
             return
         stamp = self._stamps.get(fused.stamp_s)
@@ -290,12 +287,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         }
         markers = [frustum_marker(cameras, header, TYPES)]
         if self.settings.rays:
-            centres_mm = [
-                self._latest[name].camera.position_mm
-                if name in self._latest
-                else np.full(3, np.nan)
-                for name in fused.camera_names
-            ]
+            # All cameras of the fused people have sent a message.
+            centres_mm = [self._latest[name].camera.position_mm for name in fused.camera_names]
             markers.append(
                 ray_marker(
                     np.array(centres_mm).reshape(-1, 3),

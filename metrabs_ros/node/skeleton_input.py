@@ -13,6 +13,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import image_shape_of, to_camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
@@ -196,7 +197,7 @@ class SkeletonInput:
         self, camera: Camera, frame: str, header: Header, settings: FusionSettings
     ) -> Camera:
         """Return a camera with its pose in the fixed frame."""
-        extrinsics = np.eye(4)
+        extrinsics: FloatArray = np.eye(4)
         if frame != settings.fixed_frame:
             transform = self._transforms.lookup(frame, settings.fixed_frame, header.stamp)
             extrinsics = transform.matrix
