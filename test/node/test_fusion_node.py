@@ -34,7 +34,7 @@ from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.people import People
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'fusion'))
-from rooms import FOCAL_PX, IMAGE_SHAPE, Room, simulated_cameras  # noqa: E402
+from rooms import FOCAL_PX, IMAGE_SHAPE, Room, simulated_cameras
 
 RATE_HZ = 10.0
 MAX_ERROR_MM = 60.0
