@@ -448,8 +448,8 @@ class PoseNode(ConfiguredNode[Settings]):
         if count:
             self.statistics.fallbacks.report(
                 'stature not used',
-                f'{count} people are not scaled to the parameter stature, because their whole body '
-                'from nose to ankles was not in view yet',
+                f'{count} people are not scaled to the parameter stature, because their whole '
+                'body from nose to ankles was not in view yet',
                 camera,
             )
 

@@ -27,7 +27,7 @@ def test_the_parameter_file_contains_the_defaults(name, kind):
 
 @pytest.mark.parametrize(
     'field',
-    (*dataclasses.fields(Settings), *dataclasses.fields(FusionSettings)),
+    [*dataclasses.fields(Settings), *dataclasses.fields(FusionSettings)],
     ids=lambda field: field.name,
 )
 def test_every_parameter_has_a_description_and_a_valid_default(field):
