@@ -1,4 +1,4 @@
-"""Ground planes and depth images for the frames of a bag."""
+"""Ground planes, depth images and camera poses for the frames of a bag."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.depth_images import MAX_OFFSET_NS
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.transforms import is_person_frame
@@ -18,7 +21,7 @@ from metrabs_ros.recordings.limits import MIB
 from metrabs_ros.recordings.recording import RecordedFrame, size_of
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.recordings.topic_selection import ImageStream
-from metrabs_ros.recordings.transform_buffer import TransformBuffer
+from metrabs_ros.recordings.transform_buffer import Transform, TransformBuffer
 from metrabs_ros.recordings.typestore import TRANSFORMS, deserialize
 
 LOOK_AHEAD_NS = 300_000_000
@@ -40,7 +43,7 @@ TRANSFORM_TYPES = (TRANSFORMS, 'tf/msg/tfMessage')
 
 class CueOptions(NamedTuple):
     """
-    The cues of the person scale to use.
+    The cues of the person scale to use, and the frame of camera poses.
 
     Parameters
     ----------
@@ -50,11 +53,14 @@ class CueOptions(NamedTuple):
         TF frame with z up; empty if the ground plane is not used.
     ground_height_m
         Height of the floor in this frame, in metres.
+    fixed_frame
+        TF frame in which the poses of the cameras are needed; empty if they are not.
     """
 
     depth: str = ''
     ground_frame: str = ''
     ground_height_m: float = 0.0
+    fixed_frame: str = ''
 
 
 NO_CUES = CueOptions()
@@ -162,7 +168,7 @@ class RecordedDepths:
 
 class ScaleCues:
     """
-    Adds the cues of the person scale to the frames of a bag.
+    Adds the cues of the person scale, and camera poses, to the frames of a bag.
 
     Parameters
     ----------
@@ -179,13 +185,16 @@ class ScaleCues:
         self._bag = bag
         self._ground_frame = options.ground_frame
         self._ground_height_mm = MM_PER_M * options.ground_height_m
-        names = (TF, TF_STATIC) if options.ground_frame else ()
+        self._fixed_frame = options.fixed_frame
+        names = (TF, TF_STATIC) if options.ground_frame or options.fixed_frame else ()
         self._transform_topics = {
             topic
             for topic in bag.counts
             if topic.name in names and topic.msgtype in TRANSFORM_TYPES
         }
         self._depth_topics = {stream.depth.topic for stream in streams if stream.depth is not None}
+        self.pose_topics = self._transform_topics if options.fixed_frame else set()
+        """The topics with the poses of the cameras, if they are needed."""
         self.topics = self._transform_topics | self._depth_topics
         """The topics of the messages to `put`."""
         self.wait_ns = LOOK_AHEAD_NS if self.topics else -1
@@ -218,20 +227,16 @@ class ScaleCues:
                 self._depths.put(message.topic, depth)
 
     def add_to(self, frame: RecordedFrame) -> RecordedFrame:
-        """Return a frame with its ground plane and the message of its depth image."""
-        return frame._replace(ground=self._ground(frame), depth=self._depth(frame))
+        """Return a frame with its ground plane, the message of its depth image, and its pose."""
+        return frame._replace(
+            ground=self._ground(frame), depth=self._depth(frame), pose=self._pose(frame)
+        )
 
     def _ground(self, frame: RecordedFrame) -> GroundPlane | UnusableInput | None:
         if not self._ground_frame:
             return None
         try:
-            if not frame.frame_id:
-                raise UnusableInput('no frame_id', 'the images have no frame_id')
-            if not self._transform_topics:
-                raise UnusableInput(
-                    'no transform', f'the bag has no transforms (topics {TF} and {TF_STATIC})'
-                )
-            transform = self.transforms.lookup(self._ground_frame, frame.frame_id, frame.stamp_ns)
+            transform = self._lookup(self._ground_frame, frame)
             translation_mm = MM_PER_M * transform.translation_m
             return _checked(
                 GroundPlane.from_transform(
@@ -243,6 +248,30 @@ class ScaleCues:
                 f'ground plane, {error.cause}',
                 f"ground frame '{printable(self._ground_frame)}': {error}",
             )
+
+    def _pose(self, frame: RecordedFrame) -> FloatArray | UnusableInput | None:
+        if not self._fixed_frame:
+            return None
+        try:
+            transform = self._lookup(self._fixed_frame, frame)
+        except UnusableInput as error:
+            # Counted for each camera: those of the others can be known.
+            name = printable(self._streams[frame.camera].topic.name)
+            return UnusableInput(f'camera pose, {name}, {error.cause}', f'{name}: {error}')
+        rotation = transform.rotation.T
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = rotation, -MM_PER_M * rotation @ transform.translation_m
+        return pose
+
+    def _lookup(self, target: str, frame: RecordedFrame) -> Transform:
+        """Return the transform from the camera of a frame to a target frame."""
+        if not frame.frame_id:
+            raise UnusableInput('no frame_id', 'the images have no frame_id')
+        if not self._transform_topics:
+            raise UnusableInput(
+                'no transform', f'the bag has no transforms (topics {TF} and {TF_STATIC})'
+            )
+        return self.transforms.lookup(target, frame.frame_id, frame.stamp_ns)
 
     def _depth(self, frame: RecordedFrame) -> Any:
         """Return the depth message of a frame, or an `UnusableInput`; None if it is not used."""
