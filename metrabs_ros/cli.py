@@ -308,7 +308,7 @@ def _view(args: argparse.Namespace) -> int:
 
     results = Results(args.results, print)
     try:
-        scene = Scene(results.cameras)
+        scene = Scene(results.cameras, without_images=results.fused)
         address = scene.serve(args.web_port, args.data_port, args.memory or '2GiB', args.host)
         if warning := exposure_warning(args.host):
             print(f'view: {warning}', file=sys.stderr, flush=True)

@@ -53,8 +53,8 @@ class AnnotateOptions:
         predicted positions, as the node does.  This is several times faster, but the results of a
         frame depend on the frames before it.
     smoothing, max_lost
-        Arguments of `Tracker` and `PeopleFusion`.  A smoothing of None is 0 in each camera, and the
-        default of the fusion.
+        Arguments of `Tracker` and `PeopleFusion`.  A smoothing of None is 0 in each camera, and
+        the default of the fusion.
     fuse
         Fuse the people of all cameras in a fixed frame; implies `follow`.
     fixed_frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,12 +186,8 @@ class ScaleCues:
         self._ground_frame = options.ground_frame
         self._ground_height_mm = MM_PER_M * options.ground_height_m
         self._fixed_frame = options.fixed_frame
-        names = (TF, TF_STATIC) if options.ground_frame or options.fixed_frame else ()
-        self._transform_topics = {
-            topic
-            for topic in bag.counts
-            if topic.name in names and topic.msgtype in TRANSFORM_TYPES
-        }
+        needs_transforms = options.ground_frame or options.fixed_frame
+        self._transform_topics = transform_topics(bag) if needs_transforms else set()
         self._depth_topics = {stream.depth.topic for stream in streams if stream.depth is not None}
         self.pose_topics = self._transform_topics if options.fixed_frame else set()
         """The topics with the poses of the cameras, if they are needed."""
@@ -202,15 +198,9 @@ class ScaleCues:
 
     def start(self) -> None:
         """Start at the beginning of the bag; read the static transforms in advance."""
-        self.transforms = TransformBuffer()
-        self._depths = RecordedDepths()
-        static = [topic for topic in self._transform_topics if topic.name == TF_STATIC]
         # A latched message may have been recorded after the first images.
-        messages = self._bag.messages(static) if static else iter(())
-        for _, message in zip(range(MAX_STATIC_MESSAGES), messages):
-            for transform in _transforms(message):
-                if not self.transforms.has_static(transform.child_frame_id):
-                    self.transforms.put_static(transform)
+        self.transforms = read_static_transforms(self._bag, self._transform_topics)
+        self._depths = RecordedDepths()
         # They are counted when they are read again.
         self.transforms.rejected, self.transforms.rejection = 0, ''
 
@@ -283,6 +273,27 @@ class ScaleCues:
         except UnusableInput as error:
             return UnusableInput(f'depth image, {error.cause}', str(error))
         return depth
+
+
+def transform_topics(bag: Bag) -> set[Topic]:
+    """Return the topics of a bag with transforms."""
+    return {
+        topic
+        for topic in bag.counts
+        if topic.name in (TF, TF_STATIC) and topic.msgtype in TRANSFORM_TYPES
+    }
+
+
+def read_static_transforms(bag: Bag, topics: Collection[Topic]) -> TransformBuffer:
+    """Return the first transform of each static frame in some topics of a bag."""
+    transforms = TransformBuffer()
+    static = [topic for topic in topics if topic.name == TF_STATIC]
+    messages = bag.messages(static) if static else iter(())
+    for _, message in zip(range(MAX_STATIC_MESSAGES), messages):
+        for transform in _transforms(message):
+            if not transforms.has_static(transform.child_frame_id):
+                transforms.put_static(transform)
+    return transforms
 
 
 def _checked(plane: GroundPlane) -> GroundPlane:
