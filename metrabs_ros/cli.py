@@ -183,10 +183,29 @@ def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
     add(
         '--smoothing',
         type=float,
-        default=0.0,
-        help='temporal smoothing from 0 (none, default) to 1 (strongest)',
+        help='temporal smoothing from 0 (none) to 1 (strongest); default: 0, fused people 0.5',
     )
     add('--max-lost', type=float, default=1.0, help='seconds until a lost track is deleted')
+    add(
+        '--fuse',
+        action='store_true',
+        help='fuse the people of all cameras of a bag, or of a folder of synchronised videos, in '
+        'a fixed frame; implies --follow',
+    )
+    add(
+        '--fixed-frame',
+        default='map',
+        metavar='FRAME',
+        help='TF frame with z up in which people are fused; default: map',
+    )
+    add(
+        '--calibration',
+        type=pathlib.Path,
+        metavar='PATH',
+        help='with --fuse, of a folder of videos: .toml of Pose2Sim, .qca.txt of Qualisys, or a '
+        'folder with CAMERA.yaml (ROS calibration) and extrinsics.yaml; default: the one in its '
+        'folder calibration/',
+    )
     add(
         '--camera-info',
         type=pathlib.Path,
@@ -289,7 +308,7 @@ def _view(args: argparse.Namespace) -> int:
 
     results = Results(args.results, print)
     try:
-        scene = Scene(results.cameras)
+        scene = Scene(results.cameras, without_images=results.fused)
         address = scene.serve(args.web_port, args.data_port, args.memory or '2GiB', args.host)
         if warning := exposure_warning(args.host):
             print(f'view: {warning}', file=sys.stderr, flush=True)

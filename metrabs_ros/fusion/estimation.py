@@ -31,7 +31,7 @@ changes of the distance faster than its uncertainty decreases.
 SHAPE_CORRELATION_S = 0.3
 """Time over which the errors of monocular distances relative to the person's are correlated."""
 MIRROR_SHARE, MIN_MIRROR_LOSS = 0.3, 8.0
-"""Sides are exchanged if this reduces the loss of a pair of joints to this share, if it is high."""
+"""Sides are exchanged if this reduces a high loss of a pair of joints to this share."""
 MAX_PAIR_LOSS = 40.0
 MEDIAN_RESIDUAL = 1.18
 """Median residual of normal noise in two dimensions, in standard deviations."""
@@ -201,7 +201,7 @@ def find_mirrored(tracks: WorldTracks, views: Views, mirror: NDArray[np.intp]) -
 
 
 def mirrored_views(views: Views, which: BoolArray, mirror: NDArray[np.intp]) -> Views:
-    """Return the detections with the joints [T, V, J] of a mask exchanged for their counterparts."""
+    """Return the detections with left and right of the joints [T, V, J] of a mask exchanged."""
     return dataclasses.replace(
         views,
         directions=np.where(which[..., None], views.directions[:, :, mirror], views.directions),
@@ -285,10 +285,13 @@ class Agreement:
         length, which are pixels near the centre of the image.  0 where there is no view.
     noise
         [T, V], median residual in units of the median of expected noise.
+    offset_mm
+        [T, V], distance of the whole person from the estimate, across the line of sight.
     """
 
     reprojection_px: FloatArray
     noise: FloatArray
+    offset_mm: FloatArray
 
 
 def agreement_of(tracks: WorldTracks, views: Views) -> Agreement:
@@ -297,7 +300,12 @@ def agreement_of(tracks: WorldTracks, views: Views) -> Agreement:
     size_mm = np.sqrt(np.einsum('tvjk,tvjk->tvj', found.offset_mm, found.offset_mm))
     angles = size_mm / np.maximum(found.along_mm, MIN_DISTANCE_MM)
     noise = masked_median(size_mm / found.std_mm, views.seen) * views.noise / MEDIAN_RESIDUAL
-    return Agreement(views.focal_px * masked_median(angles, views.seen), noise)
+    weight = views.seen / found.std_mm**2
+    mean_mm = np.einsum('tvj,tvjk->tvk', weight, found.offset_mm)
+    mean_mm /= np.maximum(weight.sum(axis=2), 1e-12)[..., None]
+    offset_mm = np.sqrt((mean_mm * mean_mm).sum(axis=-1))
+    reprojection_px = views.focal_px * masked_median(angles, views.seen)
+    return Agreement(reprojection_px, noise, offset_mm)
 
 
 def start_of(rays: Rays) -> tuple[FloatArray, FloatArray, FloatArray] | None:

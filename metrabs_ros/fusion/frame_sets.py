@@ -4,11 +4,14 @@ Grouping of the frames of several cameras into frame sets.
 A frame set has at most one frame of each camera.  It is complete when all running cameras are in
 it, which adds no delay for synchronised cameras.  Otherwise it is complete when a camera sends its
 next frame, or a stamp differs by `MAX_SPAN_S`: the added delay is less than one period of the
-fastest camera.
+fastest camera.  Frames of cameras whose clock is off are sets of their own.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
+from metrabs_ros.fusion.camera_clocks import CameraClocks
 from metrabs_ros.fusion.observations import CameraPeople
 
 MAX_SPAN_S = 0.05
@@ -23,6 +26,7 @@ class FrameSets:
     def __init__(self) -> None:
         self._frames: dict[str, CameraPeople] = {}
         self._missed: dict[str, int] = {}
+        self._clocks = CameraClocks()
 
     def add(self, frame: CameraPeople) -> list[list[CameraPeople]]:
         """
@@ -32,7 +36,12 @@ class FrameSets:
         -------
         The sets that it completes, in order: none, one, or two.
         """
-        complete = []
+        complete: list[list[CameraPeople]] = []
+        if np.isfinite(frame.stamp_s):
+            self._clocks.add(frame.camera_name, frame.stamp_s)
+        if not np.isfinite(frame.stamp_s) or self._clocks.offset_s(frame.camera_name):
+            # This must not tear the sets of the other cameras apart.
+            return [[frame]]
         stamps = [own.stamp_s for own in self._frames.values()] + [frame.stamp_s]
         if frame.camera_name in self._frames or max(stamps) - min(stamps) > MAX_SPAN_S:
             complete += self.flush()

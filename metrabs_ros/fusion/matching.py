@@ -243,7 +243,7 @@ def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> 
 
 
 def pair_losses(rays: Rays) -> FloatArray:
-    """Return the mean losses of all pairs of D detections, [D, D]; infinite if they cannot match."""
+    """Return the mean losses of pairs of D detections, [D, D]; infinite if they cannot match."""
     count = len(rays)
     losses = np.full((count, count), np.inf)
     i, j = np.nonzero(np.triu(rays.camera_index[:, None] != rays.camera_index))

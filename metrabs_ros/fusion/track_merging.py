@@ -15,7 +15,7 @@ from metrabs_ros.fusion.world_tracks import WorldTracks
 GATE = 3.0
 """Gate of the distance between two tracks, in standard deviations."""
 BASE_STD_MM = 40.0
-"""Standard deviation of the distance between two tracks of a person whose positions are certain."""
+"""Standard deviation of the distance between two tracks of a person without position errors."""
 MAX_SHAPE_MM = 120.0
 """Maximum median distance of the joints after moving one track to the other."""
 MAX_DISTANCE_MM = 1500.0

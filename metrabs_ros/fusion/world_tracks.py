@@ -1,10 +1,10 @@
 """
 Store of tracks in the world frame: joint filters, and when which camera saw them.
 
-A person moves as a whole, and its joints move relative to the body.  Both have a Kalman filter with
-constant velocity, but their states are stored as a sum, the positions and velocities of the joints.
-The covariance matrices are those of the two filters: one for the motion that all joints share, and
-one per joint.  Errors such as that of a monocular distance are in the former.
+A person moves as a whole, and its joints move relative to the body.  Both have Kalman filters with
+constant velocity, but the states are stored as a sum: positions and velocities of the joints.  The
+covariance matrices are those of the two filters: one for the motion that all joints share, and one
+per joint.  Errors such as that of a monocular distance are in the former.
 """
 
 from __future__ import annotations
@@ -130,6 +130,10 @@ class WorldTracks:
         """Return the number of tracks."""
         return len(self.ids)
 
+    def select(self, which: NDArray[Any]) -> WorldTracks:
+        """Return a new store with the tracks at an index array or mask."""
+        return WorldTracks(**{name: values[which] for name, values in vars(self).items()})
+
     def keep(self, which: NDArray[Any]) -> None:
         """Keep the tracks at an index array or mask, in its order."""
         for name, values in vars(self).items():
@@ -198,7 +202,7 @@ class WorldTracks:
             self.velocity_mm_s = trunk_mm_s + factor * (self.velocity_mm_s - trunk_mm_s)
 
     def shift(self, shift_mm: FloatArray, shared_mm2: FloatArray) -> None:
-        """Move tracks by [T, 3]; the covariance matrices of their shared error become [T, 3, 3]."""
+        """Move tracks by [T, 3]; the covariances of their shared error become [T, 3, 3]."""
         blocks, gain = _corrected_blocks(
             self.shared_mm2,
             self.shared_covariance_mm2_s,

@@ -18,7 +18,7 @@ import metrabs_ros
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.options import DEFAULT_FOV_DEGREES
+from metrabs_ros.options import DEFAULT_FOV_DEGREES, View
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX
@@ -49,6 +49,7 @@ from metrabs_ros.recordings.output_files import (
     unfinished_folder,
 )
 from metrabs_ros.recordings.progress import Progress, no_progress, progress_bar
+from metrabs_ros.recordings.recorded_fusion import SKELETONS_TOPIC, FusedFrame, RecordedFusion
 from metrabs_ros.recordings.recording import RecordedFrame, Recording, size_of
 from metrabs_ros.recordings.results import ResultBag
 from metrabs_ros.recordings.resume_log import (
@@ -60,6 +61,7 @@ from metrabs_ros.recordings.resume_log import (
 from metrabs_ros.recordings.scale_cues import CueOptions
 from metrabs_ros.recordings.tables import JointTable, TableFile
 from metrabs_ros.recordings.threads import ReadAhead, WriteBehind
+from metrabs_ros.recordings.video_recording import CALIBRATION_FOLDER, VIDEO_FOLDER, open_videos
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.timed_view import TimedView
@@ -105,7 +107,8 @@ def annotate(
     Parameters
     ----------
     source
-        A ROS 1 or ROS 2 bag, a video, a folder of images, or an image file.
+        A ROS 1 or ROS 2 bag, a video, a folder of images, or an image file; with `options.fuse`,
+        a bag of several cameras or a folder of synchronised videos.
     output
         Folder of the results.
     options
@@ -152,17 +155,19 @@ def annotate(
             add_warning(str(error))
 
     recording = _open_recording(source, options, add_warning, report_unused, progress)
+    if options.fuse and len(recording.cameras) == 1:
+        add_warning(f'{shown(source)} has one camera only, so that --fuse does not combine any')
     try:
         with translate_os_errors(output), unfinished_folder(output) as folder:
             resume_log = ResumeLog(folder.resume_log, _run_identity(source, options))
             try:
-                run = _Run(recording, resume_log, model, convention, options, summary)
+                run = _Run(recording, resume_log, model, convention, options, summary, add_warning)
                 run.process_frames(folder, tables, show_progress)
             finally:
                 resume_log.close()
             summary.total_s = time.perf_counter() - start_s
             # The results of a bag without frames still have its other messages.
-            is_empty = not summary.worked_on and isinstance(recording, ImageRecording)
+            is_empty = not summary.worked_on and not isinstance(recording, BagRecording)
             if is_empty:
                 run.discard()
             else:
@@ -185,6 +190,7 @@ class _Run:
         convention: Convention,
         options: AnnotateOptions,
         summary: Summary,
+        warn: Warn,
     ) -> None:
         self._recording = recording
         self._resume_log = resume_log
@@ -194,6 +200,15 @@ class _Run:
         # BlazePose forms batches from the people of one image.
         default = 1 if isinstance(model, BlazePoseEstimator) else DEFAULT_BATCH
         self._batch = 1 if options.follow else options.batch or default
+        self._fixed_frame = ''
+        if options.fuse:
+            # The tracker processes the frames of a set together.
+            self._batch = len(recording.cameras)
+            self._fixed_frame = options.fixed_frame
+            names = [own.namespace.strip('/') or 'camera' for own in recording.cameras]
+            self._fusion = RecordedFusion(names, options.max_lost, options.smoothing, warn)
+        self._warn = warn
+        self._fused_ids: set[int] = set()
         self._ids: list[set[int]] = [set() for _ in recording.cameras]
         self._table_files: list[TableFile] = []
         self._tables: list[JointTable] = []
@@ -203,17 +218,20 @@ class _Run:
     ) -> None:
         """Process all frames, and write the results to the folder of unfinished results."""
         cameras, copied_topics = self._recording.cameras, self._recording.copied_topics
-        self._bag = ResultBag(folder.results, cameras, copied_topics)
+        self._bag = ResultBag(folder.results, cameras, copied_topics, self._fixed_frame)
+        has_several = len(cameras) > 1 or bool(self._fixed_frame)
         self._writer = WriteBehind(WRITE_BEHIND)
         try:
             self._table_files = list(tables)
             for table in tables:
-                self._tables.append(table.open(folder, with_camera=len(cameras) > 1))
+                self._tables.append(table.open(folder, with_camera=has_several))
             total = sum(camera.frames for camera in cameras)
             with tqdm(total=total or None, unit='frame', disable=not show_progress) as progress:
                 for batch in self._batches():
                     self._process(batch)
                     progress.update(len(batch))
+            if self._fixed_frame:
+                self._write_fused(self._fusion.rest())
             self._writer.finish()
             for opened in self._tables:
                 opened.close()
@@ -228,7 +246,13 @@ class _Run:
             raise
         summary = self._summary
         summary.people = sum(len(ids) for ids in self._ids)
+        summary.fused_people = len(self._fused_ids)
         summary.resumed = self._resume_log.replayed
+        if self._fixed_frame and not summary.fused_frames and summary.worked_on:
+            self._warn(
+                f"no people were fused: no camera has a pose in the frame '{self._fixed_frame}'; "
+                'give another frame with --fixed-frame'
+            )
 
     def discard(self) -> None:
         """Close the result bag without completing it."""
@@ -283,6 +307,7 @@ class _Run:
                 self._summary.count_unusable(entry.cause, entry.message)
             if people is not None:
                 self._write(frame, view.view.camera, people)
+                self._fuse(frame, view.view, people)
 
     def _results(self, frames: Sequence[tuple[RecordedFrame, TimedView]]) -> list[ProcessedFrame]:
         """Return the results of frames: from the resume log as far as it goes, then new ones."""
@@ -306,6 +331,27 @@ class _Run:
             )
             results += processed
         return results
+
+    def _fuse(self, frame: RecordedFrame, view: View, people: People) -> None:
+        """Add the people of a frame to the fusion, if its camera has a pose."""
+        if isinstance(frame.pose, UnusableInput):
+            if self._summary.count_unused_cue(frame.pose.cause, str(frame.pose)):
+                self._warn(str(frame.pose))
+        elif self._fixed_frame:
+            self._write_fused(self._fusion.add(frame, view.camera, view.image.shape, people))
+
+    def _write_fused(self, frames: Sequence[FusedFrame]) -> None:
+        for fused in frames:
+            self._writer.put(functools.partial(self._write_fused_people, fused))
+            self._summary.fused_frames += 1
+            self._summary.fused_sightings += len(fused.people)
+            self._fused_ids.update(fused.people.ids.tolist())
+
+    def _write_fused_people(self, fused: FusedFrame) -> None:
+        """Write fused people, in the writing thread."""
+        self._bag.write_fused(fused)
+        for table in self._tables:
+            table.write(fused.stamp_ns, SKELETONS_TOPIC, fused.people)
 
     def _write(self, frame: RecordedFrame, camera: Camera, people: People) -> None:
         # The queue must not hold the images.
@@ -355,8 +401,7 @@ def _table_files(
 def _additional_inputs(options: AnnotateOptions) -> list[pathlib.Path]:
     """Return the files and folders that are read in addition to the recording."""
     paths = [pathlib.Path(options.model), pathlib.Path(options.detector.partition(':')[2] or '-')]
-    if options.camera_info is not None:
-        paths.append(options.camera_info)
+    paths += [own for own in (options.camera_info, options.calibration) if own is not None]
     return [path for path in paths if os.path.exists(path)]
 
 
@@ -371,6 +416,7 @@ def _open_recording(
     if options.camera_info is not None:
         calibration = read_calibration(options.camera_info)
     copy_messages = not options.only_results
+    fixed_frame = options.fixed_frame if options.fuse else ''
     if is_bag(source):
         bag = Bag(source, warn, progress)
         try:
@@ -381,7 +427,9 @@ def _open_recording(
                 options.topics,
                 copy_messages,
                 warn,
-                CueOptions(options.depth, options.ground_frame, options.ground_height),
+                CueOptions(
+                    options.depth, options.ground_frame, options.ground_height, fixed_frame
+                ),
                 report_unused,
             )
         except BaseException:
@@ -393,6 +441,17 @@ def _open_recording(
                 f'{name} needs a bag, and {shown(source)} is none; images and videos have no '
                 'depth images or transforms. --stature METRES can be used'
             )
+    if options.fuse:
+        if not is_folder(source):
+            raise UnusableSource(
+                f'--fuse needs a bag or a folder of videos, and {shown(source)} is neither'
+            )
+        if options.camera_info is not None or options.fov_degrees:
+            raise UnusableSource(
+                '--camera-info and --fov have no effect on a folder of videos with --fuse; '
+                '--calibration has the intrinsics and the poses of all cameras'
+            )
+        return open_videos(source, options.calibration, fixed_frame, copy_messages, warn)
     images = Source(str(source), still_frames=1)
     if calibration is None and not options.fov_degrees:
         warn(
@@ -414,9 +473,13 @@ def _run_identity(source: pathlib.Path, options: AnnotateOptions) -> dict[str, o
         options.camera_info.read_text(encoding='utf-8') if options.camera_info else ''
     )
     values['topics'] = list(options.topics)
+    values['calibration'] = str(options.calibration or '')
+    # A folder of videos can have them, and their calibration, in these folders.
+    folders = [source / name for name in (VIDEO_FOLDER, CALIBRATION_FOLDER)]
+    folders = [own for own in folders if options.fuse and own.is_dir()]
     return {
         'version': metrabs_ros.__version__,
-        'source': _file_states(source),
+        'source': [_file_states(path) for path in (source, *folders)],
         'weights': [_file_states(path) for path in _additional_inputs(options)],
         **values,
     }

@@ -65,11 +65,12 @@ class BagRecording:
     topics
         Names of the image topics; empty to select one topic per camera.
     copy_messages
-        Whether the messages of the bag are returned, too, to be copied to the results.
+        Whether the messages of the bag are returned, too, to be copied to the results.  Transforms
+        are always copied if camera poses are needed.
     warn
         Called with each warning message.
     cue_options
-        The cues of the person scale to use.
+        The cues of the person scale to use, and the frame of camera poses.
     report_unused
         Called by `view` with an exception for each cue of the frame that cannot be used.
 
@@ -124,7 +125,9 @@ class BagRecording:
                 f'{shown(bag.path)} already contains results ({names}); the new results replace '
                 'them'
             )
-        others = [topic for topic in bag.counts if copy_messages and topic not in set(results)]
+        # Skeletons in the frames of the cameras need the transforms to be placed.
+        needed = set(bag.counts) if copy_messages else self._cues.pose_topics
+        others = [topic for topic in bag.counts if topic in needed and topic not in results]
         self.copied_topics = [topic for topic in others if _is_valid_topic(topic)]
         invalid = [topic.name for topic in others if not _is_valid_topic(topic)]
         if invalid:

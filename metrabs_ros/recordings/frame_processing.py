@@ -19,7 +19,7 @@ from metrabs_ros.recordings.options import MAX_EXAMPLE_CHARS, AnnotateOptions
 from metrabs_ros.recordings.resume_log import Entry, Failure, from_numbers, to_numbers
 from metrabs_ros.skeletons.conventions import Convention
 from metrabs_ros.tracking.box_following import to_people
-from metrabs_ros.tracking.person_tracker import PersonTracker
+from metrabs_ros.tracking.person_tracker import PersonTracker, Result
 from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import Tracker, with_scales
 
@@ -82,7 +82,7 @@ class IndependentFrames:
         self._options = _estimation_options(options)
         model.check(self._options)
         self._parameters = (
-            *(options.max_lost, MIN_HITS, options.smoothing),
+            *(options.max_lost, MIN_HITS, options.smoothing or 0.0),
             *(self._options.stature, model.stature_bias),
         )
         self._trackers: dict[str, Tracker] = {}
@@ -126,7 +126,7 @@ class IndependentFrames:
 
 class TrackedFrames:
     """
-    Detects and tracks people as the node does, one frame at a time.
+    Detects and tracks people as the node does: in one run of the networks for all cameras.
 
     Parameters
     ----------
@@ -144,12 +144,16 @@ class TrackedFrames:
             _estimation_options(options),
             max_lost=options.max_lost,
             min_hits=MIN_HITS,
-            smoothing=options.smoothing,
+            smoothing=options.smoothing or 0.0,
         )
 
     def process(self, views: Sequence[TimedView]) -> list[ProcessedFrame]:
-        """Process frames one after another; see `FrameProcessor`."""
-        return [self._process(view) for view in views]
+        """Process frames, those of different cameras together; see `FrameProcessor`."""
+        return [
+            processed
+            for group in _groups_of_cameras(views)
+            for processed in self._process_together(group)
+        ]
 
     def replay(self, view: TimedView, entry: Entry | Failure) -> People | None:
         """Update the tracks and the detection schedule; see `FrameProcessor`."""
@@ -160,8 +164,11 @@ class TrackedFrames:
         tracked = self._tracker.replay(view, detected, entry.state)
         return self._results(view, tracked)
 
-    def _process(self, view: TimedView) -> ProcessedFrame:
-        (result,) = self._tracker.process_each([view])
+    def _process_together(self, views: Sequence[TimedView]) -> list[ProcessedFrame]:
+        """Process frames of different cameras."""
+        return [self._processed(*own) for own in zip(views, self._tracker.process_each(views))]
+
+    def _processed(self, view: TimedView, result: Result) -> ProcessedFrame:
         if isinstance(result.people, Exception):
             if result.is_detected:
                 # The tracker failed, not the network.
@@ -177,6 +184,16 @@ class TrackedFrames:
         assert detected is not None
         people = with_track_states(detected.people, tracked, detected.ids, detected.scales)
         return people.select(people.finite()).in_convention(self._convention)
+
+
+def _groups_of_cameras(views: Sequence[TimedView]) -> list[list[TimedView]]:
+    """Split frames into groups of consecutive ones that have at most one of each camera."""
+    groups: list[list[TimedView]] = []
+    for view in views:
+        if not groups or view.camera_name in {own.camera_name for own in groups[-1]}:
+            groups.append([])
+        groups[-1].append(view)
+    return groups
 
 
 def with_track_states(

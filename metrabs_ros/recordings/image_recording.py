@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 
@@ -14,7 +15,7 @@ from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import Source, UnusableImage
 from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame, timed_view
-from metrabs_ros.recordings.stamps import header_at
+from metrabs_ros.recordings.stamps import header_at, stamp_ns_of
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -85,17 +86,37 @@ class ImageRecording:
         """Do nothing; the source needs no closing."""
 
     def _messages(self, image: ImageArray, time_ns: int) -> Iterator[BagMessage]:
-        """Return the messages that a camera driver would have published for an image, BGR."""
-        header = header_at(time_ns, FRAME_ID)
-        _, jpeg = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-        compressed = message_factory(COMPRESSED_IMAGE)(header=header, format='jpeg', data=jpeg)
-        info = self._calibration_for(image.shape).to_message(
-            message_factory(CAMERA_INFO),
-            message_factory('sensor_msgs/msg/RegionOfInterest'),
-            header,
-        )
-        for topic, message in ((IMAGES, compressed), (INFOS, info)):
-            yield BagMessage(topic, time_ns, typestore().serialize_cdr(message, topic.msgtype))
+        header, calibration = header_at(time_ns, FRAME_ID), self._calibration_for(image.shape)
+        yield from camera_messages(image, calibration, header, IMAGES, INFOS)
 
     def _calibration_for(self, image_shape: tuple[int, ...]) -> Calibration:
         return self._calibration or Calibration.from_fov(self._fov_degrees, image_shape)
+
+
+def camera_messages(
+    image: ImageArray, calibration: Calibration | None, header: Any, images: Topic, infos: Topic
+) -> Iterator[BagMessage]:
+    """
+    Return the messages that a camera driver would have published for an image.
+
+    Parameters
+    ----------
+    image
+        [H, W, 3], uint8, BGR.
+    calibration
+        Calibration of the camera; None to return the image only.
+    header
+        Header of the messages, whose stamp is also their time of recording.
+    images, infos
+        Topics of the compressed image and of the CameraInfo.
+    """
+    _, jpeg = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    compressed = message_factory(COMPRESSED_IMAGE)(header=header, format='jpeg', data=jpeg)
+    messages = [(images, compressed)]
+    if calibration is not None:
+        region = message_factory('sensor_msgs/msg/RegionOfInterest')
+        info = calibration.to_message(message_factory(CAMERA_INFO), region, header)
+        messages.append((infos, info))
+    for topic, message in messages:
+        data = typestore().serialize_cdr(message, topic.msgtype)
+        yield BagMessage(topic, stamp_ns_of(header), data)

@@ -53,7 +53,15 @@ class AnnotateOptions:
         predicted positions, as the node does.  This is several times faster, but the results of a
         frame depend on the frames before it.
     smoothing, max_lost
-        Arguments of `Tracker`.
+        Arguments of `Tracker` and `PeopleFusion`.  A smoothing of None is 0 in each camera, and
+        the default of the fusion.
+    fuse
+        Fuse the people of all cameras in a fixed frame; implies `follow`.
+    fixed_frame
+        TF frame with z up, in which the people of several cameras are fused.
+    calibration
+        Calibrations and poses of the cameras of a folder of videos, as for
+        `rig_calibration.read_rig`; None to find it in the folder.
     camera_info
         Calibration file of all cameras; None to use the calibration in the recording.
     fov_degrees
@@ -89,8 +97,11 @@ class AnnotateOptions:
     detector_threshold: float | None = None
     batch: int = 0
     follow: bool = False
-    smoothing: float = 0.0
+    smoothing: float | None = None
     max_lost: float = 1.0
+    fuse: bool = False
+    fixed_frame: str = 'map'
+    calibration: pathlib.Path | None = None
     camera_info: pathlib.Path | None = None
     fov_degrees: float = 0.0
     topics: tuple[str, ...] = ()
@@ -123,6 +134,15 @@ class AnnotateOptions:
                 f'ground_height is {self.ground_height}, but ground_frame is empty; it must be '
                 'the name of a TF frame with z up'
             )
+        if not self.fixed_frame.strip('/'):
+            raise ValueError('fixed_frame is empty; it must be the name of a TF frame with z up')
+        if self.calibration is not None and not self.fuse:
+            raise ValueError(
+                f'calibration is {shown(self.calibration)}, but fuse is not set; it has an effect '
+                'only with --fuse, and --camera-info FILE is the calibration of a single camera'
+            )
+        # The fusion needs the tracks of each camera.
+        object.__setattr__(self, 'follow', self.follow or self.fuse)
 
     def load_model(self) -> PoseEstimator:
         """Load the model that these options select."""
@@ -153,6 +173,9 @@ class Summary:
         Number of people, summed over the frames.
     people
         Number of different ids.
+    fused_frames, fused_sightings, fused_people
+        Number of frame sets of several cameras, of fused people, summed over the sets, and of
+        their ids.
     unusable
         Number of images that were not processed, and an example, by cause.
     unused_cues
@@ -171,6 +194,9 @@ class Summary:
     resumed: int = 0
     sightings: int = 0
     people: int = 0
+    fused_frames: int = 0
+    fused_sightings: int = 0
+    fused_people: int = 0
     unusable: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
     unused_cues: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
     remarks: list[str] = dataclasses.field(default_factory=list)
@@ -213,6 +239,12 @@ class Summary:
             f'{self.sightings / max(self.worked_on, 1):.1f} people per frame, {self.people} ids, '
             f'{self.total_s:.0f} s; results in {shown(self.output)}'
         ]
+        if self.fused_frames:
+            lines.append(
+                f'fused: {self.fused_frames} frame sets, '
+                f'{self.fused_sightings / self.fused_frames:.1f} people per set, '
+                f'{self.fused_people} ids'
+            )
         if self.resumed:
             lines.append(f'{self.resumed} frames had been processed before the interruption')
         lines += [

@@ -5,6 +5,14 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag2.metadata import parse_qos
 
 from metrabs_ros.recordings.plain_yaml import UnusableYaml, load_yaml
@@ -13,6 +21,18 @@ MAX_TEXT_CHARS = 64 * 1024
 MAX_PROFILES = 100
 MAX_NUMBER = 2**63
 """Maximum absolute value of a number in a profile."""
+LATCHED = Qos(
+    history=QosHistory.KEEP_LAST,
+    depth=1,
+    reliability=QosReliability.RELIABLE,
+    durability=QosDurability.TRANSIENT_LOCAL,
+    deadline=QosTime(0, 0),
+    lifespan=QosTime(0, 0),
+    liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=QosTime(0, 0),
+    avoid_ros_namespace_conventions=False,
+)
+"""Profile of a topic whose last message later subscribers receive."""
 
 
 def parse_profiles(text: str) -> tuple[Any, ...]:

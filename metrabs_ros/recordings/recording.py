@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.options import View
 from metrabs_ros.placement.depth_image import DepthImage
@@ -58,6 +59,9 @@ class RecordedFrame(NamedTuple):
         The floor, camera frame; an exception if it should be known, but is not.
     depth
         Message of the depth image; an exception if there should be one, but is none.
+    pose
+        [4, 4], from the fixed frame, in which people are fused, to the camera, millimetres; an
+        exception if it should be known, but is not.
     """
 
     camera: int
@@ -67,6 +71,7 @@ class RecordedFrame(NamedTuple):
     content: Any
     ground: GroundPlane | UnusableInput | None = None
     depth: Any = None
+    pose: FloatArray | UnusableInput | None = None
 
 
 class Recording(Protocol):

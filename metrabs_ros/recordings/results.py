@@ -11,6 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.conversions.camera_markers import frustum_marker
 from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.conversions.transforms import to_transforms
@@ -18,6 +19,12 @@ from metrabs_ros.drawing import short_labels
 from metrabs_ros.people import People
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.metadata import CUSTOM_KEY
+from metrabs_ros.recordings.recorded_fusion import (
+    MARKERS_TOPIC,
+    SKELETONS_TOPIC,
+    WORLD_UP,
+    FusedFrame,
+)
 from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame
 from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.recordings.typestore import (
@@ -48,6 +55,8 @@ class ResultBag:
         Cameras of the recording.
     copied_topics
         Topics of the recording that are copied.
+    fixed_frame
+        Frame of fused people; empty if people are not fused.
     """
 
     def __init__(
@@ -55,6 +64,7 @@ class ResultBag:
         folder: pathlib.Path,
         cameras: Sequence[RecordedCamera],
         copied_topics: Sequence[Topic],
+        fixed_frame: str = '',
     ) -> None:
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
@@ -83,6 +93,13 @@ class ResultBag:
             ('/tf', TRANSFORMS)
         ) or self._writer.add_connection('/tf', TRANSFORMS, typestore=typestore())
         self._write_markers = [MarkerWriter(self._types) for _ in cameras]
+        self._fixed_frame = fixed_frame
+        if fixed_frame:
+            self._fused_skeletons, self._fused_markers = (
+                self._writer.add_connection(name, msgtype, typestore=typestore())
+                for name, msgtype in ((SKELETONS_TOPIC, SKELETONS), (MARKERS_TOPIC, MARKERS))
+            )
+            self._write_fused_markers = MarkerWriter(self._types)
 
     def copy_message(self, message: BagMessage) -> None:
         """Write a message of the recording without changes."""
@@ -106,16 +123,25 @@ class ResultBag:
         prefix
             Prefix of the names of person frames in TF.
         """
-        header = header_at(frame.stamp_ns, frame.frame_id)
+        header, time_ns = header_at(frame.stamp_ns, frame.frame_id), frame.time_ns
         message = to_message(people, header, self._types)
         labels = short_labels(people)
         markers = self._write_markers[frame.camera](message, labels, camera.up)
-        if len(people) and frame.frame_id:
-            transforms = to_transforms(people, header, self._types, prefix)
-            tree = message_factory(TRANSFORMS)(transforms=transforms)
-            self._write_message(self._transforms, frame, tree, TRANSFORMS)
-        self._write_message(self._markers[frame.camera], frame, markers, MARKERS)
-        self._write_message(self._skeletons[frame.camera], frame, message, SKELETONS)
+        if frame.frame_id:
+            self._write_transforms(people, header, time_ns, prefix)
+        self._write_message(self._markers[frame.camera], time_ns, markers, MARKERS)
+        self._write_message(self._skeletons[frame.camera], time_ns, message, SKELETONS)
+
+    def write_fused(self, fused: FusedFrame) -> None:
+        """Write fused people as skeletons, markers with the cameras, and transforms."""
+        header = header_at(fused.stamp_ns, self._fixed_frame)
+        message = to_message(fused.people, header, self._types)
+        labels = [str(person_id) for person_id in fused.people.ids.tolist()]
+        markers = self._write_fused_markers(message, labels, WORLD_UP)
+        markers.markers.append(frustum_marker(fused.views, header, self._types))
+        self._write_transforms(fused.people, header, fused.time_ns, '')
+        self._write_message(self._fused_markers, fused.time_ns, markers, MARKERS)
+        self._write_message(self._fused_skeletons, fused.time_ns, message, SKELETONS)
 
     def close(self, summary: str) -> None:
         """Complete the bag; store a summary as custom data in its metadata."""
@@ -126,11 +152,15 @@ class ResultBag:
         """Close the bag without completing it."""
         self._writer.abort()
 
-    def _write_message(
-        self, connection: Any, frame: RecordedFrame, message: Any, msgtype: str
-    ) -> None:
+    def _write_transforms(self, people: People, header: Any, time_ns: int, prefix: str) -> None:
+        if len(people):
+            transforms = to_transforms(people, header, self._types, prefix)
+            tree = message_factory(TRANSFORMS)(transforms=transforms)
+            self._write_message(self._transforms, time_ns, tree, TRANSFORMS)
+
+    def _write_message(self, connection: Any, time_ns: int, message: Any, msgtype: str) -> None:
         data = typestore().serialize_cdr(message, msgtype)
-        self._writer.write(connection, frame.time_ns, data)
+        self._writer.write(connection, time_ns, data)
 
 
 def _definition_arguments(topic: Topic) -> dict[str, Any]:

@@ -21,7 +21,7 @@ ENTRY_HEADER = struct.Struct('<qqqI')
 MAX_ENTRY_BYTES = 256 * 2**20
 FAILURE_MARK = -1.0
 """First number of an encoded `Failure`; that of an `Entry` is a count."""
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Version of the entry format.  Increase it with every change, so that old logs are not read."""
 
 
@@ -174,7 +174,7 @@ def to_numbers(people: People) -> FloatArray:
     """Encode people as an array of numbers."""
     columns = (
         *(people.boxes_px, people.confidence, people.poses3d_mm, people.poses2d_px),
-        *(people.joint_confidence, people.joint_std_mm),
+        *(people.network_poses2d_px, people.joint_confidence, people.joint_std_mm),
     )
     count = len(people)
     flat = [column.reshape(count, column.size // max(count, 1)) for column in columns]
@@ -195,10 +195,10 @@ def from_numbers(numbers: FloatArray, skeleton: Skeleton, image_shape: tuple[int
         Height and width of the image in pixels.
     """
     joints = len(skeleton)
-    rows = numbers.reshape(-1, 5 + 7 * joints)
+    rows = numbers.reshape(-1, 5 + 9 * joints)
     boxes_px, confidence, rest = rows[:, :4], rows[:, 4], rows[:, 5:]
-    ends = np.cumsum([3 * joints, 2 * joints, joints])
-    poses3d, poses2d, joint_confidence, joint_std_mm = np.split(rest, ends, axis=1)
+    ends = np.cumsum([3 * joints, 2 * joints, 2 * joints, joints])
+    poses3d, poses2d, network, joint_confidence, joint_std_mm = np.split(rest, ends, axis=1)
     # The summation order, and thus the rounding of sums, depends on the memory layout.
     boxes_px, confidence, joint_confidence, joint_std_mm = (
         np.ascontiguousarray(array)
@@ -206,6 +206,7 @@ def from_numbers(numbers: FloatArray, skeleton: Skeleton, image_shape: tuple[int
     )
     poses3d_mm = np.ascontiguousarray(poses3d).reshape(-1, joints, 3)
     poses2d_px = np.ascontiguousarray(poses2d).reshape(-1, joints, 2)
+    network_poses2d_px = np.ascontiguousarray(network).reshape(-1, joints, 2)
     return People(
         skeleton=skeleton,
         boxes_px=boxes_px,
@@ -216,4 +217,5 @@ def from_numbers(numbers: FloatArray, skeleton: Skeleton, image_shape: tuple[int
         in_view=in_view(poses3d_mm, poses2d_px, image_shape),
         ids=np.full(len(rows), -1),
         joint_std_mm=joint_std_mm,
+        network_poses2d_px=network_poses2d_px,
     )

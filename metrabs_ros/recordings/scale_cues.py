@@ -1,11 +1,14 @@
-"""Ground planes and depth images for the frames of a bag."""
+"""Ground planes, depth images and camera poses for the frames of a bag."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.depth_images import MAX_OFFSET_NS
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.transforms import is_person_frame
@@ -18,7 +21,7 @@ from metrabs_ros.recordings.limits import MIB
 from metrabs_ros.recordings.recording import RecordedFrame, size_of
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.recordings.topic_selection import ImageStream
-from metrabs_ros.recordings.transform_buffer import TransformBuffer
+from metrabs_ros.recordings.transform_buffer import Transform, TransformBuffer
 from metrabs_ros.recordings.typestore import TRANSFORMS, deserialize
 
 LOOK_AHEAD_NS = 300_000_000
@@ -40,7 +43,7 @@ TRANSFORM_TYPES = (TRANSFORMS, 'tf/msg/tfMessage')
 
 class CueOptions(NamedTuple):
     """
-    The cues of the person scale to use.
+    The cues of the person scale to use, and the frame of camera poses.
 
     Parameters
     ----------
@@ -50,11 +53,14 @@ class CueOptions(NamedTuple):
         TF frame with z up; empty if the ground plane is not used.
     ground_height_m
         Height of the floor in this frame, in metres.
+    fixed_frame
+        TF frame in which the poses of the cameras are needed; empty if they are not.
     """
 
     depth: str = ''
     ground_frame: str = ''
     ground_height_m: float = 0.0
+    fixed_frame: str = ''
 
 
 NO_CUES = CueOptions()
@@ -162,7 +168,7 @@ class RecordedDepths:
 
 class ScaleCues:
     """
-    Adds the cues of the person scale to the frames of a bag.
+    Adds the cues of the person scale, and camera poses, to the frames of a bag.
 
     Parameters
     ----------
@@ -179,13 +185,12 @@ class ScaleCues:
         self._bag = bag
         self._ground_frame = options.ground_frame
         self._ground_height_mm = MM_PER_M * options.ground_height_m
-        names = (TF, TF_STATIC) if options.ground_frame else ()
-        self._transform_topics = {
-            topic
-            for topic in bag.counts
-            if topic.name in names and topic.msgtype in TRANSFORM_TYPES
-        }
+        self._fixed_frame = options.fixed_frame
+        needs_transforms = options.ground_frame or options.fixed_frame
+        self._transform_topics = transform_topics(bag) if needs_transforms else set()
         self._depth_topics = {stream.depth.topic for stream in streams if stream.depth is not None}
+        self.pose_topics = self._transform_topics if options.fixed_frame else set()
+        """The topics with the poses of the cameras, if they are needed."""
         self.topics = self._transform_topics | self._depth_topics
         """The topics of the messages to `put`."""
         self.wait_ns = LOOK_AHEAD_NS if self.topics else -1
@@ -193,15 +198,9 @@ class ScaleCues:
 
     def start(self) -> None:
         """Start at the beginning of the bag; read the static transforms in advance."""
-        self.transforms = TransformBuffer()
-        self._depths = RecordedDepths()
-        static = [topic for topic in self._transform_topics if topic.name == TF_STATIC]
         # A latched message may have been recorded after the first images.
-        messages = self._bag.messages(static) if static else iter(())
-        for _, message in zip(range(MAX_STATIC_MESSAGES), messages):
-            for transform in _transforms(message):
-                if not self.transforms.has_static(transform.child_frame_id):
-                    self.transforms.put_static(transform)
+        self.transforms = read_static_transforms(self._bag, self._transform_topics)
+        self._depths = RecordedDepths()
         # They are counted when they are read again.
         self.transforms.rejected, self.transforms.rejection = 0, ''
 
@@ -218,20 +217,16 @@ class ScaleCues:
                 self._depths.put(message.topic, depth)
 
     def add_to(self, frame: RecordedFrame) -> RecordedFrame:
-        """Return a frame with its ground plane and the message of its depth image."""
-        return frame._replace(ground=self._ground(frame), depth=self._depth(frame))
+        """Return a frame with its ground plane, the message of its depth image, and its pose."""
+        return frame._replace(
+            ground=self._ground(frame), depth=self._depth(frame), pose=self._pose(frame)
+        )
 
     def _ground(self, frame: RecordedFrame) -> GroundPlane | UnusableInput | None:
         if not self._ground_frame:
             return None
         try:
-            if not frame.frame_id:
-                raise UnusableInput('no frame_id', 'the images have no frame_id')
-            if not self._transform_topics:
-                raise UnusableInput(
-                    'no transform', f'the bag has no transforms (topics {TF} and {TF_STATIC})'
-                )
-            transform = self.transforms.lookup(self._ground_frame, frame.frame_id, frame.stamp_ns)
+            transform = self._lookup(self._ground_frame, frame)
             translation_mm = MM_PER_M * transform.translation_m
             return _checked(
                 GroundPlane.from_transform(
@@ -244,6 +239,30 @@ class ScaleCues:
                 f"ground frame '{printable(self._ground_frame)}': {error}",
             )
 
+    def _pose(self, frame: RecordedFrame) -> FloatArray | UnusableInput | None:
+        if not self._fixed_frame:
+            return None
+        try:
+            transform = self._lookup(self._fixed_frame, frame)
+        except UnusableInput as error:
+            # Counted for each camera: those of the others can be known.
+            name = printable(self._streams[frame.camera].topic.name)
+            return UnusableInput(f'camera pose, {name}, {error.cause}', f'{name}: {error}')
+        rotation = transform.rotation.T
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = rotation, -MM_PER_M * rotation @ transform.translation_m
+        return pose
+
+    def _lookup(self, target: str, frame: RecordedFrame) -> Transform:
+        """Return the transform from the camera of a frame to a target frame."""
+        if not frame.frame_id:
+            raise UnusableInput('no frame_id', 'the images have no frame_id')
+        if not self._transform_topics:
+            raise UnusableInput(
+                'no transform', f'the bag has no transforms (topics {TF} and {TF_STATIC})'
+            )
+        return self.transforms.lookup(target, frame.frame_id, frame.stamp_ns)
+
     def _depth(self, frame: RecordedFrame) -> Any:
         """Return the depth message of a frame, or an `UnusableInput`; None if it is not used."""
         stream = self._streams[frame.camera].depth
@@ -254,6 +273,27 @@ class ScaleCues:
         except UnusableInput as error:
             return UnusableInput(f'depth image, {error.cause}', str(error))
         return depth
+
+
+def transform_topics(bag: Bag) -> set[Topic]:
+    """Return the topics of a bag with transforms."""
+    return {
+        topic
+        for topic in bag.counts
+        if topic.name in (TF, TF_STATIC) and topic.msgtype in TRANSFORM_TYPES
+    }
+
+
+def read_static_transforms(bag: Bag, topics: Collection[Topic]) -> TransformBuffer:
+    """Return the first transform of each static frame in some topics of a bag."""
+    transforms = TransformBuffer()
+    static = [topic for topic in topics if topic.name == TF_STATIC]
+    messages = bag.messages(static) if static else iter(())
+    for _, message in zip(range(MAX_STATIC_MESSAGES), messages):
+        for transform in _transforms(message):
+            if not transforms.has_static(transform.child_frame_id):
+                transforms.put_static(transform)
+    return transforms
 
 
 def _checked(plane: GroundPlane) -> GroundPlane:

@@ -27,8 +27,10 @@ MAX_STORED_INFOS = 200
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
 AUTO_DEPTH = 'auto'
 """Name that selects the depth topic of each camera."""
-RESULT_TOPICS = re.compile(r'.*/pose/(skeletons|markers|image_annotated)')
-"""Topics that the pose node and annotate publish."""
+RESULT_TOPICS = re.compile(r'.*/(pose|fusion)/(skeletons|markers|image_annotated)')
+"""Topics that the pose node, the fusion node and annotate publish."""
+FUSED_TOPIC = re.compile(r'.*/fusion/skeletons')
+"""Topics with people that were fused from several cameras."""
 IMAGE_VARIANT = re.compile(
     r'(.*/)image(_raw|_rect|_color|_mono|_rect_color|_rect_raw|_rect_mono)?'
 )

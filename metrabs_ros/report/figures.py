@@ -83,6 +83,16 @@ def plot_distances(observations: Observations) -> bytes:
     return _png(figure)
 
 
+def plot_speeds(observations: Observations) -> bytes:
+    """Plot the speed of each person over time; return a PNG file."""
+    figure, (axes,) = _figure(1, 3.4)
+    _draw_lines(axes, observations, observations.speeds_m_s)
+    axes.set_ylabel('speed in m/s')
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel('time since the first frame in s')
+    return _png(figure)
+
+
 def plot_top_view(observations: Observations) -> bytes:
     """Plot the time at each position and the paths of people from above; return a PNG file."""
     figure = Figure(figsize=(9.0, 4.6), layout='constrained')
@@ -90,7 +100,8 @@ def plot_top_view(observations: Observations) -> bytes:
         heat, paths = figure.subplots(1, 2, sharex=True, sharey=True)
         right, forward = observations.ground_axes
         positions_m = observations.positions_m[:, (right, forward)]
-        corners = np.concatenate([positions_m, np.zeros((1, 2))])
+        cameras_m = observations.cameras_m[:, (right, forward)]
+        corners = np.concatenate([positions_m, cameras_m])
         low, high = corners.min(axis=0), corners.max(axis=0)
         margin_m = max(0.5, 0.06 * float((high - low).max()))
         low, high = low - margin_m, high + margin_m
@@ -123,7 +134,7 @@ def plot_top_view(observations: Observations) -> bytes:
                     fontsize=7,
                 )
         for axes, title in ((heat, 'time at each position'), (paths, 'paths')):
-            axes.plot(0, 0, '^', color=INK, markersize=9)
+            axes.plot(*cameras_m.T, '^', color=INK, markersize=9)
             axes.set_aspect('equal')
             axes.set_xlim(low[0], high[0])
             axes.set_ylim(low[1], high[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 from collections import Counter
@@ -13,13 +14,17 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.people import to_metres, to_people
+from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import MAX_MAGNITUDE, People
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
 from metrabs_ros.recordings.progress import progress_bar
+from metrabs_ros.recordings.scale_cues import read_static_transforms, transform_topics
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
+from metrabs_ros.recordings.topic_selection import FUSED_TOPIC
+from metrabs_ros.recordings.transform_buffer import TransformBuffer
 from metrabs_ros.recordings.typestore import SKELETONS, typestore
 from metrabs_ros.regular_file import shown
 
@@ -39,7 +44,7 @@ GAP_STEPS = 2.5
 @dataclasses.dataclass(frozen=True)
 class Observations:
     """
-    D detections of people in F frames of a camera.
+    D detections of people in F frames of a camera, or of several cameras that were fused.
 
     Parameters
     ----------
@@ -70,6 +75,8 @@ class Observations:
         [J], mean standard deviation of each joint, in metres.
     warnings
         Warnings of annotate and of reading.
+    cameras_m
+        [C, 3], positions of the cameras in the frame of the skeletons, in metres.
     """
 
     topic: str
@@ -86,6 +93,12 @@ class Observations:
     joint_names: tuple[str, ...]
     deviations_m: FloatArray
     warnings: tuple[str, ...] = ()
+    cameras_m: FloatArray = dataclasses.field(default_factory=lambda: np.zeros((1, 3)))
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the people were fused from several cameras."""
+        return FUSED_TOPIC.fullmatch(self.topic) is not None
 
     @property
     def times_s(self) -> FloatArray:
@@ -100,6 +113,8 @@ class Observations:
     @property
     def ground_axes(self) -> tuple[int, int]:
         """Indices of the horizontal axes that point right and up in a top view."""
+        if self.is_fused:
+            return 0, 1
         return (0, 2) if 'optical' in self.frame_id or self.has_y_down else (0, 1)
 
     @property
@@ -138,7 +153,7 @@ class _UnusableSkeletons(ValueError):  # noqa: N818
 
 def read_observations(path: pathlib.Path, warn: Callable[[str], None]) -> list[Observations]:
     """
-    Read the detections of each camera from a bag.
+    Read the detections of each camera from a bag; those of fused people are first.
 
     Messages and skeletons that are not valid are skipped and counted in a warning.
 
@@ -159,6 +174,7 @@ def read_observations(path: pathlib.Path, warn: Callable[[str], None]) -> list[O
     bag = Bag(path, warn, progress_bar)
     try:
         topics = bag.skeleton_topics()
+        topics.sort(key=lambda topic: FUSED_TOPIC.fullmatch(topic.name) is None)
         if len(topics) > MAX_CAMERAS:
             warn(
                 f'{shown(path)} has {len(topics)} topics with skeletons; the report has the first '
@@ -166,9 +182,29 @@ def read_observations(path: pathlib.Path, warn: Callable[[str], None]) -> list[O
             )
         warnings = _read_warnings(path)
         with progress_bar('reading skeletons', None, ' messages') as advance:
-            return [_read(bag, topic, warnings, advance) for topic in topics[:MAX_CAMERAS]]
+            cameras = [_read(bag, topic, warnings, advance) for topic in topics[:MAX_CAMERAS]]
+        return _with_positions(cameras, read_static_transforms(bag, transform_topics(bag)))
     finally:
         bag.close()
+
+
+def _with_positions(
+    cameras: list[Observations], transforms: TransformBuffer
+) -> list[Observations]:
+    """Return the observations; those of fused people with the positions of static cameras."""
+    frames = dict.fromkeys(own.frame_id for own in cameras if not own.is_fused)
+
+    def positions_m(target: str) -> FloatArray:
+        found = []
+        for frame in frames:
+            with contextlib.suppress(UnusableInput):
+                found.append(transforms.lookup(target, frame, 0).translation_m)
+        return np.array(found).reshape(-1, 3)
+
+    return [
+        dataclasses.replace(own, cameras_m=positions_m(own.frame_id)) if own.is_fused else own
+        for own in cameras
+    ]
 
 
 def _read(

@@ -81,7 +81,11 @@ def write_report(path: pathlib.Path, output: pathlib.Path, warn: Callable[[str],
     _check_output(path, output)
     cameras = read_observations(path, warn)
     parts = [_header(path, cameras)]
-    parts += [section for observations in cameras for section in _camera_sections(observations)]
+    has_fused = any(own.is_fused for own in cameras)
+    for own in cameras:
+        # Each person is shown once.
+        is_shown = own.is_fused or not has_fused
+        parts += _camera_sections(own) if is_shown else _frame_sections(own)
     title = html.escape(_name_of(path))
     body = '\n'.join(parts)
     _write(
@@ -154,30 +158,13 @@ def _header(path: pathlib.Path, cameras: Sequence[Observations]) -> str:
 
 
 def _camera_sections(observations: Observations) -> list[str]:
-    """Return the sections of a camera."""
+    """Return the sections of a camera, or of the people of several cameras."""
     sections = [_section(printable(observations.topic), _facts(observations))]
     if not len(observations.stamps_s):
         return [*sections, _section('No data', '<p>There are no frames.</p>')]
     if len(observations.ids):
-        sections += [
-            _section(
-                'People over time',
-                _picture('People over time', figures.plot_people_over_time(observations))
-                + _omitted_people(observations),
-            ),
-            _section('Distances', _picture('Distances', figures.plot_distances(observations))),
-            _section(
-                'Top view',
-                _picture('Top view', figures.plot_top_view(observations)) + _plan(observations),
-            ),
-            _section('Closest approaches', _closest(observations)),
-        ]
-    sections.append(
-        _section(
-            'Frame rate and gaps',
-            _picture('Frame rate', figures.plot_frame_rate(observations)) + _gaps(observations),
-        )
-    )
+        sections += _people_sections(observations)
+    sections.append(_rate_section(observations))
     # The stamps of image files equal the times of recording.
     if observations.latencies_s().any():
         note = (
@@ -196,6 +183,43 @@ def _camera_sections(observations: Observations) -> list[str]:
     return sections
 
 
+def _frame_sections(observations: Observations) -> list[str]:
+    """Return the sections of a camera whose people are shown as fused people."""
+    sections = [_section(printable(observations.topic), _facts(observations))]
+    if len(observations.stamps_s):
+        sections.append(_rate_section(observations))
+    return sections
+
+
+def _people_sections(observations: Observations) -> list[str]:
+    over_time = _section(
+        'People over time',
+        _picture('People over time', figures.plot_people_over_time(observations))
+        + _omitted_people(observations),
+    )
+    top_view = _section(
+        'Top view', _picture('Top view', figures.plot_top_view(observations)) + _plan(observations)
+    )
+    if observations.is_fused:
+        # Distances from the origin of the world say nothing.
+        speeds = _picture('Speeds', figures.plot_speeds(observations))
+        return [over_time, _section('Speeds', speeds), top_view]
+    distances = _picture('Distances', figures.plot_distances(observations))
+    return [
+        over_time,
+        _section('Distances', distances),
+        top_view,
+        _section('Closest approaches', _closest(observations)),
+    ]
+
+
+def _rate_section(observations: Observations) -> str:
+    return _section(
+        'Frame rate and gaps',
+        _picture('Frame rate', figures.plot_frame_rate(observations)) + _gaps(observations),
+    )
+
+
 def _facts(observations: Observations) -> str:
     stamps_s = observations.stamps_s
     length_s = float(np.ptp(stamps_s)) if len(stamps_s) else 0.0
@@ -207,7 +231,8 @@ def _facts(observations: Observations) -> str:
         'people per frame': f'{observations.people.mean():.1f}' if len(stamps_s) else '0',
     }
     if len(observations.ids):
-        facts['minimum distance'] = f'{observations.distances_m.min():.2f} m'
+        if not observations.is_fused:
+            facts['minimum distance'] = f'{observations.distances_m.min():.2f} m'
         facts['median confidence'] = f'{np.median(observations.confidence):.2f}'
     items = ''.join(f'<div><b>{value}</b>{name}</div>' for name, value in facts.items())
     name = printable(observations.frame_id)
@@ -217,9 +242,13 @@ def _facts(observations: Observations) -> str:
 
 def _plan(observations: Observations) -> str:
     right, forward = observations.ground_axes
+    triangles = (
+        'The triangles are the cameras with a static transform.'
+        if observations.is_fused
+        else 'The triangle is the origin of the frame, usually the camera.'
+    )
     return _note(
-        f'{"xyz"[right]} points to the right and {"xyz"[forward]} upwards in the plot. The '
-        'triangle is the origin of the frame, usually the camera.'
+        f'{"xyz"[right]} points to the right and {"xyz"[forward]} upwards in the plot. {triangles}'
     )
 
 

@@ -6,45 +6,72 @@ import collections
 import contextlib
 import heapq
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from metrabs_ros.arrays import ImageArray
+from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.options import DEFAULT_FOV_DEGREES
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.recording import RecordedFrame
+from metrabs_ros.recordings.scale_cues import CueOptions
 from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
-from metrabs_ros.recordings.typestore import COMPRESSED_IMAGE, SKELETONS, typestore
+from metrabs_ros.recordings.topic_selection import FUSED_TOPIC
+from metrabs_ros.recordings.typestore import COMPRESSED_IMAGE, SKELETONS, deserialize, typestore
 from metrabs_ros.view.markdown import escape_markdown
 from metrabs_ros.view.scene import FramePose, Scene
 from metrabs_ros.view.validation import validate_image_file, validate_people
 
 MAX_CAMERAS = 16
-SUFFIX = '/pose/skeletons'
+SUFFIX, FUSED_SUFFIX = '/pose/skeletons', '/fusion/skeletons'
+FUSED = 'fused people'
 RATE_FRAMES = 20
 """Number of frames over which the frame rate is averaged."""
 IDENTITY_POSE = FramePose('', np.eye(3), np.zeros(3))
 
 
-def _open_images(path: pathlib.Path) -> BagRecording | None:
-    """Return the images of a bag; None if it has none, as with ``--only-results``."""
+def _open_images(path: pathlib.Path, fixed_frame: str) -> BagRecording | None:
+    """
+    Return the images of a bag, with the poses of their cameras if a fixed frame is given.
+
+    It is None if the bag has no images, as with ``--only-results``.
+    """
     bag = Bag(path, lambda message: None)
+    cues = CueOptions(fixed_frame=fixed_frame)
     try:
-        return BagRecording(bag, None, DEFAULT_FOV_DEGREES, (), False, lambda message: None)
+        return BagRecording(bag, None, DEFAULT_FOV_DEGREES, (), False, lambda message: None, cues)
     except UnreadableRecording:
         bag.close()
     return None
 
 
+def _name_of(topic: Topic) -> str:
+    """Return the name of the camera of a topic; for a fusion one that no camera can have."""
+    if FUSED_TOPIC.fullmatch(topic.name):
+        return f'{topic.name.removesuffix(FUSED_SUFFIX)} {FUSED}'.strip('/ ')
+    return topic.name.removesuffix(SUFFIX).strip('/')
+
+
+def _frame_of_people(bag: Bag, topics: Sequence[Topic]) -> str:
+    """Return the frame of the first message of the first topic; empty if there is none."""
+    for message in bag.first_messages(topics[:1]).values() if topics else ():
+        skeletons = deserialize(message)
+        return '' if skeletons is None else str(skeletons.header.frame_id)
+    return ''
+
+
 class Results:
     """
     The people and the images of a bag.
+
+    If the bag has people that were fused from several cameras, only these are displayed in the
+    scene, in the fixed frame.  Those of each camera are displayed on its images.
 
     Parameters
     ----------
@@ -66,22 +93,26 @@ class Results:
         except UnreadableRecording:
             self._bag.close()
             raise
+        topics.sort(key=lambda topic: FUSED_TOPIC.fullmatch(topic.name) is None)
         if len(topics) > MAX_CAMERAS:
             warn(f'the first {MAX_CAMERAS} of {len(topics)} topics with people are displayed')
-        self._names = {
-            topic: topic.name.removesuffix(SUFFIX).strip('/') for topic in topics[:MAX_CAMERAS]
-        }
-        self._images = _open_images(path)
+        self._names = {topic: _name_of(topic) for topic in topics[:MAX_CAMERAS]}
+        self.fused = [
+            name for topic, name in self._names.items() if FUSED_TOPIC.fullmatch(topic.name)
+        ]
+        """Those of the names in `cameras` that stand for fused people."""
+        self._images = _open_images(path, _frame_of_people(self._bag, topics[: len(self.fused)]))
         self._warn = warn
         self._malformed: collections.Counter[str] = collections.Counter()
 
     @property
     def cameras(self) -> list[str]:
-        """Names of the cameras."""
+        """Names of the cameras, and of the fusion."""
         return list(dict.fromkeys(self._names.values()))
 
     def show_in(self, scene: Scene) -> None:
         """Log all messages to a scene without delays; skip and count malformed messages."""
+        scene.set_z_up(bool(self.fused))
         scene.show_status(f'**{escape_markdown(self._bag.path.name)}**')
         stamps_s: dict[Topic, collections.deque[float]] = {
             topic: collections.deque(maxlen=RATE_FRAMES) for topic in self._names
@@ -107,7 +138,9 @@ class Results:
     def _merge_messages(self) -> Iterator[RecordedFrame | BagMessage]:
         """Return images and people in the order of recording."""
         people = self._bag.messages(list(self._names))
-        images = iter(self._images) if self._images is not None else iter(())
+        items = iter(self._images) if self._images is not None else iter(())
+        # Without the transforms of the cameras, which are returned to be copied.
+        images = (item for item in items if isinstance(item, RecordedFrame))
         yield from heapq.merge(images, people, key=lambda item: item.time_ns)
 
     def _show(self, kind: str, show: Callable[..., None], *arguments: Any) -> None:
@@ -132,7 +165,12 @@ class Results:
             with contextlib.suppress(ValueError):
                 displayed, _ = validate_image_file(frame.content)
         scene.show_image(stamp_s, name, displayed)
-        scene.show_camera(stamp_s, name, camera, image.shape, IDENTITY_POSE)
+        if not self.fused:
+            scene.show_camera(stamp_s, name, camera, image.shape, IDENTITY_POSE)
+        elif isinstance(frame.pose, np.ndarray):
+            to_world = np.linalg.inv(frame.pose)
+            pose = FramePose('', to_world[:3, :3], to_metres(to_world[:3, 3]))
+            scene.show_camera(stamp_s, name, camera, image.shape, pose)
 
     def _show_people(
         self, scene: Scene, message: BagMessage, stamps_s: collections.deque[float]
@@ -141,7 +179,9 @@ class Results:
         skeletons: Any = typestore().deserialize_cdr(message.data, SKELETONS)
         stamp_s = stamp_ns_of(skeletons.header) / NANOSECONDS
         people = validate_people(skeletons)
-        scene.show_people(stamp_s, name, people)
+        is_shown = name in self.fused or not self.fused
+        show = scene.show_people if is_shown else scene.show_people_on_image
+        show(stamp_s, name, people)
         stamps_s.append(stamp_s)
         of_camera = f' of {name}' if len(self._names) > 1 else ''
         values = {f'people/people{of_camera}': float(len(people))}

@@ -7,7 +7,7 @@ import dataclasses
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -95,17 +95,26 @@ class Scene:
     ----------
     cameras
         Names of the cameras; the name of a single camera may be empty.
+    without_images
+        Which of these names are not cameras but people of several cameras, for example of a
+        fusion.
     is_live
         Whether to display live data by the system time, which is monotonic; otherwise the scene
         displays a recording by its stamps.
     """
 
-    def __init__(self, cameras: Sequence[str], is_live: bool = False) -> None:
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        is_live: bool = False,
+        without_images: Collection[str] = (),
+    ) -> None:
         self._recording_id = str(uuid.uuid4())
         self._stream = rr.RecordingStream(APPLICATION_ID, recording_id=self._recording_id)
         self._roots = {
             name: f'world/{path}'.rstrip('/') for name, path in entity_paths(cameras).items()
         }
+        self._without_images = frozenset(without_images)
         self._trails: dict[str, dict[int, _Trail]] = {name: {} for name in cameras}
         self._scales: dict[str, FloatArray] = {name: np.ones(2) for name in cameras}
         """Scale from the last image to the displayed image, in x and y."""
@@ -253,15 +262,18 @@ class Scene:
         )
 
     def show_people(self, stamp_s: float, name: str, people: People) -> None:
-        """Display people in the frame of the scene, at most `MAX_PEOPLE`."""
+        """Display people in the frame of the scene, at most `MAX_PEOPLE`, and on the image."""
         self._set_time(stamp_s)
-        people = people.select(people.finite())
-        people = people.select(np.arange(min(len(people), MAX_PEOPLE)))
-        colors = np.array([_rgba(people, i) for i in range(len(people))], np.uint8).reshape(-1, 4)
-        self._show_skeletons(self._roots[name], people, colors)
+        people, colors = _displayed(people)
+        self._show_skeletons(name, people, colors)
         self._show_trails(self._roots[name], self._trails[name], people, stamp_s)
-        image_root = f'{self._roots[name]}/camera/image'
-        self._show_on_image(image_root, people, colors, self._scales[name])
+        if name not in self._without_images:
+            self._show_on_image(name, people, colors)
+
+    def show_people_on_image(self, stamp_s: float, name: str, people: People) -> None:
+        """Display people, in any frame, only on the image of their camera."""
+        self._set_time(stamp_s)
+        self._show_on_image(name, *_displayed(people))
 
     def show_frames(self, stamp_s: float, frames: Sequence[FramePose]) -> None:
         """Display the axes and the names of TF frames."""
@@ -324,7 +336,8 @@ class Scene:
         path = f'plots/{self._plots[name]}'
         stream.log(path, rr.SeriesLines(names=label, widths=2), static=True)
 
-    def _show_skeletons(self, root: str, people: People, colors: NDArray[np.uint8]) -> None:
+    def _show_skeletons(self, name: str, people: People, colors: NDArray[np.uint8]) -> None:
+        root = self._roots[name]
         poses_m = to_metres(people.poses3d_mm)
         joints = poses_m.shape[1]
         edges = np.array(people.skeleton.edges, int).reshape(-1, 2)
@@ -343,17 +356,17 @@ class Scene:
         tops = np.array([pose[np.argmax(pose @ up)] for pose in poses_m]).reshape(-1, 3)
         velocities = to_metres(people.velocities_mm_s.mean(axis=1))
         speeds = np.linalg.norm(velocities, axis=-1)
-        distances_m = to_metres(people.distances_mm)
+        labels = [f'{person_id}: ' for person_id in people.ids]
+        if name not in self._without_images:
+            distances_m = to_metres(people.distances_mm)
+            labels = [f'{own}{distance:.1f} m, ' for own, distance in zip(labels, distances_m)]
         self._stream.log(
             f'{root}/people/ids',
             rr.Points3D(
                 tops + LABEL_ABOVE_M * up,
                 radii=0.01,
                 colors=colors,
-                labels=[
-                    f'{person_id}: {distance:.1f} m, {speed:.1f} m/s'
-                    for person_id, distance, speed in zip(people.ids, distances_m, speeds)
-                ],
+                labels=[f'{own}{speed:.1f} m/s' for own, speed in zip(labels, speeds)],
                 show_labels=True,
             ),
         )
@@ -394,9 +407,8 @@ class Scene:
             ),
         )
 
-    def _show_on_image(
-        self, root: str, people: People, colors: NDArray[np.uint8], scale: FloatArray
-    ) -> None:
+    def _show_on_image(self, name: str, people: People, colors: NDArray[np.uint8]) -> None:
+        root, scale = f'{self._roots[name]}/camera/image', self._scales[name]
         shift = scaling_about_corner(scale)[:2, 2]
         edges = np.array(people.skeleton.edges, int).reshape(-1, 2)
         # The image points of joints out of view are not reliable.
@@ -446,6 +458,7 @@ class Scene:
         images = [
             rrb.Spatial2DView(name=printable(name) or 'Camera', origin=f'{root}/camera/image')
             for name, root in self._roots.items()
+            if name not in self._without_images
         ]
         last = rrb.VisibleTimeRange(
             self._timeline,
@@ -559,6 +572,14 @@ def shrink(image: ImageArray) -> ImageArray:
     samples = np.ascontiguousarray(image[step_y // 2 :: step_y, step_x // 2 :: step_x])
     resized = cv2.resize(samples, (new_width, new_height), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, np.uint8)
+
+
+def _displayed(people: People) -> tuple[People, NDArray[np.uint8]]:
+    """Return the finite people, at most `MAX_PEOPLE`, and their colours, [N, 4]."""
+    people = people.select(people.finite())
+    people = people.select(np.arange(min(len(people), MAX_PEOPLE)))
+    colors = np.array([_rgba(people, i) for i in range(len(people))], np.uint8).reshape(-1, 4)
+    return people, colors
 
 
 def _is_finite(frame: FramePose) -> bool:
