@@ -25,12 +25,11 @@ from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.recordings.topic_selection import FUSED_TOPIC
 from metrabs_ros.recordings.typestore import COMPRESSED_IMAGE, SKELETONS, deserialize, typestore
 from metrabs_ros.view.markdown import escape_markdown
-from metrabs_ros.view.scene import FramePose, Scene
+from metrabs_ros.view.scene import FUSED, FramePose, Scene
 from metrabs_ros.view.validation import validate_image_file, validate_people
 
 MAX_CAMERAS = 16
 SUFFIX, FUSED_SUFFIX = '/pose/skeletons', '/fusion/skeletons'
-FUSED = 'fused people'
 RATE_FRAMES = 20
 """Number of frames over which the frame rate is averaged."""
 IDENTITY_POSE = FramePose('', np.eye(3), np.zeros(3))

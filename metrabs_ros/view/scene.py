@@ -37,6 +37,8 @@ except ImportError as error:
     ) from error
 
 APPLICATION_ID = 'metrabs_ros'
+FUSED = 'fused people'
+"""Name for the people of several cameras in a scene, which no camera can have."""
 JPEG_QUALITY = 80
 MAX_SIDE_PX = 1280
 """Maximum longer side of a displayed image; larger images are scaled down before encoding."""
