@@ -371,9 +371,10 @@ class PeopleFusion:
         tracks.last_seen_s[:] = self._stamp_s
         found = matches >= 0
         agreement = estimation.agreement_of(tracks, views)
-        views_count = found.sum(axis=1)[:, None]
-        self._update_noise(agreement.noise, found & (views_count > 1), columns)
-        self._add_offsets(agreement, found & (views_count > 2), columns)
+        self._update_noise(agreement.noise, found & (found.sum(axis=1) > 1)[:, None], columns)
+        recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
+        others = recent.sum(axis=1)[:, None] - recent[:, columns]
+        self._add_offsets(agreement, found & (others > 1), columns)
         for name, values in (
             ('camera_seen_s', self._stamp_s),
             ('camera_ids', rays.track_ids[matches]),
@@ -454,7 +455,7 @@ class PeopleFusion:
             return FusedPeople.empty(self.skeleton, stamp_s, names)
         which = np.flatnonzero(self._is_confirmed())
         step_s = np.clip(stamp_s - self._stamp_s, -1.0, 1.0)
-        seen_by = tracks.camera_seen_s[which] >= tracks.last_seen_s[which][:, None]
+        seen_by = tracks.camera_seen_s[which] >= self._stamp_s - RECENT_S
         return FusedPeople(
             self.skeleton,
             stamp_s,
