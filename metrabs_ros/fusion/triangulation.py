@@ -23,7 +23,7 @@ LOSS_SCALE = 3.0
 """Residual in standard deviations at which the weight is a quarter."""
 MAX_LOSS = 9.0
 """Loss of an outlier, in squared standard deviations."""
-STEPS = 3
+STEPS = 2
 MIN_PARALLAX = 0.05
 """Sine of the angle between two rays from which their intersection is a candidate."""
 WEAK_INFORMATION = 1e-8
