@@ -48,6 +48,8 @@ GUESS_STD_MM = 300.0
 """Standard deviation of joints that no camera has seen."""
 INITIAL_NOISE, NOISE_LIMITS, NOISE_TIME_CONSTANT_S = 1.5, (0.5, 4.0), 2.0
 """Noise of image points relative to the expected one: first value, limits, time constant."""
+INITIAL_NOISE_S = 0.2
+"""Weight of the first value, as a time of observation."""
 JOINT_MEMORY_S = 0.5
 """Time constant of the confidence of joints that are not seen."""
 
@@ -109,6 +111,7 @@ class PeopleFusion:
         self._stamp_s = -np.inf
         self._step_s = 0.0
         self._noise_ratio: FloatArray = np.zeros(0)
+        self._noise_observed_s: FloatArray = np.zeros(0)
 
     def update(self, frames: Sequence[CameraPeople]) -> FusedPeople:
         """
@@ -244,6 +247,7 @@ class PeopleFusion:
             self._checks.add_camera()
             self._suspended.append('')
             self._noise_ratio = np.append(self._noise_ratio, np.full(1, INITIAL_NOISE))
+            self._noise_observed_s = np.append(self._noise_observed_s, np.zeros(1))
         self._frames[name] += 1
         self._stamps_s[name] = frame.stamp_s
         if self._models.get(name) is not frame.camera:
@@ -269,8 +273,9 @@ class PeopleFusion:
             return np.full((len(tracks), len(columns)), -1)
         matches = np.full((len(tracks), len(columns)), -1)
         # Tracks that match nothing may have moved in an unexpected way: they get a wider gate.
+        confirmed = self._is_confirmed()
         for margin_mm in (0.0, UNEXPECTED_MM):
-            t = np.flatnonzero((matches < 0).all(axis=1))
+            t = np.flatnonzero((matches < 0).all(axis=1) & (confirmed | (margin_mm == 0)))
             free = np.ones(len(rays), bool)
             free[matches[matches >= 0]] = False
             d = np.flatnonzero(free)
@@ -389,8 +394,13 @@ class PeopleFusion:
         """Update the noise ratios with those [T, V] of tracks that several cameras see."""
         count = known.sum(axis=0)
         mean = np.where(known, noise, 0).sum(axis=0) / np.maximum(count, 1)
-        step_s = np.minimum(self._step_s, NOISE_TIME_CONSTANT_S)
-        gain = (count > 0) * (1 - np.exp(-step_s / NOISE_TIME_CONSTANT_S))
+        # The mean of all values at first, then a running mean.
+        observed_s = self._noise_observed_s[columns] + self._step_s
+        self._noise_observed_s[columns] = np.where(
+            count > 0, observed_s, observed_s - self._step_s
+        )
+        window_s = np.minimum(observed_s + INITIAL_NOISE_S, NOISE_TIME_CONSTANT_S)
+        gain = (count > 0) * np.minimum(self._step_s / window_s, 1)
         current = self._noise_ratio[columns]
         updated = current + gain * (np.minimum(mean, 3 * current) - current)
         self._noise_ratio[columns] = np.clip(updated, *NOISE_LIMITS)
