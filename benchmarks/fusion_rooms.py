@@ -75,8 +75,8 @@ def measure_cost() -> str:
         spent_s.append(time.process_time() - start_s)
     low, middle, high = 1000 * np.percentile(spent_s, (10, 50, 99))
     return (
-        f'{COST_CAMERAS} cameras, {COST_PEOPLE} people with 33 joints: {middle:.2f} ms of processor '
-        f'time per frame set (median; 10 %: {low:.2f}, 99 %: {high:.2f})'
+        f'{COST_CAMERAS} cameras, {COST_PEOPLE} people with 33 joints: {middle:.2f} ms of '
+        f'processor time per frame set (median; 10 %: {low:.2f}, 99 %: {high:.2f})'
     )
 
 

@@ -16,8 +16,8 @@ GATE = 3.0
 """Gate of the distance between two tracks, in standard deviations."""
 BASE_STD_MM = 40.0
 """Standard deviation of the distance between two tracks of a person without position errors."""
-MAX_SHAPE_MM = 120.0
-"""Maximum median distance of the joints after moving one track to the other."""
+MAX_SHAPE_MM = 150.0
+"""Maximum mean distance of the joints after moving one track to the other."""
 MAX_DISTANCE_MM = 1500.0
 SAME_PLACE_MM = 120.0
 """Closer tracks are one person even if a camera sees both: it has detected the person twice."""
@@ -57,8 +57,8 @@ def find_duplicates(
         return []
     i, j = candidates[i], candidates[j]
     between_mm = tracks.position_mm[i] - tracks.position_mm[j]
-    offset_mm = np.median(between_mm, axis=1)
-    shape_mm = np.median(np.linalg.norm(between_mm - offset_mm[:, None], axis=-1), axis=1)
+    offset_mm = between_mm.mean(axis=1)
+    shape_mm = np.linalg.norm(between_mm - offset_mm[:, None], axis=-1).mean(axis=1)
     covariance = tracks.shared_mm2[i] + tracks.shared_mm2[j] + BASE_STD_MM**2 * np.eye(3)
     scaled = np.linalg.solve(covariance, offset_mm[..., None])[..., 0]
     now = tracks.camera_seen_s >= stamp_s
