@@ -40,6 +40,11 @@ TENTATIVE_LOST_S = 0.15
 TENTATIVE_PENALTY, LOST_PENALTY = 1.0, 1.0
 """Additional losses of tentative tracks, and of tracks that were not seen for `LOST_S`."""
 LOST_S = 0.3
+CONVINCING_SHARE, TENTATIVE_LOSS = 0.5, 0.5
+"""
+A frame set is full evidence of a person if this share of the cameras that should see it do; a set
+in which none does takes evidence of tentative tracks away.
+"""
 RECENT_S = 0.25
 """Time in which cameras have seen a person `recently`; longer than the period of 5 Hz."""
 UNEXPECTED_MM = 150.0
@@ -65,7 +70,8 @@ class PeopleFusion:
     max_lost
         Time for which people that no camera sees keep their id, in seconds.
     min_hits
-        Number of frame sets that confirm a person.
+        Number of frame sets that confirm a person; more if most of the cameras that the person is
+        in the image of do not see it.
     smoothing
         From 0 to 1, strength of the joint filter; 0.5 is the statistical optimum.
 
@@ -160,6 +166,21 @@ class PeopleFusion:
         taken = np.zeros(len(rays), bool)
         taken[matches[matches >= 0]] = True
         self._start(rays.select(~taken), columns)
+        self._add_evidence(frames, columns)
+
+    def _add_evidence(self, frames: Sequence[CameraPeople], columns: NDArray[np.intp]) -> None:
+        """Note for each track how many of the cameras that should see it do."""
+        tracks = self._tracks
+        if not len(tracks):
+            return
+        middle_mm = tracks.position_mm.mean(axis=1)
+        seen = tracks.camera_seen_s[:, columns] >= self._stamp_s
+        inside = np.stack([_are_in_image(frame, middle_mm) for frame in frames], axis=1)
+        views, expected = seen.sum(axis=1), (seen | inside).sum(axis=1)
+        gain = np.minimum(views / np.maximum(CONVINCING_SHARE * expected, 1), 1)
+        # Confirmed people may be hidden; false people are not seen again.
+        loss = TENTATIVE_LOSS * ((views == 0) & (expected > 0) & ~self._is_confirmed())
+        tracks.evidence = np.maximum(tracks.evidence + gain - loss, 0)
 
     def _check_matches(self, frames: Sequence[CameraPeople], matches: NDArray[np.intp]) -> None:
         """Note how many of the people that the other cameras see each camera sees, too."""
@@ -264,7 +285,7 @@ class PeopleFusion:
         self._stamp_s = stamp_s
 
     def _is_confirmed(self) -> BoolArray:
-        return self._tracks.hits >= self.min_hits
+        return self._tracks.evidence >= self.min_hits
 
     def _match(self, rays: Rays, columns: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the detection of each track in each camera of the set, [T, V]; -1 for none."""

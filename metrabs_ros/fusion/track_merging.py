@@ -96,6 +96,7 @@ def merge(tracks: WorldTracks, pairs: list[tuple[int, int]]) -> NDArray[np.bool_
                 values = getattr(tracks, name)
                 values[kept] = values[dropped]
         tracks.hits[kept] += tracks.hits[dropped]
+        tracks.evidence[kept] = max(tracks.evidence[[kept, dropped]])
         tracks.last_seen_s[kept] = max(tracks.last_seen_s[[kept, dropped]])
         newer = tracks.camera_seen_s[dropped] > tracks.camera_seen_s[kept]
         for name in ('camera_seen_s', 'camera_ids', 'reprojection_px'):
