@@ -20,7 +20,7 @@ MAX_SHAPE_MM = 150.0
 """Maximum mean distance of the joints after moving one track to the other."""
 MAX_DISTANCE_MM = 1500.0
 SAME_PLACE_MM = 120.0
-"""Closer tracks are one person even if a camera sees both: it has detected the person twice."""
+"""Closer tracks are one person even if one camera sees both: it has detected the person twice."""
 
 STATE = (
     *('position_mm', 'velocity_mm_s', 'joint_seen_s', 'joint_confidence'),
@@ -62,10 +62,10 @@ def find_duplicates(
     covariance = tracks.shared_mm2[i] + tracks.shared_mm2[j] + BASE_STD_MM**2 * np.eye(3)
     scaled = np.linalg.solve(covariance, offset_mm[..., None])[..., 0]
     now = tracks.camera_seen_s >= stamp_s
-    seen_apart = (now[i] & now[j]).any(axis=1)
+    seen_apart = (now[i] & now[j]).sum(axis=1)
     distance_mm = np.linalg.norm(offset_mm, axis=-1)
     same = ((offset_mm * scaled).sum(axis=-1) < GATE**2) & (shape_mm < MAX_SHAPE_MM)
-    same &= ~seen_apart | (distance_mm < SAME_PLACE_MM)
+    same &= (seen_apart == 0) | ((seen_apart == 1) & (distance_mm < SAME_PLACE_MM))
     pairs: list[tuple[int, int]] = []
     gone: set[int] = set()
     for k in np.flatnonzero(same)[np.argsort(distance_mm[same])].tolist():
