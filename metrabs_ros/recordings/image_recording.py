@@ -66,7 +66,7 @@ class ImageRecording:
             time_ns = round(i * 1e9 / self._source.rate_hz)
             if isinstance(image, UnusableImage):
                 yield RecordedFrame(
-                    0, time_ns, time_ns, FRAME_ID, UnusableInput('picture', str(image))
+                    0, time_ns, time_ns, FRAME_ID, UnusableInput('image file', str(image))
                 )
                 continue
             if self.copied_topics:

@@ -305,9 +305,10 @@ def _read_warnings(path: pathlib.Path) -> tuple[str, ...]:
         summary = read_metadata(path).summary
     except UnusableMetadata:
         return ()
-    remarks = summary.get('remarks')
+    # `remarks` in results of earlier versions.
+    warnings = summary.get('warnings', summary.get('remarks'))
     texts = (
-        [text for text in remarks if isinstance(text, str)] if isinstance(remarks, list) else []
+        [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
     )
     unusable = summary.get('unusable')
     for cause, value in unusable.items() if isinstance(unusable, dict) else ():

@@ -369,7 +369,7 @@ class FakePoseNode(Node):
     def publish_diagnostics(self):
         values = {
             'images': len(self.images),
-            'worked_on': 0,
+            'processed': 0,
             'dropped: image encoding': self.dropped,
         }
         status = DiagnosticStatus(name='pose: frames')

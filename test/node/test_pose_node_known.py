@@ -453,7 +453,7 @@ def test_diagnostics_contain_rates_latencies_and_failures():
     with pose_node(model) as (_, robot):
         robot.receive(robot.send(BLACK))
         diagnostics, values = status(robot)
-        assert values['worked_on'] == '1'
+        assert values['processed'] == '1'
         assert (values['engine'], values['device']) == ('none', 'nowhere')
         rates = {'images per second', 'frames per second'}
         assert {'model', 'engine', 'device', *rates} <= set(values)

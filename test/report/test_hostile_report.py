@@ -167,13 +167,14 @@ def test_texts_of_a_bag_are_escaped_and_truncated(tmp_path):
     assert len(without_pictures) < 20_000
 
 
-def test_warnings_in_the_metadata_are_escaped_and_limited(tmp_path):
+@pytest.mark.parametrize('field', ['warnings', 'remarks'], ids=['present', 'earlier'])
+def test_warnings_in_the_metadata_are_escaped_and_limited(tmp_path, field):
     bag = write_bag(tmp_path / 'in', [np.zeros((20, 30, 3), np.uint8)])
     results = tmp_path / 'results'
     annotate(bag, results, AnnotateOptions(), KnownPeople((0, 0, 3000)), print)
     metadata = results / 'metadata.yaml'
     about = (
-        '{"remarks": ["<script>", 5, '
+        f'{{"{field}": ["<script>", 5, '
         + '"x", ' * 1000
         + '"y"], "unusable": {"<b>": [1, 2], "c": 3}}'
     )
