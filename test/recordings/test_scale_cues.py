@@ -38,12 +38,12 @@ from metrabs_ros.recordings.scale_cues import (
     FrameDelay,
     RecordedDepths,
 )
-from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
     TRANSFORMS,
+    header_at,
     message_factory,
 )
 from metrabs_ros.view.results import Results
@@ -448,6 +448,21 @@ def test_registered_depth_images_are_selected(tmp_path, images, model):
     without = write(tmp_path / 'without', images, [])
     summary, _ = run(without, model, 'none', depth='auto')
     assert summary.warnings == [f'{without} has no depth images']
+
+
+@pytest.mark.parametrize(('frame_id', 'is_used'), [('', True), (f'/{FRAME}', True), ('a', False)])
+def test_depth_images_without_frame_are_registered_to_a_single_camera(
+    tmp_path, images, frame_id, is_used
+):
+    source = write(tmp_path / 'bag', images[:2], depths(frame_id=frame_id)[:2])
+    views, _, _ = views_of(source, CueOptions('auto'))
+    assert [view.depth is not None for view in views] == 2 * [is_used]
+    if not frame_id:
+        rear = RecordedTopic('/rear/image_raw', info='/rear/camera_info', quality='.png')
+        both = write(tmp_path / 'both', images[:2], depths(frame_id='')[:2], (COLOR, rear))
+        views, _, warnings = views_of(both, CueOptions('auto'))
+        assert [view.depth for view in views] == 4 * [None]
+        assert sum('is processed without depth images' in text for text in warnings) == 2
 
 
 def test_invalid_depth_images_are_counted_and_frames_processed(tmp_path, images, model):

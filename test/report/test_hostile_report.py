@@ -17,8 +17,7 @@ from metrabs_ros import cli
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.options import AnnotateOptions
-from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.recordings.typestore import SKELETONS, message_factory, message_types
+from metrabs_ros.recordings.typestore import SKELETONS, header_at, message_factory, message_types
 from metrabs_ros.report.observations import read_observations
 from metrabs_ros.report.page import write_report
 
