@@ -96,7 +96,9 @@ def test_unreadable_sources_are_reported_in_one_line(name, expected, tmp_path):
     assert 'Traceback' not in result.stderr
 
 
-@pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    'sent', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_the_summary_is_printed_after_an_interrupt(tmp_path, sent):
     process = subprocess.Popen(
         [
