@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 from scenes import SCENES, score
 
-pytest.importorskip('motmetrics', reason='ROS distributions do not package it')
 
-
+# Not imported here, because it imports pandas, in every process of pytest-xdist.
+@pytest.mark.skipif(
+    importlib.util.find_spec('motmetrics') is None,
+    reason='ROS distributions do not package motmetrics',
+)
 @pytest.mark.parametrize('rate_hz', [10, 15, 30])
 @pytest.mark.parametrize('name', SCENES)
 def test_identities_are_kept(name, rate_hz):
