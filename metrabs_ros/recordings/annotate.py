@@ -162,7 +162,7 @@ def annotate(
                 resume_log.close()
             summary.total_s = time.perf_counter() - start_s
             # The results of a bag without frames still have its other messages.
-            is_empty = not summary.worked_on and isinstance(recording, ImageRecording)
+            is_empty = not summary.processed and isinstance(recording, ImageRecording)
             if is_empty:
                 run.discard()
             else:
@@ -311,8 +311,8 @@ class _Run:
         # The queue must not hold the images.
         without_images = frame._replace(content=None, depth=None)
         self._writer.put(functools.partial(self._write_people, without_images, people, camera))
-        self._summary.worked_on += 1
-        self._summary.sightings += len(people)
+        self._summary.processed += 1
+        self._summary.skeletons += len(people)
         self._ids[frame.camera].update(people.ids[people.ids != UNKNOWN_ID].tolist())
 
     def _write_people(self, frame: RecordedFrame, people: People, camera: Camera) -> None:

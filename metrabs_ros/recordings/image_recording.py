@@ -14,10 +14,10 @@ from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import Source, UnusableImage
 from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame, timed_view
-from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
+    header_at,
     message_factory,
     typestore,
 )
@@ -66,7 +66,7 @@ class ImageRecording:
             time_ns = round(i * 1e9 / self._source.rate_hz)
             if isinstance(image, UnusableImage):
                 yield RecordedFrame(
-                    0, time_ns, time_ns, FRAME_ID, UnusableInput('picture', str(image))
+                    0, time_ns, time_ns, FRAME_ID, UnusableInput('image file', str(image))
                 )
                 continue
             if self.copied_topics:

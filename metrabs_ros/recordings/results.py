@@ -18,7 +18,6 @@ from metrabs_ros.people import People
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.metadata import CUSTOM_KEY
 from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame
-from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -26,6 +25,7 @@ from metrabs_ros.recordings.typestore import (
     MARKERS,
     SKELETONS,
     TRANSFORMS,
+    header_at,
     message_factory,
     message_types,
     typestore,

@@ -13,13 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from metrabs_ros.arrays import ImageArray
+from metrabs_ros.conversions.stamps import NS_PER_S, to_seconds
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.options import DEFAULT_FOV_DEGREES
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.recording import RecordedFrame
-from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.recordings.typestore import COMPRESSED_IMAGE, SKELETONS, typestore
 from metrabs_ros.view.markdown import escape_markdown
 from metrabs_ros.view.scene import FramePose, Scene
@@ -126,7 +126,7 @@ class Results:
         if name not in self.cameras:
             return
         image, camera = self._images.view(frame).view
-        stamp_s = frame.stamp_ns / NANOSECONDS
+        stamp_s = frame.stamp_ns / NS_PER_S
         displayed: ImageArray | bytes = image
         if getattr(frame.content, '__msgtype__', '') == COMPRESSED_IMAGE:
             with contextlib.suppress(ValueError):
@@ -139,7 +139,7 @@ class Results:
     ) -> None:
         name = self._names[message.topic]
         skeletons: Any = typestore().deserialize_cdr(message.data, SKELETONS)
-        stamp_s = stamp_ns_of(skeletons.header) / NANOSECONDS
+        stamp_s = to_seconds(skeletons.header.stamp)
         people = validate_people(skeletons)
         scene.show_people(stamp_s, name, people)
         stamps_s.append(stamp_s)
