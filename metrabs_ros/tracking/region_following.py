@@ -316,7 +316,10 @@ class RegionFollower:
             if not len(doubtful):
                 continue
             others = self._estimator.estimate(
-                *view, other_regions.select(doubtful), sampling, mirrored
+                *view,
+                other_regions.select(doubtful),
+                sampling,
+                np.full(len(doubtful), mirrored),
             ).people
             other_apart_mm = pose_distance_mm(others.poses3d_mm, tracks.poses3d_mm[doubtful])
             is_better = (other_apart_mm < apart_mm[doubtful]) | is_absent[doubtful]

@@ -83,5 +83,5 @@ def test_large_images_with_small_people_are_searched_at_a_higher_resolution(
     networks = KnownNetworks(*map(body_at, places_mm))
     image = np.zeros((scale * 480, scale * 640, 3), np.uint8)
     networks.find_people([View(image, CAMERA)], Options())
-    further = [(*BOTH_SIDES_PX, LARGE_SIDE_PX)] if is_repeated else []
+    further = [(LARGE_SIDE_PX,)] if is_repeated else []
     assert networks.passes == [BOTH_SIDES_PX, *further]
