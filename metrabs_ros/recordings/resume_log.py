@@ -21,7 +21,7 @@ ENTRY_HEADER = struct.Struct('<qqqI')
 MAX_ENTRY_BYTES = 256 * 2**20
 FAILURE_MARK = -1.0
 """First number of an encoded `Failure`; that of an `Entry` is a count."""
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Version of the entry format.  Increase it with every change, so that old logs are not read."""
 
 
