@@ -380,7 +380,7 @@ def _report_outcome(outcome: Outcome) -> int:
     if outcome.summary is None:
         return _print_error(outcome.error_message)
     tqdm.write('\n'.join(outcome.summary.lines()))
-    return 0 if outcome.summary.worked_on else 1
+    return 0 if outcome.summary.processed else 1
 
 
 def _report(args: argparse.Namespace) -> int:

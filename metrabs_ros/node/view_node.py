@@ -25,6 +25,7 @@ from tf2_ros import TransformListener
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.people import MM_PER_M
+from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
 from metrabs_ros.msg import SkeletonArray
@@ -115,7 +116,7 @@ class _FusedView:
             return
         self._shown_s = time.monotonic()
         self._node.set_root(message.header.frame_id, z_up=True)
-        self._node.stamp_s = _stamp_s(message)
+        self._node.stamp_s = to_seconds(message.header.stamp)
         scene = self._node.scene
         scene.show_people(self._node.stamp_s, FUSED, people)
         scene.plot(self._node.stamp_s, {f'people/{FUSED}': float(len(people))})
@@ -195,7 +196,7 @@ class _CameraView:
         self._show_people(message, people)
 
     def _show_people(self, message: SkeletonArray, people: People) -> None:
-        now_s, stamp_s = time.monotonic(), _stamp_s(message)
+        now_s, stamp_s = time.monotonic(), to_seconds(message.header.stamp)
         self._people_shown_s = now_s
         image = self._images.get(stamp_key(message.header.stamp))
         newest = next(reversed(self._images.values()), None)
@@ -236,10 +237,10 @@ class _CameraView:
         latency_s = age_s(message.header, self._node.get_clock().now())
         if 0 <= latency_s < MAX_PLOTTED_LATENCY_S:
             values[f'latency/image to view{of_camera}'] = 1000 * latency_s
-        self._node.scene.plot(_stamp_s(message), values)
+        self._node.scene.plot(to_seconds(message.header.stamp), values)
 
     def _show_image(self, message: Any) -> None:
-        scene, stamp_s = self._node.scene, _stamp_s(message)
+        scene, stamp_s = self._node.scene, to_seconds(message.header.stamp)
         image: ImageArray | bytes
         shape: tuple[int, ...]
         self._image_shown_s = time.monotonic()
@@ -374,11 +375,6 @@ def _to_markdown(status: DiagnosticStatus) -> str:
     return '\n'.join(
         [f'**{level}: {escape_markdown(status.message, 200)}**', '', '| | |', '|---|---|', *rows]
     )
-
-
-def _stamp_s(message: Any) -> float:
-    seconds: float = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
-    return seconds
 
 
 def run(arguments: list[str] | None = None) -> int:
