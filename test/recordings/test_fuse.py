@@ -107,20 +107,20 @@ class PeopleInRoom(KnownPeople):
         )
 
 
-def static_poses(names=PLACES_M, parent='map'):
+def static_poses(names):
     """Return a message of a bag with the poses of cameras."""
     transforms = []
     for name in names:
         pose = camera_to_world(CAMERAS[name])
         quaternion = quaternions(pose[None, :3, :3])[0]
         transforms.append(
-            transform_message(parent, f'{name}_optical', START_NS, pose[:3, 3], quaternion)
+            transform_message('map', f'{name}_optical', START_NS, pose[:3, 3], quaternion)
         )
     return recorded_tree('/tf_static', 0, *transforms)
 
 
-def write_rig_bag(folder, poses=(static_poses(),), names=PLACES_M):
-    """Write a bag of the cameras, whose images have the same stamps."""
+def write_rig_bag(folder, posed=PLACES_M, names=PLACES_M):
+    """Write a bag of cameras, whose images have the same stamps, and of the poses of some."""
     items = []
     for name in names:
         topic = RecordedTopic(f'/{name}/image_raw', f'{name}_optical', f'/{name}/camera_info')
@@ -136,7 +136,7 @@ def write_rig_bag(folder, poses=(static_poses(),), names=PLACES_M):
         ]
         bag.close()
     items.sort(key=lambda item: item[2])
-    return write_bag(folder, [], (), extra=[*poses, *items])
+    return write_bag(folder, [], (), extra=[static_poses(posed), *items])
 
 
 def write_videos(folder, names=PLACES_M, frames=None):
@@ -246,7 +246,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(tmp_path, cut):
 
 
 def test_a_camera_without_a_pose_is_reported_and_the_others_are_fused(tmp_path):
-    source = write_rig_bag(tmp_path / 'bag', [static_poses(('left', 'right'))])
+    source = write_rig_bag(tmp_path / 'bag', posed=('left', 'right'))
     summary, output, (warning,) = run(source)
     assert warning.startswith("/rear/image_raw: 'rear_optical' is not in the transforms")
     assert summary.unused_cues['camera pose, /rear/image_raw, no transform'][0] == FRAMES
@@ -363,7 +363,7 @@ def test_options_that_do_not_fit_are_rejected(tmp_path):
     with pytest.raises(ValueError, match='only with --fuse'):
         AnnotateOptions(calibration=tmp_path / 'Calib.toml')
     other = write_pose2sim(tmp_path / 'Calib.toml', {'a': CAMERAS['left']}, SHAPE)
-    with pytest.raises(UnusableSource, match='none of the videos left.avi, rear.avi'):
+    with pytest.raises(UnusableSource, match=r'none of the videos left\.avi, rear\.avi'):
         run(source, calibration=other)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UnusableSource, match='has no videos'):
