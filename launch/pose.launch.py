@@ -165,6 +165,7 @@ def start(context):
         )
     if given['rviz'].lower() == 'true':
         frame = given['fixed_frame'] if fuse else given['target_frame']
+        config = 'fusion.rviz' if fuse else 'pose.rviz'
         nodes.append(
             Node(
                 package='rviz2',
@@ -172,7 +173,7 @@ def start(context):
                 name='rviz',
                 namespace=given['namespace'],
                 arguments=[
-                    *('-d', PathJoinSubstitution([SHARE, 'config', 'pose.rviz']).perform(context)),
+                    *('-d', PathJoinSubstitution([SHARE, 'config', config]).perform(context)),
                     *(['-f', frame] if frame else []),
                 ],
                 parameters=[{'use_sim_time': parameters.get('use_sim_time', False)}],

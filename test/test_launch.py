@@ -9,6 +9,7 @@ import pytest
 
 launch = pytest.importorskip('launch', reason='launch is not on PyPI; a ROS install has it')
 pytest.importorskip('launch_ros', reason='launch_ros is not on PyPI; a ROS install has it')
+from launch_ros.utilities import evaluate_parameters  # noqa: E402
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'launch'
 
@@ -42,7 +43,7 @@ def remappings_of(node):
     }
 
 
-@pytest.mark.parametrize('name', ['pose.launch.py', 'demo.launch.py'])
+@pytest.mark.parametrize('name', ['pose.launch.py', 'fusion.launch.py', 'demo.launch.py'])
 def test_every_argument_is_described(name):
     description = module_of(name).generate_launch_description()
     arguments = description.get_launch_arguments()
@@ -109,3 +110,37 @@ def test_the_depth_topic_is_remapped_with_its_camera_info():
     remappings = remappings_of(node)
     assert ('rear/depth', 'rear/depth_registered/image') in remappings
     assert ('front/depth/camera_info', 'front/depth_registered/camera_info') in remappings
+
+
+def test_the_fusion_node_is_started_on_request():
+    pose, fusion = started_nodes(cameras='front,rear', fuse='true', fixed_frame='odom')
+    assert fusion.node_executable == 'fusion_node'
+    values = parameters_of(fusion)
+    assert values['cameras'] == ('front', 'rear')
+    assert values['fixed_frame'] == 'odom'
+    # The frames of the fused people have the same names.
+    assert parameters_of(pose)['tf'] == 'none'
+    with pytest.raises(ValueError, match='two or more cameras'):
+        started_nodes(camera='front', fuse='true')
+
+
+def test_the_fusion_node_can_be_started_alone():
+    module = module_of('fusion.launch.py')
+    context = launch.LaunchContext()
+    context.launch_configurations.update(
+        {name: default for name, (default, _) in module.ARGUMENTS.items() if name != 'params_file'}
+    )
+    context.launch_configurations.update(dict.fromkeys(module.PARAMETERS, ''))
+    context.launch_configurations['params_file'] = str(FOLDER.parent / 'config' / 'fusion.yaml')
+    context.launch_configurations.update(cameras='front, rear/left', rays='true')
+    (node,) = module.start(context)
+    assert parameters_of(node)['cameras'] == ('front', 'rear/left')
+    assert parameters_of(node)['rays'] is True
+
+
+def parameters_of(node):
+    """Return the parameters that a launch file sets itself, in addition to those of a file."""
+    groups = evaluate_parameters(launch.LaunchContext(), node._Node__parameters)
+    return {
+        name: value for group in groups if isinstance(group, dict) for name, value in group.items()
+    }

@@ -51,6 +51,7 @@ from metrabs_ros.node.transforms import TransformLookup
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import MAX_MAGNITUDE, People
+from metrabs_ros.placement.person_scale import Cue
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.person_tracker import PersonTracker, Result
 
@@ -398,6 +399,8 @@ class PoseNode(ConfiguredNode[Settings]):
             with self.statistics.latencies.measure('publish'):
                 convention = model.convention(current.skeleton)
                 stream.publish(item, people, convention, current)
+            if current.stature:
+                self._report_without_stature(people, item.camera)
             self._record_age(item.header)
         except Exception as error:
             self._report_failure(error, worker, item.camera)
@@ -439,6 +442,16 @@ class PoseNode(ConfiguredNode[Settings]):
                 item.camera,
             )
         return people.select(finite_in_output)
+
+    def _report_without_stature(self, people: People, camera: str) -> None:
+        count = np.count_nonzero(people.scale_cues & Cue.STATURE == 0)
+        if count:
+            self.statistics.fallbacks.report(
+                'stature not used',
+                f'{count} people are not scaled to the parameter stature, because their whole '
+                'body from nose to ankles was not in view yet',
+                camera,
+            )
 
     def _record_age(self, header: Header) -> None:
         latency_s = age_s(header, self.get_clock().now())

@@ -503,3 +503,15 @@ def test_the_floor_and_depth_images_are_combined_for_each_camera():
         values = status(front)[1]
         assert values['scaled by ground_plane of rear'] == '5'
         assert values['scaled by depth_image of rear'] == '0'
+
+
+def test_a_stature_that_cannot_be_used_is_explained():
+    # The feet are below the image.
+    person = KnownPeople((0.0, 1200.0, 1000 * DISTANCE_M))
+    with pose_node(person, stature=1.5) as (node, robot):
+        skeleton, _ = send_several(robot, 1000.0)
+        assert skeleton.scale_source == Skeleton.SCALE_NETWORK
+        assert counts_of(node) == {'stature not used': 12}
+        _, values = status(robot)
+        assert 'from nose to ankles' in values['explanation: stature not used']
+        assert_no_image_was_dropped(node)

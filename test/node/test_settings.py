@@ -10,20 +10,26 @@ import yaml
 from rclpy.parameter import Parameter
 
 from metrabs_ros.node import parameters
+from metrabs_ros.node.fusion_settings import FusionSettings
 from metrabs_ros.node.settings import Settings
 
 PROJECT = pathlib.Path(__file__).parents[2]
 
 
-def test_the_parameter_file_contains_the_defaults():
-    file = yaml.safe_load((PROJECT / 'config' / 'pose.yaml').read_text())
-    file_values, table = file['/**/pose']['ros__parameters'], dataclasses.asdict(Settings())
+@pytest.mark.parametrize(('name', 'kind'), [('pose', Settings), ('fusion', FusionSettings)])
+def test_the_parameter_file_contains_the_defaults(name, kind):
+    file = yaml.safe_load((PROJECT / 'config' / f'{name}.yaml').read_text())
+    file_values, table = file[f'/**/{name}']['ros__parameters'], dataclasses.asdict(kind())
     table['cameras'] = list(table['cameras'])
     assert file_values == table
     assert list(file_values) == list(table)
 
 
-@pytest.mark.parametrize('field', dataclasses.fields(Settings), ids=lambda field: field.name)
+@pytest.mark.parametrize(
+    'field',
+    [*dataclasses.fields(Settings), *dataclasses.fields(FusionSettings)],
+    ids=lambda field: field.name,
+)
 def test_every_parameter_has_a_description_and_a_valid_default(field):
     about = field.metadata
     assert about['description'].endswith('.')
