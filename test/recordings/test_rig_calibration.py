@@ -197,8 +197,9 @@ def test_entities_are_not_expanded(tmp_path):
 
 
 def test_missing_and_unknown_files_are_explained(tmp_path):
-    with pytest.raises(UnusableCalibration, match='does not exist'):
-        rig_of(tmp_path / 'none.toml')
+    for name in ('none.toml', 'none.qca.txt', '.'):
+        with pytest.raises(UnusableCalibration, match=r'^the calibration cannot .*does not exist'):
+            rig_of(tmp_path / name)
     (tmp_path / 'a.json').write_text('{}')
     with pytest.raises(UnusableCalibration, match=r'neither a \.toml'):
         rig_of(tmp_path / 'a.json')
