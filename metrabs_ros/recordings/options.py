@@ -141,6 +141,8 @@ class AnnotateOptions:
                 f'calibration is {shown(self.calibration)}, but fuse is not set; it has an effect '
                 'only with --fuse, and --camera-info FILE is the calibration of a single camera'
             )
+        # As in tf2, names have no leading slash.
+        object.__setattr__(self, 'fixed_frame', self.fixed_frame.strip('/'))
         # The fusion needs the tracks of each camera.
         object.__setattr__(self, 'follow', self.follow or self.fuse)
 

@@ -249,8 +249,9 @@ def _pose2sim_cameras(path: pathlib.Path) -> list[tuple[str, Any]]:
             raise ImportError(
                 f'{shown(path)} needs tomli with Python 3.10: pip install tomli'
             ) from error
+    data = read_input(path, MAX_FILE_BYTES)
     try:
-        values = tomllib.loads(read_input(path, MAX_FILE_BYTES).decode('utf-8'))
+        values = tomllib.loads(data.decode('utf-8'))
     except (ValueError, RecursionError) as error:
         raise UnusableCalibration(
             f'{shown(path)} is not valid TOML: {printable(error, 200)}'
@@ -303,8 +304,9 @@ def _read_folder(
 
 def _read_extrinsics(file: pathlib.Path) -> dict[str, _Pose]:
     """Return the pose of each camera in a file of extrinsics, by the name of the camera."""
+    data = read_input(file, MAX_FILE_BYTES)
     try:
-        values = load_yaml(read_input(file, MAX_FILE_BYTES).decode('utf-8'))
+        values = load_yaml(data.decode('utf-8'))
         if not isinstance(values, dict) or not isinstance(values.get('cameras'), dict):
             raise UnusableYaml('it has no mapping "cameras"')
         return {str(name): _pose(str(name), own) for name, own in values['cameras'].items()}

@@ -54,6 +54,8 @@ TRAIL_TIMEOUT_S = 5.0
 MAX_PEOPLE = 100
 """Maximum number of displayed people, and of trails."""
 MAX_PLOTS = 100
+MAX_IMAGE_ROWS = 2
+"""Maximum number of images in one column of the layout."""
 MAX_STATUS_CHARS = 200_000
 MIN_BLUEPRINT_PERIOD_S = 5.0
 JOINT_RADIUS_M, BONE_RADIUS_M = 0.035, 0.02
@@ -465,6 +467,10 @@ class Scene:
             for name, root in self._roots.items()
             if name not in self._without_images
         ]
+        # The images of many cameras would be small in one column.
+        shown_images = images
+        if len(images) > MAX_IMAGE_ROWS:
+            shown_images = [rrb.Grid(*images, grid_columns=2)]
         last = rrb.VisibleTimeRange(
             self._timeline,
             start=rr.TimeRangeBoundary.cursor_relative(seconds=-PLOT_RANGE_S),
@@ -483,9 +489,9 @@ class Scene:
             rrb.Horizontal(
                 rrb.Vertical(space, rrb.Horizontal(*plots), row_shares=[3, 1]),
                 rrb.Vertical(
-                    *images,
+                    *shown_images,
                     rrb.TextDocumentView(name='Status', origin='status'),
-                    row_shares=[3] * len(images) + [1],
+                    row_shares=[*(3 * len(images) / len(shown_images) for _ in shown_images), 1],
                 ),
                 column_shares=[3, 2],
             ),
