@@ -139,7 +139,9 @@ class Results:
         people = self._bag.messages(list(self._names))
         items = iter(self._images) if self._images is not None else iter(())
         # Without the transforms of the cameras, which are returned to be copied.
-        images = (item for item in items if isinstance(item, RecordedFrame))
+        images: Iterator[RecordedFrame | BagMessage] = (
+            item for item in items if isinstance(item, RecordedFrame)
+        )
         yield from heapq.merge(images, people, key=lambda item: item.time_ns)
 
     def _show(self, kind: str, show: Callable[..., None], *arguments: Any) -> None:
