@@ -215,7 +215,7 @@ def test_an_inactive_node_publishes_nothing_and_deletes_its_markers():
     with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
         assert change(robot, label='configure')[0]
         stream = node._streams['']
-        wait_for(lambda: stream.publishers._markers.get_subscription_count())
+        wait_for(lambda: stream.publishers._people._markers.get_subscription_count())
         stream.publishers.clear_markers()
         assert change(robot, label='activate')[0]
         robot.wait_for_node()

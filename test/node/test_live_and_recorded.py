@@ -114,7 +114,8 @@ def live_people(bag, **parameters):
                     if name == DEPTH and 'depth_transport' in parameters:
                         wait_for(functools.partial(has_depth, node, time_ns + 1000))
             found.append(to_people(robot.receive(stamp)))
-        assert node.statistics.fallbacks.counts() == {}
+        # The legs of the people are hidden.
+        assert set(node.statistics.fallbacks.counts()) <= {'stature not used'}
         assert node.statistics.drops.counts() == {}
     return found
 
