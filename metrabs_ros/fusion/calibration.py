@@ -148,7 +148,7 @@ def calibrate_cameras(frames: Iterable[CameraPeople]) -> Calibration:
     CalibrationError
         If no cameras see the same moving people.
     """
-    tracks, step_s = camera_tracks(_in_camera_frames(frames))
+    tracks, step_s = camera_tracks(frames)
     _check_people(tracks)
     commons = _all_common_instants(tracks)
     relative = {pair: estimate_relative_pose(common) for pair, common in commons.items()}
@@ -218,7 +218,7 @@ def refine_cameras(
         rotations[order],
         _positions(rotations, translations_mm)[order],
         np.full(count, np.radians(rotation_std_degrees)),
-        np.full(count, position_std_mm),
+        np.full(count, float(position_std_mm)),
     )
     result = _adjusted(chosen, prior, step_s)
     calibration = dataclasses.replace(_summary(chosen, result, step_s), left_out=left_out)
@@ -235,11 +235,7 @@ class _Adjusted:
     estimate: Estimate
     covariance: FloatArray
     residuals: FloatArray
-
-
-def _in_camera_frames(frames: Iterable[CameraPeople]) -> Iterable[CameraPeople]:
-    """Yield the frames without empty ones of cameras that were listed but see nobody."""
-    yield from frames
+    stride: float
 
 
 def _check_people(tracks: Sequence[CameraTracks]) -> None:
@@ -283,7 +279,9 @@ def _all_common_instants(tracks: Sequence[CameraTracks]) -> dict[Pair, CommonIns
 
 def _overlaps_s(poses: Mapping[Pair, RelativePose], step_s: float) -> dict[Pair, float]:
     """Return for how long the cameras of each pair see the same people."""
-    return {pair: float(step_s * pose.scores.sum()) for pair, pose in poses.items()}
+    return {
+        pair: float(step_s * (pose.scores > MIN_TRACK_SCORE).sum()) for pair, pose in poses.items()
+    }
 
 
 def _connected(tracks: Sequence[CameraTracks], overlaps_s: Mapping[Pair, float]) -> list[int]:
@@ -408,7 +406,9 @@ def _adjusted(tracks: Sequence[CameraTracks], prior: Prior, step_s: float) -> _A
     weights = DataWeights(1 / (variance * correlated), weights.distances)
     estimate, covariance = bundle_adjustment.adjust(observations, estimate, prior, weights)
     residuals = bundle_adjustment.ray_residuals(observations, estimate)
-    return _Adjusted(observations, estimate, covariance, residuals / np.sqrt(variance))
+    return _Adjusted(
+        observations, estimate, covariance, residuals / np.sqrt(variance), stride
+    )
 
 
 def _people(
@@ -594,7 +594,7 @@ def _summary(tracks: Sequence[CameraTracks], result: _Adjusted, step_s: float) -
                 float(np.sqrt(np.mean(errors_px**2))) if len(errors_px) else np.nan,
                 float(inlier[:, c].sum() / max(seen, 1)),
                 {
-                    other.camera_name: float(_stride(observations, views) * step_s * both)
+                    other.camera_name: float(result.stride * step_s * both)
                     for k, other in enumerate(tracks)
                     if k != c and (both := (views[:, c] & views[:, k]).sum())
                 },
@@ -611,10 +611,6 @@ def _summary(tracks: Sequence[CameraTracks], result: _Adjusted, step_s: float) -
         )
     )
     return Calibration(tuple(cameras), {}, paths, 0.0)
-
-
-def _stride(observations: Observations, views: NDArray[np.bool_]) -> float:
-    return 1.0
 
 
 def _inconsistent(

@@ -13,8 +13,9 @@ from metrabs_ros.placement.ground_plane import ANKLE_HEIGHT_MM
 ROUNDS = 10
 BODY_TOLERANCE = 0.35
 """Angle between body and vertical at which the person counts one quarter, in radians."""
-BODY_TILT_STD = 0.05
-"""Standard deviation of the mean direction of bodies, in radians: people lean forward."""
+BODY_TILT_STD, LEAN_STD = 0.03, 0.15
+"""Standard deviations of the direction of bodies, in radians.  People lean forward, which does
+not matter if they face all directions."""
 ANKLE_STD_MM = 30.0
 CORRELATED = 30.0
 """Number of ankles that count as much as one independent one."""
@@ -61,8 +62,12 @@ def estimate_floor(points_mm: FloatArray) -> Floor:
         angles = np.arccos(np.clip(bodies @ up, -1, 1))
         up = _unit((bodies / (1 + (angles / BODY_TOLERANCE) ** 2)[:, None] ** 2).sum(axis=0))
     vertical = up
+    shoulders_mm = points_mm[:, SHOULDERS[0]] - points_mm[:, SHOULDERS[1]]
+    facing = np.cross(shoulders_mm, vertical)
+    facing = facing / np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1.0)
+    body_std = np.hypot(BODY_TILT_STD, LEAN_STD * np.linalg.norm(facing.mean(axis=0)))
     for _ in range(ROUNDS):
-        up, height_mm, covariance = _fit(ankles_mm, up, vertical)
+        up, height_mm, covariance = _fit(ankles_mm, up, vertical, float(body_std))
     return Floor(
         up,
         float(height_mm - ANKLE_HEIGHT_MM),
@@ -72,7 +77,7 @@ def estimate_floor(points_mm: FloatArray) -> Floor:
 
 
 def _fit(
-    ankles_mm: FloatArray, up: FloatArray, vertical: FloatArray
+    ankles_mm: FloatArray, up: FloatArray, vertical: FloatArray, body_std: float
 ) -> tuple[FloatArray, float, FloatArray]:
     """Return normal and height of the plane of the lower ankles, and the covariance [3, 3]."""
     across = np.linalg.svd(up[None])[2][1:]
@@ -85,7 +90,7 @@ def _fit(
     design = np.column_stack([np.ones(len(rows)), places_mm - middle_mm])
     # Height and slopes of the plane; the prior of the slopes is the direction of the bodies.
     slopes = -(across @ vertical) / max(vertical @ up, 0.1)
-    prior = np.diag([0, BODY_TILT_STD**-2, BODY_TILT_STD**-2])
+    prior = np.diag([0, body_std**-2, body_std**-2])
     solution = np.array([np.median(heights_mm), 0, 0])
     for _ in range(ROUNDS):
         squares = ((heights_mm - design @ solution) / ANKLE_STD_MM) ** 2

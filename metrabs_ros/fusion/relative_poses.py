@@ -19,7 +19,7 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.fusion.camera_tracks import MIN_JOINTS, CameraTracks
 from metrabs_ros.placement.uncertainty import LATERAL_STD, STATURE_MM
 
-POSE_TOLERANCE = 0.35
+POSE_TOLERANCE = 0.5
 """Difference of two poses, as a share of their size, at which an instant counts one quarter."""
 POSITION_TOLERANCE = 3.0
 """The same for the difference of positions, in standard deviations."""
