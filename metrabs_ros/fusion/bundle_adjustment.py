@@ -3,10 +3,10 @@ Bundle adjustment of camera poses and joints.
 
 The residuals are the reprojection errors of all joints, relative to the standard deviations of
 image points, and the monocular distances, relative to a scale factor of each person that is
-estimated too: the network takes everybody for an adult of average size.  The loss is that of Cauchy
-or of Geman and McClure, so that exchanged sides and wrong associations do not count.  Each step
-of Levenberg and Marquardt eliminates the joints (Schur complement), which leaves six unknowns per
-camera and one per person; the inverse of their matrix is the covariance of the result.
+estimated too: the network takes everybody for an adult of average size.  The loss is that of
+Cauchy or of Geman and McClure, so that exchanged sides and wrong associations do not count.  Each
+step of Levenberg and Marquardt eliminates the joints (Schur complement), which leaves six unknowns
+per camera and one per person; the inverse of their matrix is the covariance of the result.
 """
 
 from __future__ import annotations
@@ -182,7 +182,9 @@ def triangulated(
     for _ in range(TRIANGULATION_STEPS):
         # across (I - d d^T) + along d d^T
         dyads = directions[..., :, None] * directions[..., None, :]
-        information = across[..., None, None] * np.eye(3) + (along - across)[..., None, None] * dyads
+        information = (
+            across[..., None, None] * np.eye(3) + (along - across)[..., None, None] * dyads
+        )
         information = weights[..., None, None] * information
         target_mm = origins_mm + known_mm[..., None] * directions
         total = information.sum(axis=1) + 1e-12 * np.eye(3)
@@ -447,7 +449,11 @@ class _System:
         """Return the covariance of cameras and sizes; see `adjust`."""
         normal, _, _ = self._reduced(0.0)
         scale = 1 / np.sqrt(np.maximum(np.diag(normal), 1e-12))
-        return scale[:, None] * np.linalg.pinv(normal * scale * scale[:, None], hermitian=True) * scale
+        return (
+            scale[:, None]
+            * np.linalg.pinv(normal * scale * scale[:, None], hermitian=True)
+            * scale
+        )
 
 
 def _solve_scaled(normal: FloatArray, right: FloatArray) -> FloatArray:

@@ -323,7 +323,7 @@ def _chained(
     """Return the connected cameras and their poses relative to the first of them."""
     overlaps_s = _overlaps_s(poses, step_s)
     order = _connected(tracks, overlaps_s)
-    known = {order[0]: (np.eye(3), np.zeros(3))}
+    known: dict[int, tuple[FloatArray, FloatArray]] = {order[0]: (np.eye(3), np.zeros(3))}
     while len(known) < len(order):
         # The maximum spanning tree.
         a, b = max(
@@ -350,7 +350,7 @@ def _left_out(
     reasons = {}
     for i, own in enumerate(tracks):
         if i not in order:
-            longest_s = max((overlaps_s.get((min(i, k), max(i, k)), 0.0) for k in order))
+            longest_s = max(overlaps_s.get((min(i, k), max(i, k)), 0.0) for k in order)
             reasons[own.camera_name] = (
                 f'it sees the same people as another camera for {longest_s:.1f} s; at least '
                 f'{MIN_OVERLAP_S:g} s are needed'
@@ -406,9 +406,7 @@ def _adjusted(tracks: Sequence[CameraTracks], prior: Prior, step_s: float) -> _A
     weights = DataWeights(1 / (variance * correlated), weights.distances)
     estimate, covariance = bundle_adjustment.adjust(observations, estimate, prior, weights)
     residuals = bundle_adjustment.ray_residuals(observations, estimate)
-    return _Adjusted(
-        observations, estimate, covariance, residuals / np.sqrt(variance), stride
-    )
+    return _Adjusted(observations, estimate, covariance, residuals / np.sqrt(variance), stride)
 
 
 def _people(
@@ -444,7 +442,9 @@ def _people(
     parents = list(range(starts[-1]))
     for _, one, other in sorted(candidates, reverse=True):
         a, b = _root(parents, one), _root(parents, other)
-        if a == b or any(instants[a][c] & instants[b][c] for c in instants[a].keys() & instants[b].keys()):
+        if a == b or any(
+            instants[a][c] & instants[b][c] for c in instants[a].keys() & instants[b].keys()
+        ):
             continue
         _join(parents, a, b)
         instants[a] = {
@@ -464,12 +464,14 @@ def _observations(
     """Return the people that several cameras see, and by how much they were thinned out."""
     cameras, joints = len(tracks), len(BODY_PARTS)
     span = 1 + max(int(own.instants.max(initial=0)) for own in tracks)
-    keys = [own_people[own.tracks] * span + own.instants for own, own_people in zip(tracks, people)]
+    keys = [
+        own_people[own.tracks] * span + own.instants for own, own_people in zip(tracks, people)
+    ]
     kept = [np.flatnonzero(own_keys >= 0) for own_keys in keys]
-    unique = np.unique(np.concatenate([own[rows] for own, rows in zip(keys, kept)]))
+    unique = np.unique(np.concatenate([k[rows] for k, rows in zip(keys, kept)]))
     table = np.full((len(unique), cameras), -1)
-    for c, (own, rows) in enumerate(zip(keys, kept)):
-        table[np.searchsorted(unique, own[rows]), c] = rows
+    for c, (own_keys, rows) in enumerate(zip(keys, kept)):
+        table[np.searchsorted(unique, own_keys[rows]), c] = rows
     several = (table >= 0).sum(axis=1) > 1
     unique, table = unique[several], table[several]
     if not len(unique):
@@ -498,7 +500,10 @@ def _observations(
     person, instants = unique // span, unique % span
     _, person = np.unique(person, return_inverse=True)
     person_scale_std = np.array(
-        [np.median(scale_std[person == k][table[person == k] >= 0]) for k in range(person.max() + 1)]
+        [
+            np.median(scale_std[person == k][table[person == k] >= 0])
+            for k in range(person.max() + 1)
+        ]
     )
     return Observations(
         rays, seen, std, distances_mm, scale_std, person, instants, person_scale_std
@@ -520,7 +525,9 @@ def _thinned_out(views: NDArray[np.bool_]) -> NDArray[np.intp]:
     low, high = 1, len(views)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if np.minimum(counts, middle).sum() <= MAX_OBSERVED else (low, middle)
+        low, high = (
+            (middle, high) if np.minimum(counts, middle).sum() <= MAX_OBSERVED else (low, middle)
+        )
     chosen = []
     for kind, count in enumerate(counts):
         rows = np.flatnonzero(kinds.ravel() == kind)
@@ -544,7 +551,7 @@ def _without_scale(covariance: FloatArray, estimate: Estimate) -> tuple[FloatArr
     scaling[6 * cameras :] = 1.0
     length = float(measure @ scaling)
     projection = np.eye(len(covariance)) - np.outer(scaling, measure) / length
-    scale_std = np.sqrt(max(measure @ covariance @ measure, 0)) / length
+    scale_std = np.sqrt(max(float(measure @ covariance @ measure), 0.0)) / length
     return projection @ covariance @ projection.T, float(scale_std)
 
 
@@ -570,7 +577,7 @@ def _on_floor(estimate: Estimate, floor: Floor) -> Estimate:
 
 def _summary(tracks: Sequence[CameraTracks], result: _Adjusted, step_s: float) -> Calibration:
     estimate, observations = result.estimate, result.observations
-    inlier = (result.residuals**2).sum(axis=-1) < bundle_adjustment.INLIER**2
+    inlier = np.asarray((result.residuals**2).sum(axis=-1) < bundle_adjustment.INLIER**2)
     raw = bundle_adjustment.ray_residuals(observations, estimate)
     error = raw * observations.std[..., None]
     views = observations.seen.any(axis=2)

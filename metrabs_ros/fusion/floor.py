@@ -89,7 +89,7 @@ def _fit(
     middle_mm = np.median(places_mm, axis=0)
     design = np.column_stack([np.ones(len(rows)), places_mm - middle_mm])
     # Height and slopes of the plane; the prior of the slopes is the direction of the bodies.
-    slopes = -(across @ vertical) / max(vertical @ up, 0.1)
+    slopes = -(across @ vertical) / max(float(vertical @ up), 0.1)
     prior = np.diag([0, body_std**-2, body_std**-2])
     solution = np.array([np.median(heights_mm), 0, 0])
     for _ in range(ROUNDS):
@@ -106,4 +106,5 @@ def _fit(
 
 
 def _unit(vector: FloatArray) -> FloatArray:
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+    length = float(np.linalg.norm(vector))
+    return vector / max(length, 1e-12)

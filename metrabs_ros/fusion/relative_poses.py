@@ -94,7 +94,9 @@ def common_instants(one: CameraTracks, other: CameraTracks) -> CommonInstants:
     rows, weights = rows[keep], weights[keep]
     a, b = rows.T
     weights = weights / weights.sum(axis=1, keepdims=True)
-    centred, roots_mm = zip(*(_centred(own, weights) for own in (one.poses_mm[a], other.poses_mm[b])))
+    centred, roots_mm = zip(
+        *(_centred(own, weights) for own in (one.poses_mm[a], other.poses_mm[b]))
+    )
     correlations = np.einsum('nj,nji,njk->nik', weights, centred[1], centred[0])
     pairs = one.tracks[a] * (other.tracks.max(initial=0) + 1) + other.tracks[b]
     _, track_pairs = np.unique(pairs, return_inverse=True)
@@ -173,7 +175,7 @@ def _hypotheses(common: CommonInstants) -> tuple[FloatArray, FloatArray] | None:
     which = np.flatnonzero(groups >= 0)
     part = CommonInstants(**{name: value[which] for name, value in vars(common).items()})
     groups = groups[which]
-    weights = np.ones(len(part))
+    weights: FloatArray = np.ones(len(part))
     for _ in range(ROUNDS):
         rotations = _rotations(part, groups, weights)
         weights = _pose_weights(part, rotations[groups])
@@ -218,10 +220,13 @@ def _translations(
 
 def _differences(common: CommonInstants, rotations: FloatArray) -> tuple[FloatArray, FloatArray]:
     """
-    Return the differences [N, 3] of the positions after rotations [N, 3, 3], and their inverse
-    covariances [N, 3, 3].
+    Return the differences of positions after rotations [N, 3, 3], and their inverse covariances.
 
     The distances are uncertain, the directions are not.
+
+    Returns
+    -------
+    [N, 3] and [N, 3, 3]
     """
     one_mm = np.einsum('nij,nj->ni', rotations, common.roots_mm[:, 0])
     other_mm = common.roots_mm[:, 1]
