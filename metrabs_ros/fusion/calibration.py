@@ -580,7 +580,7 @@ def _summary(tracks: Sequence[CameraTracks], result: _Adjusted, step_s: float) -
     inlier = np.asarray((result.residuals**2).sum(axis=-1) < bundle_adjustment.INLIER**2)
     raw = bundle_adjustment.ray_residuals(observations, estimate)
     error = raw * observations.std[..., None]
-    views = observations.seen.any(axis=2)
+    views = np.asarray(observations.seen.any(axis=2))
     cameras = []
     for c, own in enumerate(tracks):
         extrinsic = np.eye(4)

@@ -156,7 +156,7 @@ def to_yaml(
         entry['rotation_deviation_degrees'] = _number(own.rotation_std_degrees)
         entry['reprojection_error_px'] = _number(own.error_px)
         entry['inliers'] = _number(own.inliers)
-        entry['seconds_with_others'] = {
+        entry['person_seconds_with'] = {
             name: round(overlap_s, 1) for name, overlap_s in own.overlaps_s.items()
         }
         cameras[own.name] = entry
@@ -234,7 +234,8 @@ def _pose(name: str, entry: Mapping[str, Any]) -> FloatArray:
 
 
 def _rounded(values: FloatArray) -> list[float]:
-    return [round(float(value), DIGITS) for value in values]
+    # Adding 0 turns -0.0 into 0.0.
+    return [round(float(value), DIGITS) + 0.0 for value in values]
 
 
 def _quaternion(rotation: FloatArray) -> list[float]:

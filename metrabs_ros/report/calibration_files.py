@@ -159,16 +159,22 @@ def _poses_from_transforms(
 def table(calibration: Calibration) -> list[str]:
     """Return lines with the result of each camera."""
     lines = []
-    for own in calibration.cameras:
+    for k, own in enumerate(calibration.cameras):
         x, y, z = own.camera.position_mm / MM_PER_M
         overlap = ', '.join(
-            f'{printable(name)} {overlap_s:.0f} s' for name, overlap_s in own.overlaps_s.items()
+            f'{overlap_s:.0f} with {printable(name)}' for name, overlap_s in own.overlaps_s.items()
+        )
+        # Without given poses, the first camera is the reference of the others.
+        deviation = (
+            f'deviation {own.position_std_mm / MM_PER_M:.3f} m and '
+            f'{own.rotation_std_degrees:.2f} degrees'
+            if k or np.isnan(calibration.tilt_std_degrees)
+            else 'reference of the deviations'
         )
         lines.append(
-            f'{printable(own.name)}: at {x:.2f} {y:.2f} {z:.2f} m, deviation '
-            f'{own.position_std_mm / MM_PER_M:.3f} m and {own.rotation_std_degrees:.2f} degrees, '
-            f'reprojection error {own.error_px:.1f} px, {own.inliers:.0%} inliers, the same '
-            f'people as {overlap}'
+            f'{printable(own.name)}: at {x:.2f} {y:.2f} {z:.2f} m, {deviation}; reprojection '
+            f'error {own.error_px:.1f} px, {own.inliers:.0%} inliers; shared person-seconds: '
+            f'{overlap}'
         )
     for name, reason in calibration.left_out.items():
         lines.append(f'{printable(name)} is left out: {reason}')

@@ -19,7 +19,7 @@ mpl.use('agg')
 mpl.rcParams['text.parse_math'] = False
 
 DPI = 130
-FRUSTUM_SHARE = 0.12
+FRUSTUM_SHARE = 0.08
 """Depth of drawn frustums relative to the size of the scene."""
 MAX_GAP_S = 1.0
 MAX_NAME_CHARS = 30
@@ -72,6 +72,5 @@ def _draw_camera(
     for corner, following in zip(corners_m, np.roll(corners_m, -1, axis=0)):
         axes.plot(*zip(place_m, corner, following), color=INK, linewidth=0.9)
     axes.plot(*place_m, 'o', color=INK, markersize=3)
-    axes.annotate(
-        printable(own.name, MAX_NAME_CHARS), tuple(place_m), xytext=(5, 5), textcoords='offset points'
-    )
+    name = printable(own.name, MAX_NAME_CHARS)
+    axes.annotate(name, tuple(place_m), xytext=(5, 5), textcoords='offset points')
