@@ -129,8 +129,7 @@ def published_cameras(file: pathlib.Path, refined: Mapping[str, Camera]) -> dict
 def combined(detections: Detections, tracked: Detections) -> Detections:
     """Return tracked people with the image points and confidences of their detections."""
     return {
-        name: [_combined(*own) for own in zip(detections[name], tracked[name])]
-        for name in tracked
+        name: [_combined(*own) for own in zip(detections[name], tracked[name])] for name in tracked
     }
 
 

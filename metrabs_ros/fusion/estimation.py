@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.arrays import BoolArray, FloatArray, masked_median
 from metrabs_ros.fusion.matching import SHARED_STD_MM
 from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, lateral_std_mm, relative_depth_std_mm
 from metrabs_ros.fusion.triangulation import PointRays, Triangulated, triangulate
@@ -31,8 +31,10 @@ changes of the distance faster than its uncertainty decreases.
 SHAPE_CORRELATION_S = 0.3
 """Time over which the errors of monocular distances relative to the person's are correlated."""
 MIRROR_SHARE, MIN_MIRROR_LOSS = 0.3, 8.0
-"""Sides are exchanged if this reduces the loss of a pair of joints to this share, if it is high."""
+"""Sides are exchanged if this reduces a high loss of a pair of joints to this share."""
 MAX_PAIR_LOSS = 40.0
+MEDIAN_RESIDUAL = 1.18
+"""Median residual of normal noise in two dimensions, in standard deviations."""
 START_STD_MM = 250.0
 """Standard deviation of a new track's joints along the line of sight, relative to its trunk."""
 
@@ -54,7 +56,7 @@ class Views:
         [T, V, J].
     distances_mm
         [T, V, J], monocular; 0 if they are not known.
-    scale_std, focal_px, time_offset_s
+    scale_std, focal_px, noise, time_offset_s
         [T, V].
     since_s
         [T, V], time since the camera saw the track before.
@@ -67,6 +69,7 @@ class Views:
     distances_mm: FloatArray
     scale_std: FloatArray
     focal_px: FloatArray
+    noise: FloatArray
     time_offset_s: FloatArray
     since_s: FloatArray
 
@@ -92,6 +95,7 @@ def views_of(rays: Rays, matches: NDArray[np.intp], since_s: FloatArray) -> View
         distances_mm=rays.distances_mm[matches],
         scale_std=rays.scale_std[matches],
         focal_px=rays.focal_px[matches],
+        noise=rays.noise[matches],
         time_offset_s=rays.time_offset_s[matches],
         since_s=since_s,
     )
@@ -114,7 +118,9 @@ def residuals(tracks: WorldTracks, views: Views) -> Residuals:
         from_origin_mm = from_origin_mm + moved_mm
     along_mm = np.einsum('tvjk,tvjk->tvj', from_origin_mm, views.directions)
     offset_mm = along_mm[..., None] * views.directions - from_origin_mm
-    std_mm = lateral_std_mm(views.confidence, along_mm, views.focal_px[..., None])
+    std_mm = lateral_std_mm(
+        views.confidence, along_mm, views.focal_px[..., None], views.noise[..., None]
+    )
     return Residuals(offset_mm, along_mm, std_mm)
 
 
@@ -141,6 +147,8 @@ def estimate_shift(tracks: WorldTracks, views: Views) -> tuple[FloatArray, Float
     mean_mm = np.einsum('tvj,tvjk->tvk', weight, found.offset_mm) / total[..., None]
     sight = np.einsum('tvj,tvjk->tvk', weight, views.directions)
     sight /= np.maximum(np.sqrt((sight * sight).sum(axis=-1, keepdims=True)), 1e-12)
+    # The rays of the joints differ, so that the mean is not quite across the mean ray.
+    mean_mm -= (mean_mm * sight).sum(axis=-1, keepdims=True) * sight
     # Image points: information across the line of sight.
     has_view = usable.any(axis=2)
     fresh = np.clip(views.since_s / CORRELATION_S, 0.1, 1)
@@ -193,7 +201,7 @@ def find_mirrored(tracks: WorldTracks, views: Views, mirror: NDArray[np.intp]) -
 
 
 def mirrored_views(views: Views, which: BoolArray, mirror: NDArray[np.intp]) -> Views:
-    """Return the detections with the joints [T, V, J] of a mask exchanged for their counterparts."""
+    """Return the detections with left and right of the joints [T, V, J] of a mask exchanged."""
     return dataclasses.replace(
         views,
         directions=np.where(which[..., None], views.directions[:, :, mirror], views.directions),
@@ -235,9 +243,7 @@ def estimate_joints(
     found = residuals(tracks, views)
     known = views.seen & (views.distances_mm > 0) & (found.along_mm > MIN_DISTANCE_MM)
     # Monocular poses are scaled about the camera to the predicted person: their shape is reliable.
-    ratio = np.where(known, found.along_mm / np.maximum(views.distances_mm, 1.0), np.nan)
-    ratio[~known.any(axis=2)] = 1.0
-    scale = np.nanmedian(ratio, axis=2) if ratio.size else np.ones((count, cameras))
+    scale = masked_median(found.along_mm / np.maximum(views.distances_mm, 1.0), known)
     shape_mm = relative_depth_std_mm(views.confidence)
     fresh = np.clip(views.since_s / SHAPE_CORRELATION_S, 0.02, 1)[..., None]
     fresh_points = np.clip(views.since_s / CORRELATION_S, 0.1, 1)[..., None] / noise_factor**2
@@ -267,20 +273,39 @@ def estimate_joints(
     )
 
 
-def reprojection_px(tracks: WorldTracks, views: Views) -> FloatArray:
+@dataclasses.dataclass(frozen=True)
+class Agreement:
     """
-    Return the median distances of image points from projected joints, [T, V]; 0 without any.
+    How well the views of T tracks agree with the estimates.
 
-    They are angles times the focal length: pixels near the centre of the image.
+    Parameters
+    ----------
+    reprojection_px
+        [T, V], median distance of image points from projected joints: angles times the focal
+        length, which are pixels near the centre of the image.  0 where there is no view.
+    noise
+        [T, V], median residual in units of the median of expected noise.
+    offset_mm
+        [T, V], distance of the whole person from the estimate, across the line of sight.
     """
+
+    reprojection_px: FloatArray
+    noise: FloatArray
+    offset_mm: FloatArray
+
+
+def agreement_of(tracks: WorldTracks, views: Views) -> Agreement:
+    """Return how well detections agree with the tracks that they were used for."""
     found = residuals(tracks, views)
     size_mm = np.sqrt(np.einsum('tvjk,tvjk->tvj', found.offset_mm, found.offset_mm))
-    errors_px = views.focal_px[..., None] * size_mm / np.maximum(found.along_mm, MIN_DISTANCE_MM)
-    errors_px = np.where(views.seen, errors_px, np.inf)
-    counts = views.seen.sum(axis=2)
-    middle = np.sort(errors_px, axis=2)
-    median_px = np.take_along_axis(middle, np.maximum(counts - 1, 0)[..., None] // 2, axis=2)
-    return np.where(counts > 0, median_px[..., 0], 0)
+    angles = size_mm / np.maximum(found.along_mm, MIN_DISTANCE_MM)
+    noise = masked_median(size_mm / found.std_mm, views.seen) * views.noise / MEDIAN_RESIDUAL
+    weight = views.seen / found.std_mm**2
+    mean_mm = np.einsum('tvj,tvjk->tvk', weight, found.offset_mm)
+    mean_mm /= np.maximum(weight.sum(axis=2), 1e-12)[..., None]
+    offset_mm = np.sqrt((mean_mm * mean_mm).sum(axis=-1))
+    reprojection_px = views.focal_px * masked_median(angles, views.seen)
+    return Agreement(reprojection_px, noise, offset_mm)
 
 
 def start_of(rays: Rays) -> tuple[FloatArray, FloatArray, FloatArray] | None:
@@ -319,7 +344,9 @@ def start_of(rays: Rays) -> tuple[FloatArray, FloatArray, FloatArray] | None:
     prior_mm[count == 0] = middle_mm
     joints = seen.shape[1]
     weak = np.tile(np.eye(3) / (2 * START_STD_MM) ** 2, (joints, 1, 1))
-    lateral_mm = lateral_std_mm(rays.confidence, distances_mm, rays.focal_px[:, None])
+    lateral_mm = lateral_std_mm(
+        rays.confidence, distances_mm, rays.focal_px[:, None], rays.noise[:, None]
+    )
     found = triangulate(
         PointRays(
             np.broadcast_to(rays.origins_mm, (joints, views, 3)),

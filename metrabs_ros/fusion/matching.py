@@ -17,7 +17,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import FloatArray, StructOfArrays
 from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, lateral_std_mm
 from metrabs_ros.fusion.triangulation import intersections
 from metrabs_ros.tracking.association import Pairs, assign_nearest_first
@@ -36,6 +36,8 @@ SHIFT_WEIGHT, DEPTH_WEIGHT = 0.15, 0.15
 """Weights of squared deviations of the shift and of the monocular distance in the loss."""
 CAMERA_TRACK_BONUS = 1.0
 """Reduction of the loss for the camera's own track that was matched before."""
+MIRROR_CHECK_LOSS = 1.5
+"""Left and right are compared if the loss is higher."""
 MIRROR_LOSS = 1.0
 """Additional loss of joints that fit with left and right exchanged only."""
 
@@ -50,7 +52,7 @@ PENDING_STD_MM_S = 1_000.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Predictions:
+class Predictions(StructOfArrays):
     """
     Tracks at the stamp of a frame set.
 
@@ -86,45 +88,66 @@ def match_losses(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> F
     mirror
         [J], index of each joint's counterpart on the other side of the body.
     """
-    from_origin_mm = tracks.position_mm[:, None] - rays.origins_mm[:, None]
-    from_origin_mm += rays.time_offset_s[:, None, None] * tracks.velocity_mm_s[:, None]
+    losses = np.full((len(tracks.penalty), len(rays)), np.inf)
+    t, d = np.nonzero(_are_near(tracks, rays))
+    if len(t):
+        losses[t, d] = _losses_of_pairs(tracks.select(t), rays.select(d), mirror)
+    return losses
+
+
+def _are_near(tracks: Predictions, rays: Rays) -> NDArray[np.bool_]:
+    """Return which detections may match tracks, from the middles of the bodies only, [T, D]."""
+    sight = _unit(np.einsum('dj,djk->dk', rays.confidence, rays.directions))
+    from_origin_mm = tracks.position_mm.mean(axis=1)[:, None] - rays.origins_mm
+    along_mm = np.einsum('tdk,dk->td', from_origin_mm, sight)
+    apart_mm2 = np.einsum('tdk,tdk->td', from_origin_mm, from_origin_mm) - along_mm**2
+    spread_mm = SHIFT_GATE * np.sqrt(np.trace(tracks.shared_mm2, axis1=1, axis2=2))
+    reach_mm = MAX_EXTENT_MM + spread_mm[:, None]
+    return (along_mm > -reach_mm) & (apart_mm2 < reach_mm**2)
+
+
+def _losses_of_pairs(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> FloatArray:
+    """Return the losses of K pairs of a track and a detection, [K]; infinite for no match."""
     directions = rays.directions
-    along_mm = np.einsum('tdjk,djk->tdj', from_origin_mm, directions)
+    from_origin_mm = tracks.position_mm - rays.origins_mm[:, None]
+    from_origin_mm += rays.time_offset_s[:, None, None] * tracks.velocity_mm_s
+    along_mm = _dot(from_origin_mm, directions)
     offset_mm = along_mm[..., None] * directions - from_origin_mm
-    std_mm = lateral_std_mm(rays.confidence, along_mm, rays.focal_px[:, None])
-    variance_mm2 = std_mm * std_mm + tracks.variance_mm2[:, None]
+    std_mm = lateral_std_mm(rays.confidence, along_mm, rays.focal_px[:, None], rays.noise[:, None])
+    variance_mm2 = std_mm * std_mm + tracks.variance_mm2
     usable = rays.seen & (along_mm > MIN_DISTANCE_MM)
     weight = usable / variance_mm2
     # The shift of the person, from a robust mean over the joints.
-    shift_mm = np.zeros((*usable.shape[:2], 3))
     inverse = np.linalg.inv(tracks.shared_mm2)
-    middle = (weight[..., None] * directions).sum(axis=2)
-    middle /= np.maximum(np.sqrt((middle * middle).sum(axis=-1, keepdims=True)), 1e-12)
-    across = (np.eye(3) - middle[..., None] * middle[..., None, :]) / SHARED_STD_MM**2
-    covariance = np.linalg.inv(inverse[:, None] + across)
+    middle = _unit(np.einsum('kj,kjc->kc', weight, directions))
+    across = (np.eye(3) - middle[:, :, None] * middle[:, None]) / SHARED_STD_MM**2
+    to_shift = np.linalg.inv(inverse + across) / SHARED_STD_MM**2
+    rest_mm = offset_mm
     for _ in range(2):
-        rest_mm = offset_mm - _across(shift_mm[:, :, None], directions)
-        squared = np.einsum('tdjk,tdjk->tdj', rest_mm, rest_mm) / variance_mm2
+        squared = _dot(rest_mm, rest_mm) / variance_mm2
         robust = weight / (1 + squared / MAX_LOSS)
-        total = np.maximum(robust.sum(axis=2), 1e-12)
-        mean_mm = np.einsum('tdj,tdjk->tdk', robust, offset_mm) / total[..., None]
-        shift_mm = (covariance @ mean_mm[..., None])[..., 0] / SHARED_STD_MM**2
-    rest_mm = offset_mm - _across(shift_mm[:, :, None], directions)
-    squared = np.einsum('tdjk,tdjk->tdj', rest_mm, rest_mm) / variance_mm2
+        total = np.maximum(robust.sum(axis=1), 1e-12)
+        mean_mm = np.einsum('kj,kjc->kc', robust, offset_mm) / total[:, None]
+        # The rays of the joints differ, so that the mean is not quite across the mean ray.
+        mean_mm -= _dot(mean_mm, middle)[:, None] * middle
+        shift_mm = (to_shift @ mean_mm[..., None])[..., 0]
+        rest_mm = offset_mm - shift_mm[:, None]
+        rest_mm += _dot(shift_mm[:, None], directions)[..., None] * directions
+    squared = _dot(rest_mm, rest_mm) / variance_mm2
     confidence = usable * rays.confidence
-    amount = np.maximum(confidence.sum(axis=2), 1e-9)
-    losses = (confidence * np.minimum(squared, MAX_LOSS)).sum(axis=2) / amount
-    deviation = np.einsum('tdk,tkl,tdl->td', shift_mm, inverse, shift_mm)
-    maybe_mirrored = (losses > 1.5) & (deviation < SHIFT_GATE**2)
-    if maybe_mirrored.any():
-        t, d = np.nonzero(maybe_mirrored)
-        losses[t, d] = _mirror_tolerant_losses(tracks, rays, mirror, t, d, squared, shift_mm)
-    losses = losses + SHIFT_WEIGHT * deviation + tracks.penalty[:, None]
+    amount = np.maximum(confidence.sum(axis=1), 1e-9)
+    losses = (confidence * np.minimum(squared, MAX_LOSS)).sum(axis=1) / amount
+    deviation = np.einsum('kc,kce,ke->k', shift_mm, inverse, shift_mm)
+    maybe = np.flatnonzero((losses > MIRROR_CHECK_LOSS) & (deviation < SHIFT_GATE**2))
+    if len(maybe):
+        losses[maybe] = _mirror_tolerant_losses(
+            tracks.select(maybe), rays.select(maybe), mirror, squared[maybe], shift_mm[maybe]
+        )
     depth = _depth_deviations(tracks, rays, along_mm, usable)
+    losses = losses + SHIFT_WEIGHT * deviation + tracks.penalty
     losses += DEPTH_WEIGHT * np.minimum(depth, MAX_LOSS)
     possible = (deviation < SHIFT_GATE**2) & (depth < SHIFT_GATE**2)
-    possible &= usable.sum(axis=2) >= np.minimum(MIN_JOINTS, rays.seen.sum(axis=1))
-    possible &= usable.any(axis=2)
+    possible &= usable.sum(axis=1) >= np.clip(rays.seen.sum(axis=1), 1, MIN_JOINTS)
     return np.where(possible, losses, np.inf)
 
 
@@ -132,41 +155,61 @@ def _mirror_tolerant_losses(
     tracks: Predictions,
     rays: Rays,
     mirror: NDArray[np.intp],
-    t: NDArray[np.intp],
-    d: NDArray[np.intp],
     squared: FloatArray,
     shift_mm: FloatArray,
 ) -> FloatArray:
-    """Return the losses [K] of pairs if left and right of each joint may be exchanged."""
-    points_mm = tracks.position_mm[t][:, mirror] + shift_mm[t, d][:, None]
-    points_mm += rays.time_offset_s[d][:, None, None] * tracks.velocity_mm_s[t][:, mirror]
-    from_origin_mm = points_mm - rays.origins_mm[d][:, None]
-    directions, confidence = rays.directions[d], rays.confidence[d]
-    along_mm = (from_origin_mm * directions).sum(axis=-1)
-    rest_mm = along_mm[..., None] * directions - from_origin_mm
-    std_mm = lateral_std_mm(confidence, along_mm, rays.focal_px[d][:, None])
-    mirrored = (rest_mm * rest_mm).sum(axis=-1) / (std_mm**2 + tracks.variance_mm2[t][:, mirror])
-    plain = np.minimum(squared[t, d], MAX_LOSS)
+    """
+    Return the losses of K pairs if left and right of each joint may be exchanged.
+
+    Parameters
+    ----------
+    tracks, rays
+        Track and detection of each pair.
+    mirror
+        [J].
+    squared
+        [K, J], squared residuals without exchange.
+    shift_mm
+        [K, 3], shifts of the persons.
+    """
+    from_origin_mm = tracks.position_mm[:, mirror] + (shift_mm - rays.origins_mm)[:, None]
+    from_origin_mm += rays.time_offset_s[:, None, None] * tracks.velocity_mm_s[:, mirror]
+    along_mm = _dot(from_origin_mm, rays.directions)
+    rest_mm = along_mm[..., None] * rays.directions - from_origin_mm
+    std_mm = lateral_std_mm(rays.confidence, along_mm, rays.focal_px[:, None], rays.noise[:, None])
+    mirrored = _dot(rest_mm, rest_mm) / (std_mm**2 + tracks.variance_mm2[:, mirror])
+    plain = np.minimum(squared, MAX_LOSS)
     # Both joints of a pair are exchanged, or none.
-    plain_pair = plain + plain[:, mirror]
     mirrored = np.minimum(mirrored, MAX_LOSS) + MIRROR_LOSS
-    mirrored_pair = mirrored + mirrored[:, mirror]
-    both = np.where(mirrored_pair < plain_pair, mirrored, plain)
-    return (confidence * both).sum(axis=1) / np.maximum(confidence.sum(axis=1), 1e-9)
+    is_better = mirrored + mirrored[:, mirror] < plain + plain[:, mirror]
+    both = np.where(is_better, mirrored, plain)
+    amount = np.maximum(rays.confidence.sum(axis=1), 1e-9)
+    return (rays.confidence * both).sum(axis=1) / amount
 
 
 def _depth_deviations(
     tracks: Predictions, rays: Rays, along_mm: FloatArray, usable: NDArray[np.bool_]
 ) -> FloatArray:
-    """Return the squared deviations of monocular distances from the tracks, [T, D]."""
+    """Return the squared deviations of monocular distances from the tracks, [K]."""
     known = usable & (rays.distances_mm > 0)
-    count = np.maximum(known.sum(axis=2), 1)
-    distance_mm = (known * along_mm).sum(axis=2) / count
-    measured_mm = (known * rays.distances_mm).sum(axis=2) / count
-    std_mm2 = (rays.scale_std * distance_mm) ** 2 + np.trace(tracks.shared_mm2, axis1=1, axis2=2)[
-        :, None
-    ]
-    return known.any(axis=2) * (distance_mm - measured_mm) ** 2 / np.maximum(std_mm2, 1e-9)
+    count = np.maximum(known.sum(axis=1), 1)
+    distance_mm = (known * along_mm).sum(axis=1) / count
+    measured_mm = (known * rays.distances_mm).sum(axis=1) / count
+    variance_mm2 = (rays.scale_std * distance_mm) ** 2
+    variance_mm2 += np.trace(tracks.shared_mm2, axis1=1, axis2=2)
+    deviation = (distance_mm - measured_mm) ** 2 / np.maximum(variance_mm2, 1e-9)
+    return np.where(known.any(axis=1), deviation, 0)
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    """Return vectors [..., 3] scaled to unit length; zero vectors stay zero."""
+    return vectors / np.maximum(np.sqrt(_dot(vectors, vectors)), 1e-12)[..., None]
+
+
+def _dot(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Return the inner products of vectors [..., 3]."""
+    product: FloatArray = np.einsum('...c,...c->...', one, other)
+    return product
 
 
 def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> NDArray[np.intp]:
@@ -199,13 +242,8 @@ def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> 
     return matches
 
 
-def _across(vectors: FloatArray, directions: FloatArray) -> FloatArray:
-    """Return the parts of vectors perpendicular to directions."""
-    return vectors - (vectors * directions).sum(axis=-1, keepdims=True) * directions
-
-
 def pair_losses(rays: Rays) -> FloatArray:
-    """Return the mean losses of all pairs of D detections, [D, D]; infinite if they cannot match."""
+    """Return the mean losses of pairs of D detections, [D, D]; infinite if they cannot match."""
     count = len(rays)
     losses = np.full((count, count), np.inf)
     i, j = np.nonzero(np.triu(rays.camera_index[:, None] != rays.camera_index))
@@ -220,9 +258,12 @@ def pair_losses(rays: Rays) -> FloatArray:
     inside = (np.minimum(one_mm, other_mm) > MIN_RAY_MM) & (
         np.maximum(one_mm, other_mm) < MAX_RAY_MM
     )
-    variance_mm2 = (
-        lateral_std_mm(rays.confidence[i], one_mm, rays.focal_px[i][:, None]) ** 2
-        + lateral_std_mm(rays.confidence[j], other_mm, rays.focal_px[j][:, None]) ** 2
+    variance_mm2 = sum(
+        lateral_std_mm(
+            rays.confidence[d], along_mm, rays.focal_px[d][:, None], rays.noise[d][:, None]
+        )
+        ** 2
+        for d, along_mm in ((i, one_mm), (j, other_mm))
     )
     motion_mm = PENDING_STD_MM_S * (rays.time_offset_s[i] - rays.time_offset_s[j])
     squared = gap_mm2 / (variance_mm2 + motion_mm[:, None] ** 2)

@@ -155,4 +155,4 @@ class CameraPeople(StructOfArrays):
 def _are_finite(points_px: FloatArray) -> NDArray[np.bool_]:
     """Return which points [..., 2] have finite coordinates that are not huge."""
     with np.errstate(invalid='ignore'):
-        return (np.abs(points_px) < MAX_MAGNITUDE).all(axis=-1)
+        return np.asarray((np.abs(points_px) < MAX_MAGNITUDE).all(axis=-1))

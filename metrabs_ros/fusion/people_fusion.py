@@ -19,23 +19,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.camera import Camera
 from metrabs_ros.fusion import estimation, matching, track_merging
+from metrabs_ros.fusion.camera_checks import CameraChecks, find_twice_listed
+from metrabs_ros.fusion.camera_clocks import CameraClocks
 from metrabs_ros.fusion.camera_status import CameraStatus
 from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
-from metrabs_ros.fusion.rays import Rays, rays_of
+from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, rays_of
 from metrabs_ros.fusion.world_tracks import WorldTracks, acceleration_noise, trunk_joints
+from metrabs_ros.people import inside_image
 from metrabs_ros.skeletons.conventions import Skeleton
 
 JUMP_BACK_S = 1.0
 """All tracks are deleted if the time goes back by more."""
+MAX_STEP_S = 1.0
+"""Longest time over which tracks are extrapolated with their velocity."""
 TENTATIVE_LOST_S = 0.15
 """Time after which tentative tracks are deleted, if it is longer than two frame sets."""
 TENTATIVE_PENALTY, LOST_PENALTY = 1.0, 1.0
 """Additional losses of tentative tracks, and of tracks that were not seen for `LOST_S`."""
 LOST_S = 0.3
+RECENT_S = 0.25
+"""Time in which cameras have seen a person `recently`; longer than the period of 5 Hz."""
+UNEXPECTED_MM = 150.0
+"""Standard deviation of the motion of tracks that match nothing within their gate."""
 GUESS_STD_MM = 300.0
 """Standard deviation of joints that no camera has seen."""
+INITIAL_NOISE, NOISE_LIMITS, NOISE_TIME_CONSTANT_S = 1.5, (0.5, 4.0), 2.0
+"""Noise of image points relative to the expected one: first value, limits, time constant."""
 JOINT_MEMORY_S = 0.5
 """Time constant of the confidence of joints that are not seen."""
 
@@ -87,41 +99,123 @@ class PeopleFusion:
         """Delete all people and the statistics of the cameras; ids are not used again."""
         self._tracks = WorldTracks.empty(len(self.skeleton))
         self._cameras: dict[str, int] = {}
+        self._models: dict[str, Camera] = {}
+        self._twice: dict[str, str] = {}
+        self._stamps_s: dict[str, float] = {}
+        self._frames: dict[str, int] = {}
+        self._clocks = CameraClocks()
+        self._checks = CameraChecks()
+        self._suspended: list[str] = []
         self._stamp_s = -np.inf
         self._step_s = 0.0
+        self._noise_ratio: FloatArray = np.zeros(0)
 
     def update(self, frames: Sequence[CameraPeople]) -> FusedPeople:
         """
         Update the people with a frame set, for example of `FrameSets`.
 
+        Frames of cameras that `camera_statuses` reports as excluded do not change the people.
+
         Parameters
         ----------
         frames
-            At most one frame of each camera.  Their stamps may differ; each image point counts
-            at the stamp of its frame.
+            At most one frame of each camera; of more, the last one counts.  Their stamps may
+            differ; each image point counts at the stamp of its frame.
 
         Returns
         -------
         The confirmed people at the latest stamp of the set.
         """
-        if not frames:
-            return self.predict(self._stamp_s)
-        frames = [frame.in_skeleton(self.skeleton) for frame in frames]
-        stamp_s = max(frame.stamp_s for frame in frames)
+        for frame in frames:
+            self._register(frame)
+        by_name = {frame.camera_name: frame.in_skeleton(self.skeleton) for frame in frames}
+        in_time = [frame for frame in by_name.values() if not self._rejection(frame.camera_name)]
+        if not in_time:
+            return self._confirmed(self._stamp_s)
+        stamp_s = max(frame.stamp_s for frame in in_time)
         if stamp_s < self._stamp_s - JUMP_BACK_S:
             self.reset()
-        self._register(frames)
-        stamp_s = max(stamp_s, self._stamp_s)
-        self._predict(stamp_s)
-        rays = rays_of(frames, stamp_s)
+            return self.update(in_time)
+        self._predict(max(stamp_s, self._stamp_s))
+        suspended = [f for f in in_time if self._suspended[self._cameras[f.camera_name]]]
+        used = [f for f in in_time if not self._suspended[self._cameras[f.camera_name]]]
+        if used:
+            self._fuse(used)
+        if suspended:
+            self._check_suspended(suspended)
+        self._suspended = self._checks.reasons()
+        self._delete()
+        return self._confirmed(self._stamp_s)
+
+    def _fuse(self, frames: Sequence[CameraPeople]) -> None:
+        """Correct and start tracks with the frames of a set."""
         columns = np.array([self._cameras[frame.camera_name] for frame in frames])
+        rays = rays_of(frames, self._stamp_s, self._noise_ratio[columns])
         matches = self._match(rays, columns)
         self._correct(rays, matches, columns)
+        self._check_matches(frames, matches)
         taken = np.zeros(len(rays), bool)
         taken[matches[matches >= 0]] = True
         self._start(rays.select(~taken), columns)
-        self._delete()
-        return self._confirmed(self._stamp_s)
+
+    def _check_matches(self, frames: Sequence[CameraPeople], matches: NDArray[np.intp]) -> None:
+        """Note how many of the people that the other cameras see each camera sees, too."""
+        tracks = self._tracks
+        recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
+        for v, frame in enumerate(frames):
+            c = self._cameras[frame.camera_name]
+            others = recent.sum(axis=1) - recent[:, c]
+            expected = np.flatnonzero((others > 1) & self._is_confirmed())
+            if not len(frame) or not len(expected):
+                continue
+            expected = expected[_are_in_image(frame, tracks.position_mm[expected].mean(axis=1))]
+            count = min(len(expected), len(frame))
+            if count:
+                share = min((matches[expected, v] >= 0).sum() / count, 1.0)
+                self._checks.add_matches(c, share, self._step_s)
+
+    def _check_suspended(self, frames: Sequence[CameraPeople]) -> None:
+        """Compare the frames of excluded cameras with the tracks, which do not change."""
+        columns = np.array([self._cameras[frame.camera_name] for frame in frames])
+        rays = rays_of(frames, self._stamp_s, self._noise_ratio[columns])
+        tracks = self._tracks
+        if not len(rays) or not len(tracks):
+            return
+        losses = self._losses(np.arange(len(tracks)), rays, columns, 0.0)
+        matches = matching.assign(losses, rays.camera_index, len(columns))
+        self._check_matches(frames, matches)
+        views = estimation.views_of(rays, matches, np.zeros(matches.shape))
+        agreement = estimation.agreement_of(tracks, views)
+        recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
+        several = recent.sum(axis=1)[:, None] - recent[:, columns] > 1
+        self._add_offsets(agreement, (matches >= 0) & several, columns)
+
+    def _add_offsets(
+        self, agreement: estimation.Agreement, which: BoolArray, columns: NDArray[np.intp]
+    ) -> None:
+        """Note how well cameras agree with the tracks; for a mask [T, V] of views."""
+        t, v = np.nonzero(which)
+        self._checks.add_offsets(
+            columns[v], agreement.offset_mm[t, v], agreement.reprojection_px[t, v], self._step_s
+        )
+
+    def _rejection(self, name: str) -> str:
+        """Return why frames of a camera are not compared with tracks; empty if they are."""
+        stamp_s = self._stamps_s[name]
+        if not np.isfinite(stamp_s):
+            return f'its stamp is {stamp_s}; set the stamps of the images'
+        if name in self._twice:
+            return (
+                f'it has the same pose and lens as camera {self._twice[name]}; list each camera '
+                'once, or correct its extrinsic calibration'
+            )
+        offset_s = self._clocks.offset_s(name)
+        if offset_s:
+            return (
+                f'its stamps differ by {offset_s:+.1f} s from those of other cameras; synchronise '
+                'the clocks'
+            )
+        return ''
 
     def predict(self, stamp_s: float) -> FusedPeople:
         """Return the confirmed people, extrapolated to a time; the state is not changed."""
@@ -129,19 +223,40 @@ class PeopleFusion:
 
     def camera_statuses(self) -> list[CameraStatus]:
         """Return the state of each camera that frames were given of, in order of their names."""
-        return []
+        return [
+            CameraStatus(
+                name,
+                self._frames[name],
+                self._rejection(name) or (self._suspended[c] if c < len(self._suspended) else ''),
+                float(self._checks.reprojection_px[c]),
+                self._stamps_s[name],
+            )
+            for name, c in sorted(self._cameras.items())
+        ]
 
-    def _register(self, frames: Sequence[CameraPeople]) -> None:
-        for frame in frames:
-            if frame.camera_name not in self._cameras:
-                self._cameras[frame.camera_name] = len(self._cameras)
-                self._tracks.add_cameras(1)
+    def _register(self, frame: CameraPeople) -> None:
+        """Note a frame's stamp and camera."""
+        name = frame.camera_name
+        if name not in self._cameras:
+            self._cameras[name] = len(self._cameras)
+            self._frames[name] = 0
+            self._tracks.add_cameras(1)
+            self._checks.add_camera()
+            self._suspended.append('')
+            self._noise_ratio = np.append(self._noise_ratio, np.full(1, INITIAL_NOISE))
+        self._frames[name] += 1
+        self._stamps_s[name] = frame.stamp_s
+        if self._models.get(name) is not frame.camera:
+            self._models[name] = frame.camera
+            self._twice = find_twice_listed(self._models)
+        if np.isfinite(frame.stamp_s):
+            self._clocks.add(name, frame.stamp_s)
 
     def _predict(self, stamp_s: float) -> None:
         step_s = stamp_s - self._stamp_s if np.isfinite(self._stamp_s) else 0.0
         if step_s > 0:
             self._step_s += (0.1 if self._step_s else 1.0) * (min(step_s, 1.0) - self._step_s)
-            self._tracks.predict(min(step_s, 1.0), stamp_s, self._noise, self._trunk)
+            self._tracks.predict(min(step_s, MAX_STEP_S), stamp_s, self._noise, self._trunk)
         self._stamp_s = stamp_s
 
     def _is_confirmed(self) -> BoolArray:
@@ -152,55 +267,77 @@ class PeopleFusion:
         tracks = self._tracks
         if not len(tracks) or not len(rays):
             return np.full((len(tracks), len(columns)), -1)
-        penalty = TENTATIVE_PENALTY * ~self._is_confirmed()
+        matches = np.full((len(tracks), len(columns)), -1)
+        # Tracks that match nothing may have moved in an unexpected way: they get a wider gate.
+        for margin_mm in (0.0, UNEXPECTED_MM):
+            t = np.flatnonzero((matches < 0).all(axis=1))
+            free = np.ones(len(rays), bool)
+            free[matches[matches >= 0]] = False
+            d = np.flatnonzero(free)
+            if not len(t) or not len(d):
+                break
+            losses = self._losses(t, rays.select(d), columns, margin_mm)
+            found = matching.assign(losses, rays.camera_index[d], len(columns))
+            matches[t] = np.where(found >= 0, d[found], -1)
+            if margin_mm:
+                moved = t[(found >= 0).any(axis=1)]
+                tracks.shared_mm2[moved] += margin_mm**2 * np.eye(3)
+                tracks.position_mm2[moved] += margin_mm**2 * np.eye(3)
+        return matches
+
+    def _losses(
+        self,
+        which: NDArray[np.intp],
+        rays: Rays,
+        columns: NDArray[np.intp],
+        margin_mm: float,
+    ) -> FloatArray:
+        """Return the losses of detections for some tracks, [T, D]."""
+        tracks = self._tracks
+        penalty: FloatArray = TENTATIVE_PENALTY * ~self._is_confirmed()
         penalty = penalty + LOST_PENALTY * (tracks.unseen_s(self._stamp_s) > LOST_S)
         predictions = matching.Predictions(
-            tracks.position_mm,
-            tracks.velocity_mm_s,
-            np.trace(tracks.position_mm2, axis1=-2, axis2=-1) / 3,
-            tracks.shared_mm2,
-            penalty,
+            tracks.position_mm[which],
+            tracks.velocity_mm_s[which],
+            np.trace(tracks.position_mm2[which], axis1=-2, axis2=-1) / 3 + margin_mm**2,
+            tracks.shared_mm2[which] + margin_mm**2 * np.eye(3),
+            penalty[which],
         )
         losses = matching.match_losses(predictions, rays, self.skeleton.mirror)
-        same = tracks.camera_ids[:, columns[rays.camera_index]] == rays.track_ids
-        losses -= matching.CAMERA_TRACK_BONUS * (same & (rays.track_ids >= 0))
-        return matching.assign(losses, rays.camera_index, len(columns))
+        same = tracks.camera_ids[which][:, columns[rays.camera_index]] == rays.track_ids
+        return losses - matching.CAMERA_TRACK_BONUS * (same & (rays.track_ids >= 0))
 
     def _correct(self, rays: Rays, matches: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
         """Correct the tracks with their detections."""
-        all_tracks = self._tracks
-        seen = (matches >= 0).any(axis=1)
+        seen: BoolArray = np.asarray((matches >= 0).any(axis=1))
         if not seen.any():
             return
-        order = np.concatenate([np.flatnonzero(seen), np.flatnonzero(~seen)])
-        rest = WorldTracks(**{k: v[~seen] for k, v in vars(all_tracks).items()})
-        all_tracks.keep(seen)
-        matches = matches[seen]
-        stamp_s = self._stamp_s
-        since_s = stamp_s - all_tracks.camera_seen_s[:, columns]
+        rest, order = self._tracks.select(~seen), np.argsort(~seen, kind='stable')
+        tracks, matches = self._tracks.select(seen), matches[seen]
+        since_s = self._stamp_s - tracks.camera_seen_s[:, columns]
         views = estimation.views_of(rays, matches, since_s)
-        shift_mm, shared_mm2 = estimation.estimate_shift(all_tracks, views)
-        all_tracks.shift(shift_mm, shared_mm2)
-        views = self._unmirrored(views)
-        self._estimate(views)
-        self._note(rays, matches, columns, views)
-        all_tracks.append(rest)
-        all_tracks.keep(np.argsort(order))
+        tracks.shift(*estimation.estimate_shift(tracks, views))
+        views = self._unmirrored(tracks, views)
+        self._estimate(tracks, views)
+        self._note(tracks, rays, matches, columns, views)
+        tracks.append(rest)
+        # Back to the order before.
+        self._tracks = tracks.select(np.argsort(order))
 
-    def _unmirrored(self, views: estimation.Views) -> estimation.Views:
-        """Exchange left and right in the views that confuse them, or in the track."""
+    def _unmirrored(self, tracks: WorldTracks, views: estimation.Views) -> estimation.Views:
+        """Exchange left and right in the views that confuse them, or in the tracks."""
         mirror = self.skeleton.mirror
-        mirrored = estimation.find_mirrored(self._tracks, views, mirror)
+        mirrored = estimation.find_mirrored(tracks, views, mirror)
         if not mirrored.any():
             return views
         # If most of several views disagree with the track, the track is wrong.
         votes, count = mirrored.sum(axis=1), views.seen.sum(axis=1)
         wrong = (votes > count / 2) & (votes > 1)
-        self._tracks.set_joints(wrong, mirror)
+        tracks.set_joints(wrong, mirror)
         return estimation.mirrored_views(views, mirrored ^ wrong[:, None], mirror)
 
-    def _estimate(self, views: estimation.Views) -> None:
-        tracks = self._tracks
+    def _estimate(self, tracks: WorldTracks, views: estimation.Views) -> None:
+        """Correct the joints of tracks."""
         information = np.linalg.inv(tracks.position_mm2)
         found = estimation.estimate_joints(
             tracks, views, information, max(2 * self.smoothing, 0.1)
@@ -223,23 +360,40 @@ class PeopleFusion:
 
     def _note(
         self,
+        tracks: WorldTracks,
         rays: Rays,
         matches: NDArray[np.intp],
         columns: NDArray[np.intp],
         views: estimation.Views,
     ) -> None:
-        """Store which cameras saw the tracks."""
-        tracks = self._tracks
+        """Store which cameras saw the tracks, and how well they agree."""
         tracks.hits += 1
         tracks.last_seen_s[:] = self._stamp_s
         found = matches >= 0
+        agreement = estimation.agreement_of(tracks, views)
+        self._update_noise(agreement.noise, found & (found.sum(axis=1) > 1)[:, None], columns)
+        recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
+        others = recent.sum(axis=1)[:, None] - recent[:, columns]
+        self._add_offsets(agreement, found & (others > 1), columns)
         for name, values in (
             ('camera_seen_s', self._stamp_s),
             ('camera_ids', rays.track_ids[matches]),
-            ('reprojection_px', estimation.reprojection_px(tracks, views)),
+            ('reprojection_px', agreement.reprojection_px),
         ):
             stored = getattr(tracks, name)
             stored[:, columns] = np.where(found, values, stored[:, columns])
+
+    def _update_noise(
+        self, noise: FloatArray, known: BoolArray, columns: NDArray[np.intp]
+    ) -> None:
+        """Update the noise ratios with those [T, V] of tracks that several cameras see."""
+        count = known.sum(axis=0)
+        mean = np.where(known, noise, 0).sum(axis=0) / np.maximum(count, 1)
+        step_s = np.minimum(self._step_s, NOISE_TIME_CONSTANT_S)
+        gain = (count > 0) * (1 - np.exp(-step_s / NOISE_TIME_CONSTANT_S))
+        current = self._noise_ratio[columns]
+        updated = current + gain * (np.minimum(mean, 3 * current) - current)
+        self._noise_ratio[columns] = np.clip(updated, *NOISE_LIMITS)
 
     def _start(self, rays: Rays, columns: NDArray[np.intp]) -> None:
         """Start tracks for detections that match no track."""
@@ -273,10 +427,8 @@ class PeopleFusion:
         views = estimation.views_of(rays, matches, np.full(matches.shape, np.inf))
         new.joint_seen_s[0, rays.seen.any(axis=0)] = self._stamp_s
         new.joint_confidence[0] = rays.confidence.max(axis=0)
-        tracks, self._tracks = self._tracks, new
-        self._note(rays, matches, columns, views)
-        self._tracks = tracks
-        tracks.append(new)
+        self._note(new, rays, matches, columns, views)
+        self._tracks.append(new)
 
     def _delete(self) -> None:
         """Delete tracks that were lost for too long, and duplicates."""
@@ -285,6 +437,12 @@ class PeopleFusion:
             self._is_confirmed(), self.max_lost, max(TENTATIVE_LOST_S, 2.5 * self._step_s)
         )
         tracks.keep(tracks.unseen_s(self._stamp_s) <= patience_s)
+        excluded = np.array([bool(reason) for reason in self._suspended])
+        if excluded.any():
+            # People that only excluded cameras have seen recently.
+            recent = tracks.camera_seen_s >= self._stamp_s - self.max_lost
+            is_trusted = (recent & ~excluded).any(axis=1)
+            tracks.keep(np.asarray(is_trusted | ~(recent & excluded).any(axis=1)))
         recent = tracks.unseen_s(self._stamp_s) <= LOST_S
         pairs = track_merging.find_duplicates(tracks, recent, self._stamp_s)
         if pairs:
@@ -297,7 +455,7 @@ class PeopleFusion:
             return FusedPeople.empty(self.skeleton, stamp_s, names)
         which = np.flatnonzero(self._is_confirmed())
         step_s = np.clip(stamp_s - self._stamp_s, -1.0, 1.0)
-        seen_by = tracks.camera_seen_s[which] >= tracks.last_seen_s[which][:, None]
+        seen_by = tracks.camera_seen_s[which] >= self._stamp_s - RECENT_S
         return FusedPeople(
             self.skeleton,
             stamp_s,
@@ -313,3 +471,13 @@ class PeopleFusion:
             seen_by,
             tracks.reprojection_px[which] * seen_by,
         )
+
+
+def _are_in_image(frame: CameraPeople, points_mm: FloatArray) -> BoolArray:
+    """Return which points [K, 3] of the world are well inside the image of a frame, [K]."""
+    in_camera_mm = frame.camera.from_world(points_mm)
+    # Without an image size, the principal point is taken for the middle.
+    width, height = 2 * frame.camera.intrinsic_matrix[:2, 2]
+    shape = frame.image_shape or (height, width)
+    points_px = frame.camera.project(in_camera_mm)
+    return (in_camera_mm[:, 2] > MIN_DISTANCE_MM) & inside_image(points_px, shape)

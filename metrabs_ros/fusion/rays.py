@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray, StructOfArrays
+from metrabs_ros.arrays import FloatArray, StructOfArrays, masked_median
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.placement.uncertainty import (
     DEPTH_STD,
@@ -52,6 +52,8 @@ class Rays(StructOfArrays):
         [D], standard deviations of the monocular poses' scales, as a fraction.
     focal_px
         [D], focal lengths.
+    noise
+        [D], ratio of the noise of the camera's image points to the expected one.
     """
 
     camera_index: NDArray[np.intp]
@@ -64,6 +66,7 @@ class Rays(StructOfArrays):
     distances_mm: FloatArray
     scale_std: FloatArray
     focal_px: FloatArray
+    noise: FloatArray
 
     def __len__(self) -> int:
         """Return the number of detections."""
@@ -75,21 +78,25 @@ class Rays(StructOfArrays):
         return self.confidence > 0
 
 
-def rays_of(frames: Sequence[CameraPeople], stamp_s: float) -> Rays:
+def rays_of(frames: Sequence[CameraPeople], stamp_s: float, noise: FloatArray) -> Rays:
     """
     Return the detections of a frame set.
 
     Parameters
     ----------
     frames
-        One or more frames in the same skeleton.
+        V frames, one or more, in the same skeleton.
     stamp_s
         The common stamp.
+    noise
+        [V], see `Rays`.
     """
-    return Rays.concatenate([_rays_of_frame(i, own, stamp_s) for i, own in enumerate(frames)])
+    return Rays.concatenate(
+        [_rays_of_frame(i, *own, stamp_s) for i, own in enumerate(zip(frames, noise))]
+    )
 
 
-def _rays_of_frame(index: int, frame: CameraPeople, stamp_s: float) -> Rays:
+def _rays_of_frame(index: int, frame: CameraPeople, noise: float, stamp_s: float) -> Rays:
     camera, count = frame.camera, len(frame)
     rays = camera.unproject(frame.points2d_px)
     # The extrinsic matrix may be scaled slightly by rounding; its inverse rotates the rays back.
@@ -110,6 +117,7 @@ def _rays_of_frame(index: int, frame: CameraPeople, stamp_s: float) -> Rays:
         distances_mm,
         scale_std,
         np.full(count, focal_px),
+        np.full(count, noise),
     )
 
 
@@ -123,19 +131,17 @@ def _monocular_distances(
     usable = (distances_mm > MIN_DISTANCE_MM) & np.isfinite(distances_mm) & np.isfinite(std_mm)
     distances_mm = np.where(usable, distances_mm, 0)
     # The error along the line of sight dominates the sum over the axes.
-    shares = np.where(usable, std_mm, np.nan) / np.maximum(distances_mm, MIN_DISTANCE_MM)
-    has_any = usable.any(axis=1)
-    shares[~has_any] = 1.0
-    scale_std = np.nanmedian(shares, axis=1) if shares.size else np.ones(len(frame))
+    shares = std_mm / np.maximum(distances_mm, MIN_DISTANCE_MM)
+    scale_std = masked_median(shares, usable)
     return distances_mm, np.clip(scale_std, MIN_SCALE_STD, MAX_SCALE_STD)
 
 
 def lateral_std_mm(
-    confidence: FloatArray, distance_mm: FloatArray, focal_px: FloatArray
+    confidence: FloatArray, distance_mm: FloatArray, focal_px: FloatArray, noise: FloatArray
 ) -> FloatArray:
     """Return the standard deviations of image points, in millimetres at the person's distance."""
     body_mm = LATERAL_STD * STATURE_MM * _doubt(confidence)
-    return np.sqrt(body_mm * body_mm + (POINT_STD_PX * distance_mm / focal_px) ** 2)
+    return noise * np.sqrt(body_mm * body_mm + (POINT_STD_PX * distance_mm / focal_px) ** 2)
 
 
 def relative_depth_std_mm(confidence: FloatArray) -> FloatArray:

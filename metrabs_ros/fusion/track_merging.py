@@ -15,12 +15,21 @@ from metrabs_ros.fusion.world_tracks import WorldTracks
 GATE = 3.0
 """Gate of the distance between two tracks, in standard deviations."""
 BASE_STD_MM = 40.0
-"""Standard deviation of the distance between two tracks of a person whose positions are certain."""
+"""Standard deviation of the distance between two tracks of a person without position errors."""
 MAX_SHAPE_MM = 120.0
 """Maximum median distance of the joints after moving one track to the other."""
 MAX_DISTANCE_MM = 1500.0
 SAME_PLACE_MM = 120.0
 """Closer tracks are one person even if a camera sees both: it has detected the person twice."""
+
+STATE = (
+    *('position_mm', 'velocity_mm_s', 'joint_seen_s', 'joint_confidence'),
+    *('position_mm2', 'covariance_mm2_s', 'velocity_mm2_s2'),
+    *('shared_mm2', 'shared_covariance_mm2_s', 'shared_velocity_mm2_s2'),
+)
+"""Arrays of the store that belong to the motion of a track."""
+UNCERTAIN = 4.0
+"""The state of the duplicate is taken if its variance is smaller by this factor."""
 
 
 def find_duplicates(
@@ -79,12 +88,11 @@ def merge(tracks: WorldTracks, pairs: list[tuple[int, int]]) -> NDArray[np.bool_
     remains = np.ones(len(tracks), bool)
     for kept, dropped in pairs:
         remains[dropped] = False
-        better = np.trace(tracks.shared_mm2[dropped]) < np.trace(tracks.shared_mm2[kept])
+        better = UNCERTAIN * np.trace(tracks.shared_mm2[dropped]) < np.trace(
+            tracks.shared_mm2[kept]
+        )
         if better:
-            for name in (
-                *('position_mm', 'velocity_mm_s', 'position_mm2', 'covariance_mm2_s'),
-                *('velocity_mm2_s2', 'shared_mm2', 'joint_seen_s', 'joint_confidence'),
-            ):
+            for name in STATE:
                 values = getattr(tracks, name)
                 values[kept] = values[dropped]
         tracks.hits[kept] += tracks.hits[dropped]

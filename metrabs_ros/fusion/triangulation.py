@@ -109,7 +109,7 @@ def triangulate(
         points_mm[unsure] = _best_start(
             rays.select(unsure), prior_mm[unsure], prior_information[unsure]
         )
-    prior_weight = np.ones(len(points_mm))
+    prior_weight: FloatArray = np.ones(len(points_mm))
     weak = WEAK_INFORMATION * np.eye(3)
     for step in range(STEPS + 1):
         squared, offset_mm, along_mm = _squared_residuals(rays, points_mm)
@@ -171,7 +171,7 @@ def _squared_residuals(
     rays: PointRays, points_mm: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """
-    Return squared residuals [..., V], offsets [..., V, 3] to the rays, distances along them [..., V].
+    Return squared residuals [..., V], offsets to the rays [..., V, 3], distances along them.
 
     Points [..., 3] may have more dimensions than the rays.  Points behind a camera are outliers.
     """

@@ -1,10 +1,10 @@
 """
 Store of tracks in the world frame: joint filters, and when which camera saw them.
 
-A person moves as a whole, and its joints move relative to the body.  Both have a Kalman filter with
-constant velocity, but their states are stored as a sum, the positions and velocities of the joints.
-The covariance matrices are those of the two filters: one for the motion that all joints share, and
-one per joint.  Errors such as that of a monocular distance are in the former.
+A person moves as a whole, and its joints move relative to the body.  Both have Kalman filters with
+constant velocity, but the states are stored as a sum: positions and velocities of the joints.  The
+covariance matrices are those of the two filters: one for the motion that all joints share, and one
+per joint.  Errors such as that of a monocular distance are in the former.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ Spectral densities of the accelerations, mm^2/s^3: of joints relative to the bod
 """
 MAX_JOINT_STD_MM = 300.0
 """Joints stay near the body, so that their error relative to it has a limit."""
-MIN_SHARED_STD_MM, MAX_SHARED_STD_MM = 10.0, 3000.0
-"""Limits of the error that all joints share."""
+MAX_SHARED_STD_MM = 3000.0
+"""Maximum of the error that all joints share."""
+MIN_PRIOR_WEIGHT = 1e-2
+"""Lower limit of the weight of predictions that measurements contradict."""
 STEADY_S = 0.2
 """Tracks that were not seen for longer move as a rigid body."""
 LIMB_DECAY_S = 0.1
@@ -128,6 +130,10 @@ class WorldTracks:
         """Return the number of tracks."""
         return len(self.ids)
 
+    def select(self, which: NDArray[Any]) -> WorldTracks:
+        """Return a new store with the tracks at an index array or mask."""
+        return WorldTracks(**{name: values[which] for name, values in vars(self).items()})
+
     def keep(self, which: NDArray[Any]) -> None:
         """Keep the tracks at an index array or mask, in its order."""
         for name, values in vars(self).items():
@@ -196,17 +202,17 @@ class WorldTracks:
             self.velocity_mm_s = trunk_mm_s + factor * (self.velocity_mm_s - trunk_mm_s)
 
     def shift(self, shift_mm: FloatArray, shared_mm2: FloatArray) -> None:
-        """Move tracks by [T, 3]; the covariance matrices of their shared error become [T, 3, 3]."""
-        gain = np.swapaxes(self.shared_covariance_mm2_s, -1, -2) @ np.linalg.inv(self.shared_mm2)
-        gain_t = np.swapaxes(gain, -1, -2)
-        speed_mm_s = (gain @ shift_mm[..., None])[..., 0]
-        self.position_mm = self.position_mm + shift_mm[:, None]
-        self.velocity_mm_s = self.velocity_mm_s + speed_mm_s[:, None]
-        self.shared_velocity_mm2_s2 = (
-            self.shared_velocity_mm2_s2 - gain @ (self.shared_mm2 - shared_mm2) @ gain_t
+        """Move tracks by [T, 3]; the covariances of their shared error become [T, 3, 3]."""
+        blocks, gain = _corrected_blocks(
+            self.shared_mm2,
+            self.shared_covariance_mm2_s,
+            self.shared_velocity_mm2_s2,
+            np.linalg.inv(self.shared_mm2),
+            shared_mm2,
         )
-        self.shared_covariance_mm2_s = shared_mm2 @ gain_t
-        self.shared_mm2 = shared_mm2 + MIN_SHARED_STD_MM**2 / 100 * np.eye(3)
+        self.shared_mm2, self.shared_covariance_mm2_s, self.shared_velocity_mm2_s2 = blocks
+        self.position_mm = self.position_mm + shift_mm[:, None]
+        self._accelerate((gain @ shift_mm[..., None])[:, None, :, 0])
 
     def correct(
         self, position_mm: FloatArray, information: FloatArray, prior_weight: FloatArray
@@ -224,21 +230,24 @@ class WorldTracks:
             [T, J], less than 1 if the joint moved as the filter did not expect: then its
             covariance matrix is increased.
         """
-        factor = 1 / np.maximum(prior_weight, 1e-3)[..., None, None]
+        factor = 1 / np.maximum(prior_weight, MIN_PRIOR_WEIGHT)[..., None, None]
         inverse = np.linalg.inv(self.position_mm2)
-        prior_mm2 = factor * self.position_mm2
-        posterior_mm2 = np.linalg.inv(inverse / factor + information)
-        gain = np.swapaxes(self.covariance_mm2_s, -1, -2) @ inverse
-        gain_t = np.swapaxes(gain, -1, -2)
-        moved_mm = position_mm - self.position_mm
-        velocity_mm_s = self.velocity_mm_s + (gain @ moved_mm[..., None])[..., 0]
-        self.velocity_mm_s = np.clip(velocity_mm_s, -MAX_SPEED_MM_S, MAX_SPEED_MM_S)
-        self.velocity_mm2_s2 = (
-            factor * self.velocity_mm2_s2 - gain @ (prior_mm2 - posterior_mm2) @ gain_t
+        blocks, gain = _corrected_blocks(
+            factor * self.position_mm2,
+            factor * self.covariance_mm2_s,
+            factor * self.velocity_mm2_s2,
+            inverse / factor,
+            np.linalg.inv(inverse / factor + information),
         )
-        self.covariance_mm2_s = posterior_mm2 @ gain_t
-        self.position_mm2 = (posterior_mm2 + np.swapaxes(posterior_mm2, -1, -2)) / 2
+        self.position_mm2, self.covariance_mm2_s, self.velocity_mm2_s2 = blocks
+        moved_mm = position_mm - self.position_mm
         self.position_mm = position_mm
+        self._accelerate((gain @ moved_mm[..., None])[..., 0])
+
+    def _accelerate(self, change_mm_s: FloatArray) -> None:
+        self.velocity_mm_s = np.clip(
+            self.velocity_mm_s + change_mm_s, -MAX_SPEED_MM_S, MAX_SPEED_MM_S
+        )
 
     def set_joints(self, which: BoolArray, mirror: NDArray[np.intp]) -> None:
         """Exchange left and right of the joints of a mask [T, J]."""
@@ -260,6 +269,34 @@ def _predicted_blocks(
     position += step_s**2 * velocity + (step_s**3 / 3) * push
     covariance = covariance + step_s * velocity + (step_s**2 / 2) * push
     return position, covariance, velocity + step_s * push
+
+
+def _corrected_blocks(
+    position: FloatArray,
+    covariance: FloatArray,
+    velocity: FloatArray,
+    inverse: FloatArray,
+    posterior: FloatArray,
+) -> tuple[tuple[FloatArray, FloatArray, FloatArray], FloatArray]:
+    """
+    Return the blocks of covariance matrices after a correction, and the gain of the velocities.
+
+    Parameters
+    ----------
+    position, covariance, velocity
+        [..., 3, 3], blocks before.
+    inverse
+        [..., 3, 3], inverse of the first.
+    posterior
+        [..., 3, 3], covariance matrices of the positions after the correction.
+    """
+    gain = np.swapaxes(covariance, -1, -2) @ inverse
+    gain_t = np.swapaxes(gain, -1, -2)
+    posterior = (posterior + np.swapaxes(posterior, -1, -2)) / 2
+    # The covariance of the velocity given the position does not change.
+    given = velocity + gain @ ((posterior - position) @ gain_t)
+    given = (given + np.swapaxes(given, -1, -2)) / 2
+    return (posterior, posterior @ gain_t, given), gain
 
 
 def _limited_blocks(

@@ -94,14 +94,15 @@ class Room:
         goals = self.goals_m[person]
         lengths = np.linalg.norm(np.diff(goals, axis=0), axis=1)
         ends_s = np.concatenate([[0], np.cumsum(lengths)]) / self.speeds_m_s[person]
-        # People slow down and turn at the goals.
-        place, heading = np.zeros(2), np.zeros(2)
-        for delay_s in np.linspace(-0.3, 0.3, 7):
+        legs = np.diff(goals, axis=0)
+        angles = np.unwrap(np.arctan2(legs[:, 1], legs[:, 0]))
+        # People slow down and turn at the goals, within 0.8 s.
+        place, angle = np.zeros(2), 0.0
+        for delay_s in np.linspace(-0.4, 0.4, 9):
             now_s = np.clip(time_s + delay_s, 0, ends_s[-1])
-            place += [np.interp(now_s, ends_s, goals[:, k]) / 7 for k in (0, 1)]
+            place += [np.interp(now_s, ends_s, goals[:, k]) / 9 for k in (0, 1)]
             leg = min(np.searchsorted(ends_s, now_s, side='right') - 1, len(lengths) - 1)
-            heading += (goals[leg + 1] - goals[leg]) / lengths[leg]
-        angle = np.arctan2(heading[1], heading[0])
+            angle += angles[leg] / 9
         cos, sin = np.cos(angle), np.sin(angle)
         turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
         joints_mm = self.statures_mm[person] * walk(time_s, float(person)) @ turn.T
@@ -324,20 +325,18 @@ def score(
             apart_mm = np.linalg.norm(
                 people_mm[truth].mean(axis=1)[:, None] - fused.poses3d_mm.mean(axis=1), axis=-1
             )
-            events.update(
-                truth, fused.ids, np.where(apart_mm < MAX_MATCH_MM, apart_mm, np.nan)
-            )
-            last = events.mot_events.loc[events.mot_events.index[-1][0]]
-            matched = last[last.Type.isin(['MATCH', 'SWITCH'])]
-            rows = {int(i): k for k, i in enumerate(fused.ids)}
-            for person, own in zip(matched.OId, matched.HId):
-                own_mm = fused.poses3d_mm[rows[int(own)]] - people_mm[int(person)]
-                errors.append(np.linalg.norm(own_mm, axis=-1))
-            others = set(fused.ids.tolist()) - {int(i) for i in matched.HId}
+            events.update(truth, fused.ids, np.where(apart_mm < MAX_MATCH_MM, apart_mm, np.nan))
+            taken = set()
+            for k, person in zip(*np.unravel_index(np.argsort(apart_mm, None), apart_mm.shape)):
+                if apart_mm[k, person] < MAX_MATCH_MM and k not in taken and ~person not in taken:
+                    taken |= {int(k), ~int(person)}
+                    own_mm = fused.poses3d_mm[person] - people_mm[truth[k]]
+                    errors.append(np.linalg.norm(own_mm, axis=-1))
+            others = [k for k in range(len(fused)) if ~k not in taken]
             near = np.linalg.norm(
                 people_mm.mean(axis=1)[:, None] - fused.poses3d_mm.mean(axis=1), axis=-1
             ).min(axis=0)
-            duplicates = {i for i in others if near[rows[i]] < MAX_DUPLICATE_MM}
+            duplicates = {int(fused.ids[k]) for k in others if near[k] < MAX_DUPLICATE_MM}
             since = {i: since.get(i, fused.stamp_s) for i in duplicates}
             for start in since.values():
                 longest_s = max(longest_s, fused.stamp_s - start)

@@ -1,0 +1,50 @@
+"""
+Detection of cameras whose clock is off.
+
+The stamps of frames that arrive one after the other differ by less than a second unless a clock is
+off.  A camera is excluded while its stamps differ from those of more cameras than they agree with;
+of two cameras that contradict each other, the one that was known first is believed.
+"""
+
+from __future__ import annotations
+
+MAX_OFFSET_S = 0.5
+"""Largest difference of the stamps of frames that arrive one after the other."""
+
+
+class CameraClocks:
+    """Compares the stamps of cameras, in the order of their frames' arrival."""
+
+    def __init__(self) -> None:
+        self._last_s: dict[str, float] = {}
+        self._arrival: dict[str, int] = {}
+        self._arrivals = 0
+        self._offsets_s: dict[tuple[str, str], float] = {}
+
+    def add(self, name: str, stamp_s: float) -> None:
+        """Add the stamp of a frame that has arrived."""
+        before = self._arrival.get(name, -1)
+        self._arrivals += 1
+        for other, other_s in self._last_s.items():
+            # Cameras that have sent nothing since this camera's last frame may have stopped.
+            if other != name and self._arrival[other] > before:
+                self._offsets_s[name, other] = stamp_s - other_s
+                self._offsets_s[other, name] = other_s - stamp_s
+        self._last_s[name] = stamp_s
+        self._arrival[name] = self._arrivals
+
+    def offset_s(self, name: str) -> float:
+        """
+        Return by how much a camera's clock is off, in seconds; 0 if it agrees with the others.
+
+        It is the offset from one of the cameras that contradict it.
+        """
+        names = list(self._last_s)
+        known = {o: self._offsets_s[name, o] for o in names if (name, o) in self._offsets_s}
+        off = [other for other in known if abs(known[other]) > MAX_OFFSET_S]
+        side = [name, *(other for other in known if other not in off)]
+        if not off or len(off) < len(side):
+            return 0.0
+        if len(off) == len(side) and min(map(names.index, side)) < names.index(off[0]):
+            return 0.0
+        return known[off[0]]

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from metrabs_ros.fusion.camera_clocks import CameraClocks
+
+
+def run(offsets_s: dict[str, float], frames: int = 30, clocks: CameraClocks | None = None):
+    clocks = clocks or CameraClocks()
+    for i in range(frames):
+        for name, offset_s in offsets_s.items():
+            clocks.add(name, 10 + i / 10 + offset_s)
+    return clocks
+
+
+@pytest.mark.parametrize('wrong', ['a', 'b', 'c'])
+def test_the_camera_that_contradicts_the_majority_is_off(wrong):
+    clocks = run({name: 5.0 * (name == wrong) + 0.02 * i for i, name in enumerate('abc')})
+    assert clocks.offset_s(wrong) == pytest.approx(5, abs=0.2)
+    assert all(clocks.offset_s(name) == 0 for name in 'abc' if name != wrong)
+
+
+def test_of_two_cameras_the_first_one_is_believed():
+    clocks = run({'a': 0.0, 'b': -5.0})
+    assert clocks.offset_s('a') == 0
+    assert clocks.offset_s('b') == pytest.approx(-5, abs=0.2)
+
+
+def test_the_last_running_camera_is_not_compared_with_those_that_stopped():
+    clocks = run({'a': 0.0, 'b': 0.0, 'c': 0.0})
+    for i in range(100):
+        clocks.add('c', 13 + i / 10)
+    assert clocks.offset_s('c') == 0
+
+
+def test_a_corrected_clock_is_accepted_again():
+    clocks = run({'a': 0.0, 'b': 0.0, 'c': 5.0})
+    run({'a': 3.0, 'b': 3.0, 'c': 3.0}, 2, clocks)
+    assert clocks.offset_s('c') == 0
