@@ -28,7 +28,7 @@ from metrabs_ros.fusion.camera_tracks import (
 )
 from metrabs_ros.fusion.floor import Floor, estimate_floor
 from metrabs_ros.fusion.observations import CameraPeople
-from metrabs_ros.fusion.rays import lateral_std_mm
+from metrabs_ros.fusion.rays import POINT_STD_PX
 from metrabs_ros.fusion.relative_poses import (
     MIN_TRACK_SCORE,
     CommonInstants,
@@ -37,6 +37,7 @@ from metrabs_ros.fusion.relative_poses import (
     estimate_relative_pose,
     score_relative_pose,
 )
+from metrabs_ros.placement.uncertainty import LATERAL_STD, LOW_CONFIDENCE_FACTOR, STATURE_MM
 
 MIN_OVERLAP_S = 1.0
 """Cameras are connected if they see the same people for at least this time in total."""
@@ -492,9 +493,10 @@ def _observations(
         own_mm = np.linalg.norm(own.poses_mm[rows], axis=-1)
         whole_mm = np.where(np.isfinite(own_mm).any(axis=1), _median_of_rows(own_mm), 4000.0)
         focal_px = np.sqrt(np.prod(np.diag(own.camera.intrinsic_matrix)[:2]))
-        lateral_mm = lateral_std_mm(own.confidence[rows], whole_mm[:, None], focal_px)
+        doubt = 1 + (LOW_CONFIDENCE_FACTOR - 1) * (1 - own.confidence[rows])
+        body_std = LATERAL_STD * STATURE_MM * doubt / whole_mm[:, None]
         rays[q, c], seen[q, c] = own.rays[rows], own.confidence[rows] > 0
-        std[q, c] = lateral_mm / whole_mm[:, None]
+        std[q, c] = np.hypot(body_std, POINT_STD_PX / focal_px)
         distances_mm[q, c] = np.nan_to_num(own_mm)
         scale_std[q, c] = own.scale_std[rows]
     person, instants = unique // span, unique % span
@@ -635,7 +637,7 @@ def _inconsistent(
             or distance_mm > MAX_INCONSISTENT_STD * shift_std_mm
         ):
             warnings.append(
-                f'{own.camera_name} was moved by {np.degrees(angle):.1f} degrees and '
-                f'{distance_mm:.0f} mm, far more than the given deviations'
+                f'{own.camera_name} was turned by {np.degrees(angle):.1f} degrees and moved by '
+                f'{distance_mm:.0f} mm, far more than the given deviations: check its given pose'
             )
     return tuple(warnings)

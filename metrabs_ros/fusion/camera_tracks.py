@@ -76,7 +76,7 @@ class CameraTracks(StructOfArrays):
 
 def camera_tracks(frames: Iterable[CameraPeople]) -> tuple[list[CameraTracks], float]:
     """
-    Return the tracks of each camera, interpolated to common instants, and the step in seconds.
+    Return the tracks of each camera at common instants, by name, and the step in seconds.
 
     Linear interpolation between the detections before and after an instant makes cameras with
     different rates and stamps comparable.  People without track id are ignored.
@@ -110,7 +110,7 @@ def camera_tracks(frames: Iterable[CameraPeople]) -> tuple[list[CameraTracks], f
     step_s = float(max(usual_s, (last_s - first_s) / MAX_INSTANTS))
     count = int((last_s - first_s) / step_s) + 1
     instants_s = first_s + step_s * np.arange(count)
-    return [_interpolated(own, instants_s) for own in by_camera.values()], step_s
+    return [_interpolated(by_camera[name], instants_s) for name in sorted(by_camera)], step_s
 
 
 def body_joints(skeleton: Skeleton) -> NDArray[np.intp]:
