@@ -25,8 +25,8 @@ LOSS_SCALE = 3.0
 MIN_DEPTH_MM = 100.0
 MIN_VIEWS = 2
 MAX_STEPS = 60
-MIN_GAIN = 1e-7
-"""The iteration ends when the loss decreases by a smaller share."""
+MIN_GAIN, SMALL_DAMPING = 0.01, 1e-6
+"""The iteration ends when the loss decreases by less, unless damping hinders the scale."""
 MAX_DAMPING, INITIAL_DAMPING, MIN_DAMPING = 1e9, 1e-4, 1e-12
 INLIER = 3.0
 """Maximum residual of inliers, in standard deviations."""
@@ -221,11 +221,11 @@ def adjust(
         new_residuals = _residuals(observations, candidate, weights, loss)
         new = new_residuals.losses.sum() + _prior_loss(observations, candidate, prior)
         if new < current:
-            gain = (current - new) / max(current, 1e-12)
+            gain = current - new
             estimate, residuals, current = candidate, new_residuals, new
             damping = max(damping / 10, MIN_DAMPING)
             system = _System(observations, estimate, prior, residuals)
-            if gain < MIN_GAIN:
+            if gain < MIN_GAIN and damping <= SMALL_DAMPING:
                 break
         else:
             damping *= 10
@@ -289,15 +289,13 @@ def information_factor(
 def _residuals(
     observations: Observations, estimate: Estimate, weights: DataWeights, loss: Loss
 ) -> _Residuals:
-    in_camera_mm = (
-        np.einsum('cik,qjk->qcji', estimate.rotations, estimate.points_mm)
-        + estimate.translations_mm[:, None]
-    )
+    in_camera_mm = estimate.points_mm[:, None] @ np.swapaxes(estimate.rotations, 1, 2)
+    in_camera_mm = in_camera_mm + estimate.translations_mm[:, None]
     rays = observations.rays
     depths_mm = (rays * in_camera_mm).sum(axis=-1)
     safe_mm = np.maximum(depths_mm, MIN_DEPTH_MM)
     tangents = _tangents(rays)
-    across = np.einsum('qcjki,qcji->qcjk', tangents, in_camera_mm)
+    across = (tangents * in_camera_mm[..., None, :]).sum(axis=-1)
     values = np.empty((*depths_mm.shape, 3))
     values[..., :2] = across / (safe_mm * observations.std)[..., None]
     has_distance = observations.seen & (observations.distances_mm > 0)
@@ -361,19 +359,19 @@ class _System:
         by_point, by_camera, by_scale = _jacobians(observations, estimate, residuals)
         weights, values = residuals.weights, residuals.values
         weighted = weights[..., None] * by_point
-        self._points = np.einsum('qcjri,qcjrk->qjik', weighted, by_point)
-        self._mixed = np.einsum('qcjri,qcjrk->qcjik', by_camera, weighted)
+        self._points = (np.swapaxes(weighted, -1, -2) @ by_point).sum(axis=1)
+        self._mixed = np.swapaxes(by_camera, -1, -2) @ weighted
         self._mixed_scale = np.einsum('qcj,qcji->qji', by_scale, weighted[..., 2, :])
-        self._right_points = -np.einsum('qcjri,qcjr->qji', weighted, values)
+        self._right_points = -(weighted * values[..., None]).sum(axis=(1, 3))
         size = 6 * cameras + people
         normal, right = np.zeros((size, size)), np.zeros(size)
         weighted = weights[..., None] * by_camera
-        own = np.einsum('qcjri,qcjrk->cik', weighted, by_camera)
-        right[: 6 * cameras] = -np.einsum('qcjri,qcjr->ci', weighted, values).ravel()
+        right[: 6 * cameras] = -(weighted * values[..., None]).sum(axis=(0, 2, 3)).ravel()
         cross = np.einsum('qcj,qcji->qci', by_scale, weighted[..., 2, :]).reshape(-1, 6 * cameras)
         scale_weights = weights[..., 2] * by_scale
         for c in range(cameras):
-            normal[6 * c : 6 * c + 6, 6 * c : 6 * c + 6] = own[c]
+            own = weighted[:, c].reshape(-1, 6).T @ by_camera[:, c].reshape(-1, 6)
+            normal[6 * c : 6 * c + 6, 6 * c : 6 * c + 6] = own
         in_cross = np.zeros((people, 6 * cameras))
         np.add.at(in_cross, self._people, cross)
         normal[6 * cameras :, : 6 * cameras] = in_cross
@@ -416,7 +414,7 @@ class _System:
         eliminated = mixed @ inverse
         flat = np.moveaxis(mixed, 2, 3).reshape(-1, size)
         normal[:size, :size] -= np.moveaxis(eliminated, 2, 3).reshape(-1, size).T @ flat
-        right[:size] -= np.einsum('qjik,qjk->i', eliminated, self._right_points)
+        right[:size] -= np.tensordot(eliminated, self._right_points, ([0, 1, 3], [0, 1, 2]))
         of_scale = np.einsum('qji,qjik->qjk', self._mixed_scale, inverse)
         cross = np.zeros((len(right) - size, size))
         np.add.at(cross, self._people, np.einsum('qjk,qjik->qi', of_scale, mixed))
@@ -434,7 +432,7 @@ class _System:
         change = _solve_scaled(normal, right)
         size = 6 * self._cameras
         of_cameras = change[:size].reshape(-1, 6)
-        remaining = self._right_points - np.einsum('qcjik,ci->qjk', self._mixed, of_cameras)
+        remaining = self._right_points - (self._mixed * of_cameras[:, None, :, None]).sum(axis=(1, 3))
         remaining -= self._mixed_scale * change[size:][self._people][:, None, None]
         points_mm = self._estimate.points_mm + np.einsum('qjik,qjk->qji', inverse, remaining)
         turns = np.stack([cv2.Rodrigues(turn)[0] for turn in of_cameras[:, :3]])

@@ -43,7 +43,7 @@ MIN_OVERLAP_S = 1.0
 """Cameras are connected if they see the same people for at least this time in total."""
 MIN_SPREAD_MM = 150.0
 """People who move less than this are at one place."""
-MAX_OBSERVED = 1500
+MAX_OBSERVED = 1000
 """Maximum number of people, over all instants, in the adjustment."""
 INITIAL_CORRELATION = 30.0
 """Number of correlated residuals that count as an independent one, before it is measured."""
