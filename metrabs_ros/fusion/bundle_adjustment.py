@@ -432,7 +432,9 @@ class _System:
         change = _solve_scaled(normal, right)
         size = 6 * self._cameras
         of_cameras = change[:size].reshape(-1, 6)
-        remaining = self._right_points - (self._mixed * of_cameras[:, None, :, None]).sum(axis=(1, 3))
+        remaining = self._right_points - (self._mixed * of_cameras[:, None, :, None]).sum(
+            axis=(1, 3)
+        )
         remaining -= self._mixed_scale * change[size:][self._people][:, None, None]
         points_mm = self._estimate.points_mm + np.einsum('qjik,qjk->qji', inverse, remaining)
         turns = np.stack([cv2.Rodrigues(turn)[0] for turn in of_cameras[:, :3]])
