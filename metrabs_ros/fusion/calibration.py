@@ -52,6 +52,8 @@ SCALE_TIME_S = 6.0
 FIXED_ROTATION_STD, FIXED_POSITION_STD_MM = 1e-6, 1e-3
 DEFAULT_ROTATION_STD_DEGREES, DEFAULT_POSITION_STD_MM = 1.0, 50.0
 """Standard deviations of given extrinsics."""
+MIN_INLIERS = 0.6
+"""Cameras of which fewer joints fit are doubtful."""
 MAX_INCONSISTENT_STD = 4.0
 Pair = tuple[int, int]
 
@@ -150,7 +152,8 @@ def calibrate_cameras(frames: Iterable[CameraPeople]) -> Calibration:
         If no cameras see the same moving people.
     """
     tracks, step_s = camera_tracks(frames)
-    _check_people(tracks)
+    _check_seen(tracks)
+    _check_motion(tracks)
     commons = _all_common_instants(tracks)
     relative = {pair: estimate_relative_pose(common) for pair, common in commons.items()}
     known = {pair: pose for pair, pose in relative.items() if pose is not None}
@@ -204,6 +207,7 @@ def refine_cameras(
         if not 0 < value < np.inf:
             raise CalibrationError(f'{name} is {value}; it must be more than 0 and finite')
     tracks, step_s = camera_tracks(frames)
+    _check_seen(tracks)
     extrinsics = np.stack([_rigid(own.camera.extrinsic_matrix) for own in tracks])
     rotations, translations_mm = extrinsics[:, :3, :3], extrinsics[:, :3, 3]
     commons = _all_common_instants(tracks)
@@ -239,8 +243,8 @@ class _Adjusted:
     stride: float
 
 
-def _check_people(tracks: Sequence[CameraTracks]) -> None:
-    """Raise an error if there is nothing to calibrate from."""
+def _check_seen(tracks: Sequence[CameraTracks]) -> None:
+    """Raise an error if fewer than two cameras see people."""
     seeing = [own for own in tracks if len(own)]
     if len(seeing) < 2:
         names = ', '.join(own.camera_name for own in seeing) or 'no camera'
@@ -248,7 +252,11 @@ def _check_people(tracks: Sequence[CameraTracks]) -> None:
             f'people with track ids are seen by {names} only; the calibration needs at least two '
             'cameras that see the same people'
         )
-    roots_mm = [np.nanmean(own.poses_mm, axis=1) for own in seeing if _has_poses(own)]
+
+
+def _check_motion(tracks: Sequence[CameraTracks]) -> None:
+    """Raise an error if there are no 3D poses, or people do not move."""
+    roots_mm = [np.nanmean(own.poses_mm, axis=1) for own in tracks if len(own) and _has_poses(own)]
     if len(roots_mm) < 2:
         raise CalibrationError(
             'the people have no 3D poses; without given extrinsics, people with monocular 3D '
@@ -619,7 +627,13 @@ def _summary(tracks: Sequence[CameraTracks], result: _Adjusted, step_s: float) -
             np.flatnonzero(observations.people == k) for k in range(len(estimate.log_scales))
         )
     )
-    return Calibration(tuple(cameras), {}, paths, 0.0)
+    doubtful = tuple(
+        f'{own.name}: only {own.inliers:.0%} of the joints fit; the camera may be wrong, or its '
+        'clock'
+        for own in cameras
+        if own.inliers < MIN_INLIERS
+    )
+    return Calibration(tuple(cameras), {}, paths, 0.0, warnings=doubtful)
 
 
 def _inconsistent(

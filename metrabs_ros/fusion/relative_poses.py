@@ -28,7 +28,10 @@ LATERAL_STD_MM = 2 * LATERAL_STD * STATURE_MM
 MIN_COMMON_INSTANTS = 8
 MAX_HYPOTHESES = 60
 ROUNDS = 5
-MIN_TRACK_SCORE = 0.25
+DIFFERENT_ANGLE = np.radians(30)
+MAX_OTHER_SCORE = 0.6
+"""The best hypothesis is not accepted if another direction has at least this share of its score."""
+MIN_TRACK_SCORE = 0.3
 """Tracks belong together if the mean score of their common instants is at least this."""
 
 
@@ -73,7 +76,8 @@ class RelativePose:
     rotation, translation_mm
         [3, 3] and [3], from the first camera to the second.
     scores
-        [N], from 0 to 1, how well each pair of people of `CommonInstants` agrees.
+        [N], from 0 to 1, how well each pair of people of `CommonInstants` agrees; 0 for pairs of
+        tracks that do not agree as a whole.
     """
 
     rotation: FloatArray
@@ -135,8 +139,18 @@ def estimate_relative_pose(common: CommonInstants) -> RelativePose | None:
     if hypotheses is None:
         return None
     rotations, translations_mm = hypotheses
-    scores = [_scores(common, *pose).sum() for pose in zip(rotations, translations_mm)]
+    scores = np.array(
+        [
+            _of_tracks(common, _scores(common, *pose)).sum()
+            for pose in zip(rotations, translations_mm)
+        ]
+    )
     best = int(np.argmax(scores))
+    cosines = np.einsum('hij,ij->h', rotations, rotations[best]) / 2 - 0.5
+    others = cosines < np.cos(DIFFERENT_ANGLE)
+    # Different people walk alike for a while, in any direction; the same people in one only.
+    if scores[others].max(initial=0.0) > MAX_OTHER_SCORE * scores[best]:
+        return None
     return refine_relative_pose(common, rotations[best], translations_mm[best])
 
 
@@ -152,14 +166,23 @@ def refine_relative_pose(
         rotation = _rotations(common, everything, scores)[0]
         translation_mm = _translations(common, everything, rotation[None], scores)[0]
         scores = _scores(common, rotation, translation_mm)
-    return RelativePose(rotation, translation_mm, scores)
+    return RelativePose(rotation, translation_mm, _of_tracks(common, scores))
 
 
 def score_relative_pose(
     common: CommonInstants, rotation: FloatArray, translation_mm: FloatArray
 ) -> RelativePose:
     """Return a known pose with the scores of the people."""
-    return RelativePose(rotation, translation_mm, _scores(common, rotation, translation_mm))
+    scores = _scores(common, rotation, translation_mm)
+    return RelativePose(rotation, translation_mm, _of_tracks(common, scores))
+
+
+def _of_tracks(common: CommonInstants, scores: FloatArray) -> FloatArray:
+    """Return the scores [N], with 0 for pairs of tracks whose mean score is too low."""
+    if not len(scores):
+        return scores
+    means = np.bincount(common.track_pairs, scores) / np.bincount(common.track_pairs)
+    return np.where(means[common.track_pairs] >= MIN_TRACK_SCORE, scores, 0)
 
 
 def _hypotheses(common: CommonInstants) -> tuple[FloatArray, FloatArray] | None:

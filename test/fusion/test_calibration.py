@@ -40,9 +40,7 @@ def calibration(people):
 def moved(people, turns, shifts_mm):
     """Return the same people with wrong poses of the cameras."""
     wrong = {}
-    for name, turn, shift_mm in zip(
-        dict.fromkeys(own.camera_name for own in people), turns, shifts_mm
-    ):
+    for name, turn, shift_mm in zip(sorted({own.camera_name for own in people}), turns, shifts_mm):
         wrong[name] = np.eye(4)
         wrong[name][:3, :3] = Rotation.from_rotvec(np.radians(turn)).as_matrix()
         wrong[name][:3, 3] = shift_mm

@@ -114,22 +114,25 @@ def test_the_picture_shows_cameras_and_paths(output):
     assert colourful.sum() > 1000
 
 
-def test_given_poses_of_a_file_are_refined(output, bag, tmp_path, room):
-    values = yaml.safe_load((output / 'extrinsics.yaml').read_text())
-    entry = values['cameras']['camera1']
-    turned = Rotation.from_rotvec((0, 0, 0.01)) * Rotation.from_quat(entry['optical_rotation'])
-    given = {
-        name: {'translation': e['optical_translation'], 'rotation': e['optical_rotation']}
-        for name, e in values['cameras'].items()
-    }
-    given['camera1']['rotation'] = turned.as_quat().tolist()
+def test_given_poses_of_a_file_are_refined(bag, tmp_path, room):
+    given = {}
+    for name, camera in room.cameras.items():
+        to_world = np.linalg.inv(camera.extrinsic_matrix)
+        rotation = Rotation.from_matrix(to_world[:3, :3])
+        if name == 'camera1':
+            rotation = Rotation.from_rotvec((0, 0, 0.02)) * rotation
+        given[name] = {
+            'translation': (to_world[:3, 3] / 1000).tolist(),
+            'rotation': rotation.as_quat().tolist(),
+        }
     file = tmp_path / 'given.yaml'
     file.write_text(yaml.safe_dump({'cameras': given}))
     arguments = ['calibrate', str(bag), '-o', str(tmp_path / 'out'), '--refine', str(file)]
-    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, '--position-deviation', '0.01']) == 0
     refined = read_extrinsics(tmp_path / 'out' / 'extrinsics.yaml')
     degrees, scale = relative_error(refined, room)
     assert degrees < 0.4
+    assert scale == pytest.approx(1, abs=0.01)
     assert 'tilt_deviation_degrees' not in (tmp_path / 'out' / 'extrinsics.yaml').read_text()
 
 
