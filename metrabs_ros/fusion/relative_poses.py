@@ -30,7 +30,10 @@ MAX_HYPOTHESES = 60
 ROUNDS = 5
 DIFFERENT_ANGLE = np.radians(30)
 MAX_OTHER_SCORE = 0.6
-"""The best hypothesis is not accepted if another direction has at least this share of its score."""
+"""The best hypothesis is rejected if another direction has a larger share of its score."""
+MIN_SHARE = 0.2
+"""Minimum share of the instants with people in both views at which somebody agrees: among many
+pairs of tracks of different people, a few short ones agree by chance."""
 MIN_TRACK_SCORE = 0.3
 """Tracks belong together if the mean score of their common instants is at least this."""
 
@@ -44,6 +47,8 @@ class CommonInstants:
     ----------
     rows
         [N, 2], indices of the people in the tracks of either camera.
+    instants
+        [N], index of the instant.
     track_pairs
         [N], index of the pair of tracks.
     correlations
@@ -56,6 +61,7 @@ class CommonInstants:
     """
 
     rows: NDArray[np.intp]
+    instants: NDArray[np.intp]
     track_pairs: NDArray[np.intp]
     correlations: FloatArray
     roots_mm: FloatArray
@@ -106,6 +112,7 @@ def common_instants(one: CameraTracks, other: CameraTracks) -> CommonInstants:
     _, track_pairs = np.unique(pairs, return_inverse=True)
     return CommonInstants(
         rows,
+        one.instants[a],
         track_pairs,
         correlations,
         np.stack(roots_mm, axis=1),
@@ -151,7 +158,10 @@ def estimate_relative_pose(common: CommonInstants) -> RelativePose | None:
     # Different people walk alike for a while, in any direction; the same people in one only.
     if scores[others].max(initial=0.0) > MAX_OTHER_SCORE * scores[best]:
         return None
-    return refine_relative_pose(common, rotations[best], translations_mm[best])
+    pose = refine_relative_pose(common, rotations[best], translations_mm[best])
+    agreed = len(np.unique(common.instants[pose.scores > MIN_TRACK_SCORE]))
+    share = agreed / len(np.unique(common.instants))
+    return pose if share >= MIN_SHARE else None
 
 
 def refine_relative_pose(
