@@ -120,7 +120,7 @@ def test_given_poses_of_a_file_are_refined(bag, tmp_path, room):
         to_world = np.linalg.inv(camera.extrinsic_matrix)
         rotation = Rotation.from_matrix(to_world[:3, :3])
         if name == 'camera1':
-            rotation = Rotation.from_rotvec((0, 0, 0.02)) * rotation
+            rotation = Rotation.from_rotvec((0, 0, 0.05)) * rotation
         given[name] = {
             'translation': (to_world[:3, 3] / 1000).tolist(),
             'rotation': rotation.as_quat().tolist(),
@@ -128,10 +128,11 @@ def test_given_poses_of_a_file_are_refined(bag, tmp_path, room):
     file = tmp_path / 'given.yaml'
     file.write_text(yaml.safe_dump({'cameras': given}))
     arguments = ['calibrate', str(bag), '-o', str(tmp_path / 'out'), '--refine', str(file)]
-    assert cli.main([*arguments, '--position-deviation', '0.01']) == 0
+    deviations = ['--position-deviation', '0.01', '--rotation-deviation', '3']
+    assert cli.main([*arguments, *deviations]) == 0
     refined = read_extrinsics(tmp_path / 'out' / 'extrinsics.yaml')
     degrees, scale = relative_error(refined, room)
-    assert degrees < 0.4
+    assert degrees < 1
     assert scale == pytest.approx(1, abs=0.01)
     assert 'tilt_deviation_degrees' not in (tmp_path / 'out' / 'extrinsics.yaml').read_text()
 
