@@ -1,4 +1,4 @@
-"""The command line: metrabs_ros demo | view | annotate | report | fetch | build-engine."""
+"""The command line: metrabs_ros demo | view | annotate | report | calibrate | fetch | ..."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pathlib
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -162,7 +162,50 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument('-o', '--output', type=pathlib.Path, help='HTML file of the report')
     report.set_defaults(run=_report)
+    _add_calibrate(commands)
     return parser
+
+
+def _add_calibrate(commands: Any) -> None:
+    """Add the command calibrate."""
+    calibrate = commands.add_parser(
+        'calibrate', help='estimate the poses of cameras from the people that they see'
+    )
+    calibrate.add_argument(
+        'results',
+        nargs='+',
+        type=pathlib.Path,
+        help='results of annotate, or bags with the skeletons of the pose node',
+    )
+    calibrate.add_argument(
+        '-o',
+        '--output',
+        type=pathlib.Path,
+        default=pathlib.Path('extrinsics'),
+        help='folder for extrinsics.yaml, extrinsics.launch.py and extrinsics.png',
+    )
+    calibrate.add_argument('--frame', default='map', help='name of the world frame; default: map')
+    calibrate.add_argument(
+        '--refine',
+        metavar='FILE',
+        help='improve the poses of an extrinsics.yaml; "tf": those of /tf_static in the bags',
+    )
+    calibrate.add_argument(
+        '--rotation-deviation',
+        type=float,
+        default=1.0,
+        metavar='DEGREES',
+        help='with --refine: standard deviation of the given rotations; default: 1',
+    )
+    calibrate.add_argument(
+        '--position-deviation',
+        type=float,
+        default=0.05,
+        metavar='METRES',
+        help='with --refine: standard deviation of the given positions; default: 0.05',
+    )
+    calibrate.add_argument('--overwrite', action='store_true', help='replace existing files')
+    calibrate.set_defaults(run=_calibrate)
 
 
 def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
@@ -397,6 +440,25 @@ def _report(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         return _print_error(str(error))
     print(f'the report is in {printable(output, MAX_PATH_CHARS)}')
+    return 0
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    _require_package('rosbags', 'calibrate', 'rosbags')
+    _require_package('matplotlib', 'calibrate', 'matplotlib')
+    from metrabs_ros.report.calibration_files import CalibrationOptions, calibrate
+
+    options = CalibrationOptions(
+        args.frame,
+        args.refine or '',
+        args.rotation_deviation,
+        1000 * args.position_deviation,
+        args.overwrite,
+    )
+    try:
+        calibrate(args.results, args.output, options, print)
+    except (ValueError, OSError) as error:
+        return _print_error(str(error))
     return 0
 
 

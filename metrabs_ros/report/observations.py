@@ -13,30 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.conversions.people import to_metres, to_people
+from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.conversions.stamps import NS_PER_S, to_seconds
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.people import MAX_MAGNITUDE, People
-from metrabs_ros.recordings.bag_message import BagMessage, Topic
+from metrabs_ros.recordings.bag_message import Topic
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
 from metrabs_ros.recordings.progress import progress_bar
 from metrabs_ros.recordings.scale_cues import read_static_transforms, transform_topics
+from metrabs_ros.recordings.skeleton_messages import UnusableSkeletons, valid_people
 from metrabs_ros.recordings.topic_selection import FUSED_TOPIC
 from metrabs_ros.recordings.transform_buffer import TransformBuffer
-from metrabs_ros.recordings.typestore import SKELETONS, typestore
 from metrabs_ros.regular_file import shown
 
 MAX_CAMERAS = 20
-MAX_JOINTS = 1000
 MAX_WARNINGS, MAX_WARNING_CHARS = 50, 1000
-PER_JOINT = (
-    *('positions', 'velocities', 'standard_deviations', 'confidences', 'image_points', 'in_view'),
-    *('axis_standard_deviations', 'network_image_points'),
-)
-"""The fields of a Skeleton with one entry per joint."""
-
 GAP_STEPS = 2.5
 """Minimum duration of a gap, in multiples of the median time between frames."""
 
@@ -147,10 +139,6 @@ class Observations:
         return latencies_s[(latencies_s >= 0) & (latencies_s < 60)]
 
 
-class _UnusableSkeletons(ValueError):  # noqa: N818
-    """A message with skeletons is not valid; the text states the reason."""
-
-
 def read_observations(path: pathlib.Path, warn: Callable[[str], None]) -> list[Observations]:
     """
     Read the detections of each camera from a bag; those of fused people are first.
@@ -230,8 +218,8 @@ def _read(
     for message in bag.messages([topic]):
         advance(1)
         try:
-            skeletons, people = _valid_people(message, count_invalid)
-        except _UnusableSkeletons as error:
+            skeletons, people = valid_people(message, count_invalid)
+        except UnusableSkeletons as error:
             count_invalid('messages', 1, str(error))
             continue
         frame_id = skeletons.header.frame_id
@@ -271,63 +259,6 @@ def _read(
         joint_names=joint_names,
         deviations_m=to_metres(deviations_mm / max(measured, 1)),
         warnings=(*warnings, *skipped),
-    )
-
-
-def _valid_people(
-    message: BagMessage, count_invalid: Callable[[str, int, str], None]
-) -> tuple[Any, People]:
-    """
-    Return a SkeletonArray and its valid people.
-
-    Raises
-    ------
-    _UnusableSkeletons
-        If the message as a whole is not valid.
-    """
-    try:
-        skeletons: Any = typestore().deserialize_cdr(message.data, SKELETONS)
-    except Exception as error:  # Invalid data can raise any exception in the library.
-        raise _UnusableSkeletons(
-            f'the data is not a SkeletonArray ({printable(error)})'
-        ) from error
-    joints, edges = len(skeletons.joint_names), len(skeletons.joint_edges)
-    if not 0 < joints <= MAX_JOINTS:
-        raise _UnusableSkeletons(f'joint_names has {joints} names; it must have 1 to {MAX_JOINTS}')
-    if edges % 2 or (edges and int(max(skeletons.joint_edges)) >= joints):
-        raise _UnusableSkeletons('joint_edges is not a list of pairs of joints')
-    sec, nanosec = int(skeletons.header.stamp.sec), int(skeletons.header.stamp.nanosec)
-    if sec < 0 or nanosec >= NS_PER_S:
-        raise _UnusableSkeletons(f'the stamp {sec} s and {nanosec} ns is invalid')
-    consistent = []
-    for skeleton in skeletons.skeletons:
-        lengths = {name: len(getattr(skeleton, name)) for name in PER_JOINT}
-        wrong = next((name for name, length in lengths.items() if length != joints), None)
-        if wrong is None:
-            consistent.append(skeleton)
-        else:
-            count_invalid(
-                'skeletons', 1, f'{wrong} has {lengths[wrong]} entries for {joints} joint_names'
-            )
-    people = to_people(dataclasses.replace(skeletons, skeletons=consistent))
-    usable = people.finite() & _in_range(people)
-    if not usable.all():
-        count_invalid('skeletons', int((~usable).sum()), 'a value is not finite or out of range')
-        people = people.select(usable)
-    return skeletons, people
-
-
-def _in_range(people: People) -> NDArray[np.bool_]:
-    """Return whether velocities, confidence and standard deviations are in range, [N]."""
-    velocities = np.abs(people.velocities_mm_s).max(axis=(1, 2), initial=0)
-    confidence = people.confidence
-    # The conditions also reject NaN.
-    return np.asarray(
-        (velocities < MAX_MAGNITUDE)
-        & (confidence >= 0)
-        & (confidence <= 1)
-        & (people.joint_std_mm >= 0).all(axis=1)
-        & (people.axis_std_mm >= 0).all(axis=(1, 2))
     )
 
 
