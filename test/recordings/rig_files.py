@@ -51,10 +51,14 @@ def write_qualisys(file, cameras, image_shape, left=0, top=0, **changes):
         values = {f'r{i + 1}{j + 1}': rotation[i, j] for i in range(3) for j in range(3)}
         values |= dict(zip('xyz', 1000 * pose[:3, 3]))
         values |= {
-            'focalLengthU': 64 * fx, 'focalLengthV': 64 * fy,
-            'centerPointU': 64 * (cx + left), 'centerPointV': 64 * (cy + top),
-            'radialDistortion1': lens[0], 'radialDistortion2': lens[1],
-            'tangentalDistortion1': lens[2], 'tangentalDistortion2': lens[3],
+            'focalLengthU': 64 * fx,
+            'focalLengthV': 64 * fy,
+            'centerPointU': 64 * (cx + left),
+            'centerPointV': 64 * (cy + top),
+            'radialDistortion1': lens[0],
+            'radialDistortion2': lens[1],
+            'tangentalDistortion1': lens[2],
+            'tangentalDistortion2': lens[3],
             **changes,
         }
         written = ' '.join(f'{key}="{value!s}"' for key, value in values.items())
