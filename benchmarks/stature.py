@@ -201,7 +201,7 @@ def measure_video(file: pathlib.Path) -> dict[str, Measurements]:
         # All models have the same detector.
         keypoints = models[MODELS[0]].detect(view, Options())
         for name, model in models.items():
-            people = model.confirm(view, keypoints)
+            people, _ = model.confirm(view, keypoints)
             trackers[name].update(people, stamp_s, camera, image.shape)
             ids = trackers[name].detection_ids
             is_used = is_upright(people) & (ids != UNKNOWN_ID)

@@ -17,18 +17,32 @@ HEAD = """# Parameters of the node `pose`
 [config/pose.yaml](../config/pose.yaml) contains all parameters with their default values.
 Parameters marked *start* are read-only while the node runs; all others can be changed with
 `ros2 param set`. Back to the [README](../README.md).
-
+"""
+TABLE_HEAD = """
 | parameter | default | range | description |
 |---|---|---|---|
 """
+TOPICS = {
+    'autostart': 'Start',
+    'model': 'Model and detection',
+    'detect_interval': 'Tracking',
+    'cameras': 'Cameras and images',
+    'world_frame': 'Frames',
+    'ground_frame': 'Person scale',
+    'tf': 'Published TF frames',
+}
+"""Titles of the groups of parameters, by the first parameter of each group."""
+EMPTY = "''"
 
 
 def page() -> str:
     """Return the text of the page."""
-    return HEAD + ''.join(f'{_row(field)}\n' for field in dataclasses.fields(Settings))
-
-
-EMPTY = "''"
+    text = HEAD
+    for field in dataclasses.fields(Settings):
+        if field.name in TOPICS:
+            text += f'\n## {TOPICS[field.name]}\n{TABLE_HEAD}'
+        text += f'{_row(field)}\n'
+    return text
 
 
 def _row(field: dataclasses.Field) -> str:

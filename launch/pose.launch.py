@@ -193,6 +193,7 @@ def start(context):
                     *('--host', given['view_host']),
                     *(['--compressed'] if compressed else []),
                     *(['--cameras', *names] if names else []),
+                    *(['--fused'] if fuse else []),
                 ],
                 parameters=[{'use_sim_time': parameters.get('use_sim_time', False)}],
                 remappings=remappings,

@@ -120,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         '--compressed', action='store_true', help='live: subscribe to image/compressed'
     )
     view.add_argument(
+        '--fused', action='store_true', help='live: show the people of the fusion node'
+    )
+    view.add_argument(
         '--camera', default='', help='live: namespace of a camera, which contains image_raw'
     )
     view.add_argument(
@@ -298,6 +301,7 @@ def _view(args: argparse.Namespace) -> int:
         options = ['--host', args.host]
         options += ['--web-port', str(args.web_port), '--data-port', str(args.data_port)]
         options += ['--compressed'] if args.compressed else []
+        options += ['--fused'] if args.fused else []
         options += ['--memory', args.memory] if args.memory else []
         options += ['--cameras', *args.cameras] if args.cameras else []
         return demo.view(options, args.camera, args.ros_args)
@@ -376,7 +380,7 @@ def _report_outcome(outcome: Outcome) -> int:
     if outcome.summary is None:
         return _print_error(outcome.error_message)
     tqdm.write('\n'.join(outcome.summary.lines()))
-    return 0 if outcome.summary.worked_on else 1
+    return 0 if outcome.summary.processed else 1
 
 
 def _report(args: argparse.Namespace) -> int:

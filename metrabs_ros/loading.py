@@ -185,7 +185,11 @@ def _load_metrabs(
     checkpoint = _read_metrabs(name)
     boxes = load_detector(detector, threads, precision)
     _LOGGER.info('%s runs with %s', name, choice)
-    return MetrabsEstimator(checkpoint, boxes, start_engine(checkpoint, choice, threads), choice)
+    network = start_engine(checkpoint, choice, threads)
+    estimator = MetrabsEstimator(checkpoint, boxes, network, choice)
+    # MoveNet runs on the CPU.
+    estimator.detects_in_background = choice.device != 'cpu' and detector in ('auto', MOVENET)
+    return estimator
 
 
 def build_engine(name: str, precision: str, device: str) -> Choice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -106,10 +107,25 @@ class PoseEstimator(abc.ABC):
         Ratio of the statures that the bones of predicted poses imply to those of people who appear
         as tall in the image: bones contain the depth, in which networks differ.
         """
+        self.detects_in_background = False
+        """
+        Whether streams detect people in the background, while the network processes the next image
+        of known people; see `start_detection`.
+        """
 
     @abc.abstractmethod
     def find_people(self, views: Sequence[View], options: Options) -> list[Poses]:
         """Detect the people in images and estimate their poses; one result for each view."""
+
+    def start_detection(self, view: View, options: Options) -> Future[tuple[FloatArray, ...]]:
+        """
+        Start to detect people in an image in the background.
+
+        Returns
+        -------
+        The future boxes [N, 4] (left, top, width, height in pixels) and scores [N].
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not detect in the background')
 
     @abc.abstractmethod
     def pose_people(

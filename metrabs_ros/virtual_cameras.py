@@ -49,9 +49,10 @@ class VirtualCameras(StructOfArrays):
         in_range = (self.scale > self.side_px * MIN_SCALE) & np.isfinite(self.scale)
         return in_range & np.isfinite(self.rotation).all(axis=(1, 2))
 
-    def mirrored(self) -> VirtualCameras:
-        """Return cameras that produce the mirrored crops: their x axes are negated."""
-        return dataclasses.replace(self, rotation=np.diag([-1.0, 1.0, 1.0]) @ self.rotation)
+    def mirrored(self, which: BoolArray) -> VirtualCameras:
+        """Negate the x axes of the cameras that a mask [N] selects, so that crops are mirrored."""
+        signs = np.where(which[:, None], (-1.0, 1.0, 1.0), 1.0)
+        return dataclasses.replace(self, rotation=signs[..., None] * self.rotation)
 
     def normalise(self, points_px: FloatArray) -> FloatArray:
         """Map crop pixels [N, J, 2] to the plane at depth 1 of the virtual cameras."""

@@ -88,8 +88,9 @@ class KnownNetworks(BlazePoseEstimator):
         finally:
             self._is_detecting = False
 
-    def estimate(self, image, camera, regions, sampling=DEFAULT_SAMPLING, mirrored=False):
+    def estimate(self, image, camera, regions, sampling=DEFAULT_SAMPLING, mirrored=None):
         count = len(regions)
+        mirrored = np.zeros(count, bool) if mirrored is None else mirrored
         # Crops without a person have an arbitrary pose.
         bodies_mm = np.array([*self.bodies_mm, body_at((0, 0, 5000))])
         hips_px = camera.project(bodies_mm[:, 23:25].mean(axis=1))
@@ -99,7 +100,7 @@ class KnownNetworks(BlazePoseEstimator):
         nearest = apart_px.argmin(axis=1)
         poses_mm = bodies_mm[nearest]
         is_mistaken = regions.angle_to(regions.turned_upright(camera)) > self.max_turn
-        is_mistaken |= mirrored in self.mistakes_front
+        is_mistaken |= np.isin(mirrored, self.mistakes_front)
         is_mistaken &= not self._is_detecting
         poses_mm = np.where(
             is_mistaken[:, None, None], front_mistaken_for_back(poses_mm), poses_mm

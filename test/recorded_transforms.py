@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from recorded_bags import START_NS
 
-from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.recordings.typestore import TRANSFORMS, message_factory
+from metrabs_ros.recordings.typestore import TRANSFORMS, header_at, message_factory
 
 IDENTITY = (0.0, 0.0, 0.0, 1.0)
 OPTICAL = (-0.5, 0.5, -0.5, 0.5)

@@ -18,14 +18,12 @@ mistaken for the back, the distance is several times as large."""
 MAX_DISAGREEMENT, MAX_BODY_DISAGREEMENT = 0.15, 0.25
 """Maximum mean distance of joints and keypoints of a person, as a share of the size of the box: of
 all of them, and of those of the body."""
-MIN_BEST_SCORE = 0.25
-"""Minimum score of the most certain keypoint of a person.  Animals often have none."""
+MIN_EVIDENCE = 0.1
+"""Minimum product of the presence, the score of the detection, and that of the most certain
+keypoint.  Each of them is high for some things that are no people, but rarely all three."""
 SAME_PERSON_RATIO = 0.2
 """Median joint distance of two poses that may show the same person, as a share of the size of the
 smaller one."""
-MIN_PRESENCE = 0.2
-"""Minimum presence score of a person that was detected by MoveNet."""
-
 MIN_BODY_POINTS = 3
 """Minimum number of visible keypoints of the body; the shoulders alone do not show a pose."""
 
@@ -97,13 +95,26 @@ def _mean_distance_px(
 
 
 def is_confirmed(people: People, keypoints: Keypoints) -> BoolArray:
-    """Return which people, detected by MoveNet, BlazePose confirms; parameters as above."""
+    """
+    Return which people, detected by MoveNet, BlazePose confirms, [N].
+
+    Parameters
+    ----------
+    people
+        N people with the presence as their confidence.
+    keypoints
+        The same N people.
+    """
     return (
-        (people.confidence > MIN_PRESENCE)
-        & (keypoints.point_scores.max(axis=1, initial=0) > MIN_BEST_SCORE)
+        (people.confidence * evidence_of(keypoints) > MIN_EVIDENCE)
         & (_disagreement(people, keypoints, keypoints.visible) < MAX_DISAGREEMENT)
         & (keypoint_disagreement(people, keypoints) < MAX_BODY_DISAGREEMENT)
     )
+
+
+def evidence_of(keypoints: Keypoints) -> FloatArray:
+    """Return MoveNet's part of the evidence for people, [N]; see `MIN_EVIDENCE`."""
+    return np.asarray(keypoints.scores * keypoints.point_scores.max(axis=1, initial=0))
 
 
 def shows_own_person(people: People, keypoints: Keypoints) -> BoolArray:

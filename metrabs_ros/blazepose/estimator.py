@@ -10,6 +10,8 @@ import numpy as np
 from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.blazepose.agreement import (
+    MIN_EVIDENCE,
+    evidence_of,
     is_confirmed,
     keypoint_disagreement,
     merge,
@@ -26,6 +28,7 @@ from metrabs_ros.movenet.detector import (
     BOTH_SIDES_PX,
     THRESHOLD,
     MoveNetDetector,
+    combine_passes,
     quarter_turns_to_upright,
 )
 from metrabs_ros.options import Options, View
@@ -36,8 +39,9 @@ from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.virtual_cameras import VirtualCameras
 
-DOUBTFUL_DISAGREEMENT = 0.06
-"""Disagreement with the keypoints from which another region is tried."""
+DOUBTFUL_DISAGREEMENT = 0.1
+"""Disagreement with the keypoints from which another region is tried.  At less than that, an
+estimate in another region differs by noise."""
 SMALL_SHARE = 0.08
 """Size of people, as a share of the longer side of an image, below which the detector misses many.
 In an input of 512 pixels, these are 40 pixels."""
@@ -151,7 +155,8 @@ class BlazePoseEstimator(PoseEstimator):
     def _find_in_image(self, view: View, options: Options) -> Poses:
         keypoints = self._detect_large_and_small(view, options)
         limit = None if options.max_detections < 0 else options.max_detections
-        return _as_poses(self.pose_detected(view, keypoints, options, limit))
+        people, _ = self.pose_detected(view, keypoints, options, limit)
+        return _as_poses(people)
 
     def detect(
         self,
@@ -183,11 +188,12 @@ class BlazePoseEstimator(PoseEstimator):
         small_count = (size_px < SMALL_SHARE * longer_px).sum()
         if longer_px < LARGE_SIDE_PX or small_count < MIN_SMALL_PEOPLE:
             return keypoints
-        return self.detect(view, options, sides_px=(*BOTH_SIDES_PX, LARGE_SIDE_PX))
+        small = self.detect(view, options, sides_px=(LARGE_SIDE_PX,))
+        return combine_passes([keypoints, small], options.detector_nms_iou_threshold)
 
     def pose_detected(
         self, view: View, keypoints: Keypoints, options: Options, limit: int | None = None
-    ) -> People:
+    ) -> tuple[People, Keypoints]:
         """
         Estimate the poses of detected people as the options request; see `confirm`.
 
@@ -197,8 +203,9 @@ class BlazePoseEstimator(PoseEstimator):
         if options.suppress_implausible_poses:
             return self.confirm(view, keypoints, sampling, limit)
         keypoints = keypoints.select(slice(limit))
-        people = scaled(self.pose_keypoints(view, keypoints, sampling), keypoints)
-        return people.select(people.finite())
+        people = scaled(self.pose_keypoints(view, keypoints, sampling), keypoints.scores)
+        is_finite = people.finite()
+        return people.select(is_finite), keypoints.select(is_finite)
 
     def confirm(
         self,
@@ -206,7 +213,7 @@ class BlazePoseEstimator(PoseEstimator):
         keypoints: Keypoints,
         sampling: Sampling = DEFAULT_SAMPLING,
         limit: int | None = None,
-    ) -> People:
+    ) -> tuple[People, Keypoints]:
         """
         Estimate the poses of detected people, and return those that both networks agree on.
 
@@ -223,9 +230,12 @@ class BlazePoseEstimator(PoseEstimator):
 
         Returns
         -------
-        At most N people in the camera frame, in the order of the detections.  Their confidence is
-        the product of the score of the detection and the presence score of the landmark network.
+        At most N people in the camera frame, in the order of the detections, and their keypoints.
+        The confidence is the product of the presence score of the landmark network and the score
+        of the detection.
         """
+        # The presence is at most 1: these crops need no estimate.
+        keypoints = keypoints.select(evidence_of(keypoints) > MIN_EVIDENCE)
         people, own_keypoints = People.empty(self.skeleton), keypoints.select(slice(0))
         start = 0
         while start < len(keypoints) and (limit is None or len(people) < limit):
@@ -235,12 +245,12 @@ class BlazePoseEstimator(PoseEstimator):
             start += len(candidates)
             posed = self.pose_keypoints(view, candidates, sampling)
             confirmed = is_confirmed(posed, candidates) & has_plausible_size(posed)
-            posed = scaled(posed, candidates).select(confirmed)
+            posed = scaled(posed, candidates.scores).select(confirmed)
             people = People.concatenate([people, posed])
             own_keypoints = Keypoints.concatenate([own_keypoints, candidates.select(confirmed)])
             kept = shows_own_person(people, own_keypoints)
             people, own_keypoints = people.select(kept), own_keypoints.select(kept)
-        return people
+        return people, own_keypoints
 
     def pose_keypoints(
         self, view: View, keypoints: Keypoints, sampling: Sampling = DEFAULT_SAMPLING
@@ -253,7 +263,8 @@ class BlazePoseEstimator(PoseEstimator):
 
         Returns
         -------
-        N people in the camera frame; their confidence is the presence score of the network.
+        N people in the camera frame; their confidence is the presence score of the network, the
+        higher one if two regions were tried.
         """
         regions = Regions.around_keypoints(keypoints, view.camera)
         people = self._pose_and_mirror(view, regions, keypoints, sampling)
@@ -265,19 +276,27 @@ class BlazePoseEstimator(PoseEstimator):
         upright = Regions.around_boxes(own_keypoints.boxes_px, view.camera)
         second = self._pose_and_mirror(view, upright, own_keypoints, sampling)
         is_better = keypoint_disagreement(second, own_keypoints) < disagreement[doubtful]
-        return replace_better(people, doubtful, second, is_better)
+        presence = people.confidence.copy()
+        presence[doubtful] = np.maximum(presence[doubtful], second.confidence)
+        people = replace_better(people, doubtful, second, is_better)
+        return dataclasses.replace(people, confidence=presence)
 
     def _pose_and_mirror(
         self, view: View, regions: Regions, keypoints: Keypoints, sampling: Sampling
     ) -> People:
-        """Merge the estimates from crops and from their mirror images by the keypoints."""
-        first, second = (
-            self.estimate(*view, regions, sampling, mirrored).people for mirrored in (False, True)
-        )
+        """
+        Merge the estimates from crops and from their mirror images by the keypoints.
+
+        The confidence is the geometric mean of the presence in both: a thing that is mistaken for
+        a person in one of them often is not in the other one.
+        """
+        first, second = self._estimate_and_mirror(view, regions, sampling)
         prefer_second = keypoint_disagreement(second, keypoints) < keypoint_disagreement(
             first, keypoints
         )
-        return self._people(*view, *merge(first, second, prefer_second))
+        people = self._people(*view, *merge(first, second, prefer_second))
+        presence = np.sqrt(np.clip(first.confidence * second.confidence, 0, 1))
+        return dataclasses.replace(people, confidence=presence)
 
     def pose_in_boxes(
         self, view: View, boxes_px: FloatArray, sampling: Sampling = DEFAULT_SAMPLING
@@ -290,10 +309,7 @@ class BlazePoseEstimator(PoseEstimator):
         """
         boxes = Regions.around_boxes(boxes_px, view.camera)
         first = self.estimate(*view, boxes, sampling)
-        second, mirrored = (
-            self.estimate(*view, first.regions, sampling, is_mirrored).people
-            for is_mirrored in (False, True)
-        )
+        second, mirrored = self._estimate_and_mirror(view, first.regions, sampling)
         is_more_visible = mirrored.joint_confidence.mean(axis=1) > second.joint_confidence.mean(
             axis=1
         )
@@ -303,13 +319,27 @@ class BlazePoseEstimator(PoseEstimator):
             merged, first.people, first.people.confidence > merged.confidence + 0.1
         )
 
+    def _estimate_and_mirror(
+        self, view: View, regions: Regions, sampling: Sampling
+    ) -> tuple[People, People]:
+        """Return the estimates from N crops, and those from their mirror images."""
+        count = len(regions)
+        # In one call, so that no processor waits for the last crop of the first half.
+        both = self.estimate(
+            *view,
+            Regions.concatenate([regions, regions]),
+            sampling,
+            np.arange(2 * count) >= count,
+        ).people
+        return both.select(slice(0, count)), both.select(slice(count, None))
+
     def estimate(
         self,
         image: ImageArray,
         camera: Camera,
         regions: Regions,
         sampling: Sampling = DEFAULT_SAMPLING,
-        mirrored: bool = False,
+        mirrored: BoolArray | None = None,
     ) -> PosedRegions:
         """
         Estimate the pose of the person in each region.
@@ -325,7 +355,7 @@ class BlazePoseEstimator(PoseEstimator):
         sampling
             How the crops are sampled.
         mirrored
-            Use the mirror image of each crop.
+            [N], of which crops the mirror images are used; None: of none.
 
         Returns
         -------
@@ -334,12 +364,18 @@ class BlazePoseEstimator(PoseEstimator):
         """
         if not len(regions):
             return PosedRegions(People.empty(self.skeleton), regions)
+        if mirrored is None:
+            mirrored = np.zeros(len(regions), bool)
         starts = range(sampling.batch_size, len(regions), sampling.batch_size)
         batches = np.array_split(np.arange(len(regions)), starts)
         return PosedRegions.concatenate(
             [
                 self._estimate_batch(
-                    image, camera, regions.select(batch), sampling.antialias_factor, mirrored
+                    image,
+                    camera,
+                    regions.select(batch),
+                    sampling.antialias_factor,
+                    mirrored[batch],
                 )
                 for batch in batches
             ]
@@ -351,7 +387,7 @@ class BlazePoseEstimator(PoseEstimator):
         camera: Camera,
         regions: Regions,
         antialias_factor: int,
-        mirrored: bool,
+        mirrored: BoolArray,
     ) -> PosedRegions:
         network = self._landmarks
         # The computations overflow for regions far outside the image.
@@ -360,9 +396,7 @@ class BlazePoseEstimator(PoseEstimator):
             is_usable = virtual.usable & (
                 np.abs(np.linalg.det(virtual.rotation)) > MIN_ROTATION_DETERMINANT
             )
-        virtual = replace_unusable(virtual, is_usable)
-        if mirrored:
-            virtual = virtual.mirrored()
+        virtual = replace_unusable(virtual, is_usable).mirrored(mirrored)
         landmarks = network(sample_crops(image, camera, virtual, antialias_factor))
         image_points = virtual.normalise(landmarks.points_px)
         inside = virtual.is_inside(landmarks.points_px)
@@ -376,11 +410,8 @@ class BlazePoseEstimator(PoseEstimator):
         )
         points_px = virtual.to_image(landmarks.points_px, camera)
         visibility = landmarks.visibility
-        if mirrored:
-            sides_swapped = self.skeleton.mirror
-            poses_mm, visibility, points_px = (
-                values[:, sides_swapped] for values in (poses_mm, visibility, points_px)
-            )
+        for values in (poses_mm, visibility, points_px):
+            values[mirrored] = values[mirrored][:, self.skeleton.mirror]
         presence, new_regions = landmarks.presence, landmarks.regions.in_image(virtual, camera)
         if not is_usable.all():
             poses_mm[~is_usable] = points_px[~is_usable] = np.nan
@@ -413,9 +444,9 @@ class BlazePoseEstimator(PoseEstimator):
         )
 
 
-def scaled(people: People, keypoints: Keypoints) -> People:
-    """Return people with their confidence multiplied by the scores of their detections."""
-    return dataclasses.replace(people, confidence=people.confidence * keypoints.scores)
+def scaled(people: People, scores: FloatArray) -> People:
+    """Return people with the confidence multiplied by the scores of their detections, [N]."""
+    return dataclasses.replace(people, confidence=people.confidence * scores)
 
 
 def replace_unusable(virtual: VirtualCameras, is_usable: BoolArray) -> VirtualCameras:

@@ -36,6 +36,16 @@ PNG_TYPE_OFFSET, PNG_GRAY_16 = 24, b'\x10\x00'
 DepthArray = NDArray[np.generic]
 
 
+def is_registered(depth_frame: str, image_frame: str) -> bool:
+    """
+    Return whether depth images are registered to images, which have the same TF frame (REP 118).
+
+    A leading slash, as in ROS 1, is ignored.  Images without a frame are assumed to be registered.
+    """
+    frames = depth_frame.lstrip('/'), image_frame.lstrip('/')
+    return frames[0] == frames[1] or not all(frames)
+
+
 def depth_camera(
     shape: tuple[int, ...],
     image_shape: tuple[int, ...],

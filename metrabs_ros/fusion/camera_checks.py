@@ -9,6 +9,8 @@ cameras see would be in its image.
 
 from __future__ import annotations
 
+import statistics
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,12 +68,13 @@ class CameraChecks:
         step_s
             Time since the last frame set.
         """
-        for c in np.unique(camera):
+        for c in set(camera.tolist()):
             own = camera == c
             gain = _gain(step_s, self._offset_s[c])
             self._offset_s[c] += step_s
-            self._offset_mm[c] += gain * (np.median(offset_mm[own]) - self._offset_mm[c])
-            change_px = np.median(reprojection_px[own]) - self.reprojection_px[c]
+            change_mm = statistics.median(offset_mm[own].tolist()) - self._offset_mm[c]
+            self._offset_mm[c] += gain * change_mm
+            change_px = statistics.median(reprojection_px[own].tolist()) - self.reprojection_px[c]
             self.reprojection_px[c] += gain * change_px
 
     def add_matches(self, camera: int, matched: float, step_s: float) -> None:
@@ -83,9 +86,10 @@ class CameraChecks:
     def reasons(self) -> list[str]:
         """Return for each camera why it is excluded, [C]; empty if it is not."""
         result = []
-        for c in range(len(self._offset_mm)):
-            others_mm = np.delete(self._offset_mm, c)[np.delete(self._offset_s > 0, c)]
-            typical_mm = float(np.median(others_mm)) if len(others_mm) else 0.0
+        offsets_mm, known = self._offset_mm.tolist(), (self._offset_s > 0).tolist()
+        for c in range(len(known)):
+            others_mm = [offsets_mm[k] for k in range(len(known)) if k != c and known[k]]
+            typical_mm = statistics.median(others_mm) if others_mm else 0.0
             limit_mm = GOOD_OFFSET_MM if self._excluded[c] else MAX_OFFSET_MM
             is_off = self._offset_s[c] >= MIN_OBSERVED_S and self._offset_mm[c] > max(
                 limit_mm, MIN_OFFSET_RATIO * typical_mm

@@ -42,7 +42,7 @@ class FusedPeople(StructOfArrays):
     seen
         [N], whether a camera saw the person in the last frame set; otherwise extrapolated.
     seen_by
-        [N, C], which cameras the last estimate of the person uses.
+        [N, C], which cameras have seen the person in the last quarter of a second.
     reprojection_px
         [N, C], median distance of the camera's image points from the projected joints; 0 where
         the camera does not see the person.

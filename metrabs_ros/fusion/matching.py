@@ -108,32 +108,33 @@ def _are_near(tracks: Predictions, rays: Rays) -> NDArray[np.bool_]:
 
 def _losses_of_pairs(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> FloatArray:
     """Return the losses of K pairs of a track and a detection, [K]; infinite for no match."""
-    directions = rays.directions
-    from_origin_mm = tracks.position_mm - rays.origins_mm[:, None]
-    from_origin_mm += rays.time_offset_s[:, None, None] * tracks.velocity_mm_s
-    along_mm = _dot(from_origin_mm, directions)
-    offset_mm = along_mm[..., None] * directions - from_origin_mm
+    # The coordinates come first, [3, K, J]: that makes the arithmetic several times faster.
+    directions = np.ascontiguousarray(rays.directions.transpose(2, 0, 1))
+    moved_mm = rays.time_offset_s[:, None, None] * tracks.velocity_mm_s
+    from_origin_mm = tracks.position_mm + moved_mm - rays.origins_mm[:, None]
+    from_origin_mm = np.ascontiguousarray(from_origin_mm.transpose(2, 0, 1))
+    along_mm = _inner(from_origin_mm, directions)
+    offset_mm = along_mm * directions - from_origin_mm
     std_mm = lateral_std_mm(rays.confidence, along_mm, rays.focal_px[:, None], rays.noise[:, None])
     variance_mm2 = std_mm * std_mm + tracks.variance_mm2
     usable = rays.seen & (along_mm > MIN_DISTANCE_MM)
     weight = usable / variance_mm2
     # The shift of the person, from a robust mean over the joints.
     inverse = np.linalg.inv(tracks.shared_mm2)
-    middle = _unit(np.einsum('kj,kjc->kc', weight, directions))
+    middle = _unit((weight * directions).sum(axis=2).T)
     across = (np.eye(3) - middle[:, :, None] * middle[:, None]) / SHARED_STD_MM**2
     to_shift = np.linalg.inv(inverse + across) / SHARED_STD_MM**2
-    rest_mm = offset_mm
+    squared = _inner(offset_mm, offset_mm) / variance_mm2
     for _ in range(2):
-        squared = _dot(rest_mm, rest_mm) / variance_mm2
         robust = weight / (1 + squared / MAX_LOSS)
         total = np.maximum(robust.sum(axis=1), 1e-12)
-        mean_mm = np.einsum('kj,kjc->kc', robust, offset_mm) / total[:, None]
+        mean_mm = ((robust * offset_mm).sum(axis=2) / total).T
         # The rays of the joints differ, so that the mean is not quite across the mean ray.
-        mean_mm -= _dot(mean_mm, middle)[:, None] * middle
+        mean_mm = mean_mm - _dot(mean_mm, middle)[:, None] * middle
         shift_mm = (to_shift @ mean_mm[..., None])[..., 0]
-        rest_mm = offset_mm - shift_mm[:, None]
-        rest_mm += _dot(shift_mm[:, None], directions)[..., None] * directions
-    squared = _dot(rest_mm, rest_mm) / variance_mm2
+        rest_mm = offset_mm - shift_mm.T[..., None]
+        rest_mm += _inner(shift_mm.T[..., None], directions) * directions
+        squared = _inner(rest_mm, rest_mm) / variance_mm2
     confidence = usable * rays.confidence
     amount = np.maximum(confidence.sum(axis=1), 1e-9)
     losses = (confidence * np.minimum(squared, MAX_LOSS)).sum(axis=1) / amount
@@ -204,6 +205,12 @@ def _depth_deviations(
 def _unit(vectors: FloatArray) -> FloatArray:
     """Return vectors [..., 3] scaled to unit length; zero vectors stay zero."""
     return vectors / np.maximum(np.sqrt(_dot(vectors, vectors)), 1e-12)[..., None]
+
+
+def _inner(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Return the inner products of vectors [3, ...]."""
+    product: FloatArray = one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
+    return product
 
 
 def _dot(one: FloatArray, other: FloatArray) -> FloatArray:

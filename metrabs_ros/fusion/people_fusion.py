@@ -40,6 +40,11 @@ TENTATIVE_LOST_S = 0.15
 TENTATIVE_PENALTY, LOST_PENALTY = 1.0, 1.0
 """Additional losses of tentative tracks, and of tracks that were not seen for `LOST_S`."""
 LOST_S = 0.3
+CONVINCING_SHARE, TENTATIVE_LOSS = 0.5, 0.5
+"""
+A frame set is full evidence of a person if this share of the cameras that should see it do; a set
+in which none does takes evidence of tentative tracks away.
+"""
 RECENT_S = 0.25
 """Time in which cameras have seen a person `recently`; longer than the period of 5 Hz."""
 UNEXPECTED_MM = 150.0
@@ -48,6 +53,8 @@ GUESS_STD_MM = 300.0
 """Standard deviation of joints that no camera has seen."""
 INITIAL_NOISE, NOISE_LIMITS, NOISE_TIME_CONSTANT_S = 1.5, (0.5, 4.0), 2.0
 """Noise of image points relative to the expected one: first value, limits, time constant."""
+INITIAL_NOISE_S = 0.2
+"""Weight of the first value, as a time of observation."""
 JOINT_MEMORY_S = 0.5
 """Time constant of the confidence of joints that are not seen."""
 
@@ -63,7 +70,8 @@ class PeopleFusion:
     max_lost
         Time for which people that no camera sees keep their id, in seconds.
     min_hits
-        Number of frame sets that confirm a person.
+        Number of frame sets that confirm a person; more if most of the cameras that the person is
+        in the image of do not see it.
     smoothing
         From 0 to 1, strength of the joint filter; 0.5 is the statistical optimum.
 
@@ -109,6 +117,7 @@ class PeopleFusion:
         self._stamp_s = -np.inf
         self._step_s = 0.0
         self._noise_ratio: FloatArray = np.zeros(0)
+        self._noise_observed_s: FloatArray = np.zeros(0)
 
     def update(self, frames: Sequence[CameraPeople]) -> FusedPeople:
         """
@@ -157,6 +166,21 @@ class PeopleFusion:
         taken = np.zeros(len(rays), bool)
         taken[matches[matches >= 0]] = True
         self._start(rays.select(~taken), columns)
+        self._add_evidence(frames, columns)
+
+    def _add_evidence(self, frames: Sequence[CameraPeople], columns: NDArray[np.intp]) -> None:
+        """Note for each track how many of the cameras that should see it do."""
+        tracks = self._tracks
+        if not len(tracks):
+            return
+        middle_mm = tracks.position_mm.mean(axis=1)
+        seen = tracks.camera_seen_s[:, columns] >= self._stamp_s
+        inside = np.stack([_are_in_image(frame, middle_mm) for frame in frames], axis=1)
+        views, expected = seen.sum(axis=1), (seen | inside).sum(axis=1)
+        gain = np.minimum(views / np.maximum(CONVINCING_SHARE * expected, 1), 1)
+        # Confirmed people may be hidden; false people are not seen again.
+        loss = TENTATIVE_LOSS * ((views == 0) & (expected > 0) & ~self._is_confirmed())
+        tracks.evidence = np.maximum(tracks.evidence + gain - loss, 0)
 
     def _check_matches(self, frames: Sequence[CameraPeople], matches: NDArray[np.intp]) -> None:
         """Note how many of the people that the other cameras see each camera sees, too."""
@@ -244,6 +268,7 @@ class PeopleFusion:
             self._checks.add_camera()
             self._suspended.append('')
             self._noise_ratio = np.append(self._noise_ratio, np.full(1, INITIAL_NOISE))
+            self._noise_observed_s = np.append(self._noise_observed_s, np.zeros(1))
         self._frames[name] += 1
         self._stamps_s[name] = frame.stamp_s
         if self._models.get(name) is not frame.camera:
@@ -260,7 +285,7 @@ class PeopleFusion:
         self._stamp_s = stamp_s
 
     def _is_confirmed(self) -> BoolArray:
-        return self._tracks.hits >= self.min_hits
+        return self._tracks.evidence >= self.min_hits
 
     def _match(self, rays: Rays, columns: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the detection of each track in each camera of the set, [T, V]; -1 for none."""
@@ -269,8 +294,9 @@ class PeopleFusion:
             return np.full((len(tracks), len(columns)), -1)
         matches = np.full((len(tracks), len(columns)), -1)
         # Tracks that match nothing may have moved in an unexpected way: they get a wider gate.
+        confirmed = self._is_confirmed()
         for margin_mm in (0.0, UNEXPECTED_MM):
-            t = np.flatnonzero((matches < 0).all(axis=1))
+            t = np.flatnonzero((matches < 0).all(axis=1) & (confirmed | (margin_mm == 0)))
             free = np.ones(len(rays), bool)
             free[matches[matches >= 0]] = False
             d = np.flatnonzero(free)
@@ -371,9 +397,10 @@ class PeopleFusion:
         tracks.last_seen_s[:] = self._stamp_s
         found = matches >= 0
         agreement = estimation.agreement_of(tracks, views)
-        views_count = found.sum(axis=1)[:, None]
-        self._update_noise(agreement.noise, found & (views_count > 1), columns)
-        self._add_offsets(agreement, found & (views_count > 2), columns)
+        self._update_noise(agreement.noise, found & (found.sum(axis=1) > 1)[:, None], columns)
+        recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
+        others = recent.sum(axis=1)[:, None] - recent[:, columns]
+        self._add_offsets(agreement, found & (others > 1), columns)
         for name, values in (
             ('camera_seen_s', self._stamp_s),
             ('camera_ids', rays.track_ids[matches]),
@@ -388,8 +415,13 @@ class PeopleFusion:
         """Update the noise ratios with those [T, V] of tracks that several cameras see."""
         count = known.sum(axis=0)
         mean = np.where(known, noise, 0).sum(axis=0) / np.maximum(count, 1)
-        step_s = np.minimum(self._step_s, NOISE_TIME_CONSTANT_S)
-        gain = (count > 0) * (1 - np.exp(-step_s / NOISE_TIME_CONSTANT_S))
+        # The mean of all values at first, then a running mean.
+        observed_s = self._noise_observed_s[columns] + self._step_s
+        self._noise_observed_s[columns] = np.where(
+            count > 0, observed_s, observed_s - self._step_s
+        )
+        window_s = np.minimum(observed_s + INITIAL_NOISE_S, NOISE_TIME_CONSTANT_S)
+        gain = (count > 0) * np.minimum(self._step_s / window_s, 1)
         current = self._noise_ratio[columns]
         updated = current + gain * (np.minimum(mean, 3 * current) - current)
         self._noise_ratio[columns] = np.clip(updated, *NOISE_LIMITS)
@@ -454,7 +486,7 @@ class PeopleFusion:
             return FusedPeople.empty(self.skeleton, stamp_s, names)
         which = np.flatnonzero(self._is_confirmed())
         step_s = np.clip(stamp_s - self._stamp_s, -1.0, 1.0)
-        seen_by = tracks.camera_seen_s[which] >= tracks.last_seen_s[which][:, None]
+        seen_by = tracks.camera_seen_s[which] >= self._stamp_s - RECENT_S
         return FusedPeople(
             self.skeleton,
             stamp_s,

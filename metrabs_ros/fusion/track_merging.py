@@ -16,11 +16,11 @@ GATE = 3.0
 """Gate of the distance between two tracks, in standard deviations."""
 BASE_STD_MM = 40.0
 """Standard deviation of the distance between two tracks of a person without position errors."""
-MAX_SHAPE_MM = 120.0
-"""Maximum median distance of the joints after moving one track to the other."""
+MAX_SHAPE_MM = 150.0
+"""Maximum mean distance of the joints after moving one track to the other."""
 MAX_DISTANCE_MM = 1500.0
 SAME_PLACE_MM = 120.0
-"""Closer tracks are one person even if a camera sees both: it has detected the person twice."""
+"""Closer tracks are one person even if one camera sees both: it has detected the person twice."""
 
 STATE = (
     *('position_mm', 'velocity_mm_s', 'joint_seen_s', 'joint_confidence'),
@@ -57,15 +57,15 @@ def find_duplicates(
         return []
     i, j = candidates[i], candidates[j]
     between_mm = tracks.position_mm[i] - tracks.position_mm[j]
-    offset_mm = np.median(between_mm, axis=1)
-    shape_mm = np.median(np.linalg.norm(between_mm - offset_mm[:, None], axis=-1), axis=1)
+    offset_mm = between_mm.mean(axis=1)
+    shape_mm = np.linalg.norm(between_mm - offset_mm[:, None], axis=-1).mean(axis=1)
     covariance = tracks.shared_mm2[i] + tracks.shared_mm2[j] + BASE_STD_MM**2 * np.eye(3)
     scaled = np.linalg.solve(covariance, offset_mm[..., None])[..., 0]
     now = tracks.camera_seen_s >= stamp_s
-    seen_apart = (now[i] & now[j]).any(axis=1)
+    seen_apart = (now[i] & now[j]).sum(axis=1)
     distance_mm = np.linalg.norm(offset_mm, axis=-1)
     same = ((offset_mm * scaled).sum(axis=-1) < GATE**2) & (shape_mm < MAX_SHAPE_MM)
-    same &= ~seen_apart | (distance_mm < SAME_PLACE_MM)
+    same &= (seen_apart == 0) | ((seen_apart == 1) & (distance_mm < SAME_PLACE_MM))
     pairs: list[tuple[int, int]] = []
     gone: set[int] = set()
     for k in np.flatnonzero(same)[np.argsort(distance_mm[same])].tolist():
@@ -96,6 +96,7 @@ def merge(tracks: WorldTracks, pairs: list[tuple[int, int]]) -> NDArray[np.bool_
                 values = getattr(tracks, name)
                 values[kept] = values[dropped]
         tracks.hits[kept] += tracks.hits[dropped]
+        tracks.evidence[kept] = max(tracks.evidence[[kept, dropped]])
         tracks.last_seen_s[kept] = max(tracks.last_seen_s[[kept, dropped]])
         newer = tracks.camera_seen_s[dropped] > tracks.camera_seen_s[kept]
         for name in ('camera_seen_s', 'camera_ids', 'reprojection_px'):

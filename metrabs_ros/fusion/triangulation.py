@@ -23,9 +23,11 @@ LOSS_SCALE = 3.0
 """Residual in standard deviations at which the weight is a quarter."""
 MAX_LOSS = 9.0
 """Loss of an outlier, in squared standard deviations."""
-STEPS = 3
+STEPS = 2
 MIN_PARALLAX = 0.05
 """Sine of the angle between two rays from which their intersection is a candidate."""
+BEHIND_CAMERA = 1e9
+"""Squared residual of points behind a camera."""
 WEAK_INFORMATION = 1e-8
 """Information of a standard deviation of 10 m, which keeps the equations regular."""
 
@@ -111,27 +113,45 @@ def triangulate(
         )
     prior_weight: FloatArray = np.ones(len(points_mm))
     weak = WEAK_INFORMATION * np.eye(3)
+    # The coordinates come first, [3, B, V]: that makes the arithmetic several times faster.
+    origins_mm, directions = (
+        np.ascontiguousarray(values.transpose(2, 0, 1))
+        for values in (rays.origins_mm, rays.directions)
+    )
+    precision = 1 / (rays.std_mm * rays.std_mm)
     for step in range(STEPS + 1):
-        squared, offset_mm, along_mm = _squared_residuals(rays, points_mm)
+        from_origin_mm = points_mm.T[..., None] - origins_mm
+        along_mm = _inner(from_origin_mm, directions)
+        offset_mm = along_mm * directions - from_origin_mm
+        squared = _inner(offset_mm, offset_mm) * precision
+        squared[along_mm < MIN_DISTANCE_MM] = BEHIND_CAMERA
         agreement = seen * _weight_of(squared)
         to_prior_mm = prior_mm - points_mm
         pull = (prior_information @ to_prior_mm[..., None])[..., 0]
         # With a single ray, it may be the ray that is wrong.
         several = (agreement > 0.25).sum(axis=1) > 1
         prior_weight = np.where(several, _weight_of((to_prior_mm * pull).sum(axis=-1) / 2), 1)
-        across = rays.weights * agreement / rays.std_mm**2
+        across = rays.weights * agreement * precision
         along = rays.distance_information * agreement
-        directions = rays.directions
-        information = np.swapaxes(directions * (along - across)[..., None], 1, 2) @ directions
+        information = np.einsum('ibv,jbv->bij', (along - across) * directions, directions)
         information += across.sum(axis=1)[:, None, None] * np.eye(3)
         if step == STEPS:
             break
-        force = (across[..., None] * offset_mm).sum(axis=1)
-        force += ((along * (rays.distances_mm - along_mm))[..., None] * directions).sum(axis=1)
+        force = (
+            (across * offset_mm + (along * (rays.distances_mm - along_mm)) * directions)
+            .sum(axis=2)
+            .T
+        )
         force += prior_weight[:, None] * pull
         total = information + prior_weight[:, None, None] * prior_information + weak
         points_mm = points_mm + np.linalg.solve(total, force[..., None])[..., 0]
     return Triangulated(points_mm, information, agreement, prior_weight)
+
+
+def _inner(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Return the inner products of vectors [3, ...]."""
+    product: FloatArray = one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
+    return product
 
 
 def intersections(
@@ -179,7 +199,7 @@ def _squared_residuals(
     along_mm = (from_origin_mm * rays.directions).sum(axis=-1)
     offset_mm = along_mm[..., None] * rays.directions - from_origin_mm
     squared = (offset_mm * offset_mm).sum(axis=-1) / rays.std_mm**2
-    return np.where(along_mm < MIN_DISTANCE_MM, 1e9, squared), offset_mm, along_mm
+    return np.where(along_mm < MIN_DISTANCE_MM, BEHIND_CAMERA, squared), offset_mm, along_mm
 
 
 def _best_start(

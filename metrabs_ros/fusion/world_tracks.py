@@ -48,6 +48,9 @@ class WorldTracks:
         [T].
     hits
         [T], number of frame sets that saw the track.
+    evidence
+        [T], sum over frame sets; each adds up to 1, less if most cameras that the person would be
+        in the image of do not see it.
     first_seen_s, last_seen_s
         [T], stamps.
     position_mm, velocity_mm_s
@@ -65,6 +68,7 @@ class WorldTracks:
 
     ids: NDArray[np.int64]
     hits: NDArray[np.int64]
+    evidence: FloatArray
     first_seen_s: FloatArray
     last_seen_s: FloatArray
     position_mm: FloatArray
@@ -109,6 +113,7 @@ class WorldTracks:
         return cls(
             ids=ids,
             hits=np.zeros(count, np.int64),
+            evidence=np.zeros(count),
             first_seen_s=np.full(count, stamp_s),
             last_seen_s=np.full(count, stamp_s),
             position_mm=position_mm,

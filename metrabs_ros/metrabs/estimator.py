@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import logging
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,7 +33,7 @@ from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.virtual_cameras import RAY_DEPTH_MM, VirtualCameras
 
 if TYPE_CHECKING:
-    from metrabs_ros.detectors.boxes import BoxDetector
+    from metrabs_ros.detectors.boxes import BoxDetector, Boxes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -60,6 +62,9 @@ class MetrabsEstimator(PoseEstimator):
         super().__init__({name: checkpoint.conventions[name] for name in names}, choice)
         self.network = network
         self._detector = detector
+        # One image at a time: detectors keep the results of an image until the next one.
+        self._detector_lock = threading.Lock()
+        self._background = concurrent.futures.ThreadPoolExecutor(1, 'detection')
         self._device = torch.device(choice.device)
         self._config = checkpoint.config
         self._joints = checkpoint.joints
@@ -76,7 +81,7 @@ class MetrabsEstimator(PoseEstimator):
         self.check(options)
         boxes, cameras = [], []
         for view in views:
-            detected = self._detector(view.image, view.camera, options)
+            detected = self._detect_boxes(view, options)
             virtual = self._virtual_cameras(detected.boxes_px, view)
             usable = virtual.usable
             boxes.append(detected.select(usable))
@@ -91,6 +96,21 @@ class MetrabsEstimator(PoseEstimator):
         if options.suppress_implausible_poses:
             results = [poses.select(plausible_poses(poses, self.skeleton)) for poses in results]
         return results
+
+    def start_detection(
+        self, view: View, options: Options
+    ) -> concurrent.futures.Future[tuple[FloatArray, ...]]:
+        """Start to detect people in another thread; see `PoseEstimator`."""
+
+        def detect() -> tuple[FloatArray, ...]:
+            boxes = self._detect_boxes(view, options)
+            return boxes.boxes_px, boxes.scores
+
+        return self._background.submit(detect)
+
+    def _detect_boxes(self, view: View, options: Options) -> Boxes:
+        with self._detector_lock:
+            return self._detector(view.image, view.camera, options)
 
     def pose_people(
         self, views: Sequence[View], boxes_px: Sequence[FloatArray], options: Options

@@ -96,9 +96,7 @@ class MoveNetDetector:
             people = Keypoints.concatenate(found)
             is_large = people.boxes_px[:, 2:].max(axis=1, initial=0) >= min_size_px
             passes.append(people.select(is_large).scaled(1 / factors))
-        people = Keypoints.concatenate(passes).clipped_to(image.shape)
-        people = people.select(np.argsort(-people.scores, kind='stable')[:MAX_CANDIDATES])
-        people = people.select(~is_duplicate(people, nms_iou_threshold))
+        people = combine_passes([own.clipped_to(image.shape) for own in passes], nms_iou_threshold)
         for i in range(quarter_turns):
             people = people.turned_clockwise(image.shape[i % 2])
         return people
@@ -156,6 +154,13 @@ def resize_to(image: ImageArray, side_px: int) -> tuple[ImageArray, FloatArray]:
     columns, rows = -resized_px % SIDE_MULTIPLE_PX
     padded = cv2.copyMakeBorder(resized, 0, rows, 0, columns, cv2.BORDER_CONSTANT)
     return np.asarray(padded, np.uint8), resized_px / size_px
+
+
+def combine_passes(passes: Sequence[Keypoints], iou_threshold: float) -> Keypoints:
+    """Return the people of one or more passes over an image once each, highest scores first."""
+    people = Keypoints.concatenate(passes)
+    people = people.select(np.argsort(-people.scores, kind='stable')[:MAX_CANDIDATES])
+    return people.select(~is_duplicate(people, iou_threshold))
 
 
 def is_duplicate(people: Keypoints, iou_threshold: float) -> BoolArray:

@@ -28,6 +28,7 @@ from metrabs_ros.conversions.detections import (
     to_boxes,
 )
 from metrabs_ros.conversions.images import compressed_shape, declared_shape, decompress
+from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.foreign_text import printable
@@ -41,12 +42,7 @@ from metrabs_ros.node.publishers import CameraPublishers
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import Requirements, SynchronisedImage, Synchroniser
-from metrabs_ros.node.transforms import (
-    WORLD_UP,
-    RigidTransform,
-    TransformLookup,
-    to_seconds,
-)
+from metrabs_ros.node.transforms import WORLD_UP, RigidTransform, TransformLookup
 from metrabs_ros.options import View
 from metrabs_ros.people import People
 from metrabs_ros.skeletons.conventions import Convention

@@ -20,7 +20,6 @@ from collections import OrderedDict, deque
 import cv2
 import numpy as np
 import rclpy.utilities
-from cv_bridge import CvBridge, CvBridgeError
 from message_filters import Subscriber, TimeSynchronizer
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
@@ -30,11 +29,11 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.conversions.people import to_people
 from metrabs_ros.demo import PLOT, VIDEO
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.image_header import check_image_size
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.guarded_node import GuardedNode
+from metrabs_ros.node.image_conversion import to_rgb
 
 QUEUE_SIZE = 30
 REPORT_PERIOD_S = 1.0
@@ -73,7 +72,6 @@ class ViewerNode(GuardedNode):
         # Existing files of these names may be links or may be in use, so they are not overwritten.
         self._temporary_folder = pathlib.Path(tempfile.mkdtemp(prefix='.unfinished-', dir=folder))
         self._rate_hz = rate_hz
-        self._bridge = CvBridge()
         self._video: cv2.VideoWriter | None = None
         self._paths_mm: OrderedDict[int, deque[FloatArray]] = OrderedDict()
         self._frames = 0
@@ -135,10 +133,9 @@ class ViewerNode(GuardedNode):
         try:
             people = to_people(message)
             people = people.select(people.finite())
-            check_image_size(image.width, image.height, MAX_IMAGE_PIXELS)
-            annotated = np.array(self._bridge.imgmsg_to_cv2(image, 'bgr8'))
+            annotated = np.array(to_rgb(image, MAX_IMAGE_PIXELS)[..., ::-1], order='C')
             drawing.draw_people(annotated, people)
-        except (ValueError, IndexError, TypeError, CvBridgeError, cv2.error) as error:
+        except (ValueError, IndexError, TypeError, cv2.error) as error:
             self._malformed += 1
             self.get_logger().warning(
                 f'an image or its skeletons are malformed: {printable(error, 200)}',

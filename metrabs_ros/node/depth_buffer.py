@@ -8,9 +8,9 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from builtin_interfaces.msg import Time
 
 from metrabs_ros.conversions.depth_images import MAX_OFFSET_NS
+from metrabs_ros.conversions.stamps import to_ns
 from metrabs_ros.node.size_limited_subscription import stamp_of
 
 MAX_MESSAGES = 16
@@ -118,9 +118,3 @@ class DepthBuffer:
 
     def _total_bytes(self) -> int:
         return sum(len(message.serialised) for message in self._messages)
-
-
-def to_ns(stamp: Time) -> int:
-    """Return a stamp in nanoseconds."""
-    nanoseconds: int = stamp.sec * 1_000_000_000 + stamp.nanosec
-    return nanoseconds

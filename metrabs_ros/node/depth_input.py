@@ -18,15 +18,16 @@ from metrabs_ros.conversions.depth_images import (
     DepthArray,
     decompress_depth,
     depth_camera,
+    is_registered,
     to_depth,
 )
+from metrabs_ros.conversions.stamps import NS_PER_S, to_ns
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.depth_buffer import (
     MAX_MESSAGE_BYTES,
     DepthBuffer,
     DepthMessage,
-    to_ns,
 )
 from metrabs_ros.node.settings import Settings
 from metrabs_ros.node.synchronisation import is_oversized
@@ -130,13 +131,13 @@ class DepthInput:
                 f'no depth image was received on {self.topic}; check that it is published, and '
                 'that the parameter depth_transport is that of the publisher',
             )
-        difference_s = (image_ns - message.stamp_ns) / 1e9
+        difference_s = (image_ns - message.stamp_ns) / NS_PER_S
         return UnusableInput(
             MISSING,
             f'the stamp of the nearest depth image on {self.topic} is {abs(difference_s):.3f} s '
             f'{"before" if difference_s > 0 else "after"} that of the image; at most '
-            f'{MAX_OFFSET_NS / 1e9:g} s are allowed. Check that depth images are still published, '
-            'and with the clock of the camera',
+            f'{MAX_OFFSET_NS / NS_PER_S:g} s are allowed. Check that depth images are still '
+            'published, and with the clock of the camera',
         )
 
     def _decode(self, message: DepthMessage, max_pixels: int) -> tuple[Header, DepthArray]:
@@ -166,14 +167,13 @@ class DepthInput:
             ) from error
 
     def _check_registered(self, own: Header, header: Header, what: str) -> None:
-        frame, image_frame = own.frame_id.lstrip('/'), header.frame_id.lstrip('/')
-        if frame and image_frame and frame != image_frame:
+        if not is_registered(own.frame_id, header.frame_id):
             raise UnusableInput(
                 UNREGISTERED,
-                f"the {what} the frame '{printable(frame, 100)}', but the images have "
-                f"'{printable(image_frame, 100)}'; register depth to the camera: with an option "
-                'of the camera driver (aligned or registered depth), or with the node register of '
-                'depth_image_proc',
+                f"the {what} the frame '{printable(own.frame_id, 100)}', but the images have "
+                f"'{printable(header.frame_id, 100)}'; register depth to the camera: with an "
+                'option of the camera driver (aligned or registered depth), or with the node '
+                'register of depth_image_proc',
             )
 
     def _camera(

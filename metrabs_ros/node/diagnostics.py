@@ -227,7 +227,7 @@ def _counts(previous: Snapshot, current: Snapshot) -> dict[str, int | str]:
     new_frames = processed - sum(previous.processed.values())
     counts: dict[str, int | str] = {
         'images': images,
-        'worked_on': processed,
+        'processed': processed,
         'in_flight': current.in_flight,
         'people': sum(current.people.values()),
         'images per second': f'{new_images / passed_s:.1f}',
@@ -235,7 +235,7 @@ def _counts(previous: Snapshot, current: Snapshot) -> dict[str, int | str]:
     }
     for camera in filter(None, current.images):
         counts[f'images of {camera}'] = current.images[camera]
-        counts[f'worked_on of {camera}'] = current.processed.get(camera, 0)
+        counts[f'processed of {camera}'] = current.processed.get(camera, 0)
         counts[f'dropped of {camera}'] = current.drops_by_camera.get(camera, 0)
         counts[f'people of {camera}'] = current.people.get(camera, 0)
     for camera, scaled in current.scaled.items():

@@ -97,7 +97,7 @@ class PoseNodeMonitor:
         images = counts.get('images')
         if images is None:
             return
-        is_idle = images == self._images and images <= counts.get('worked_on', 0) + sum(
+        is_idle = images == self._images and images <= counts.get('processed', 0) + sum(
             drops.values()
         )
         has_all = self._expected is not None and images >= self._expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from metrabs_ros.node import heap
 from metrabs_ros.node.callback_failures import LOG_PERIOD_S, describe_error, guard_services
 
 QOS_OVERRIDES = QoSOverridingOptions.with_default_policies()
@@ -43,7 +45,11 @@ def log_exceptions(
                 return callback(node, state)
             except Exception as error:
                 node.log_failure(failure, error)
-                return result
+            # Until here, the traceback referred to what the transition had created, for example
+            # to a loaded model.
+            gc.collect()
+            heap.return_free_memory()
+            return result
 
         return transition
 

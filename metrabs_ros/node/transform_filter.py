@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from metrabs_ros.conversions.stamps import to_ns
+
 MAX_FRAMES = 2000
 """Maximum number of stored frames.  It is limited because tf2 buffers never remove a frame."""
 RESERVED_FRAMES = 200
@@ -141,7 +143,7 @@ class TransformFilter:
     def _is_recent(self, message: Any) -> bool:
         """Return whether the stamp is recent enough for the buffer; count rejected transforms."""
         stamp, frame, now_s = message.header.stamp, message.child_frame_id, time.monotonic()
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        stamp_ns = to_ns(stamp)
         newest_ns, newest_received_s = self._newest.get(frame, (stamp_ns, now_s))
         self._received_s[frame] = now_s
         if stamp_ns < newest_ns - CACHE_NS and now_s > newest_received_s + JUMP_CONFIRMATION_S:

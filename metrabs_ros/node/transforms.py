@@ -14,6 +14,7 @@ from tf2_ros import Buffer, TransformException, TransformListener
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.people import MM_PER_M
+from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.conversions.transforms import rotation_matrix
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
@@ -258,9 +259,3 @@ def to_rigid_transform(
             'quaternion of norm 1',
         )
     return RigidTransform(rotation_matrix(*quaternion.tolist()), MM_PER_M * translation_m)
-
-
-def to_seconds(stamp: Time) -> float:
-    """Return a stamp in seconds."""
-    seconds: float = stamp.sec + stamp.nanosec * 1e-9
-    return seconds

@@ -25,6 +25,7 @@ from tf2_ros import TransformListener
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.people import MM_PER_M
+from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
 from metrabs_ros.msg import SkeletonArray
@@ -39,7 +40,7 @@ from metrabs_ros.node.transform_store import TransformStore
 from metrabs_ros.people import People
 from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.markdown import escape_markdown
-from metrabs_ros.view.scene import MEMORY_LIMIT, FramePose, Scene
+from metrabs_ros.view.scene import FUSED, MEMORY_LIMIT, FramePose, Scene
 from metrabs_ros.view.server import exposure_warning
 from metrabs_ros.view.validation import MAX_PIXELS, validate_image_file, validate_people
 
@@ -73,6 +74,52 @@ LEVELS = {
     DiagnosticStatus.WARN: 'warning',
     DiagnosticStatus.ERROR: 'error',
 }
+
+
+class _FusedView:
+    """
+    Shows the people of a fusion, which has no images.
+
+    Parameters
+    ----------
+    node
+        Node that subscribes.
+    """
+
+    def __init__(self, node: ViewNode) -> None:
+        self._node = node
+        on_skeletons = size_limited(
+            SkeletonArray,
+            MAX_SKELETONS_BYTES,
+            self._on_skeletons,
+            lambda oversized: node.warn(f'fused skeletons are not shown: {oversized}'),
+        )
+        subscription = node.create_subscription(
+            SkeletonArray, 'fusion/skeletons', on_skeletons, 10, raw=True
+        )
+        self.topics: str = subscription.topic_name
+        self._shown_s = -np.inf
+
+    def check(self) -> str:
+        """Return a message about missing topics."""
+        if time.monotonic() - self._shown_s < SKELETONS_TIMEOUT_S:
+            return ''
+        return f'no messages received on {escape_markdown(self.topics, MAX_TOPICS_CHARS)}'
+
+    def _on_skeletons(self, message: SkeletonArray) -> None:
+        try:
+            people = validate_people(message)
+        except ValueError as error:
+            self._node.warn(
+                f'the skeletons on {self.topics} are malformed: {printable(error, 200)}'
+            )
+            return
+        self._shown_s = time.monotonic()
+        self._node.set_root(message.header.frame_id, z_up=True)
+        self._node.stamp_s = to_seconds(message.header.stamp)
+        scene = self._node.scene
+        scene.show_people(self._node.stamp_s, FUSED, people)
+        scene.plot(self._node.stamp_s, {f'people/{FUSED}': float(len(people))})
 
 
 class _CameraView:
@@ -149,16 +196,23 @@ class _CameraView:
         self._show_people(message, people)
 
     def _show_people(self, message: SkeletonArray, people: People) -> None:
-        now_s, stamp_s = time.monotonic(), _stamp_s(message)
+        now_s, stamp_s = time.monotonic(), to_seconds(message.header.stamp)
+        self._people_shown_s = now_s
         image = self._images.get(stamp_key(message.header.stamp))
         newest = next(reversed(self._images.values()), None)
         if image is None and now_s - self._image_shown_s > PAIRING_TIMEOUT_S:
             image = newest
         # If people and images have different frames, the frame of the people has z up (REP 103).
         frame_id = message.header.frame_id
-        self._node.set_root(frame_id, newest is not None and newest.header.frame_id != frame_id)
+        if not self._node.is_fused:
+            z_up = newest is not None and newest.header.frame_id != frame_id
+            self._node.set_root(frame_id, z_up)
         if image is not None and now_s - self._image_shown_s > MIN_IMAGE_PERIOD_S:
             self._show_image(image)
+        self._plot(message, len(people), now_s)
+        if self._node.is_fused:
+            self._node.scene.show_people_on_image(stamp_s, self._name, people)
+            return
         pose = self._node.pose_of(frame_id)
         if pose is None:
             self._node.warn(
@@ -170,8 +224,6 @@ class _CameraView:
             people = people.transformed(pose.rotation, MM_PER_M * pose.translation_m)
         self._node.scene.show_people(stamp_s, self._name, people)
         self._node.stamp_s = stamp_s
-        self._people_shown_s = now_s
-        self._plot(message, len(people), now_s)
 
     def _plot(self, message: SkeletonArray, count: int, now_s: float) -> None:
         self._times_s.append(now_s)
@@ -185,10 +237,10 @@ class _CameraView:
         latency_s = age_s(message.header, self._node.get_clock().now())
         if 0 <= latency_s < MAX_PLOTTED_LATENCY_S:
             values[f'latency/image to view{of_camera}'] = 1000 * latency_s
-        self._node.scene.plot(_stamp_s(message), values)
+        self._node.scene.plot(to_seconds(message.header.stamp), values)
 
     def _show_image(self, message: Any) -> None:
-        scene, stamp_s = self._node.scene, _stamp_s(message)
+        scene, stamp_s = self._node.scene, to_seconds(message.header.stamp)
         image: ImageArray | bytes
         shape: tuple[int, ...]
         self._image_shown_s = time.monotonic()
@@ -219,17 +271,27 @@ class ViewNode(GuardedNode):
         Camera names; [''] for a single camera without a namespace.
     compressed
         Whether to subscribe to image/compressed.
+    is_fused
+        Whether to show the people of the fusion node instead of those of each camera, which are
+        then shown on the images only.
     """
 
-    def __init__(self, scene: Scene, cameras: Sequence[str], compressed: bool) -> None:
+    def __init__(
+        self, scene: Scene, cameras: Sequence[str], compressed: bool, is_fused: bool = False
+    ) -> None:
         super().__init__('view')
         self.scene = scene
+        self.is_fused = is_fused
         self._root = ''
         self.stamp_s = 0.0
         """Stamp of the people shown last, in seconds."""
         self._buffer = TransformStore()
         self._listener = TransformListener(self._buffer, self)
-        self._views = [_CameraView(self, name, compressed) for name in cameras]
+        self._views: list[_CameraView | _FusedView] = [
+            _CameraView(self, name, compressed) for name in cameras
+        ]
+        if is_fused:
+            self._views.append(_FusedView(self))
         self._status = ''
         self._newest_status: DiagnosticStatus | None = None
         """Latest status, not yet converted to `_status`."""
@@ -315,11 +377,6 @@ def _to_markdown(status: DiagnosticStatus) -> str:
     )
 
 
-def _stamp_s(message: Any) -> float:
-    seconds: float = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
-    return seconds
-
-
 def run(arguments: list[str] | None = None) -> int:
     """Run the node; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -335,13 +392,17 @@ def run(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--cameras', nargs='*', default=[], help='namespaces of the cameras')
     parser.add_argument('--compressed', action='store_true', help='subscribe to image/compressed')
+    parser.add_argument(
+        '--fused', action='store_true', help='show the people of fusion/skeletons, each once'
+    )
     args = parser.parse_args(rclpy.utilities.remove_ros_args(arguments or sys.argv)[1:])
     cameras = args.cameras or ['']
     with process.ros_context():
         # Created first, because an executor cannot be created after a signal.
         executor = GuardedExecutor()
         try:
-            scene = Scene(cameras, is_live=True)
+            names = [*cameras, FUSED] if args.fused else cameras
+            scene = Scene(names, is_live=True, without_images=[FUSED])
             address = scene.serve(args.web_port, args.data_port, args.memory, args.host)
         except (OSError, ValueError) as error:
             print(f'view: {error}', file=sys.stderr)
@@ -349,7 +410,7 @@ def run(arguments: list[str] | None = None) -> int:
         warning = exposure_warning(args.host)
         if warning:
             print(f'view: {warning}', file=sys.stderr, flush=True)
-        node = ViewNode(scene, cameras, args.compressed)
+        node = ViewNode(scene, cameras, args.compressed, args.fused)
         print(f'view: open {address} in a browser (waiting for {node.topics})', flush=True)
         process.spin(node, executor)
     return 0

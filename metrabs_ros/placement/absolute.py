@@ -114,20 +114,7 @@ def weak_perspective(
     Compute root positions with the weak-perspective model (T-BIOM 2021, section III-D).
 
     The depth is the ratio of the pose's metric size to its size in the image, over the joints
-    inside the view.
-
-    Parameters
-    ----------
-    image_points
-        [N, J, 2], on the plane at depth 1.
-    root_relative_mm
-        [N, J, 3], millimetres.
-    inside
-        [N, J], whether the image points are reliable.
-
-    Returns
-    -------
-    [N, 3] millimetres.
+    inside the view.  Parameters and result are those of `full_perspective`.
     """
     points = np.asarray(image_points, np.float64)
     relative_mm = np.asarray(root_relative_mm, np.float64)

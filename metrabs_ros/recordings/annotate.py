@@ -167,7 +167,7 @@ def annotate(
                 resume_log.close()
             summary.total_s = time.perf_counter() - start_s
             # The results of a bag without frames still have its other messages.
-            is_empty = not summary.worked_on and not isinstance(recording, BagRecording)
+            is_empty = not summary.processed and not isinstance(recording, BagRecording)
             if is_empty:
                 run.discard()
             else:
@@ -248,7 +248,7 @@ class _Run:
         summary.people = sum(len(ids) for ids in self._ids)
         summary.fused_people = len(self._fused_ids)
         summary.resumed = self._resume_log.replayed
-        if self._fixed_frame and not summary.fused_frames and summary.worked_on:
+        if self._fixed_frame and not summary.fused_frames and summary.processed:
             self._warn(
                 f"no people were fused: no camera has a pose in the frame '{self._fixed_frame}'; "
                 'give another frame with --fixed-frame'
@@ -357,8 +357,8 @@ class _Run:
         # The queue must not hold the images.
         without_images = frame._replace(content=None, depth=None)
         self._writer.put(functools.partial(self._write_people, without_images, people, camera))
-        self._summary.worked_on += 1
-        self._summary.sightings += len(people)
+        self._summary.processed += 1
+        self._summary.skeletons += len(people)
         self._ids[frame.camera].update(people.ids[people.ids != UNKNOWN_ID].tolist())
 
     def _write_people(self, frame: RecordedFrame, people: People, camera: Camera) -> None:

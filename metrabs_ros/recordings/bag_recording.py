@@ -10,6 +10,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.depth_images import decompress_depth, depth_camera, to_depth
 from metrabs_ros.conversions.images import decompress, to_rgb
+from metrabs_ros.conversions.stamps import NS_PER_S, to_ns
 from metrabs_ros.conversions.transforms import frame_name, is_person_frame
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
@@ -25,7 +26,6 @@ from metrabs_ros.recordings.input_files import join_names
 from metrabs_ros.recordings.limits import MAX_NAME_CHARS
 from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame, timed_view
 from metrabs_ros.recordings.scale_cues import NO_CUES, CueOptions, FrameDelay, ScaleCues
-from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.recordings.topic_selection import (
     RESULT_TOPICS,
     ImageStream,
@@ -200,7 +200,7 @@ class BagRecording:
         try:
             if isinstance(frame.depth, UnusableInput):
                 raise frame.depth
-            info = stream.info_at(stamp_ns_of(frame.depth.header))
+            info = stream.info_at(to_ns(frame.depth.header.stamp))
             is_raw = stream.topic.msgtype == IMAGE
             depth_mm = to_depth(frame.depth) if is_raw else decompress_depth(frame.depth)
             is_rectified = 'image_rect' in stream.topic.name and info is not None and any(info.p)
@@ -234,7 +234,7 @@ def _to_frame(camera: int, message: BagMessage) -> RecordedFrame:
     if header_error is not None:
         return RecordedFrame(camera, message.time_ns, message.time_ns, '', header_error)
     return RecordedFrame(
-        camera, message.time_ns, stamp_ns_of(image.header), image.header.frame_id, image
+        camera, message.time_ns, to_ns(image.header.stamp), image.header.frame_id, image
     )
 
 
@@ -261,11 +261,11 @@ def _has_standard_definition(topic: Topic) -> bool:
 def _header_error(header: Any, topic: Topic) -> UnusableInput | None:
     """Return an exception that describes an invalid image header; None if it is valid."""
     sec, nanosec = int(header.stamp.sec), int(header.stamp.nanosec)
-    if sec < 0 or nanosec >= NANOSECONDS:
+    if sec < 0 or nanosec >= NS_PER_S:
         return UnusableInput(
             'image stamp',
             f'an image on {printable(topic.name)} has the stamp {sec} s and {nanosec} ns; '
-            f'sec must not be negative and nanosec must be from 0 to {NANOSECONDS - 1}',
+            f'sec must not be negative and nanosec must be from 0 to {NS_PER_S - 1}',
         )
     if len(header.frame_id) > MAX_NAME_CHARS:
         return UnusableInput(

@@ -9,16 +9,17 @@ import cv2
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
+from metrabs_ros.conversions.stamps import to_ns
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.options import View
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.calibration import Calibration
 from metrabs_ros.recordings.image_files import Source, UnusableImage
 from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame, timed_view
-from metrabs_ros.recordings.stamps import header_at, stamp_ns_of
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
+    header_at,
     message_factory,
     typestore,
 )
@@ -67,7 +68,7 @@ class ImageRecording:
             time_ns = round(i * 1e9 / self._source.rate_hz)
             if isinstance(image, UnusableImage):
                 yield RecordedFrame(
-                    0, time_ns, time_ns, FRAME_ID, UnusableInput('picture', str(image))
+                    0, time_ns, time_ns, FRAME_ID, UnusableInput('image file', str(image))
                 )
                 continue
             if self.copied_topics:
@@ -119,4 +120,4 @@ def camera_messages(
         messages.append((infos, info))
     for topic, message in messages:
         data = typestore().serialize_cdr(message, topic.msgtype)
-        yield BagMessage(topic, stamp_ns_of(header), data)
+        yield BagMessage(topic, to_ns(header.stamp), data)

@@ -167,11 +167,11 @@ class Summary:
         Paths of the recording and of the results.
     frames
         Number of images.
-    worked_on
+    processed
         Number of processed images.
     resumed
         Number of images that an interrupted run had processed before.
-    sightings
+    skeletons
         Number of people, summed over the frames.
     people
         Number of different ids.
@@ -183,7 +183,7 @@ class Summary:
     unused_cues
         Number of images in which a cue of the person scale could not be used, and an example, by
         cue and cause.
-    remarks
+    warnings
         Warnings.
     estimator_s, total_s
         Running time of the networks, and of the whole run, in seconds.
@@ -192,16 +192,16 @@ class Summary:
     source: str
     output: str
     frames: int = 0
-    worked_on: int = 0
+    processed: int = 0
     resumed: int = 0
-    sightings: int = 0
+    skeletons: int = 0
     people: int = 0
     fused_frames: int = 0
     fused_sightings: int = 0
     fused_people: int = 0
     unusable: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
     unused_cues: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
-    remarks: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
     estimator_s: float = 0.0
     total_s: float = 0.0
 
@@ -227,18 +227,18 @@ class Summary:
         The message to display; empty if the warning was not added.
         """
         message = printable(message, MAX_WARNING_CHARS)
-        if message in self.remarks or len(self.remarks) > MAX_WARNINGS:
+        if message in self.warnings or len(self.warnings) > MAX_WARNINGS:
             return ''
-        if len(self.remarks) == MAX_WARNINGS:
+        if len(self.warnings) == MAX_WARNINGS:
             message = 'further warnings are omitted'
-        self.remarks.append(message)
+        self.warnings.append(message)
         return message
 
     def lines(self) -> list[str]:
         """Return the lines of the summary that the command line displays."""
         lines = [
-            f'{shown(self.source)}: {self.worked_on} of {self.frames} frames, '
-            f'{self.sightings / max(self.worked_on, 1):.1f} people per frame, {self.people} ids, '
+            f'{shown(self.source)}: {self.processed} of {self.frames} frames, '
+            f'{self.skeletons / max(self.processed, 1):.1f} people per frame, {self.people} ids, '
             f'{self.total_s:.0f} s; results in {shown(self.output)}'
         ]
         if self.fused_frames:

@@ -27,7 +27,7 @@ UNFINISHED = '.unfinished'
 MANIFEST = '.annotate.json'
 """Name of the file that lists the files of annotate in a folder of results."""
 TABLE_FILES = ('joints.csv', 'joints.parquet')
-LOCK, RESUME_LOG, RESULTS, TABLE_FOLDER = 'lock', 'journal', 'results', 'tables'
+LOCK, RESUME_LOG, RESULTS, TABLE_FOLDER = 'lock', 'resume_log', 'results', 'tables'
 """Names in the folder of unfinished results."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)

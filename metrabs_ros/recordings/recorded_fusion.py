@@ -9,20 +9,20 @@ from typing import NamedTuple
 import numpy as np
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.conversions.stamps import NS_PER_S
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.fusion.frame_sets import FrameSets
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.fusion.people_fusion import PeopleFusion
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.recordings.recording import RecordedFrame
-from metrabs_ros.recordings.stamps import NANOSECONDS, to_seconds
 
 NAMESPACE = '/fusion'
 SKELETONS_TOPIC = f'{NAMESPACE}/skeletons'
 MARKERS_TOPIC = f'{NAMESPACE}/markers'
 WORLD_UP = np.array([0.0, 0.0, 1.0])
 DEFAULT_SMOOTHING = 0.5
-JUMP_BACK_NS = NANOSECONDS
+JUMP_BACK_NS = NS_PER_S
 """Sets that are not later than the one before them are not written, unless by more than this."""
 
 
@@ -112,7 +112,7 @@ class RecordedFusion:
         -------
         The people of the frame sets that are complete.
         """
-        name, stamp_s = self._names[frame.camera], to_seconds(frame.stamp_ns)
+        name, stamp_s = self._names[frame.camera], frame.stamp_ns / NS_PER_S
         placed = self._placed(name, frame, camera)
         self._views[name] = PlacedView(placed, image_shape[:2])
         self._stamps_ns[stamp_s] = frame.stamp_ns
@@ -149,7 +149,7 @@ class RecordedFusion:
         self._report_excluded()
         if not np.isfinite(fused.stamp_s):
             return []
-        stamp_ns = self._stamps_ns.get(fused.stamp_s, round(fused.stamp_s * NANOSECONDS))
+        stamp_ns = self._stamps_ns.get(fused.stamp_s, round(fused.stamp_s * NS_PER_S))
         self._stamps_ns = {s: ns for s, ns in self._stamps_ns.items() if s > fused.stamp_s}
         if self._stamp_ns - JUMP_BACK_NS < stamp_ns <= self._stamp_ns:
             return []

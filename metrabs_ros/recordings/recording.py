@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.conversions.stamps import NS_PER_S
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.options import View
 from metrabs_ros.placement.depth_image import DepthImage
 from metrabs_ros.placement.ground_plane import GroundPlane
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
-from metrabs_ros.recordings.stamps import to_seconds
 from metrabs_ros.tracking.timed_view import TimedView
 
 
@@ -127,7 +127,7 @@ def timed_view(
     """Return the decoded image of a frame as an image of a stream; cameras are named by index."""
     return TimedView(
         view,
-        to_seconds(frame.stamp_ns),
+        frame.stamp_ns / NS_PER_S,
         camera_name=str(frame.camera),
         ground=ground,
         depth=depth,

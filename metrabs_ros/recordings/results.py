@@ -26,7 +26,6 @@ from metrabs_ros.recordings.recorded_fusion import (
     FusedFrame,
 )
 from metrabs_ros.recordings.recording import RecordedCamera, RecordedFrame
-from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -34,6 +33,7 @@ from metrabs_ros.recordings.typestore import (
     MARKERS,
     SKELETONS,
     TRANSFORMS,
+    header_at,
     message_factory,
     message_types,
     typestore,

@@ -104,7 +104,7 @@ class ResumeLog:
     """
 
     def __init__(self, file: pathlib.Path, identity: Mapping[str, object]) -> None:
-        run = {**identity, 'journal_format': FORMAT_VERSION}
+        run = {**identity, 'log_format': FORMAT_VERSION}
         first_line = (json.dumps(run, sort_keys=True) + '\n').encode()
         self._file = open_own(file, 'r+b')
         self._is_replaying = self._file.readline(len(first_line)) == first_line

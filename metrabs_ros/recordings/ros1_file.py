@@ -16,6 +16,7 @@ from rosbags.interfaces.typing import Typesdict
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.msg import normalize_msgtype
 
+from metrabs_ros.conversions.stamps import NS_PER_S
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.chunks import Chunk, RawMessage
@@ -40,7 +41,6 @@ MAX_HEADER_BYTES = MIB
 MAX_ARRAY_LENGTH = 2**24
 """Maximum number of values in a message type, including those of fixed-length arrays."""
 MAX_DEFINITION_DEPTH = 50
-NS_PER_S = 10**9
 _U32, _U64, _PAIR = struct.Struct('<I'), struct.Struct('<Q'), struct.Struct('<II')
 
 

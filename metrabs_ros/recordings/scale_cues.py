@@ -11,6 +11,7 @@ import numpy as np
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.depth_images import MAX_OFFSET_NS
 from metrabs_ros.conversions.people import MM_PER_M
+from metrabs_ros.conversions.stamps import NS_PER_S, to_ns
 from metrabs_ros.conversions.transforms import is_person_frame
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
@@ -19,7 +20,6 @@ from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.limits import MIB
 from metrabs_ros.recordings.recording import RecordedFrame, size_of
-from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.recordings.topic_selection import ImageStream
 from metrabs_ros.recordings.transform_buffer import Transform, TransformBuffer
 from metrabs_ros.recordings.typestore import TRANSFORMS, deserialize
@@ -141,7 +141,7 @@ class RecordedDepths:
 
     def put(self, topic: Topic, message: Any) -> None:
         """Store the message of a depth image."""
-        self._images.append(_StampedDepth(topic, stamp_ns_of(message.header), message))
+        self._images.append(_StampedDepth(topic, to_ns(message.header.stamp), message))
         self._bytes += len(message.data)
         while self._bytes > self._max_bytes or len(self._images) > self._max_images:
             self._bytes -= len(self._images.popleft().message.data)
@@ -161,7 +161,7 @@ class RecordedDepths:
             raise UnusableInput(
                 'none at this time',
                 f'{printable(topic.name)} has no depth image within '
-                f'{MAX_OFFSET_NS / NANOSECONDS:g} s of the image',
+                f'{MAX_OFFSET_NS / NS_PER_S:g} s of the image',
             )
         return nearest.message
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from metrabs_ros.conversions.people import known_or_zero, to_metres
+from metrabs_ros.conversions.stamps import NS_PER_S
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import People
 from metrabs_ros.recordings.input_files import open_input, read_start
@@ -24,7 +25,6 @@ from metrabs_ros.recordings.output_files import (
     move_file,
     translate_os_errors,
 )
-from metrabs_ros.recordings.stamps import NANOSECONDS
 from metrabs_ros.regular_file import shown
 
 MAX_BUFFERED_ROWS = 10_000
@@ -173,7 +173,7 @@ class CsvTable:
 
     def write(self, stamp_ns: int, camera: str, people: People) -> None:
         """Write the rows of a frame; see `JointTable`."""
-        sec, nanosec = divmod(stamp_ns, NANOSECONDS)
+        sec, nanosec = divmod(stamp_ns, NS_PER_S)
         stamp = f'{sec}.{nanosec:09d}'
         last = (printable(camera, MAX_CAMERA_CHARS),) if self._with_camera else ()
         names = people.skeleton.joint_names
@@ -222,7 +222,7 @@ class ParquetTable:
         names = people.skeleton.joint_names
         for person in _person_rows(people):
             values: dict[str, list[Any]] = {
-                'stamp': [stamp_ns / NANOSECONDS] * len(names),
+                'stamp': [stamp_ns / NS_PER_S] * len(names),
                 'id': [person.id] * len(names),
                 'joint': list(names),
                 **dict(zip(LENGTHS, map(list, zip(*person.lengths)))),

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from metrabs_ros.conversions.depth_images import is_registered
+from metrabs_ros.conversions.stamps import to_ns
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.bag_message import Topic
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.input_files import join_names
-from metrabs_ros.recordings.stamps import stamp_ns_of
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -68,7 +69,7 @@ class ImageStream:
     def put_info(self, info: Any) -> None:
         """Store a CameraInfo; only the last `MAX_STORED_INFOS` are kept."""
         with self._lock:
-            self._infos[stamp_ns_of(info.header)] = info
+            self._infos[to_ns(info.header.stamp)] = info
             if len(self._infos) > MAX_STORED_INFOS:
                 del self._infos[next(iter(self._infos))]
 
@@ -219,7 +220,7 @@ class _Selection:
         depths: dict[Topic, ImageStream] = {}
         frames = [f'{topic.name} ({self._first_frame_id(topic)})' for topic in candidates]
         for stream in streams:
-            topic = self._registered_depth(stream, candidates)
+            topic = self._registered_depth(stream, candidates, is_only=len(streams) == 1)
             if topic is None:
                 self._warn(
                     f'{printable(stream.topic.name)} is processed without depth images: its TF '
@@ -247,10 +248,19 @@ class _Selection:
                     f'({printable(self._encoding(topic))})'
                 )
 
-    def _registered_depth(self, stream: ImageStream, candidates: Sequence[Topic]) -> Topic | None:
-        """Return the depth topic with the frame of an image topic; None if there is none."""
-        frame_id = self._first_frame_id(stream.topic)
-        registered = [topic for topic in candidates if self._first_frame_id(topic) == frame_id]
+    def _registered_depth(
+        self, stream: ImageStream, candidates: Sequence[Topic], is_only: bool
+    ) -> Topic | None:
+        """Return the depth topic that is registered to an image topic; None if there is none."""
+        image_frame = self._first_frame_id(stream.topic)
+        frames = {topic: self._first_frame_id(topic) for topic in candidates}
+        registered = [
+            topic
+            for topic, frame in frames.items()
+            if is_registered(frame, image_frame)
+            # Without a frame, it is not known to which of several cameras depth images belong.
+            and (is_only or (frame and image_frame))
+        ]
 
         def preference(topic: Topic) -> tuple[Any, ...]:
             # Drivers name the depth images that they register so.

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.conversions.stamps import NS_PER_S, to_ns
 from metrabs_ros.conversions.transforms import rotation_matrix
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.input_files import join_names
-from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 
 MAX_SAMPLES = 100_000
 """Maximum number of stored transforms of moving frames: 10 s of 10,000 transforms per second."""
@@ -24,7 +24,7 @@ MAX_ANCESTORS = 100
 MAX_NAME_CHARS = 200
 MAX_EXTRAPOLATION_NS = 100_000_000
 """Before and after all transforms of a frame, the nearest one is used for this time."""
-MAX_GAP_NS = 10 * NANOSECONDS
+MAX_GAP_NS = 10 * NS_PER_S
 """Maximum time between two transforms that are interpolated; the time range of tf2 buffers."""
 MAX_TRANSLATION_M = 1e6
 """Maximum translation, as in the node."""
@@ -206,7 +206,7 @@ class TransformBuffer:
                 gap_ns = min(abs(s.stamp_ns - stamp_ns) for s in self._moving[last])
                 return (
                     f"{pair} are not connected: the transforms of '{printable(last)}' are "
-                    f'{gap_ns / NANOSECONDS:.1f} s away from the image'
+                    f'{gap_ns / NS_PER_S:.1f} s away from the image'
                 )
         return f'{pair} are not connected by transforms'
 
@@ -238,7 +238,7 @@ def _to_sample(message: Any) -> tuple[str, _Sample]:
     """Return the child frame of a TransformStamped, and the transform."""
     translation, rotation = message.transform.translation, message.transform.rotation
     return _frame(message.child_frame_id), _Sample(
-        stamp_ns_of(message.header),
+        to_ns(message.header.stamp),
         _frame(message.header.frame_id),
         (translation.x, translation.y, translation.z),
         (rotation.x, rotation.y, rotation.z, rotation.w),

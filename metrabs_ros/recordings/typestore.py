@@ -14,6 +14,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from rosbags.typesys.store import Typestore
 
 from metrabs_ros.conversions.message_types import MessageConstructor, MessageTypes
+from metrabs_ros.conversions.stamps import NS_PER_S
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 
 DEFINITIONS = pathlib.Path(__file__).parent / 'msg'
@@ -80,6 +81,13 @@ def message_factory(msgtype: str) -> MessageConstructor:
         return kind(**given)
 
     return make
+
+
+def header_at(stamp_ns: int, frame_id: str) -> Any:
+    """Return a std_msgs/Header with a stamp in nanoseconds and a frame."""
+    sec, nanosec = divmod(stamp_ns, NS_PER_S)
+    stamp = message_factory('builtin_interfaces/msg/Time')(sec=sec, nanosec=nanosec)
+    return message_factory('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)
 
 
 def _dtype(description: Any) -> np.dtype[Any] | None:

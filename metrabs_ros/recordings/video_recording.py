@@ -29,11 +29,11 @@ from metrabs_ros.recordings.rig_calibration import (
     read_rig,
     resized,
 )
-from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     TRANSFORMS,
+    header_at,
     message_factory,
     typestore,
 )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.people import to_metres, to_people
+from metrabs_ros.conversions.stamps import NS_PER_S, to_seconds
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.people import MAX_MAGNITUDE, People
@@ -22,7 +23,6 @@ from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
 from metrabs_ros.recordings.progress import progress_bar
 from metrabs_ros.recordings.scale_cues import read_static_transforms, transform_topics
-from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.recordings.topic_selection import FUSED_TOPIC
 from metrabs_ros.recordings.transform_buffer import TransformBuffer
 from metrabs_ros.recordings.typestore import SKELETONS, typestore
@@ -248,8 +248,8 @@ def _read(
         rows['seen'].append(people.seen)
         deviations_mm += people.joint_std_mm.sum(axis=0)
         measured += len(people)
-        stamps_s.append(stamp_ns_of(skeletons.header) / NANOSECONDS)
-        recorded_s.append(message.time_ns / NANOSECONDS)
+        stamps_s.append(to_seconds(skeletons.header.stamp))
+        recorded_s.append(message.time_ns / NS_PER_S)
         counts.append(len(people))
     skipped = tuple(
         f'{count} {kind} on {printable(topic.name)} are not valid and were skipped: '
@@ -297,7 +297,7 @@ def _valid_people(
     if edges % 2 or (edges and int(max(skeletons.joint_edges)) >= joints):
         raise _UnusableSkeletons('joint_edges is not a list of pairs of joints')
     sec, nanosec = int(skeletons.header.stamp.sec), int(skeletons.header.stamp.nanosec)
-    if sec < 0 or nanosec >= NANOSECONDS:
+    if sec < 0 or nanosec >= NS_PER_S:
         raise _UnusableSkeletons(f'the stamp {sec} s and {nanosec} ns is invalid')
     consistent = []
     for skeleton in skeletons.skeletons:
@@ -341,9 +341,10 @@ def _read_warnings(path: pathlib.Path) -> tuple[str, ...]:
         summary = read_metadata(path).summary
     except UnusableMetadata:
         return ()
-    remarks = summary.get('remarks')
+    # `remarks` in results of earlier versions.
+    warnings = summary.get('warnings', summary.get('remarks'))
     texts = (
-        [text for text in remarks if isinstance(text, str)] if isinstance(remarks, list) else []
+        [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
     )
     unusable = summary.get('unusable')
     for cause, value in unusable.items() if isinstance(unusable, dict) else ():

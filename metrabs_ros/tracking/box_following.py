@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.box_overlap import box_iou
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
-from metrabs_ros.options import Options
+from metrabs_ros.options import Options, View
 from metrabs_ros.people import People
 from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
@@ -28,6 +30,68 @@ MAX_RUNS_FOR_LOST = 3
 """The detector runs in this many consecutive frames after a track is lost."""
 MIN_PREDICTED_BOX_PX = 8.0
 """Minimum width and height of predicted boxes."""
+MIN_SUPPORT_IOU = 0.3
+"""Minimum IoU of a detection in the background and the track that it shows."""
+
+
+class BackgroundDetection:
+    """
+    Detection of people in an image while the network processes others.
+
+    Parameters
+    ----------
+    estimator
+        Detects people in the background.
+    view, options
+        The image, and the options of detection.
+    tracks
+        State of all tracks at the time of the image.
+    """
+
+    def __init__(
+        self, estimator: PoseEstimator, view: View, options: Options, tracks: People
+    ) -> None:
+        self._estimator = estimator
+        self._view = view
+        self._options = options
+        self._tracks = tracks
+        self._future: Future[tuple[FloatArray, ...]] | None = None
+
+    def start(self) -> Future[tuple[FloatArray, ...]]:
+        """Start the detection unless it has started; recorded images need none."""
+        if self._future is None:
+            self._future = self._estimator.start_detection(self._view, self._options)
+        return self._future
+
+    def boxes_in(self, predicted: People | None, followed: People) -> Boxes:
+        """
+        Return the boxes of people in the next image.
+
+        Parameters
+        ----------
+        predicted
+            State of all tracks at the time of the next image.
+        followed
+            Those that would be followed without the detection.
+
+        Returns
+        -------
+        The detected boxes, moved as far as the tracks that they show, and the predicted boxes of
+        tracks that are newer than the detection.
+        """
+        detected = Boxes(*self.start().result())
+        moved_px = detected.boxes_px.copy()
+        if predicted is not None:
+            match = match_boxes(detected.boxes_px, self._tracks.boxes_px)
+            for i in np.flatnonzero(match >= 0).tolist():
+                now = np.flatnonzero(predicted.ids == self._tracks.ids[match[i]])
+                for row in now[:1]:
+                    before_px, now_px = self._tracks.boxes_px[match[i]], predicted.boxes_px[row]
+                    moved_px[i, :2] += (now_px - before_px)[:2] + (now_px - before_px)[2:] / 2
+        newer = followed.select(~np.isin(followed.ids, self._tracks.ids))
+        return Boxes.concatenate(
+            [Boxes(moved_px, detected.scores), Boxes(newer.boxes_px, newer.confidence)]
+        )
 
 
 class BoxFollower:
@@ -36,6 +100,10 @@ class BoxFollower:
 
     The detector runs every few frames, and in the next frame after a track is lost.  In the other
     frames, poses are estimated in the predicted boxes of the tracks.
+
+    If the estimator detects in the background, the network processes the predicted boxes
+    meanwhile, and the detected boxes are used in the next frame.  The results do not depend on the
+    duration of the detection.
 
     Parameters
     ----------
@@ -68,6 +136,7 @@ class BoxFollower:
         self._last_s = -np.inf
         self._frames = 0
         self._runs_for_lost = 0
+        self._background: BackgroundDetection | None = None
 
     def assign_ids(self, ids: NDArray[np.int64]) -> None:
         """Do nothing, as the detector has no state per track; see `StreamDetector`."""
@@ -80,24 +149,57 @@ class BoxFollower:
         self, timed_view: TimedView, predicted: People | None, detected: People, state: FloatArray
     ) -> None:
         """Update the detection schedule; see `StreamDetector`."""
-        self.select_boxes(timed_view, predicted)
+        self._advance(timed_view, predicted)
 
     def select_boxes(self, timed_view: TimedView, predicted: People | None) -> Boxes | None:
         """Return the boxes in the next image, or None to run the detector; count the frame."""
-        step_s, self._last_s = timed_view.stamp_s - self._last_s, timed_view.stamp_s
-        self.attempts = ALL_ATTEMPTED
+        earlier = self._background
+        followed = self._advance(timed_view, predicted)
         if timed_view.boxes is not None:
             visible = timed_view.boxes.select(_visible(timed_view.boxes.boxes_px, timed_view))
             return visible.highest_scores(self.options.max_detections)
-        if predicted is None or self._is_due(timed_view.stamp_s + step_s, predicted):
-            self._detected_s, self._frames = timed_view.stamp_s, 0
+        if followed is None:
             return None
+        if earlier is None:
+            boxes = Boxes(followed.boxes_px, followed.confidence)
+        else:
+            boxes = earlier.boxes_in(predicted, followed)
+            boxes = boxes.clipped_to(timed_view.view.image.shape)
+            boxes = boxes.select(_visible(boxes.boxes_px, timed_view))
+            boxes = boxes.highest_scores(self.options.max_detections)
+        if self._background is not None:
+            self._background.start()
+        return boxes
+
+    def _advance(self, timed_view: TimedView, predicted: People | None) -> People | None:
+        """
+        Advance the schedule of detection by a frame.
+
+        Returns
+        -------
+        The tracks that are followed in the frame; None if the detector runs in the foreground.
+        """
+        earlier, self._background = self._background, None
+        step_s, self._last_s = timed_view.stamp_s - self._last_s, timed_view.stamp_s
+        self.attempts = ALL_ATTEMPTED
+        if timed_view.boxes is not None:
+            return None
+        is_due = predicted is None or self._is_due(timed_view.stamp_s + step_s, predicted)
         self._frames += 1
+        if is_due:
+            self._detected_s, self._frames = timed_view.stamp_s, 0
+        if predicted is None or (is_due and not self.estimator.detects_in_background):
+            return None
+        if is_due:
+            self._background = BackgroundDetection(
+                self.estimator, timed_view.view, self.options, predicted
+            )
         large_enough = np.all(predicted.boxes_px[:, 2:] >= MIN_PREDICTED_BOX_PX, axis=1)
         tracks = predicted.select(predicted.seen & large_enough)
         tracks = tracks.select(_visible(tracks.boxes_px, timed_view))
-        self.attempts = Attempts(tracks.ids, tracks.ids)
-        return Boxes(tracks.boxes_px, tracks.confidence)
+        if earlier is None:
+            self.attempts = Attempts(tracks.ids, tracks.ids)
+        return tracks
 
     def _is_due(self, next_s: float, predicted: People) -> bool:
         """Return whether the detector must run before the next frame, expected at `next_s`."""
@@ -108,6 +210,17 @@ class BoxFollower:
             or not 0 <= next_s - self._detected_s <= MAX_INTERVAL_S
             or 0 < self._runs_for_lost <= MAX_RUNS_FOR_LOST
         )
+
+
+def match_boxes(first_px: FloatArray, second_px: FloatArray) -> NDArray[np.int64]:
+    """Return the index of the box among [M, 4] that each of [N, 4] overlaps most, or -1, [N]."""
+    match = np.full(len(first_px), -1)
+    iou = box_iou(first_px[:, None], second_px[None])
+    for flat in np.argsort(-iou, axis=None, kind='stable').tolist():
+        i, j = divmod(flat, len(second_px))
+        if iou[i, j] >= MIN_SUPPORT_IOU and match[i] < 0 and j not in match:
+            match[i] = j
+    return match
 
 
 def _visible(boxes_px: FloatArray, timed_view: TimedView) -> BoolArray:

@@ -16,7 +16,7 @@ from metrabs_ros.blazepose.agreement import (
     pose_distance_mm,
     replace_better,
 )
-from metrabs_ros.blazepose.estimator import BlazePoseEstimator, Sampling
+from metrabs_ros.blazepose.estimator import BlazePoseEstimator, Sampling, scaled
 from metrabs_ros.blazepose.regions import Regions
 from metrabs_ros.box_overlap import box_iou
 from metrabs_ros.movenet.decoding import Keypoints
@@ -64,6 +64,8 @@ CORRECTED_DISAGREEMENT, CORRECTED_DISAGREEMENT_SMALL = 0.06, 0.15
 people smaller than `MIN_CHECKED_PX`, which disagree more by noise."""
 MAX_UNSUPPORTED_PASSES = 4
 """Number of passes of the detector without support after which a followed person is rejected."""
+SUPPORT_VALUES = 3
+"""Number of values of a support that the resume log contains."""
 DEFAULT_OPTIONS = Options()
 
 
@@ -80,11 +82,14 @@ class Support:
         Number of passes of the detector since it last detected the person.
     radius_px
         Radius of the region around the keypoints that the detector found last.
+    score
+        Score of that detection.
     """
 
     misses: int
     passes: int
     radius_px: float
+    score: float
 
     @property
     def is_recent(self) -> bool:
@@ -147,7 +152,7 @@ class RegionFollower:
         if not sides_px:
             followed = self._follow(view, tracks)
             self._detected_supports = self._supports_of(followed.ids)
-            return followed
+            return scaled(followed, self._detected_supports[:, 2])
         # The two networks run in parallel.
         detection = self._detection.submit(
             self._estimator.detect,
@@ -176,12 +181,12 @@ class RegionFollower:
             track_id: dataclasses.replace(support, misses=support.misses + 1)
             for track_id, support in self._supports.items()
         }
-        for track_id, (passes, radius_px) in zip(ids.tolist(), self._detected_supports.tolist()):
+        for track_id, (passes, *rest) in zip(ids.tolist(), self._detected_supports.tolist()):
             if track_id != UNKNOWN_ID:
-                self._supports[track_id] = Support(0, int(passes), radius_px)
+                self._supports[track_id] = Support(0, int(passes), *rest)
 
     def state(self) -> FloatArray:
-        """Return the detection schedule, and passes and radius of all N supports, [6 + 2 N]."""
+        """Return the schedule, and passes, radius and score of all N supports, [6 + 3 N]."""
         assert self._detected_supports is not None, 'no image has been processed'
         schedule = [*self._detected_s, self._frames, self._passes, self._extra_runs]
         supports = self._detected_supports.reshape(-1)
@@ -197,7 +202,7 @@ class RegionFollower:
         self._detected_s = state[:2].copy()
         self._frames, self._passes, self._extra_runs = (int(value) for value in state[2:5])
         self._is_doubtful = bool(state[5])
-        self._detected_supports = state[6:].reshape(-1, 2).copy()
+        self._detected_supports = state[6:].reshape(-1, SUPPORT_VALUES).copy()
 
     def _unless_resized(self, view: View, predicted: People | None) -> People | None:
         """Return the predicted people; reset and return None if the image size has changed."""
@@ -265,10 +270,10 @@ class RegionFollower:
         return None if limit < 0 else max(limit - count, 0)
 
     def _supports_of(self, ids: NDArray[np.int64]) -> FloatArray:
-        """Return the passes since the detector supported tracks [N], and their radii, [N, 2]."""
+        """Return passes, radius and score of the support of tracks [N], [N, 3]."""
         supports = [self._supports[track_id] for track_id in ids.tolist()]
-        rows = [[float(support.passes), support.radius_px] for support in supports]
-        return np.array(rows, np.float64).reshape(-1, 2)
+        rows = [[support.passes, support.radius_px, support.score] for support in supports]
+        return np.array(rows, np.float64).reshape(-1, SUPPORT_VALUES)
 
     def _follow(self, view: View, tracks: People) -> People:
         """Return the tracks that the network finds in the regions around the predicted joints."""
@@ -296,7 +301,7 @@ class RegionFollower:
         the body and not in those that are upright with the camera, or the other way round.  Such
         mistakes last for many frames.  The other crops are used only for these people.
         """
-        regions = Regions.around_keypoints(as_keypoints(tracks), view.camera)
+        regions = Regions.around_keypoints(as_keypoints(tracks, tracks.confidence), view.camera)
         # Joints that are not visible are estimated inside the crop, and the crop follows the
         # joints, so that the crop of a partly hidden person would become smaller in every frame.
         regions = regions.enlarged_to(MIN_RADIUS_SHARE * self._supports_of(tracks.ids)[:, 1])
@@ -316,7 +321,10 @@ class RegionFollower:
             if not len(doubtful):
                 continue
             others = self._estimator.estimate(
-                *view, other_regions.select(doubtful), sampling, mirrored
+                *view,
+                other_regions.select(doubtful),
+                sampling,
+                np.full(len(doubtful), mirrored),
             ).people
             other_apart_mm = pose_distance_mm(others.poses3d_mm, tracks.poses3d_mm[doubtful])
             is_better = (other_apart_mm < apart_mm[doubtful]) | is_absent[doubtful]
@@ -327,25 +335,20 @@ class RegionFollower:
     def _combine(self, view: View, followed: People, keypoints: Keypoints) -> People:
         """Return the followed people that the detector supports, corrected, and new people."""
         match = match_keypoints(followed, keypoints)
-        passes, radius_px = self._supports_of(followed.ids).T
-        passes = np.where(match >= 0, 0, passes + 1)
-        detected_px = Regions.around_keypoints(keypoints, view.camera).radius_px
-        radius_px = np.where(match >= 0, np.append(detected_px, 0)[match], radius_px)
+        supports = self._supports_of(followed.ids)
+        supports[:, 0] += 1
+        is_supported = match >= 0
+        supports[is_supported] = supports_by(view, keypoints.select(match[is_supported]))
         corrected = self._correct(view, followed, keypoints, match)
         is_new = keypoints.scores >= self.options.detector_threshold_or(THRESHOLD)
         is_new[match[match >= 0]] = False
-        new = self._estimator.pose_detected(
+        new, new_keypoints = self._estimator.pose_detected(
             view, keypoints.select(is_new), self.options, self._room_for(len(followed))
         )
+        new_supports = supports_by(view, as_keypoints(new, new_keypoints.scores))
         together = People.concatenate([corrected, new])
-        new_px = Regions.around_keypoints(as_keypoints(new), view.camera).radius_px
-        supports = np.stack(
-            [
-                np.concatenate([passes, np.zeros(len(new))]),
-                np.concatenate([radius_px, new_px]),
-            ],
-            axis=1,
-        )
+        scores = np.concatenate([supports[:, 2], np.ones(len(new))])
+        supports = np.concatenate([supports, new_supports])
         # Followed people take precedence over new ones, and older tracks over newer ones.
         negative_ids = -corrected.ids.astype(np.float64)
         seniority = np.concatenate(
@@ -354,7 +357,8 @@ class RegionFollower:
         kept = suppress_duplicates(together, seniority)
         kept &= supports[:, 0] <= MAX_UNSUPPORTED_PASSES
         self._detected_supports = supports[kept]
-        return together.select(kept)
+        # The confidence of new people includes the score.
+        return scaled(together, scores).select(kept)
 
     def _correct(
         self, view: View, followed: People, keypoints: Keypoints, match: NDArray[np.int64]
@@ -405,11 +409,17 @@ def is_due(waited_s: float, since_any_s: float, step_s: float) -> bool:
     return max(waited_s, len(BOTH_SIDES_PX) * since_any_s) > STEP_TOLERANCE * limit_s
 
 
-def as_keypoints(people: People) -> Keypoints:
-    """Return people in the skeleton of BlazePose as keypoints of COCO, all of them visible."""
+def supports_by(view: View, keypoints: Keypoints) -> FloatArray:
+    """Return passes, radius and score of the support by detections of N people, [N, 3]."""
+    radius_px = Regions.around_keypoints(keypoints, view.camera).radius_px
+    return np.stack([np.zeros(len(keypoints)), radius_px, keypoints.scores], axis=1)
+
+
+def as_keypoints(people: People, scores: FloatArray) -> Keypoints:
+    """Return N people with scores as keypoints of COCO, all of them visible."""
     return Keypoints(
         people.boxes_px,
-        people.confidence,
+        scores,
         people.poses2d_px[:, COCO_JOINTS],
         np.ones((len(people), len(COCO_JOINTS))),
     )

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.people import to_metres
+from metrabs_ros.conversions.stamps import NS_PER_S, to_seconds
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.options import DEFAULT_FOV_DEGREES
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
@@ -21,16 +22,14 @@ from metrabs_ros.recordings.bag_recording import BagRecording
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.recording import RecordedFrame
 from metrabs_ros.recordings.scale_cues import CueOptions
-from metrabs_ros.recordings.stamps import NANOSECONDS, stamp_ns_of
 from metrabs_ros.recordings.topic_selection import FUSED_TOPIC
 from metrabs_ros.recordings.typestore import COMPRESSED_IMAGE, SKELETONS, deserialize, typestore
 from metrabs_ros.view.markdown import escape_markdown
-from metrabs_ros.view.scene import FramePose, Scene
+from metrabs_ros.view.scene import FUSED, FramePose, Scene
 from metrabs_ros.view.validation import validate_image_file, validate_people
 
 MAX_CAMERAS = 16
 SUFFIX, FUSED_SUFFIX = '/pose/skeletons', '/fusion/skeletons'
-FUSED = 'fused people'
 RATE_FRAMES = 20
 """Number of frames over which the frame rate is averaged."""
 IDENTITY_POSE = FramePose('', np.eye(3), np.zeros(3))
@@ -161,7 +160,7 @@ class Results:
         if name not in self.cameras:
             return
         image, camera = self._images.view(frame).view
-        stamp_s = frame.stamp_ns / NANOSECONDS
+        stamp_s = frame.stamp_ns / NS_PER_S
         displayed: ImageArray | bytes = image
         if getattr(frame.content, '__msgtype__', '') == COMPRESSED_IMAGE:
             with contextlib.suppress(ValueError):
@@ -179,7 +178,7 @@ class Results:
     ) -> None:
         name = self._names[message.topic]
         skeletons: Any = typestore().deserialize_cdr(message.data, SKELETONS)
-        stamp_s = stamp_ns_of(skeletons.header) / NANOSECONDS
+        stamp_s = to_seconds(skeletons.header.stamp)
         people = validate_people(skeletons)
         is_shown = name in self.fused or not self.fused
         show = scene.show_people if is_shown else scene.show_people_on_image

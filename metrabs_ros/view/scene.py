@@ -37,6 +37,8 @@ except ImportError as error:
     ) from error
 
 APPLICATION_ID = 'metrabs_ros'
+FUSED = 'fused people'
+"""Name for the people of several cameras in a scene, which no camera can have."""
 JPEG_QUALITY = 80
 MAX_SIDE_PX = 1280
 """Maximum longer side of a displayed image; larger images are scaled down before encoding."""
@@ -58,9 +60,11 @@ MAX_STATUS_CHARS = 200_000
 MIN_BLUEPRINT_PERIOD_S = 5.0
 JOINT_RADIUS_M, BONE_RADIUS_M = 0.035, 0.02
 TRAIL_RADIUS_M, ARROW_RADIUS_M, AXIS_RADIUS_M = 0.01, 0.015, 0.008
-LABEL_ABOVE_M = 0.3
+LABEL_ABOVE_M, LABEL_ABOVE_PER_DISTANCE = 0.15, 0.05
+"""Height of a label above a person: a constant, plus a multiple of the distance.  The viewer draws
+the text below the point, at the same size for all distances."""
 AXIS_LENGTH_M = 0.3
-FRUSTUM_M = 1.0
+FRUSTUM_M = 0.5
 MAX_FRAME_LABELS = 12
 """Maximum number of TF frames for which names are always displayed."""
 MIN_ARROW_SPEED_M_S = 0.2
@@ -326,9 +330,9 @@ class Scene:
 
         Untrusted text must be escaped; see `markdown.escape_markdown`.
         """
-        self._stream.log(
-            'status', rr.TextDocument(text[:MAX_STATUS_CHARS], media_type=rr.MediaType.MARKDOWN)
-        )
+        document = rr.TextDocument(text[:MAX_STATUS_CHARS], media_type=rr.MediaType.MARKDOWN)
+        # The status of a recording has no stamp, so that it is displayed only if it is static.
+        self._stream.log('status', document, static=not self._is_live)
 
     def _up_axes(self) -> rr.components.ViewCoordinates:
         return rr.ViewCoordinates.RIGHT_HAND_Z_UP if self._z_up else rr.ViewCoordinates.RDF
@@ -358,14 +362,15 @@ class Scene:
         tops = np.array([pose[np.argmax(pose @ up)] for pose in poses_m]).reshape(-1, 3)
         velocities = to_metres(people.velocities_mm_s.mean(axis=1))
         speeds = np.linalg.norm(velocities, axis=-1)
+        distances_m = to_metres(people.distances_mm)
+        above_m = LABEL_ABOVE_M + LABEL_ABOVE_PER_DISTANCE * distances_m
         labels = [f'{person_id}: ' for person_id in people.ids]
         if name not in self._without_images:
-            distances_m = to_metres(people.distances_mm)
             labels = [f'{own}{distance:.1f} m, ' for own, distance in zip(labels, distances_m)]
         self._stream.log(
             f'{root}/people/ids',
             rr.Points3D(
-                tops + LABEL_ABOVE_M * up,
+                tops + above_m[:, None] * up,
                 radii=0.01,
                 colors=colors,
                 labels=[f'{own}{speed:.1f} m/s' for own, speed in zip(labels, speeds)],

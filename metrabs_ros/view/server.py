@@ -144,7 +144,8 @@ class ViewServer:
             host = local_address()
         host = f'[{host}]' if ':' in host else host
         source = urllib.parse.quote(f'http://{host}:{self.data_port}{self._path}', safe='')
-        return f'http://{host}:{self.page_port}/?url={source}&renderer=webgl'
+        # In the light theme, labels in the colours of people are hard to read.
+        return f'http://{host}:{self.page_port}/?url={source}&renderer=webgl&theme=dark'
 
     def is_data_path(self, path: str) -> bool:
         """Return whether a path is that of the data; the comparison takes constant time."""

@@ -18,6 +18,7 @@ import torch
 import metrabs_ros
 from metrabs_ros.backends import engine_cache as cache_module
 from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, key_hash
+from metrabs_ros.metrabs import openvino_engine
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 from metrabs_ros.regular_file import open_own
@@ -293,6 +294,19 @@ def test_waiting_for_the_lock_has_a_timeout(root, monkeypatch, caplog):
 # Tests with a real engine.
 
 
+@pytest.fixture(scope='module')
+def converted(checkpoint_folder):
+    """Return the network as converted for OpenVINO."""
+    checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
+    return openvino_engine._convert(checkpoint.crop_model, checkpoint.config)
+
+
+@pytest.fixture
+def one_conversion(converted, monkeypatch):
+    """Convert the network once for all tests, as that takes seconds of processor time."""
+    monkeypatch.setattr(openvino_engine, '_convert', lambda model, config: converted)
+
+
 def load_engine(root, checkpoint_folder):
     checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
     return OpenVinoCropEngine(
@@ -316,6 +330,7 @@ def assert_same_points(engine, points):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('one_conversion')
 def test_openvino_runs_without_disk_space(
     checkpoint_folder, points, tmp_path, monkeypatch, caplog
 ):
@@ -330,6 +345,7 @@ def test_openvino_runs_without_disk_space(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('one_conversion')
 def test_a_network_truncated_during_the_build_is_not_used(
     checkpoint_folder, points, tmp_path, monkeypatch, caplog
 ):
@@ -345,6 +361,7 @@ def test_a_network_truncated_during_the_build_is_not_used(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('one_conversion')
 def test_a_model_loads_if_the_cache_folder_is_a_file(
     checkpoint_folder, tmp_path, monkeypatch, caplog
 ):

@@ -36,7 +36,7 @@ NOSE, LEFT_WRIST = 0, 9
 def keypoints_of(people, shift_px=0.0):
     """Return keypoints at the joints of people, shifted to the right."""
     points_px = people.poses2d_px[:, COCO_JOINTS] + (shift_px, 0)
-    return Keypoints(people.boxes_px, people.confidence, points_px, np.full((len(people), 17), 1))
+    return Keypoints(people.boxes_px, people.confidence, points_px, np.ones((len(people), 17)))
 
 
 def with_poses(people, poses_mm):
@@ -104,13 +104,29 @@ def test_poses_that_are_not_finite_are_not_confirmed(value):
     assert is_confirmed(people, keypoints).tolist() == [True, False]
 
 
-def test_people_are_confirmed_if_the_networks_agree_and_the_crop_shows_a_person():
-    people = people_at(*[(0, 0, 3000)] * 3)
-    confidence = np.array([0.3, 0.3, 0.1])
-    people = dataclasses.replace(people, confidence=confidence)
+def test_people_are_confirmed_if_the_networks_agree():
+    people = people_at(*[(0, 0, 3000)] * 2)
     keypoints = keypoints_of(people)
     keypoints.points_px[1] += 1.1 * MAX_DISAGREEMENT * sizes_px(people)[1]
-    assert is_confirmed(people, keypoints).tolist() == [True, False, False]
+    assert is_confirmed(people, keypoints).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ('presence', 'score', 'best_point_score', 'confirmed'),
+    [
+        *[(1.0, 0.4, 0.5, True), (0.5, 0.4, 0.7, True), (0.2, 0.9, 0.7, True)],
+        *[(0.5, 0.4, 0.3, False), (0.1, 0.9, 0.7, False), (1.0, 0.4, 0.2, False)],
+    ],
+)
+def test_all_scores_together_decide_whether_a_person_is_confirmed(
+    presence, score, best_point_score, confirmed
+):
+    people = people_at((0, 0, 3000))
+    keypoints = dataclasses.replace(keypoints_of(people), scores=np.array([score]))
+    keypoints.point_scores[0] = 0.2 * best_point_score
+    keypoints.point_scores[0, 3] = best_point_score
+    people = dataclasses.replace(people, confidence=np.array([presence]))
+    assert is_confirmed(people, keypoints).tolist() == [confirmed]
 
 
 def test_people_who_hide_each_other_are_both_kept():

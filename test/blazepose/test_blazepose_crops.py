@@ -109,6 +109,6 @@ def test_a_mirrored_crop_is_the_mirror_image(street):
     region = Regions(np.array([[384.0, 288]]), np.array([[400.0, 188]]))
     virtual = virtual_cameras_on_regions(region, camera, side_px=128, margin=1.25)
     plain = sample_crops(street, camera, virtual)[0]
-    mirrored = sample_crops(street, camera, virtual.mirrored())[0]
+    mirrored = sample_crops(street, camera, virtual.mirrored(np.array([True])))[0]
     # The principal point of a crop is half a pixel from its centre.
     np.testing.assert_allclose(mirrored[:, 1:], plain[:, :0:-1], atol=0.05)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from known_networks import CAMERA, IMAGE, KnownNetworks, body_at
 
-from metrabs_ros.blazepose.estimator import LARGE_SIDE_PX
+from metrabs_ros.blazepose.estimator import DEFAULT_SAMPLING, LARGE_SIDE_PX, PosedRegions
 from metrabs_ros.movenet.detector import BOTH_SIDES_PX
 from metrabs_ros.options import Options, View
 
@@ -83,5 +83,25 @@ def test_large_images_with_small_people_are_searched_at_a_higher_resolution(
     networks = KnownNetworks(*map(body_at, places_mm))
     image = np.zeros((scale * 480, scale * 640, 3), np.uint8)
     networks.find_people([View(image, CAMERA)], Options())
-    further = [(*BOTH_SIDES_PX, LARGE_SIDE_PX)] if is_repeated else []
+    further = [(LARGE_SIDE_PX,)] if is_repeated else []
     assert networks.passes == [BOTH_SIDES_PX, *further]
+
+
+class PresentInOneImage(KnownNetworks):
+    """Crops show a person, their mirror images do not."""
+
+    def estimate(self, image, camera, regions, sampling=DEFAULT_SAMPLING, mirrored=None):
+        posed = super().estimate(image, camera, regions, sampling, mirrored)
+        people = posed.people
+        if mirrored is not None:
+            people = dataclasses.replace(people, confidence=np.where(mirrored, 0.01, 0.95))
+        return PosedRegions(people, posed.regions)
+
+
+def test_a_thing_that_is_no_person_in_the_mirror_image_is_not_confirmed():
+    view = View(IMAGE, CAMERA)
+    (poses,) = PresentInOneImage(body_at(LARGE)).find_people([view], Options())
+    assert len(poses.scores) == 0
+    (poses,) = KnownNetworks(body_at(LARGE)).find_people([view], Options())
+    # The score of the detection times the presence.
+    assert poses.scores.tolist() == pytest.approx([0.9 * 0.9])

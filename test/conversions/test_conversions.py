@@ -97,7 +97,7 @@ def test_standard_deviations_along_the_axes_are_optional_in_messages():
 
 def test_the_image_points_of_the_network_are_part_of_messages():
     people = people_at((0, 0, 3000))
-    points_px = people.poses2d_px + (3, -4)
+    points_px = people.poses2d_px + np.array([3, -4])
     people = dataclasses.replace(people, network_poses2d_px=points_px)
     message = to_message(people, HEADER, TYPES)
     np.testing.assert_allclose(to_people(message).network_poses2d_px, points_px, rtol=1e-5)

@@ -80,7 +80,7 @@ def log_failures(log: bytes, duration_s: float) -> list[str]:
 def unaccounted_frames(values: dict[str, str]) -> int:
     """Return the number of images that are neither counted as processed nor as dropped."""
     dropped = sum(int(n) for key, n in values.items() if key.startswith('dropped: '))
-    return int(values['images']) - int(values['worked_on']) - dropped
+    return int(values['images']) - int(values['processed']) - dropped
 
 
 def is_finite(value: Any) -> bool:

@@ -54,6 +54,7 @@ DEFAULTS: dict[str, Any] = {
     'num_aug': 1, 'max_detections': -1, 'smoothing': 0.5, 'max_lost': 1.0, 'min_hits': 3,
     'detect_interval': 0, 'tf': 'person', 'world_frame': '', 'target_frame': '',
     'tf_fallback': 'camera', 'predict_latency': False, 'default_fov_degrees': 60.0,
+    'ground_frame': '', 'ground_height': 0.0, 'stature': 0.0,
 }  # fmt: skip
 CHANGES: dict[str, tuple[Any, ...]] = {
     'num_aug': (1, 2, 0, -5, 10**9, 'two'),
@@ -67,6 +68,9 @@ CHANGES: dict[str, tuple[Any, ...]] = {
     'target_frame': ('', 'map', 'no_such_frame', '\n\x1b[2J'),
     'tf_fallback': ('camera', 'drop', 'neither'),
     'predict_latency': (True, False, 'yes'),
+    'ground_frame': ('', 'map', 'no_such_frame', 'x' * 5000),
+    'ground_height': (0.0, 0.1, float('nan'), 1e300),
+    'stature': (0.0, 1.6, -1.0, float('inf')),
     'skeleton': ('', 'coco_17', 'octopus_8', 'x' * 5000),
     'model': ('metrabs_l',),
     'no_such_parameter': (1, 'x'),
@@ -122,6 +126,8 @@ class Robot(Node):
         self.images = self.create_publisher(kind, topic, qos_profile_sensor_data)
         self._infos = self.create_publisher(CameraInfo, 'camera_info', qos_profile_sensor_data)
         self.boxes = self.create_publisher(Detection2DArray, 'detections', qos_profile_sensor_data)
+        self._depths = self.create_publisher(Image, 'depth', qos_profile_sensor_data)
+        self._depth = _depth(image.shape)
         self._transforms = self.create_publisher(TFMessage, '/tf', 100)
         self.create_subscription(SkeletonArray, 'pose/skeletons', self._on_skeletons, 50)
         self.create_subscription(MarkerArray, 'pose/markers', self._require_finite, 50)
@@ -177,6 +183,17 @@ class Robot(Node):
         if self.random.random() < 0.98:
             self._infos.publish(self._info)
         self.images.publish(self._message)
+
+    def send_depth(self) -> None:
+        """Publish a depth image with the stamp of the last image, or a malformed one."""
+        kind = self.random.random()
+        if kind < 0.8:
+            self._depth.header.stamp = self._last_stamp
+            self._depths.publish(self._depth)
+        elif kind < 0.9:
+            self._depths.publish(malformed.image(self.random))
+        else:
+            self._depths.publish(malformed.corrupted(self.random, self._depth))
 
     def send_malformed_message(self) -> None:
         """Publish a malformed message."""
@@ -381,7 +398,8 @@ def run_view(robot: Robot, log: pathlib.Path, port: int) -> None:
     process = ObservedProcess(
         [sys.executable, '-m', 'metrabs_ros.cli', 'view', *ports, *compressed, *remap], log
     )
-    time.sleep(robot.random.uniform(0, 30))
+    # Earlier, the interpreter itself may be starting, and a signal ends it with status 1.
+    time.sleep(robot.random.uniform(3, 30))
     status = process.end()
     if status not in (0, 130, -signal.SIGINT):
         robot.fail(f'view ended with the exit status {status}; see {log}')
@@ -480,6 +498,16 @@ def _compressed(image: np.ndarray) -> CompressedImage:
     message = CompressedImage(format='rgb8; jpeg compressed bgr8')
     message.header.frame_id = FRAME_ID
     message.data = array.array('B', cv2.imencode('.jpg', image[..., ::-1])[1].tobytes())
+    return message
+
+
+def _depth(shape: tuple[int, ...]) -> Image:
+    """Return a depth image of people 5 m away in front of a wall."""
+    depth_mm = np.full(shape[:2], 8000, np.uint16)
+    depth_mm[:, shape[1] // 4 : 3 * shape[1] // 4] = 5000
+    message = Image(encoding='16UC1', height=shape[0], width=shape[1], step=2 * shape[1])
+    message.header.frame_id = FRAME_ID
+    message.data = array.array('B', depth_mm.tobytes())
     return message
 
 

@@ -49,6 +49,7 @@ WARM_UP = 0.25
 SAMPLE_PERIOD_S = 5.0
 START_TIMEOUT_S = 300.0
 VIEW_PORT = 19090
+BLAZEPOSE = {'model': 'blazepose', 'depth_transport': 'raw'}
 
 
 @dataclasses.dataclass
@@ -133,7 +134,7 @@ def main() -> int:
     rclpy.init()
     street = photo('street')
     subjects = [
-        start('blazepose', {'model': 'blazepose'}, street, False, output, args.seed),
+        start('blazepose', BLAZEPOSE, street, False, output, args.seed),
         start('metrabs', metrabs_parameters(output), street, True, output, args.seed + 1),
     ]
     load.spin([subject.robot for subject in subjects])
@@ -229,6 +230,7 @@ def _start_load(
         'send a frame': (robot.send_frame, (frame_period_s, frame_period_s)),
         'send a malformed message': (robot.send_malformed_message, (0.05, 0.5)),
         'send a transform': (robot.send_transform, (0.05, 0.05)),
+        'send a depth image': (robot.send_depth, (0.1, 0.3)),
         'change states': (robot.change_states, (20, 60)),
         'change a parameter': (robot.change_parameter, (0.5, 3)),
         'call services': (robot.call_services, (5, 15)),

@@ -54,7 +54,7 @@ def test_a_normal_log_passes():
 
 
 def test_unaccounted_frames_are_detected():
-    values = {'images': '10', 'worked_on': '4', 'dropped: newer frame': '5', 'people': '2'}
+    values = {'images': '10', 'processed': '4', 'dropped: newer frame': '5', 'people': '2'}
 
     assert checks.unaccounted_frames(values) == 1
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import heapq
+import pathlib
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'tracking'))
 
 from scaled_people import walk
+from scenes import Path, walk_between
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.fusion.frame_sets import FrameSets
@@ -62,6 +65,10 @@ class Room:
     speeds_m_s: np.ndarray
     statures_mm: np.ndarray
 
+    @functools.cached_property
+    def _paths(self) -> list[Path]:
+        return walk_between(self.goals_m, self.speeds_m_s)
+
     @classmethod
     def random(cls, cameras: int, people: int, seed: int) -> Room:
         """Return a room of 8 by 6 metres, with cameras on its walls that look at the middle."""
@@ -91,18 +98,13 @@ class Room:
         return np.stack([self._person_mm(p, time_s) for p in range(len(self.goals_m))])
 
     def _person_mm(self, person: int, time_s: float) -> np.ndarray:
-        goals = self.goals_m[person]
-        lengths = np.linalg.norm(np.diff(goals, axis=0), axis=1)
-        ends_s = np.concatenate([[0], np.cumsum(lengths)]) / self.speeds_m_s[person]
-        legs = np.diff(goals, axis=0)
-        angles = np.unwrap(np.arctan2(legs[:, 1], legs[:, 0]))
-        # People slow down and turn at the goals, within 0.8 s.
-        place, angle = np.zeros(2), 0.0
-        for delay_s in np.linspace(-0.4, 0.4, 9):
-            now_s = np.clip(time_s + delay_s, 0, ends_s[-1])
-            place += [np.interp(now_s, ends_s, goals[:, k]) / 9 for k in (0, 1)]
-            leg = min(np.searchsorted(ends_s, now_s, side='right') - 1, len(lengths) - 1)
-            angle += angles[leg] / 9
+        # The mean over 0.8 s: people slow down and turn at the goals.
+        places = np.array([self._paths[person](time_s + d) for d in np.linspace(-0.4, 0.4, 9)])
+        place, ahead = places.mean(axis=0), np.diff(places, axis=0)
+        walks = np.linalg.norm(ahead, axis=1) > 1e-3
+        angle = float(person)
+        if walks.any():
+            angle = np.unwrap(np.arctan2(ahead[walks, 1], ahead[walks, 0])).mean()
         cos, sin = np.cos(angle), np.sin(angle)
         turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
         joints_mm = self.statures_mm[person] * walk(time_s, float(person)) @ turn.T

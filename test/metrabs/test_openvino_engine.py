@@ -11,15 +11,26 @@ from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 
 
-@pytest.mark.parametrize('threads', [1, 2])
-def test_points_match_torch_for_any_number_of_crops(checkpoint_folder, tmp_path, threads):
-    checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
+@pytest.fixture(scope='module')
+def expected(checkpoint_folder):
+    """Return five crops, and their points computed by torch."""
+    network = read_checkpoint(checkpoint_folder('s_centered')).crop_model.eval()
     crops = torch.from_numpy(np.random.default_rng(0).random((5, 3, 256, 256), np.float32))
     with torch.inference_mode():
-        expected = checkpoint.crop_model.eval()(crops)
-    run = OpenVinoCropEngine(
-        checkpoint.crop_model, checkpoint.config, 'fp32', EngineCache(tmp_path), threads
-    )
+        return crops, network(crops)
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+    """Return a cache, so that the network is converted once."""
+    return EngineCache(tmp_path_factory.mktemp('engines'))
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+def test_points_match_torch_for_any_number_of_crops(checkpoint_folder, expected, cache, threads):
+    checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
+    crops, expected_points = expected
+    run = OpenVinoCropEngine(checkpoint.crop_model, checkpoint.config, 'fp32', cache, threads)
     for count in (1, 2, 3, 5):
-        for points, correct in zip(run(crops[:count]), expected):
+        for points, correct in zip(run(crops[:count]), expected_points):
             np.testing.assert_allclose(points, correct[:count], atol=0.05)

@@ -96,7 +96,9 @@ def test_unreadable_sources_are_reported_in_one_line(name, expected, tmp_path):
     assert 'Traceback' not in result.stderr
 
 
-@pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    'sent', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_the_summary_is_printed_after_an_interrupt(tmp_path, sent):
     process = subprocess.Popen(
         [
@@ -137,7 +139,8 @@ def test_the_viewer_subscribes_to_images_after_discovering_the_pose_node(tmp_pat
             Image(height=2, width=2, step=6, encoding='bgr8', data=12 * b'0', header=header)
         )
         skeletons.publish(to_message(people_at((0, 0, 3000)), header, TYPES))
-        assert 'the first frame' in viewer.stdout.readline()
+        # Fast DDS may print warnings before.
+        assert any('the first frame' in line for line in viewer.stdout)
         viewer.terminate()
         assert 'demo: 1 frames' in communicate_with_stall_timeout(viewer)[0]
     finally:
@@ -336,7 +339,8 @@ def test_the_viewer_replaces_links_and_existing_files_only_at_the_end(tmp_path):
             Image(height=64, width=64, step=192, encoding='bgr8', data=pixels, header=header)
         )
         skeletons.publish(to_message(people_at((0, 0, 3000)), header, TYPES))
-        assert 'the first frame' in viewer.stdout.readline()
+        # Fast DDS may print warnings before.
+        assert any('the first frame' in line for line in viewer.stdout)
         assert (out / 'annotated.mp4').is_symlink()
         assert (out / 'birds_eye.png').read_bytes() == b'earlier'
         viewer.terminate()
@@ -369,7 +373,7 @@ class FakePoseNode(Node):
     def publish_diagnostics(self):
         values = {
             'images': len(self.images),
-            'worked_on': 0,
+            'processed': 0,
             'dropped: image encoding': self.dropped,
         }
         status = DiagnosticStatus(name='pose: frames')
@@ -427,7 +431,7 @@ def test_the_camera_stops_without_diagnostics(camera_and_fake_node, monkeypatch)
     camera, fake_node = camera_and_fake_node
     result = play_in_thread(camera)
     wait_for(lambda: fake_node.images)
-    fake_node.destroy_timer(fake_node.timer)
+    fake_node.timer.cancel()
     assert 'no diagnostics were received' in str(wait_for(result))
 
 
@@ -446,6 +450,7 @@ def test_the_camera_reports_the_cause_of_dropped_images(camera_and_fake_node):
 def test_an_unconfigured_pose_node_is_reported(camera_and_fake_node):
     camera, fake_node = camera_and_fake_node
     wait_for(camera._skeletons.get_publisher_count)
-    fake_node.destroy_publisher(fake_node.answers)
+    # In the thread that spins the node, whose executor may be waiting for its publishers.
+    fake_node.executor.create_task(fake_node.destroy_publisher, fake_node.answers)
     wait_for(lambda: not camera._skeletons.get_publisher_count())
     assert 'not configured' in str(wait_for(play_in_thread(camera)))

@@ -39,7 +39,7 @@ def values_of(robot):
 
 def in_flight(values):
     dropped = sum(int(n) for key, n in values.items() if key.startswith('dropped: '))
-    return int(values['images']) - int(values['worked_on']) - dropped
+    return int(values['images']) - int(values['processed']) - dropped
 
 
 def in_flight_count(node):
@@ -400,11 +400,11 @@ def test_every_frame_is_counted_under_mixed_load():
         values = wait_for(lambda: front.diagnostics and values_of(front))
         assert in_flight(values) == int(values['in_flight']) == 0
         for camera in CAMERAS:
-            images, worked_on, dropped = (
-                int(values[f'{key} of {camera}']) for key in ('images', 'worked_on', 'dropped')
+            images, processed, dropped = (
+                int(values[f'{key} of {camera}']) for key in ('images', 'processed', 'dropped')
             )
-            assert images == worked_on + dropped
-            assert worked_on > 10
+            assert images == processed + dropped
+            assert processed > 10
         causes = set(node.statistics.drops.counts())
         assert {
             *('newer frame', 'disabled', 'deactivated', 'failed', 'image encoding'),

@@ -299,6 +299,29 @@ def test_cleanup_frees_the_model():
             gc.enable()
 
 
+def test_a_failed_configuration_frees_the_model():
+    loaded = []
+
+    class ModelWithoutSkeletons(KnownPeople):
+        def convention(self, skeleton):
+            raise ValueError('there is no such skeleton')
+
+    def load(settings):
+        model = ModelWithoutSkeletons(PERSON_MM)
+        model.itself = model
+        loaded.append(weakref.ref(model))
+        return model
+
+    with pose_node(KnownPeople(PERSON_MM), active=False) as (node, robot):
+        node._load_model = load
+        gc.disable()
+        try:
+            assert change(robot, label='configure') == (False, 'unconfigured')
+            assert loaded[0]() is None
+        finally:
+            gc.enable()
+
+
 START = """
 from metrabs_ros.node import pose_node
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import math
 
 import numpy as np
@@ -313,36 +312,6 @@ def send_with_depth(robot, depth, start_s, count=12, **options):
     return skeleton, start_s + count * PERIOD_S
 
 
-def test_depth_images_determine_the_distance():
-    with pose_node(Person(), depth_transport='raw') as (node, robot):
-        depth = DepthCamera(node, robot)
-        skeleton, _ = send_with_depth(robot, depth, 1000.0)
-        assert distance_m(skeleton) == pytest.approx(FACTOR * DISTANCE_M, abs=TOLERANCE_M)
-        assert skeleton.scale_source == Skeleton.SCALE_DEPTH_IMAGE
-        assert counts_of(node) == {}
-        assert int(status(robot)[1]['scaled by depth_image']) == 12
-        assert_no_image_was_dropped(node)
-
-
-ENCODINGS = {
-    'metres': lambda depth_m: message_of(depth_m, '32FC1'),
-    'big endian with padding': lambda depth_m: message_of(1000 * depth_m, '16UC1', True, 10),
-    'metres with invalid pixels': lambda depth_m: message_of(
-        np.where(np.indices(depth_m.shape).sum(axis=0) % 4, depth_m, np.nan), '32FC1'
-    ),
-}
-
-
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_other_encodings_are_used(encoding):
-    with pose_node(Person(), depth_transport='raw') as (node, robot):
-        depth = DepthCamera(node, robot)
-        message = ENCODINGS[encoding](depth.depth_m())
-        skeleton, _ = send_with_depth(robot, depth, 1000.0, message=message)
-        assert distance_m(skeleton) == pytest.approx(FACTOR * DISTANCE_M, abs=TOLERANCE_M)
-        assert counts_of(node) == {}
-
-
 def test_compressed_depth_images_are_used():
     with pose_node(Person(), depth_transport='compressedDepth') as (node, robot):
         depth = DepthCamera(node, robot)
@@ -378,50 +347,6 @@ def test_depth_images_of_another_size_need_their_own_camera_info():
         assert_no_image_was_dropped(node)
 
 
-UNUSABLE = {
-    'not registered': (
-        'depth not registered',
-        'with the node register of depth_image_proc',
-        {'frame_id': 'depth_optical_frame'},
-    ),
-    'encoding': (
-        'depth encoding',
-        "encoding 'rgb8'",
-        {'message': Image(height=1, width=1, step=3, encoding='rgb8', data=[0] * 3)},
-    ),
-    'truncated': (
-        'depth data',
-        '100 bytes of data',
-        {
-            'message': Image(
-                height=480,
-                width=640,
-                step=1280,
-                encoding='16UC1',
-                data=array.array('B', [0] * 100),
-            )
-        },
-    ),
-    'empty': ('depth data', '0 x 0 pixels', {'message': Image(encoding='16UC1')}),
-}
-
-
-@pytest.mark.parametrize('name', UNUSABLE)
-def test_unusable_depth_images_are_fallbacks_and_people_are_published(name):
-    cause, explanation, options = UNUSABLE[name]
-    with pose_node(Person(), depth_transport='raw') as (node, robot):
-        depth = DepthCamera(node, robot)
-        skeleton, time_s = send_with_depth(robot, depth, 1000.0, 3, **options)
-        assert skeleton.scale_source == Skeleton.SCALE_NETWORK
-        assert distance_m(skeleton) == pytest.approx(DISTANCE_M, abs=1e-3)
-        assert counts_of(node) == {cause: 3}
-        assert explanation in status(robot)[1][f'explanation: {cause}']
-        # Usable depth images are used at once.
-        skeleton, _ = send_with_depth(robot, depth, time_s)
-        assert distance_m(skeleton) == pytest.approx(FACTOR * DISTANCE_M, abs=TOLERANCE_M)
-        assert_no_image_was_dropped(node)
-
-
 def test_an_invalid_camera_info_of_depth_images_is_a_fallback():
     with pose_node(Person(), depth_transport='raw') as (node, robot):
         depth = DepthCamera(node, robot)
@@ -433,46 +358,6 @@ def test_an_invalid_camera_info_of_depth_images_is_a_fallback():
         wait_for(lambda: depth.input._info.header.frame_id)
         send_with_depth(robot, depth, 1001.0, 2)
         assert counts_of(node) == {'depth camera_info': 2, 'depth not registered': 2}
-
-
-def test_depth_images_without_valid_pixels_do_not_change_people():
-    with pose_node(Person(), depth_transport='raw') as (node, robot):
-        depth = DepthCamera(node, robot)
-        for start_s, value in ((1000.0, np.nan), (1001.0, 0.0), (1002.0, np.inf), (1003.0, -1.0)):
-            message = message_of(np.full(SHAPE, value, np.float32), '32FC1')
-            skeleton, _ = send_with_depth(robot, depth, start_s, 3, message=message)
-            assert distance_m(skeleton) == pytest.approx(DISTANCE_M, abs=1e-3)
-            assert skeleton.scale_source == Skeleton.SCALE_NETWORK
-        assert counts_of(node) == {}
-
-
-def test_depth_images_at_another_rate_are_used_for_the_nearest_images():
-    with pose_node(Person(), depth_transport='raw') as (node, robot):
-        depth = DepthCamera(node, robot)
-        for i in range(40):
-            time_s = 1000 + i / 30
-            # At 10 Hz, with other stamps than the images.
-            if i % 3 == 0:
-                depth.send(time_s + 0.012)
-            (skeleton,) = send(robot, time_s).skeletons
-        assert distance_m(skeleton) == pytest.approx(FACTOR * DISTANCE_M, abs=TOLERANCE_M)
-        assert counts_of(node) == {}
-        assert_no_image_was_dropped(node)
-
-
-def test_the_scale_is_kept_after_depth_images_stop_which_is_a_fallback(monkeypatch):
-    monkeypatch.setattr('metrabs_ros.node.depth_input.MAX_GAP_S', 0.05)
-    with pose_node(Person(), depth_transport='raw') as (node, robot):
-        depth = DepthCamera(node, robot)
-        _, time_s = send_with_depth(robot, depth, 1000.0)
-        assert counts_of(node) == {}
-        for _ in range(3):
-            skeleton, time_s = send_several(robot, time_s + PERIOD_S, 3)
-            assert distance_m(skeleton) == pytest.approx(FACTOR * DISTANCE_M, abs=TOLERANCE_M)
-        wait_for(lambda: send(robot, time_s) and counts_of(node).get('no depth image'))
-        explanation = status(robot)[1]['explanation: no depth image']
-        assert 's before that of the image; at most 0.05 s are allowed' in explanation
-        assert_no_image_was_dropped(node)
 
 
 def test_depth_images_that_were_never_received_are_a_fallback():

@@ -86,7 +86,7 @@ def test_annotating_a_recording_of_the_demo_gives_the_poses_of_the_api(tmp_path,
     summary = annotate(
         tmp_path / 'bag', tmp_path / 'people', AnnotateOptions(), model, messages.append
     )
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
     assert 'already contains results (/pose/skeletons)' in messages[0]
     originals = messages_in(tmp_path / 'bag', '/image')
     assert messages_in(tmp_path / 'people', '/image') == originals

@@ -133,7 +133,7 @@ def test_diagnostics_contain_the_people_of_each_camera():
                 v
                 for m in front.diagnostics
                 for v in [{v.key: v.value for v in m.status[0].values}]
-                if v['worked_on'] == '2'
+                if v['processed'] == '2'
             ]
         )[-1]
         assert (values['people'], values['people of rear/left']) == ('2', '1')
@@ -233,10 +233,10 @@ def test_counts_of_each_camera_add_up():
 
         wait_for(lambda: front.diagnostics)
         values = wait_for(finished)
-        assert [values[f'{key} of front'] for key in ('images', 'worked_on', 'dropped')] == [
+        assert [values[f'{key} of front'] for key in ('images', 'processed', 'dropped')] == [
             *('4', '4', '0')
         ]
-        assert [values[f'{key} of rear/left'] for key in ('images', 'worked_on', 'dropped')] == [
+        assert [values[f'{key} of rear/left'] for key in ('images', 'processed', 'dropped')] == [
             *('4', '0', '4')
         ]
 

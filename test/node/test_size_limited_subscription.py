@@ -75,7 +75,7 @@ def test_images_with_oversized_detections_are_dropped_with_an_explanation():
                 v
                 for m in robot.diagnostics
                 for v in [{v.key: v.value for v in m.status[0].values}]
-                if v['worked_on'] == '1'
+                if v['processed'] == '1'
             ]
         )[0]
     assert values['oversized messages'] == '2'

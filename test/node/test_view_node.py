@@ -38,7 +38,7 @@ from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.node.transform_store import MAX_FRAMES
 from metrabs_ros.node.view_node import MAX_ROWS, MAX_STATUSES, ViewNode
-from metrabs_ros.view.scene import Scene
+from metrabs_ros.view.scene import FUSED, Scene
 
 LEFT_MM, RIGHT_MM = (-1000, 0, 5000), (1000, 0, 5000)
 GREY = np.full((240, 320, 3), 128, np.uint8)
@@ -100,6 +100,7 @@ class FakeScene:
 
     def __init__(self):
         self.people = {}
+        self.people_on_images = {}
         self.z_up = []
         self.said = []
 
@@ -108,6 +109,9 @@ class FakeScene:
 
     def show_people(self, stamp_s, name, people):
         self.people[name] = people
+
+    def show_people_on_image(self, stamp_s, name, people):
+        self.people_on_images[name] = people
 
     def show_status(self, text):
         self.said.append(text)
@@ -124,8 +128,8 @@ def view():
     rclpy.init()
     nodes = []
 
-    def make(*cameras):
-        nodes.append(ViewNode(FakeScene(), cameras, compressed=False))
+    def make(*cameras, is_fused=False):
+        nodes.append(ViewNode(FakeScene(), cameras, False, is_fused))
         return nodes[-1]
 
     yield make
@@ -150,6 +154,23 @@ def test_people_of_several_cameras_are_shown_in_the_frame_of_the_first(view):
     np.testing.assert_allclose(shown['rear'].positions_mm, [[0, 0, -4000]], atol=1e-3)
     rear._on_skeletons(skeletons_in('unknown_frame'))
     assert len(node.scene.people['rear']) == 0
+
+
+def test_fused_people_are_shown_once_and_those_of_cameras_on_their_images(view):
+    node = view('front', 'rear', is_fused=True)
+    front, rear, fused = node._views
+    front._on_skeletons(skeletons_in('front_frame'))
+    rear._on_skeletons(skeletons_in('rear_frame'))
+    fused._on_skeletons(skeletons_in('map'))
+    assert list(node.scene.people) == [FUSED]
+    assert len(node.scene.people[FUSED]) == 1
+    assert sorted(node.scene.people_on_images) == ['front', 'rear']
+    assert node.scene.z_up == [True]
+    assert node._root == 'map'
+    message = skeletons_in('map')
+    message.skeletons[0].positions = []
+    fused._on_skeletons(message)
+    assert len(node.scene.people[FUSED]) == 1
 
 
 def test_people_in_another_frame_than_the_images_have_z_up(view):

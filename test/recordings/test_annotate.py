@@ -97,7 +97,7 @@ def run(source, model, output=None, **options):
 def test_bags_of_all_formats_are_annotated_frame_by_frame(tmp_path, images, model, kind):
     source = FORMATS[kind](tmp_path / 'bag', images)
     summary, output = run(source, model)
-    assert (summary.frames, summary.worked_on, summary.remarks) == (FRAMES, FRAMES, [])
+    assert (summary.frames, summary.processed, summary.warnings) == (FRAMES, FRAMES, [])
     found = people_in(output)
     assert [stamp for stamp, _ in found] == STAMPS
     for _, people in found:
@@ -186,7 +186,7 @@ def test_only_results_copies_no_messages(tmp_path, images, model):
 def test_compressed_images_are_processed(tmp_path, images, model, quality):
     topic = RecordedTopic('/camera/image_raw/compressed', quality=quality)
     summary, output = run(write_bag(tmp_path / 'bag', images, [topic]), model)
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
     assert len(people_in(output)) == FRAMES
     assert model.seen[0][0] == (120, 160, 3)
 
@@ -196,9 +196,9 @@ def test_one_topic_per_camera_is_processed(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images, topics)
     summary, _ = run(source, model)
     assert summary.frames == FRAMES
-    assert 'image_raw/compressed is skipped: it is of the same camera' in summary.remarks[0]
+    assert 'image_raw/compressed is skipped: it is of the same camera' in summary.warnings[0]
     summary, _ = run(source, model, tmp_path / 'other', topics=('/camera/image_raw/compressed',))
-    assert (summary.worked_on, summary.remarks) == (FRAMES, [])
+    assert (summary.processed, summary.warnings) == (FRAMES, [])
 
 
 def test_people_of_two_cameras_are_written_separately(tmp_path, images, model):
@@ -207,7 +207,7 @@ def test_people_of_two_cameras_are_written_separately(tmp_path, images, model):
         for side in ('left', 'right')
     ]
     summary, output = run(write_bag(tmp_path / 'bag', images, topics), model, csv='')
-    assert summary.worked_on == 2 * FRAMES
+    assert summary.processed == 2 * FRAMES
     for side in ('left', 'right'):
         found = people_in(output, f'/{side}/pose/skeletons')
         assert [stamp for stamp, _ in found] == STAMPS
@@ -229,9 +229,9 @@ def test_image_topics_without_calibration_are_skipped(tmp_path, images, model):
     ]
     source = write_bag(tmp_path / 'bag', images, topics)
     summary, output = run(source, model)
-    assert summary.worked_on == FRAMES
-    assert '/other/image_raw is skipped: it has no CameraInfo' in summary.remarks[0]
-    assert '--camera-info FILE' in summary.remarks[0]
+    assert summary.processed == FRAMES
+    assert '/other/image_raw is skipped: it has no CameraInfo' in summary.warnings[0]
+    assert '--camera-info FILE' in summary.warnings[0]
     assert len(messages_in(output, '/other/image_raw')) == FRAMES
 
 
@@ -243,7 +243,7 @@ def test_a_bag_without_calibration_is_rejected_with_advice(tmp_path, images, mod
     ):
         run(source, model)
     summary, _ = run(source, model, fov_degrees=60.0)
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
     assert model.seen[-1][1].intrinsic_matrix[0, 0] == pytest.approx(80 / np.tan(np.pi / 6))
 
 
@@ -314,7 +314,7 @@ def test_depth_images_are_skipped(tmp_path, images, model):
     )
     summary, _ = run(both, model)
     assert summary.frames == FRAMES
-    assert summary.remarks == ['/depth/image_raw is skipped: it has depth images (16UC1)']
+    assert summary.warnings == ['/depth/image_raw is skipped: it has depth images (16UC1)']
 
 
 def depth_message(depth, i, topic):
@@ -331,7 +331,7 @@ def depth_message(depth, i, topic):
 def test_new_results_replace_those_in_the_recording(tmp_path, images, model):
     _, first = run(write_bag(tmp_path / 'bag', images), model)
     summary, again = run(first, KnownPeople((0, 0, 5000)), tmp_path / 'again')
-    assert 'already contains results' in summary.remarks[0]
+    assert 'already contains results' in summary.warnings[0]
     assert [len(people) for _, people in people_in(again)] == [1] * FRAMES
     assert len(messages_in(again, '/tf')) == FRAMES
     assert len(messages_in(again, '/chatter')) == FRAMES
@@ -348,33 +348,33 @@ def test_a_truncated_bag_is_processed_up_to_the_damage(tmp_path, kind, share, mo
     with open(file, 'r+b') as stream:
         stream.truncate(int(share * file.stat().st_size))
     summary, output = run(source, model)
-    assert 'can be read' in summary.remarks[0] or 'is damaged after' in summary.remarks[0]
-    assert int(share * FRAMES) - 1 <= summary.worked_on <= FRAMES
-    assert [stamp for stamp, _ in people_in(output)] == STAMPS[: summary.worked_on]
+    assert 'can be read' in summary.warnings[0] or 'is damaged after' in summary.warnings[0]
+    assert int(share * FRAMES) - 1 <= summary.processed <= FRAMES
+    assert [stamp for stamp, _ in people_in(output)] == STAMPS[: summary.processed]
 
 
 def test_a_bag_without_metadata_is_read(tmp_path, images, model):
     source = write_bag(tmp_path / 'bag', images)
     (source / 'metadata.yaml').unlink()
     summary, _ = run(source, model)
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
 
 
 @pytest.mark.parametrize('definition', ['this is no definition', 'int32 something_else\n', ''])
 def test_a_wrong_image_definition_is_ignored(tmp_path, images, model, definition):
     source = write_bag(tmp_path / 'bag', images, definitions={IMAGE: definition})
     summary, output = run(source, model)
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
     assert len(messages_in(output, '/camera/image_raw')) == FRAMES
     if definition:
-        assert 'differs from that of ROS' in summary.remarks[0]
+        assert 'differs from that of ROS' in summary.warnings[0]
 
 
 def test_invalid_image_messages_are_counted(tmp_path, images, model):
     broken = [('/camera/image_raw', IMAGE, START_NS + 50, b'\x00\x01\x00\x00no image at all')]
     source = write_bag(tmp_path / 'bag', images, extra=broken)
     summary, _ = run(source, model)
-    assert (summary.frames, summary.worked_on) == (FRAMES + 1, FRAMES)
+    assert (summary.frames, summary.processed) == (FRAMES + 1, FRAMES)
     count, example = summary.unusable['image message']
     assert count == 1
     assert '/camera/image_raw' in example
@@ -425,14 +425,14 @@ def test_an_interrupted_run_is_resumed(tmp_path, images, model, follow):
     with pytest.raises(KeyboardInterrupt):
         run(source, stopping, batch=2, follow=follow)
     assert not (tmp_path / 'results').exists()
-    journal = tmp_path / f'results{UNFINISHED}' / 'journal'
+    resume_log = tmp_path / f'results{UNFINISHED}' / 'resume_log'
     # Truncate the last entry, as after a power failure.
-    with open(journal, 'r+b') as stream:
-        stream.truncate(journal.stat().st_size - 10)
+    with open(resume_log, 'r+b') as stream:
+        stream.truncate(resume_log.stat().st_size - 10)
     summary, output = run(source, model, follow=follow)
-    assert (summary.worked_on, summary.resumed) == (FRAMES, 3)
+    assert (summary.processed, summary.resumed) == (FRAMES, 3)
     assert len(model.seen) == FRAMES - 3
-    assert not journal.exists()
+    assert not resume_log.exists()
     _, uninterrupted = run(source, model, tmp_path / 'uninterrupted', follow=follow)
     assert len(people_in(output)) == len(people_in(uninterrupted)) == FRAMES
     # With `follow`, test_resume.py compares the results.
@@ -454,7 +454,7 @@ def test_results_are_replaced_only_with_overwrite(tmp_path, images, model):
     with pytest.raises(FileExistsError, match='--overwrite'):
         run(source, model)
     summary, _ = run(source, model, overwrite=True)
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
 
 
 class Failing(KnownPeople):
@@ -469,7 +469,7 @@ class Failing(KnownPeople):
 
 def test_a_failure_of_the_network_affects_one_frame(tmp_path, images):
     summary, output = run(write_bag(tmp_path / 'bag', images), Failing((0, 0, 3000)), batch=1)
-    assert summary.worked_on == 4
+    assert summary.processed == 4
     assert summary.unusable == {'failed: RuntimeError': (2, 'out of something')}
     assert len(people_in(output)) == 4
 
@@ -558,7 +558,7 @@ def test_a_video_is_processed(tmp_path, images, model, only_results):
         video.write(image)
     video.release()
     summary, output = run(file, model, fov_degrees=70.0, only_results=only_results)
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
     found = people_in(output)
     assert [stamp for stamp, _ in found] == [i * 50_000_000 for i in range(FRAMES)]
     pictures = messages_in(output, '/camera/image_raw/compressed')
@@ -575,11 +575,11 @@ def test_an_image_folder_is_processed_with_an_assumed_field_of_view(tmp_path, im
     for i, image in enumerate(images):
         cv2.imwrite(str(folder / f'{i}.png'), image)
     summary, output = run(folder, model)
-    assert summary.worked_on == FRAMES
-    assert 'field of view of 55 degrees is assumed' in summary.remarks[0]
+    assert summary.processed == FRAMES
+    assert 'field of view of 55 degrees is assumed' in summary.warnings[0]
     # The results of an image folder are a bag, which can be annotated again.
     summary, _ = run(output, model, tmp_path / 'again')
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
 
 
 def test_two_runs_with_the_same_output_are_rejected(tmp_path, images):
@@ -592,7 +592,7 @@ def test_two_runs_with_the_same_output_are_rejected(tmp_path, images):
             return super().poses_of(view, options)
 
     summary, _ = run(source, Twice((0, 0, 3000)), batch=1)
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
 
 
 @pytest.mark.parametrize('number', [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
@@ -604,7 +604,7 @@ def test_results_are_written_on_file_systems_without_locks(
 
     monkeypatch.setattr(fcntl, 'flock', flock)
     summary, _ = run(write_bag(tmp_path / 'bag', images), model)
-    assert summary.worked_on == FRAMES
+    assert summary.processed == FRAMES
 
 
 def test_a_lock_that_fails_otherwise_is_reported_with_its_reason(

@@ -26,7 +26,11 @@ MAX_MEMORY_MIB = 1200
 
 @pytest.fixture(scope='module')
 def outcomes(tmp_path_factory):
-    """Return the outcome of each bag in a process with limited memory."""
+    """
+    Return the outcome of each bag in a process with limited memory.
+
+    It takes 20 s of processor time, so that all tests that need it are slow ones.
+    """
     folder = tmp_path_factory.mktemp('hostile')
     bags = hostile_bags.write_all(folder)
     process = subprocess.Popen(
@@ -52,6 +56,7 @@ def test_hostile_bags_take_bounded_memory_and_time(outcomes):
     assert not large
 
 
+@pytest.mark.slow
 def test_the_outcome_of_each_bag_is_reported_in_bounded_lines(outcomes):
     for name, outcome in outcomes.items():
         assert not outcome['unexpected'], name
@@ -61,6 +66,7 @@ def test_the_outcome_of_each_bag_is_reported_in_bounded_lines(outcomes):
             assert len(message) < 3 * MAX_WARNING_CHARS, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'why'),
     [
@@ -81,6 +87,7 @@ def test_the_reason_of_rejection_is_reported(outcomes, name, why):
     assert why in ' '.join(outcomes[name]['messages'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['billion laughs', 'a list', 'binary', 'deep', 'python'])
 def test_a_bag_with_unusable_metadata_is_read(outcomes, name):
     assert '3 of 3 frames' in ' '.join(outcomes[f'metadata: {name}']['messages'])

@@ -11,8 +11,7 @@ from metrabs_ros.conversions.people import to_message
 from metrabs_ros.options import Options, View
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.options import AnnotateOptions
-from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.recordings.typestore import SKELETONS, message_types, typestore
+from metrabs_ros.recordings.typestore import SKELETONS, header_at, message_types, typestore
 from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
 

@@ -85,7 +85,7 @@ def test_truncated_and_corrupted_bags_are_read_or_rejected(bag, tmp_path_factory
         return
     finally:
         shutil.rmtree(folder)
-    assert summary.worked_on <= summary.frames <= FRAMES
+    assert summary.processed <= summary.frames <= FRAMES
 
 
 @pytest.mark.slow

@@ -188,7 +188,7 @@ def test_a_bag_of_several_cameras_has_each_person_once_in_the_world(tmp_path):
     summary, output, warnings = run(write_rig_bag(tmp_path / 'bag'), csv='')
     assert warnings == []
     assert (summary.fused_frames, summary.fused_people) == (FRAMES, 2)
-    assert summary.worked_on == 3 * FRAMES
+    assert summary.processed == 3 * FRAMES
     errors, ids = errors_mm(output, frame_of_bag)
     assert len(ids) == 2
     # The first sets confirm the people.

@@ -107,7 +107,7 @@ def test_unusable_files_in_an_image_folder_are_skipped(tmp_path, capfd, suffix):
     status = cli.main(['annotate', str(folder), '-o', str(tmp_path / 'out')])
     captured = capfd.readouterr()
     assert status == 0
-    assert '7 frames were not processed, picture: ' in captured.out
+    assert '7 frames were not processed, image file: ' in captured.out
     # Skipped files count for the stamps of the others.
     assert [stamp for stamp, _ in people_in(tmp_path / 'out')] == [0, 200_000_000]
 
@@ -351,10 +351,10 @@ def test_causes_and_warnings_are_limited_in_number_and_length():
         summary.add_warning(f'{i} is odd\n' + 'y' * 10_000)
     assert len(summary.unusable) == MAX_CAUSES + 1
     assert sum(count for count, _ in summary.unusable.values()) == 600
-    for line in [*summary.lines(), *summary.remarks]:
+    for line in [*summary.lines(), *summary.warnings]:
         assert line.isprintable()
         assert len(line) < 2000
-    assert len(summary.remarks) == 51
+    assert len(summary.warnings) == 51
 
 
 def test_images_with_invalid_headers_are_counted(tmp_path):
@@ -382,7 +382,7 @@ def test_images_with_invalid_headers_are_counted(tmp_path):
     summary = annotate(
         bag, tmp_path / 'out', AnnotateOptions(), KnownPeople((0, 0, 3000)), lambda message: None
     )
-    assert (summary.frames, summary.worked_on) == (5, 1)
+    assert (summary.frames, summary.processed) == (5, 1)
     assert {cause: count for cause, (count, _) in summary.unusable.items()} == {
         'image stamp': 3,
         'image frame_id': 1,

@@ -168,7 +168,7 @@ def test_only_files_that_annotate_wrote_are_replaced(tmp_path, bag):
     os.mkfifo(out / 'pipe')
     (out / 'link').symlink_to(notes)
     summary = run(bag, out, overwrite=True)
-    assert summary.worked_on == 2
+    assert summary.processed == 2
     assert len(people_in(out)) == 2
     assert notes.read_text() == 'mine'
     assert (folder / 'file').read_text() == 'mine, too'
@@ -243,7 +243,7 @@ def test_a_hostile_manifest_deletes_no_other_files(tmp_path, bag, content):
 
 def test_another_folder_with_the_name_of_unfinished_results_is_not_changed(tmp_path, bag):
     folder = tmp_path / f'out{UNFINISHED}'
-    for name in ('precious', 'results', 'tables', 'journal'):
+    for name in ('precious', 'results', 'tables', 'resume_log'):
         folder.mkdir()
         (folder / name).mkdir()
         (folder / name / 'file').write_text('mine')
@@ -264,7 +264,7 @@ def test_another_folder_with_the_name_of_unfinished_results_is_not_changed(tmp_p
         run(bag, tmp_path / 'out')
 
 
-@pytest.mark.parametrize('name', ['lock', 'journal'])
+@pytest.mark.parametrize('name', ['lock', 'resume_log'])
 def test_links_in_an_unfinished_folder_are_not_followed(tmp_path, bag, name):
     folder, precious = tmp_path / f'out{UNFINISHED}', tmp_path / 'precious'
     folder.mkdir()
@@ -278,7 +278,7 @@ def test_links_in_an_unfinished_folder_are_not_followed(tmp_path, bag, name):
 
 
 def test_outputs_may_have_the_names_of_internal_files(tmp_path, bag):
-    for name in ('lock', 'journal', 'results'):
+    for name in ('lock', 'resume_log', 'results'):
         run(bag, tmp_path / name)
         assert len(people_in(tmp_path / name)) == 2
 

@@ -49,7 +49,7 @@ def check_outcomes(outcomes, bags):
     by_source = {outcome.task.source: outcome for outcome in outcomes}
     assert 'cannot be read as a bag' in by_source[bags[1]].error_message
     for bag, frames in ((bags[0], 1), (bags[2], 2)):
-        assert by_source[bag].summary.worked_on == frames
+        assert by_source[bag].summary.processed == frames
         found = people_in(by_source[bag].task.output)
         assert [len(people) > 1 for _, people in found] == [True] * frames
         np.testing.assert_allclose(found[0][1].poses3d_mm, found[-1][1].poses3d_mm, atol=1e-3)

@@ -123,7 +123,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(
             run('resumed')
     summary = run('resumed')
     assert 0 < summary.resumed < FRAMES
-    assert (summary.frames, summary.worked_on) == (FRAMES, FRAMES)
+    assert (summary.frames, summary.processed) == (FRAMES, FRAMES)
     assert not (tmp_path / f'resumed{UNFINISHED}').exists()
     found = people_in(tmp_path / 'resumed')
     assert [stamp for stamp, _ in found] == [START_NS + i * STEP_NS for i in range(FRAMES)]
@@ -156,7 +156,7 @@ def test_a_failed_frame_is_not_processed_again(
     resumed = run('resumed')
     assert failure.count == 0
     assert resumed.resumed > FAILING_FRAME + 1
-    assert resumed.worked_on == uninterrupted.worked_on == FRAMES - 1
+    assert resumed.processed == uninterrupted.processed == FRAMES - 1
     assert resumed.unusable == uninterrupted.unusable
     assert list(uninterrupted.unusable) == ['failed: RuntimeError']
     assert messages_in(tmp_path / 'resumed') == messages_in(tmp_path / 'uninterrupted')

@@ -46,7 +46,7 @@ def count_replayed(file, identity=IDENTITY, count=6):
 
 @given(st.integers(0, 400))
 def test_complete_entries_of_a_truncated_log_are_replayed(tmp_path_factory, removed_bytes):
-    file = tmp_path_factory.mktemp('journal') / 'journal'
+    file = tmp_path_factory.mktemp('resume_log') / 'resume_log'
     write_log(file, 5)
     size = file.stat().st_size
     with open(file, 'r+b') as stream:
@@ -64,25 +64,25 @@ def test_complete_entries_of_a_truncated_log_are_replayed(tmp_path_factory, remo
 
 
 def test_a_log_of_another_run_is_discarded(tmp_path):
-    write_log(tmp_path / 'journal', 3)
-    assert count_replayed(tmp_path / 'journal', {'source': 'b'}) == 0
-    assert count_replayed(tmp_path / 'journal') == 0
+    write_log(tmp_path / 'resume_log', 3)
+    assert count_replayed(tmp_path / 'resume_log', {'source': 'b'}) == 0
+    assert count_replayed(tmp_path / 'resume_log') == 0
 
 
 @pytest.mark.parametrize(
-    'about', [{}, {'journal_format': FORMAT_VERSION - 1}], ids=['none', 'earlier']
+    'about', [{}, {'log_format': FORMAT_VERSION - 1}], ids=['none', 'earlier']
 )
 def test_a_log_of_another_format_version_is_discarded(tmp_path, about):
-    write_log(tmp_path / 'journal', 3)
-    _, _, entries = (tmp_path / 'journal').read_bytes().partition(b'\n')
+    write_log(tmp_path / 'resume_log', 3)
+    _, _, entries = (tmp_path / 'resume_log').read_bytes().partition(b'\n')
     first_line = json.dumps({**IDENTITY, **about}, sort_keys=True).encode()
-    (tmp_path / 'journal').write_bytes(first_line + b'\n' + entries)
-    assert count_replayed(tmp_path / 'journal') == 0
+    (tmp_path / 'resume_log').write_bytes(first_line + b'\n' + entries)
+    assert count_replayed(tmp_path / 'resume_log') == 0
 
 
 def test_frames_in_another_order_are_not_replayed(tmp_path):
-    write_log(tmp_path / 'journal', 3)
-    log = ResumeLog(tmp_path / 'journal', IDENTITY)
+    write_log(tmp_path / 'resume_log', 3)
+    log = ResumeLog(tmp_path / 'resume_log', IDENTITY)
     assert log.replay(Key(0, 0)) is not None
     assert log.replay(Key(1, 1)) is None
     assert log.replay(Key(0, 1)) is None

@@ -38,12 +38,12 @@ from metrabs_ros.recordings.scale_cues import (
     FrameDelay,
     RecordedDepths,
 )
-from metrabs_ros.recordings.stamps import header_at
 from metrabs_ros.recordings.typestore import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
     TRANSFORMS,
+    header_at,
     message_factory,
 )
 from metrabs_ros.view.results import Results
@@ -127,7 +127,7 @@ def run(source, model, name='results', **options):
     """Annotate; return the summary, and the scale of the first person in the last frame."""
     output = source.parent / name
     summary = annotate(source, output, AnnotateOptions(**options), model, lambda message: None)
-    assert summary.worked_on == summary.frames == FRAMES
+    assert summary.processed == summary.frames == FRAMES
     (_, people) = people_in(output)[-1]
     expected_mm = np.linalg.norm(model.places_mm[0])
     return summary, np.linalg.norm(people.positions_mm[0]) / expected_mm
@@ -139,7 +139,7 @@ def test_the_ground_plane_scales_people(tmp_path, images, model, follow):
     summary, without = run(source, model, 'without', follow=follow)
     assert (summary.unused_cues, without) == ({}, pytest.approx(1, abs=1e-3))
     summary, scale = run(source, model, follow=follow, ground_frame='floor')
-    assert (summary.unused_cues, summary.remarks) == ({}, [])
+    assert (summary.unused_cues, summary.warnings) == ({}, [])
     assert scale == pytest.approx(SIZE, abs=0.03)
     _, higher = run(source, model, 'higher', ground_frame='floor', ground_height=0.09)
     assert higher == pytest.approx(1, abs=0.03)
@@ -149,7 +149,7 @@ def test_the_ground_plane_scales_people(tmp_path, images, model, follow):
 def test_depth_images_scale_people(tmp_path, images, model, follow):
     source = write(tmp_path / 'bag', images, depths())
     summary, scale = run(source, model, follow=follow, depth='auto')
-    assert (summary.unused_cues, summary.remarks) == ({}, [])
+    assert (summary.unused_cues, summary.warnings) == ({}, [])
     assert scale == pytest.approx(SIZE, abs=0.03)
     floats = write(tmp_path / 'floats', images, depths(encoding='32FC1'))
     _, other = run(floats, model, 'other', follow=follow, depth=DEPTH)
@@ -172,7 +172,7 @@ def test_compressed_depth_images_scale_people(tmp_path, images, model):
     ]
     source = write(tmp_path / 'bag', images, compressed)
     summary, scale = run(source, model, depth='auto')
-    assert (summary.unused_cues, summary.remarks) == ({}, [])
+    assert (summary.unused_cues, summary.warnings) == ({}, [])
     assert scale == pytest.approx(SIZE, abs=0.03)
 
 
@@ -245,7 +245,7 @@ def test_transforms_in_ros1_bags_are_used(tmp_path, images, model, msgtype):
     extra = [(transforms[0], msgtype, *transforms[2:])]
     source = write_ros1_bag(tmp_path / 'bag.bag', images, [COLOR], extra=extra)
     summary, scale = run(source, model, ground_frame='floor')
-    assert (summary.unused_cues, summary.remarks) == ({}, [])
+    assert (summary.unused_cues, summary.warnings) == ({}, [])
     assert scale == pytest.approx(SIZE, abs=0.03)
 
 
@@ -254,7 +254,7 @@ def test_a_bag_without_transforms_is_reported(tmp_path, images, model):
     summary, scale = run(write(tmp_path / 'bag', images, [text]), model, ground_frame='floor')
     assert scale == pytest.approx(1, abs=1e-3)
     assert list(summary.unused_cues) == ['ground plane, no transform']
-    assert 'no transforms (topics /tf and /tf_static)' in summary.remarks[0]
+    assert 'no transforms (topics /tf and /tf_static)' in summary.warnings[0]
 
 
 def views_of(source, options, calibration=None):
@@ -325,7 +325,7 @@ def test_a_missing_ground_frame_is_reported_once_and_counted(tmp_path, images, m
         "ground frame 'map': 'map' is not in the transforms of the bag so far "
         f'(frames: base, {FRAME}, floor)'
     )
-    assert summary.remarks == [explanation]
+    assert summary.warnings == [explanation]
     assert summary.unused_cues == {'ground plane, no transform': (FRAMES, explanation)}
     assert f'{FRAMES} frames without ground plane, no transform: {explanation}' in summary.lines()
     assert positions(tmp_path / 'results') == positions(tmp_path / 'without')
@@ -339,7 +339,7 @@ def test_a_floor_above_the_camera_is_reported(tmp_path, images, model):
     source = write(tmp_path / 'bag', images, [STATIC, *moving()])
     summary, scale = run(source, model, ground_frame='floor', ground_height=2.0)
     assert scale == pytest.approx(1, abs=1e-3)
-    assert 'the floor is -1.01 m below the camera' in summary.remarks[0]
+    assert 'the floor is -1.01 m below the camera' in summary.warnings[0]
     assert summary.unused_cues['ground plane, camera height'][0] == FRAMES
 
 
@@ -367,9 +367,9 @@ def test_hostile_transforms_are_rejected_and_counted(tmp_path, images, model):
     summary, scale = run(source, model, ground_frame='floor')
     assert scale == pytest.approx(SIZE, abs=0.03)
     assert summary.unused_cues == {}
-    (remark,) = summary.remarks
-    assert remark.startswith(f'{3 + 2 * FRAMES} transforms of ')
-    assert "'base' is invalid: the" in remark
+    (warning,) = summary.warnings
+    assert warning.startswith(f'{3 + 2 * FRAMES} transforms of ')
+    assert "'base' is invalid: the" in warning
     # Without the valid ones.
     source = write(tmp_path / 'hostile', images, hostile_transforms())
     summary, scale = run(source, model, 'other', ground_frame='floor')
@@ -383,7 +383,7 @@ def test_a_cycle_between_camera_and_floor_is_reported(tmp_path, images, model):
     source = write(tmp_path / 'bag', images, [STATIC, cycle, *moving()])
     summary, scale = run(source, model, ground_frame='floor')
     assert scale == pytest.approx(1, abs=1e-3)
-    assert 'form a cycle' in summary.remarks[0]
+    assert 'form a cycle' in summary.warnings[0]
 
 
 def test_people_of_earlier_results_are_no_transforms_of_the_robot(tmp_path, images, model):
@@ -438,16 +438,31 @@ def test_registered_depth_images_are_selected(tmp_path, images, model):
     source = write(tmp_path / 'bag', images, [*unregistered, *depths()])
     summary, scale = run(source, model, depth='auto')
     assert scale == pytest.approx(SIZE, abs=0.03)
-    assert summary.remarks == ['/camera/depth/image_raw is skipped: it has depth images (16UC1)']
+    assert summary.warnings == ['/camera/depth/image_raw is skipped: it has depth images (16UC1)']
     summary, scale = run(source, model, 'named', depth='/camera/depth/image_raw')
     assert scale == pytest.approx(1, abs=1e-3)
-    assert "TF frame is 'camera_optical_frame'" in summary.remarks[0]
-    assert '/camera/depth/image_raw (depth_frame)' in summary.remarks[0]
+    assert "TF frame is 'camera_optical_frame'" in summary.warnings[0]
+    assert '/camera/depth/image_raw (depth_frame)' in summary.warnings[0]
     with pytest.raises(UnreadableRecording, match='has no depth images on /other'):
         run(source, model, 'missing', depth='/other')
     without = write(tmp_path / 'without', images, [])
     summary, _ = run(without, model, 'none', depth='auto')
-    assert summary.remarks == [f'{without} has no depth images']
+    assert summary.warnings == [f'{without} has no depth images']
+
+
+@pytest.mark.parametrize(('frame_id', 'is_used'), [('', True), (f'/{FRAME}', True), ('a', False)])
+def test_depth_images_without_frame_are_registered_to_a_single_camera(
+    tmp_path, images, frame_id, is_used
+):
+    source = write(tmp_path / 'bag', images[:2], depths(frame_id=frame_id)[:2])
+    views, _, _ = views_of(source, CueOptions('auto'))
+    assert [view.depth is not None for view in views] == 2 * [is_used]
+    if not frame_id:
+        rear = RecordedTopic('/rear/image_raw', info='/rear/camera_info', quality='.png')
+        both = write(tmp_path / 'both', images[:2], depths(frame_id='')[:2], (COLOR, rear))
+        views, _, warnings = views_of(both, CueOptions('auto'))
+        assert [view.depth for view in views] == 4 * [None]
+        assert sum('is processed without depth images' in text for text in warnings) == 2
 
 
 def test_invalid_depth_images_are_counted_and_frames_processed(tmp_path, images, model):

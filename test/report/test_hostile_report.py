@@ -17,8 +17,7 @@ from metrabs_ros import cli
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.options import AnnotateOptions
-from metrabs_ros.recordings.stamps import header_at
-from metrabs_ros.recordings.typestore import SKELETONS, message_factory, message_types
+from metrabs_ros.recordings.typestore import SKELETONS, header_at, message_factory, message_types
 from metrabs_ros.report.observations import read_observations
 from metrabs_ros.report.page import write_report
 
@@ -173,7 +172,7 @@ def test_warnings_in_the_metadata_are_escaped_and_limited(tmp_path):
     annotate(bag, results, AnnotateOptions(), KnownPeople((0, 0, 3000)), print)
     metadata = results / 'metadata.yaml'
     about = (
-        '{"remarks": ["<script>", 5, '
+        '{"warnings": ["<script>", 5, '
         + '"x", ' * 1000
         + '"y"], "unusable": {"<b>": [1, 2], "c": 3}}'
     )
@@ -182,6 +181,9 @@ def test_warnings_in_the_metadata_are_escaped_and_limited(tmp_path):
     (observations,) = read_observations(results, print)
     assert observations.warnings[0] == '<script>'
     assert len(observations.warnings) <= 50
+    # The name of the field in earlier versions.
+    metadata.write_text(text.replace('"warnings"', '"remarks"'))
+    assert read_observations(results, print)[0].warnings == observations.warnings
     write_report(results, tmp_path / 'page.html', print)
     assert '<script>' not in (tmp_path / 'page.html').read_text()
 

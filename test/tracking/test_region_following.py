@@ -96,6 +96,19 @@ def test_interval_1_runs_the_detector_in_each_frame(model, street):
     assert len(follow(street)) >= 5
 
 
+def test_the_confidence_of_new_and_of_followed_people_has_the_same_meaning():
+    networks = KnownNetworks(body_at((0, 0, 3000)))
+    networks.scores = [0.6]
+    follow = Stream(networks)
+    confidences = [follow(IMAGE, LEVEL_CAMERA).confidence.tolist() for _ in range(8)]
+    assert () in passes_in_frames(networks, follow, 3)
+    # The score of the detection times the presence.
+    assert all(confidence == pytest.approx([0.6 * 0.9]) for confidence in confidences)
+    networks.scores = [0.8]
+    passes_in_frames(networks, follow, 6)
+    assert follow(IMAGE, LEVEL_CAMERA).confidence.tolist() == pytest.approx([0.8 * 0.9])
+
+
 def test_new_people_are_found_after_one_pass_of_the_detector(model, street):
     follow = Stream(model, detect_interval=10)
     for _ in range(3):

@@ -27,10 +27,13 @@ class Logged:
 
     def __init__(self, scene, monkeypatch):
         self.last = {}
+        self.static = set()
         monkeypatch.setattr(scene._stream, 'log', self._log)
 
     def _log(self, path, thing, **options):
         self.last[path.rpartition('/')[2], type(thing)] = thing
+        if options.get('static'):
+            self.static.add(path)
 
     def picture(self):
         blob = self.last['image', rr.EncodedImage].blob.as_arrow_array()[0].as_py()
@@ -96,6 +99,26 @@ def test_an_encoded_image_is_not_scaled(monkeypatch):
     scene.show_camera(2.0, '', Camera.from_fov(55, image.shape), image.shape)
     assert logged.picture().shape == (1080, 1920)
     assert logged.pinhole()[1] == [1920, 1080]
+
+
+@pytest.mark.parametrize('is_live', [False, True])
+def test_the_status_is_displayed_at_all_stamps_of_a_recording(is_live, monkeypatch):
+    scene = Scene([''], is_live)
+    logged = Logged(scene, monkeypatch)
+    scene.show_status('**bag**')
+    assert logged.static == (set() if is_live else {'status'})
+
+
+@pytest.mark.parametrize('distance_m', [1, 20])
+def test_labels_are_above_people(distance_m, monkeypatch):
+    scene = Scene([''])
+    logged = Logged(scene, monkeypatch)
+    people = people_at((0, 0, 1000 * distance_m))
+    scene.show_people(1.0, '', people)
+    (label_m,) = logged.last['ids', rr.Points3D].positions.as_arrow_array().to_pylist()
+    above_m = people.poses3d_mm[0, :, 1].min() / 1000 - label_m[1]
+    # The text is at least as high as 3 % of the distance in the initial view.
+    assert 0.03 * distance_m < above_m < 0.3 + 0.06 * distance_m
 
 
 @pytest.mark.parametrize(('height', 'width'), SHAPES)
