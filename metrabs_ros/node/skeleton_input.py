@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import image_shape_of, to_camera
+from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.fusion.observations import CameraPeople
@@ -24,7 +25,7 @@ from metrabs_ros.node.fusion_settings import FusionSettings
 from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import is_oversized
-from metrabs_ros.node.transforms import WORLD_UP, TransformLookup, to_seconds
+from metrabs_ros.node.transforms import WORLD_UP, TransformLookup
 from metrabs_ros.people import People
 from metrabs_ros.view.validation import validate_people
 

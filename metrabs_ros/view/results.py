@@ -136,13 +136,13 @@ class Results:
 
     def _merge_messages(self) -> Iterator[RecordedFrame | BagMessage]:
         """Return images and people in the order of recording."""
-        people: Iterator[RecordedFrame | BagMessage] = self._bag.messages(list(self._names))
-        yield from heapq.merge(self._frames(), people, key=lambda item: item.time_ns)
-
-    def _frames(self) -> Iterator[RecordedFrame | BagMessage]:
-        """Return the images, without the transforms that a recording returns to be copied."""
+        people = self._bag.messages(list(self._names))
         items = iter(self._images) if self._images is not None else iter(())
-        yield from (item for item in items if isinstance(item, RecordedFrame))
+        # Without the transforms of the cameras, which are returned to be copied.
+        images: Iterator[RecordedFrame | BagMessage] = (
+            item for item in items if isinstance(item, RecordedFrame)
+        )
+        yield from heapq.merge(images, people, key=lambda item: item.time_ns)
 
     def _show(self, kind: str, show: Callable[..., None], *arguments: Any) -> None:
         """Log a message; count malformed messages and warn about the first of each kind."""

@@ -468,7 +468,7 @@ class Scene:
             if name not in self._without_images
         ]
         # The images of many cameras would be small in one column.
-        shown_images: list[rrb.Spatial2DView | rrb.Grid] = [*images]
+        shown_images: Sequence[rrb.Spatial2DView | rrb.Grid] = images
         if len(images) > MAX_IMAGE_ROWS:
             shown_images = [rrb.Grid(*images, grid_columns=2)]
         last = rrb.VisibleTimeRange(

@@ -472,7 +472,8 @@ def test_ids_are_unique_and_values_finite_for_any_detections(frames):
 
 def test_people_keep_the_image_points_of_their_detections():
     stream, points = Stream(), people_at(A, B)
-    points = dataclasses.replace(points, network_poses2d_px=points.poses2d_px + np.array([2.0, -1.0]))
+    found_px = points.poses2d_px + np.array([2.0, -1.0])
+    points = dataclasses.replace(points, network_poses2d_px=found_px)
     for _ in range(20):
         people = stream.update(points)
     np.testing.assert_array_equal(people.network_poses2d_px, points.network_poses2d_px)
