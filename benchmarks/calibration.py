@@ -35,10 +35,10 @@ from fusion import (
     summary,
 )
 
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test' / 'fusion'))
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
 
-from rooms import Room
 from simulated_recordings import pose_errors, tracked_frames
+from simulated_rooms import Room
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.fusion.calibration import calibrate_cameras, refine_cameras

@@ -21,13 +21,12 @@ os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 100))
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test' / 'node'))
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test' / 'fusion'))
 
 import machine
 import numpy as np
 import rclpy
 from robots import spinning, wait_for
-from rooms import Room
+from simulated_rooms import Room
 from std_msgs.msg import Header
 from test_fusion_node import Site, people_of, stamp_at
 

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 import machine
 import numpy as np
 
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test' / 'fusion'))
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
 
-import rooms
+import simulated_rooms as rooms
 
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.fusion.people_fusion import PeopleFusion

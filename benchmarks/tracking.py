@@ -14,7 +14,7 @@ import time
 import machine
 import numpy as np
 
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test' / 'tracking'))
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'test'))
 
 import scenes
 

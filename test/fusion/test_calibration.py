@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms import Room, looking_at
 from scipy.spatial.transform import Rotation
 from simulated_recordings import pose_errors, tracked_frames
+from simulated_rooms import Room, looking_at
 
 from metrabs_ros.fusion.calibration import MIN_OVERLAP_S, calibrate_cameras, refine_cameras
 from metrabs_ros.fusion.camera_tracks import CalibrationError, camera_tracks

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-import rooms
+import simulated_rooms as rooms
 
 from metrabs_ros.fusion.frame_sets import FrameSets
 from metrabs_ros.fusion.observations import CameraPeople

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import rooms
+import simulated_rooms as rooms
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.fusion.observations import CameraPeople

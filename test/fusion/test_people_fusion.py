@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import rooms
+import simulated_rooms as rooms
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.fusion.frame_sets import FrameSets

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import pathlib
-import sys
 import time
 
 import numpy as np
@@ -20,6 +18,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from robots import call, spinning, wait_for
 from sensor_msgs.msg import CameraInfo
+from simulated_rooms import FOCAL_PX, IMAGE_SHAPE, Room, simulated_cameras
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_ros import StaticTransformBroadcaster
@@ -32,9 +31,6 @@ from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.fusion_node import FusionNode
 from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.people import People
-
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'fusion'))
-from rooms import FOCAL_PX, IMAGE_SHAPE, Room, simulated_cameras
 
 RATE_HZ = 10.0
 MAX_ERROR_MM = 60.0

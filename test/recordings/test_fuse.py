@@ -5,8 +5,6 @@ from __future__ import annotations
 import collections
 import csv
 import json
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,11 +21,8 @@ from recorded_bags import (
 )
 from recorded_transforms import recorded_tree, transform_message
 from rig_files import camera_to_world, write_folder, write_pose2sim, write_qualisys
+from simulated_rooms import looking_at
 from strategies import standing_person
-
-sys.path.append(str(Path(__file__).parents[1] / 'fusion'))
-
-from rooms import looking_at
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.transforms import quaternions

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig_files import extrinsics, write_folder, write_pose2sim, write_qualisys
-
-sys.path.append(str(Path(__file__).parents[1] / 'fusion'))
-
-from rooms import looking_at
+from simulated_rooms import looking_at
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import to_camera

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import runpy
 import sys
 import types
@@ -13,11 +12,8 @@ import numpy as np
 import pytest
 import yaml
 from scipy.spatial.transform import Rotation
-
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'fusion'))
-
-from rooms import Room
 from simulated_recordings import in_camera, tracked_frames, write_bag
+from simulated_rooms import Room
 
 from metrabs_ros import cli
 from metrabs_ros.recordings.bags import UnreadableRecording

@@ -5,15 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import heapq
-import pathlib
-import sys
 from collections.abc import Iterator
 
 import numpy as np
-
-sys.path.append(str(pathlib.Path(__file__).parents[1]))
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'tracking'))
-
 from scaled_people import walk
 from scenes import Path, walk_between
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Iterable
 
 import cv2
 import numpy as np
-from rooms import Room, frames, simulated_cameras
-
-sys.path.append(str(pathlib.Path(__file__).parents[1]))
-
 from recorded_transforms import OPTICAL, transform_message, tree
 from rosbags.rosbag2 import StoragePlugin, Writer
+from simulated_rooms import Room, frames, simulated_cameras
 
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.fusion.calibration import Calibration
