@@ -22,12 +22,13 @@ from std_srvs.srv import Trigger
 
 from metrabs_ros.conversions.camera_markers import frustum_marker, ray_marker
 from metrabs_ros.conversions.transforms import frame_name
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.fusion.camera_clocks import MAX_OFFSET_S
 from metrabs_ros.fusion.frame_sets import FrameSets
 from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.fusion.people_fusion import PeopleFusion
 from metrabs_ros.node import process
-from metrabs_ros.node.camera_clocks import MAX_DIFFERENCE_S, CameraClocks
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.configured_node import ConfiguredNode, run_node
 from metrabs_ros.node.diagnostics import Latencies
@@ -36,6 +37,7 @@ from metrabs_ros.node.fusion_diagnostics import CameraCounts, to_message
 from metrabs_ros.node.fusion_settings import LONGEST_CAMERA_TOPIC, FusionSettings
 from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.node.managed_node import log_exceptions
+from metrabs_ros.node.message_ages import MessageAges
 from metrabs_ros.node.parameters import check_topics
 from metrabs_ros.node.publishers import PeoplePublishers
 from metrabs_ros.node.skeleton_input import SkeletonInput
@@ -48,10 +50,12 @@ FLUSH_PERIOD_S = 0.02
 MAX_SET_WAIT_S = 0.06
 """Time after its first frame at which a frame set is fused without the missing cameras."""
 MAX_LATENCIES = 300
+SKELETON_MEMORY_S = 1.0
+"""Cameras with older stamps do not determine the skeleton of the fused people."""
 TRACK_SETTINGS = ('max_lost', 'min_hits', 'smoothing')
 """Parameters of `PeopleFusion`."""
 FAILURE, ERROR = TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR
-CLOCK, INCONSISTENT = 'clock', 'inconsistent camera'
+CLOCK, INCONSISTENT, OTHER_SKELETON = 'clock', 'inconsistent camera', 'other skeleton'
 """Causes of messages that are not used."""
 
 
@@ -89,6 +93,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         self._transforms.add_callback(self._process_pending)
         self._inputs: list[SkeletonInput] = []
         self._outputs: PeoplePublishers | None = None
+        self._fusion: PeopleFusion | None = None
+        self._convention: Convention | None = None
         self._start_fusion()
         self.create_service(Trigger, '~/reset', self._on_reset)
         self._diagnostics = self.create_publisher(
@@ -117,7 +123,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             for name in self.settings.cameras:
                 self._inputs.append(
                     SkeletonInput(
-                        self, name, self._transforms, self._fuse, self._drops.report, self._count
+                        self, name, self._transforms, self._fuse, self._drop, self._count
                     )
                 )
         except Exception:
@@ -165,16 +171,21 @@ class FusionNode(ConfiguredNode[FusionSettings]):
                 setattr(self._fusion, name, value)
 
     def _start_fusion(self) -> None:
-        """Start without people; the skeleton is that of the first message."""
-        self._fusion: PeopleFusion | None = None
-        self._convention: Convention | None = None
-        self._sets = FrameSets()
-        self._set_since_s = np.inf
-        self._clocks = CameraClocks(self.settings.cameras)
+        """Start without people and without knowledge of the cameras."""
+        self._restart()
+        self._message_ages = MessageAges(self.settings.cameras)
         self._problems = dict.fromkeys(self.settings.cameras, '')
         self._latest: dict[str, CameraPeople] = {}
         self._stamps: dict[float, Time] = {}
         self._people = 0
+
+    def _restart(self) -> None:
+        """Delete all people and the waiting frames."""
+        self._sets = FrameSets()
+        self._set_since_s = np.inf
+        if self._fusion is not None:
+            # A new fusion would use the same ids again.
+            self._fusion.reset()
 
     def _unsubscribe(self) -> None:
         inputs, self._inputs = self._inputs, []
@@ -195,9 +206,13 @@ class FusionNode(ConfiguredNode[FusionSettings]):
     def _count(self, camera: str) -> None:
         self._messages[camera] += 1
 
+    def _drop(self, cause: str, explanation: str, camera: str) -> None:
+        self._problems[camera] = explanation
+        self._drops.report(cause, explanation, camera)
+
     def _process_pending(self) -> None:
         for own in self._inputs:
-            own.process_pending(self.settings)
+            own.process_pending()
 
     def _flush(self) -> None:
         """Fuse the present frame set if it has waited for other cameras long enough."""
@@ -212,49 +227,79 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         camera = frame.camera_name
         latency_s = age_s(header, self.get_clock().now())
         self._ages_s[camera].append(latency_s)
-        self._clocks.add(camera, latency_s)
-        offset_s = self._clocks.offset_s(camera)
-        self._problems[camera] = ''
+        self._message_ages.add(camera, latency_s)
+        offset_s = self._message_ages.offset_s(camera)
         if offset_s:
-            self._problems[camera] = (
+            self._drop(
+                CLOCK,
                 f'its stamps are {abs(offset_s):.1f} s {"behind" if offset_s > 0 else "ahead of"} '
-                f'those of the other cameras, more than {MAX_DIFFERENCE_S:g} s; synchronise the '
-                'clocks of the machines'
+                f'those of the other cameras, more than {MAX_OFFSET_S:g} s; synchronise the '
+                'clocks of the machines',
+                camera,
             )
-            self._drops.report(CLOCK, self._problems[camera], camera)
+            if self._latest.pop(camera, None) is not None and len(self._latest) <= 1:
+                # The fusion believes the first of two cameras, also if it gets no more of it.
+                self._restart()
+            return
+        self._latest[camera] = frame
+        self._choose_skeleton(frame.stamp_s)
+        assert self._fusion is not None
+        if not set(frame.skeleton.joint_names) & set(self._fusion.skeleton.joint_names):
+            self._drop(
+                OTHER_SKELETON,
+                f'its skeleton {printable(frame.skeleton.name)} has no joint of the skeleton '
+                f'{printable(self._fusion.skeleton.name)} of the other cameras; set the parameter '
+                'skeleton of all pose nodes to the same value',
+                camera,
+            )
             return
         self._stamps[frame.stamp_s] = header.stamp
-        self._latest[camera] = frame
-        self._fused[camera] += 1
         self._set_since_s = min(self._set_since_s, time.monotonic())
         for frames in self._sets.add(frame):
             self._set_since_s = np.inf
             self._update(frames)
 
+    def _choose_skeleton(self, stamp_s: float) -> None:
+        """Use the skeleton of most cameras; if it changes, all people are deleted."""
+        votes = collections.Counter(
+            frame.skeleton
+            for frame in self._latest.values()
+            if abs(frame.stamp_s - stamp_s) <= SKELETON_MEMORY_S
+        )
+        skeleton, count = votes.most_common(1)[0]
+        if self._fusion is not None and votes[self._fusion.skeleton] == count:
+            return
+        self._sets = FrameSets()
+        self._fusion = PeopleFusion(skeleton, **self._track_settings())
+        self._convention = Convention(skeleton, np.arange(len(skeleton)))
+
     def _update(self, frames: list[CameraPeople]) -> None:
-        if self._fusion is None:
-            skeleton = frames[0].skeleton
-            self._fusion = PeopleFusion(skeleton, **self._track_settings())
-            self._convention = Convention(skeleton, np.arange(len(skeleton)))
+        assert self._fusion is not None
         try:
             with self._latencies.measure('fuse'):
                 fused = self._fusion.update(frames)
-            self._report_excluded()
             with self._latencies.measure('publish'):
                 self._publish(fused)
         except Exception as error:
-            self._drops.report(FAILED, f'{type(error).__name__}: {error}')
+            for frame in frames:
+                self._drop(FAILED, f'{type(error).__name__}: {error}', frame.camera_name)
             self._fusion.reset()
+        else:
+            self._count_fused(frames)
+
+    def _count_fused(self, frames: list[CameraPeople]) -> None:
+        """Count the frames of a set that were used, and report the other ones."""
+        assert self._fusion is not None
+        reasons = {own.name: own.excluded_because for own in self._fusion.camera_statuses()}
+        for camera in (frame.camera_name for frame in frames):
+            if reasons[camera]:
+                self._drop(INCONSISTENT, reasons[camera], camera)
+            else:
+                self._problems[camera] = ''
+                self._fused[camera] += 1
 
     def _track_settings(self) -> dict[str, Any]:
         return {name: getattr(self.settings, name) for name in TRACK_SETTINGS}
-
-    def _report_excluded(self) -> None:
-        assert self._fusion is not None
-        for status in self._fusion.camera_statuses():
-            if status.excluded_because:
-                self._problems[status.name] = status.excluded_because
-                self._drops.report(INCONSISTENT, status.excluded_because, status.name)
 
     def _publish(self, fused: FusedPeople) -> None:
         publishers, convention = self._outputs, self._convention

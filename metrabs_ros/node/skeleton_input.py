@@ -21,8 +21,8 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node.configured_node import ConfiguredNode
 from metrabs_ros.node.fusion_settings import FusionSettings
-from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import is_oversized
 from metrabs_ros.node.transforms import WORLD_UP, TransformLookup
@@ -32,6 +32,12 @@ from metrabs_ros.view.validation import validate_people
 QUEUE_SIZE = 10
 MAX_MESSAGE_BYTES = 4 * 2**20
 """Maximum size of a SkeletonArray message: 500 people with 122 joints each."""
+MAX_PEOPLE, MAX_JOINTS = 100, 5000
+"""
+Maximum number of people, and of joints of all people, in a message.
+
+Time and memory of the fusion grow with the square of the number of people.
+"""
 MAX_PENDING = 20
 """Maximum number of messages that wait for a transform."""
 MALFORMED, NO_CAMERA_INFO, NO_FRAME_ID = 'malformed skeletons', 'no camera_info', 'no frame_id'
@@ -79,7 +85,7 @@ class SkeletonInput:
 
     def __init__(
         self,
-        node: ManagedNode,
+        node: ConfiguredNode[FusionSettings],
         name: str,
         transforms: TransformLookup,
         deliver: Callable[[Header, CameraPeople], None],
@@ -113,8 +119,9 @@ class SkeletonInput:
         self._subscriptions = []
         self._pending.clear()
 
-    def process_pending(self, settings: FusionSettings) -> None:
+    def process_pending(self) -> None:
         """Deliver the messages whose transforms have arrived, and drop those that waited."""
+        settings = self._node.settings
         while self._pending:
             oldest = self._pending[0]
             waited_s = time.monotonic() - oldest.received_s
@@ -141,10 +148,12 @@ class SkeletonInput:
         self._count(self.name)
         try:
             people = validate_people(message)
+            _check_amount(people)
         except ValueError as error:
             self._drop(MALFORMED, f'{self.topic}: {printable(error, 200)}', self.name)
             return
         self._pending.append(StampedSkeletons(message.header, people, time.monotonic()))
+        self.process_pending()
 
     def _has_transforms(self, header: Header, settings: FusionSettings) -> bool:
         frames = {header.frame_id, self._camera_frame(header)} - {settings.fixed_frame, ''}
@@ -203,3 +212,13 @@ class SkeletonInput:
             transform = self._transforms.lookup(frame, settings.fixed_frame, header.stamp)
             extrinsics = transform.matrix
         return dataclasses.replace(camera, extrinsic_matrix=extrinsics, world_up_vector=WORLD_UP)
+
+
+def _check_amount(people: People) -> None:
+    """Raise a `ValueError` if there are more people or joints than can be fused."""
+    for count, limit, what in (
+        (len(people), MAX_PEOPLE, 'people'),
+        (people.joint_confidence.size, MAX_JOINTS, 'joints of all people'),
+    ):
+        if count > limit:
+            raise ValueError(f'the message has {count} {what}; at most {limit} are fused')

@@ -41,8 +41,8 @@ def validate_people(message: Any) -> People:
     Raises
     ------
     ValueError
-        If the lengths of arrays are inconsistent, a bone has an invalid joint index, a limit is
-        exceeded, or the stamp is negative.
+        If there are no joint names, the lengths of arrays are inconsistent, a bone has an invalid
+        joint index, a limit is exceeded, or the stamp is negative.
     """
     _check_counts(message)
     if message.header.stamp.sec < 0:
@@ -75,6 +75,8 @@ def _check_counts(message: Any) -> None:
     ):
         if count > limit:
             raise ValueError(f'the message has {count} {what}; at most {limit} are displayed')
+    if not joints:
+        raise ValueError('joint_names is empty; set it also in messages without people')
     if any(not 0 <= joint < joints for joint in message.joint_edges):
         raise ValueError(f'joint_edges has an index that is not from 0 to {joints - 1}')
     for skeleton in message.skeletons:

@@ -12,7 +12,7 @@ import rclpy
 import tf2_ros
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import TransformStamped
+from geometry_msgs.msg import Point, TransformStamped
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
@@ -27,7 +27,7 @@ from visualization_msgs.msg import MarkerArray
 from metrabs_ros.conversions.people import MM_PER_M, to_message, to_people
 from metrabs_ros.conversions.transforms import quaternions
 from metrabs_ros.fusion.observations import CameraPeople
-from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node.fusion_node import FusionNode
 from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.people import People
@@ -84,6 +84,7 @@ class Site(Node):
         self.listener = tf2_ros.TransformListener(self.transforms, self)
         self.broadcaster = StaticTransformBroadcaster(self)
         self.service_clients = {}
+        self.sent = {camera.name: [] for camera in self.cameras}
         self.now_s = time.time()
 
     def place(self, *names):
@@ -101,6 +102,17 @@ class Site(Node):
             translation.x, translation.y, translation.z = (pose[:3, 3] / MM_PER_M).tolist()
             transforms.append(message)
         self.broadcaster.sendTransform(transforms)
+
+    def turn(self, name):
+        """Publish a wrong pose of a camera, by turning it upside down."""
+        (message,) = (
+            t
+            for t in self.broadcaster.net_message.transforms
+            if t.child_frame_id == f'{name}_optical_frame'
+        )
+        turn = message.transform.rotation
+        turn.x, turn.y, turn.z, turn.w = turn.y, -turn.x, turn.w, -turn.z
+        self.broadcaster.sendTransform([])
 
     def wait_for_node(self, node):
         """Wait until the node receives skeletons, calibrations and poses of all cameras."""
@@ -131,6 +143,7 @@ class Site(Node):
                 stamp=stamp_at(time_s + ahead_s), frame_id=f'{camera.name}_optical_frame'
             )
             self.skeletons[camera.name].publish(to_message(people_of(frame), header, TYPES))
+            self.sent[camera.name].append(time_s)
         return people_mm
 
     def run(self, steps, *names):
@@ -228,6 +241,7 @@ def test_a_camera_without_a_pose_is_reported_and_the_others_continue():
         values = {v.key: v.value for v in statuses['fusion: camera camera2'].values}
         assert int(values['dropped: no transform']) >= 5
         assert values['fused'] == '0'
+        assert 'there is no transform' in node._problems['camera2']
 
 
 def test_a_camera_with_another_clock_is_excluded():
@@ -241,6 +255,83 @@ def test_a_camera_with_another_clock_is_excluded():
         assert node._drops.counts()['clock'] >= 8
         assert 'ahead of' in node._drops.explanations()['clock']
         assert errors_mm(to_people(site.fused[-1]), true_mm).max() < MAX_ERROR_MM
+
+
+def test_of_two_cameras_the_one_with_the_right_clock_is_used_if_it_starts_later():
+    with fusion_node(Room.random(2, 1, 3)) as (node, site):
+        for _ in range(4):
+            site.step('camera0', ahead_s=5.0)
+            wait_for(lambda: node._messages['camera0'] == len(site.sent['camera0']))
+        for _ in range(12):
+            site.step('camera0', ahead_s=5.0)
+            site.now_s -= 1 / RATE_HZ
+            site.step('camera1')
+            wait_for(lambda: node._messages == {n: len(s) for n, s in site.sent.items()})
+        assert node._fused['camera1'] >= 6
+        assert to_people(site.fused[-1]).seen.all()
+
+
+def test_each_message_is_counted_once():
+    with fusion_node(Room.random(3, 1, 2)) as (node, site):
+        site.run(5)
+        site.turn('camera2')
+        site.run(25)
+        drops = node._drops.counts_by_camera()
+        assert set(drops) == {('inconsistent camera', 'camera2')}
+        used = {**node._fused}
+        used['camera2'] += drops['inconsistent camera', 'camera2']
+        wait_for(lambda: used == node._messages)
+        assert 'misses' in node._problems['camera2']
+
+
+def test_the_skeleton_is_that_of_most_cameras():
+    with fusion_node(Room.random(3, 1, 2)) as (node, site):
+        names = [f'joint{i}' for i in range(1000)]
+        for k in range(2):
+            header = Header(stamp=stamp_at(site.now_s + k), frame_id='camera0_optical_frame')
+            other = SkeletonArray(skeleton_name='x', joint_names=names, header=header)
+            site.skeletons['camera0'].publish(other)
+            wait_for(lambda: node._messages['camera0'])
+            true_mm, people = site.run(10, 'camera1', 'camera2')
+            assert people.skeleton.name == 'coco_17'
+            assert errors_mm(people, true_mm).max() < MAX_ERROR_MM
+        assert 'x has no joint of the skeleton coco_17' in node._problems['camera0']
+
+
+def test_ids_are_not_used_again_after_a_deactivation():
+    with fusion_node(Room.random(2, 1, 4)) as (node, site):
+        _, people = site.run(5)
+        assert people.ids.tolist() == [1]
+        node.trigger_deactivate()
+        node.trigger_activate()
+        site.place()
+        site.wait_for_node(node)
+        _, people = site.run(8)
+        assert people.ids.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ('skeletons', 'joints', 'reason'),
+    [
+        (0, 0, 'joint_names is empty'),
+        (101, 17, '101 people; at most 100 are fused'),
+        (60, 100, '6000 joints of all people; at most 5000 are fused'),
+    ],
+)
+def test_messages_that_cannot_be_fused_are_explained(skeletons, joints, reason):
+    with fusion_node(Room.random(2, 1, 4)) as (node, site):
+        one = Skeleton(
+            positions=[Point()] * joints,
+            image_points=[ImagePoint()] * joints,
+            confidences=[1.0] * joints,
+            in_view=[True] * joints,
+        )
+        names = [f'joint{i}' for i in range(joints)]
+        message = SkeletonArray(joint_names=names, skeletons=[one] * skeletons)
+        site.skeletons['camera0'].publish(message)
+        wait_for(lambda: reason in node._problems['camera0'])
+        site.run(3)
+        assert node._problems['camera0'] == ''
 
 
 def test_malformed_skeletons_are_counted_and_the_node_continues():

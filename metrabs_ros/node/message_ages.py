@@ -1,4 +1,4 @@
-"""Comparison of the clocks of several cameras."""
+"""Detection of cameras whose clock is off, by the ages of their messages."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from metrabs_ros.fusion.camera_clocks import MAX_OFFSET_S
+
 MAX_AGES = 31
 """Number of latest messages of each camera whose median age is used."""
 MIN_AGES = 3
-MAX_DIFFERENCE_S = 1.0
-"""Cameras whose stamps differ by more from those of the others are excluded."""
 
 
-class CameraClocks:
+class MessageAges:
     """
-    Finds cameras whose stamps are those of another clock, by the ages of their messages.
+    Ages of the latest messages of several cameras.
 
-    Messages of all cameras have similar ages, which are the delays of detection and network.
+    They are the delays of detection and network, which are similar for all cameras.  If the ages
+    of a camera differ, its stamps are those of another clock.  Unlike the comparison of stamps in
+    the fusion, this tells which one of two clocks is right.
+
+    Parameters
+    ----------
+    names
+        Names of the cameras.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -32,7 +39,7 @@ class CameraClocks:
         """
         Return how much older than those of the others the messages of a camera are, in seconds.
 
-        It is 0 if it is less than `MAX_DIFFERENCE_S`, or unknown.  Of two cameras, the one whose
+        It is 0 if it is less than `MAX_OFFSET_S`, or unknown.  Of two cameras, the one whose
         stamps are nearer to the present time is taken as right.
         """
         medians_s = {
@@ -48,4 +55,4 @@ class CameraClocks:
             sorted(values_s)[(len(values_s) - 1) // 2] if len(values_s) > 2 else values_s[0]
         )
         difference_s = medians_s[name] - expected_s
-        return difference_s if abs(difference_s) > MAX_DIFFERENCE_S else 0.0
+        return difference_s if abs(difference_s) > MAX_OFFSET_S else 0.0
