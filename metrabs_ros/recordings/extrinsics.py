@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +17,8 @@ from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.conversions.transforms import quaternions, rotation_matrix
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.fusion.calibration import CalibratedCamera, Calibration
-from metrabs_ros.recordings.input_files import UnusableFile, read_input
+from metrabs_ros.recordings.calibration import UnusableCalibration
+from metrabs_ros.recordings.input_files import UnusableFile, join_names, read_input
 from metrabs_ros.recordings.plain_yaml import UnusableYaml, load_yaml
 from metrabs_ros.recordings.recorded_people import ancestors
 from metrabs_ros.recordings.transform_buffer import TransformBuffer
@@ -24,6 +27,7 @@ from metrabs_ros.regular_file import shown
 MAX_FILE_BYTES = 2**20
 MM_PER_M = 1000.0
 MAX_POSITION_M = 1e6
+OPTICAL = '_optical_frame'
 NORM_TOLERANCE = 0.01
 DIGITS = 6
 
@@ -61,7 +65,7 @@ def generate_launch_description():
 '''
 
 
-class UnusableExtrinsics(ValueError):  # noqa: N818
+class UnusableExtrinsics(UnusableCalibration):
     """A file does not contain the poses of the cameras; the message states the reason."""
 
 
@@ -193,44 +197,157 @@ def read_extrinsics(file: pathlib.Path) -> dict[str, FloatArray]:
     Raises
     ------
     UnusableExtrinsics
-        If the file cannot be read, or has no poses.
+        If the file cannot be read, has no poses, or poses without a common frame.
     """
     try:
-        values = load_yaml(read_input(file, MAX_FILE_BYTES).decode('utf-8'))
-        cameras = values['cameras']
-        poses = {str(name): _pose(str(name), entry) for name, entry in cameras.items()}
+        transforms = read_transforms(file)
     except UnusableFile as error:
         raise UnusableExtrinsics(
             f'{shown(file)} cannot be read: {printable(error, 500)}'
         ) from error
-    except (UnusableYaml, UnicodeDecodeError, ValueError) as error:
-        raise UnusableExtrinsics(
-            f'{shown(file)} has no usable poses of cameras: {printable(error, 500)}'
-        ) from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UnusableExtrinsics(
-            f'{shown(file)} is not a file of metrabs_ros calibrate: it must have cameras, each '
-            'with translation [x, y, z] and rotation [x, y, z, w]'
-        ) from error
-    if not poses:
+    if not transforms:
         raise UnusableExtrinsics(f'{shown(file)} has no cameras')
+    poses, roots = {}, set()
+    for name in transforms:
+        try:
+            root, poses[name] = extrinsic_in_root(transforms, name)
+        except ValueError as error:
+            raise UnusableExtrinsics(f'{shown(file)}: {error}') from error
+        roots.add(root)
+    if len(roots) > 1:
+        raise UnusableExtrinsics(
+            f'{shown(file)} has poses in several frames: {join_names(sorted(roots))}; give all in '
+            'one parent_frame, or in frames of other cameras of the file'
+        )
     return poses
 
 
-def _pose(name: str, entry: Mapping[str, Any]) -> FloatArray:
-    prefix = 'optical_' if 'optical_rotation' in entry else ''
-    translation = np.array(entry[f'{prefix}translation'], np.float64)
-    quaternion = np.array(entry[f'{prefix}rotation'], np.float64)
-    # The negated comparisons also reject NaN.
-    if translation.shape != (3,) or not np.abs(translation).max() < MAX_POSITION_M:
-        raise ValueError(f'the translation of {printable(name)} is not three finite metres')
-    if quaternion.shape != (4,) or not abs(np.linalg.norm(quaternion) - 1) < NORM_TOLERANCE:
-        raise ValueError(f'the rotation of {printable(name)} is not a quaternion of length 1')
-    to_world = np.eye(4)
-    to_world[:3, :3] = rotation_matrix(*quaternion)
-    to_world[:3, 3] = MM_PER_M * translation
-    extrinsic: FloatArray = np.linalg.inv(to_world)
-    return extrinsic
+def read_transforms(file: pathlib.Path) -> dict[str, StaticTransform]:
+    """
+    Read the transforms of the optical frames of cameras from a file of `to_yaml`.
+
+    Parents and children without a name are empty and `optical_frame`.
+
+    Returns
+    -------
+    The transforms by the names of cameras.
+
+    Raises
+    ------
+    UnusableFile
+        If the file cannot be read.
+    UnusableExtrinsics
+        If it has other content.
+    """
+    data = read_input(file, MAX_FILE_BYTES)
+    try:
+        values = load_yaml(data.decode('utf-8'))
+        if not isinstance(values, dict) or not isinstance(values.get('cameras'), dict):
+            raise UnusableYaml('it has no mapping "cameras"')
+        return {str(name): _transform(str(name), own) for name, own in values['cameras'].items()}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f'it has no {error.args[0]}' if isinstance(error, KeyError) else error
+        raise UnusableExtrinsics(
+            f'{shown(file)} is not a file of extrinsics: {printable(reason, 300)}'
+        ) from error
+
+
+def _transform(name: str, values: Any) -> StaticTransform:
+    if not isinstance(values, dict):
+        raise ValueError(f'the entry of {name} is not a mapping')
+    # The transform of the optical frame, if child_frame is another frame of the camera.
+    prefix = 'optical_' if 'optical_rotation' in values else ''
+    child = values.get('optical_frame' if prefix else 'child_frame', optical_frame(name))
+    quaternion = _components(values[f'{prefix}rotation'], 'rotation', 'xyzw')
+    norm = float(np.linalg.norm(quaternion))
+    if not abs(norm - 1) <= NORM_TOLERANCE:
+        raise ValueError(f'the rotation of {name} is not a quaternion of norm 1 but {norm:g}')
+    translation_m = _components(values[f'{prefix}translation'], 'translation', 'xyz')
+    if not np.abs(translation_m).max() < MAX_POSITION_M:
+        raise ValueError(f'the translation of {name} is {translation_m.tolist()} m')
+    return StaticTransform(
+        str(values.get('parent_frame', '')).lstrip('/'),
+        str(child).lstrip('/'),
+        rotation_matrix(*quaternion.tolist()),
+        translation_m,
+    )
+
+
+def _components(values: Any, what: str, names: str) -> FloatArray:
+    """Return the components of a vector, which is a mapping or a list."""
+    if isinstance(values, dict):
+        values = [values[name] for name in names]
+    return finite_numbers(values, what, len(names))
+
+
+def extrinsic_in_root(
+    transforms: Mapping[str, StaticTransform], name: str
+) -> tuple[str, FloatArray]:
+    """
+    Return the pose of a camera, through the frames of other cameras.
+
+    Parameters
+    ----------
+    transforms
+        Transforms of the cameras by their names.
+    name
+        Name of the camera.
+
+    Returns
+    -------
+    The name of the first frame that belongs to no camera, and the matrix [4, 4] from it to the
+    camera, millimetres.
+
+    Raises
+    ------
+    ValueError
+        If the frames are a cycle.
+    """
+    by_child = {own.child: own for own in transforms.values()}
+    matrix = np.eye(4)
+    own: StaticTransform | None = transforms[name]
+    for _ in range(len(transforms)):
+        assert own is not None
+        to_parent = np.eye(4)
+        to_parent[:3, :3], to_parent[:3, 3] = own.rotation, MM_PER_M * own.translation_m
+        matrix, root = to_parent @ matrix, own.parent
+        own = by_child.get(root)
+        if own is None:
+            return root, np.linalg.inv(matrix)
+    raise ValueError(f'the parent frames of {printable(name)} are a cycle')
+
+
+def optical_frame(name: str) -> str:
+    """Return the default name of the optical frame of a camera."""
+    return re.sub(r'[^A-Za-z0-9_/]', '_', name).strip('/') + OPTICAL
+
+
+def finite_number(text: Any, name: str) -> float:
+    """Return a value as a number; raise a `ValueError` if it is not one or not finite."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        raise ValueError(f'its {name} is {printable(text, 50)}, not a number') from None
+    if not math.isfinite(value):
+        raise ValueError(f'its {name} is {value}; it must be finite')
+    return value
+
+
+def finite_numbers(values: Any, name: str, count: int | None = None) -> FloatArray:
+    """
+    Return the numbers of a list, or of a list of lists.
+
+    Raises
+    ------
+    ValueError
+        If there is another count of numbers than the given one, or a number is not finite.
+    """
+    if not isinstance(values, list) or len(values) > 100:
+        raise ValueError(f'its {name} is not a list of numbers')
+    flat = [item for row in values for item in (row if isinstance(row, list) else [row])]
+    if count is not None and len(flat) != count:
+        raise ValueError(f'its {name} has {len(flat)} numbers; it must have {count}')
+    return np.array([finite_number(value, name) for value in flat])
 
 
 def _rounded(values: FloatArray) -> list[float]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
-import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,9 +15,16 @@ import numpy as np
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.cameras import scaling_about_corner
 from metrabs_ros.conversions.people import MM_PER_M
-from metrabs_ros.conversions.transforms import rotation_matrix
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.recordings.calibration import Calibration, UnusableCalibration, read_calibration
+from metrabs_ros.recordings.extrinsics import (
+    StaticTransform,
+    extrinsic_in_root,
+    finite_number,
+    finite_numbers,
+    optical_frame,
+    read_transforms,
+)
 from metrabs_ros.recordings.input_files import (
     UnusableFile,
     is_folder,
@@ -27,7 +32,6 @@ from metrabs_ros.recordings.input_files import (
     list_folder,
     read_input,
 )
-from metrabs_ros.recordings.plain_yaml import UnusableYaml, load_yaml
 from metrabs_ros.regular_file import shown
 
 MAX_FILE_BYTES = 2**20
@@ -44,7 +48,6 @@ MAX_ASPECT_ERROR = 0.02
 """Maximum ratio, minus 1, by which width and height of a video are scaled differently."""
 EXTRINSICS_FILE = 'extrinsics.yaml'
 YAML_SUFFIXES = ('.yaml', '.yml')
-OPTICAL = '_optical_frame'
 QUALISYS_SUFFIX, POSE2SIM_SUFFIX = '.qca.txt', '.toml'
 
 
@@ -69,15 +72,6 @@ class PlacedCamera:
     frame_id: str
     calibration: Calibration
     extrinsic_matrix: FloatArray
-
-
-class _Pose(NamedTuple):
-    """A transform of the extrinsics: child frame, rotation [3, 3] and translation [3], metres."""
-
-    parent: str
-    child: str
-    rotation: FloatArray
-    translation_m: FloatArray
 
 
 def is_rig_calibration(path: pathlib.Path) -> bool:
@@ -219,7 +213,9 @@ def _from_qualisys(name: str, element: Any) -> PlacedCamera:
     rotation = FACING_FORWARD @ from_world
     translation_m = -rotation @ _attributes(element, 'transform', 'x', 'y', 'z') / MM_PER_M
     calibration = _calibration(right - left + 1, bottom - top + 1, k, lens.tolist(), 'plumb_bob')
-    return PlacedCamera(name, _frame_id(name), calibration, _extrinsic(rotation, translation_m))
+    return PlacedCamera(
+        name, optical_frame(name), calibration, _extrinsic(rotation, translation_m)
+    )
 
 
 def _attributes(element: Any, child: str, *names: str) -> FloatArray:
@@ -232,7 +228,7 @@ def _attributes(element: Any, child: str, *names: str) -> FloatArray:
         text = own.get(name)
         if text is None:
             raise KeyError(f'{name} in {child}')
-        values.append(_number(text, name))
+        values.append(finite_number(text, name))
     return np.array(values)
 
 
@@ -265,16 +261,18 @@ def _pose2sim_cameras(path: pathlib.Path) -> list[tuple[str, Any]]:
 
 
 def _from_pose2sim(name: str, values: Mapping[str, Any]) -> PlacedCamera:
-    k = _numbers(values['matrix'], 'matrix', 9).reshape(3, 3)
-    lens = _numbers(values['distortions'], 'distortions')
-    vector = _numbers(values['rotation'], 'rotation', 3)
-    translation_m = _numbers(values['translation'], 'translation', 3)
-    width, height = _numbers(values['size'], 'size', 2).tolist()
+    k = finite_numbers(values['matrix'], 'matrix', 9).reshape(3, 3)
+    lens = finite_numbers(values['distortions'], 'distortions')
+    vector = finite_numbers(values['rotation'], 'rotation', 3)
+    translation_m = finite_numbers(values['translation'], 'translation', 3)
+    width, height = finite_numbers(values['size'], 'size', 2).tolist()
     is_fisheye = values.get('fisheye', False) is True
     model = 'equidistant' if is_fisheye else 'plumb_bob'
     calibration = _calibration(width, height, k, lens.tolist(), model)
     rotation = np.asarray(cv2.Rodrigues(vector)[0], np.float64)
-    return PlacedCamera(name, _frame_id(name), calibration, _extrinsic(rotation, translation_m))
+    return PlacedCamera(
+        name, optical_frame(name), calibration, _extrinsic(rotation, translation_m)
+    )
 
 
 # A folder of YAML files.
@@ -284,90 +282,31 @@ def _read_folder(
     folder: pathlib.Path, fixed_frame: str, warn: Callable[[str], None]
 ) -> dict[str, PlacedCamera]:
     file = folder / EXTRINSICS_FILE
-    poses = _read_extrinsics(file)
-    _check_names(list(poses), file)
+    transforms = read_transforms(file)
+    _check_names(list(transforms), file)
     files = {
         own.stem: own
         for own in list_folder(folder)
         if own.suffix.lower() in YAML_SUFFIXES and own.name != EXTRINSICS_FILE
     }
 
-    def convert(name: str, pose: _Pose) -> PlacedCamera:
+    def convert(name: str, transform: StaticTransform) -> PlacedCamera:
         file_name = name.replace('/', '_')
         if file_name not in files:
             raise ValueError(f'the folder has no {file_name}.yaml with its camera_info')
         calibration = read_calibration(files[file_name])
-        return PlacedCamera(name, pose.child, calibration, _extrinsic_in(poses, pose, fixed_frame))
+        root, extrinsic = extrinsic_in_root(transforms, name)
+        if root != fixed_frame:
+            raise ValueError(
+                f"its pose is in the frame '{root}', not in '{fixed_frame}'; give the frame with "
+                '--fixed-frame'
+            )
+        return PlacedCamera(name, transform.child, calibration, _checked(extrinsic))
 
-    return _usable(list(poses.items()), file, convert, warn)
-
-
-def _read_extrinsics(file: pathlib.Path) -> dict[str, _Pose]:
-    """Return the pose of each camera in a file of extrinsics, by the name of the camera."""
-    data = read_input(file, MAX_FILE_BYTES)
-    try:
-        values = load_yaml(data.decode('utf-8'))
-        if not isinstance(values, dict) or not isinstance(values.get('cameras'), dict):
-            raise UnusableYaml('it has no mapping "cameras"')
-        return {str(name): _pose(str(name), own) for name, own in values['cameras'].items()}
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        reason = f'it has no {error.args[0]}' if isinstance(error, KeyError) else error
-        raise UnusableCalibration(
-            f'{shown(file)} is not a file of extrinsics: {printable(reason, 300)}'
-        ) from error
-
-
-def _pose(name: str, values: Any) -> _Pose:
-    if not isinstance(values, dict):
-        raise ValueError(f'the entry of {name} is not a mapping')
-    # The transform to the optical frame, if child_frame is another frame of the camera.
-    prefix = 'optical_' if 'optical_rotation' in values else ''
-    child = values.get('optical_frame' if prefix else 'child_frame', _frame_id(name))
-    quaternion = _components(values[f'{prefix}rotation'], 'rotation', 'xyzw')
-    norm = float(np.linalg.norm(quaternion))
-    if not abs(norm - 1) <= MAX_ROTATION_ERROR:
-        raise ValueError(f'the rotation of {name} is not a quaternion of norm 1 but {norm:g}')
-    return _Pose(
-        str(values['parent_frame']).lstrip('/'),
-        str(child).lstrip('/'),
-        rotation_matrix(*quaternion.tolist()),
-        _components(values[f'{prefix}translation'], 'translation', 'xyz'),
-    )
-
-
-def _components(values: Any, what: str, names: str) -> FloatArray:
-    """Return the components of a vector, which is a mapping or a list."""
-    if isinstance(values, dict):
-        values = [values[name] for name in names]
-    return _numbers(values, what, len(names))
-
-
-def _extrinsic_in(poses: Mapping[str, _Pose], pose: _Pose, fixed_frame: str) -> FloatArray:
-    """Return the matrix from the fixed frame to a camera, through the frames of others."""
-    by_child = {own.child: own for own in poses.values()}
-    matrix = np.eye(4)
-    child: _Pose | None = pose
-    for _ in range(len(poses)):
-        assert child is not None
-        to_parent = np.eye(4)
-        to_parent[:3, :3], to_parent[:3, 3] = child.rotation, MM_PER_M * child.translation_m
-        matrix = to_parent @ matrix
-        if child.parent == fixed_frame:
-            return _checked(np.linalg.inv(matrix))
-        if child.parent not in by_child:
-            break
-        child = by_child[child.parent]
-    raise ValueError(
-        f"its pose is in the frame '{pose.parent}', not in '{fixed_frame}'; give the frame with "
-        '--fixed-frame'
-    )
+    return _usable(list(transforms.items()), file, convert, warn)
 
 
 # Values of all formats.
-
-
-def _frame_id(name: str) -> str:
-    return re.sub(r'[^A-Za-z0-9_/]', '_', name).strip('/') + OPTICAL
 
 
 def _calibration(
@@ -410,23 +349,3 @@ def _checked(matrix: FloatArray) -> FloatArray:
     result = matrix.copy()
     result[:3, :3] = left @ right
     return result
-
-
-def _number(text: Any, name: str) -> float:
-    try:
-        value = float(text)
-    except (TypeError, ValueError):
-        raise ValueError(f'its {name} is {printable(text, 50)}, not a number') from None
-    if not math.isfinite(value):
-        raise ValueError(f'its {name} is {value}; it must be finite')
-    return value
-
-
-def _numbers(values: Any, name: str, count: int | None = None) -> FloatArray:
-    """Return the numbers of a list, or of a list of lists."""
-    if not isinstance(values, list) or len(values) > 100:
-        raise ValueError(f'its {name} is not a list of numbers')
-    flat = [item for row in values for item in (row if isinstance(row, list) else [row])]
-    if count is not None and len(flat) != count:
-        raise ValueError(f'its {name} has {len(flat)} numbers; it must have {count}')
-    return np.array([_number(value, name) for value in flat])

@@ -211,6 +211,22 @@ def test_files_without_poses_are_rejected(tmp_path, text):
         read_extrinsics(file)
 
 
+def test_given_poses_may_be_relative_to_another_camera(tmp_path):
+    entry = {'translation': [1.0, 0.0, 0.0], 'rotation': [0.0, 0.0, 0.0, 1.0]}
+    cameras = {
+        'a': {'parent_frame': 'map', 'child_frame': 'a_link', **entry},
+        'b': {'parent_frame': 'a_link', 'child_frame': 'b_link', **entry},
+    }
+    file = tmp_path / 'extrinsics.yaml'
+    file.write_text(yaml.safe_dump({'cameras': cameras}))
+    assert read_extrinsics(file)['b'][0, 3] == -2000
+    for parent, reason in (('odom', 'several frames: map, odom'), ('b_link', 'cycle')):
+        cameras['b']['parent_frame'] = parent
+        file.write_text(yaml.safe_dump({'cameras': cameras}))
+        with pytest.raises(UnusableExtrinsics, match=reason):
+            read_extrinsics(file)
+
+
 def test_a_missing_file_is_rejected(tmp_path):
     with pytest.raises(UnusableExtrinsics, match='cannot be read'):
         read_extrinsics(tmp_path / 'missing.yaml')
