@@ -81,6 +81,11 @@ class FusionNode(ConfiguredNode[FusionSettings]):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('fusion', FusionSettings, **kwargs)
         names = self.settings.cameras
+        if not self.settings.fixed_frame:
+            raise ValueError(
+                "invalid parameter: fixed_frame is ''; it must be a TF frame with the z axis "
+                'pointing up'
+            )
         check_topics(self, names, LONGEST_CAMERA_TOPIC)
         self._drops = SkeletonDrops(self.get_logger())
         self._latencies = Latencies()

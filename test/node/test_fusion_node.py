@@ -354,6 +354,7 @@ def test_malformed_skeletons_are_counted_and_the_node_continues():
     [
         ({'cameras': ['a', 'a']}, 'each camera exactly once'),
         ({'max_lost': -1.0}, 'max_lost'),
+        ({'fixed_frame': ''}, 'fixed_frame'),
         ({'tf': 'some'}, "tf is 'some'"),
     ],
 )
