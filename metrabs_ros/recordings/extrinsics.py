@@ -93,7 +93,6 @@ def static_transforms(
     optical_frames: Mapping[str, str],
     world_frame: str,
     buffer: TransformBuffer,
-    parents: Mapping[str, str],
 ) -> tuple[list[StaticTransform], list[str]]:
     """
     Return one transform for each camera, and warnings.
@@ -109,9 +108,10 @@ def static_transforms(
         By the names of cameras.
     world_frame
         Name of the world frame.
-    buffer, parents
-        Static transforms of the recording, and the parent of each of their frames.
+    buffer
+        Static transforms of the recording.
     """
+    parents = buffer.static_parents()
     above = {own.name: ancestors(optical_frames[own.name], parents) for own in cameras}
     transforms, warnings = [], []
     for own in cameras:

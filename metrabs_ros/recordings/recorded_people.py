@@ -7,7 +7,6 @@ import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,16 +20,15 @@ from metrabs_ros.people import People
 from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX, BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.progress import progress_bar
+from metrabs_ros.recordings.scale_cues import read_static_transforms, transform_topics
 from metrabs_ros.recordings.skeleton_messages import UnusableSkeletons, valid_people
 from metrabs_ros.recordings.transform_buffer import TransformBuffer
-from metrabs_ros.recordings.typestore import TRANSFORMS, typestore
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
 MAX_CAMERAS = 20
 MAX_FRAMES = 30_000
 """Maximum number of frames per camera: a quarter of an hour at 30 Hz."""
 SUFFIX = '/pose/skeletons'
-STATIC_TRANSFORMS = '/tf_static'
 MIN_POINTS = 100
 """Minimum number of image points from which intrinsics are estimated."""
 MAX_FITTED_POINTS = 20_000
@@ -97,7 +95,7 @@ class RecordedPeople:
 
 def read_people(
     paths: Sequence[pathlib.Path], warn: Callable[[str], None]
-) -> tuple[list[RecordedPeople], TransformBuffer, dict[str, str]]:
+) -> tuple[list[RecordedPeople], TransformBuffer]:
     """
     Read the people of all cameras in one or several bags.
 
@@ -113,7 +111,7 @@ def read_people(
 
     Returns
     -------
-    The cameras, the static transforms, and the parent of each frame in them.
+    The cameras, and the static transforms.
 
     Raises
     ------
@@ -123,12 +121,11 @@ def read_people(
         If a bag has no skeletons.
     """
     buffer = TransformBuffer()
-    parents: dict[str, str] = {}
     by_topic: dict[str, list[tuple[pathlib.Path, RecordedPeople]]] = {}
     for path in paths:
         bag = Bag(path, warn, progress_bar)
         try:
-            parents |= _read_static_transforms(bag, buffer)
+            read_static_transforms(bag, transform_topics(bag), buffer)
             topics = bag.skeleton_topics()
             with progress_bar(f'reading {printable(path.name)}', None, ' messages') as advance:
                 for own in _read_topics(bag, topics, warn, advance):
@@ -145,7 +142,7 @@ def read_people(
         cameras.append(own)
     if len(cameras) > MAX_CAMERAS:
         warn(f'there are {len(cameras)} cameras; the first {MAX_CAMERAS} are used')
-    return _with_unique_names_and_frames(cameras[:MAX_CAMERAS]), buffer, parents
+    return _with_unique_names_and_frames(cameras[:MAX_CAMERAS]), buffer
 
 
 def _read_topics(
@@ -259,27 +256,6 @@ def fitted_intrinsics(frames: Sequence[People]) -> FloatArray:
     if not focal_px > 0 or np.median(misfit) > MAX_MISFIT * focal_px:
         raise UnreadableRecording(FRAME_ERROR)
     return matrix
-
-
-def _read_static_transforms(bag: Bag, buffer: TransformBuffer) -> dict[str, str]:
-    """Add the static transforms of a bag to a buffer, and return the parent of each frame."""
-    topics = [
-        topic
-        for topic in bag.sorted_topics()
-        if topic.name == STATIC_TRANSFORMS and topic.msgtype == TRANSFORMS
-    ]
-    parents: dict[str, str] = {}
-    for message in bag.messages(topics) if topics else ():
-        try:
-            tree: Any = typestore().deserialize_cdr(message.data, TRANSFORMS)
-        except Exception:  # Invalid data can raise any exception in the library.
-            continue
-        for transform in tree.transforms:
-            buffer.put_static(transform)
-            child = transform.child_frame_id.lstrip('/')
-            if buffer.has_static(child):
-                parents[child] = transform.header.frame_id.lstrip('/')
-    return parents
 
 
 def ancestors(frame: str, parents: Mapping[str, str]) -> list[str]:

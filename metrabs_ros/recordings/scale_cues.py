@@ -199,7 +199,8 @@ class ScaleCues:
     def start(self) -> None:
         """Start at the beginning of the bag; read the static transforms in advance."""
         # A latched message may have been recorded after the first images.
-        self.transforms = read_static_transforms(self._bag, self._transform_topics)
+        self.transforms = TransformBuffer()
+        read_static_transforms(self._bag, self._transform_topics, self.transforms)
         self._depths = RecordedDepths()
         # They are counted when they are read again.
         self.transforms.rejected, self.transforms.rejection = 0, ''
@@ -284,16 +285,16 @@ def transform_topics(bag: Bag) -> set[Topic]:
     }
 
 
-def read_static_transforms(bag: Bag, topics: Collection[Topic]) -> TransformBuffer:
-    """Return the first transform of each static frame in some topics of a bag."""
-    transforms = TransformBuffer()
+def read_static_transforms(
+    bag: Bag, topics: Collection[Topic], transforms: TransformBuffer
+) -> None:
+    """Add the first transform of each static frame in some topics of a bag to a buffer."""
     static = [topic for topic in topics if topic.name == TF_STATIC]
     messages = bag.messages(static) if static else iter(())
     for _, message in zip(range(MAX_STATIC_MESSAGES), messages):
         for transform in _transforms(message):
             if not transforms.has_static(transform.child_frame_id):
                 transforms.put_static(transform)
-    return transforms
 
 
 def _checked(plane: GroundPlane) -> GroundPlane:

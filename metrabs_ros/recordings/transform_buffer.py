@@ -111,6 +111,10 @@ class TransformBuffer:
         """Return whether a frame is static."""
         return _frame(child) in self._static
 
+    def static_parents(self) -> dict[str, str]:
+        """Return the parent of each static frame."""
+        return {child: sample.parent for child, sample in self._static.items()}
+
     def names(self) -> set[str]:
         """Return the names of all frames."""
         names = set(self._static) | {sample.parent for sample in self._static.values()}

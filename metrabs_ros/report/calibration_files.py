@@ -84,11 +84,11 @@ def calibrate(
         If an input cannot be read.
     """
     _check_output(folder, options)
-    recorded, buffer, parents = read_people(paths, show)
+    recorded, buffer = read_people(paths, show)
     calibration = _calibrated(recorded, buffer, options, show)
     optical_frames = {own.name: own.frame_id for own in recorded}
     transforms, warnings = static_transforms(
-        calibration.cameras, optical_frames, options.world_frame, buffer, parents
+        calibration.cameras, optical_frames, options.world_frame, buffer
     )
     for line in (*table(calibration), *calibration.warnings, *warnings):
         show(line)

@@ -171,7 +171,9 @@ def read_observations(path: pathlib.Path, warn: Callable[[str], None]) -> list[O
         warnings = _read_warnings(path)
         with progress_bar('reading skeletons', None, ' messages') as advance:
             cameras = [_read(bag, topic, warnings, advance) for topic in topics[:MAX_CAMERAS]]
-        return _with_positions(cameras, read_static_transforms(bag, transform_topics(bag)))
+        transforms = TransformBuffer()
+        read_static_transforms(bag, transform_topics(bag), transforms)
+        return _with_positions(cameras, transforms)
     finally:
         bag.close()
 

@@ -149,7 +149,7 @@ def test_results_of_several_videos_are_several_cameras(people, tmp_path, capfd):
         own = [p for p in people if p.camera_name == camera]
         own = [dataclasses.replace(p, camera_name='camera') for p in own]
         bags.append(write_bag(tmp_path / f'{name}_people', own))
-    recorded, _, _ = read_people(bags, print)
+    recorded, _ = read_people(bags, print)
     assert [own.name for own in recorded] == ['left', 'right']
     # Frames of the same name in both bags cannot be the same frame.
     assert [own.frame_id for own in recorded] == ['left', 'right']
@@ -158,7 +158,7 @@ def test_results_of_several_videos_are_several_cameras(people, tmp_path, capfd):
 def test_bags_recorded_one_after_the_other_are_the_same_cameras(people, tmp_path):
     later = [dataclasses.replace(own, stamp_s=own.stamp_s + 100) for own in people]
     bags = [write_bag(tmp_path / name, part) for name, part in (('a', people), ('b', later))]
-    recorded, _, _ = read_people(bags, print)
+    recorded, _ = read_people(bags, print)
     assert [own.name for own in recorded] == ['camera0', 'camera1']
     assert sum(len(own.people) for own in recorded) == 2 * len(people)
     ids = [np.concatenate([p.ids for p in own.people]) for own in recorded]
@@ -166,7 +166,7 @@ def test_bags_recorded_one_after_the_other_are_the_same_cameras(people, tmp_path
 
 
 def test_intrinsics_are_those_of_the_image_points(bag, room):
-    recorded, _, _ = read_people([bag], print)
+    recorded, _ = read_people([bag], print)
     for own in recorded:
         true = room.cameras[own.name].intrinsic_matrix
         np.testing.assert_allclose(own.intrinsic_matrix, true, rtol=1e-3)
