@@ -3,7 +3,7 @@ Bundle adjustment of camera poses and joints.
 
 The residuals are the reprojection errors of all joints, relative to the standard deviations of
 image points, and the monocular distances, relative to a scale factor of each person that is
-estimated too: the network takes everybody for an adult of average size.  The loss is that of
+estimated too: the network assumes the size of an average adult.  The loss is that of
 Cauchy or of Geman and McClure, so that exchanged sides and wrong associations do not count.  Each
 step of Levenberg and Marquardt eliminates the joints (Schur complement), which leaves six unknowns
 per camera and one per person; the inverse of their matrix is the covariance of the result.

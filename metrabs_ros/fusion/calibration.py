@@ -425,7 +425,7 @@ def _people(
     translations_mm: FloatArray,
 ) -> list[NDArray[np.intp]]:
     """
-    Return for each camera the person of each of its tracks; -1 for tracks of nobody else's.
+    Return for each camera the person of each of its tracks; -1 for tracks that match no other one.
 
     Pairs of tracks are joined in the order of their scores, unless a person would be at two
     places in one image.

@@ -188,6 +188,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         """Delete all people and the waiting frames."""
         self._sets = FrameSets()
         self._set_since_s = np.inf
+        self._published_s = -np.inf
         if self._fusion is not None:
             # A new fusion would use the same ids again.
             self._fusion.reset()
@@ -243,7 +244,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
                 camera,
             )
             if self._latest.pop(camera, None) is not None and len(self._latest) <= 1:
-                # The fusion believes the first of two cameras, also if it gets no more of it.
+                # Of two clocks, the fusion takes the first one as right, even if it gets no more
+                # frames of its camera.
                 self._restart()
             return
         self._latest[camera] = frame
@@ -312,8 +314,10 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             return
         stamp = self._stamps.get(fused.stamp_s)
         self._stamps = {s: own for s, own in self._stamps.items() if s > fused.stamp_s}
-        if stamp is None:
-            stamp = Time(sec=int(fused.stamp_s), nanosec=int(fused.stamp_s % 1 * 1e9))
+        if stamp is None or fused.stamp_s == self._published_s:
+            # Late frames change the people, but not their time.
+            return
+        self._published_s = fused.stamp_s
         header = Header(stamp=stamp, frame_id=self.settings.fixed_frame)
         people = fused.to_people()
         people = people.select(people.finite())

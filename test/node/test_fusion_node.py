@@ -298,6 +298,16 @@ def test_the_skeleton_is_that_of_most_cameras():
         assert 'x has no joint of the skeleton coco_17' in node._problems['camera0']
 
 
+def test_each_stamp_is_published_once():
+    with fusion_node(Room.random(2, 1, 4)) as (_, site):
+        site.run(5)
+        site.step('camera0', ahead_s=-0.13)
+        time.sleep(0.1)
+        site.run(3)
+        stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in site.fused]
+        assert stamps == sorted(set(stamps))
+
+
 def test_ids_are_not_used_again_after_a_deactivation():
     with fusion_node(Room.random(2, 1, 4)) as (node, site):
         _, people = site.run(5)
