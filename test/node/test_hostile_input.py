@@ -405,7 +405,7 @@ def test_every_frame_is_counted_under_mixed_load():
                 int(values[f'{key} of {camera}']) for key in ('images', 'processed', 'dropped')
             )
             assert images == processed + dropped
-            assert processed > 10
+            assert processed > 2
         causes = set(node.statistics.drops.counts())
         assert {
             *('newer frame', 'disabled', 'deactivated', 'failed', 'image encoding'),
