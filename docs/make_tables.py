@@ -1,5 +1,5 @@
 """
-Generate docs/parameters.md from metrabs_ros/node/settings.py.
+Generate docs/parameters.md from the parameters of the nodes.
 
     python docs/make_tables.py
 """
@@ -9,15 +9,18 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+from metrabs_ros.node.fusion_settings import FusionSettings
 from metrabs_ros.node.settings import Settings
 
 PAGE = pathlib.Path(__file__).parent / 'parameters.md'
-HEAD = """# Parameters of the node `pose`
+HEAD = """# Parameters
 
-[config/pose.yaml](../config/pose.yaml) contains all parameters with their default values.
-Parameters marked *start* are read-only while the node runs; all others can be changed with
-`ros2 param set`. Back to the [README](../README.md).
+Of the node `pose`, grouped by topic, and of the [node `fusion`](#node-fusion).
+[config/pose.yaml](../config/pose.yaml) and [config/fusion.yaml](../config/fusion.yaml) contain all
+parameters with their default values. Parameters marked *start* are read-only while the node runs;
+all others can be changed with `ros2 param set`. Back to the [README](../README.md).
 """
+FUSION_HEAD = '\n## Node fusion\n'
 TABLE_HEAD = """
 | parameter | default | range | description |
 |---|---|---|---|
@@ -42,7 +45,8 @@ def page() -> str:
         if field.name in TOPICS:
             text += f'\n## {TOPICS[field.name]}\n{TABLE_HEAD}'
         text += f'{_row(field)}\n'
-    return text
+    text += FUSION_HEAD + TABLE_HEAD
+    return text + ''.join(f'{_row(field)}\n' for field in dataclasses.fields(FusionSettings))
 
 
 def _row(field: dataclasses.Field) -> str:

@@ -324,11 +324,14 @@ def test_many_detections_are_limited_and_reported():
 
 
 class Slow(KnownPeople):
-    """Takes 20 ms and fails randomly."""
+    """Takes 20 ms, and fails for the second image and every tenth image after it."""
+
+    calls = 0
 
     def poses_of(self, view, options):
         time.sleep(0.02)
-        if random.random() < 0.1:
+        self.calls += 1
+        if self.calls % 10 == 2:
             raise RuntimeError('no luck')
         return super().poses_of(view, options)
 
@@ -389,6 +392,9 @@ def test_every_frame_is_counted_under_mixed_load():
             assert 0 <= node.statistics.snapshot().in_flight <= 2 * 19
         thread.join()
         node._enabled = True
+        # On a busy machine, all images without detections may have been replaced by newer ones.
+        front.send(BLACK)
+        wait_for(lambda: node.statistics.drops.counts().get('no detections'))
         # Frames that are pending when the node is deactivated are counted as well.
         for robot in (front, rear):
             for _ in range(5):
@@ -396,15 +402,16 @@ def test_every_frame_is_counted_under_mixed_load():
         wait_for(lambda: in_flight_count(node) > 0)
         node.trigger_deactivate()
         wait_for(lambda: in_flight_count(node) == 0)
-        front.diagnostics.clear()
-        values = wait_for(lambda: front.diagnostics and values_of(front))
+        # A message from before may still arrive.
+        wait_for(lambda: front.diagnostics and values_of(front)['in_flight'] == '0')
+        values = values_of(front)
         assert in_flight(values) == int(values['in_flight']) == 0
         for camera in CAMERAS:
             images, processed, dropped = (
                 int(values[f'{key} of {camera}']) for key in ('images', 'processed', 'dropped')
             )
             assert images == processed + dropped
-            assert processed > 10
+            assert processed > 2
         causes = set(node.statistics.drops.counts())
         assert {
             *('newer frame', 'disabled', 'deactivated', 'failed', 'image encoding'),

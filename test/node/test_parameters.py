@@ -85,9 +85,9 @@ def test_values_rejected_by_another_callback_are_not_applied():
     with pose_node(KnownPeople(PERSON_MM)) as (node, robot):
         rejection = SetParametersResult(successful=False, reason='not today')
         # rclpy calls the most recently added callback first.
-        node.remove_on_set_parameters_callback(node._check_settings)
+        node.remove_on_set_parameters_callback(node._check)
         node.add_on_set_parameters_callback(lambda parameters: rejection)
-        node.add_on_set_parameters_callback(node._check_settings)
+        node.add_on_set_parameters_callback(node._check)
         assert set_parameters(robot, max_lost=2.0) == [rejection]
         assert node.settings.max_lost == 1.0
         (found,) = values_of(robot, 'max_lost')

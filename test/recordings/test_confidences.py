@@ -8,6 +8,7 @@ from recorded_bags import START_NS, STEP_NS, messages_in, write_bag
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import to_message
+from metrabs_ros.conversions.stamps import NS_PER_S
 from metrabs_ros.options import Options, View
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.options import AnnotateOptions
@@ -48,7 +49,7 @@ def published(image, model):
     for i in range(FRAMES):
         stamp_ns = START_NS + i * STEP_NS
         view = View(image, camera_of(image))
-        (people,) = tracker.process([TimedView(view, stamp_ns * 1e-9)])
+        (people,) = tracker.process([TimedView(view, stamp_ns / NS_PER_S)])
         header = header_at(stamp_ns, 'camera_optical_frame')
         messages.append(to_message(people.select(people.seen), header, message_types()))
     return messages

@@ -54,6 +54,7 @@ def moved(people, turns, shifts_mm):
     return result
 
 
+@pytest.mark.slow
 def test_poses_of_three_cameras_are_found_in_one_minute(calibration, room):
     errors = pose_errors(calibration, room)
     assert errors.degrees.max() < 0.3
@@ -70,6 +71,7 @@ def test_poses_of_three_cameras_are_found_in_one_minute(calibration, room):
     assert forward[1] == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_deviations_are_realistic():
     """Errors relative to the stated deviations, over several rooms."""
     turns, shifts = [], []
@@ -93,6 +95,7 @@ def test_reprojection_errors_and_overlaps_are_reported(calibration):
     assert len(calibration.paths) == 2
 
 
+@pytest.mark.slow
 def test_given_poses_are_refined_in_their_world_frame(people, room):
     wrong = moved(people, [(0.5, 0, 0), (0, -0.6, 0), (0, 0, 0.7)], np.zeros((3, 3)))
     calibration = refine_cameras(wrong, 1.0, 20.0)
@@ -107,6 +110,7 @@ def test_given_poses_are_refined_in_their_world_frame(people, room):
     assert not calibration.warnings
 
 
+@pytest.mark.slow
 def test_a_camera_with_a_wrong_given_pose_is_named(people):
     wrong = moved(people, [(0, 0, 0), (0, 0, 0), (0, 6, 0)], np.zeros((3, 3)))
     calibration = refine_cameras(wrong, 0.5, 10.0)
@@ -114,6 +118,7 @@ def test_a_camera_with_a_wrong_given_pose_is_named(people):
     assert warning.startswith('camera2 was turned by')
 
 
+@pytest.mark.slow
 def test_clocks_that_differ_by_a_tenth_of_a_second_do_not_matter_if_stamps_are_right(room):
     people = [
         own
@@ -124,6 +129,7 @@ def test_clocks_that_differ_by_a_tenth_of_a_second_do_not_matter_if_stamps_are_r
     assert pose_errors(calibrate_cameras(people), room).degrees.max() < 0.3
 
 
+@pytest.mark.slow
 def test_a_camera_without_overlap_is_left_out(people):
     away = looking_at(np.array([50.0, 0, 2]), np.array([60.0, 0, 1]))
     room = Room({'far': away}, np.array([[(57.0, 0), (58, 1)] * 20]), np.ones(1), np.array([1700]))
@@ -134,6 +140,7 @@ def test_a_camera_without_overlap_is_left_out(people):
     assert f'at least {MIN_OVERLAP_S:g} s are needed' in calibration.left_out['far']
 
 
+@pytest.mark.slow
 def test_people_with_wrong_sizes_scale_the_scene_only(people, room):
     """The network takes children for adults that are farther away."""
     small = [
@@ -260,6 +267,7 @@ def test_all_pairs_of_equal_values_are_joined(one, other):
     height_mm=st.floats(-5000, 5000),
     lifted=st.floats(0, 0.3),
 )
+@pytest.mark.slow
 def test_the_floor_is_found_in_any_frame(turn, height_mm, lifted):
     room = Room.random(2, 3, 1)
     points_mm = np.concatenate([room.people_mm(t) for t in np.arange(0, 30, 0.5)])
