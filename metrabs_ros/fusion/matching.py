@@ -44,6 +44,8 @@ MIRROR_LOSS = 1.0
 PAIR_LOSS = 3.0
 """Two detections without a track match if their mean loss is lower."""
 MIN_PAIR_JOINTS = 5
+NEAR_MM = 450.0
+"""Maximum distance between the middles of a person and of a detection without their errors."""
 MIN_RAY_MM, MAX_RAY_MM = 300.0, 50_000.0
 MAX_EXTENT_MM = 1_300.0
 """Maximum distance of joints from the middle of a person."""
@@ -97,13 +99,18 @@ def match_losses(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> F
 
 def _are_near(tracks: Predictions, rays: Rays) -> NDArray[np.bool_]:
     """Return which detections may match tracks, from the middles of the bodies only, [T, D]."""
-    sight = _unit(np.einsum('dj,djk->dk', rays.confidence, rays.directions))
-    from_origin_mm = tracks.position_mm.mean(axis=1)[:, None] - rays.origins_mm
+    # The middles of the joints that are seen: a camera may see only the upper body.
+    share = rays.confidence / np.maximum(rays.confidence.sum(axis=1, keepdims=True), 1e-9)
+    sight = _unit(np.einsum('dj,djk->dk', share, rays.directions))
+    from_origin_mm = share @ tracks.position_mm - rays.origins_mm
     along_mm = np.einsum('tdk,dk->td', from_origin_mm, sight)
     apart_mm2 = np.einsum('tdk,tdk->td', from_origin_mm, from_origin_mm) - along_mm**2
-    spread_mm = SHIFT_GATE * np.sqrt(np.trace(tracks.shared_mm2, axis1=1, axis2=2))
-    reach_mm = MAX_EXTENT_MM + spread_mm[:, None]
-    return (along_mm > -reach_mm) & (apart_mm2 < reach_mm**2)
+    # An uncertain distance does not move the person aside.
+    along_mm2 = np.einsum('tdk,dk->td', sight @ tracks.shared_mm2, sight)
+    total_mm2 = np.trace(tracks.shared_mm2, axis1=1, axis2=2)[:, None]
+    reach_mm = NEAR_MM + SHIFT_GATE * np.sqrt(np.maximum(total_mm2 - along_mm2, 0))
+    behind_mm = NEAR_MM + SHIFT_GATE * np.sqrt(total_mm2)
+    return (along_mm > -behind_mm) & (apart_mm2 < reach_mm**2)
 
 
 def _losses_of_pairs(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> FloatArray:
