@@ -17,7 +17,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray, StructOfArrays
+from metrabs_ros.arrays import FloatArray, StructOfArrays, masked_median
 from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, lateral_std_mm
 from metrabs_ros.fusion.triangulation import intersections
 from metrabs_ros.tracking.association import Pairs, assign_nearest_first
@@ -263,11 +263,14 @@ def pair_losses(rays: Rays) -> FloatArray:
     i, j = np.nonzero(np.triu(rays.camera_index[:, None] != rays.camera_index))
     if not len(i):
         return losses
-    directions, origins_mm = rays.directions, rays.origins_mm[:, None]
-    one_mm, other_mm, _ = intersections(origins_mm[i], directions[i], origins_mm[j], directions[j])
-    first_mm = origins_mm[i] + one_mm[..., None] * directions[i]
-    second_mm = origins_mm[j] + other_mm[..., None] * directions[j]
-    gap_mm2 = ((first_mm - second_mm) ** 2).sum(axis=-1)
+    directions = np.ascontiguousarray(rays.directions.transpose(2, 0, 1))
+    origins_mm = rays.origins_mm.T[..., None]
+    one, other = directions[:, i], directions[:, j]
+    one_mm, other_mm, _ = intersections(origins_mm[:, i], one, origins_mm[:, j], other)
+    first_mm = origins_mm[:, i] + one_mm * one
+    second_mm = origins_mm[:, j] + other_mm * other
+    gap_mm = first_mm - second_mm
+    gap_mm2 = _inner(gap_mm, gap_mm)
     both = rays.seen[i] & rays.seen[j]
     inside = (np.minimum(one_mm, other_mm) > MIN_RAY_MM) & (
         np.maximum(one_mm, other_mm) < MAX_RAY_MM
@@ -281,11 +284,10 @@ def pair_losses(rays: Rays) -> FloatArray:
     )
     motion_mm = PENDING_STD_MM_S * (rays.time_offset_s[i] - rays.time_offset_s[j])
     squared = gap_mm2 / (variance_mm2 + motion_mm[:, None] ** 2)
-    points_mm = np.where((both & inside)[..., None], (first_mm + second_mm) / 2, np.nan)
+    points_mm = (first_mm + second_mm) / 2
     enough = (both & inside).sum(axis=1) >= MIN_PAIR_JOINTS
-    points_mm[~enough] = 0
-    middle_mm = np.nanmedian(points_mm, axis=1, keepdims=True)
-    near = np.linalg.norm(np.nan_to_num(points_mm - middle_mm), axis=-1) < MAX_EXTENT_MM
+    from_middle_mm = points_mm - masked_median(points_mm, both & inside)[..., None]
+    near = ~(both & inside) | (_inner(from_middle_mm, from_middle_mm) < MAX_EXTENT_MM**2)
     squared = np.where(inside & near, np.minimum(squared, MAX_LOSS), MAX_LOSS)
     confidence = both * np.minimum(rays.confidence[i], rays.confidence[j])
     mean = (confidence * squared).sum(axis=1) / np.maximum(confidence.sum(axis=1), 1e-9)

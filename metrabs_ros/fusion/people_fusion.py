@@ -162,41 +162,56 @@ class PeopleFusion:
         rays = rays_of(frames, self._stamp_s, self._noise_ratio[columns])
         matches = self._match(rays, columns)
         self._correct(rays, matches, columns)
-        self._check_matches(frames, matches)
         taken = np.zeros(len(rays), bool)
         taken[matches[matches >= 0]] = True
         self._start(rays.select(~taken), columns)
-        self._add_evidence(frames, columns)
+        if not len(self._tracks):
+            return
+        inside = self._are_in_images(frames)
+        self._check_matches(frames, matches, inside)
+        self._add_evidence(inside, columns)
 
-    def _add_evidence(self, frames: Sequence[CameraPeople], columns: NDArray[np.intp]) -> None:
+    def _are_in_images(self, frames: Sequence[CameraPeople]) -> BoolArray:
+        """Return which tracks are well inside the image of each frame, [T, V]."""
+        middle_mm = self._tracks.position_mm.mean(axis=1)
+        return np.stack([_are_in_image(frame, middle_mm) for frame in frames], axis=1)
+
+    def _add_evidence(self, inside: BoolArray, columns: NDArray[np.intp]) -> None:
         """Note for each track how many of the cameras that should see it do."""
         tracks = self._tracks
-        if not len(tracks):
-            return
-        middle_mm = tracks.position_mm.mean(axis=1)
         seen = tracks.camera_seen_s[:, columns] >= self._stamp_s
-        inside = np.stack([_are_in_image(frame, middle_mm) for frame in frames], axis=1)
         views, expected = seen.sum(axis=1), (seen | inside).sum(axis=1)
         gain = np.minimum(views / np.maximum(CONVINCING_SHARE * expected, 1), 1)
         # Confirmed people may be hidden; false people are not seen again.
         loss = TENTATIVE_LOSS * ((views == 0) & (expected > 0) & ~self._is_confirmed())
         tracks.evidence = np.maximum(tracks.evidence + gain - loss, 0)
 
-    def _check_matches(self, frames: Sequence[CameraPeople], matches: NDArray[np.intp]) -> None:
-        """Note how many of the people that the other cameras see each camera sees, too."""
-        tracks = self._tracks
-        recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
-        for v, frame in enumerate(frames):
-            c = self._cameras[frame.camera_name]
-            others = recent.sum(axis=1) - recent[:, c]
-            expected = np.flatnonzero((others > 1) & self._is_confirmed())
-            if not len(frame) or not len(expected):
-                continue
-            expected = expected[_are_in_image(frame, tracks.position_mm[expected].mean(axis=1))]
-            count = min(len(expected), len(frame))
-            if count:
-                share = min((matches[expected, v] >= 0).sum() / count, 1.0)
-                self._checks.add_matches(c, share, self._step_s)
+    def _check_matches(
+        self, frames: Sequence[CameraPeople], matches: NDArray[np.intp], inside: BoolArray
+    ) -> None:
+        """
+        Note how many of the people that the other cameras see each camera sees, too.
+
+        Parameters
+        ----------
+        frames
+            V frames.
+        matches
+            [T, V], of the first T tracks.
+        inside
+            [T or more, V], which tracks are in the images.
+        """
+        count = len(matches)
+        recent = self._tracks.camera_seen_s[:count] >= self._stamp_s - RECENT_S
+        columns = np.array([self._cameras[frame.camera_name] for frame in frames])
+        others = recent.sum(axis=1)[:, None] - recent[:, columns]
+        expected = (others > 1) & self._is_confirmed()[:count, None] & inside[:count]
+        found = (expected & (matches >= 0)).sum(axis=0).tolist()
+        for v, own in enumerate(expected.sum(axis=0).tolist()):
+            most = min(own, len(frames[v]))
+            if most:
+                share = min(found[v] / most, 1.0)
+                self._checks.add_matches(int(columns[v]), share, self._step_s)
 
     def _check_suspended(self, frames: Sequence[CameraPeople]) -> None:
         """Compare the frames of excluded cameras with the tracks, which do not change."""
@@ -207,7 +222,7 @@ class PeopleFusion:
             return
         losses = self._losses(np.arange(len(tracks)), rays, columns, 0.0)
         matches = matching.assign(losses, rays.camera_index, len(columns))
-        self._check_matches(frames, matches)
+        self._check_matches(frames, matches, self._are_in_images(frames))
         views = estimation.views_of(rays, matches, np.zeros(matches.shape))
         agreement = estimation.agreement_of(tracks, views)
         recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
@@ -338,7 +353,6 @@ class PeopleFusion:
         seen: BoolArray = np.asarray((matches >= 0).any(axis=1))
         if not seen.any():
             return
-        rest, order = self._tracks.select(~seen), np.argsort(~seen, kind='stable')
         tracks, matches = self._tracks.select(seen), matches[seen]
         since_s = self._stamp_s - tracks.camera_seen_s[:, columns]
         views = estimation.views_of(rays, matches, since_s)
@@ -346,9 +360,7 @@ class PeopleFusion:
         views = self._unmirrored(tracks, views)
         self._estimate(tracks, views)
         self._note(tracks, rays, matches, columns, views)
-        tracks.append(rest)
-        # Back to the order before.
-        self._tracks = tracks.select(np.argsort(order))
+        self._tracks.replace(seen, tracks)
 
     def _unmirrored(self, tracks: WorldTracks, views: estimation.Views) -> estimation.Views:
         """Exchange left and right in the views that confuse them, or in the tracks."""
@@ -357,10 +369,10 @@ class PeopleFusion:
         if not mirrored.any():
             return views
         # If most of several views disagree with the track, the track is wrong.
-        votes, count = mirrored.sum(axis=1), views.seen.sum(axis=1)
+        votes, count = mirrored.sum(axis=0), views.seen.sum(axis=0)
         wrong = (votes > count / 2) & (votes > 1)
         tracks.set_joints(wrong, mirror)
-        return estimation.mirrored_views(views, mirrored ^ wrong[:, None], mirror)
+        return estimation.mirrored_views(views, mirrored ^ wrong, mirror)
 
     def _estimate(self, tracks: WorldTracks, views: estimation.Views) -> None:
         """Correct the joints of tracks."""
@@ -371,12 +383,13 @@ class PeopleFusion:
         count, joints = tracks.joint_confidence.shape
         tracks.correct(
             found.points_mm.reshape(count, joints, 3),
+            information,
             found.information.reshape(count, joints, 3, 3),
             found.prior_weight.reshape(count, joints),
         )
-        agreement = found.agreement.reshape(count, joints, -1)
-        confidence = (agreement * np.swapaxes(views.confidence, 1, 2)).max(axis=2)
-        accepted = agreement.max(axis=2) > 0.25
+        agreement = found.agreement.reshape(-1, count, joints)
+        confidence = (agreement * views.confidence).max(axis=0)
+        accepted = agreement.max(axis=0) > 0.25
         tracks.joint_seen_s[accepted] = self._stamp_s
         tracks.joint_confidence = np.where(
             accepted,
@@ -433,31 +446,40 @@ class PeopleFusion:
         groups = matching.group_detections(rays)
         grouped = np.concatenate([*groups, np.zeros(0, np.intp)]).astype(np.intp)
         for group in groups:
-            self._start_track(rays.select(group), columns)
+            matches = np.full((1, len(columns)), -1)
+            matches[0, rays.camera_index[group]] = group
+            self._start_tracks(rays, matches, columns)
         alone = np.setdiff1d(np.arange(len(rays)), grouped)
-        for d in alone[(rays.distances_mm[alone] > 0).any(axis=1)]:
-            self._start_track(rays.select(np.array([d])), columns)
+        alone = alone[(rays.distances_mm[alone] > 0).any(axis=1)]
+        if len(alone):
+            matches = np.full((len(alone), len(columns)), -1)
+            matches[np.arange(len(alone)), rays.camera_index[alone]] = alone
+            self._start_tracks(rays, matches, columns)
 
-    def _start_track(self, rays: Rays, columns: NDArray[np.intp]) -> None:
-        """Start a track from detections of one person, each of another camera."""
-        start = estimation.start_of(rays)
-        if start is None:
+    def _start_tracks(
+        self, rays: Rays, matches: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> None:
+        """Start tracks of people, from their detections [T, V] in the cameras of the set."""
+        views = estimation.views_of(rays, matches, np.full(matches.shape, np.inf))
+        start = estimation.starts_of(views, matches.T >= 0)
+        usable = start.usable
+        if not usable.all():
+            if usable.any():
+                self._start_tracks(rays, matches[usable], columns)
             return
-        position_mm, position_mm2, shared_mm2 = start
+        count = len(matches)
         new = WorldTracks.started(
-            np.array([self._next_id]),
+            self._next_id + np.arange(count),
             self._stamp_s,
-            position_mm[None],
-            position_mm2[None],
-            shared_mm2[None],
+            start.position_mm,
+            start.position_mm2,
+            start.shared_mm2,
             len(self._cameras),
         )
-        self._next_id += 1
-        matches = np.full((1, len(columns)), -1)
-        matches[0, rays.camera_index] = np.arange(len(rays))
-        views = estimation.views_of(rays, matches, np.full(matches.shape, np.inf))
-        new.joint_seen_s[0, rays.seen.any(axis=0)] = self._stamp_s
-        new.joint_confidence[0] = rays.confidence.max(axis=0)
+        self._next_id += count
+        seen = views.seen.any(axis=0)
+        new.joint_seen_s[seen] = self._stamp_s
+        new.joint_confidence[:] = np.where(views.seen, views.confidence, 0).max(axis=0)
         self._note(new, rays, matches, columns, views)
         self._tracks.append(new)
 
