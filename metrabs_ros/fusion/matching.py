@@ -66,6 +66,8 @@ class Predictions(StructOfArrays):
         [T, J], mean variance per axis of the single joints.
     shared_mm2
         [T, 3, 3], covariance matrices of the error that all joints share.
+    shared_information
+        [T, 3, 3], inverse of it.
     penalty
         [T], additional loss of the track.
     """
@@ -74,6 +76,7 @@ class Predictions(StructOfArrays):
     velocity_mm_s: FloatArray
     variance_mm2: FloatArray
     shared_mm2: FloatArray
+    shared_information: FloatArray
     penalty: FloatArray
 
 
@@ -110,7 +113,14 @@ def _are_near(tracks: Predictions, rays: Rays) -> NDArray[np.bool_]:
     total_mm2 = np.trace(tracks.shared_mm2, axis1=1, axis2=2)[:, None]
     reach_mm = NEAR_MM + SHIFT_GATE * np.sqrt(np.maximum(total_mm2 - along_mm2, 0))
     behind_mm = NEAR_MM + SHIFT_GATE * np.sqrt(total_mm2)
-    return (along_mm > -behind_mm) & (apart_mm2 < reach_mm**2)
+    near = (along_mm > -behind_mm) & (apart_mm2 < reach_mm**2)
+    # The monocular distance, of the joints with one.
+    known = rays.confidence * (rays.distances_mm > 0)
+    amount = known.sum(axis=1)
+    measured_mm = (known * rays.distances_mm).sum(axis=1) / np.maximum(amount, 1e-9)
+    depth_std_mm = np.sqrt((rays.scale_std * along_mm) ** 2 + total_mm2)
+    off_mm = np.abs(along_mm - measured_mm)
+    return near & ((amount == 0) | (off_mm < NEAR_MM + SHIFT_GATE * depth_std_mm))
 
 
 def _losses_of_pairs(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> FloatArray:
@@ -127,7 +137,7 @@ def _losses_of_pairs(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) 
     usable = rays.seen & (along_mm > MIN_DISTANCE_MM)
     weight = usable / variance_mm2
     # The shift of the person, from a robust mean over the joints.
-    inverse = np.linalg.inv(tracks.shared_mm2)
+    inverse = tracks.shared_information
     middle = _unit((weight * directions).sum(axis=2).T)
     across = (np.eye(3) - middle[:, :, None] * middle[:, None]) / SHARED_STD_MM**2
     to_shift = np.linalg.inv(inverse + across) / SHARED_STD_MM**2
@@ -243,17 +253,13 @@ def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> 
     -------
     [T, V], indices of detections; -1 for none.
     """
-    matches = np.full((len(losses), cameras), -1)
-    rows, columns = np.nonzero(losses < MATCH_LOSS)
-    for camera in range(cameras):
-        own = camera_index[columns] == camera
-        if not own.any():
-            continue
-        t, d = rows[own], columns[own]
-        zero = np.zeros(len(t))
-        pairs = assign_nearest_first(Pairs(t, d, zero, zero, zero), losses[t, d])
-        matches[pairs.track_indices, camera] = pairs.detection_indices
-    return matches
+    matches = np.full(len(losses) * cameras, -1)
+    t, d = np.nonzero(losses < MATCH_LOSS)
+    # Each track can have a detection of each camera.
+    places, zero = t * cameras + camera_index[d], np.zeros(len(t))
+    pairs = assign_nearest_first(Pairs(places, d, zero, zero, zero), losses[t, d])
+    matches[pairs.track_indices] = pairs.detection_indices
+    return matches.reshape(len(losses), cameras)
 
 
 def pair_losses(rays: Rays) -> FloatArray:

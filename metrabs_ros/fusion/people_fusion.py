@@ -337,11 +337,13 @@ class PeopleFusion:
         tracks = self._tracks
         penalty: FloatArray = TENTATIVE_PENALTY * ~self._is_confirmed()
         penalty = penalty + LOST_PENALTY * (tracks.unseen_s(self._stamp_s) > LOST_S)
+        shared_mm2 = tracks.shared_mm2[which] + margin_mm**2 * np.eye(3)
         predictions = matching.Predictions(
             tracks.position_mm[which],
             tracks.velocity_mm_s[which],
             np.trace(tracks.position_mm2[which], axis1=-2, axis2=-1) / 3 + margin_mm**2,
-            tracks.shared_mm2[which] + margin_mm**2 * np.eye(3),
+            shared_mm2,
+            np.linalg.inv(shared_mm2),
             penalty[which],
         )
         losses = matching.match_losses(predictions, rays, self.skeleton.mirror)

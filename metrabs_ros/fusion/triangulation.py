@@ -147,16 +147,13 @@ def _residuals(
     rays: PointRays, precision: FloatArray, points_mm: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """
-    Return offsets to the rays [3, ..., V, B], distances along them, squared residuals.
+    Return offsets of points [3, B] to the rays [3, V, B], distances along them, squared residuals.
 
-    Points [3, ..., B] may have more dimensions than the rays.  Points behind a camera are outliers.
+    Points behind a camera are outliers.
     """
-    # More dimensions of the points are between the coordinates and the rays.
-    shape = (3, *[1] * (points_mm.ndim - 2), *rays.directions.shape[1:])
-    directions = rays.directions.reshape(shape)
-    from_origin_mm = points_mm[..., None, :] - rays.origins_mm.reshape(shape)
-    along_mm = _inner(from_origin_mm, directions)
-    offset_mm = along_mm * directions - from_origin_mm
+    from_origin_mm = points_mm[:, None] - rays.origins_mm
+    along_mm = _inner(from_origin_mm, rays.directions)
+    offset_mm = along_mm * rays.directions - from_origin_mm
     squared = _inner(offset_mm, offset_mm) * precision
     squared[along_mm < MIN_DISTANCE_MM] = BEHIND_CAMERA
     return offset_mm, along_mm, squared
@@ -224,6 +221,21 @@ def _weight_of(squared: FloatArray) -> FloatArray:
     return root * root
 
 
+def _squared_of_candidates(rays: PointRays, candidates_mm: FloatArray) -> FloatArray:
+    """Return the squared residuals [B, K, V] of candidates [3, K, B] for the points."""
+    # Relative to one of the cameras, so that the differences of squares are exact enough.
+    anchor_mm = rays.origins_mm[:, :1]
+    points_mm = (candidates_mm - anchor_mm).transpose(2, 1, 0)
+    origins_mm = rays.origins_mm - anchor_mm
+    along_mm = points_mm @ rays.directions.transpose(2, 0, 1)
+    along_mm -= _inner(origins_mm, rays.directions).T[:, None]
+    apart_mm2 = -2 * points_mm @ origins_mm.transpose(2, 0, 1)
+    apart_mm2 += np.einsum('bkc,bkc->bk', points_mm, points_mm)[..., None]
+    apart_mm2 += _inner(origins_mm, origins_mm).T[:, None]
+    squared = (apart_mm2 - along_mm * along_mm) / (rays.std_mm * rays.std_mm).T[:, None]
+    return np.where(along_mm < MIN_DISTANCE_MM, BEHIND_CAMERA, squared)
+
+
 @functools.cache
 def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the indices of all pairs of some items."""
@@ -247,8 +259,8 @@ def _best_start(
     usable = (sine > MIN_PARALLAX) & (np.minimum(one_mm, other_mm) > MIN_DISTANCE_MM)
     usable &= seen[i] & seen[j]
     candidates_mm = np.concatenate([prior_mm[:, None], points_mm / 2], axis=1)
-    _, _, squared = _residuals(rays, 1 / rays.std_mm**2, candidates_mm)
-    loss = (np.minimum(squared, MAX_LOSS) * seen).sum(axis=1)
+    squared = _squared_of_candidates(rays, candidates_mm)
+    loss = (np.minimum(squared, MAX_LOSS) * seen.T[:, None]).sum(axis=2).T
     to_prior_mm = candidates_mm - prior_mm[:, None]
     prior_loss = _inner(_product(prior_information[:, :, None], to_prior_mm), to_prior_mm)
     loss += np.minimum(prior_loss, MAX_LOSS)
