@@ -222,18 +222,17 @@ def _weight_of(squared: FloatArray) -> FloatArray:
 
 
 def _squared_of_candidates(rays: PointRays, candidates_mm: FloatArray) -> FloatArray:
-    """Return the squared residuals [B, K, V] of candidates [3, K, B] for the points."""
+    """Return the squared residuals [K, V, B] of candidates [3, K, B] for the points."""
     # Relative to one of the cameras, so that the differences of squares are exact enough.
     anchor_mm = rays.origins_mm[:, :1]
-    points_mm = (candidates_mm - anchor_mm).transpose(2, 1, 0)
-    origins_mm = rays.origins_mm - anchor_mm
-    along_mm = points_mm @ rays.directions.transpose(2, 0, 1)
-    along_mm -= _inner(origins_mm, rays.directions).T[:, None]
-    apart_mm2 = -2 * points_mm @ origins_mm.transpose(2, 0, 1)
-    apart_mm2 += np.einsum('bkc,bkc->bk', points_mm, points_mm)[..., None]
-    apart_mm2 += _inner(origins_mm, origins_mm).T[:, None]
-    squared = (apart_mm2 - along_mm * along_mm) / (rays.std_mm * rays.std_mm).T[:, None]
-    return np.where(along_mm < MIN_DISTANCE_MM, BEHIND_CAMERA, squared)
+    points_mm, origins_mm = candidates_mm - anchor_mm, rays.origins_mm - anchor_mm
+    each_mm = points_mm[:, :, None]
+    along_mm = _inner(each_mm, rays.directions[:, None]) - _inner(origins_mm, rays.directions)
+    apart_mm2 = _inner(each_mm, -2 * origins_mm[:, None]) + _inner(origins_mm, origins_mm)
+    apart_mm2 += _inner(points_mm, points_mm)[:, None]
+    squared = (apart_mm2 - along_mm * along_mm) / (rays.std_mm * rays.std_mm)
+    squared[along_mm < MIN_DISTANCE_MM] = BEHIND_CAMERA
+    return squared
 
 
 @functools.cache
@@ -260,7 +259,7 @@ def _best_start(
     usable &= seen[i] & seen[j]
     candidates_mm = np.concatenate([prior_mm[:, None], points_mm / 2], axis=1)
     squared = _squared_of_candidates(rays, candidates_mm)
-    loss = (np.minimum(squared, MAX_LOSS) * seen.T[:, None]).sum(axis=2).T
+    loss = (np.minimum(squared, MAX_LOSS) * seen).sum(axis=1)
     to_prior_mm = candidates_mm - prior_mm[:, None]
     prior_loss = _inner(_product(prior_information[:, :, None], to_prior_mm), to_prior_mm)
     loss += np.minimum(prior_loss, MAX_LOSS)
