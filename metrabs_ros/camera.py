@@ -140,7 +140,8 @@ class Camera:
         -------
         [..., 3]: (x, y, 1), or unit vectors for a fisheye lens.
         """
-        points = points_px @ self._pixels_to_plane[:2, :2].T + self._pixels_to_plane[:2, 2]
+        inverse = self._pixels_to_plane
+        points: FloatArray = points_px @ inverse[:2, :2].T + inverse[:2, 2]
         if self.fisheye:
             return unproject_equidistant(points, self.distortion_coeffs)
         points = undistort(points, self.distortion_coeffs)

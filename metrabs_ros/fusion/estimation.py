@@ -201,7 +201,9 @@ def _own_mm2(tracks: WorldTracks) -> FloatArray:
     return variance_mm2
 
 
-def find_mirrored(tracks: WorldTracks, views: Views, mirror: NDArray[np.intp]) -> BoolArray:
+def find_mirrored(
+    tracks: WorldTracks, views: Views, found: Residuals, mirror: NDArray[np.intp]
+) -> BoolArray:
     """
     Return which joints fit much better with left and right exchanged, [V, T, J].
 
@@ -209,10 +211,12 @@ def find_mirrored(tracks: WorldTracks, views: Views, mirror: NDArray[np.intp]) -
     ----------
     tracks, views
         T tracks, and their detections in V cameras.
+    found
+        The residuals of the detections.
     mirror
         [J], index of each joint's counterpart.
     """
-    plain = _losses(tracks, views)
+    plain = _losses(tracks, found)
     paired = mirror != np.arange(len(mirror))
     both = views.seen & views.seen[..., mirror] & paired
     plain = np.where(both, plain, 0)
@@ -220,7 +224,8 @@ def find_mirrored(tracks: WorldTracks, views: Views, mirror: NDArray[np.intp]) -
     suspicious = plain > MIN_MIRROR_LOSS
     if not suspicious.any():
         return suspicious
-    exchanged = np.where(both, _losses(tracks, mirrored_views(views, suspicious, mirror)), 0)
+    exchanged = _losses(tracks, residuals(tracks, mirrored_views(views, suspicious, mirror)))
+    exchanged = np.where(both, exchanged, 0)
     exchanged += exchanged[..., mirror]
     return suspicious & (exchanged < MIRROR_SHARE * plain)
 
@@ -235,15 +240,18 @@ def mirrored_views(views: Views, which: BoolArray, mirror: NDArray[np.intp]) -> 
     )
 
 
-def _losses(tracks: WorldTracks, views: Views) -> FloatArray:
+def _losses(tracks: WorldTracks, found: Residuals) -> FloatArray:
     """Return the squared residuals [V, T, J] in standard deviations, with a limit."""
-    found = residuals(tracks, views)
     squared = _inner(found.offset_mm, found.offset_mm)
     return np.minimum(squared / (found.std_mm**2 + _own_mm2(tracks)), MAX_PAIR_LOSS)
 
 
 def estimate_joints(
-    tracks: WorldTracks, views: Views, prior_information: FloatArray, noise_factor: float
+    tracks: WorldTracks,
+    views: Views,
+    found: Residuals,
+    prior_information: FloatArray,
+    noise_factor: float,
 ) -> Triangulated:
     """
     Triangulate the joints of tracks with their predictions as the prior.
@@ -254,6 +262,8 @@ def estimate_joints(
         T tracks.
     views
         Their detections in V cameras.
+    found
+        The residuals of the detections.
     prior_information
         [T, J, 3, 3].
     noise_factor
@@ -263,7 +273,6 @@ def estimate_joints(
     -------
     T * J points.
     """
-    found = residuals(tracks, views)
     known = views.seen & (views.distances_mm > 0) & (found.along_mm > MIN_DISTANCE_MM)
     # Monocular poses are scaled about the camera to the predicted person: their shape is reliable.
     scale = masked_median(found.along_mm / np.maximum(views.distances_mm, 1.0), known)

@@ -359,28 +359,32 @@ class PeopleFusion:
         since_s = self._stamp_s - tracks.camera_seen_s[:, columns]
         views = estimation.views_of(rays, matches, since_s)
         tracks.shift(*estimation.estimate_shift(tracks, views))
-        views = self._unmirrored(tracks, views)
-        self._estimate(tracks, views)
-        self._note(tracks, rays, matches, columns, views)
+        views = self._estimate(tracks, views)
+        self._note_agreement(tracks, matches, columns, views)
+        self._note(tracks, rays, matches, columns)
         self._tracks.replace(seen, tracks)
 
-    def _unmirrored(self, tracks: WorldTracks, views: estimation.Views) -> estimation.Views:
+    def _unmirrored(
+        self, tracks: WorldTracks, views: estimation.Views, mirrored: BoolArray
+    ) -> estimation.Views:
         """Exchange left and right in the views that confuse them, or in the tracks."""
         mirror = self.skeleton.mirror
-        mirrored = estimation.find_mirrored(tracks, views, mirror)
-        if not mirrored.any():
-            return views
         # If most of several views disagree with the track, the track is wrong.
         votes, count = mirrored.sum(axis=0), views.seen.sum(axis=0)
         wrong = (votes > count / 2) & (votes > 1)
         tracks.set_joints(wrong, mirror)
         return estimation.mirrored_views(views, mirrored ^ wrong, mirror)
 
-    def _estimate(self, tracks: WorldTracks, views: estimation.Views) -> None:
-        """Correct the joints of tracks."""
+    def _estimate(self, tracks: WorldTracks, views: estimation.Views) -> estimation.Views:
+        """Correct the joints of tracks; return the views with left and right as in the tracks."""
+        residuals = estimation.residuals(tracks, views)
+        mirrored = estimation.find_mirrored(tracks, views, residuals, self.skeleton.mirror)
+        if mirrored.any():
+            views = self._unmirrored(tracks, views, mirrored)
+            residuals = estimation.residuals(tracks, views)
         information = np.linalg.inv(tracks.position_mm2)
         found = estimation.estimate_joints(
-            tracks, views, information, max(2 * self.smoothing, 0.1)
+            tracks, views, residuals, information, max(2 * self.smoothing, 0.1)
         )
         count, joints = tracks.joint_confidence.shape
         tracks.correct(
@@ -398,6 +402,7 @@ class PeopleFusion:
             confidence,
             tracks.joint_confidence * np.exp(-self._step_s / JOINT_MEMORY_S),
         )
+        return views
 
     def _note(
         self,
@@ -405,24 +410,34 @@ class PeopleFusion:
         rays: Rays,
         matches: NDArray[np.intp],
         columns: NDArray[np.intp],
-        views: estimation.Views,
     ) -> None:
-        """Store which cameras saw the tracks, and how well they agree."""
+        """Store which cameras saw the tracks."""
         tracks.hits += 1
         tracks.last_seen_s[:] = self._stamp_s
+        found = matches >= 0
+        for stored, values in (
+            (tracks.camera_seen_s, self._stamp_s),
+            (tracks.camera_ids, rays.track_ids[matches]),
+        ):
+            stored[:, columns] = np.where(found, values, stored[:, columns])
+
+    def _note_agreement(
+        self,
+        tracks: WorldTracks,
+        matches: NDArray[np.intp],
+        columns: NDArray[np.intp],
+        views: estimation.Views,
+    ) -> None:
+        """Store how well the detections agree with the tracks that they were used for."""
         found = matches >= 0
         agreement = estimation.agreement_of(tracks, views)
         self._update_noise(agreement.noise, found & (found.sum(axis=1) > 1)[:, None], columns)
         recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
         others = recent.sum(axis=1)[:, None] - recent[:, columns]
         self._add_offsets(agreement, found & (others > 1), columns)
-        for name, values in (
-            ('camera_seen_s', self._stamp_s),
-            ('camera_ids', rays.track_ids[matches]),
-            ('reprojection_px', agreement.reprojection_px),
-        ):
-            stored = getattr(tracks, name)
-            stored[:, columns] = np.where(found, values, stored[:, columns])
+        tracks.reprojection_px[:, columns] = np.where(
+            found, agreement.reprojection_px, tracks.reprojection_px[:, columns]
+        )
 
     def _update_noise(
         self, noise: FloatArray, known: BoolArray, columns: NDArray[np.intp]
@@ -482,7 +497,10 @@ class PeopleFusion:
         seen = views.seen.any(axis=0)
         new.joint_seen_s[seen] = self._stamp_s
         new.joint_confidence[:] = np.where(views.seen, views.confidence, 0).max(axis=0)
-        self._note(new, rays, matches, columns, views)
+        # A single detection agrees with the track that it starts.
+        if (matches >= 0).sum(axis=1).max() > 1:
+            self._note_agreement(new, matches, columns, views)
+        self._note(new, rays, matches, columns)
         self._tracks.append(new)
 
     def _delete(self) -> None:

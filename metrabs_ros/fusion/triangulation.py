@@ -138,7 +138,8 @@ def triangulate(
             break
         pushes = across * offset_mm + (along * (rays.distances_mm - along_mm)) * rays.directions
         force = pushes.sum(axis=1) + prior_weight * pull
-        points_mm = points_mm + _solve(information + prior_weight * prior_information + weak, force)
+        information = information + prior_weight * prior_information + weak
+        points_mm = points_mm + _solve(information, force)
         offset_mm, along_mm, squared = _residuals(rays, precision, points_mm)
     return Triangulated(points_mm.T, information.transpose(2, 0, 1), agreement, prior_weight)
 
