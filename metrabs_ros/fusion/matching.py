@@ -236,7 +236,9 @@ def _dot(one: FloatArray, other: FloatArray) -> FloatArray:
     return product
 
 
-def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> NDArray[np.intp]:
+def assign(
+    losses: FloatArray, handicap: FloatArray, camera_index: NDArray[np.intp], cameras: int
+) -> NDArray[np.intp]:
     """
     Assign each track at most one detection of each camera, and each detection to one track.
 
@@ -244,6 +246,8 @@ def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> 
     ----------
     losses
         [T, D].
+    handicap
+        [T], added to the losses where several tracks compete for a detection.
     camera_index
         [D].
     cameras
@@ -257,7 +261,7 @@ def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> 
     t, d = np.nonzero(losses < MATCH_LOSS)
     # Each track can have a detection of each camera.
     places, zero = t * cameras + camera_index[d], np.zeros(len(t))
-    pairs = assign_nearest_first(Pairs(places, d, zero, zero, zero), losses[t, d])
+    pairs = assign_nearest_first(Pairs(places, d, zero, zero, zero), losses[t, d] + handicap[t])
     matches[pairs.track_indices] = pairs.detection_indices
     return matches.reshape(len(losses), cameras)
 

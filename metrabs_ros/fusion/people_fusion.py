@@ -40,6 +40,19 @@ TENTATIVE_LOST_S = 0.15
 TENTATIVE_PENALTY, LOST_PENALTY = 1.0, 1.0
 """Additional losses of tentative tracks, and of tracks that were not seen for `LOST_S`."""
 LOST_S = 0.3
+LOST_STD_MM = 100.0
+"""
+Limit of the standard deviation of tracks that were not seen for `LOST_S`, for the match with a
+single detection.  Farther people are recognised when their new track is confirmed: otherwise each
+false person could take the identity of a lost one.
+"""
+SINGLE_VIEW_HANDICAP = 2.5
+"""
+Loss in the competition for detections of tracks that one camera sees, with those that several do.
+
+A track of one camera fits the detections of this camera too well: without a handicap, it could
+remain next to the true track of the person.
+"""
 CONVINCING_SHARE, TENTATIVE_LOSS = 0.5, 0.5
 """
 A frame set is full evidence of a person if this share of the cameras that should see it do; a set
@@ -169,7 +182,9 @@ class PeopleFusion:
             return
         inside = self._are_in_images(frames)
         self._check_matches(frames, matches, inside)
+        before = self._is_confirmed()
         self._add_evidence(inside, columns)
+        self._recognise(self._is_confirmed() & ~before)
 
     def _are_in_images(self, frames: Sequence[CameraPeople]) -> BoolArray:
         """Return which tracks are well inside the image of each frame, [T, V]."""
@@ -185,6 +200,14 @@ class PeopleFusion:
         # Confirmed people may be hidden; false people are not seen again.
         loss = TENTATIVE_LOSS * ((views == 0) & (expected > 0) & ~self._is_confirmed())
         tracks.evidence = np.maximum(tracks.evidence + gain - loss, 0)
+
+    def _recognise(self, is_new: BoolArray) -> None:
+        """Give newly confirmed tracks the identity of people who were lost."""
+        if not is_new.any():
+            return
+        lost = self._is_confirmed() & (self._tracks.unseen_s(self._stamp_s) > LOST_S)
+        pairs = track_merging.find_returned(self._tracks, is_new, lost, self._stamp_s)
+        self._tracks.keep(track_merging.hand_over(self._tracks, pairs))
 
     def _check_matches(
         self, frames: Sequence[CameraPeople], matches: NDArray[np.intp], inside: BoolArray
@@ -221,7 +244,7 @@ class PeopleFusion:
         if not len(rays) or not len(tracks):
             return
         losses = self._losses(np.arange(len(tracks)), rays, columns, 0.0)
-        matches = matching.assign(losses, rays.camera_index, len(columns))
+        matches = matching.assign(losses, self._handicap(), rays.camera_index, len(columns))
         self._check_matches(frames, matches, self._are_in_images(frames))
         views = estimation.views_of(rays, matches, np.zeros(matches.shape))
         agreement = estimation.agreement_of(tracks, views)
@@ -309,22 +332,28 @@ class PeopleFusion:
             return np.full((len(tracks), len(columns)), -1)
         matches = np.full((len(tracks), len(columns)), -1)
         # Tracks that match nothing may have moved in an unexpected way: they get a wider gate.
-        confirmed = self._is_confirmed()
+        may_move = self._is_confirmed() & (tracks.unseen_s(self._stamp_s) <= LOST_S)
+        handicap = self._handicap()
         for margin_mm in (0.0, UNEXPECTED_MM):
-            t = np.flatnonzero((matches < 0).all(axis=1) & (confirmed | (margin_mm == 0)))
+            t = np.flatnonzero((matches < 0).all(axis=1) & (may_move | (margin_mm == 0)))
             free = np.ones(len(rays), bool)
             free[matches[matches >= 0]] = False
             d = np.flatnonzero(free)
             if not len(t) or not len(d):
                 break
             losses = self._losses(t, rays.select(d), columns, margin_mm)
-            found = matching.assign(losses, rays.camera_index[d], len(columns))
+            found = matching.assign(losses, handicap[t], rays.camera_index[d], len(columns))
             matches[t] = np.where(found >= 0, d[found], -1)
             if margin_mm:
                 moved = t[(found >= 0).any(axis=1)]
                 tracks.shared_mm2[moved] += margin_mm**2 * np.eye(3)
                 tracks.position_mm2[moved] += margin_mm**2 * np.eye(3)
         return matches
+
+    def _handicap(self) -> FloatArray:
+        """Return the additional loss of each track in the competition for detections, [T]."""
+        recent = self._tracks.camera_seen_s >= self._stamp_s - RECENT_S
+        return SINGLE_VIEW_HANDICAP * (recent.sum(axis=1) < 2)
 
     def _losses(
         self,
@@ -336,8 +365,12 @@ class PeopleFusion:
         """Return the losses of detections for some tracks, [T, D]."""
         tracks = self._tracks
         penalty: FloatArray = TENTATIVE_PENALTY * ~self._is_confirmed()
-        penalty = penalty + LOST_PENALTY * (tracks.unseen_s(self._stamp_s) > LOST_S)
+        lost = tracks.unseen_s(self._stamp_s) > LOST_S
+        penalty = penalty + LOST_PENALTY * lost
         shared_mm2 = tracks.shared_mm2[which] + margin_mm**2 * np.eye(3)
+        variance_mm2 = np.trace(shared_mm2, axis1=1, axis2=2) / 3
+        limit = np.minimum(LOST_STD_MM**2 / variance_mm2, 1)
+        shared_mm2 *= np.where(lost[which], limit, 1)[:, None, None]
         predictions = matching.Predictions(
             tracks.position_mm[which],
             tracks.velocity_mm_s[which],
