@@ -98,7 +98,7 @@ def test_a_false_person_does_not_take_the_identity_of_a_lost_one():
         camera = rooms.SimulatedCamera('camera1', frame.camera, 1, RATE_HZ, 0, 0, 0.0)
         return camera.observe(false_mm, frame.stamp_s)[0]
 
-    fusion, results = fuse(room, 5.0, change, noise=0.3, max_lost=4.0)
+    _, results = fuse(room, 5.0, change, noise=0.3, max_lost=4.0)
     before = next(own for own in results if own.stamp_s > 3.5)
     assert results[-1].ids[results[-1].seen].tolist() == before.ids.tolist()
     assert errors_mm(room, results[-1]) < 700
