@@ -32,6 +32,8 @@ ROOMS = ((2, 1), (2, 4), (3, 3), (4, 2), (4, 6), (6, 4), (8, 6))
 """Numbers of cameras and of people."""
 RATES_HZ = (10, 15, 30)
 GAPS_M = (0.5, 2.0, 3.0)
+CORRIDOR_MATCH_MM = 1200.0
+"""Three standard deviations of the distance that one camera measures."""
 COST_CAMERAS, COST_PEOPLE, COST_RATE_HZ, COST_FRAMES = 4, 5, 30, 300
 
 
@@ -98,7 +100,14 @@ def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
                 label = f'{cameras} cameras, {people} people, {rate_hz} Hz, seed {seed}'
                 print(line(label, rooms.score(room, rate_hz, args.seconds, seed)), flush=True)
         for gap_m in GAPS_M:
-            score = rooms.score(rooms.Room.corridor(gap_m), 15, args.seconds, seed, max_lost=4.0)
+            score = rooms.score(
+                rooms.Room.corridor(gap_m),
+                15,
+                args.seconds,
+                seed,
+                max_lost=4.0,
+                max_match_mm=CORRIDOR_MATCH_MM,
+            )
             print(line(f'corridor, {gap_m} m not seen, seed {seed}', score), flush=True)
     return 0
 

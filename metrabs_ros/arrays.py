@@ -58,10 +58,13 @@ def masked_median(values: FloatArray, known: BoolArray) -> FloatArray:
 
     Parameters
     ----------
-    values, known
+    values
         [..., N], N at least 1.
+    known
+        [..., N]; the values may have more dimensions in front.
     """
     ordered = np.sort(np.where(known, values, np.inf), axis=-1)
     counts = known.sum(axis=-1)
-    middle = np.take_along_axis(ordered, np.maximum(counts - 1, 0)[..., None] // 2, axis=-1)
+    index = np.broadcast_to(np.maximum(counts - 1, 0) // 2, ordered.shape[:-1])
+    middle = np.take_along_axis(ordered, index[..., None], axis=-1)
     return np.where(counts > 0, middle[..., 0], 0)

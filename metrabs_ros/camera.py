@@ -140,8 +140,8 @@ class Camera:
         -------
         [..., 3]: (x, y, 1), or unit vectors for a fisheye lens.
         """
-        inverse = np.linalg.inv(self.intrinsic_matrix)
-        points = points_px @ inverse[:2, :2].T + inverse[:2, 2]
+        inverse = self._pixels_to_plane
+        points: FloatArray = points_px @ inverse[:2, :2].T + inverse[:2, 2]
         if self.fisheye:
             return unproject_equidistant(points, self.distortion_coeffs)
         points = undistort(points, self.distortion_coeffs)
@@ -159,6 +159,15 @@ class Camera:
     def position_mm(self) -> FloatArray:
         """Position of the camera in the world frame, [3], millimetres."""
         return self._camera_to_world[:3, 3]
+
+    @property
+    def rotation_to_world(self) -> FloatArray:
+        """Rotation [3, 3] of directions in the camera frame to the world frame."""
+        return self._camera_to_world[:3, :3]
+
+    @functools.cached_property
+    def _pixels_to_plane(self) -> FloatArray:
+        return np.linalg.inv(self.intrinsic_matrix)
 
     @functools.cached_property
     def _camera_to_world(self) -> FloatArray:

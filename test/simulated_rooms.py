@@ -35,7 +35,7 @@ OCCLUSION_MM = 250.0
 """People are hidden if a nearer person is closer than this to the line of sight."""
 MAX_MATCH_MM = 500.0
 MAX_DUPLICATE_MM = 800.0
-"""People that match nobody are duplicates if a true person is closer than this."""
+"""People that match nobody are duplicates if a person who is matched is closer than this."""
 MIN_JOINTS_IN_VIEW = 6
 
 
@@ -292,8 +292,19 @@ def score(
     seed: int = 0,
     noise: float = 1.0,
     max_lost: float = 1.0,
+    max_match_mm: float = MAX_MATCH_MM,
 ) -> Score:
-    """Fuse the people of a simulated room, and compare them with the truth."""
+    """
+    Fuse the people of a simulated room, and compare them with the truth.
+
+    Parameters
+    ----------
+    room, rate_hz, length_s, seed, noise, max_lost
+        The scene, the cameras and the fusion.
+    max_match_mm
+        Maximum distance of a fused person from the true one.  Where only one camera sees people,
+        their distance is off by the error of the monocular poses.
+    """
     import time
 
     import motmetrics
@@ -321,18 +332,20 @@ def score(
             apart_mm = np.linalg.norm(
                 people_mm[truth].mean(axis=1)[:, None] - fused.poses3d_mm.mean(axis=1), axis=-1
             )
-            events.update(truth, fused.ids, np.where(apart_mm < MAX_MATCH_MM, apart_mm, np.nan))
+            events.update(truth, fused.ids, np.where(apart_mm < max_match_mm, apart_mm, np.nan))
             taken = set()
             for k, person in zip(*np.unravel_index(np.argsort(apart_mm, None), apart_mm.shape)):
-                if apart_mm[k, person] < MAX_MATCH_MM and k not in taken and ~person not in taken:
+                if apart_mm[k, person] < max_match_mm and k not in taken and ~person not in taken:
                     taken |= {int(k), ~int(person)}
                     own_mm = fused.poses3d_mm[person] - people_mm[truth[k]]
                     errors.append(np.linalg.norm(own_mm, axis=-1))
             others = [k for k in range(len(fused)) if ~k not in taken]
-            near = np.linalg.norm(
+            near_mm = np.linalg.norm(
                 people_mm.mean(axis=1)[:, None] - fused.poses3d_mm.mean(axis=1), axis=-1
-            ).min(axis=0)
-            duplicates = {int(fused.ids[k]) for k in others if near[k] < MAX_DUPLICATE_MM}
+            )
+            matched = [truth[k] for k in taken if k >= 0]
+            near_mm = near_mm[matched].min(axis=0, initial=np.inf)
+            duplicates = {int(fused.ids[k]) for k in others if near_mm[k] < MAX_DUPLICATE_MM}
             since = {i: since.get(i, fused.stamp_s) for i in duplicates}
             for start in since.values():
                 longest_s = max(longest_s, fused.stamp_s - start)

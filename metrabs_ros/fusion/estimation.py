@@ -4,6 +4,9 @@ Estimation of tracks from the detections that match them.
 First the shift of the whole person since the prediction is estimated, which absorbs the errors
 that its joints share.  Then left and right are exchanged where a camera has confused them.  Last,
 each joint is triangulated with its prediction as the prior.
+
+Arrays for T tracks in V cameras have the axes coordinates, cameras, tracks, joints, which makes
+the arithmetic several times faster than with the coordinates last.
 """
 
 from __future__ import annotations
@@ -47,19 +50,19 @@ class Views:
     Parameters
     ----------
     seen
-        [T, V, J].
+        [V, T, J].
     origins_mm
-        [T, V, 3].
+        [3, V, T].
     directions
-        [T, V, J, 3].
+        [3, V, T, J].
     confidence
-        [T, V, J].
+        [V, T, J].
     distances_mm
-        [T, V, J], monocular; 0 if they are not known.
+        [V, T, J], monocular; 0 if they are not known.
     scale_std, focal_px, noise, time_offset_s
-        [T, V].
+        [V, T].
     since_s
-        [T, V], time since the camera saw the track before.
+        [V, T], time since the camera saw the track before.
     """
 
     seen: BoolArray
@@ -87,18 +90,31 @@ def views_of(rays: Rays, matches: NDArray[np.intp], since_s: FloatArray) -> View
     since_s
         [T, V].
     """
+    which = matches.T
+    confidence = rays.confidence[which]
     return Views(
-        seen=(matches >= 0)[..., None] & rays.seen[matches],
-        origins_mm=rays.origins_mm[matches],
-        directions=rays.directions[matches],
-        confidence=rays.confidence[matches],
-        distances_mm=rays.distances_mm[matches],
-        scale_std=rays.scale_std[matches],
-        focal_px=rays.focal_px[matches],
-        noise=rays.noise[matches],
-        time_offset_s=rays.time_offset_s[matches],
-        since_s=since_s,
+        seen=(which >= 0)[..., None] & (confidence > 0),
+        origins_mm=_coordinates_first(rays.origins_mm[which]),
+        directions=_coordinates_first(rays.directions[which]),
+        confidence=confidence,
+        distances_mm=rays.distances_mm[which],
+        scale_std=rays.scale_std[which],
+        focal_px=rays.focal_px[which],
+        noise=rays.noise[which],
+        time_offset_s=rays.time_offset_s[which],
+        since_s=since_s.T,
     )
+
+
+def _coordinates_first(vectors: FloatArray) -> FloatArray:
+    """Return vectors [..., 3] as [3, ...]."""
+    return np.ascontiguousarray(np.moveaxis(vectors, -1, 0))
+
+
+def _inner(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Return the inner products of vectors [3, ...]."""
+    product: FloatArray = one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
+    return product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,17 +127,22 @@ class Residuals:
 
 
 def residuals(tracks: WorldTracks, views: Views) -> Residuals:
-    """Return the offsets [T, V, J, 3], the distances along the rays and deviations [T, V, J]."""
-    from_origin_mm = tracks.position_mm[:, None] - views.origins_mm[:, :, None]
+    """Return the offsets [3, V, T, J], the distances along the rays and deviations [V, T, J]."""
+    from_origin_mm = _coordinates_first(tracks.position_mm)[:, None] - views.origins_mm[..., None]
     if views.time_offset_s.any():
-        moved_mm = views.time_offset_s[..., None, None] * tracks.velocity_mm_s[:, None]
-        from_origin_mm = from_origin_mm + moved_mm
-    along_mm = np.einsum('tvjk,tvjk->tvj', from_origin_mm, views.directions)
-    offset_mm = along_mm[..., None] * views.directions - from_origin_mm
+        from_origin_mm += _moved_mm(tracks, views)
+    along_mm = _inner(from_origin_mm, views.directions)
+    offset_mm = along_mm * views.directions - from_origin_mm
     std_mm = lateral_std_mm(
         views.confidence, along_mm, views.focal_px[..., None], views.noise[..., None]
     )
     return Residuals(offset_mm, along_mm, std_mm)
+
+
+def _moved_mm(tracks: WorldTracks, views: Views) -> FloatArray:
+    """Return how far joints move from the common stamp to those of the views, [3, V, T, J]."""
+    velocity_mm_s = _coordinates_first(tracks.velocity_mm_s)[:, None]
+    return views.time_offset_s[..., None] * velocity_mm_s
 
 
 def estimate_shift(tracks: WorldTracks, views: Views) -> tuple[FloatArray, FloatArray]:
@@ -137,57 +158,65 @@ def estimate_shift(tracks: WorldTracks, views: Views) -> tuple[FloatArray, Float
     """
     shared_mm2 = tracks.shared_mm2
     found = residuals(tracks, views)
-    own_mm2 = np.trace(tracks.position_mm2, axis1=-2, axis2=-1)[:, None] / 3
-    variance_mm2 = found.std_mm**2 + own_mm2
+    variance_mm2 = found.std_mm**2 + _own_mm2(tracks)
     usable = views.seen & (found.along_mm > MIN_DISTANCE_MM)
-    squared = np.einsum('tvjk,tvjk->tvj', found.offset_mm, found.offset_mm)
-    spread_mm2 = np.trace(shared_mm2, axis1=-2, axis2=-1)[:, None, None] / 3
-    weight = usable / (variance_mm2 * (1 + squared / (9 * (variance_mm2 + spread_mm2))) ** 2)
-    total = np.maximum(weight.sum(axis=2), 1e-12)
-    mean_mm = np.einsum('tvj,tvjk->tvk', weight, found.offset_mm) / total[..., None]
-    sight = np.einsum('tvj,tvjk->tvk', weight, views.directions)
-    sight /= np.maximum(np.sqrt((sight * sight).sum(axis=-1, keepdims=True)), 1e-12)
+    squared = _inner(found.offset_mm, found.offset_mm)
+    spread_mm2 = np.trace(shared_mm2, axis1=-2, axis2=-1) / 3
+    robust = 1 + squared / (9 * (variance_mm2 + spread_mm2[:, None]))
+    weight = usable / (variance_mm2 * robust * robust)
+    total = np.maximum(weight.sum(axis=-1), 1e-12)
+    mean_mm = (weight * found.offset_mm).sum(axis=-1) / total
+    sight = (weight * views.directions).sum(axis=-1)
+    sight /= np.maximum(np.sqrt(_inner(sight, sight)), 1e-12)
     # The rays of the joints differ, so that the mean is not quite across the mean ray.
-    mean_mm -= (mean_mm * sight).sum(axis=-1, keepdims=True) * sight
+    mean_mm -= _inner(mean_mm, sight) * sight
     # Image points: information across the line of sight.
-    has_view = usable.any(axis=2)
+    has_view = usable.any(axis=-1)
     fresh = np.clip(views.since_s / CORRELATION_S, 0.1, 1)
     across = has_view * fresh / (SHARED_STD_MM**2 + 1 / total)
     # One camera that contradicts the prediction must not drag the person away from the others.
-    off_mm2 = (mean_mm * mean_mm).sum(axis=-1)
-    across /= (1 + off_mm2 / (9 * (SHARED_STD_MM**2 + spread_mm2[..., 0]))) ** 2
+    off_mm2 = _inner(mean_mm, mean_mm)
+    across /= (1 + off_mm2 / (9 * (SHARED_STD_MM**2 + spread_mm2))) ** 2
     # Monocular poses: information along it.
     known = usable & (views.distances_mm > 0)
-    counts = np.maximum(known.sum(axis=2), 1)
-    distance_mm = (known * found.along_mm).sum(axis=2) / counts
-    nearer_mm = (known * (views.distances_mm - found.along_mm)).sum(axis=2) / counts
-    along = known.any(axis=2) / np.maximum(views.scale_std * distance_mm, 1.0) ** 2
-    followed = along * np.clip(views.since_s / CORRELATION_S, 0.1, 1)
+    counts = np.maximum(known.sum(axis=-1), 1)
+    distance_mm = (known * found.along_mm).sum(axis=-1) / counts
+    nearer_mm = (known * (views.distances_mm - found.along_mm)).sum(axis=-1) / counts
+    along = known.any(axis=-1) / np.maximum(views.scale_std * distance_mm, 1.0) ** 2
+    followed = along * fresh
     along = along * np.clip(views.since_s / DEPTH_CORRELATION_S, 0.01, 1)
-    outer = sight[..., None] * sight[..., None, :]
-    information = np.linalg.inv(shared_mm2)
-    information += across.sum(axis=1)[:, None, None] * np.eye(3)
-    information -= np.einsum('tv,tvkl->tkl', across, outer)
-    force = np.einsum('tv,tvk->tk', across, mean_mm)
-    force += np.einsum('tv,tvk->tk', followed * nearer_mm, sight)
-    following = information + np.einsum('tv,tvkl->tkl', followed, outer)
-    information += np.einsum('tv,tvkl->tkl', along, outer)
-    shift_mm = np.linalg.solve(following, force[..., None])[..., 0]
-    return shift_mm, np.linalg.inv(information)
+    rows, columns = sight.transpose(2, 0, 1), sight.transpose(2, 1, 0)
+    weights = np.stack([-across, followed, along]).transpose(0, 2, 1)[:, :, None]
+    lost, followed_information, along_information = (rows * weights) @ columns
+    information = np.linalg.inv(shared_mm2) + lost
+    information += across.sum(axis=0)[:, None, None] * np.eye(3)
+    force = (across * mean_mm + followed * nearer_mm * sight).sum(axis=1).T
+    shift_mm = np.linalg.solve(information + followed_information, force[..., None])[..., 0]
+    return shift_mm, np.linalg.inv(information + along_information)
 
 
-def find_mirrored(tracks: WorldTracks, views: Views, mirror: NDArray[np.intp]) -> BoolArray:
+def _own_mm2(tracks: WorldTracks) -> FloatArray:
+    """Return the mean variances per axis of joints relative to the body, [T, J]."""
+    variance_mm2: FloatArray = np.trace(tracks.position_mm2, axis1=-2, axis2=-1) / 3
+    return variance_mm2
+
+
+def find_mirrored(
+    tracks: WorldTracks, views: Views, found: Residuals, mirror: NDArray[np.intp]
+) -> BoolArray:
     """
-    Return which joints fit much better with left and right exchanged, [T, V, J].
+    Return which joints fit much better with left and right exchanged, [V, T, J].
 
     Parameters
     ----------
     tracks, views
         T tracks, and their detections in V cameras.
+    found
+        The residuals of the detections.
     mirror
         [J], index of each joint's counterpart.
     """
-    plain = _losses(tracks, views)
+    plain = _losses(tracks, found)
     paired = mirror != np.arange(len(mirror))
     both = views.seen & views.seen[..., mirror] & paired
     plain = np.where(both, plain, 0)
@@ -195,31 +224,34 @@ def find_mirrored(tracks: WorldTracks, views: Views, mirror: NDArray[np.intp]) -
     suspicious = plain > MIN_MIRROR_LOSS
     if not suspicious.any():
         return suspicious
-    exchanged = np.where(both, _losses(tracks, mirrored_views(views, suspicious, mirror)), 0)
+    exchanged = _losses(tracks, residuals(tracks, mirrored_views(views, suspicious, mirror)))
+    exchanged = np.where(both, exchanged, 0)
     exchanged += exchanged[..., mirror]
     return suspicious & (exchanged < MIRROR_SHARE * plain)
 
 
 def mirrored_views(views: Views, which: BoolArray, mirror: NDArray[np.intp]) -> Views:
-    """Return the detections with left and right of the joints [T, V, J] of a mask exchanged."""
+    """Return the detections with left and right of the joints [V, T, J] of a mask exchanged."""
     return dataclasses.replace(
         views,
-        directions=np.where(which[..., None], views.directions[:, :, mirror], views.directions),
-        confidence=np.where(which, views.confidence[:, :, mirror], views.confidence),
-        distances_mm=np.where(which, views.distances_mm[:, :, mirror], views.distances_mm),
+        directions=np.where(which, views.directions[..., mirror], views.directions),
+        confidence=np.where(which, views.confidence[..., mirror], views.confidence),
+        distances_mm=np.where(which, views.distances_mm[..., mirror], views.distances_mm),
     )
 
 
-def _losses(tracks: WorldTracks, views: Views) -> FloatArray:
-    """Return the squared residuals [T, V, J] in standard deviations, with a limit."""
-    found = residuals(tracks, views)
-    own_mm2 = np.trace(tracks.position_mm2, axis1=-2, axis2=-1)[:, None] / 3
-    squared = np.einsum('tvjk,tvjk->tvj', found.offset_mm, found.offset_mm)
-    return np.minimum(squared / (found.std_mm**2 + own_mm2), MAX_PAIR_LOSS)
+def _losses(tracks: WorldTracks, found: Residuals) -> FloatArray:
+    """Return the squared residuals [V, T, J] in standard deviations, with a limit."""
+    squared = _inner(found.offset_mm, found.offset_mm)
+    return np.minimum(squared / (found.std_mm**2 + _own_mm2(tracks)), MAX_PAIR_LOSS)
 
 
 def estimate_joints(
-    tracks: WorldTracks, views: Views, prior_information: FloatArray, noise_factor: float
+    tracks: WorldTracks,
+    views: Views,
+    found: Residuals,
+    prior_information: FloatArray,
+    noise_factor: float,
 ) -> Triangulated:
     """
     Triangulate the joints of tracks with their predictions as the prior.
@@ -230,6 +262,8 @@ def estimate_joints(
         T tracks.
     views
         Their detections in V cameras.
+    found
+        The residuals of the detections.
     prior_information
         [T, J, 3, 3].
     noise_factor
@@ -239,8 +273,6 @@ def estimate_joints(
     -------
     T * J points.
     """
-    count, cameras, joints = views.seen.shape
-    found = residuals(tracks, views)
     known = views.seen & (views.distances_mm > 0) & (found.along_mm > MIN_DISTANCE_MM)
     # Monocular poses are scaled about the camera to the predicted person: their shape is reliable.
     scale = masked_median(found.along_mm / np.maximum(views.distances_mm, 1.0), known)
@@ -248,29 +280,25 @@ def estimate_joints(
     fresh = np.clip(views.since_s / SHAPE_CORRELATION_S, 0.02, 1)[..., None]
     fresh_points = np.clip(views.since_s / CORRELATION_S, 0.1, 1)[..., None] / noise_factor**2
     # Rays of earlier stamps pass where the joint was; move them by its velocity.
-    origins_mm = np.broadcast_to(views.origins_mm[:, :, None], views.directions.shape)
+    origins_mm = np.broadcast_to(views.origins_mm[..., None], views.directions.shape)
     if views.time_offset_s.any():
-        moved_mm = views.time_offset_s[..., None, None] * tracks.velocity_mm_s[:, None]
-        origins_mm = origins_mm - moved_mm
-
-    def flat(values: FloatArray) -> FloatArray:
-        """Return [T * J, V, ...] of [T, V, J, ...]."""
-        values = np.swapaxes(values, 1, 2)
-        return np.ascontiguousarray(values).reshape(count * joints, cameras, *values.shape[3:])
-
-    rays = PointRays(
-        flat(origins_mm),
-        flat(views.directions),
-        flat(np.maximum(found.std_mm, 1.0)),
-        flat(views.seen * fresh_points),
-        flat(scale[..., None] * views.distances_mm),
-        flat(known * fresh / (noise_factor * shape_mm) ** 2),
+        origins_mm = origins_mm - _moved_mm(tracks, views)
+    rays = _point_rays(
+        origins_mm,
+        views.directions,
+        np.maximum(found.std_mm, 1.0),
+        views.seen * fresh_points,
+        scale[..., None] * views.distances_mm,
+        known * fresh / (noise_factor * shape_mm) ** 2,
     )
     return triangulate(
-        rays,
-        tracks.position_mm.reshape(-1, 3),
-        prior_information.reshape(-1, 3, 3),
+        rays, tracks.position_mm.reshape(-1, 3), prior_information.reshape(-1, 3, 3)
     )
+
+
+def _point_rays(*fields: FloatArray) -> PointRays:
+    """Return the rays of T * J points, from the fields for T tracks, [..., V, T, J]."""
+    return PointRays(*(own.reshape(*own.shape[:-2], -1) for own in fields))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,85 +325,111 @@ class Agreement:
 def agreement_of(tracks: WorldTracks, views: Views) -> Agreement:
     """Return how well detections agree with the tracks that they were used for."""
     found = residuals(tracks, views)
-    size_mm = np.sqrt(np.einsum('tvjk,tvjk->tvj', found.offset_mm, found.offset_mm))
+    size_mm = np.sqrt(_inner(found.offset_mm, found.offset_mm))
     angles = size_mm / np.maximum(found.along_mm, MIN_DISTANCE_MM)
-    noise = masked_median(size_mm / found.std_mm, views.seen) * views.noise / MEDIAN_RESIDUAL
+    angle, ratio = masked_median(np.stack([angles, size_mm / found.std_mm]), views.seen)
     weight = views.seen / found.std_mm**2
-    mean_mm = np.einsum('tvj,tvjk->tvk', weight, found.offset_mm)
-    mean_mm /= np.maximum(weight.sum(axis=2), 1e-12)[..., None]
-    offset_mm = np.sqrt((mean_mm * mean_mm).sum(axis=-1))
-    reprojection_px = views.focal_px * masked_median(angles, views.seen)
-    return Agreement(reprojection_px, noise, offset_mm)
+    mean_mm = (weight * found.offset_mm).sum(axis=-1) / np.maximum(weight.sum(axis=-1), 1e-12)
+    return Agreement(
+        (views.focal_px * angle).T,
+        (views.noise * ratio / MEDIAN_RESIDUAL).T,
+        np.sqrt(_inner(mean_mm, mean_mm)).T,
+    )
 
 
-def start_of(rays: Rays) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+@dataclasses.dataclass(frozen=True)
+class Starts:
     """
-    Return the state of a new track: positions, covariances of the joints and of the shared error.
+    States of T new tracks.
 
     Parameters
     ----------
-    rays
-        Detections of one person, each of another camera.
-
-    Returns
-    -------
-    [J, 3], [J, 3, 3], [3, 3]; None if the position cannot be determined.
+    usable
+        [T], whether the position can be determined.
+    position_mm, position_mm2
+        [T, J, 3] and [T, J, 3, 3], positions and covariance matrices of the joints.
+    shared_mm2
+        [T, 3, 3], covariance matrices of the error that all joints share.
     """
-    views = len(rays)
-    seen = rays.seen
-    sight = (seen[..., None] * rays.directions).sum(axis=1)
-    sight /= np.maximum(np.linalg.norm(sight, axis=-1, keepdims=True), 1e-9)
-    middle_mm, shared_mm2 = _middle_of(rays, sight)
-    if middle_mm is None:
-        return None
+
+    usable: BoolArray
+    position_mm: FloatArray
+    position_mm2: FloatArray
+    shared_mm2: FloatArray
+
+
+def starts_of(views: Views, has_view: BoolArray) -> Starts:
+    """
+    Return the states of new tracks.
+
+    Parameters
+    ----------
+    views
+        Detections of T people in V cameras.
+    has_view
+        [V, T], which cameras see the person; one or more.
+    """
+    seen, directions = views.seen, views.directions
+    sight = (seen * directions).sum(axis=-1)
+    sight /= np.maximum(np.sqrt(_inner(sight, sight)), 1e-9)
+    known = seen & (views.distances_mm > 0)
+    counts = np.maximum(known.sum(axis=-1), 1)
+    mean_mm = (known * views.distances_mm).sum(axis=-1) / counts
+    middle_mm, shared_mm2, usable = _middles_of(views, has_view, sight, mean_mm)
     # Each joint starts at the distance of the middle, or at that of the monocular pose.
-    reach_mm = ((middle_mm - rays.origins_mm) * sight).sum(axis=-1)
-    if (reach_mm < MIN_DISTANCE_MM).any():
-        return None
-    known = seen & (rays.distances_mm > 0)
-    mean_mm = (known * rays.distances_mm).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    reach_mm = _inner(middle_mm.T[:, None] - views.origins_mm, sight)
+    usable &= (~has_view | (reach_mm >= MIN_DISTANCE_MM)).all(axis=0)
+    reach_mm = np.clip(reach_mm, MIN_DISTANCE_MM, None)
     scale = np.where(mean_mm > 0, reach_mm / np.maximum(mean_mm, 1.0), 1.0)
-    distances_mm = np.where(known, scale[:, None] * rays.distances_mm, reach_mm[:, None])
-    std_mm = np.where(known, relative_depth_std_mm(rays.confidence), START_STD_MM)
-    points_mm = rays.origins_mm[:, None] + distances_mm[..., None] * rays.directions
+    distances_mm = np.where(known, scale[..., None] * views.distances_mm, reach_mm[..., None])
+    std_mm = np.where(known, relative_depth_std_mm(views.confidence), START_STD_MM)
+    origins_mm = np.broadcast_to(views.origins_mm[..., None], directions.shape)
     weight = seen / std_mm**2
     count = weight.sum(axis=0)
-    prior_mm = (weight[..., None] * points_mm).sum(axis=0) / np.maximum(count, 1e-12)[:, None]
-    prior_mm[count == 0] = middle_mm
-    joints = seen.shape[1]
-    weak = np.tile(np.eye(3) / (2 * START_STD_MM) ** 2, (joints, 1, 1))
+    prior_mm = (weight * (origins_mm + distances_mm * directions)).sum(axis=1)
+    prior_mm /= np.maximum(count, 1e-12)
+    prior_mm = np.where(count > 0, prior_mm, middle_mm.T[..., None])
+    weak = np.eye(3) / (2 * START_STD_MM) ** 2
     lateral_mm = lateral_std_mm(
-        rays.confidence, distances_mm, rays.focal_px[:, None], rays.noise[:, None]
+        views.confidence, distances_mm, views.focal_px[..., None], views.noise[..., None]
     )
-    found = triangulate(
-        PointRays(
-            np.broadcast_to(rays.origins_mm, (joints, views, 3)),
-            np.swapaxes(rays.directions, 0, 1),
-            lateral_mm.T,
-            seen.T.astype(float),
-            distances_mm.T,
-            (seen / std_mm**2).T,
-        ),
-        prior_mm,
-        weak,
+    rays = _point_rays(
+        origins_mm, directions, lateral_mm, seen.astype(float), distances_mm, weight
     )
-    return found.points_mm, np.linalg.inv(found.information + weak), shared_mm2
+    found = triangulate(rays, prior_mm.reshape(3, -1).T, np.tile(weak, (count.size, 1, 1)))
+    return Starts(
+        usable,
+        found.points_mm.reshape(*count.shape, 3),
+        np.linalg.inv(found.information + weak).reshape(*count.shape, 3, 3),
+        shared_mm2,
+    )
 
 
-def _middle_of(rays: Rays, sight: FloatArray) -> tuple[FloatArray | None, FloatArray]:
-    """Return the position [3] of a person seen by one or several cameras, and its covariance."""
+def _middles_of(
+    views: Views, has_view: BoolArray, sight: FloatArray, mean_mm: FloatArray
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """
+    Return positions of T people, their covariance matrices, and whether they are determined.
+
+    Parameters
+    ----------
+    views, has_view
+        See `starts_of`.
+    sight
+        [3, V, T], mean directions.
+    mean_mm
+        [V, T], mean monocular distances; 0 if they are not known.
+    """
     # Normal equations of the point nearest to the mean rays; monocular distances add a term.
-    origins_mm = rays.origins_mm
-    across = np.eye(3) - sight[..., None] * sight[..., None, :]
-    known = rays.seen & (rays.distances_mm > 0)
-    mean_mm = (known * rays.distances_mm).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    has_distance = known.any(axis=1)
-    along = has_distance / np.maximum(rays.scale_std * mean_mm, 50.0) ** 2
-    outer = along[:, None, None] * sight[..., None] * sight[..., None, :]
-    information = (across / SHARED_STD_MM**2 + outer).sum(axis=0)
-    if np.linalg.cond(information) > 1e6:
-        return None, information
-    anchors_mm = origins_mm + mean_mm[:, None] * sight
-    force = ((across / SHARED_STD_MM**2 + outer) @ anchors_mm[..., None]).sum(axis=0)[:, 0]
+    across = has_view / SHARED_STD_MM**2
+    along = (mean_mm > 0) / np.maximum(views.scale_std * mean_mm, 50.0) ** 2
+    # [V, T, 3, 3].
+    outer = np.moveaxis(sight[:, None] * sight, (0, 1), (2, 3))
+    matrices = across[..., None, None] * np.eye(3) + (along - across)[..., None, None] * outer
+    information = matrices.sum(axis=0)
+    determined = np.linalg.cond(information) <= 1e6
+    information[~determined] = np.eye(3)
+    anchors_mm = np.moveaxis(views.origins_mm + mean_mm * sight, 0, -1)
+    force = (matrices @ anchors_mm[..., None]).sum(axis=0)
     covariance = np.linalg.inv(information)
-    return covariance @ force, covariance
+    return (covariance @ force)[..., 0], covariance, determined

@@ -17,7 +17,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import FloatArray, StructOfArrays
+from metrabs_ros.arrays import FloatArray, StructOfArrays, masked_median
 from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, lateral_std_mm
 from metrabs_ros.fusion.triangulation import intersections
 from metrabs_ros.tracking.association import Pairs, assign_nearest_first
@@ -44,6 +44,8 @@ MIRROR_LOSS = 1.0
 PAIR_LOSS = 3.0
 """Two detections without a track match if their mean loss is lower."""
 MIN_PAIR_JOINTS = 5
+NEAR_MM = 450.0
+"""Maximum distance between the middles of a person and of a detection without their errors."""
 MIN_RAY_MM, MAX_RAY_MM = 300.0, 50_000.0
 MAX_EXTENT_MM = 1_300.0
 """Maximum distance of joints from the middle of a person."""
@@ -64,6 +66,8 @@ class Predictions(StructOfArrays):
         [T, J], mean variance per axis of the single joints.
     shared_mm2
         [T, 3, 3], covariance matrices of the error that all joints share.
+    shared_information
+        [T, 3, 3], inverse of it.
     penalty
         [T], additional loss of the track.
     """
@@ -72,6 +76,7 @@ class Predictions(StructOfArrays):
     velocity_mm_s: FloatArray
     variance_mm2: FloatArray
     shared_mm2: FloatArray
+    shared_information: FloatArray
     penalty: FloatArray
 
 
@@ -97,13 +102,25 @@ def match_losses(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> F
 
 def _are_near(tracks: Predictions, rays: Rays) -> NDArray[np.bool_]:
     """Return which detections may match tracks, from the middles of the bodies only, [T, D]."""
-    sight = _unit(np.einsum('dj,djk->dk', rays.confidence, rays.directions))
-    from_origin_mm = tracks.position_mm.mean(axis=1)[:, None] - rays.origins_mm
+    # The middles of the joints that are seen: a camera may see only the upper body.
+    share = rays.confidence / np.maximum(rays.confidence.sum(axis=1, keepdims=True), 1e-9)
+    sight = _unit(np.einsum('dj,djk->dk', share, rays.directions))
+    from_origin_mm = share @ tracks.position_mm - rays.origins_mm
     along_mm = np.einsum('tdk,dk->td', from_origin_mm, sight)
     apart_mm2 = np.einsum('tdk,tdk->td', from_origin_mm, from_origin_mm) - along_mm**2
-    spread_mm = SHIFT_GATE * np.sqrt(np.trace(tracks.shared_mm2, axis1=1, axis2=2))
-    reach_mm = MAX_EXTENT_MM + spread_mm[:, None]
-    return (along_mm > -reach_mm) & (apart_mm2 < reach_mm**2)
+    # An uncertain distance does not move the person aside.
+    along_mm2 = np.einsum('tdk,dk->td', sight @ tracks.shared_mm2, sight)
+    total_mm2 = np.trace(tracks.shared_mm2, axis1=1, axis2=2)[:, None]
+    reach_mm = NEAR_MM + SHIFT_GATE * np.sqrt(np.maximum(total_mm2 - along_mm2, 0))
+    behind_mm = NEAR_MM + SHIFT_GATE * np.sqrt(total_mm2)
+    near = (along_mm > -behind_mm) & (apart_mm2 < reach_mm**2)
+    # The monocular distance, of the joints with one.
+    known = rays.confidence * (rays.distances_mm > 0)
+    amount = known.sum(axis=1)
+    measured_mm = (known * rays.distances_mm).sum(axis=1) / np.maximum(amount, 1e-9)
+    depth_std_mm = np.sqrt((rays.scale_std * along_mm) ** 2 + total_mm2)
+    off_mm = np.abs(along_mm - measured_mm)
+    return near & ((amount == 0) | (off_mm < NEAR_MM + SHIFT_GATE * depth_std_mm))
 
 
 def _losses_of_pairs(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) -> FloatArray:
@@ -120,7 +137,7 @@ def _losses_of_pairs(tracks: Predictions, rays: Rays, mirror: NDArray[np.intp]) 
     usable = rays.seen & (along_mm > MIN_DISTANCE_MM)
     weight = usable / variance_mm2
     # The shift of the person, from a robust mean over the joints.
-    inverse = np.linalg.inv(tracks.shared_mm2)
+    inverse = tracks.shared_information
     middle = _unit((weight * directions).sum(axis=2).T)
     across = (np.eye(3) - middle[:, :, None] * middle[:, None]) / SHARED_STD_MM**2
     to_shift = np.linalg.inv(inverse + across) / SHARED_STD_MM**2
@@ -219,7 +236,9 @@ def _dot(one: FloatArray, other: FloatArray) -> FloatArray:
     return product
 
 
-def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> NDArray[np.intp]:
+def assign(
+    losses: FloatArray, handicap: FloatArray, camera_index: NDArray[np.intp], cameras: int
+) -> NDArray[np.intp]:
     """
     Assign each track at most one detection of each camera, and each detection to one track.
 
@@ -227,6 +246,8 @@ def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> 
     ----------
     losses
         [T, D].
+    handicap
+        [T], added to the losses where several tracks compete for a detection.
     camera_index
         [D].
     cameras
@@ -236,17 +257,13 @@ def assign(losses: FloatArray, camera_index: NDArray[np.intp], cameras: int) -> 
     -------
     [T, V], indices of detections; -1 for none.
     """
-    matches = np.full((len(losses), cameras), -1)
-    rows, columns = np.nonzero(losses < MATCH_LOSS)
-    for camera in range(cameras):
-        own = camera_index[columns] == camera
-        if not own.any():
-            continue
-        t, d = rows[own], columns[own]
-        zero = np.zeros(len(t))
-        pairs = assign_nearest_first(Pairs(t, d, zero, zero, zero), losses[t, d])
-        matches[pairs.track_indices, camera] = pairs.detection_indices
-    return matches
+    matches = np.full(len(losses) * cameras, -1)
+    t, d = np.nonzero(losses < MATCH_LOSS)
+    # Each track can have a detection of each camera.
+    places, zero = t * cameras + camera_index[d], np.zeros(len(t))
+    pairs = assign_nearest_first(Pairs(places, d, zero, zero, zero), losses[t, d] + handicap[t])
+    matches[pairs.track_indices] = pairs.detection_indices
+    return matches.reshape(len(losses), cameras)
 
 
 def pair_losses(rays: Rays) -> FloatArray:
@@ -256,11 +273,14 @@ def pair_losses(rays: Rays) -> FloatArray:
     i, j = np.nonzero(np.triu(rays.camera_index[:, None] != rays.camera_index))
     if not len(i):
         return losses
-    directions, origins_mm = rays.directions, rays.origins_mm[:, None]
-    one_mm, other_mm, _ = intersections(origins_mm[i], directions[i], origins_mm[j], directions[j])
-    first_mm = origins_mm[i] + one_mm[..., None] * directions[i]
-    second_mm = origins_mm[j] + other_mm[..., None] * directions[j]
-    gap_mm2 = ((first_mm - second_mm) ** 2).sum(axis=-1)
+    directions = np.ascontiguousarray(rays.directions.transpose(2, 0, 1))
+    origins_mm = rays.origins_mm.T[..., None]
+    one, other = directions[:, i], directions[:, j]
+    one_mm, other_mm, _ = intersections(origins_mm[:, i], one, origins_mm[:, j], other)
+    first_mm = origins_mm[:, i] + one_mm * one
+    second_mm = origins_mm[:, j] + other_mm * other
+    gap_mm = first_mm - second_mm
+    gap_mm2 = _inner(gap_mm, gap_mm)
     both = rays.seen[i] & rays.seen[j]
     inside = (np.minimum(one_mm, other_mm) > MIN_RAY_MM) & (
         np.maximum(one_mm, other_mm) < MAX_RAY_MM
@@ -274,11 +294,10 @@ def pair_losses(rays: Rays) -> FloatArray:
     )
     motion_mm = PENDING_STD_MM_S * (rays.time_offset_s[i] - rays.time_offset_s[j])
     squared = gap_mm2 / (variance_mm2 + motion_mm[:, None] ** 2)
-    points_mm = np.where((both & inside)[..., None], (first_mm + second_mm) / 2, np.nan)
+    points_mm = (first_mm + second_mm) / 2
     enough = (both & inside).sum(axis=1) >= MIN_PAIR_JOINTS
-    points_mm[~enough] = 0
-    middle_mm = np.nanmedian(points_mm, axis=1, keepdims=True)
-    near = np.linalg.norm(np.nan_to_num(points_mm - middle_mm), axis=-1) < MAX_EXTENT_MM
+    from_middle_mm = points_mm - masked_median(points_mm, both & inside)[..., None]
+    near = ~(both & inside) | (_inner(from_middle_mm, from_middle_mm) < MAX_EXTENT_MM**2)
     squared = np.where(inside & near, np.minimum(squared, MAX_LOSS), MAX_LOSS)
     confidence = both * np.minimum(rays.confidence[i], rays.confidence[j])
     mean = (confidence * squared).sum(axis=1) / np.maximum(confidence.sum(axis=1), 1e-9)

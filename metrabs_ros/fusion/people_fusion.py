@@ -40,6 +40,19 @@ TENTATIVE_LOST_S = 0.15
 TENTATIVE_PENALTY, LOST_PENALTY = 1.0, 1.0
 """Additional losses of tentative tracks, and of tracks that were not seen for `LOST_S`."""
 LOST_S = 0.3
+LOST_STD_MM = 100.0
+"""
+Limit of the standard deviation of tracks that were not seen for `LOST_S`, for the match with a
+single detection.  Farther people are recognised when their new track is confirmed: otherwise each
+false person could take the identity of a lost one.
+"""
+SINGLE_VIEW_HANDICAP = 2.5
+"""
+Loss in the competition for detections of tracks that one camera sees, with those that several do.
+
+A track of one camera fits the detections of this camera too well: without a handicap, it could
+remain next to the true track of the person.
+"""
 CONVINCING_SHARE, TENTATIVE_LOSS = 0.5, 0.5
 """
 A frame set is full evidence of a person if this share of the cameras that should see it do; a set
@@ -162,41 +175,66 @@ class PeopleFusion:
         rays = rays_of(frames, self._stamp_s, self._noise_ratio[columns])
         matches = self._match(rays, columns)
         self._correct(rays, matches, columns)
-        self._check_matches(frames, matches)
         taken = np.zeros(len(rays), bool)
         taken[matches[matches >= 0]] = True
         self._start(rays.select(~taken), columns)
-        self._add_evidence(frames, columns)
+        if not len(self._tracks):
+            return
+        inside = self._are_in_images(frames)
+        self._check_matches(frames, matches, inside)
+        before = self._is_confirmed()
+        self._add_evidence(inside, columns)
+        self._recognise(self._is_confirmed() & ~before)
 
-    def _add_evidence(self, frames: Sequence[CameraPeople], columns: NDArray[np.intp]) -> None:
+    def _are_in_images(self, frames: Sequence[CameraPeople]) -> BoolArray:
+        """Return which tracks are well inside the image of each frame, [T, V]."""
+        middle_mm = self._tracks.position_mm.mean(axis=1)
+        return np.stack([_are_in_image(frame, middle_mm) for frame in frames], axis=1)
+
+    def _add_evidence(self, inside: BoolArray, columns: NDArray[np.intp]) -> None:
         """Note for each track how many of the cameras that should see it do."""
         tracks = self._tracks
-        if not len(tracks):
-            return
-        middle_mm = tracks.position_mm.mean(axis=1)
         seen = tracks.camera_seen_s[:, columns] >= self._stamp_s
-        inside = np.stack([_are_in_image(frame, middle_mm) for frame in frames], axis=1)
         views, expected = seen.sum(axis=1), (seen | inside).sum(axis=1)
         gain = np.minimum(views / np.maximum(CONVINCING_SHARE * expected, 1), 1)
         # Confirmed people may be hidden; false people are not seen again.
         loss = TENTATIVE_LOSS * ((views == 0) & (expected > 0) & ~self._is_confirmed())
         tracks.evidence = np.maximum(tracks.evidence + gain - loss, 0)
 
-    def _check_matches(self, frames: Sequence[CameraPeople], matches: NDArray[np.intp]) -> None:
-        """Note how many of the people that the other cameras see each camera sees, too."""
-        tracks = self._tracks
-        recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
-        for v, frame in enumerate(frames):
-            c = self._cameras[frame.camera_name]
-            others = recent.sum(axis=1) - recent[:, c]
-            expected = np.flatnonzero((others > 1) & self._is_confirmed())
-            if not len(frame) or not len(expected):
-                continue
-            expected = expected[_are_in_image(frame, tracks.position_mm[expected].mean(axis=1))]
-            count = min(len(expected), len(frame))
-            if count:
-                share = min((matches[expected, v] >= 0).sum() / count, 1.0)
-                self._checks.add_matches(c, share, self._step_s)
+    def _recognise(self, is_new: BoolArray) -> None:
+        """Give newly confirmed tracks the identity of people who were lost."""
+        if not is_new.any():
+            return
+        lost = self._is_confirmed() & (self._tracks.unseen_s(self._stamp_s) > LOST_S)
+        pairs = track_merging.find_returned(self._tracks, is_new, lost, self._stamp_s)
+        self._tracks.keep(track_merging.hand_over(self._tracks, pairs))
+
+    def _check_matches(
+        self, frames: Sequence[CameraPeople], matches: NDArray[np.intp], inside: BoolArray
+    ) -> None:
+        """
+        Note how many of the people that the other cameras see each camera sees, too.
+
+        Parameters
+        ----------
+        frames
+            V frames.
+        matches
+            [T, V], of the first T tracks.
+        inside
+            [T or more, V], which tracks are in the images.
+        """
+        count = len(matches)
+        recent = self._tracks.camera_seen_s[:count] >= self._stamp_s - RECENT_S
+        columns = np.array([self._cameras[frame.camera_name] for frame in frames])
+        others = recent.sum(axis=1)[:, None] - recent[:, columns]
+        expected = (others > 1) & self._is_confirmed()[:count, None] & inside[:count]
+        found = (expected & (matches >= 0)).sum(axis=0).tolist()
+        for v, own in enumerate(expected.sum(axis=0).tolist()):
+            most = min(own, len(frames[v]))
+            if most:
+                share = min(found[v] / most, 1.0)
+                self._checks.add_matches(int(columns[v]), share, self._step_s)
 
     def _check_suspended(self, frames: Sequence[CameraPeople]) -> None:
         """Compare the frames of excluded cameras with the tracks, which do not change."""
@@ -206,8 +244,8 @@ class PeopleFusion:
         if not len(rays) or not len(tracks):
             return
         losses = self._losses(np.arange(len(tracks)), rays, columns, 0.0)
-        matches = matching.assign(losses, rays.camera_index, len(columns))
-        self._check_matches(frames, matches)
+        matches = matching.assign(losses, self._handicap(), rays.camera_index, len(columns))
+        self._check_matches(frames, matches, self._are_in_images(frames))
         views = estimation.views_of(rays, matches, np.zeros(matches.shape))
         agreement = estimation.agreement_of(tracks, views)
         recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
@@ -294,22 +332,28 @@ class PeopleFusion:
             return np.full((len(tracks), len(columns)), -1)
         matches = np.full((len(tracks), len(columns)), -1)
         # Tracks that match nothing may have moved in an unexpected way: they get a wider gate.
-        confirmed = self._is_confirmed()
+        may_move = self._is_confirmed() & (tracks.unseen_s(self._stamp_s) <= LOST_S)
+        handicap = self._handicap()
         for margin_mm in (0.0, UNEXPECTED_MM):
-            t = np.flatnonzero((matches < 0).all(axis=1) & (confirmed | (margin_mm == 0)))
+            t = np.flatnonzero((matches < 0).all(axis=1) & (may_move | (margin_mm == 0)))
             free = np.ones(len(rays), bool)
             free[matches[matches >= 0]] = False
             d = np.flatnonzero(free)
             if not len(t) or not len(d):
                 break
             losses = self._losses(t, rays.select(d), columns, margin_mm)
-            found = matching.assign(losses, rays.camera_index[d], len(columns))
+            found = matching.assign(losses, handicap[t], rays.camera_index[d], len(columns))
             matches[t] = np.where(found >= 0, d[found], -1)
             if margin_mm:
                 moved = t[(found >= 0).any(axis=1)]
                 tracks.shared_mm2[moved] += margin_mm**2 * np.eye(3)
                 tracks.position_mm2[moved] += margin_mm**2 * np.eye(3)
         return matches
+
+    def _handicap(self) -> FloatArray:
+        """Return the additional loss of each track in the competition for detections, [T]."""
+        recent = self._tracks.camera_seen_s >= self._stamp_s - RECENT_S
+        return SINGLE_VIEW_HANDICAP * (recent.sum(axis=1) < 2)
 
     def _losses(
         self,
@@ -321,12 +365,18 @@ class PeopleFusion:
         """Return the losses of detections for some tracks, [T, D]."""
         tracks = self._tracks
         penalty: FloatArray = TENTATIVE_PENALTY * ~self._is_confirmed()
-        penalty = penalty + LOST_PENALTY * (tracks.unseen_s(self._stamp_s) > LOST_S)
+        lost = tracks.unseen_s(self._stamp_s) > LOST_S
+        penalty = penalty + LOST_PENALTY * lost
+        shared_mm2 = tracks.shared_mm2[which] + margin_mm**2 * np.eye(3)
+        variance_mm2 = np.trace(shared_mm2, axis1=1, axis2=2) / 3
+        limit = np.minimum(LOST_STD_MM**2 / variance_mm2, 1)
+        shared_mm2 *= np.where(lost[which], limit, 1)[:, None, None]
         predictions = matching.Predictions(
             tracks.position_mm[which],
             tracks.velocity_mm_s[which],
             np.trace(tracks.position_mm2[which], axis1=-2, axis2=-1) / 3 + margin_mm**2,
-            tracks.shared_mm2[which] + margin_mm**2 * np.eye(3),
+            shared_mm2,
+            np.linalg.inv(shared_mm2),
             penalty[which],
         )
         losses = matching.match_losses(predictions, rays, self.skeleton.mirror)
@@ -338,51 +388,54 @@ class PeopleFusion:
         seen: BoolArray = np.asarray((matches >= 0).any(axis=1))
         if not seen.any():
             return
-        rest, order = self._tracks.select(~seen), np.argsort(~seen, kind='stable')
         tracks, matches = self._tracks.select(seen), matches[seen]
         since_s = self._stamp_s - tracks.camera_seen_s[:, columns]
         views = estimation.views_of(rays, matches, since_s)
         tracks.shift(*estimation.estimate_shift(tracks, views))
-        views = self._unmirrored(tracks, views)
-        self._estimate(tracks, views)
-        self._note(tracks, rays, matches, columns, views)
-        tracks.append(rest)
-        # Back to the order before.
-        self._tracks = tracks.select(np.argsort(order))
+        views = self._estimate(tracks, views)
+        self._note_agreement(tracks, matches, columns, views)
+        self._note(tracks, rays, matches, columns)
+        self._tracks.replace(seen, tracks)
 
-    def _unmirrored(self, tracks: WorldTracks, views: estimation.Views) -> estimation.Views:
+    def _unmirrored(
+        self, tracks: WorldTracks, views: estimation.Views, mirrored: BoolArray
+    ) -> estimation.Views:
         """Exchange left and right in the views that confuse them, or in the tracks."""
         mirror = self.skeleton.mirror
-        mirrored = estimation.find_mirrored(tracks, views, mirror)
-        if not mirrored.any():
-            return views
         # If most of several views disagree with the track, the track is wrong.
-        votes, count = mirrored.sum(axis=1), views.seen.sum(axis=1)
+        votes, count = mirrored.sum(axis=0), views.seen.sum(axis=0)
         wrong = (votes > count / 2) & (votes > 1)
         tracks.set_joints(wrong, mirror)
-        return estimation.mirrored_views(views, mirrored ^ wrong[:, None], mirror)
+        return estimation.mirrored_views(views, mirrored ^ wrong, mirror)
 
-    def _estimate(self, tracks: WorldTracks, views: estimation.Views) -> None:
-        """Correct the joints of tracks."""
+    def _estimate(self, tracks: WorldTracks, views: estimation.Views) -> estimation.Views:
+        """Correct the joints of tracks; return the views with left and right as in the tracks."""
+        residuals = estimation.residuals(tracks, views)
+        mirrored = estimation.find_mirrored(tracks, views, residuals, self.skeleton.mirror)
+        if mirrored.any():
+            views = self._unmirrored(tracks, views, mirrored)
+            residuals = estimation.residuals(tracks, views)
         information = np.linalg.inv(tracks.position_mm2)
         found = estimation.estimate_joints(
-            tracks, views, information, max(2 * self.smoothing, 0.1)
+            tracks, views, residuals, information, max(2 * self.smoothing, 0.1)
         )
         count, joints = tracks.joint_confidence.shape
         tracks.correct(
             found.points_mm.reshape(count, joints, 3),
+            information,
             found.information.reshape(count, joints, 3, 3),
             found.prior_weight.reshape(count, joints),
         )
-        agreement = found.agreement.reshape(count, joints, -1)
-        confidence = (agreement * np.swapaxes(views.confidence, 1, 2)).max(axis=2)
-        accepted = agreement.max(axis=2) > 0.25
+        agreement = found.agreement.reshape(-1, count, joints)
+        confidence = (agreement * views.confidence).max(axis=0)
+        accepted = agreement.max(axis=0) > 0.25
         tracks.joint_seen_s[accepted] = self._stamp_s
         tracks.joint_confidence = np.where(
             accepted,
             confidence,
             tracks.joint_confidence * np.exp(-self._step_s / JOINT_MEMORY_S),
         )
+        return views
 
     def _note(
         self,
@@ -390,24 +443,34 @@ class PeopleFusion:
         rays: Rays,
         matches: NDArray[np.intp],
         columns: NDArray[np.intp],
-        views: estimation.Views,
     ) -> None:
-        """Store which cameras saw the tracks, and how well they agree."""
+        """Store which cameras saw the tracks."""
         tracks.hits += 1
         tracks.last_seen_s[:] = self._stamp_s
+        found = matches >= 0
+        for stored, values in (
+            (tracks.camera_seen_s, self._stamp_s),
+            (tracks.camera_ids, rays.track_ids[matches]),
+        ):
+            stored[:, columns] = np.where(found, values, stored[:, columns])
+
+    def _note_agreement(
+        self,
+        tracks: WorldTracks,
+        matches: NDArray[np.intp],
+        columns: NDArray[np.intp],
+        views: estimation.Views,
+    ) -> None:
+        """Store how well the detections agree with the tracks that they were used for."""
         found = matches >= 0
         agreement = estimation.agreement_of(tracks, views)
         self._update_noise(agreement.noise, found & (found.sum(axis=1) > 1)[:, None], columns)
         recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
         others = recent.sum(axis=1)[:, None] - recent[:, columns]
         self._add_offsets(agreement, found & (others > 1), columns)
-        for name, values in (
-            ('camera_seen_s', self._stamp_s),
-            ('camera_ids', rays.track_ids[matches]),
-            ('reprojection_px', agreement.reprojection_px),
-        ):
-            stored = getattr(tracks, name)
-            stored[:, columns] = np.where(found, values, stored[:, columns])
+        tracks.reprojection_px[:, columns] = np.where(
+            found, agreement.reprojection_px, tracks.reprojection_px[:, columns]
+        )
 
     def _update_noise(
         self, noise: FloatArray, known: BoolArray, columns: NDArray[np.intp]
@@ -433,32 +496,44 @@ class PeopleFusion:
         groups = matching.group_detections(rays)
         grouped = np.concatenate([*groups, np.zeros(0, np.intp)]).astype(np.intp)
         for group in groups:
-            self._start_track(rays.select(group), columns)
+            matches = np.full((1, len(columns)), -1)
+            matches[0, rays.camera_index[group]] = group
+            self._start_tracks(rays, matches, columns)
         alone = np.setdiff1d(np.arange(len(rays)), grouped)
-        for d in alone[(rays.distances_mm[alone] > 0).any(axis=1)]:
-            self._start_track(rays.select(np.array([d])), columns)
+        alone = alone[(rays.distances_mm[alone] > 0).any(axis=1)]
+        if len(alone):
+            matches = np.full((len(alone), len(columns)), -1)
+            matches[np.arange(len(alone)), rays.camera_index[alone]] = alone
+            self._start_tracks(rays, matches, columns)
 
-    def _start_track(self, rays: Rays, columns: NDArray[np.intp]) -> None:
-        """Start a track from detections of one person, each of another camera."""
-        start = estimation.start_of(rays)
-        if start is None:
+    def _start_tracks(
+        self, rays: Rays, matches: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> None:
+        """Start tracks of people, from their detections [T, V] in the cameras of the set."""
+        views = estimation.views_of(rays, matches, np.full(matches.shape, np.inf))
+        start = estimation.starts_of(views, matches.T >= 0)
+        usable = start.usable
+        if not usable.all():
+            if usable.any():
+                self._start_tracks(rays, matches[usable], columns)
             return
-        position_mm, position_mm2, shared_mm2 = start
+        count = len(matches)
         new = WorldTracks.started(
-            np.array([self._next_id]),
+            self._next_id + np.arange(count),
             self._stamp_s,
-            position_mm[None],
-            position_mm2[None],
-            shared_mm2[None],
+            start.position_mm,
+            start.position_mm2,
+            start.shared_mm2,
             len(self._cameras),
         )
-        self._next_id += 1
-        matches = np.full((1, len(columns)), -1)
-        matches[0, rays.camera_index] = np.arange(len(rays))
-        views = estimation.views_of(rays, matches, np.full(matches.shape, np.inf))
-        new.joint_seen_s[0, rays.seen.any(axis=0)] = self._stamp_s
-        new.joint_confidence[0] = rays.confidence.max(axis=0)
-        self._note(new, rays, matches, columns, views)
+        self._next_id += count
+        seen = views.seen.any(axis=0)
+        new.joint_seen_s[seen] = self._stamp_s
+        new.joint_confidence[:] = np.where(views.seen, views.confidence, 0).max(axis=0)
+        # A single detection agrees with the track that it starts.
+        if (matches >= 0).sum(axis=1).max() > 1:
+            self._note_agreement(new, matches, columns, views)
+        self._note(new, rays, matches, columns)
         self._tracks.append(new)
 
     def _delete(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray, StructOfArrays, masked_median
+from metrabs_ros.camera import Camera
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.placement.uncertainty import (
     DEPTH_STD,
@@ -91,43 +93,57 @@ def rays_of(frames: Sequence[CameraPeople], stamp_s: float, noise: FloatArray) -
     noise
         [V], see `Rays`.
     """
-    return Rays.concatenate(
-        [_rays_of_frame(i, *own, stamp_s) for i, own in enumerate(zip(frames, noise))]
+    counts = [len(frame) for frame in frames]
+    camera_index = np.repeat(np.arange(len(frames)), counts)
+
+    def per_detection(values: Sequence[float] | FloatArray) -> FloatArray:
+        return np.asarray(values)[camera_index]
+
+    directions = np.concatenate([_directions_of(frame) for frame in frames])
+    origins_mm = per_detection(np.stack([frame.camera.position_mm for frame in frames]))
+    distances_mm, scale_std = _monocular_distances(
+        np.concatenate([frame.poses3d_mm for frame in frames]) - origins_mm[:, None],
+        np.concatenate([frame.axis_std_mm for frame in frames]),
     )
-
-
-def _rays_of_frame(index: int, frame: CameraPeople, noise: float, stamp_s: float) -> Rays:
-    camera, count = frame.camera, len(frame)
-    rays = camera.unproject(frame.points2d_px)
-    # The extrinsic matrix may be scaled slightly by rounding; its inverse rotates the rays back.
-    to_world = np.linalg.inv(camera.extrinsic_matrix[:3, :3])
-    rays = rays @ to_world.T
-    directions = rays / np.sqrt((rays * rays).sum(axis=-1, keepdims=True))
-    origin_mm = camera.position_mm
-    distances_mm, scale_std = _monocular_distances(frame, origin_mm)
-    focal_px = np.sqrt(camera.intrinsic_matrix[0, 0] * camera.intrinsic_matrix[1, 1])
     return Rays(
-        np.full(count, index),
-        np.arange(count),
-        frame.track_ids,
-        np.full(count, frame.stamp_s - stamp_s),
-        np.tile(origin_mm, (count, 1)),
-        directions,
-        frame.joint_confidence,
+        camera_index,
+        np.concatenate([np.arange(count) for count in counts]),
+        np.concatenate([frame.track_ids for frame in frames]),
+        per_detection([frame.stamp_s - stamp_s for frame in frames]),
+        origins_mm,
+        directions / np.sqrt(np.einsum('djk,djk->dj', directions, directions))[..., None],
+        np.concatenate([frame.joint_confidence for frame in frames]),
         distances_mm,
         scale_std,
-        np.full(count, focal_px),
-        np.full(count, noise),
+        per_detection([_focal_px(frame.camera) for frame in frames]),
+        per_detection(noise),
     )
+
+
+def _directions_of(frame: CameraPeople) -> FloatArray:
+    """Return the directions [N, J, 3] to joints in the world frame, of any length."""
+    return frame.camera.unproject(frame.points2d_px) @ frame.camera.rotation_to_world.T
+
+
+def _focal_px(camera: Camera) -> float:
+    return math.sqrt(camera.intrinsic_matrix[0, 0] * camera.intrinsic_matrix[1, 1])
 
 
 def _monocular_distances(
-    frame: CameraPeople, origin_mm: FloatArray
+    relative_mm: FloatArray, axis_std_mm: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the distances [N, J] to the 3D poses, and the deviations [N] of their scales."""
-    relative_mm = frame.poses3d_mm - origin_mm
-    distances_mm = np.sqrt((relative_mm * relative_mm).sum(axis=-1))
-    std_mm = np.sqrt((frame.axis_std_mm**2).sum(axis=-1))
+    """
+    Return the distances [D, J] to the 3D poses, and the deviations [D] of their scales.
+
+    Parameters
+    ----------
+    relative_mm
+        [D, J, 3], 3D poses relative to the cameras.
+    axis_std_mm
+        [D, J, 3].
+    """
+    distances_mm = np.sqrt(np.einsum('djk,djk->dj', relative_mm, relative_mm))
+    std_mm = np.sqrt(np.einsum('djk,djk->dj', axis_std_mm, axis_std_mm))
     usable = (distances_mm > MIN_DISTANCE_MM) & np.isfinite(distances_mm) & np.isfinite(std_mm)
     distances_mm = np.where(usable, distances_mm, 0)
     # The error along the line of sight dominates the sum over the axes.

@@ -1,7 +1,8 @@
 """
 Merging of tracks that are the same person.
 
-A person can have two tracks for a moment, for example after cameras saw it one by one.
+A person can have two tracks for a moment, for example after cameras saw it one by one, or a lost
+track and a new one after no camera has seen it for a while.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ MAX_DISTANCE_MM = 1500.0
 SAME_PLACE_MM = 120.0
 """Closer tracks are one person even if one camera sees both: it has detected the person twice."""
 
+MAX_WALK_MM_S = 2500.0
+"""Maximum mean speed of people while no camera sees them."""
+RETURN_MARGIN_MM = 500.0
+"""Addition to the distance that they can walk."""
 STATE = (
     *('position_mm', 'velocity_mm_s', 'joint_seen_s', 'joint_confidence'),
     *('position_mm2', 'covariance_mm2_s', 'velocity_mm2_s2'),
@@ -102,4 +107,54 @@ def merge(tracks: WorldTracks, pairs: list[tuple[int, int]]) -> NDArray[np.bool_
         for name in ('camera_seen_s', 'camera_ids', 'reprojection_px'):
             values = getattr(tracks, name)
             values[kept] = np.where(newer, values[dropped], values[kept])
+    return remains
+
+
+def find_returned(
+    tracks: WorldTracks, is_new: BoolArray, is_lost: BoolArray, stamp_s: float
+) -> list[tuple[int, int]]:
+    """
+    Return pairs of a lost track and a new one of the same person, nearest first.
+
+    Parameters
+    ----------
+    tracks
+        T tracks.
+    is_new, is_lost
+        [T], which tracks are compared.
+    stamp_s
+        The present time.
+    """
+    lost, new = np.flatnonzero(is_lost), np.flatnonzero(is_new)
+    unseen_s = tracks.unseen_s(stamp_s)[lost]
+    middle_mm, velocity_mm_s = tracks.position_mm.mean(axis=1), tracks.velocity_mm_s.mean(axis=1)
+    # The predicted place is uncertain: people turn around.  They cannot walk arbitrarily far.
+    last_mm = middle_mm[lost] - unseen_s[:, None] * velocity_mm_s[lost]
+    walked_mm = np.linalg.norm(middle_mm[new] - last_mm[:, None], axis=-1)
+    std_mm = np.sqrt(np.trace(tracks.shared_mm2[new], axis1=1, axis2=2))
+    within = walked_mm < MAX_WALK_MM_S * unseen_s[:, None] + RETURN_MARGIN_MM + GATE * std_mm
+    offset_mm = middle_mm[new] - middle_mm[lost][:, None]
+    covariance = tracks.shared_mm2[lost][:, None] + tracks.shared_mm2[new]
+    covariance = covariance + BASE_STD_MM**2 * np.eye(3)
+    scaled = np.linalg.solve(covariance, offset_mm[..., None])[..., 0]
+    squared = (offset_mm * scaled).sum(axis=-1)
+    # A person cannot return before it is lost.
+    within &= tracks.first_seen_s[new] > tracks.last_seen_s[lost][:, None]
+    i, j = np.nonzero(within & (squared < GATE**2))
+    pairs: list[tuple[int, int]] = []
+    for k in np.argsort(squared[i, j], kind='stable').tolist():
+        one, other = int(lost[i[k]]), int(new[j[k]])
+        if all(one != a and other != b for a, b in pairs):
+            pairs.append((one, other))
+    return pairs
+
+
+def hand_over(tracks: WorldTracks, pairs: list[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Give new tracks the identity of lost ones; return which of the T tracks remain."""
+    remains = np.ones(len(tracks), bool)
+    for lost, new in pairs:
+        remains[lost] = False
+        tracks.ids[new] = tracks.ids[lost]
+        tracks.first_seen_s[new] = tracks.first_seen_s[lost]
+        tracks.hits[new] += tracks.hits[lost]
     return remains

@@ -139,6 +139,11 @@ class WorldTracks:
         """Return a new store with the tracks at an index array or mask."""
         return WorldTracks(**{name: values[which] for name, values in vars(self).items()})
 
+    def replace(self, which: NDArray[Any], other: WorldTracks) -> None:
+        """Replace the tracks at an index array or mask by others."""
+        for name, values in vars(other).items():
+            getattr(self, name)[which] = values
+
     def keep(self, which: NDArray[Any]) -> None:
         """Keep the tracks at an index array or mask, in its order."""
         for name, values in vars(self).items():
@@ -220,7 +225,11 @@ class WorldTracks:
         self._accelerate((gain @ shift_mm[..., None])[:, None, :, 0])
 
     def correct(
-        self, position_mm: FloatArray, information: FloatArray, prior_weight: FloatArray
+        self,
+        position_mm: FloatArray,
+        prior_information: FloatArray,
+        information: FloatArray,
+        prior_weight: FloatArray,
     ) -> None:
         """
         Correct the states with measured positions.
@@ -229,6 +238,8 @@ class WorldTracks:
         ----------
         position_mm
             [T, J, 3], estimates that include the prior.
+        prior_information
+            [T, J, 3, 3], inverse of `position_mm2`.
         information
             [T, J, 3, 3], information of the measurements; zero for joints that are not measured.
         prior_weight
@@ -236,13 +247,13 @@ class WorldTracks:
             covariance matrix is increased.
         """
         factor = 1 / np.maximum(prior_weight, MIN_PRIOR_WEIGHT)[..., None, None]
-        inverse = np.linalg.inv(self.position_mm2)
+        inverse = prior_information / factor
         blocks, gain = _corrected_blocks(
             factor * self.position_mm2,
             factor * self.covariance_mm2_s,
             factor * self.velocity_mm2_s2,
-            inverse / factor,
-            np.linalg.inv(inverse / factor + information),
+            inverse,
+            np.linalg.inv(inverse + information),
         )
         self.position_mm2, self.covariance_mm2_s, self.velocity_mm2_s2 = blocks
         moved_mm = position_mm - self.position_mm

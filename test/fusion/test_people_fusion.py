@@ -87,6 +87,31 @@ def test_a_person_keeps_its_id_through_a_gap_between_two_views():
     assert seen_by.any(axis=0).all()
 
 
+def test_a_false_person_does_not_take_the_identity_of_a_lost_one():
+    room = rooms.Room.corridor(3.0)
+    false_mm = room.people_mm(3.4)
+    false_mm += (1500, 600, 0) - false_mm.mean(axis=1, keepdims=True) * (1, 1, 0)
+
+    def change(frame: CameraPeople) -> CameraPeople:
+        if frame.camera_name != 'camera1' or not 4.39 < frame.stamp_s < 4.46:
+            return frame
+        camera = rooms.SimulatedCamera('camera1', frame.camera, 1, RATE_HZ, 0, 0, 0.0)
+        return camera.observe(false_mm, frame.stamp_s)[0]
+
+    _, results = fuse(room, 5.0, change, noise=0.3, max_lost=4.0)
+    before = next(own for own in results if own.stamp_s > 3.5)
+    assert results[-1].ids[results[-1].seen].tolist() == before.ids.tolist()
+    assert errors_mm(room, results[-1]) < 700
+
+
+def test_a_person_who_returns_elsewhere_after_an_occlusion_keeps_the_id():
+    room = rooms.Room.random(3, 1, 1)
+    _, results = fuse(
+        room, 5.0, lambda f: None if 2.5 < f.stamp_s < 3.8 else f, noise=0.5, max_lost=2.0
+    )
+    assert len(np.unique(np.concatenate([own.ids for own in results]))) == 1
+
+
 def test_image_points_without_3d_poses_are_sufficient_for_two_cameras():
     room = rooms.Room.random(3, 2, 1)
     empty = np.zeros(0)

@@ -12,13 +12,13 @@ ORIGINS_MM = np.array([(6000, 0, 2500), (0, 6000, 2500), (-6000, 500, 2500), (40
 
 
 def rays_to(points_mm: np.ndarray, origins_mm: np.ndarray = ORIGINS_MM, **changes) -> PointRays:
-    """Return rays from all origins to each of B points."""
-    shape = len(points_mm), len(origins_mm)
-    origins_mm = np.broadcast_to(origins_mm, (*shape, 3))
-    directions = points_mm[:, None] - origins_mm
+    """Return rays from all V origins to each of B points."""
+    shape = len(origins_mm), len(points_mm)
+    origins_mm = np.broadcast_to(origins_mm.T[..., None], (3, *shape))
+    directions = points_mm.T[:, None] - origins_mm
     values = {
         'origins_mm': origins_mm,
-        'directions': directions / np.linalg.norm(directions, axis=-1, keepdims=True),
+        'directions': directions / np.linalg.norm(directions, axis=0),
         'std_mm': np.full(shape, 30.0),
         'weights': np.ones(shape),
         'distances_mm': np.zeros(shape),
@@ -40,19 +40,20 @@ def test_rays_without_errors_meet_in_their_point_whatever_the_start(point_mm, st
 @hypothesis.given(points, strategies.integers(0, 3), strategies.floats(0.2, 0.9))
 def test_one_wrong_view_of_four_is_ignored(point_mm, view, angle):
     rays = rays_to(point_mm[None])
-    across = np.cross(rays.directions[0, view], [0, 0, 1.0])
+    direction = rays.directions[:, view, 0].copy()
+    across = np.cross(direction, [0, 0, 1.0])
     hypothesis.assume(np.linalg.norm(across) > 0.1)
     across /= np.linalg.norm(across)
-    rays.directions[0, view] = np.cos(angle) * rays.directions[0, view] + np.sin(angle) * across
+    rays.directions[:, view, 0] = np.cos(angle) * direction + np.sin(angle) * across
     found = triangulate(rays, point_mm[None] + 300, NOTHING)
     np.testing.assert_allclose(found.points_mm[0], point_mm, atol=5)
-    assert found.agreement[0, view] < 0.01
+    assert found.agreement[view, 0] < 0.01
 
 
 @hypothesis.given(points)
 def test_the_prior_decides_along_a_single_ray_and_not_across(point_mm):
     rays = rays_to(point_mm[None], ORIGINS_MM[:1])
-    direction = rays.directions[0, 0]
+    direction = rays.directions[:, 0, 0]
     prior_mm = point_mm + 250 * direction + 20 * np.array([0, 0, 1.0])
     found = triangulate(rays, prior_mm[None], np.eye(3)[None] / 200**2)
     error_mm = found.points_mm[0] - point_mm
@@ -71,14 +72,14 @@ def test_parallel_rays_with_a_prior_stay_finite():
 
 def test_points_behind_a_camera_do_not_use_its_ray():
     rays = rays_to(np.array([(0, 0, 1000.0)]))
-    rays.directions[0, 0] *= -1
+    rays.directions[:, 0, 0] *= -1
     found = triangulate(rays, np.array([(0, 0, 900.0)]), NOTHING)
     assert found.agreement[0, 0] < 1e-6
     np.testing.assert_allclose(found.points_mm[0], (0, 0, 1000), atol=1)
 
 
 def test_no_seen_ray_returns_the_prior():
-    rays = rays_to(np.array([(0, 0, 1000.0)]), weights=np.zeros((1, 4)))
+    rays = rays_to(np.array([(0, 0, 1000.0)]), weights=np.zeros((4, 1)))
     prior_mm = np.array([(10, 20, 30.0)])
     found = triangulate(rays, prior_mm, np.eye(3)[None])
     np.testing.assert_allclose(found.points_mm, prior_mm)
