@@ -96,7 +96,7 @@ class CameraChecks:
             )
             limit = GOOD_MISMATCH if self._excluded[c] else MAX_MISMATCH
             misses = self._mismatch_s[c] >= MIN_OBSERVED_S and self._mismatch[c] > limit
-            # Two cameras that contradict each other are equally suspicious.
+            # Two cameras that contradict each other may equally be wrong.
             is_off &= len(others_mm) > 1
             self._excluded[c] = is_off or misses
             reason = ''
@@ -107,8 +107,8 @@ class CameraChecks:
                 )
             elif is_off:
                 reason = (
-                    f'it sees people {self._offset_mm[c]:.0f} mm aside of where the other cameras '
-                    'see them; check its extrinsic calibration'
+                    f'it sees people {self._offset_mm[c]:.0f} mm away from where the others see '
+                    'them; check its extrinsic calibration'
                 )
             result.append(reason)
         return result

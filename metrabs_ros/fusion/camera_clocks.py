@@ -3,7 +3,7 @@ Detection of cameras whose clock is off.
 
 The stamps of frames that arrive one after the other differ by less than a second unless a clock is
 off.  A camera is excluded while its stamps differ from those of more cameras than they agree with;
-of two cameras that contradict each other, the one that was known first is believed.
+of two cameras that contradict each other, the one that was known first is taken as right.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class CameraStatus:
     excluded_because
         Why the camera's frames are not used at present, as a sentence; empty if they are used.
     reprojection_px
-        Running median-like mean of the distance between its image points and the projected people;
+        Running mean of the median distance between its image points and the projected people;
         0 if unknown.
     last_stamp_s
         Stamp of the last frame.

@@ -221,13 +221,13 @@ def find_mirrored(
     both = views.seen & views.seen[..., mirror] & paired
     plain = np.where(both, plain, 0)
     plain += plain[..., mirror]
-    suspicious = plain > MIN_MIRROR_LOSS
-    if not suspicious.any():
-        return suspicious
-    exchanged = _losses(tracks, residuals(tracks, mirrored_views(views, suspicious, mirror)))
+    doubtful = plain > MIN_MIRROR_LOSS
+    if not doubtful.any():
+        return doubtful
+    exchanged = _losses(tracks, residuals(tracks, mirrored_views(views, doubtful, mirror)))
     exchanged = np.where(both, exchanged, 0)
     exchanged += exchanged[..., mirror]
-    return suspicious & (exchanged < MIRROR_SHARE * plain)
+    return doubtful & (exchanged < MIRROR_SHARE * plain)
 
 
 def mirrored_views(views: Views, which: BoolArray, mirror: NDArray[np.intp]) -> Views:

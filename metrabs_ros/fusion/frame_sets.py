@@ -46,7 +46,7 @@ class FrameSets:
         if np.isfinite(frame.stamp_s):
             self._clocks.add(frame.camera_name, frame.stamp_s)
         if not np.isfinite(frame.stamp_s) or self._clocks.offset_s(frame.camera_name):
-            # This must not tear the sets of the other cameras apart.
+            # This must not split the sets of the other cameras.
             return [[frame]]
         self._note_period(frame)
         stamps = [own.stamp_s for own in self._frames.values()] + [frame.stamp_s]

@@ -53,7 +53,7 @@ Loss in the competition for detections of tracks that one camera sees, with thos
 A track of one camera fits the detections of this camera too well: without a handicap, it could
 remain next to the true track of the person.
 """
-CONVINCING_SHARE, TENTATIVE_LOSS = 0.5, 0.5
+CONFIRMING_SHARE, TENTATIVE_LOSS = 0.5, 0.5
 """
 A frame set is full evidence of a person if this share of the cameras that should see it do; a set
 in which none does takes evidence of tentative tracks away.
@@ -62,7 +62,7 @@ RECENT_S = 0.25
 """Time in which cameras have seen a person `recently`; longer than the period of 5 Hz."""
 UNEXPECTED_MM = 150.0
 """Standard deviation of the motion of tracks that match nothing within their gate."""
-GUESS_STD_MM = 300.0
+UNSEEN_STD_MM = 300.0
 """Standard deviation of joints that no camera has seen."""
 INITIAL_NOISE, NOISE_LIMITS, NOISE_TIME_CONSTANT_S = 1.5, (0.5, 4.0), 2.0
 """Noise of image points relative to the expected one: first value, limits, time constant."""
@@ -196,7 +196,7 @@ class PeopleFusion:
         tracks = self._tracks
         seen = tracks.camera_seen_s[:, columns] >= self._stamp_s
         views, expected = seen.sum(axis=1), (seen | inside).sum(axis=1)
-        gain = np.minimum(views / np.maximum(CONVINCING_SHARE * expected, 1), 1)
+        gain = np.minimum(views / np.maximum(CONFIRMING_SHARE * expected, 1), 1)
         # Confirmed people may be hidden; false people are not seen again.
         loss = TENTATIVE_LOSS * ((views == 0) & (expected > 0) & ~self._is_confirmed())
         tracks.evidence = np.maximum(tracks.evidence + gain - loss, 0)
