@@ -474,9 +474,11 @@ def _checked_extrinsics(value: ArrayLike) -> FloatArray:
             f'extrinsic_matrix is out of range: {_shown(matrix)}; a rotation has entries up to 1, '
             f'a translation up to {MAX_TRANSLATION_MM:g} mm'
         )
-    is_invertible = abs(np.linalg.det(matrix)) >= MIN_DETERMINANT
-    # `Camera.up` and `Camera.from_world` use the upper left part without the rest.
-    if not is_invertible or abs(np.linalg.det(matrix[:3, :3])) < MIN_DETERMINANT:
+    # NumPy warns about some determinants that are 0.
+    with np.errstate(divide='ignore'):
+        # `Camera.up` and `Camera.from_world` use the upper left part without the rest.
+        determinants = np.abs([np.linalg.det(matrix), np.linalg.det(matrix[:3, :3])])
+    if determinants.min() < MIN_DETERMINANT:
         raise ValueError(f'extrinsic_matrix cannot be inverted: {_shown(matrix)}')
     return matrix
 

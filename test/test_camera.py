@@ -182,6 +182,14 @@ def inverse_of(virtual: VirtualCameras):
 
 
 @pytest.mark.filterwarnings('error')
+def test_a_singular_rotation_with_a_tiny_entry_is_rejected():
+    extrinsic = np.diag([0.0, 1, 1, 1])
+    extrinsic[1, 0] = 1.11253693e-308
+    with pytest.raises(ValueError, match='extrinsic_matrix'):
+        Camera(np.array([[900.0, 0, 384], [0, 910, 288], [0, 0, 1]]), extrinsic_matrix=extrinsic)
+
+
+@pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('fov_degrees', [5e-324, 1e-300, 179.9999999999])
 def test_an_extreme_field_of_view_is_rejected(fov_degrees):
     with pytest.raises(ValueError, match='focal lengths'):
