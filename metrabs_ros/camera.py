@@ -478,7 +478,7 @@ def _checked_extrinsics(value: ArrayLike) -> FloatArray:
     with np.errstate(divide='ignore'):
         # `Camera.up` and `Camera.from_world` use the upper left part without the rest.
         determinants = np.abs([np.linalg.det(matrix), np.linalg.det(matrix[:3, :3])])
-    if determinants.min() < MIN_DETERMINANT:
+    if not determinants.min() >= MIN_DETERMINANT:
         raise ValueError(f'extrinsic_matrix cannot be inverted: {_shown(matrix)}')
     return matrix
 
