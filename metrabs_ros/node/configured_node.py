@@ -8,16 +8,18 @@ from typing import Any, Generic
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node import heap, parameters, process
 from metrabs_ros.node.callback_failures import MAX_REASON_CHARS, GuardedExecutor, describe_error
-from metrabs_ros.node.managed_node import ManagedNode
+from metrabs_ros.node.managed_node import ManagedNode, log_exceptions
 from metrabs_ros.node.parameters import Values
 from metrabs_ros.node.watchdog import interpreter_watchdog
+
+ERROR = TransitionCallbackReturn.ERROR
 
 
 class ConfiguredNode(ManagedNode, Generic[Values]):
@@ -46,6 +48,48 @@ class ConfiguredNode(ManagedNode, Generic[Values]):
         self._has_post_set_callback = hasattr(self, 'add_post_set_parameters_callback')
         if self._has_post_set_callback:
             self.add_post_set_parameters_callback(self._apply)
+
+    # Lifecycle transitions that release what configure and activate have created.
+
+    def unsubscribe(self) -> None:
+        """Undo what activate has done, in any state; nodes override it."""
+
+    def release(self) -> None:
+        """Undo what configure has done, in any state; nodes override it."""
+
+    @log_exceptions('cannot be deactivated', ERROR)
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe."""
+        # Before the publishers are deactivated, so that the markers can be deleted.
+        self.unsubscribe()
+        return super().on_deactivate(state)
+
+    @log_exceptions('cannot be cleaned up', ERROR)
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything."""
+        self.release()
+        return super().on_cleanup(state)
+
+    @log_exceptions('cannot be shut down', ERROR)
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and release everything, from any state."""
+        with contextlib.ExitStack() as steps:
+            steps.callback(self.release)
+            self.unsubscribe()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Return to the unconfigured state after an exception."""
+        self.run_all(self.unsubscribe, self.release)
+        return TransitionCallbackReturn.SUCCESS
+
+    def run_all(self, *steps: Callable[[], object]) -> None:
+        """Run all steps of a release and log their exceptions."""
+        for step in steps:
+            try:
+                step()
+            except Exception as error:
+                self.log_failure('not everything could be released', error)
 
     def check_settings(self, changed: Values) -> None:
         """

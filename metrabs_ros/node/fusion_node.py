@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -54,7 +54,7 @@ SKELETON_MEMORY_S = 1.0
 """Cameras with older stamps do not determine the skeleton of the fused people."""
 TRACK_SETTINGS = ('max_lost', 'min_hits', 'smoothing')
 """Parameters of `PeopleFusion`."""
-FAILURE, ERROR = TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR
+FAILURE = TransitionCallbackReturn.FAILURE
 CLOCK, INCONSISTENT, OTHER_SKELETON = 'clock', 'inconsistent camera', 'other skeleton'
 """Causes of messages that are not used."""
 
@@ -132,42 +132,12 @@ class FusionNode(ConfiguredNode[FusionSettings]):
                     )
                 )
         except Exception:
-            self._unsubscribe()
-            super().on_deactivate(state)
+            self.unsubscribe()
+            LifecycleNode.on_deactivate(self, state)
             raise
         topics = ', '.join(own.topic for own in self._inputs)
         self.get_logger().info(f'waiting for {topics}')
         return result
-
-    @log_exceptions('cannot be deactivated', ERROR)
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and delete the markers."""
-        # Before the publishers are deactivated, so that the markers can be deleted.
-        self._unsubscribe()
-        return super().on_deactivate(state)
-
-    @log_exceptions('cannot be cleaned up', ERROR)
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Destroy the publishers."""
-        self._release()
-        return super().on_cleanup(state)
-
-    @log_exceptions('cannot be shut down', ERROR)
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and destroy the publishers, from any state."""
-        with contextlib.ExitStack() as steps:
-            steps.callback(self._release)
-            self._unsubscribe()
-        return super().on_shutdown(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Return to the unconfigured state after an exception."""
-        for step in (self._unsubscribe, self._release):
-            try:
-                step()
-            except Exception as error:
-                self.log_failure('not everything could be released', error)
-        return TransitionCallbackReturn.SUCCESS
 
     def apply_settings(self) -> None:
         """Apply the parameters of the tracks."""
@@ -193,7 +163,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             # A new fusion would use the same ids again.
             self._fusion.reset()
 
-    def _unsubscribe(self) -> None:
+    def unsubscribe(self) -> None:
+        """Unsubscribe and delete the markers."""
         inputs, self._inputs = self._inputs, []
         with contextlib.ExitStack() as steps:
             if self._outputs is not None:
@@ -202,7 +173,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             for own in inputs:
                 steps.callback(own.unsubscribe)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Destroy the publishers."""
         publishers, self._outputs = self._outputs, None
         if publishers is not None:
             publishers.close()

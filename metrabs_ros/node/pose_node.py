@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
@@ -65,7 +65,7 @@ MAX_AGE_S = 60.0
 """Greater ages of published frames are not recorded as latencies."""
 WARM_UP_SHAPE = (240, 320, 3)
 """Shape of the image that is processed once after loading the model."""
-FAILURE, ERROR = TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR
+FAILURE = TransitionCallbackReturn.FAILURE
 SWITCH_INTERVAL_S = 0.0005
 """
 Thread switch interval of the interpreter, in seconds.
@@ -129,7 +129,7 @@ class PoseNode(ConfiguredNode[Settings]):
         try:
             self._load()
         except Exception:
-            self._release_all(self._release)
+            self.run_all(self.release)
             raise
         return super().on_configure(state)
 
@@ -145,44 +145,12 @@ class PoseNode(ConfiguredNode[Settings]):
                 for stream in self._streams.values()
             ]
         except Exception:
-            self._release_all(self._unsubscribe, functools.partial(super().on_deactivate, state))
+            self.run_all(
+                self.unsubscribe, functools.partial(LifecycleNode.on_deactivate, self, state)
+            )
             raise
         self.get_logger().info(f'{self.settings.model} is ready; waiting for {"; ".join(topics)}')
         return result
-
-    @log_exceptions('cannot be deactivated', ERROR)
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop the worker and unsubscribe."""
-        # Before the publishers are deactivated, so that the markers can be deleted.
-        self._unsubscribe()
-        return super().on_deactivate(state)
-
-    @log_exceptions('cannot be cleaned up', ERROR)
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the memory of the model."""
-        self._release()
-        return super().on_cleanup(state)
-
-    @log_exceptions('cannot be shut down', ERROR)
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and free the memory, from any state."""
-        with contextlib.ExitStack() as steps:
-            steps.callback(self._release)
-            self._unsubscribe()
-        return super().on_shutdown(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Return to the unconfigured state after an exception."""
-        self._release_all(self._unsubscribe, self._release)
-        return TransitionCallbackReturn.SUCCESS
-
-    def _release_all(self, *steps: Callable[[], object]) -> None:
-        """Run all release steps and log their exceptions."""
-        for step in steps:
-            try:
-                step()
-            except Exception as error:
-                self.log_failure('not everything could be released', error)
 
     def is_configured(self) -> bool:
         """Return whether the model is loaded."""
@@ -210,7 +178,8 @@ class PoseNode(ConfiguredNode[Settings]):
             )
         self._model, self._tracker = model, tracker
 
-    def _unsubscribe(self) -> None:
+    def unsubscribe(self) -> None:
+        """Stop the worker, unsubscribe and delete the markers."""
         if self._worker is None:
             return
         worker, self._worker = self._worker, None
@@ -224,7 +193,8 @@ class PoseNode(ConfiguredNode[Settings]):
             steps.callback(worker.join, PUBLISH_TIMEOUT_S)
             steps.callback(worker.stop)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Free the memory of the model."""
         try:
             self._close_streams()
         finally:
