@@ -12,7 +12,7 @@ import argparse
 import collections
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -88,16 +88,7 @@ class _FusedView:
 
     def __init__(self, node: ViewNode) -> None:
         self._node = node
-        on_skeletons = size_limited(
-            SkeletonArray,
-            MAX_SKELETONS_BYTES,
-            self._on_skeletons,
-            lambda oversized: node.warn(f'fused skeletons are not shown: {oversized}'),
-        )
-        subscription = node.create_subscription(
-            SkeletonArray, 'fusion/skeletons', on_skeletons, 10, raw=True
-        )
-        self.topics: str = subscription.topic_name
+        self.topics = node.subscribe_to_skeletons('fusion/skeletons', self._on_skeletons)
         self._shown_s = -np.inf
 
     def check(self) -> str:
@@ -107,12 +98,8 @@ class _FusedView:
         return f'no messages received on {escape_markdown(self.topics, MAX_TOPICS_CHARS)}'
 
     def _on_skeletons(self, message: SkeletonArray) -> None:
-        try:
-            people = validate_people(message)
-        except ValueError as error:
-            self._node.warn(
-                f'the skeletons on {self.topics} are malformed: {printable(error, 200)}'
-            )
+        people = self._node.valid_people(message, self.topics)
+        if people is None:
             return
         self._shown_s = time.monotonic()
         self._node.set_root(message.header.frame_id, z_up=True)
@@ -148,16 +135,8 @@ class _CameraView:
         sensor = qos_profile_sensor_data
         images = node.create_subscription(kind, prefix + topic, self._on_image, sensor)
         node.create_subscription(CameraInfo, f'{prefix}camera_info', self._on_info, sensor)
-        on_skeletons = size_limited(
-            SkeletonArray,
-            MAX_SKELETONS_BYTES,
-            self._on_skeletons,
-            lambda oversized: node.warn(f'skeletons are not shown: {oversized}'),
-        )
-        skeletons = node.create_subscription(
-            SkeletonArray, f'{prefix}pose/skeletons', on_skeletons, 10, raw=True
-        )
-        self.topics = f'{images.topic_name} and {skeletons.topic_name}'
+        skeletons = node.subscribe_to_skeletons(f'{prefix}pose/skeletons', self._on_skeletons)
+        self.topics = f'{images.topic_name} and {skeletons}'
 
     def check(self) -> str:
         """Show the latest image if no skeletons arrive; return a message about missing topics."""
@@ -185,15 +164,9 @@ class _CameraView:
         return sum(len(image.data) for image in self._images.values())
 
     def _on_skeletons(self, message: SkeletonArray) -> None:
-        try:
-            people = validate_people(message)
-        # The pose node does not publish such messages.
-        except ValueError as error:
-            self._node.warn(
-                f'the skeletons on {self.topics} are malformed: {printable(error, 200)}'
-            )
-            return
-        self._show_people(message, people)
+        people = self._node.valid_people(message, self.topics)
+        if people is not None:
+            self._show_people(message, people)
 
     def _show_people(self, message: SkeletonArray, people: People) -> None:
         now_s, stamp_s = time.monotonic(), to_seconds(message.header.stamp)
@@ -313,6 +286,28 @@ class ViewNode(GuardedNode):
     def warn(self, text: str) -> None:
         """Log a warning, at most once per `LOG_PERIOD_S`."""
         self.get_logger().warning(text, throttle_duration_sec=LOG_PERIOD_S)
+
+    def subscribe_to_skeletons(self, topic: str, callback: Callable[[SkeletonArray], None]) -> str:
+        """Subscribe to skeletons of limited size; return the full name of the topic."""
+        on_skeletons = size_limited(
+            SkeletonArray,
+            MAX_SKELETONS_BYTES,
+            callback,
+            lambda oversized: self.warn(f'skeletons are not shown: {oversized}'),
+        )
+        name: str = self.create_subscription(
+            SkeletonArray, topic, on_skeletons, 10, raw=True
+        ).topic_name
+        return name
+
+    def valid_people(self, message: SkeletonArray, topics: str) -> People | None:
+        """Return the people of a message; None, with a warning, if it is malformed."""
+        try:
+            return validate_people(message)
+        # The nodes do not publish such messages.
+        except ValueError as error:
+            self.warn(f'the skeletons on {topics} are malformed: {printable(error, 200)}')
+        return None
 
     def set_root(self, frame_id: str, z_up: bool) -> None:
         """
