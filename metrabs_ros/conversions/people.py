@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,13 +89,21 @@ def _positive_or_nan(statures_mm: FloatArray) -> FloatArray:
 
 def to_people(message: Any) -> People:
     """Convert a SkeletonArray message to people."""
+    return people_of(message.skeletons, skeleton_of(message))
+
+
+def skeleton_of(message: Any) -> Skeleton:
+    """Return the skeleton of a SkeletonArray message."""
     edges = np.array(message.joint_edges, int).reshape(-1, 2)
-    skeleton = Skeleton(
+    return Skeleton(
         message.skeleton_name,
         tuple(message.joint_names),
         tuple((int(a), int(b)) for a, b in edges),
     )
-    skeletons = message.skeletons
+
+
+def people_of(skeletons: Sequence[Any], skeleton: Skeleton) -> People:
+    """Convert Skeleton messages with the joints of a skeleton to people."""
     joints = len(skeleton)
     return People(
         skeleton=skeleton,

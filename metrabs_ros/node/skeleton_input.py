@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import image_shape_of, to_camera
+from metrabs_ros.conversions.skeleton_validation import valid_people
 from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
@@ -27,7 +28,6 @@ from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_li
 from metrabs_ros.node.synchronisation import is_oversized
 from metrabs_ros.node.transforms import WORLD_UP, TransformLookup
 from metrabs_ros.people import People
-from metrabs_ros.view.validation import validate_people
 
 QUEUE_SIZE = 10
 MAX_MESSAGE_BYTES = 4 * 2**20
@@ -147,7 +147,8 @@ class SkeletonInput:
     def _on_skeletons(self, message: Any) -> None:
         self._count(self.name)
         try:
-            people = validate_people(message)
+            people, invalid = valid_people(message)
+            _check_invalid(invalid)
             _check_amount(people)
         except ValueError as error:
             self._drop(MALFORMED, f'{self.topic}: {printable(error, 200)}', self.name)
@@ -212,6 +213,12 @@ class SkeletonInput:
             transform = self._transforms.lookup(frame, settings.fixed_frame, header.stamp)
             extrinsics = transform.matrix
         return dataclasses.replace(camera, extrinsic_matrix=extrinsics, world_up_vector=WORLD_UP)
+
+
+def _check_invalid(people: collections.Counter[str]) -> None:
+    """Raise a `ValueError` if there are invalid people, given by reason."""
+    for reason, count in people.items():
+        raise ValueError(f'{count} of the people are not valid: {reason}')
 
 
 def _check_amount(people: People) -> None:

@@ -25,6 +25,7 @@ from tf2_ros import TransformListener
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.people import MM_PER_M
+from metrabs_ros.conversions.skeleton_validation import valid_people
 from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
@@ -42,7 +43,7 @@ from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.markdown import escape_markdown
 from metrabs_ros.view.scene import FUSED, MEMORY_LIMIT, FramePose, Scene
 from metrabs_ros.view.server import exposure_warning
-from metrabs_ros.view.validation import MAX_PIXELS, validate_image_file, validate_people
+from metrabs_ros.view.validation import MAX_PIXELS, validate_image_file
 
 MAX_IMAGES = 20
 """Maximum number of buffered images per camera."""
@@ -301,13 +302,16 @@ class ViewNode(GuardedNode):
         return name
 
     def valid_people(self, message: SkeletonArray, topics: str) -> People | None:
-        """Return the people of a message; None, with a warning, if it is malformed."""
+        """Return the valid people of a message; None, with a warning, if it is malformed."""
         try:
-            return validate_people(message)
+            people, invalid = valid_people(message)
         # The nodes do not publish such messages.
         except ValueError as error:
             self.warn(f'the skeletons on {topics} are malformed: {printable(error, 200)}')
-        return None
+            return None
+        for reason, count in invalid.items():
+            self.warn(f'{count} of the people on {topics} are not shown: {printable(reason, 200)}')
+        return people
 
     def set_root(self, frame_id: str, z_up: bool) -> None:
         """

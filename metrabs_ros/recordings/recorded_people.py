@@ -21,7 +21,7 @@ from metrabs_ros.recordings.bag_message import RESULTS_SUFFIX, BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag, UnreadableRecording
 from metrabs_ros.recordings.progress import progress_bar
 from metrabs_ros.recordings.scale_cues import read_static_transforms, transform_topics
-from metrabs_ros.recordings.skeleton_messages import UnusableSkeletons, valid_people
+from metrabs_ros.recordings.skeleton_messages import UnusableSkeletons, recorded_people
 from metrabs_ros.recordings.transform_buffer import TransformBuffer
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
@@ -171,7 +171,7 @@ def _add_message(own: RecordedPeople, message: BagMessage, problems: Counter[str
         problems[f'{kind}, {reason}'] += count
 
     try:
-        skeletons, people = valid_people(message, count_invalid)
+        skeletons, people = recorded_people(message, count_invalid)
     except UnusableSkeletons as error:
         problems[f'messages, {error}'] += 1
         return

@@ -22,7 +22,7 @@ from metrabs_ros.recordings.bags import Bag
 from metrabs_ros.recordings.metadata import UnusableMetadata, read_metadata
 from metrabs_ros.recordings.progress import progress_bar
 from metrabs_ros.recordings.scale_cues import read_static_transforms, transform_topics
-from metrabs_ros.recordings.skeleton_messages import UnusableSkeletons, valid_people
+from metrabs_ros.recordings.skeleton_messages import UnusableSkeletons, recorded_people
 from metrabs_ros.recordings.topic_selection import FUSED_TOPIC
 from metrabs_ros.recordings.transform_buffer import TransformBuffer
 from metrabs_ros.regular_file import shown
@@ -220,7 +220,7 @@ def _read(
     for message in bag.messages([topic]):
         advance(1)
         try:
-            skeletons, people = valid_people(message, count_invalid)
+            skeletons, people = recorded_people(message, count_invalid)
         except UnusableSkeletons as error:
             count_invalid('messages', 1, str(error))
             continue

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.people import to_metres
+from metrabs_ros.conversions.skeleton_validation import valid_people
 from metrabs_ros.conversions.stamps import NS_PER_S, to_seconds
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.options import DEFAULT_FOV_DEGREES
@@ -26,7 +27,7 @@ from metrabs_ros.recordings.topic_selection import FUSED_TOPIC
 from metrabs_ros.recordings.typestore import COMPRESSED_IMAGE, SKELETONS, deserialize, typestore
 from metrabs_ros.view.markdown import escape_markdown
 from metrabs_ros.view.scene import FUSED, FramePose, Scene
-from metrabs_ros.view.validation import validate_image_file, validate_people
+from metrabs_ros.view.validation import validate_image_file
 
 MAX_CAMERAS = 16
 SUFFIX, FUSED_SUFFIX = '/pose/skeletons', '/fusion/skeletons'
@@ -124,8 +125,8 @@ class Results:
                 else:
                     self._show('people', self._show_people, scene, item, stamps_s[item.topic])
                     progress.update()
-        for kind, count in self._malformed.items():
-            self._warn(f'{count} messages with {kind} are malformed and were skipped')
+        for what, count in self._malformed.items():
+            self._warn(f'{count} {what} are malformed and were skipped')
         scene.flush()
 
     def close(self) -> None:
@@ -145,14 +146,17 @@ class Results:
         yield from heapq.merge(images, people, key=lambda item: item.time_ns)
 
     def _show(self, kind: str, show: Callable[..., None], *arguments: Any) -> None:
-        """Log a message; count malformed messages and warn about the first of each kind."""
+        """Log a message; count malformed messages."""
         try:
             show(*arguments)
         except Exception as error:  # A malformed message can raise any exception.
-            if not self._malformed[kind]:
-                reason = f'{type(error).__name__}: {printable(error, 200)}'
-                self._warn(f'a message with {kind} is malformed and was skipped ({reason})')
-            self._malformed[kind] += 1
+            self._count_malformed(f'messages with {kind}', 1, f'{type(error).__name__}: {error}')
+
+    def _count_malformed(self, what: str, count: int, reason: str) -> None:
+        """Count what is not shown, and warn about the first of each kind."""
+        if not self._malformed[what]:
+            self._warn(f'{what} are malformed and are skipped ({printable(reason, 200)})')
+        self._malformed[what] += count
 
     def _show_frame(self, scene: Scene, frame: RecordedFrame) -> None:
         assert self._images is not None
@@ -179,7 +183,9 @@ class Results:
         name = self._names[message.topic]
         skeletons: Any = typestore().deserialize_cdr(message.data, SKELETONS)
         stamp_s = to_seconds(skeletons.header.stamp)
-        people = validate_people(skeletons)
+        people, invalid = valid_people(skeletons)
+        for reason, count in invalid.items():
+            self._count_malformed('people', count, reason)
         is_shown = name in self.fused or not self.fused
         show = scene.show_people if is_shown else scene.show_people_on_image
         show(stamp_s, name, people)

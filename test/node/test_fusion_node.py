@@ -351,6 +351,21 @@ def test_messages_that_cannot_be_fused_are_explained(skeletons, joints, reason):
         assert node._problems['camera0'] == ''
 
 
+def test_a_message_with_an_invalid_person_is_explained():
+    with fusion_node(Room.random(2, 1, 4)) as (node, site):
+        site.run(3)
+        one = Skeleton(
+            positions=[Point(x=float('nan'))],
+            image_points=[ImagePoint()],
+            confidences=[1.0],
+            in_view=[True],
+        )
+        site.skeletons['camera0'].publish(SkeletonArray(joint_names=['nose'], skeletons=[one]))
+        wait_for(lambda: '1 of the people are not valid' in node._problems['camera0'])
+        site.run(3)
+        assert node._drops.counts() == {'malformed skeletons': 1}
+
+
 def test_malformed_skeletons_are_counted_and_the_node_continues():
     with fusion_node(Room.random(2, 1, 4)) as (node, site):
         site.run(5)

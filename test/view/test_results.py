@@ -117,26 +117,26 @@ def test_malformed_messages_are_skipped_and_counted(tmp_path, images, capsys):
     malformed = [
         b'\x00\x01\x00\x00' + b'\xff' * 100,
         b'',
-        skeletons_message(1, positions=[]),
-        skeletons_message(2, positions=whole.skeletons[0].positions[:5]),
         skeletons_message(3, joint_edges=np.array([0, 60000], np.uint16)),
         skeletons_message(4, joint_names=[]),
     ]
-    # People at invalid positions are skipped without a warning.
-    empty = [
+    without_valid_people = [
+        skeletons_message(1, positions=[]),
+        skeletons_message(2, positions=whole.skeletons[0].positions[:5]),
         skeletons_message(5, positions=[point(x=nan, y=nan, z=nan)] * joints),
         skeletons_message(6, positions=[point(x=1e308, y=0.0, z=0.0)] * joints),
     ]
     topic = '/camera/pose/skeletons'
     extra = [
         (topic, SKELETONS, START_NS + i, message)
-        for i, message in enumerate([*malformed, *empty, whole])
+        for i, message in enumerate([*malformed, *without_valid_people, whole])
     ]
     rows, _ = shown(write_bag(tmp_path / 'bag', images, extra=extra), tmp_path)
-    assert rows['/world/camera/people/joints'] == len(empty) + 1
+    assert rows['/world/camera/people/joints'] == len(without_valid_people) + 1
     assert rows['/world/camera/camera/image'] == 2 * FRAMES
     captured = capsys.readouterr().out
     assert f'{len(malformed)} messages with people are malformed and were skipped' in captured
+    assert f'{len(without_valid_people)} people are malformed and were skipped' in captured
     assert len(captured) < 2000
 
 
