@@ -131,6 +131,9 @@ class PoseNode(ConfiguredNode[Settings]):
         except Exception:
             self.run_all(self.release)
             raise
+        # Reading and compiling a network needs memory that is free afterwards.
+        gc.collect()
+        heap.return_free_memory()
         return super().on_configure(state)
 
     @log_exceptions('cannot be activated', FAILURE)
