@@ -13,7 +13,7 @@ from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node import heap, parameters, process
+from metrabs_ros.node import parameters, process
 from metrabs_ros.node.callback_failures import MAX_REASON_CHARS, GuardedExecutor, describe_error
 from metrabs_ros.node.managed_node import ManagedNode, log_exceptions
 from metrabs_ros.node.parameters import Values
@@ -147,7 +147,6 @@ def run_node(create: Callable[[], ConfiguredNode[Any]], name: str) -> int:
     name
         Name in log messages if it cannot be created.
     """
-    heap.limit_arenas()
     with process.ros_context():
         # Created first, because an executor cannot be created after a signal.
         executor = GuardedExecutor()

@@ -17,7 +17,12 @@ LIBC = ctypes.CDLL(None)
 
 
 def limit_arenas(count: int = MAX_ARENAS) -> None:
-    """Limit the number of malloc arenas; no effect in C libraries without arenas."""
+    """
+    Limit the number of malloc arenas; no effect in C libraries without arenas.
+
+    It must be called before modules are imported that start threads, such as numpy, because
+    existing arenas stay.
+    """
     if hasattr(LIBC, 'mallopt'):
         LIBC.mallopt(M_ARENA_MAX, count)
 
