@@ -34,7 +34,9 @@ setup(
     ],
     extras_require={
         'metrabs': ['torch'],
+        'onnx': ['torch', 'onnx', 'onnxscript'],
         'tensorrt': ['torch', 'torch-tensorrt'],
+        'tensorrt-rtx': ['torch', 'tensorrt-rtx', 'onnx', 'onnxscript'],
         'ultralytics': ['ultralytics'],
         'report': ['matplotlib'],
         'parquet': ['pyarrow'],

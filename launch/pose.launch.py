@@ -61,7 +61,7 @@ PARAMETERS = {
         'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l or a '
         'checkpoint folder.',
     ),
-    'engine': (str, 'Inference engine: auto, torch, tensorrt or openvino.'),
+    'engine': (str, 'Inference engine: auto, torch, tensorrt, tensorrt_rtx or openvino.'),
     'detector': (str, 'Person detector: auto, movenet, onnx:FILE, ultralytics:NAME or topic.'),
     'skeleton': (str, 'Skeleton convention of the published joints.'),
     'num_aug': (int, 'Number of augmented crops per person that MeTRAbs averages.'),

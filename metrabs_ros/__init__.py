@@ -48,6 +48,7 @@ def load_model(
     device: str = 'auto',
     detector: str = 'auto',
     threads: int = 0,
+    engine_file: str | os.PathLike[str] = '',
 ) -> PoseEstimator:
     """
     Load a model for absolute 3D human poses.
@@ -59,8 +60,9 @@ def load_model(
         ``metrabs_s`` or ``metrabs_l``, with weights that are downloaded at the first use; or a
         folder with a MeTRAbs checkpoint as published for PyTorch.
     engine
-        Inference engine: ``torch``, ``tensorrt`` (NVIDIA GPUs), ``openvino`` (CPUs) or ``auto``,
-        the fastest one that is installed.  BlazePose supports only OpenVINO.
+        Inference engine: ``torch``, ``tensorrt`` (NVIDIA GPUs), ``tensorrt_rtx`` (GeForce RTX and
+        RTX professional GPUs), ``openvino`` (CPUs) or ``auto``, the fastest one that is installed.
+        BlazePose supports only OpenVINO.
     precision
         ``fp32``, ``fp16``, ``bf16`` or ``auto``: fp16 on GPUs, bf16 with OpenVINO on processors
         that support it, otherwise fp32.  The detector MoveNet runs in bf16 on processors that
@@ -73,6 +75,9 @@ def load_model(
     threads
         Number of CPU threads of each network; 0 uses one for each core.  In streams, BlazePose and
         its detector run in parallel.
+    engine_file
+        Plan of TensorRT that is run instead of building an engine: built, for example by trtexec,
+        from the file of ``metrabs_ros export`` for the same model.
 
     Returns
     -------
@@ -90,4 +95,6 @@ def load_model(
     """
     from metrabs_ros import loading
 
-    return loading.load_model(name_or_folder, engine, precision, device, detector, threads)
+    return loading.load_model(
+        name_or_folder, engine, precision, device, detector, threads, engine_file
+    )

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from metrabs_ros import demo, loading
 from metrabs_ros.demo_video import FootageError, default_footage
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.regular_file import write_atomically
 from metrabs_ros.weights import store
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ MAX_ERROR_CHARS, MAX_PATH_CHARS = 3000, 300
 """Maximum lengths of error messages and of paths in messages."""
 REPORTED_ERRORS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
 """Errors that are printed without a traceback."""
+METRABS_HELP = 'metrabs_s, metrabs_l or a folder with a checkpoint'
 INTERRUPTED_STATUS = 130
 """Exit status after SIGINT, as in a shell."""
 
@@ -68,14 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.set_defaults(run=_fetch)
 
-    build = commands.add_parser(
-        'build-engine',
-        help='build the TensorRT engine of a model for this GPU in advance',
-    )
-    build.add_argument('model', help='metrabs_s, metrabs_l or a folder with a checkpoint')
-    build.add_argument('--precision', default='auto', help='auto, fp32, fp16 or bf16')
-    build.add_argument('--device', default='auto', help='auto, cuda or cuda:N')
-    build.set_defaults(run=_build_engine)
+    _add_build_engine(commands)
+    _add_export(commands)
 
     play = commands.add_parser('demo', help='start a camera node, the pose node and a viewer')
     play.add_argument(
@@ -166,6 +162,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_build_engine(commands: Any) -> None:
+    """Add the command build-engine."""
+    build = commands.add_parser(
+        'build-engine', help='build the TensorRT engine of a model in advance'
+    )
+    build.add_argument('model', help=METRABS_HELP)
+    build.add_argument(
+        '--engine', default='auto', help='auto, tensorrt or tensorrt_rtx; default: auto'
+    )
+    build.add_argument('--precision', default='auto', help='auto, fp32, fp16 or bf16')
+    build.add_argument('--device', default='auto', help='auto, cuda or cuda:N')
+    build.add_argument(
+        '--target',
+        default='',
+        metavar='TARGETS',
+        help='compile with TensorRT for RTX for GPUs of other machines, for example '
+        'sm86,sm89,sm120; needs no GPU',
+    )
+    build.set_defaults(run=_build_engine)
+
+
+def _add_export(commands: Any) -> None:
+    """Add the command export."""
+    export = commands.add_parser(
+        'export', help='export a MeTRAbs network to ONNX, for trtexec, Triton or Isaac ROS'
+    )
+    export.add_argument('model', help=METRABS_HELP)
+    export.add_argument(
+        '--onnx', type=pathlib.Path, required=True, metavar='FILE', help='the file to write'
+    )
+    export.add_argument(
+        '--precision', default='fp32', help='precision of the backbone: fp32 or fp16'
+    )
+    export.add_argument('--overwrite', action='store_true', help='replace an existing file')
+    export.set_defaults(run=_export)
+
+
 def _add_calibrate(commands: Any) -> None:
     """Add the command calibrate."""
     calibrate = commands.add_parser(
@@ -212,7 +245,7 @@ def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
     """Add one argument for each field of `AnnotateOptions`, with the same name."""
     add = parser.add_argument
     add('--model', default='blazepose', help=f'{", ".join(store.MODELS)} or a folder')
-    add('--engine', default='auto', help='auto, torch, tensorrt or openvino')
+    add('--engine', default='auto', help='auto, torch, tensorrt, tensorrt_rtx or openvino')
     add('--precision', default='auto', help='auto, fp32, fp16 or bf16')
     add('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     add('--detector', default='auto', help='auto, movenet, onnx:FILE or ultralytics:NAME')
@@ -312,8 +345,29 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _build_engine(args: argparse.Namespace) -> int:
-    choice = loading.build_engine(args.model, args.precision, args.device)
-    print(f'the engine for {args.model} is in the cache: {choice}')
+    if not args.target:
+        choice = loading.build_engine(args.model, args.engine, args.precision, args.device)
+        print(f'the engine for {args.model} is in the cache: {choice}')
+        return 0
+    if args.engine not in ('auto', 'tensorrt_rtx') or args.device != 'auto':
+        raise ValueError(
+            '--target compiles with TensorRT for RTX, without a GPU; remove --engine and --device'
+        )
+    targets = loading.build_plans(args.model, args.precision, args.target)
+    print(f'the engines for {args.model} are in the cache: tensorrt_rtx for {", ".join(targets)}')
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    file: pathlib.Path = args.onnx
+    name = printable(file, MAX_PATH_CHARS)
+    if os.path.lexists(file) and not args.overwrite:
+        raise ValueError(f'{name} already exists; --overwrite replaces it')
+    if not file.parent.is_dir():
+        raise ValueError(f'{name} cannot be written: its folder does not exist')
+    content = loading.export_onnx(args.model, args.precision)
+    write_atomically(file, content)
+    print(f'the network of {args.model} is in {name}, {len(content) / 1e6:.0f} MB')
     return 0
 
 

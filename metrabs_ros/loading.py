@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.pose_estimator import PoseEstimator
+from metrabs_ros.regular_file import shown
 from metrabs_ros.weights import store
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _LOGGER = logging.getLogger(__name__)
 MOVENET = 'movenet'
 MOVENET_FILE = 'movenet_multipose.xml'
 DETECTORS = ('auto', MOVENET, 'onnx:FILE', 'ultralytics:NAME')
+BUILT_ENGINES = ('auto', 'tensorrt', 'tensorrt_rtx')
+"""Engines that are built before they are used."""
 MAX_THREADS = 1024
 """Maximum value of the argument ``threads``."""
 
@@ -37,17 +40,19 @@ def load_model(
     device: str,
     detector: str,
     threads: int,
+    engine_file: str | os.PathLike[str] = '',
 ) -> PoseEstimator:
     """Load a model; see `metrabs_ros.load_model`."""
-    name = os.fsdecode(name_or_folder)
+    name, plan_file = os.fsdecode(name_or_folder), os.fsdecode(engine_file)
     _check_threads(threads)
     if name in store.BLAZEPOSE_MODELS:
+        _check_choice(name, 'engine_file', plan_file, ('',))
         _check_choice(name, 'engine', engine, ('auto', 'openvino'))
         _check_choice(name, 'precision', precision, ('auto', 'fp32', 'bf16'))
         _check_choice(name, 'device', device, ('auto', 'cpu'))
         _check_choice(name, 'detector', detector, ('auto', MOVENET))
         return load_blazepose(name, precision, threads)
-    return _load_metrabs(name, engine, precision, device, detector, threads)
+    return _load_metrabs(name, engine, precision, device, detector, threads, plan_file)
 
 
 def load_blazepose(
@@ -174,32 +179,44 @@ def load_detector(name: str, threads: int = 0, precision: str = 'auto') -> BoxDe
 
 
 def _load_metrabs(
-    name: str, engine: str, precision: str, device: str, detector: str, threads: int
+    name: str,
+    engine: str,
+    precision: str,
+    device: str,
+    detector: str,
+    threads: int,
+    plan_file: str,
 ) -> PoseEstimator:
     _require_model(name)
     _require_torch()
-    from metrabs_ros.backends.selection import Machine, choose
+    from metrabs_ros.backends.selection import Machine, choose, choose_for_plan
     from metrabs_ros.metrabs.estimator import MetrabsEstimator
 
-    choice = choose(engine, precision, device, Machine.detect())
+    select = choose_for_plan if plan_file else choose
+    choice = select(engine, precision, device, Machine.detect())
     checkpoint = _read_metrabs(name)
     boxes = load_detector(detector, threads, precision)
     _LOGGER.info('%s runs with %s', name, choice)
-    network = start_engine(checkpoint, choice, threads)
+    if plan_file:
+        network = start_plan(checkpoint, choice, _expand_home('engine_file', plan_file))
+    else:
+        network = start_engine(checkpoint, choice, threads)
     estimator = MetrabsEstimator(checkpoint, boxes, network, choice)
     # MoveNet runs on the CPU.
     estimator.detects_in_background = choice.device != 'cpu' and detector in ('auto', MOVENET)
     return estimator
 
 
-def build_engine(name: str, precision: str, device: str) -> Choice:
+def build_engine(name: str, engine: str, precision: str, device: str) -> Choice:
     """
-    Build the TensorRT engine of a model and store it in the engine cache, unless it is there.
+    Build the TensorRT engine of a model for a GPU of this machine, unless it is in the cache.
 
     Parameters
     ----------
     name
         ``metrabs_s``, ``metrabs_l`` or a folder with a checkpoint.
+    engine
+        ``tensorrt``, ``tensorrt_rtx``, or ``auto`` for the one that is installed.
     precision, device
         See `metrabs_ros.load_model`.
 
@@ -217,9 +234,77 @@ def build_engine(name: str, precision: str, device: str) -> Choice:
     _require_torch()
     from metrabs_ros.backends.selection import Machine, choose
 
-    choice = choose('tensorrt', precision, device, Machine.detect())
+    _check_choice('build-engine', 'engine', engine, BUILT_ENGINES)
+    machine = Machine.detect()
+    if engine == 'auto':
+        only_rtx = 'torch_tensorrt' not in machine.packages and 'tensorrt_rtx' in machine.packages
+        engine = 'tensorrt_rtx' if only_rtx else 'tensorrt'
+    choice = choose(engine, precision, device, machine)
     start_engine(_read_metrabs(name), choice)
     return choice
+
+
+def build_plans(name: str, precision: str, targets: str) -> list[str]:
+    """
+    Compile a model with TensorRT for RTX for other machines, unless the result is in the cache.
+
+    No GPU is needed.
+
+    Parameters
+    ----------
+    name
+        As in `build_engine`.
+    precision
+        ``fp32``, ``fp16``, or ``auto`` for fp16.
+    targets
+        Comma-separated compute capabilities, for example ``sm86,sm89``.
+
+    Returns
+    -------
+    The targets.
+
+    Raises
+    ------
+    ValueError, ImportError, metrabs_ros.weights.store.WeightsError
+        See `metrabs_ros.load_model`.
+    """
+    from metrabs_ros.backends.tensorrt_rtx import parse_targets
+
+    wanted = parse_targets(targets)
+    _check_choice('--target', 'precision', precision, ('auto', 'fp32', 'fp16'))
+    _require_model(name)
+    _require_torch()
+    from metrabs_ros.backends.engine_cache import EngineCache
+    from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
+
+    precision = 'fp16' if precision == 'auto' else precision
+    load_plans(_read_metrabs(name), precision, wanted, EngineCache())
+    return wanted
+
+
+def export_onnx(name: str, precision: str) -> bytes:
+    """
+    Return the network of a model as an ONNX file; see `metrabs_ros.metrabs.onnx_export`.
+
+    Parameters
+    ----------
+    name
+        As in `build_engine`.
+    precision
+        Precision of the backbone: ``fp32`` or ``fp16``.
+
+    Raises
+    ------
+    ValueError, ImportError, metrabs_ros.weights.store.WeightsError
+        See `metrabs_ros.load_model`.
+    """
+    _check_choice('export', 'precision', precision, ('fp32', 'fp16'))
+    _require_model(name)
+    _require_torch()
+    from metrabs_ros.metrabs.onnx_export import require_packages, to_onnx
+
+    require_packages()
+    return to_onnx(_read_metrabs(name), precision)
 
 
 def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> CropEngine:
@@ -247,6 +332,14 @@ def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> Cr
         from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
 
         return TensorRtEngine(model, config, device, precision, EngineCache())
+    if choice.engine == 'tensorrt_rtx':
+        from metrabs_ros.backends.tensorrt_rtx import target_of
+        from metrabs_ros.metrabs.plan_engine import PlanEngine
+        from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
+
+        target = target_of(torch.cuda.get_device_capability(device))
+        (plan,) = load_plans(checkpoint, precision, [target], EngineCache())
+        return PlanEngine('tensorrt_rtx', plan, checkpoint, device)
     if choice.engine == 'openvino':
         from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 
@@ -258,6 +351,36 @@ def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> Cr
     if threads:
         torch.set_num_threads(threads)
     return TorchEngine(model, device, precision)
+
+
+def start_plan(checkpoint: Checkpoint, choice: Choice, file: pathlib.Path) -> CropEngine:
+    """
+    Create the inference engine of a checkpoint from the file of a plan.
+
+    Parameters
+    ----------
+    checkpoint
+        Configuration of the network.
+    choice
+        Package and device that run the plan.
+    file
+        The plan, built from the exported network of the same checkpoint.
+
+    Raises
+    ------
+    metrabs_ros.backends.tensorrt_plan.PlanError
+        If the file cannot be used.
+    """
+    import torch
+
+    from metrabs_ros.backends.tensorrt_plan import PlanError, read_plan_file
+    from metrabs_ros.metrabs.plan_engine import PlanEngine
+
+    content = read_plan_file(file)
+    try:
+        return PlanEngine(choice.engine, content, checkpoint, torch.device(choice.device))
+    except PlanError as error:
+        raise PlanError(f'engine_file {shown(file)} cannot be used: {error}') from error
 
 
 def _require_torch() -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import re
 
+from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.foreign_text import printable
 
-ENGINES = ('auto', 'torch', 'tensorrt', 'openvino')
+ENGINES = ('auto', 'torch', 'tensorrt', 'tensorrt_rtx', 'openvino')
 PRECISIONS = ('auto', 'fp32', 'fp16', 'bf16')
+UNAVAILABLE = {'openvino': 'fp16', 'tensorrt_rtx': 'bf16'}
+"""The precision that an engine does not have."""
+PLAN_PACKAGES = ('tensorrt', 'tensorrt_rtx')
+"""Packages that run a plan from a file."""
+PLAN_PRECISION = 'the precision of the plan'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,17 +26,18 @@ class Machine:
 
     Parameters
     ----------
-    cuda
-        Whether torch detects an NVIDIA GPU.
-    torch_tensorrt, openvino
-        Whether the package is installed.
+    gpus
+        Compute capabilities of the NVIDIA GPUs that torch detects.
+    packages
+        Those of the packages torch_tensorrt, torch_tensorrt_rtx, tensorrt, tensorrt_rtx and
+        openvino that are installed.  torch_tensorrt_rtx is torch_tensorrt for TensorRT for RTX;
+        it takes the place of torch_tensorrt.
     cpu_bf16
         Whether the processor has bfloat16 instructions; otherwise OpenVINO emulates them.
     """
 
-    cuda: bool
-    torch_tensorrt: bool
-    openvino: bool
+    gpus: tuple[tuple[int, int], ...]
+    packages: frozenset[str]
     cpu_bf16: bool
 
     @classmethod
@@ -39,13 +47,28 @@ class Machine:
 
         from metrabs_ros.backends.openvino import cpu_supports_bf16
 
-        has_openvino = importlib.util.find_spec('openvino') is not None
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        modules = ('torch_tensorrt', 'tensorrt', 'tensorrt_rtx', 'openvino')
+        packages = {name for name in modules if importlib.util.find_spec(name) is not None}
+        if 'torch_tensorrt' in packages and _is_distribution('torch_tensorrt_rtx'):
+            packages = packages - {'torch_tensorrt'} | {'torch_tensorrt_rtx'}
         return cls(
-            cuda=torch.cuda.is_available(),
-            torch_tensorrt=importlib.util.find_spec('torch_tensorrt') is not None,
-            openvino=has_openvino,
-            cpu_bf16=has_openvino and cpu_supports_bf16(),
+            gpus=tuple(torch.cuda.get_device_capability(index) for index in range(count)),
+            packages=frozenset(packages),
+            cpu_bf16='openvino' in packages and cpu_supports_bf16(),
         )
+
+    def capability(self, device: str) -> tuple[int, int]:
+        """Return the compute capability of a device ``cuda`` or ``cuda:N``."""
+        return self.gpus[_gpu_index(device)]
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +79,9 @@ class Choice:
     Parameters
     ----------
     engine
-        ``torch``, ``tensorrt`` or ``openvino``.
+        ``torch``, ``tensorrt``, ``tensorrt_rtx`` or ``openvino``.
     precision
-        ``fp32``, ``fp16`` or ``bf16``.
+        ``fp32``, ``fp16``, ``bf16``, or `PLAN_PRECISION` with a plan from a file.
     device
         ``cpu``, ``cuda`` or ``cuda:N``.
     reason
@@ -105,47 +128,107 @@ def choose(engine: str, precision: str, device: str, machine: Machine) -> Choice
     _check_choice('engine', engine, ENGINES)
     _check_choice('precision', precision, PRECISIONS)
     device, device_reason = _device(engine, device, machine)
-    on_gpu = device.startswith('cuda')
     if engine == 'auto':
-        engine, engine_reason = _best_engine(on_gpu, machine)
+        engine, engine_reason = _best_engine(device, precision, machine)
     else:
-        _check_availability(engine, on_gpu, machine)
+        _check_availability(engine, device, machine)
         engine_reason = f'engine {engine} was selected by the user'
     if precision == 'auto':
-        precision = _best_precision(engine, on_gpu, machine)
-    elif engine == 'openvino' and precision == 'fp16':
-        raise ValueError(
-            "precision 'fp16' is not available with engine 'openvino'; choose fp32 or bf16"
-        )
+        precision = _best_precision(engine, _is_gpu(device), machine)
+    check_precision(engine, precision)
     return Choice(engine, precision, device, f'{device_reason}; {engine_reason}')
 
 
+def choose_for_plan(engine: str, precision: str, device: str, machine: Machine) -> Choice:
+    """
+    Select the package and the device that run a plan from a file.
+
+    Parameters
+    ----------
+    engine
+        ``auto``, ``tensorrt`` or ``tensorrt_rtx``; ``auto`` prefers ``tensorrt``.
+    precision, device, machine
+        As in `choose`; the plan has its own precision.
+
+    Raises
+    ------
+    ValueError, ImportError
+        As in `choose`.
+    """
+    _check_choice('engine', engine, ENGINES)
+    _check_choice('precision', precision, PRECISIONS)
+    device, device_reason = _device(engine, device, machine)
+    if engine not in ('auto', *PLAN_PACKAGES) or not _is_gpu(device):
+        raise ValueError(
+            'engine_file needs an NVIDIA GPU that torch detects, which '
+            f"engine '{engine}' on '{device}' does not use; set engine to auto, tensorrt or "
+            'tensorrt_rtx, and device to auto or cuda'
+        )
+    wanted = PLAN_PACKAGES if engine == 'auto' else (engine,)
+    installed = [package for package in wanted if package in machine.packages]
+    if not installed:
+        raise ImportError(
+            f'engine_file needs the package {" or ".join(wanted)}; on a Jetson, '
+            'apt install python3-libnvinfer'
+        )
+    return Choice(installed[0], PLAN_PRECISION, device, f'{device_reason}; engine_file is set')
+
+
+def check_precision(engine: str, precision: str) -> None:
+    """Raise a ValueError if an engine does not have a precision."""
+    if UNAVAILABLE.get(engine) == precision:
+        others = [name for name in PRECISIONS[1:] if name != precision]
+        raise ValueError(
+            f"precision '{precision}' is not available with engine '{engine}'; choose "
+            f'{" or ".join(others)}'
+        )
+
+
+def _is_gpu(device: str) -> bool:
+    return re.fullmatch(r'cuda(:\d{1,3})?', device) is not None
+
+
+def _gpu_index(device: str) -> int:
+    return int(device.partition(':')[2] or 0)
+
+
 def _device(engine: str, device: str, machine: Machine) -> tuple[str, str]:
-    is_gpu = isinstance(device, str) and re.fullmatch(r'cuda(:\d{1,3})?', device) is not None
+    is_gpu = isinstance(device, str) and _is_gpu(device)
     if device not in ('auto', 'cpu') and not is_gpu:
         raise ValueError(
             f"device is '{printable(device)}'; it must be one of auto, cpu, cuda, cuda:N"
         )
-    if is_gpu and not machine.cuda:
+    if is_gpu and not machine.gpus:
         raise ValueError(
             f'device {device!r} is not available: torch does not detect an NVIDIA GPU; is its '
             'driver installed, and is this a build of torch with CUDA?'
         )
+    if is_gpu and _gpu_index(device) >= len(machine.gpus):
+        raise ValueError(
+            f'device {device!r} is not available: torch detects {len(machine.gpus)} NVIDIA GPU, '
+            'which are counted from cuda:0'
+        )
     if device != 'auto':
         return device, f'device {device} was selected by the user'
-    if not machine.cuda:
+    if not machine.gpus:
         return 'cpu', 'torch does not detect an NVIDIA GPU'
     if engine == 'openvino':
         return 'cpu', 'OpenVINO uses the CPU'
     return 'cuda', 'torch detects an NVIDIA GPU'
 
 
-def _best_engine(on_gpu: bool, machine: Machine) -> tuple[str, str]:
-    if on_gpu:
-        if machine.torch_tensorrt:
+def _best_engine(device: str, precision: str, machine: Machine) -> tuple[str, str]:
+    if _is_gpu(device):
+        if 'torch_tensorrt' in machine.packages:
             return 'tensorrt', 'torch_tensorrt is installed'
-        return 'torch', 'torch_tensorrt is not installed'
-    if machine.openvino:
+        if 'tensorrt_rtx' not in machine.packages:
+            return 'torch', 'neither torch_tensorrt nor tensorrt_rtx is installed'
+        if not tensorrt_rtx.is_supported(machine.capability(device)):
+            return 'torch', tensorrt_rtx.why_unsupported(machine.capability(device))
+        if precision == UNAVAILABLE['tensorrt_rtx']:
+            return 'torch', f'tensorrt_rtx does not have {precision}'
+        return 'tensorrt_rtx', 'tensorrt_rtx is installed'
+    if 'openvino' in machine.packages:
         return 'openvino', 'openvino is installed'
     return 'torch', 'openvino is not installed'
 
@@ -156,21 +239,28 @@ def _best_precision(engine: str, on_gpu: bool, machine: Machine) -> str:
     return 'bf16' if engine == 'openvino' and machine.cpu_bf16 else 'fp32'
 
 
-def _check_availability(engine: str, on_gpu: bool, machine: Machine) -> None:
-    if engine == 'tensorrt':
-        if not on_gpu:
-            raise ValueError(
-                "engine 'tensorrt' needs an NVIDIA GPU that torch detects, and device auto or cuda"
-            )
-        if not machine.torch_tensorrt:
-            raise ImportError(
-                "engine 'tensorrt' needs the package torch_tensorrt of the same version as torch: "
-                'pip install torch-tensorrt'
-            )
+def _check_availability(engine: str, device: str, machine: Machine) -> None:
+    if engine in PLAN_PACKAGES and not _is_gpu(device):
+        raise ValueError(
+            f"engine '{engine}' needs an NVIDIA GPU that torch detects, and device auto or cuda"
+        )
+    if engine == 'tensorrt' and not machine.packages & {'torch_tensorrt', 'torch_tensorrt_rtx'}:
+        raise ImportError(
+            "engine 'tensorrt' needs the package torch_tensorrt of the same version as torch: "
+            'pip install torch-tensorrt'
+        )
+    if engine == 'tensorrt_rtx' and 'tensorrt_rtx' not in machine.packages:
+        raise ImportError(tensorrt_rtx.MISSING)
+    if engine == 'tensorrt_rtx' or (
+        engine == 'tensorrt' and 'torch_tensorrt_rtx' in machine.packages
+    ):
+        capability = machine.capability(device)
+        if not tensorrt_rtx.is_supported(capability):
+            raise ValueError(tensorrt_rtx.why_unsupported(capability))
     if engine == 'openvino':
-        if on_gpu:
+        if _is_gpu(device):
             raise ValueError("engine 'openvino' runs on the CPU; set device to auto or cpu")
-        if not machine.openvino:
+        if 'openvino' not in machine.packages:
             raise ImportError("engine 'openvino' needs the package openvino: pip install openvino")
 
 

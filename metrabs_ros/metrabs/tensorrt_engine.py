@@ -25,6 +25,8 @@ OPTIMAL_BATCH = 4
 """Batch size that engines are optimised for."""
 ENGINE_FILE = 'engine.ep'
 TIMINGS_FILE = 'timings.bin'
+PACKAGES = ('torch', 'torch_tensorrt', 'tensorrt', 'torch_tensorrt_rtx', 'tensorrt_rtx')
+"""Packages that an engine depends on; torch_tensorrt_rtx is also imported as torch_tensorrt."""
 
 
 class TensorRtEngine:
@@ -156,7 +158,7 @@ def cache_key(
 ) -> dict[str, str]:
     """Return the properties that an engine depends on."""
     gpu = torch.cuda.get_device_properties(device)
-    versions = {name: _version(name) for name in ('torch', 'torch_tensorrt', 'tensorrt')}
+    versions = {name: _version(name) for name in PACKAGES}
     return {
         'engine': 'the TensorRT engine',
         'weights': weights_hash(model),

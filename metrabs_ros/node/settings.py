@@ -27,7 +27,13 @@ class Settings:
         fixed=True,
     )
     engine: str = setting(
-        'auto', 'Inference engine: auto, torch, tensorrt or openvino.', fixed=True
+        'auto', 'Inference engine: auto, torch, tensorrt, tensorrt_rtx or openvino.', fixed=True
+    )
+    engine_file: str = setting(
+        '',
+        'Plan of a MeTRAbs network that trtexec built from the file of metrabs_ros export; '
+        "'': build the engine.",
+        fixed=True,
     )
     precision: str = setting(
         'auto', 'Numerical precision of the network: auto, fp32, fp16 or bf16.', fixed=True

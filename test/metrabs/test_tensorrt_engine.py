@@ -194,6 +194,9 @@ def test_the_cache_key_contains_all_properties_that_an_engine_depends_on(
     keys.append(key('fp16'))
     assert len({str(key) for key in keys}) == len(keys)
     assert 'compute capability 8.7' in keys[-1]['gpu']
+    # Both builds of torch_tensorrt: an upgrade of either one must not leave its engines in use.
+    for package in ('torch_tensorrt', 'tensorrt', 'torch_tensorrt_rtx', 'tensorrt_rtx'):
+        assert keys[-1][package] == '1.2.3'
 
 
 @pytest.mark.slow
