@@ -2,7 +2,8 @@
 Measure the accuracy, times, lower bounds and memory of MeTRAbs on a GPU, without ROS.
 
 The script needs torch with CUDA, NumPy, OpenCV and PyYAML, and takes about three minutes.
-TensorRT is also measured if torch_tensorrt is installed.
+TensorRT is also measured if torch_tensorrt is installed, TensorRT for RTX if it is installed and
+supports the GPU.
 
     python benchmarks/gpu.py [--output results.json] [--quick]
 
@@ -13,7 +14,6 @@ CPU, which only tests the script.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import pathlib
 import sys
@@ -34,6 +34,7 @@ import torch
 from stages import Stages
 
 import metrabs_ros
+from metrabs_ros.backends.selection import UNAVAILABLE, Machine, choose
 from metrabs_ros.pose_estimator import PoseEstimator
 
 NETWORKS = {'s_centered': ('s', 256), 'l_384': ('l', 384)}
@@ -174,6 +175,19 @@ def count_synchronisations(model: PoseEstimator) -> int:
     return sum('synchroniz' in str(warning.message) for warning in caught)
 
 
+def available_engines(device: torch.device, report: Report) -> list[str]:
+    """Return the engines to measure; the reasons why others are not available are reported."""
+    engines = ['torch']
+    for engine in ('tensorrt', 'tensorrt_rtx'):
+        try:
+            choose(engine, 'fp16', str(device), Machine.detect())
+        except (ValueError, ImportError) as error:
+            report.add('not_measured', {'engine': engine, 'reason': str(error)})
+        else:
+            engines.append(engine)
+    return engines
+
+
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
@@ -193,15 +207,14 @@ def main() -> None:
                 subjects.write_checkpoint(path, variant)
             return str(path)
 
-        engines = ['torch']
-        if on_gpu and importlib.util.find_spec('torch_tensorrt') is not None:
-            engines.append('tensorrt')
         for precision in ('fp32', 'fp16') if on_gpu else ('fp32',):
             measure_accuracy(folder_of, 'torch', precision, str(device), report)
         rates = measure_rates(device, report)
-        for engine in engines:
+        for engine in available_engines(device, report):
             for variant in list(NETWORKS)[: 1 if args.quick else None]:
                 for precision in PRECISIONS[variant] if on_gpu else ('fp32',):
+                    if precision == UNAVAILABLE.get(engine):
+                        continue
                     how = {'model': variant, 'engine': engine, 'precision': precision}
                     start_s = time.perf_counter()
                     model = metrabs_ros.load_model(
@@ -213,7 +226,7 @@ def main() -> None:
                         report.add('synchronisations', how | {'per_call': count})
                     measure_network(model, how, rates, report)
                     measure_pipeline(model, how, 2 if args.quick else 60, report)
-            if engine == 'tensorrt':
+            if engine != 'torch':
                 measure_accuracy(folder_of, engine, 'fp16', str(device), report)
 
 

@@ -202,7 +202,8 @@ class Plan:
         # Both waits are on the GPU.  The second one keeps the memory of the inputs in use.
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
-        is_started = self._context.execute_async_v3(self._stream.cuda_stream)
+        with torch.cuda.device(self._device):
+            is_started = self._context.execute_async_v3(self._stream.cuda_stream)
         current.wait_stream(self._stream)
         if not is_started:
             raise RuntimeError(f'TensorRT cannot run the plan: {self._errors.reason()}')

@@ -166,8 +166,8 @@ def check_plan(content: bytes) -> None:
     require_package()
     import tensorrt_rtx as trt
 
-    runtime = trt.Runtime(ErrorLog(trt).logger)
-    _, found = runtime.get_engine_validity(content)
+    errors = ErrorLog(trt)
+    _, found = trt.Runtime(errors.logger).get_engine_validity(content)
     problems = trt.EngineInvalidityDiagnostics
     if found & int(problems.MALFORMED_ENGINE):
         raise PlanError('it is not a plan of TensorRT for RTX, or it is damaged')
