@@ -33,6 +33,7 @@ setup(
         'tqdm',
     ],
     extras_require={
+        'hri': ['urdf-parser-py'],
         'metrabs': ['torch'],
         'onnx': ['torch', 'onnx', 'onnxscript'],
         'tensorrt': ['torch', 'torch-tensorrt'],

@@ -68,3 +68,13 @@ def masked_median(values: FloatArray, known: BoolArray) -> FloatArray:
     index = np.broadcast_to(np.maximum(counts - 1, 0) // 2, ordered.shape[:-1])
     middle = np.take_along_axis(ordered, index[..., None], axis=-1)
     return np.where(counts > 0, middle[..., 0], 0)
+
+
+def norms(vectors: FloatArray) -> FloatArray:
+    """
+    Return the lengths [...] of vectors [..., D].
+
+    `numpy.linalg.norm` takes several times longer for small arrays.
+    """
+    lengths: FloatArray = np.sqrt((vectors * vectors).sum(axis=-1))
+    return lengths

@@ -9,7 +9,14 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-_SHORT_PARTS = {'shoulder': 'sho', 'hip': 'hip', 'knee': 'kne', 'ankle': 'ank'}
+_SHORT_PARTS = {
+    'shoulder': 'sho',
+    'elbow': 'elb',
+    'wrist': 'wri',
+    'hip': 'hip',
+    'knee': 'kne',
+    'ankle': 'ank',
+}
 """Abbreviations of body parts in MeTRAbs joint names."""
 
 
