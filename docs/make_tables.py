@@ -33,6 +33,7 @@ TOPICS = {
     'world_frame': 'Frames',
     'ground_frame': 'Person scale',
     'tf': 'Published TF frames',
+    'hri': 'ROS4HRI',
 }
 """Titles of the groups of parameters, by the first parameter of each group."""
 EMPTY = "''"

@@ -24,6 +24,8 @@ ARGUMENTS = {
 PARAMETERS = {
     'fixed_frame': (str, 'Frame of the published people, with the z axis pointing up.'),
     'rays': (bool, 'Whether the markers include lines from the cameras to the people they see.'),
+    'hri': (bool, 'Publish people as ROS4HRI bodies below /humans/bodies.'),
+    'hri_tf': (bool, 'With hri: publish the TF frames of all links of the bodies.'),
     'use_sim_time': (bool, 'Use the time of /clock.'),
 }
 """Arguments that override parameters of params_file."""

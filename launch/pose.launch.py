@@ -70,6 +70,11 @@ PARAMETERS = {
     'ground_frame': (str, 'Frame with the z axis pointing up, for the height of the floor.'),
     'ground_height': (float, 'Height of the floor in ground_frame, in metres.'),
     'stature': (float, 'Stature of all people, in metres.'),
+    'hri': (
+        bool,
+        'Publish people as ROS4HRI bodies below /humans/bodies; with fuse, the fusion node does.',
+    ),
+    'hri_tf': (bool, 'With hri: publish the TF frames of all links of the bodies.'),
     'autostart': (bool, 'Configure and activate the node automatically at startup.'),
     'use_sim_time': (bool, 'Use the time of /clock.'),
 }
@@ -117,6 +122,8 @@ def start(context):
                 'cameras, for example cameras:=front,rear'
             )
         parameters['tf'] = 'none'
+    # The fusion node publishes the people, so that subscribers see each body once.
+    hri = {name: parameters.pop(name) for name in ('hri', 'hri_tf') if fuse and name in parameters}
     remappings = [
         ('image', image),
         ('image/compressed', f'{image}/compressed'),
@@ -155,6 +162,7 @@ def start(context):
                         'cameras': names,
                         'fixed_frame': given['fixed_frame'],
                         'use_sim_time': parameters.get('use_sim_time', False),
+                        **hri,
                     },
                 ],
                 arguments=['--ros-args', '--log-level', given['log_level']],

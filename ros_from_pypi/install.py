@@ -144,6 +144,7 @@ class Environment:
         )
         self.build(HERE / 'tf2_msgs')
         self.build(HERE / 'vision_msgs')
+        self.build(HERE / 'hri_msgs')
         # After the metadata, because pip treats messages of the same name as an older version.
         self.build(PROJECT, '-DAMENT_CMAKE_SYMLINK_INSTALL=ON', after=metadata)
 

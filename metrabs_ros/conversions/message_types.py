@@ -29,3 +29,20 @@ class MessageTypes:
     ImagePoint: MessageConstructor
     Skeleton: MessageConstructor
     SkeletonArray: MessageConstructor
+
+
+@dataclasses.dataclass(frozen=True)
+class HriMessageTypes:
+    """Constructors of the message types of ROS4HRI bodies, and of those that they contain."""
+
+    Header: MessageConstructor
+    IdsList: MessageConstructor
+    NormalizedPointOfInterest2D: MessageConstructor
+    NormalizedRegionOfInterest2D: MessageConstructor
+    Skeleton2D: MessageConstructor
+    BodyPosture: MessageConstructor
+    JointState: MessageConstructor
+    PointStamped: MessageConstructor
+    TwistStamped: MessageConstructor
+    String: MessageConstructor
+    TransformStamped: MessageConstructor

@@ -14,6 +14,11 @@ from metrabs_ros.people import People
 
 PERSON_FRAME = re.compile(r'\w*person_\d+(_\w+)?')
 """Names of the TF frames that are published for people."""
+BODY_FRAME = re.compile(
+    r'(body|waist|torso|([rpy]_)?head|[lr]_(([yp]_)?(shoulder|hip)|elbow|wrist|knee|ankle))'
+    r'_(\w+_)?p\d+'
+)
+"""Names of the TF frames that are published for ROS4HRI bodies."""
 MAX_FRAME_CHARS = 1000
 IDENTITY_QUATERNION = np.array([0.0, 0.0, 0.0, 1.0])
 
@@ -72,8 +77,10 @@ def frame_name(text: str) -> str:
 
 
 def is_person_frame(frame_id: str) -> bool:
-    """Return whether a TF frame has the name of a person frame."""
-    return len(frame_id) <= MAX_FRAME_CHARS and PERSON_FRAME.fullmatch(frame_id) is not None
+    """Return whether a TF frame has the name of a frame of a person."""
+    if len(frame_id) > MAX_FRAME_CHARS:
+        return False
+    return any(pattern.fullmatch(frame_id) for pattern in (PERSON_FRAME, BODY_FRAME))
 
 
 def _transform(

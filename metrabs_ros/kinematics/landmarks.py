@@ -40,14 +40,23 @@ def landmarks_of(
     Positions [N, 17, 3], and which are known, [N, 17].  Landmarks that the skeleton lacks are at
     the mean of its joints.
     """
-    weights, is_available = _weights_of(skeleton)
-    known = joint_confidence @ weights.T >= MIN_CONFIDENCE
-    return weights @ poses_mm, known & is_available
+    weights, _ = landmark_weights(skeleton)
+    return weights @ poses_mm, landmark_confidence(joint_confidence, skeleton) >= MIN_CONFIDENCE
+
+
+def landmark_confidence(joint_confidence: FloatArray, skeleton: Skeleton) -> FloatArray:
+    """Return the confidence [N, 17] of landmarks for that of joints [N, J]; 0 without a joint."""
+    weights, is_available = landmark_weights(skeleton)
+    return (joint_confidence @ weights.T) * is_available
 
 
 @functools.lru_cache(maxsize=16)
-def _weights_of(skeleton: Skeleton) -> tuple[FloatArray, BoolArray]:
-    """Return the weights [17, J] of joints in landmarks, and which landmarks there are, [17]."""
+def landmark_weights(skeleton: Skeleton) -> tuple[FloatArray, BoolArray]:
+    """
+    Return the weights [17, J] of joints in landmarks, and which landmarks there are, [17].
+
+    Landmarks that the skeleton lacks are the mean of its joints.
+    """
     weights = np.full((len(LANDMARKS), len(skeleton)), 1 / max(len(skeleton), 1))
     is_available = np.zeros(len(LANDMARKS), bool)
     for i, name in enumerate(LANDMARKS):

@@ -32,6 +32,7 @@ from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.node.body_publishers import HriPublishers
 from metrabs_ros.node.depth_buffer import DepthMessage
 from metrabs_ros.node.depth_input import DepthInput
 from metrabs_ros.node.diagnostics import Statistics
@@ -126,6 +127,8 @@ class CameraStream:
         Looks up transforms.
     statistics
         Counts frames and measures latencies.
+    hri
+        Publishers of ROS4HRI bodies; None if they are not published.
     """
 
     def __init__(
@@ -135,10 +138,11 @@ class CameraStream:
         tracker: PersonTracker,
         transforms: TransformLookup,
         statistics: Statistics,
+        hri: HriPublishers | None = None,
     ) -> None:
         self.name = name
         self._tracker = tracker
-        self.publishers = CameraPublishers(node, name)
+        self.publishers = CameraPublishers(node, name, hri)
         self._node = node
         self._transforms = transforms
         self._statistics = statistics
@@ -218,7 +222,7 @@ class CameraStream:
         return f'{image_topic} and {self._info_topic}'
 
     def unsubscribe(self) -> None:
-        """Unsubscribe, drop pending images, and delete the markers."""
+        """Unsubscribe, drop pending images, and delete the markers and bodies."""
         for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)
         self._subscribers = []
@@ -228,7 +232,7 @@ class CameraStream:
             self._synchroniser = None
         # Both refer to stored depth images.
         self._depth = self._cached_requirements = None
-        self.publishers.clear_markers()
+        self.publishers.clear_people()
 
     def subscribe_to_latched_info(self) -> None:
         """Subscribe to a latched camera_info that was published before this node started."""
@@ -307,7 +311,7 @@ class CameraStream:
         if self._reset_requested:
             self._reset_requested = False
             self._tracker.reset(self.name)
-            self.publishers.clear_markers()
+            self.publishers.clear_people()
         timed_view = TimedView(view, stamp_s, boxes, self.name, ground, depth)
         return PreparedFrame(self.name, header, timed_view, output_transform, output_frame)
 
@@ -324,7 +328,14 @@ class CameraStream:
             if 0 <= latency_s <= MAX_COMPENSATED_LATENCY_S:
                 people, header.stamp = people.extrapolated(latency_s), now.to_msg()
         self.publishers.publish(
-            image, people, frame.output_transform, camera.up, header, convention, current
+            image,
+            people,
+            frame.output_transform,
+            camera.up,
+            header,
+            frame.header,
+            convention,
+            current,
         )
 
     def _subscribe(

@@ -31,6 +31,7 @@ from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.fusion.people_fusion import PeopleFusion
 from metrabs_ros.node import process
+from metrabs_ros.node.body_publishers import HriPublishers, check_hri_packages
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.configured_node import ConfiguredNode, run_node
 from metrabs_ros.node.diagnostics import Latencies
@@ -78,6 +79,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
     ------
     ValueError
         If a parameter has an invalid value.
+    ImportError
+        If the parameter hri is set and a package is missing.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -89,6 +92,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
                 'pointing up'
             )
         check_topics(self, names, LONGEST_CAMERA_TOPIC)
+        if self.settings.hri:
+            check_hri_packages()
         self._drops = SkeletonDrops(self.get_logger())
         self._latencies = Latencies()
         self._ages_s = {name: collections.deque[float](maxlen=MAX_LATENCIES) for name in names}
@@ -100,6 +105,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         self._transforms.add_callback(self._process_pending)
         self._inputs: list[SkeletonInput] = []
         self._outputs: PeoplePublishers | None = None
+        self._hri: HriPublishers | None = None
         self._fusion: PeopleFusion | None = None
         self._convention: Convention | None = None
         self._start_fusion()
@@ -118,6 +124,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         """Create the publishers."""
         namespace = frame_name(self.get_namespace().strip('/'))
         self._outputs = PeoplePublishers(self, '~', f'{namespace}_' if namespace else '')
+        if self.settings.hri:
+            self._hri = HriPublishers(self)
         return super().on_configure(state)
 
     @log_exceptions('cannot be activated', FAILURE)
@@ -166,11 +174,13 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             self._fusion.reset()
 
     def unsubscribe(self) -> None:
-        """Unsubscribe and delete the markers."""
+        """Unsubscribe and delete the markers and bodies."""
         inputs, self._inputs = self._inputs, []
         with contextlib.ExitStack() as steps:
             if self._outputs is not None:
                 steps.callback(self._outputs.clear_markers)
+            if self._hri is not None:
+                steps.callback(self._hri.clear)
             steps.callback(self._transforms.close)
             for own in inputs:
                 steps.callback(own.unsubscribe)
@@ -178,8 +188,11 @@ class FusionNode(ConfiguredNode[FusionSettings]):
     def release(self) -> None:
         """Destroy the publishers."""
         publishers, self._outputs = self._outputs, None
-        if publishers is not None:
-            publishers.close()
+        hri, self._hri = self._hri, None
+        with contextlib.ExitStack() as steps:
+            for own in (publishers, hri):
+                if own is not None:
+                    steps.callback(own.close)
 
     # Callbacks of messages and timers.
 
@@ -296,6 +309,10 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         people = fused.to_people()
         people = people.select(people.finite())
         self._people = len(people)
+        transforms = []
+        if self._hri is not None:
+            with_links = self.settings.hri_tf and publishers.has_transform_subscribers()
+            transforms = self._hri.publish(people, WORLD_UP, header, with_links=with_links)
         publishers.publish(
             people,
             [str(person) for person in people.ids.tolist()],
@@ -305,6 +322,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             self.settings.tf,
             self.settings.tf_prefix,
             self._camera_markers(fused, header) if publishers.has_marker_subscribers() else (),
+            transforms,
         )
 
     def _camera_markers(self, fused: FusedPeople, header: Header) -> list[Any]:

@@ -61,3 +61,12 @@ class FusionSettings:
     tf_prefix: str = setting(
         '', "Prefix of the published TF frames; '': namespace of the node, if any."
     )
+    hri: bool = setting(
+        False,
+        'Publish people as ROS4HRI bodies below /humans/bodies (REP 155); requires hri_msgs and '
+        'urdf_parser_py.',
+        fixed=True,
+    )
+    hri_tf: bool = setting(
+        False, 'With hri: publish the TF frames of all links of the bodies, not only body_<id>.'
+    )

@@ -31,6 +31,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.node import diagnostics, process
+from metrabs_ros.node.body_publishers import HriPublishers, check_hri_packages
 from metrabs_ros.node.camera_stream import (
     TOPIC_DETECTOR,
     CameraStream,
@@ -97,6 +98,8 @@ class PoseNode(ConfiguredNode[Settings]):
     ------
     ValueError
         If a parameter has an invalid value.
+    ImportError
+        If the parameter hri is set and a package is missing.
     """
 
     def __init__(
@@ -104,12 +107,15 @@ class PoseNode(ConfiguredNode[Settings]):
     ) -> None:
         super().__init__('pose', Settings, **kwargs)
         check_topics(self, self.settings.cameras, LONGEST_CAMERA_TOPIC)
+        if self.settings.hri:
+            check_hri_packages()
         self._load_model = load_model or _load_model
         self.statistics = diagnostics.Statistics(self.get_logger())
         self._enabled = True
         self._model: PoseEstimator | None = None
         self._tracker: PersonTracker | None = None
         self._streams: dict[str, CameraStream] = {}
+        self._hri: HriPublishers | None = None
         self._worker: Worker[Frame] | None = None
         self._stopped_worker: Worker[Frame] | None = None
         self._transforms = TransformLookup(self)
@@ -177,9 +183,11 @@ class PoseNode(ConfiguredNode[Settings]):
         model = self._load_model(self.settings)
         model.convention(self.settings.skeleton)
         tracker = PersonTracker(model, _options(self.settings))
+        if self.settings.hri:
+            self._hri = HriPublishers(self, self.settings.cameras)
         for name in self.settings.cameras:
             self._streams[name] = CameraStream(
-                self, name, tracker, self._transforms, self.statistics
+                self, name, tracker, self._transforms, self.statistics, self._hri
             )
         self._model, self._tracker = model, tracker
 
@@ -210,8 +218,11 @@ class PoseNode(ConfiguredNode[Settings]):
 
     def _close_streams(self) -> None:
         streams, self._streams = self._streams, {}
+        hri, self._hri = self._hri, None
         self._model = self._tracker = None
         with contextlib.ExitStack() as steps:
+            if hri is not None:
+                steps.callback(hri.close)
             for stream in streams.values():
                 steps.callback(stream.publishers.close)
             # The worker may still use the model, and its memory can only be freed afterwards.

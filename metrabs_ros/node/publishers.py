@@ -19,6 +19,7 @@ from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.conversions.transforms import frame_name, to_transforms
 from metrabs_ros.msg import SkeletonArray
+from metrabs_ros.node.body_publishers import HriPublishers, PeopleInImage
 from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.node.settings import Settings
@@ -72,6 +73,10 @@ class PeoplePublishers:
         """Return whether markers are shown anywhere."""
         return bool(self._markers.get_subscription_count())
 
+    def has_transform_subscribers(self) -> bool:
+        """Return whether anything listens to /tf."""
+        return bool(self._transforms.pub_tf.get_subscription_count())
+
     def publish(
         self,
         people: People,
@@ -82,6 +87,7 @@ class PeoplePublishers:
         tf: str,
         tf_prefix: str,
         more_markers: Sequence[Any] = (),
+        more_transforms: Sequence[Any] = (),
     ) -> None:
         """
         Publish people.
@@ -104,6 +110,8 @@ class PeoplePublishers:
             Prefix of the frames; the default prefix if it is empty.
         more_markers
             Further markers.
+        more_transforms
+            Further transforms.
         """
         message = to_message(people.in_convention(convention), header, TYPES)
         if self.has_marker_subscribers():
@@ -111,14 +119,16 @@ class PeoplePublishers:
             markers.markers += more_markers
             self._markers.publish(markers)
         # A transform needs a parent frame.
-        if tf != 'none' and header.frame_id and self._transforms.pub_tf.get_subscription_count():
-            # The pelvis position is most accurate with all joints of the network.
-            with_joints = tf == 'joints'
-            selected = people.in_convention(convention) if with_joints else people
-            prefix = tf_prefix or self._frame_prefix
-            self._transforms.sendTransform(
-                to_transforms(selected, header, TYPES, prefix, with_joints)
-            )
+        if header.frame_id and self.has_transform_subscribers():
+            transforms = list(more_transforms)
+            if tf != 'none':
+                # The pelvis position is most accurate with all joints of the network.
+                with_joints = tf == 'joints'
+                selected = people.in_convention(convention) if with_joints else people
+                prefix = tf_prefix or self._frame_prefix
+                transforms += to_transforms(selected, header, TYPES, prefix, with_joints)
+            if tf != 'none' or transforms:
+                self._transforms.sendTransform(transforms)
         # Published last, so that transforms are available when the skeletons arrive.
         self._skeletons.publish(message)
 
@@ -133,9 +143,14 @@ class CameraPublishers:
         Node that owns the publishers.
     camera
         Camera name, used as a namespace of the topics; empty for a single camera.
+    hri
+        Publishers of ROS4HRI bodies; None if they are not published.
     """
 
-    def __init__(self, node: ManagedNode, camera: str = '') -> None:
+    def __init__(
+        self, node: ManagedNode, camera: str = '', hri: HriPublishers | None = None
+    ) -> None:
+        self._camera, self._hri = camera, hri
         # The same names as for a separate node in the namespace of the camera.
         topics = f'{camera}/{node.get_name()}' if camera else '~'
         # All cameras share one TF tree, so their frame names need different prefixes.
@@ -154,9 +169,11 @@ class CameraPublishers:
         """Destroy the publishers."""
         self._resources.close()
 
-    def clear_markers(self) -> None:
-        """Delete all markers."""
+    def clear_people(self) -> None:
+        """Delete all markers and bodies."""
         self._people.clear_markers()
+        if self._hri is not None:
+            self._hri.clear(self._camera)
 
     def publish(
         self,
@@ -165,6 +182,7 @@ class CameraPublishers:
         transform: RigidTransform,
         up: FloatArray,
         header: Header,
+        image_header: Header,
         convention: Convention,
         settings: Settings,
     ) -> None:
@@ -183,23 +201,34 @@ class CameraPublishers:
             Up direction [3] in the camera frame.
         header
             Header of the published messages.
+        image_header
+            Header of the image.
         convention
             Skeleton convention of the published joints.
         settings
-            Settings, of which `tf` and `tf_prefix` are used.
+            Settings, of which `tf`, `tf_prefix` and `hri_tf` are used.
         """
         if self._annotated.get_subscription_count():
             self._annotated.publish(
                 draw_annotated_image(image, people.in_convention(convention), header)
             )
+        labels = drawing.short_labels(people)
+        people = people.transformed(transform.rotation, transform.translation_mm)
+        up = transform.rotation @ up
+        transforms = []
+        if self._hri is not None:
+            with_links = settings.hri_tf and self._people.has_transform_subscribers()
+            shown = PeopleInImage(image, image_header)
+            transforms = self._hri.publish(people, up, header, self._camera, shown, with_links)
         self._people.publish(
-            people.transformed(transform.rotation, transform.translation_mm),
-            drawing.short_labels(people),
-            transform.rotation @ up,
+            people,
+            labels,
+            up,
             header,
             convention,
             settings.tf,
             settings.tf_prefix,
+            more_transforms=transforms,
         )
 
 

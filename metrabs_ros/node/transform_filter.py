@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from metrabs_ros.conversions.stamps import to_ns
+from metrabs_ros.conversions.transforms import BODY_FRAME
 
 MAX_FRAMES = 2000
 """Maximum number of stored frames.  It is limited because tf2 buffers never remove a frame."""
@@ -201,7 +202,7 @@ def _is_of_person(message: Any) -> bool:
     parent, child = message.header.frame_id, message.child_frame_id
     if max(len(parent), len(child)) > MAX_NAME_CHARS:
         return False
-    if PERSON_FRAME.fullmatch(child):
+    if PERSON_FRAME.fullmatch(child) or BODY_FRAME.fullmatch(child):
         return True
     # The parent of a joint frame is the person frame; other frames may have similar names.
     return child.startswith(f'{parent}_') and PERSON_FRAME.fullmatch(parent) is not None

@@ -199,7 +199,7 @@ def test_the_node_can_be_configured_after_failures_in_other_transitions(
         for label in before:
             assert change(robot, label=label)[0]
         with monkeypatch.context() as patch:
-            for name in ('close', 'clear_markers'):
+            for name in ('close', 'clear_people'):
                 patch.setattr(publishers.CameraPublishers, name, raising(RuntimeError('no more')))
             assert change(robot, label=transition) == (False, 'unconfigured')
         assert f'{expected}RuntimeError: no more' in capfd.readouterr().err
@@ -216,12 +216,12 @@ def test_an_inactive_node_publishes_nothing_and_deletes_its_markers():
         assert change(robot, label='configure')[0]
         stream = node._streams['']
         wait_for(lambda: stream.publishers._people._markers.get_subscription_count())
-        stream.publishers.clear_markers()
+        stream.publishers.clear_people()
         assert change(robot, label='activate')[0]
         robot.wait_for_node()
         assert robot.receive(robot.send(BLACK)).skeletons
         assert change(robot, label='deactivate')[0]
-        stream.publishers.clear_markers()
+        stream.publishers.clear_people()
         wait_for(lambda: robot.markers and robot.markers[-1].markers[0].action == 3)
         call(robot, GetState, 'pose/get_state')
         # The markers of one frame and the deletion at the end.
@@ -230,7 +230,7 @@ def test_an_inactive_node_publishes_nothing_and_deletes_its_markers():
 
 def test_markers_are_deleted_after_the_last_publication(monkeypatch):
     publishing, published = threading.Event(), []
-    publish, clear = publishers.CameraPublishers.publish, publishers.CameraPublishers.clear_markers
+    publish, clear = publishers.CameraPublishers.publish, publishers.CameraPublishers.clear_people
 
     def publish_slowly(self, *arguments):
         publishing.set()
@@ -238,12 +238,12 @@ def test_markers_are_deleted_after_the_last_publication(monkeypatch):
         publish(self, *arguments)
         published.append('people')
 
-    def clear_markers(self):
+    def clear_people(self):
         clear(self)
         published.append('no markers')
 
     monkeypatch.setattr(publishers.CameraPublishers, 'publish', publish_slowly)
-    monkeypatch.setattr(publishers.CameraPublishers, 'clear_markers', clear_markers)
+    monkeypatch.setattr(publishers.CameraPublishers, 'clear_people', clear_people)
     with pose_node(KnownPeople(PERSON_MM)) as (_, robot):
         robot.send(BLACK)
         assert publishing.wait(TIMEOUT_S)

@@ -81,6 +81,14 @@ def test_frames_of_people_are_not_stored_unless_static(tf_filter):
     assert tf_filter.accepts(stamped(5, child='person_detector'))
 
 
+def test_frames_of_ros4hri_bodies_are_not_stored_unless_static(tf_filter):
+    for name in ('body_p7', 'body_front_p7', 'l_y_shoulder_p12', 'head_p3', 'r_hip_rear_left_p1'):
+        assert not tf_filter.accepts(stamped(5, child=name))
+    assert not tf_filter._frames
+    for name in ('body_front', 'head_camera', 'l_elbow', 'body_p', 'torso_p1_helmet'):
+        assert tf_filter.accepts(stamped(5, child=name))
+
+
 def test_frames_of_people_with_a_prefix_do_not_fill_the_buffer(tf_filter):
     for number in range(MAX_FRAMES + 10):
         assert not tf_filter.accepts(stamped(5, child=f'robot1/person_{number}'))
