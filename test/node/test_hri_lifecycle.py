@@ -5,14 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import rclpy
-from hri_consumer import Consumer, hri_msgs, publishers_of
+from builtin_interfaces.msg import Time
+from hri_consumer import TYPES, Consumer, hri_msgs, publishers_of
 from known_people import KnownPeople
 from rclpy.parameter import Parameter
 from robots import BLACK, pose_node, wait_for
+from simulated_rooms import Room
+from test_fusion_node import fusion_node
 from test_pose_node_known import PERSON_MM
 
+from metrabs_ros.conversions.people import to_people
 from metrabs_ros.kinematics import human_model
 from metrabs_ros.node import body_publishers
 from metrabs_ros.node.pose_node import PoseNode
@@ -90,3 +95,30 @@ def test_a_missing_parser_is_named(monkeypatch):
             PoseNode(parameter_overrides=[Parameter('hri', value=True)])
     finally:
         rclpy.shutdown()
+
+
+def test_fused_people_are_published_as_bodies_without_image_topics():
+    with fusion_node(Room.random(3, 2, 0), hri=True, hri_tf=True) as (node, site):
+        in_image = {'roi', 'cropped', 'skeleton2d'}
+        consumer = Consumer(site, tuple(set(TYPES) - in_image))
+        _, people = site.run(5)
+        ids = [f'p{person}' for person in people.ids.tolist()]
+        wait_for(lambda: consumer.tracked and sorted(consumer.tracked[-1].ids) == sorted(ids))
+        expected = {f'/humans/bodies/{body}/{topic}' for body in ids for topic in consumer.topics}
+        assert publishers_of(node) == {'/humans/bodies/tracked', *expected}
+        for body in ids:
+            consumer.follow(body)
+        wait_for(
+            lambda: site.run(1) and all(all(own.values()) for own in consumer.messages.values())
+        )
+        people = to_people(site.fused[-1])
+        for body, place in zip(ids, people.positions_mm):
+            messages = consumer.messages[body]
+            point = messages['position'][-1]
+            assert point.header.frame_id == 'map'
+            np.testing.assert_allclose((point.point.x, point.point.y), place[:2] / 1000, atol=2.0)
+            assert 0.5 < point.point.z < 1.3
+            frame = f'l_ankle_{body}'
+            wait_for(lambda own=frame: site.transforms.can_transform('map', own, Time()))
+            ankle = site.transforms.lookup_transform('map', frame, Time()).transform
+            assert -0.1 < ankle.translation.z < 0.4
