@@ -59,22 +59,22 @@ def body_ids(prefix: str, people: NDArray[np.int64]) -> list[str]:
     return [f'{prefix}p{person}' for person in people.tolist()]
 
 
-def to_region(
-    box_px: FloatArray,
-    confidence: float,
+def to_regions(
+    boxes_px: FloatArray,
+    confidence: FloatArray,
     image_shape: tuple[int, ...],
     header: Any,
     types: HriMessageTypes,
-) -> Any:
+) -> list[Any]:
     """
-    Convert a box to a NormalizedRegionOfInterest2D.
+    Convert boxes to a NormalizedRegionOfInterest2D each.
 
     Parameters
     ----------
-    box_px
-        [4], left, top, width, height; clipped to the image.
+    boxes_px
+        [N, 4], left, top, width, height; clipped to the image.
     confidence
-        From 0 to 1.
+        [N], from 0 to 1.
     image_shape
         Height and width in pixels, further entries are ignored.
     header
@@ -82,34 +82,35 @@ def to_region(
     types
         Constructors of the message types.
     """
-    height, width = image_shape[:2]
-    left, top = box_px[:2]
-    right, bottom = box_px[:2] + box_px[2:4]
-    xs, ys = np.clip([left / width, right / width], 0, 1), np.clip([top, bottom], 0, height)
-    (xmin, xmax), (ymin, ymax) = xs.tolist(), (ys / height).tolist()
-    return types.NormalizedRegionOfInterest2D(
-        header=header, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, c=float(confidence)
-    )
+    size = np.array(image_shape[1::-1], float)
+    start, end = boxes_px[:, :2] / size, (boxes_px[:, :2] + boxes_px[:, 2:4]) / size
+    values = np.concatenate([start, end, confidence[:, None]], axis=1)
+    return [
+        types.NormalizedRegionOfInterest2D(
+            header=header, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, c=c
+        )
+        for xmin, ymin, xmax, ymax, c in np.clip(values, 0, 1).tolist()
+    ]
 
 
-def to_skeleton2d(
+def to_skeletons2d(
     points_px: FloatArray,
     confidence: FloatArray,
     image_shape: tuple[int, ...],
     header: Any,
     types: HriMessageTypes,
-) -> Any:
+) -> list[Any]:
     """
-    Convert image points of landmarks to a Skeleton2D.
+    Convert image points of landmarks to a Skeleton2D for each person.
 
     Points outside the image are moved to its border, and have a confidence of 0.
 
     Parameters
     ----------
     points_px
-        [17, 2], image points of the landmarks.
+        [N, 17, 2], image points of the landmarks.
     confidence
-        [17], from 0 to 1.
+        [N, 17], from 0 to 1.
     image_shape
         Height and width in pixels, further entries are ignored.
     header
@@ -119,17 +120,15 @@ def to_skeleton2d(
     """
     size = np.array(image_shape[1::-1], float)
     # Integer coordinates are pixel centres.
-    points = ((points_px[LANDMARKS_OF_KEYPOINTS] + 0.5) / size).mean(axis=1)
-    inside = np.all((points >= 0) & (points <= 1), axis=1)
-    values = np.where(inside, confidence[LANDMARKS_OF_KEYPOINTS].min(axis=1), 0.0)
-    points = np.clip(points, 0, 1)
-    return types.Skeleton2D(
-        header=header,
-        skeleton=[
-            types.NormalizedPointOfInterest2D(x=x, y=y, c=c)
-            for (x, y), c in zip(points.tolist(), values.tolist())
-        ],
-    )
+    points = ((points_px[:, LANDMARKS_OF_KEYPOINTS] + 0.5) / size).mean(axis=2)
+    inside = np.all((points >= 0) & (points <= 1), axis=-1)
+    values = np.where(inside, confidence[:, LANDMARKS_OF_KEYPOINTS].min(axis=2), 0.0)
+    keypoints = np.concatenate([np.clip(points, 0, 1), values[..., None]], axis=-1)
+    point = types.NormalizedPointOfInterest2D
+    return [
+        types.Skeleton2D(header=header, skeleton=[point(x=x, y=y, c=c) for x, y, c in own])
+        for own in keypoints.tolist()
+    ]
 
 
 def to_joint_state(

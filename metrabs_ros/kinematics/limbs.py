@@ -35,6 +35,10 @@ SETTLING_S = 0.5
 """Time constant with which undetermined angles approach the computed ones."""
 CHANGE_COST_MM = 5.0
 """Additional cost per radian of solutions that differ from the last angles."""
+REACH_WEIGHT = 0.3
+"""Weight of the position of the middle joint for which the end is reached."""
+MAX_BEND_RATIO = 1.5
+"""Maximum ratio of the bends for which the end is reached and that were measured."""
 TINY = 1e-9
 REST_COST_MM = 1e-3
 """Additional cost per radian of the pitch, which decides between equally good solutions."""
@@ -71,6 +75,7 @@ class Limbs(StructOfArrays):
 
 def solve_arms(arms: Limbs) -> FloatArray:
     """Return the angles of arms, [M, 4], within their limits."""
+    arms = _with_reached_end(arms)
     x, y, _ = _unit(arms.middle_mm).T
     yaw, trust = np.arctan2(x, y), _trust(np.sqrt(x * x + y * y), arms.step_s)
     # The same direction is reached with the opposite yaw and a negative pitch.
@@ -102,6 +107,7 @@ def _solve_arm(arms: Limbs, yaw: FloatArray) -> FloatArray:
 
 def solve_legs(legs: Limbs) -> FloatArray:
     """Return the angles of legs, [M, 4], within their limits."""
+    legs = _with_reached_end(legs)
     # The axis of the knee, with a length of the sine of its angle.
     axis = _cross(_unit(legs.middle_mm), _unit(legs.end_mm - legs.middle_mm))
     yaw, trust = np.arctan2(axis[:, 0], axis[:, 1]), _trust(norms(axis), legs.step_s)
@@ -134,6 +140,30 @@ def _solve_leg(legs: Limbs, yaw: FloatArray) -> FloatArray:
     z, x = turned(z, x, roll)
     bend = clip_angle(np.arctan2(x, -z), low[BEND], high[BEND])
     return np.stack([yaw, pitch, roll, bend], axis=-1)
+
+
+def _with_reached_end(limbs: Limbs) -> Limbs:
+    """
+    Return limbs whose middle joint is moved so that the end is nearer to the reach of the limb.
+
+    The lengths of the segments are averages.  With the measured direction of the upper segment,
+    the end would have all of the error of the length of both.
+    """
+    upper_mm, lower_mm = limbs.upper_mm[:, None], limbs.lower_mm[:, None]
+    reach_mm = norms(limbs.end_mm)[:, None]
+    axis = limbs.end_mm / np.maximum(reach_mm, TINY)
+    reach_mm = np.maximum(np.minimum(reach_mm, upper_mm + lower_mm), abs(upper_mm - lower_mm))
+    # The triangle of the two segments and the line to the end.
+    along_mm = (upper_mm**2 - lower_mm**2 + reach_mm**2) / (2 * np.maximum(reach_mm, TINY))
+    aside_mm = np.sqrt(np.maximum(upper_mm**2 - along_mm**2, 0.0))
+    across_mm = limbs.middle_mm - (limbs.middle_mm * axis).sum(axis=-1, keepdims=True) * axis
+    bent_mm = norms(across_mm)[:, None]
+    # The side of a limb that is almost straight is uncertain.
+    aside_mm = np.minimum(aside_mm, MAX_BEND_RATIO * bent_mm)
+    middle_mm = along_mm * axis + aside_mm * across_mm / np.maximum(bent_mm, TINY)
+    measured_mm = upper_mm * _unit(limbs.middle_mm)
+    middle_mm = REACH_WEIGHT * middle_mm + (1 - REACH_WEIGHT) * measured_mm
+    return dataclasses.replace(limbs, middle_mm=middle_mm)
 
 
 def _best(

@@ -139,7 +139,7 @@ class SegmentLengths:
         counts, means_mm = self._counts[rows], self._means_mm[rows]
         recent = 1 - np.exp(-step_s / TIME_CONSTANT_S)
         gain = np.maximum(recent[:, None], 1 / (counts + 1)) * is_known
-        means_mm = means_mm + gain * (measured_mm - means_mm)
+        means_mm = means_mm + gain * np.where(is_known, measured_mm - means_mm, 0.0)
         counts = counts + is_known
         self._means_mm[rows], self._counts[rows] = means_mm, counts
         lengths_mm = _complete(means_mm, counts > 0, statures_mm)

@@ -207,7 +207,6 @@ class _Stream:
     ) -> list[Any]:
         """Publish the people of an image; return their transforms."""
         stamp_s = to_seconds(header.stamp)
-        bodies = self._tracks.update(people, up, stamp_s)
         ids = conversions.body_ids(self._prefix, people.ids)
         self._destroy_expired(stamp_s)
         for body in ids:
@@ -215,6 +214,9 @@ class _Stream:
                 self._publishers[body] = _BodyPublishers(self._node, body, shown is not None)
             self._publishers[body].seen_s = stamp_s
         self._present, self._published_s = ids, time.monotonic()
+        if not self._publishers:
+            return []
+        bodies = self._tracks.update(people, up, stamp_s)
         publishers = [self._publishers[body] for body in ids]
         # Transforms first, so that they are available when the other messages arrive.
         if with_links or any(own.is_needed('joint_states') for own in publishers):
@@ -294,13 +296,12 @@ class _Stream:
     ) -> None:
         """Publish what refers to the image, as far as it has subscribers."""
         types, shape = self._types, shown.image.shape
-        for i in _needed(publishers, 'roi'):
-            publishers[i].publish(
-                'roi',
-                conversions.to_region(
-                    people.boxes_px[i], people.confidence[i], shape, shown.header, types
-                ),
-            )
+        needed = _needed(publishers, 'roi')
+        if needed:
+            boxes_px, confidence = people.boxes_px[needed], people.confidence[needed]
+            regions = conversions.to_regions(boxes_px, confidence, shape, shown.header, types)
+            for i, region in zip(needed, regions):
+                publishers[i].publish('roi', region)
         for i in _needed(publishers, 'cropped'):
             cropped = to_cropped(shown, people.boxes_px[i])
             if cropped is not None:
@@ -308,15 +309,13 @@ class _Stream:
         needed = _needed(publishers, 'skeleton2d')
         if needed:
             weights, _ = landmark_weights(people.skeleton)
-            points_px = weights @ people.poses2d_px
-            confidence = landmark_confidence(people.joint_confidence, people.skeleton)
-            for i in needed:
-                publishers[i].publish(
-                    'skeleton2d',
-                    conversions.to_skeleton2d(
-                        points_px[i], confidence[i], shape, shown.header, types
-                    ),
-                )
+            points_px = weights @ people.poses2d_px[needed]
+            confidence = landmark_confidence(people.joint_confidence[needed], people.skeleton)
+            skeletons = conversions.to_skeletons2d(
+                points_px, confidence, shape, shown.header, types
+            )
+            for i, skeleton in zip(needed, skeletons):
+                publishers[i].publish('skeleton2d', skeleton)
 
 
 class _BodyPublishers:

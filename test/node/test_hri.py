@@ -150,7 +150,7 @@ def test_nothing_is_computed_without_subscribers(shared, monkeypatch):
     monkeypatch.setattr(body_tracks, 'classify_postures', fail)
     monkeypatch.setattr(body_publishers, 'urdf_text', fail)
     monkeypatch.setattr(body_publishers, 'to_cropped', fail)
-    monkeypatch.setattr(body_publishers.conversions, 'to_skeleton2d', fail)
+    monkeypatch.setattr(body_publishers.conversions, 'to_skeletons2d', fail)
     monkeypatch.setattr(body_publishers.conversions, 'to_joint_state', fail)
     for _ in range(5):
         assert len(consumer.send()) == 1
