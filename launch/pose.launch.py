@@ -122,8 +122,9 @@ def start(context):
                 'cameras, for example cameras:=front,rear'
             )
         parameters['tf'] = 'none'
-    # The fusion node publishes the people, so that subscribers see each body once.
-    hri = {name: parameters.pop(name) for name in ('hri', 'hri_tf') if fuse and name in parameters}
+        # The fusion node publishes the bodies instead, so that each person has one.
+        bodies = {name: parameters.pop(name) for name in ('hri', 'hri_tf') if name in parameters}
+        parameters['hri'] = False
     remappings = [
         ('image', image),
         ('image/compressed', f'{image}/compressed'),
@@ -162,7 +163,7 @@ def start(context):
                         'cameras': names,
                         'fixed_frame': given['fixed_frame'],
                         'use_sim_time': parameters.get('use_sim_time', False),
-                        **hri,
+                        **bodies,
                     },
                 ],
                 arguments=['--ros-args', '--log-level', given['log_level']],

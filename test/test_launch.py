@@ -144,3 +144,12 @@ def parameters_of(node):
     return {
         name: value for group in groups if isinstance(group, dict) for name, value in group.items()
     }
+
+
+def test_with_fuse_the_fusion_node_publishes_bodies():
+    (pose,) = started_nodes(hri='true', hri_tf='true')
+    assert parameters_of(pose)['hri'] is True
+    pose, fusion = started_nodes(cameras='front,rear', fuse='true', hri='true', hri_tf='true')
+    assert parameters_of(pose)['hri'] is False
+    assert parameters_of(fusion)['hri'] is True
+    assert parameters_of(fusion)['hri_tf'] is True
