@@ -22,7 +22,7 @@ import machine
 import numpy as np
 
 import metrabs_ros
-from metrabs_ros.kinematics.body_tracks import Bodies, BodyTracks
+from metrabs_ros.kinematics.body_tracks import Bodies, BodyTracks, residuals_mm
 from metrabs_ros.kinematics.human_model import HumanModel, human_model
 from metrabs_ros.kinematics.joint_angles import ARMS, LEGS
 from metrabs_ros.kinematics.landmarks import ANKLES, ELBOWS, HIPS, KNEES, WRISTS
@@ -86,10 +86,7 @@ def bodies_of(
 def report(name: str, bodies: Sequence[Bodies], model: HumanModel) -> None:
     """Print the errors and the share of limbs at their limits."""
     everyone = Bodies.concatenate(bodies)
-    fitted_mm = model.landmarks_mm(everyone.angles, everyone.lengths_mm)
-    fitted_mm = fitted_mm @ np.swapaxes(everyone.rotations, 1, 2) + everyone.origins_mm[:, None]
-    errors_mm = np.linalg.norm(fitted_mm - everyone.landmarks_mm, axis=-1)
-    errors_mm = np.where(everyone.known, errors_mm, np.nan)
+    errors_mm = residuals_mm(everyone, model)
     medians = ', '.join(
         f'{part} {np.nanmedian(errors_mm[:, own]):.0f}'
         for part, own in (('elbows', ELBOWS), ('wrists', WRISTS), ('knees', KNEES))

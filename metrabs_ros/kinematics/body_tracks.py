@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.arrays import BoolArray, FloatArray, StructOfArrays
+from metrabs_ros.arrays import BoolArray, FloatArray, StructOfArrays, norms
 from metrabs_ros.kinematics.body_frames import BodyFrames, body_frames
 from metrabs_ros.kinematics.human_model import HumanModel
 from metrabs_ros.kinematics.joint_angles import ANGLE_COUNT, WAIST, LastAngles, joint_angles
@@ -55,6 +55,25 @@ class Bodies(StructOfArrays):
     def __len__(self) -> int:
         """Return the number of people."""
         return len(self.ids)
+
+
+def residuals_mm(bodies: Bodies, model: HumanModel) -> FloatArray:
+    """
+    Return the distances of the landmarks from those of the URDF, [N, 17]; NaN for unknown ones.
+
+    They are due to the limits of the angles, to the differences of the lengths from those in this
+    frame, and to motions that the model does not have, such as twists of the torso.
+
+    Parameters
+    ----------
+    bodies
+        N people, with the angles of their frame.
+    model
+        The human.
+    """
+    fitted_mm = model.landmarks_mm(bodies.angles, bodies.lengths_mm)
+    fitted_mm = fitted_mm @ np.swapaxes(bodies.rotations, 1, 2) + bodies.origins_mm[:, None]
+    return np.where(bodies.known, norms(fitted_mm - bodies.landmarks_mm), np.nan)
 
 
 class BodyTracks:

@@ -18,10 +18,16 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.conversions import bodies as conversions
 from metrabs_ros.conversions.message_types import HriMessageTypes
 from metrabs_ros.conversions.stamps import to_seconds
-from metrabs_ros.kinematics.body_tracks import KEPT_S, Bodies, BodyTracks
+from metrabs_ros.kinematics.body_tracks import KEPT_S, Bodies, BodyTracks, residuals_mm
 from metrabs_ros.kinematics.human_model import HumanModel, human_model
 from metrabs_ros.kinematics.human_urdf import urdf_text
-from metrabs_ros.kinematics.landmarks import HIPS, landmark_confidence, landmark_weights
+from metrabs_ros.kinematics.landmarks import (
+    ANKLES,
+    HIPS,
+    WRISTS,
+    landmark_confidence,
+    landmark_weights,
+)
 from metrabs_ros.node.hri_messages import load_hri_types
 from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.people import People
@@ -37,6 +43,7 @@ STREAM_TIMEOUT_S = 2.0
 """Time after which people of a camera that sends no images are no longer listed."""
 CHECK_PERIOD_S = 10.0
 """Period of the check for other publishers of bodies, in seconds."""
+LIMB_ENDS = np.r_[WRISTS, ANKLES]
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -153,6 +160,17 @@ class HriPublishers:
         self._warn_of_others()
         return transforms
 
+    def residuals(self) -> dict[str, str]:
+        """Return distances of the ends of limbs of the URDF from the joints, for diagnostics."""
+        with self._lock:
+            solved = [s.solved for s in self._streams.values() if s.solved is not None]
+        ends_mm = [residuals_mm(bodies, self._model)[:, LIMB_ENDS].ravel() for bodies in solved]
+        known_mm = np.concatenate([np.zeros(0), *ends_mm])
+        known_mm = known_mm[np.isfinite(known_mm)]
+        if not len(known_mm):
+            return {}
+        return {f'body residual p{q} mm': f'{np.percentile(known_mm, q):.0f}' for q in (50, 95)}
+
     def _publish_ids(self, header: Header) -> None:
         own = Header(stamp=header.stamp)
         ids = [body for stream in self._streams.values() for body in stream.tracked()]
@@ -185,10 +203,12 @@ class _Stream:
         self._present: list[str] = []
         """Ids of the people of the last image."""
         self._published_s = 0.0
+        self.solved: Bodies | None = None
+        """Bodies of the last image, if their angles were computed."""
 
     def clear(self) -> None:
         """Forget all people and destroy their publishers."""
-        self._tracks, self._present = BodyTracks(self._model), []
+        self._tracks, self._present, self.solved = BodyTracks(self._model), [], None
         for body in list(self._publishers):
             self._publishers.pop(body).close()
 
@@ -214,13 +234,14 @@ class _Stream:
                 self._publishers[body] = _BodyPublishers(self._node, body, shown is not None)
             self._publishers[body].seen_s = stamp_s
         self._present, self._published_s = ids, time.monotonic()
+        self.solved = None
         if not self._publishers:
             return []
         bodies = self._tracks.update(people, up, stamp_s)
         publishers = [self._publishers[body] for body in ids]
         # Transforms first, so that they are available when the other messages arrive.
         if with_links or any(own.is_needed('joint_states') for own in publishers):
-            bodies = self._tracks.solve(bodies)
+            self.solved = bodies = self._tracks.solve(bodies)
         transforms = conversions.to_body_transforms(bodies, ids, header, self._types)
         if with_links:
             # Links have the lengths of the published URDF.

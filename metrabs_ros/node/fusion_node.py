@@ -378,6 +378,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             **self._latencies.percentiles(),
             'rejected transforms': str(self._transforms.rejected),
             'failed callbacks': str(self.failures.count),
+            **({} if self._hri is None else self._hri.residuals()),
             **{f'explanation: {cause}': text for cause, text in explanations},
         }
         stamp = self.get_clock().now().to_msg()

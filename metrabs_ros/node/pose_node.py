@@ -462,6 +462,7 @@ class PoseNode(ConfiguredNode[Settings]):
             'rejected transforms': str(self._transforms.rejected),
             'oversized messages': str(self.statistics.counters.oversized_messages),
             'failed callbacks': str(self.failures.count),
+            **({} if self._hri is None else self._hri.residuals()),
         }
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(

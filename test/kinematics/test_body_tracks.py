@@ -7,7 +7,7 @@ import pytest
 from bodies import ADULT_MM, UP, people_of, random_angles, random_bodies, standing, to_world
 
 from metrabs_ros.kinematics.body_frames import BodyFrames
-from metrabs_ros.kinematics.body_tracks import BodyTracks
+from metrabs_ros.kinematics.body_tracks import BodyTracks, residuals_mm
 from metrabs_ros.kinematics.human_model import human_model
 from metrabs_ros.kinematics.postures import Posture
 from metrabs_ros.people import People
@@ -127,3 +127,14 @@ def test_thousands_of_people_leave_nothing_behind(tracks):
     assert all(
         len(values) <= 30 for values in vars(tracks).values() if isinstance(values, np.ndarray)
     )
+
+
+def test_residuals_are_the_distances_of_known_landmarks_from_the_model(tracks):
+    people = people_of(standing(HERE, l_elbow=60))
+    follow(tracks, people, np.arange(1, 3, 0.1))
+    people.poses3d_mm[0, 10] = people.poses3d_mm[0, 8] + (0, 0, -ADULT_MM[4] - 40)
+    people.joint_confidence[0, 3] = 0
+    (errors_mm,) = residuals_mm(follow(tracks, people, [3.0]), human_model())
+    assert errors_mm[10] == pytest.approx(40, abs=3)
+    assert np.isnan(errors_mm[3])
+    assert errors_mm[[9, 15, 16]].max() < 1

@@ -201,6 +201,20 @@ def test_link_frames_equal_those_of_the_published_urdf_and_joint_states(shared):
         np.testing.assert_allclose(pose[:3, 3], positions_mm[0, i] / 1000, atol=1e-5)
 
 
+def test_the_diagnostics_have_the_distances_of_the_urdf_from_the_joints(shared):
+    _, consumer, _ = shared
+    (body,) = consumer.send()
+    consumer.receive(body)
+
+    def residual():
+        consumer.send()
+        values = consumer.robot.diagnostics[-1].status[0].values
+        return [float(v.value) for v in values if v.key == 'body residual p50 mm']
+
+    (median_mm,) = wait_for(residual)
+    assert median_mm < 60
+
+
 def test_publishers_are_destroyed_with_the_body(shared):
     node, consumer, model = shared
     (body,) = consumer.send()
