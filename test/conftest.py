@@ -51,6 +51,8 @@ if importlib.util.find_spec('rosbags') is None:
 if importlib.util.find_spec('tensorrt_rtx') is None:
     # run.py runs these tests, in an environment of their own.
     collect_ignore_glob += ['tensorrt_rtx/*']
+if importlib.util.find_spec('urdf_parser_py') is None:
+    collect_ignore_glob += ['kinematics/*', 'node/test_hri*.py', 'conversions/test_bodies.py']
 if importlib.util.find_spec('rerun') is None:
     collect_ignore_glob += ['view/*', 'node/test_view_node.py']
 

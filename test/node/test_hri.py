@@ -19,6 +19,7 @@ from metrabs_ros.conversions.bodies import KEYPOINTS
 from metrabs_ros.conversions.transforms import body_axes, rotation_matrix
 from metrabs_ros.kinematics import body_tracks
 from metrabs_ros.kinematics.kinematic_tree import parse_urdf
+from metrabs_ros.kinematics.postures import Posture
 from metrabs_ros.node import body_publishers
 
 
@@ -40,8 +41,10 @@ def shared(shared_node):
     consumer = Consumer(robot)
     yield node, consumer, model
     model.places_mm = ()
-    # Two seconds without people.
-    for _ in range(3):
+    # People who were tracked for long are extrapolated for a moment.
+    wait_for(lambda: consumer.send() == [])
+    # Publishers are destroyed after more than a second.
+    for _ in range(2):
         assert consumer.send() == []
 
 
@@ -116,6 +119,12 @@ def test_all_topics_agree_with_the_skeleton(shared):
     assert all(name.endswith(f'_{body}') for name in angles)
     assert all(np.isfinite(state.position))
     assert abs(angles[f'l_knee_{body}']) < 0.5
+
+
+def test_postures_have_the_values_of_the_message():
+    message = hri_msgs.BodyPosture
+    constants = [message.OTHER, message.STANDING, message.SITTING, message.CROUCHING]
+    assert [*constants, message.LAYING] == list(Posture)
 
 
 def test_the_urdf_is_latched_and_published_once_for_constant_lengths(shared):
