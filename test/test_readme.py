@@ -33,6 +33,8 @@ MESSAGES = (
     'MeTRAbs checkpoint: it lacks',
     'by another view',
     'this host name',
+    'the package hri_msgs is not installed',
+    'needs the package urdf_parser_py',
 )
 """Parts of messages in docs/troubleshooting.md, as they are in the source."""
 
