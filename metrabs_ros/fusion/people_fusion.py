@@ -87,11 +87,13 @@ class PeopleFusion:
         in the image of do not see it.
     smoothing
         From 0 to 1, strength of the joint filter; 0.5 is the statistical optimum.
+    first_id
+        Id of the first person: the `next_id` of the fusion that this one replaces.
 
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is out of range, or the skeleton has no joints.
     """
 
     def __init__(
@@ -100,7 +102,12 @@ class PeopleFusion:
         max_lost: float = 1.0,
         min_hits: int = 3,
         smoothing: float = 0.5,
+        first_id: int = 1,
     ) -> None:
+        if not len(skeleton):
+            raise ValueError(
+                f'the skeleton {skeleton.name} has no joints; people are fused by their joints'
+            )
         if not max_lost >= 0:
             raise ValueError(f'max_lost is {max_lost}; it must be 0 or more seconds')
         if min_hits < 1:
@@ -113,7 +120,7 @@ class PeopleFusion:
         self.smoothing = smoothing
         self._trunk = trunk_joints(skeleton)
         self._noise = acceleration_noise(skeleton, self._trunk)
-        self._next_id = 1
+        self.next_id = first_id
         self.reset()
 
     def reset(self) -> None:
@@ -519,14 +526,14 @@ class PeopleFusion:
             return
         count = len(matches)
         new = WorldTracks.started(
-            self._next_id + np.arange(count),
+            self.next_id + np.arange(count),
             self._stamp_s,
             start.position_mm,
             start.position_mm2,
             start.shared_mm2,
             len(self._cameras),
         )
-        self._next_id += count
+        self.next_id += count
         seen = views.seen.any(axis=0)
         new.joint_seen_s[seen] = self._stamp_s
         new.joint_confidence[:] = np.where(views.seen, views.confidence, 0).max(axis=0)

@@ -13,7 +13,7 @@ from metrabs_ros.fusion.frame_sets import FrameSets
 from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.fusion.people_fusion import PeopleFusion
-from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17, Skeleton
 
 Change = Callable[[CameraPeople], CameraPeople | None]
 RATE_HZ = 15
@@ -324,6 +324,17 @@ def test_the_state_does_not_grow():
 def test_parameters_out_of_range_are_refused(parameter, value):
     with pytest.raises(ValueError, match=f'{parameter} is {value}'):
         PeopleFusion(COCO_17, **{parameter: value})
+
+
+def test_ids_of_a_fusion_that_replaces_another_one_are_new():
+    fusion, results = fuse(rooms.Room.random(2, 1, 1), 1.0)
+    _, later = fuse(rooms.Room.random(2, 1, 1), 1.0, first_id=fusion.next_id)
+    assert later[-1].ids.min() > results[-1].ids.max()
+
+
+def test_a_skeleton_without_joints_is_refused():
+    with pytest.raises(ValueError, match='the skeleton nothing has no joints'):
+        PeopleFusion(Skeleton('nothing', (), ()))
 
 
 def test_no_frames_and_empty_frames_give_no_people():
