@@ -84,9 +84,7 @@ def without_network_points(people: Sequence[People]) -> list[People]:
     return [dataclasses.replace(own, network_poses2d_px=own.poses2d_px) for own in people]
 
 
-def in_skeletons(
-    name: str, stamps_s: Sequence[float], people: Sequence[People]
-) -> RecordedPeople:
+def in_skeletons(name: str, stamps_s: Sequence[float], people: Sequence[People]) -> RecordedPeople:
     """Return people of a camera as the command calibrate reads them, without the lens."""
     matrix = fitted_intrinsics(people)
     return RecordedPeople(name, '', list(stamps_s), list(people), matrix)

@@ -309,7 +309,7 @@ def test_the_skeleton_is_that_of_most_cameras():
 
 
 def test_ids_are_not_used_again_after_a_change_of_the_skeleton():
-    with fusion_node(Room.random(2, 1, 4)) as (node, site):
+    with fusion_node(Room.random(2, 1, 4)) as (_, site):
         _, people = site.run(5)
         assert people.ids.tolist() == [1]
         site.skeleton = dataclasses.replace(COCO_17, name='other')
