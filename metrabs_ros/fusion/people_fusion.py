@@ -26,6 +26,7 @@ from metrabs_ros.fusion.camera_clocks import CameraClocks
 from metrabs_ros.fusion.camera_status import CameraStatus
 from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
+from metrabs_ros.fusion.person_sizes import learn_sizes, with_learned_sizes
 from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, rays_of
 from metrabs_ros.fusion.world_tracks import WorldTracks, acceleration_noise, trunk_joints
 from metrabs_ros.people import inside_image
@@ -397,9 +398,11 @@ class PeopleFusion:
             return
         tracks, matches = self._tracks.select(seen), matches[seen]
         since_s = self._stamp_s - tracks.camera_seen_s[:, columns]
-        views = estimation.views_of(rays, matches, since_s)
+        measured = estimation.views_of(rays, matches, since_s)
+        views = with_learned_sizes(measured, tracks)
         tracks.shift(*estimation.estimate_shift(tracks, views))
         views = self._estimate(tracks, views)
+        learn_sizes(tracks, measured)
         self._note_agreement(tracks, matches, columns, views)
         self._note(tracks, rays, matches, columns)
         self._tracks.replace(seen, tracks)

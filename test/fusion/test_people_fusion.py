@@ -112,6 +112,27 @@ def test_a_person_who_returns_elsewhere_after_an_occlusion_keeps_the_id():
     assert len(np.unique(np.concatenate([own.ids for own in results]))) == 1
 
 
+@pytest.mark.parametrize('size', [0.85, 1.15])
+def test_the_size_of_a_person_is_remembered_when_one_camera_remains(size):
+    room = rooms.Room.random(3, 1, 1)
+
+    def change(frame: CameraPeople) -> CameraPeople | None:
+        if frame.stamp_s > 4 and frame.camera_name != 'camera0':
+            return None
+        poses_mm = frame.camera.to_world(size * frame.camera.from_world(frame.poses3d_mm))
+        return dataclasses.replace(frame, poses3d_mm=poses_mm)
+
+    _, results = fuse(room, 7.0, change, noise=0.1)
+    alone = [errors_mm(room, own)[0] for own in results if own.stamp_s > 5.5]
+    distance_mm = np.linalg.norm(room.cameras['camera0'].position_mm)
+    assert np.mean(alone) < 0.05 * distance_mm
+    _, results = fuse(
+        room, 7.0, lambda f: change(f) if f.camera_name == 'camera0' else None, noise=0.1
+    )
+    unknown = [errors_mm(room, own)[0] for own in results if own.stamp_s > 5.5]
+    assert np.mean(unknown) > 2 * np.mean(alone)
+
+
 def test_image_points_without_3d_poses_are_sufficient_for_two_cameras():
     room = rooms.Room.random(3, 2, 1)
     empty = np.zeros(0)
