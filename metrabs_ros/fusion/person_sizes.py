@@ -29,12 +29,18 @@ independent ones.
 
 
 def with_learned_sizes(views: Views, tracks: WorldTracks) -> Views:
-    """Return the views of T tracks with monocular distances for the sizes of the people."""
+    """
+    Return the views of T tracks with monocular distances for the sizes of the people.
+
+    Distances of people whom several cameras see are not changed: they would count more than the
+    network's errors in a pose allow, which triangulation does not have.
+    """
     spread2 = _spread2(tracks)
     size2 = np.maximum(views.scale_std**2 - POSE_STD**2, 0)
     # Of the size alone: the variance of what is learned, relative to the sum with that before.
     learned2 = spread2 / np.maximum(tracks.size_weight, 1e-6)
-    share = np.where(views.scale_std > MIN_SCALE_STD, size2 / (size2 + learned2), 0)
+    is_used = (views.scale_std > MIN_SCALE_STD) & ~_are_crossed(views)
+    share = np.where(is_used, size2 / (size2 + learned2), 0)
     return dataclasses.replace(
         views,
         distances_mm=views.distances_mm * np.exp(share * tracks.log_size)[..., None],
