@@ -47,6 +47,10 @@ from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
 
 MIN_ANGLE_DEGREES = 60.0
+REMAINS_S, SETTLED_S = (0.5, 1.0), 0.2
+"""When all cameras but one stop, and from when on after that the errors count."""
+SIZES = (0.9, 1.0, 1.1)
+"""Factors of the monocular distances, as of people smaller or larger than the network assumes."""
 MIN_COUNTED_S = 0.25
 """The first frames, in which tracks are not confirmed yet, do not count."""
 CACHED = (
@@ -195,6 +199,44 @@ def angle_degrees(one: Camera, other: Camera, point_mm: np.ndarray) -> float:
     return float(np.degrees(np.arccos(cosine)))
 
 
+def of_size(detections: Detections, factor: float) -> Detections:
+    """Return people whose size differs by a factor from that which the network assumes."""
+    return {
+        name: [
+            dataclasses.replace(
+                own, poses3d_mm=factor * own.poses3d_mm, axis_std_mm=factor * own.axis_std_mm
+            )
+            for own in frames
+        ]
+        for name, frames in detections.items()
+    }
+
+
+def hips_of_remaining(
+    cameras: Mapping[str, Camera], detections: Detections, truth: Truth
+) -> tuple[float, float]:
+    """
+    Return the errors of the hips in mm while one camera remains, mean over the cameras.
+
+    Returns
+    -------
+    After the other cameras have stopped, and if this camera was the only one from the start.
+    """
+    errors: list[tuple[float, float]] = []
+    for name, stop_s in itertools.product(cameras, REMAINS_S):
+        stop = round(stop_s * RATE_HZ)
+        seen = {k: own if k == name else own[:stop] for k, own in detections.items()}
+        counted = truth.frames >= stop + SETTLED_S * RATE_HZ
+        own_errors = []
+        for used in (cameras, {name: cameras[name]}):
+            poses_mm = person_of([own.poses3d_mm for own in fuse(used, seen)], truth)
+            hips_mm = (poses_mm - truth.poses_mm[0])[counted][:, HIPS].mean(axis=1)
+            own_errors.append(float(np.nanmean(np.linalg.norm(hips_mm, axis=-1))))
+        errors.append((own_errors[0], own_errors[1]))
+    together, alone = np.mean(errors, axis=0).tolist()
+    return together, alone
+
+
 def report(
     cameras: Sequence[RecordedCamera],
     detections: Detections,
@@ -237,6 +279,10 @@ def report(
         if angle >= MIN_ANGLE_DEGREES:
             fused = fuse(pair, both)
             row(f'{one} and {other}, {angle:.0f} degrees', [own.poses3d_mm for own in fused])
+    lines.append('one camera, after the others have stopped; alone from the start: hips mm')
+    for factor in SIZES:
+        together, alone = hips_of_remaining(by_name, of_size(both, factor), truth)
+        lines.append(f'  monocular distances times {factor}: {together:.0f}; {alone:.0f}')
     return lines
 
 

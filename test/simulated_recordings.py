@@ -137,7 +137,7 @@ def write_bag(
 
 
 def in_camera(own: CameraPeople) -> People:
-    """Return people in the camera frame, with image points that are projections."""
+    """Return people in the camera frame; `poses2d_px` are projections, as in skeletons."""
     poses_mm = own.camera.from_world(own.poses3d_mm)
     count, joints = own.joint_confidence.shape
     return People(
@@ -150,4 +150,5 @@ def in_camera(own: CameraPeople) -> People:
         np.ones((count, joints), bool),
         own.track_ids,
         axis_std_mm=own.axis_std_mm,
+        network_poses2d_px=own.points2d_px,
     )

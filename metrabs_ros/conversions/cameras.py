@@ -13,6 +13,8 @@ from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_pyramid import corner_aligned_scaling
 
+UNCALIBRATED = 'camera not calibrated'
+"""Cause of images of cameras whose camera_info has no intrinsics."""
 PINHOLE_LENSES = ('', 'plumb_bob', 'rational_polynomial', 'none')
 FISHEYE_LENSES = ('equidistant', 'fisheye')
 MAX_COEFFICIENTS = 14
@@ -68,10 +70,9 @@ def to_camera(info: Any, image_shape: tuple[int, ...], rectified: bool = False) 
     matrix = np.array(info.p if rectified else info.k, np.float64).reshape(3, -1)[:, :3]
     if not matrix.any():
         raise UnusableInput(
-            'camera not calibrated',
+            UNCALIBRATED,
             f"the camera_info's {'P' if rectified else 'K'} is all zeros, so the camera is not "
-            'calibrated; calibrate it, for example with the package camera_calibration, or set '
-            'default_fov_degrees for approximate intrinsics',
+            'calibrated; calibrate it, for example with the package camera_calibration',
         )
     fisheye = not rectified and info.distortion_model in FISHEYE_LENSES
     if not (rectified or fisheye or info.distortion_model in PINHOLE_LENSES):

@@ -14,12 +14,20 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.fusion import bundle_adjustment
 from metrabs_ros.fusion.bundle_adjustment import DataWeights, Estimate, Observations, Prior
+from metrabs_ros.fusion.camera_graph import (
+    Pair,
+    camera_positions,
+    chained_poses,
+    connected_cameras,
+    reasons_left_out,
+    relative_pose,
+    shared_times_s,
+)
 from metrabs_ros.fusion.camera_tracks import (
     BODY_PARTS,
     CalibrationError,
@@ -28,23 +36,16 @@ from metrabs_ros.fusion.camera_tracks import (
 )
 from metrabs_ros.fusion.floor import Floor, estimate_floor
 from metrabs_ros.fusion.observations import CameraPeople
-from metrabs_ros.fusion.rays import POINT_STD_PX
 from metrabs_ros.fusion.relative_poses import (
-    MIN_TRACK_SCORE,
     CommonInstants,
-    RelativePose,
     common_instants,
     estimate_relative_pose,
     score_relative_pose,
 )
-from metrabs_ros.placement.uncertainty import LATERAL_STD, LOW_CONFIDENCE_FACTOR, STATURE_MM
+from metrabs_ros.fusion.shared_people import people_of_tracks, shared_observations
 
-MIN_OVERLAP_S = 1.0
-"""Cameras are connected if they see the same people for at least this time in total."""
 MIN_SPREAD_MM = 150.0
 """People who move less than this are at one place."""
-MAX_OBSERVED = 1000
-"""Maximum number of people, over all instants, in the adjustment."""
 INITIAL_CORRELATION = 30.0
 """Number of correlated residuals that count as an independent one, before it is measured."""
 SCALE_TIME_S = 6.0
@@ -55,7 +56,6 @@ DEFAULT_ROTATION_STD_DEGREES, DEFAULT_POSITION_STD_MM = 1.0, 50.0
 MIN_INLIERS = 0.6
 """Cameras of which fewer joints fit are doubtful."""
 MAX_INCONSISTENT_STD = 4.0
-Pair = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,13 +157,15 @@ def calibrate_cameras(frames: Iterable[CameraPeople]) -> Calibration:
     commons = _all_common_instants(tracks)
     relative = {pair: estimate_relative_pose(common) for pair, common in commons.items()}
     known = {pair: pose for pair, pose in relative.items() if pose is not None}
-    order, rotations, translations_mm = _chained(tracks, commons, known, step_s)
-    left_out = _left_out(tracks, order, known, step_s)
+    order, rotations, translations_mm = chained_poses(tracks, known, step_s)
+    left_out = reasons_left_out(tracks, order, known, step_s)
     chosen = [tracks[i] for i in order]
     unknown = np.full(len(order), np.inf)
     rotation_std, position_std_mm = unknown.copy(), unknown.copy()
     rotation_std[0], position_std_mm[0] = FIXED_ROTATION_STD, FIXED_POSITION_STD_MM
-    prior = Prior(rotations, _positions(rotations, translations_mm), rotation_std, position_std_mm)
+    prior = Prior(
+        rotations, camera_positions(rotations, translations_mm), rotation_std, position_std_mm
+    )
     result = _adjusted(chosen, prior, step_s)
     floor = estimate_floor(result.estimate.points_mm)
     covariance, scale_std = _without_scale(result.covariance, result.estimate)
@@ -212,16 +214,16 @@ def refine_cameras(
     rotations, translations_mm = extrinsics[:, :3, :3], extrinsics[:, :3, 3]
     commons = _all_common_instants(tracks)
     known = {
-        (a, b): score_relative_pose(common, *_relative(rotations, translations_mm, a, b))
+        (a, b): score_relative_pose(common, *relative_pose(rotations, translations_mm, a, b))
         for (a, b), common in commons.items()
     }
-    order = _connected(tracks, _overlaps_s(known, step_s))
-    left_out = _left_out(tracks, order, known, step_s)
+    order = connected_cameras(tracks, shared_times_s(known, step_s))
+    left_out = reasons_left_out(tracks, order, known, step_s)
     chosen = [tracks[i] for i in order]
     count = len(order)
     prior = Prior(
         rotations[order],
-        _positions(rotations, translations_mm)[order],
+        camera_positions(rotations, translations_mm)[order],
         np.full(count, np.radians(rotation_std_degrees)),
         np.full(count, float(position_std_mm)),
     )
@@ -286,101 +288,6 @@ def _all_common_instants(tracks: Sequence[CameraTracks]) -> dict[Pair, CommonIns
     return {pair: common for pair, common in commons.items() if len(common)}
 
 
-def _overlaps_s(poses: Mapping[Pair, RelativePose], step_s: float) -> dict[Pair, float]:
-    """Return for how long the cameras of each pair see the same people."""
-    return {
-        pair: float(step_s * (pose.scores > MIN_TRACK_SCORE).sum()) for pair, pose in poses.items()
-    }
-
-
-def _connected(tracks: Sequence[CameraTracks], overlaps_s: Mapping[Pair, float]) -> list[int]:
-    """Return the indices of the largest group of connected cameras, in their order."""
-    parents = list(range(len(tracks)))
-    for (a, b), overlap_s in overlaps_s.items():
-        if overlap_s >= MIN_OVERLAP_S:
-            _join(parents, a, b)
-    groups: dict[int, list[int]] = {}
-    for i in range(len(tracks)):
-        groups.setdefault(_root(parents, i), []).append(i)
-    largest = max(groups.values(), key=len)
-    if len(largest) < 2:
-        longest_s = max(overlaps_s.values(), default=0.0)
-        raise CalibrationError(
-            f'no two cameras see the same people for {MIN_OVERLAP_S:g} s (at most '
-            f'{longest_s:.1f} s); record people who walk through the views of several cameras, '
-            'and check that the clocks of the cameras agree'
-        )
-    return largest
-
-
-def _root(parents: list[int], i: int) -> int:
-    while parents[i] != i:
-        i = parents[i]
-    return i
-
-
-def _join(parents: list[int], a: int, b: int) -> None:
-    parents[_root(parents, b)] = _root(parents, a)
-
-
-def _chained(
-    tracks: Sequence[CameraTracks],
-    commons: Mapping[Pair, CommonInstants],
-    poses: Mapping[Pair, RelativePose],
-    step_s: float,
-) -> tuple[list[int], FloatArray, FloatArray]:
-    """Return the connected cameras and their poses relative to the first of them."""
-    overlaps_s = _overlaps_s(poses, step_s)
-    order = _connected(tracks, overlaps_s)
-    known: dict[int, tuple[FloatArray, FloatArray]] = {order[0]: (np.eye(3), np.zeros(3))}
-    while len(known) < len(order):
-        # The maximum spanning tree.
-        a, b = max(
-            (pair for pair in overlaps_s if (pair[0] in known) != (pair[1] in known)),
-            key=overlaps_s.__getitem__,
-        )
-        rotation, translation_mm = poses[a, b].rotation, poses[a, b].translation_mm
-        if a not in known:
-            a, b = b, a
-            rotation, translation_mm = rotation.T, -rotation.T @ translation_mm
-        base_rotation, base_mm = known[a]
-        known[b] = rotation @ base_rotation, rotation @ base_mm + translation_mm
-    rotations, translations_mm = zip(*(known[i] for i in order))
-    return order, np.stack(rotations), np.stack(translations_mm)
-
-
-def _left_out(
-    tracks: Sequence[CameraTracks],
-    order: Sequence[int],
-    poses: Mapping[Pair, RelativePose],
-    step_s: float,
-) -> dict[str, str]:
-    overlaps_s = _overlaps_s(poses, step_s)
-    reasons = {}
-    for i, own in enumerate(tracks):
-        if i not in order:
-            longest_s = max(overlaps_s.get((min(i, k), max(i, k)), 0.0) for k in order)
-            reasons[own.camera_name] = (
-                f'it sees the same people as another camera for {longest_s:.1f} s; at least '
-                f'{MIN_OVERLAP_S:g} s are needed'
-                if len(own)
-                else 'it sees no people with track ids'
-            )
-    return reasons
-
-
-def _relative(
-    rotations: FloatArray, translations_mm: FloatArray, a: int, b: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return rotation and translation from one camera to another."""
-    rotation = rotations[b] @ rotations[a].T
-    return rotation, translations_mm[b] - rotation @ translations_mm[a]
-
-
-def _positions(rotations: FloatArray, translations_mm: FloatArray) -> FloatArray:
-    return -np.einsum('cji,cj->ci', rotations, translations_mm)
-
-
 def _rigid(extrinsic: FloatArray) -> FloatArray:
     """Return an extrinsic matrix with an exact rotation."""
     left, _, right = np.linalg.svd(extrinsic[:3, :3])
@@ -399,8 +306,8 @@ def _adjusted(tracks: Sequence[CameraTracks], prior: Prior, step_s: float) -> _A
     commons = _all_common_instants(tracks)
     weights = DataWeights(1 / INITIAL_CORRELATION, 1 / INITIAL_CORRELATION)
     for loss in (bundle_adjustment.cauchy, bundle_adjustment.geman_mcclure):
-        people = _people(tracks, commons, rotations, translations_mm)
-        observations, stride = _observations(tracks, people)
+        people = people_of_tracks(tracks, commons, rotations, translations_mm)
+        observations, stride = shared_observations(tracks, people)
         weights = dataclasses.replace(
             weights, distances=_distance_weight(observations, stride * step_s)
         )
@@ -416,133 +323,6 @@ def _adjusted(tracks: Sequence[CameraTracks], prior: Prior, step_s: float) -> _A
     estimate, covariance = bundle_adjustment.adjust(observations, estimate, prior, weights)
     residuals = bundle_adjustment.ray_residuals(observations, estimate)
     return _Adjusted(observations, estimate, covariance, residuals / np.sqrt(variance), stride)
-
-
-def _people(
-    tracks: Sequence[CameraTracks],
-    commons: Mapping[Pair, CommonInstants],
-    rotations: FloatArray,
-    translations_mm: FloatArray,
-) -> list[NDArray[np.intp]]:
-    """
-    Return for each camera the person of each of its tracks; -1 for tracks that match no other one.
-
-    Pairs of tracks are joined in the order of their scores, unless a person would be at two
-    places in one image.
-    """
-    counts = [int(own.tracks.max(initial=-1)) + 1 for own in tracks]
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    candidates = []
-    for (a, b), common in commons.items():
-        pose = score_relative_pose(common, *_relative(rotations, translations_mm, a, b))
-        size = np.bincount(common.track_pairs)
-        total = np.bincount(common.track_pairs, pose.scores)
-        first = np.unique(common.track_pairs, return_index=True)[1]
-        rows = common.rows[first]
-        for k in np.flatnonzero(total >= MIN_TRACK_SCORE * size):
-            one = starts[a] + tracks[a].tracks[rows[k, 0]]
-            other = starts[b] + tracks[b].tracks[rows[k, 1]]
-            candidates.append((float(total[k]), int(one), int(other)))
-    instants = [
-        {c: set(own.instants[own.tracks == k].tolist())}
-        for c, (own, count) in enumerate(zip(tracks, counts))
-        for k in range(count)
-    ]
-    parents = list(range(starts[-1]))
-    for _, one, other in sorted(candidates, reverse=True):
-        a, b = _root(parents, one), _root(parents, other)
-        if a == b or any(
-            instants[a][c] & instants[b][c] for c in instants[a].keys() & instants[b].keys()
-        ):
-            continue
-        _join(parents, a, b)
-        instants[a] = {
-            c: instants[a].get(c, set()) | instants[b].get(c, set())
-            for c in instants[a].keys() | instants[b].keys()
-        }
-    roots = np.array([_root(parents, i) for i in range(starts[-1])], np.intp)
-    shared = np.array([len(instants[root]) > 1 for root in roots], bool)
-    people = np.full(len(roots), -1)
-    people[shared] = np.unique(roots[shared], return_inverse=True)[1]
-    return [people[start:end] for start, end in itertools.pairwise(starts)]
-
-
-def _observations(
-    tracks: Sequence[CameraTracks], people: Sequence[NDArray[np.intp]]
-) -> tuple[Observations, float]:
-    """Return the people that several cameras see, and by how much they were thinned out."""
-    cameras, joints = len(tracks), len(BODY_PARTS)
-    span = 1 + max(int(own.instants.max(initial=0)) for own in tracks)
-    keys = [
-        own_people[own.tracks] * span + own.instants for own, own_people in zip(tracks, people)
-    ]
-    kept = [np.flatnonzero(own_keys >= 0) for own_keys in keys]
-    unique = np.unique(np.concatenate([k[rows] for k, rows in zip(keys, kept)]))
-    table = np.full((len(unique), cameras), -1)
-    for c, (own_keys, rows) in enumerate(zip(keys, kept)):
-        table[np.searchsorted(unique, own_keys[rows]), c] = rows
-    several = (table >= 0).sum(axis=1) > 1
-    unique, table = unique[several], table[several]
-    if not len(unique):
-        raise CalibrationError(
-            'no person is seen by two cameras at the same time; record people who walk through '
-            'the views of several cameras'
-        )
-    which = _thinned_out(table >= 0)
-    stride = len(unique) / len(which)
-    unique, table = unique[which], table[which]
-    shape = (len(unique), cameras, joints)
-    rays = np.tile([0.0, 0.0, 1.0], (*shape, 1))
-    seen, std = np.zeros(shape, bool), np.ones(shape)
-    distances_mm, scale_std = np.zeros(shape), np.ones(shape[:2])
-    for c, own in enumerate(tracks):
-        q = np.flatnonzero(table[:, c] >= 0)
-        rows = table[q, c]
-        own_mm = np.linalg.norm(own.poses_mm[rows], axis=-1)
-        whole_mm = np.where(np.isfinite(own_mm).any(axis=1), _median_of_rows(own_mm), 4000.0)
-        focal_px = np.sqrt(np.prod(np.diag(own.camera.intrinsic_matrix)[:2]))
-        doubt = 1 + (LOW_CONFIDENCE_FACTOR - 1) * (1 - own.confidence[rows])
-        body_std = LATERAL_STD * STATURE_MM * doubt / whole_mm[:, None]
-        rays[q, c], seen[q, c] = own.rays[rows], own.confidence[rows] > 0
-        std[q, c] = np.hypot(body_std, POINT_STD_PX / focal_px)
-        distances_mm[q, c] = np.nan_to_num(own_mm)
-        scale_std[q, c] = own.scale_std[rows]
-    person, instants = unique // span, unique % span
-    _, person = np.unique(person, return_inverse=True)
-    person_scale_std = np.array(
-        [
-            np.median(scale_std[person == k][table[person == k] >= 0])
-            for k in range(person.max() + 1)
-        ]
-    )
-    return Observations(
-        rays, seen, std, distances_mm, scale_std, person, instants, person_scale_std
-    ), stride
-
-
-def _median_of_rows(values: FloatArray) -> FloatArray:
-    """Return the medians of rows without NaN; 0 for rows of NaN."""
-    known = np.where(np.isfinite(values).any(axis=1, keepdims=True), values, 0)
-    return np.nanmedian(known, axis=1)
-
-
-def _thinned_out(views: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return at most about `MAX_OBSERVED` rows; rare combinations of cameras are kept."""
-    if len(views) <= MAX_OBSERVED:
-        return np.arange(len(views))
-    _, kinds, counts = np.unique(views, axis=0, return_inverse=True, return_counts=True)
-    # The largest number per kind that does not exceed the total.
-    low, high = 1, len(views)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (
-            (middle, high) if np.minimum(counts, middle).sum() <= MAX_OBSERVED else (low, middle)
-        )
-    chosen = []
-    for kind, count in enumerate(counts):
-        rows = np.flatnonzero(kinds.ravel() == kind)
-        chosen.append(rows[np.linspace(0, count - 1, min(count, low)).astype(np.intp)])
-    return np.sort(np.concatenate(chosen))
 
 
 def _distance_weight(observations: Observations, step_s: float) -> float:

@@ -49,7 +49,7 @@ class CameraPeople(StructOfArrays):
     Raises
     ------
     ValueError
-        If the shapes of the arrays do not match each other and the skeleton.
+        If the shapes of the arrays do not match each other and the skeleton, or it has no joints.
     """
 
     camera_name: str
@@ -65,6 +65,11 @@ class CameraPeople(StructOfArrays):
 
     def __post_init__(self) -> None:
         """Fill in the default values, check the shapes, and mark joints that are not seen."""
+        if not len(self.skeleton):
+            raise ValueError(
+                f'the skeleton {self.skeleton.name} of camera {self.camera_name} has no joints; '
+                'people are compared by their joints'
+            )
         points_px = np.asarray(self.points2d_px, np.float64)
         confidence = np.asarray(self.joint_confidence, np.float64)
         shape = len(points_px), len(self.skeleton)

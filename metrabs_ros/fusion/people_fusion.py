@@ -26,6 +26,7 @@ from metrabs_ros.fusion.camera_clocks import CameraClocks
 from metrabs_ros.fusion.camera_status import CameraStatus
 from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
+from metrabs_ros.fusion.person_sizes import learn_sizes, with_learned_sizes
 from metrabs_ros.fusion.rays import MIN_DISTANCE_MM, Rays, rays_of
 from metrabs_ros.fusion.world_tracks import WorldTracks, acceleration_noise, trunk_joints
 from metrabs_ros.people import inside_image
@@ -87,11 +88,13 @@ class PeopleFusion:
         in the image of do not see it.
     smoothing
         From 0 to 1, strength of the joint filter; 0.5 is the statistical optimum.
+    first_id
+        Id of the first person: the `next_id` of the fusion that this one replaces.
 
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is out of range, or the skeleton has no joints.
     """
 
     def __init__(
@@ -100,7 +103,12 @@ class PeopleFusion:
         max_lost: float = 1.0,
         min_hits: int = 3,
         smoothing: float = 0.5,
+        first_id: int = 1,
     ) -> None:
+        if not len(skeleton):
+            raise ValueError(
+                f'the skeleton {skeleton.name} has no joints; people are fused by their joints'
+            )
         if not max_lost >= 0:
             raise ValueError(f'max_lost is {max_lost}; it must be 0 or more seconds')
         if min_hits < 1:
@@ -113,7 +121,7 @@ class PeopleFusion:
         self.smoothing = smoothing
         self._trunk = trunk_joints(skeleton)
         self._noise = acceleration_noise(skeleton, self._trunk)
-        self._next_id = 1
+        self.next_id = first_id
         self.reset()
 
     def reset(self) -> None:
@@ -390,9 +398,11 @@ class PeopleFusion:
             return
         tracks, matches = self._tracks.select(seen), matches[seen]
         since_s = self._stamp_s - tracks.camera_seen_s[:, columns]
-        views = estimation.views_of(rays, matches, since_s)
+        measured = estimation.views_of(rays, matches, since_s)
+        views = with_learned_sizes(measured, tracks)
         tracks.shift(*estimation.estimate_shift(tracks, views))
         views = self._estimate(tracks, views)
+        learn_sizes(tracks, measured)
         self._note_agreement(tracks, matches, columns, views)
         self._note(tracks, rays, matches, columns)
         self._tracks.replace(seen, tracks)
@@ -519,14 +529,14 @@ class PeopleFusion:
             return
         count = len(matches)
         new = WorldTracks.started(
-            self._next_id + np.arange(count),
+            self.next_id + np.arange(count),
             self._stamp_s,
             start.position_mm,
             start.position_mm2,
             start.shared_mm2,
             len(self._cameras),
         )
-        self._next_id += count
+        self.next_id += count
         seen = views.seen.any(axis=0)
         new.joint_seen_s[seen] = self._stamp_s
         new.joint_confidence[:] = np.where(views.seen, views.confidence, 0).max(axis=0)

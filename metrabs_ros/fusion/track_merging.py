@@ -33,6 +33,8 @@ STATE = (
     *('shared_mm2', 'shared_covariance_mm2_s', 'shared_velocity_mm2_s2'),
 )
 """Arrays of the store that belong to the motion of a track."""
+SIZE = ('log_size', 'size_weight', 'size_spread2')
+"""Arrays of what is known of the person's size."""
 UNCERTAIN = 4.0
 """The state of the duplicate is taken if its variance is smaller by this factor."""
 
@@ -100,6 +102,7 @@ def merge(tracks: WorldTracks, pairs: list[tuple[int, int]]) -> NDArray[np.bool_
             for name in STATE:
                 values = getattr(tracks, name)
                 values[kept] = values[dropped]
+        _take_better_size(tracks, kept, dropped)
         tracks.hits[kept] += tracks.hits[dropped]
         tracks.evidence[kept] = max(tracks.evidence[[kept, dropped]])
         tracks.last_seen_s[kept] = max(tracks.last_seen_s[[kept, dropped]])
@@ -157,4 +160,12 @@ def hand_over(tracks: WorldTracks, pairs: list[tuple[int, int]]) -> NDArray[np.b
         tracks.ids[new] = tracks.ids[lost]
         tracks.first_seen_s[new] = tracks.first_seen_s[lost]
         tracks.hits[new] += tracks.hits[lost]
+        _take_better_size(tracks, new, lost)
     return remains
+
+
+def _take_better_size(tracks: WorldTracks, kept: int, dropped: int) -> None:
+    if tracks.size_weight[dropped] > tracks.size_weight[kept]:
+        for name in SIZE:
+            values = getattr(tracks, name)
+            values[kept] = values[dropped]

@@ -59,6 +59,9 @@ class WorldTracks:
         [T, J, 3, 3], blocks of the covariance matrices; the second is position by velocity.
     shared_mm2, shared_covariance_mm2_s, shared_velocity_mm2_s2
         [T, 3, 3], the same for the error that all joints share.
+    log_size, size_weight, size_spread2
+        [T], mean logarithm of true divided by monocular distances, the number of independent ones,
+        and their sum of squared differences from the mean; see `person_sizes`.
     joint_seen_s, joint_confidence
         [T, J], stamp of the last accepted measurement, and its confidence.
     camera_seen_s, camera_ids, reprojection_px
@@ -79,6 +82,9 @@ class WorldTracks:
     shared_mm2: FloatArray
     shared_covariance_mm2_s: FloatArray
     shared_velocity_mm2_s2: FloatArray
+    log_size: FloatArray
+    size_weight: FloatArray
+    size_spread2: FloatArray
     joint_seen_s: FloatArray
     joint_confidence: FloatArray
     camera_seen_s: FloatArray
@@ -124,6 +130,9 @@ class WorldTracks:
             shared_mm2=shared_mm2,
             shared_covariance_mm2_s=np.zeros_like(shared_mm2),
             shared_velocity_mm2_s2=np.tile(speed_mm2, (count, 1, 1)),
+            log_size=np.zeros(count),
+            size_weight=np.zeros(count),
+            size_spread2=np.zeros(count),
             joint_seen_s=np.full((count, joints), -np.inf),
             joint_confidence=np.zeros((count, joints)),
             camera_seen_s=np.full((count, cameras), -np.inf),

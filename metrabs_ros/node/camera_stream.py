@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.camera import Camera
-from metrabs_ros.conversions.cameras import check_size, to_camera
+from metrabs_ros.conversions.cameras import UNCALIBRATED, check_size, to_camera
 from metrabs_ros.conversions.detections import (
     DEFAULT_MAX_PEOPLE,
     MAX_MESSAGE_BYTES,
@@ -36,7 +36,7 @@ from metrabs_ros.node.body_publishers import HriPublishers
 from metrabs_ros.node.depth_buffer import DepthMessage
 from metrabs_ros.node.depth_input import DepthInput
 from metrabs_ros.node.diagnostics import Statistics
-from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S, UNCALIBRATED
+from metrabs_ros.node.drops import DISABLED, LOG_PERIOD_S
 from metrabs_ros.node.ground_lookup import GroundLookup
 from metrabs_ros.node.image_conversion import to_rgb
 from metrabs_ros.node.publishers import CameraPublishers
@@ -468,7 +468,13 @@ class CameraStream:
         rectified = current.rectified == 'true' or (
             current.rectified == 'auto' and self._is_rectified_topic and any(info.p)
         )
-        return to_camera(info, image_shape, rectified)
+        try:
+            return to_camera(info, image_shape, rectified)
+        except UnusableInput as error:
+            if error.cause != UNCALIBRATED:
+                raise
+            advice = 'or set default_fov_degrees for approximate intrinsics'
+            raise UnusableInput(UNCALIBRATED, f'{error}, {advice}') from error
 
     def _select_boxes(
         self, detections: Any, image_shape: tuple[int, ...], current: Settings

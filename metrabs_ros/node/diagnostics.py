@@ -15,8 +15,9 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 
+from metrabs_ros.conversions.cameras import UNCALIBRATED
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.node.drops import FAILED, UNCALIBRATED, Drops, Fallbacks, sum_by_name
+from metrabs_ros.node.drops import FAILED, Drops, Fallbacks, sum_by_name
 from metrabs_ros.placement.person_scale import Cue
 
 MAX_LATENCIES = 300

@@ -28,7 +28,6 @@ DEACTIVATED = 'deactivated'
 FAILED = 'failed'
 BATCH_FAILED = 'batch of cameras failed'
 NO_TRANSFORM = 'no transform'
-UNCALIBRATED = 'camera not calibrated'
 
 
 class CauseCounter:

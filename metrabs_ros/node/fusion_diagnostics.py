@@ -11,6 +11,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.diagnostics import MAX_MESSAGE_CHARS
 
+STATUS_SUFFIX = ': people'
+"""End of the name of the status of all cameras."""
+
 
 @dataclasses.dataclass(frozen=True)
 class CameraCounts:
@@ -106,7 +109,7 @@ def _summary(
     ]
     level = DiagnosticStatus.WARN if problems else DiagnosticStatus.OK
     text = '; '.join(problems) or f'{about.get("people", "0")} people'
-    return _status(f'{name}: people', '', level, text, about)
+    return _status(f'{name}{STATUS_SUFFIX}', '', level, text, about)
 
 
 def _status(

@@ -264,7 +264,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         if self._fusion is not None and votes[self._fusion.skeleton] == count:
             return
         self._sets = FrameSets()
-        self._fusion = PeopleFusion(skeleton, **self._track_settings())
+        next_id = 1 if self._fusion is None else self._fusion.next_id
+        self._fusion = PeopleFusion(skeleton, **self._track_settings(), first_id=next_id)
         self._convention = Convention(skeleton, np.arange(len(skeleton)))
 
     def _update(self, frames: list[CameraPeople]) -> None:

@@ -30,7 +30,7 @@ from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import check_image_size
 from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.node import process
+from metrabs_ros.node import fusion_diagnostics, heartbeat, process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.guarded_node import GuardedNode
@@ -61,7 +61,7 @@ MAX_DIAGNOSTICS_BYTES = 2**20
 """Maximum size of a DiagnosticArray message; a robot with hundreds of components has 100 kB."""
 MAX_TOPICS_CHARS = 500
 MAX_STATUSES = 1000
-"""Number of last statuses in a diagnostics message that are searched for the pose node."""
+"""Number of last statuses in a diagnostics message that are searched for the nodes."""
 MAX_ROWS = 80
 """Maximum number of rows of the diagnostics table."""
 RATE_WINDOW_S = 2.0
@@ -266,9 +266,12 @@ class ViewNode(GuardedNode):
         ]
         if is_fused:
             self._views.append(_FusedView(self))
-        self._status = ''
-        self._newest_status: DiagnosticStatus | None = None
-        """Latest status, not yet converted to `_status`."""
+        self._suffixes = [heartbeat.STATUS_SUFFIX]
+        if is_fused:
+            self._suffixes.insert(0, fusion_diagnostics.STATUS_SUFFIX)
+        self._statuses: dict[str, str] = {}
+        self._newest_statuses: dict[str, DiagnosticStatus] = {}
+        """Latest status of each node by the end of its name, not yet converted to `_statuses`."""
         on_diagnostics = size_limited(
             DiagnosticArray,
             MAX_DIAGNOSTICS_BYTES,
@@ -345,20 +348,21 @@ class ViewNode(GuardedNode):
         self.scene.show_frames(self.stamp_s, placed)
 
     def _check(self) -> None:
-        if self._newest_status is not None:
-            self._status = _to_markdown(self._newest_status)
-            self._newest_status = None
-        missing = [message for view in self._views if (message := view.check())]
-        if missing or self._status:
-            self.scene.show_status('\n\n'.join([*missing, self._status]))
+        for suffix, status in self._newest_statuses.items():
+            self._statuses[suffix] = _to_markdown(status)
+        self._newest_statuses.clear()
+        texts = [message for view in self._views if (message := view.check())]
+        texts += [self._statuses[suffix] for suffix in self._suffixes if suffix in self._statuses]
+        if texts:
+            self.scene.show_status('\n\n'.join(texts))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        # Only the last status is shown, and not before the next check: escaping its text takes
-        # milliseconds, and messages may arrive at any rate and with any number of statuses.
-        for status in reversed(message.status[-MAX_STATUSES:]):
-            if status.name.endswith(': frames'):
-                self._newest_status = status
-                return
+        # Only the last statuses are shown, and not before the next check: escaping their text
+        # takes milliseconds, and messages may arrive at any rate and with any number of statuses.
+        for status in message.status[-MAX_STATUSES:]:
+            for suffix in self._suffixes:
+                if status.name.endswith(suffix):
+                    self._newest_statuses[suffix] = status
 
 
 def _to_markdown(status: DiagnosticStatus) -> str:
@@ -370,10 +374,9 @@ def _to_markdown(status: DiagnosticStatus) -> str:
     left_out = len(status.values) - len(rows)
     if left_out:
         rows.append(f'| and {left_out} more | |')
-    level = LEVELS.get(status.level, 'stale')
-    return '\n'.join(
-        [f'**{level}: {escape_markdown(status.message, 200)}**', '', '| | |', '|---|---|', *rows]
-    )
+    level, name = LEVELS.get(status.level, 'stale'), escape_markdown(status.name, 200)
+    title = f'**{level}: {escape_markdown(status.message, 200)}** ({name})'
+    return '\n'.join([title, '', '| | |', '|---|---|', *rows])
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -71,10 +71,11 @@ class RecordedPeople:
 
     def frames(self, extrinsic_matrix: FloatArray | None = None) -> Iterator[CameraPeople]:
         """
-        Yield the frames, with rays along the positions.
+        Yield the frames, with the image points of the network in an approximate pinhole camera.
 
-        In skeletons, image points are the projections of the positions, so that the rays are
-        known without the lens and the intrinsics; the camera is an approximate pinhole camera.
+        The rays of the positions are known without the lens and the intrinsics, and their image
+        points too; only the few pixels between those and the points of the network depend on the
+        approximate focal lengths.
 
         Parameters
         ----------
@@ -85,9 +86,10 @@ class RecordedPeople:
         camera = Camera(self.intrinsic_matrix, extrinsic_matrix=pose)
         for stamp_s, people in zip(self.stamps_s, self.people):
             in_front = people.poses3d_mm[..., 2] > MIN_DEPTH_MM
+            offsets_px = people.network_poses2d_px - people.poses2d_px
             people = dataclasses.replace(
                 people,
-                network_poses2d_px=camera.project(people.poses3d_mm),
+                network_poses2d_px=camera.project(people.poses3d_mm) + offsets_px,
                 joint_confidence=np.where(in_front, people.joint_confidence, 0),
             )
             yield CameraPeople.from_people(self.name, camera, stamp_s, people)
@@ -175,9 +177,13 @@ def _add_message(own: RecordedPeople, message: BagMessage, problems: Counter[str
     except UnusableSkeletons as error:
         problems[f'messages, {error}'] += 1
         return
+    body = _body(people)
+    if not len(body.skeleton):
+        problems['messages, joint_names has none of the joints of the body'] += 1
+        return
     own.frame_id = own.frame_id or skeletons.header.frame_id.lstrip('/')
     own.stamps_s.append(to_seconds(skeletons.header.stamp))
-    own.people.append(_body(people))
+    own.people.append(body)
 
 
 def _body(people: People) -> People:

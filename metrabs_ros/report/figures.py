@@ -46,7 +46,7 @@ RATE_BINS = 60
 HEAT_CELLS = 60
 """Number of cells of the heat map along its longer side."""
 MAX_SHOWN_JOINTS = 40
-MAX_JOINT_CHARS = 30
+MAX_NAME_CHARS = 30
 MAX_DRAWN_PEOPLE = 200
 """Maximum number of drawn people, which limits the time; see `MAX_LABELLED_PEOPLE`."""
 
@@ -135,6 +135,15 @@ def plot_top_view(observations: Observations) -> bytes:
                 )
         for axes, title in ((heat, 'time at each position'), (paths, 'paths')):
             axes.plot(*cameras_m.T, '^', color=INK, markersize=9)
+            for name, place_m in zip(observations.camera_names, cameras_m):
+                axes.annotate(
+                    printable(name, MAX_NAME_CHARS),
+                    place_m,
+                    (0, 7),
+                    textcoords='offset points',
+                    horizontalalignment='center',
+                    fontsize=7,
+                )
             axes.set_aspect('equal')
             axes.set_xlim(low[0], high[0])
             axes.set_ylim(low[1], high[1])
@@ -185,8 +194,7 @@ def plot_confidences(observations: Observations) -> bytes:
         people.set_xlabel('confidence')
         people.set_ylabel('detections')
         names = [
-            printable(name, MAX_JOINT_CHARS)
-            for name in observations.joint_names[:MAX_SHOWN_JOINTS]
+            printable(name, MAX_NAME_CHARS) for name in observations.joint_names[:MAX_SHOWN_JOINTS]
         ]
         joints.bar(range(len(names)), 1000 * observations.deviations_m[: len(names)], color=ACCENT)
         joints.set_xticks(range(len(names)), names, rotation=90, fontsize=6)

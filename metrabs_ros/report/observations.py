@@ -28,6 +28,7 @@ from metrabs_ros.recordings.transform_buffer import TransformBuffer
 from metrabs_ros.regular_file import shown
 
 MAX_CAMERAS = 20
+SUFFIX = '/pose/skeletons'
 MAX_WARNINGS, MAX_WARNING_CHARS = 50, 1000
 GAP_STEPS = 2.5
 """Minimum duration of a gap, in multiples of the median time between frames."""
@@ -69,6 +70,8 @@ class Observations:
         Warnings of annotate and of reading.
     cameras_m
         [C, 3], positions of the cameras in the frame of the skeletons, in metres.
+    camera_names
+        C names; empty for a single camera.
     """
 
     topic: str
@@ -86,11 +89,17 @@ class Observations:
     deviations_m: FloatArray
     warnings: tuple[str, ...] = ()
     cameras_m: FloatArray = dataclasses.field(default_factory=lambda: np.zeros((1, 3)))
+    camera_names: tuple[str, ...] = ('',)
 
     @property
     def is_fused(self) -> bool:
         """Whether the people were fused from several cameras."""
         return FUSED_TOPIC.fullmatch(self.topic) is not None
+
+    @property
+    def camera_name(self) -> str:
+        """Name of the camera of the topic, or of the frame if the topic has none."""
+        return self.topic.removesuffix(SUFFIX).strip('/') or self.frame_id
 
     @property
     def times_s(self) -> FloatArray:
@@ -182,19 +191,17 @@ def _with_positions(
     cameras: list[Observations], transforms: TransformBuffer
 ) -> list[Observations]:
     """Return the observations; those of fused people with the positions of static cameras."""
-    frames = dict.fromkeys(own.frame_id for own in cameras if not own.is_fused)
+    frames = {own.frame_id: own.camera_name for own in cameras if not own.is_fused}
 
-    def positions_m(target: str) -> FloatArray:
-        found = []
-        for frame in frames:
+    def placed(fused: Observations) -> Observations:
+        found = {}
+        for frame, name in frames.items():
             with contextlib.suppress(UnusableInput):
-                found.append(transforms.lookup(target, frame, 0).translation_m)
-        return np.array(found).reshape(-1, 3)
+                found[name] = transforms.lookup(fused.frame_id, frame, 0).translation_m
+        positions_m = np.array(list(found.values())).reshape(-1, 3)
+        return dataclasses.replace(fused, cameras_m=positions_m, camera_names=tuple(found))
 
-    return [
-        dataclasses.replace(own, cameras_m=positions_m(own.frame_id)) if own.is_fused else own
-        for own in cameras
-    ]
+    return [placed(own) if own.is_fused else own for own in cameras]
 
 
 def _read(

@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from simulated_recordings import pose_errors, tracked_frames
 from simulated_rooms import Room, looking_at
 
-from metrabs_ros.fusion.calibration import MIN_OVERLAP_S, calibrate_cameras, refine_cameras
+from metrabs_ros.fusion.calibration import calibrate_cameras, refine_cameras
+from metrabs_ros.fusion.camera_graph import MIN_OVERLAP_S
 from metrabs_ros.fusion.camera_tracks import CalibrationError, camera_tracks
 from metrabs_ros.fusion.floor import estimate_floor
 from metrabs_ros.fusion.observations import CameraPeople

@@ -7,7 +7,7 @@ import simulated_rooms as rooms
 from metrabs_ros.camera import Camera
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.people import UNKNOWN_ID, People
-from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17, Skeleton
 
 CAMERA = rooms.looking_at(np.array([4.0, 0, 2]), np.array([0, 0, 1.0]))
 
@@ -27,6 +27,13 @@ def test_points_that_are_not_finite_and_zero_confidences_are_not_seen():
 def test_a_wrong_shape_is_named_with_the_camera():
     with pytest.raises(ValueError, match=r'joint_confidence of camera a .*\(1, 16\).*\(1, 17\)'):
         CameraPeople('a', CAMERA, 1.0, COCO_17, np.zeros((1, 17, 2)), np.zeros((1, 16)))
+
+
+def test_a_skeleton_without_joints_is_named_with_the_camera():
+    with pytest.raises(ValueError, match='the skeleton nothing of camera a has no joints'):
+        CameraPeople(
+            'a', CAMERA, 1.0, Skeleton('nothing', (), ()), np.zeros((1, 0, 2)), np.zeros((1, 0))
+        )
 
 
 def test_another_skeleton_is_converted_by_the_names_of_the_joints():

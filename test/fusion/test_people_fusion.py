@@ -13,7 +13,7 @@ from metrabs_ros.fusion.frame_sets import FrameSets
 from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.fusion.people_fusion import PeopleFusion
-from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17, Skeleton
 
 Change = Callable[[CameraPeople], CameraPeople | None]
 RATE_HZ = 15
@@ -110,6 +110,27 @@ def test_a_person_who_returns_elsewhere_after_an_occlusion_keeps_the_id():
         room, 5.0, lambda f: None if 2.5 < f.stamp_s < 3.8 else f, noise=0.5, max_lost=2.0
     )
     assert len(np.unique(np.concatenate([own.ids for own in results]))) == 1
+
+
+@pytest.mark.parametrize('size', [0.85, 1.15])
+def test_the_size_of_a_person_is_remembered_when_one_camera_remains(size):
+    room = rooms.Room.random(3, 1, 1)
+
+    def change(frame: CameraPeople) -> CameraPeople | None:
+        if frame.stamp_s > 4 and frame.camera_name != 'camera0':
+            return None
+        poses_mm = frame.camera.to_world(size * frame.camera.from_world(frame.poses3d_mm))
+        return dataclasses.replace(frame, poses3d_mm=poses_mm)
+
+    _, results = fuse(room, 7.0, change, noise=0.1)
+    alone = [errors_mm(room, own)[0] for own in results if own.stamp_s > 5.5]
+    distance_mm = np.linalg.norm(room.cameras['camera0'].position_mm)
+    assert np.mean(alone) < 0.05 * distance_mm
+    _, results = fuse(
+        room, 7.0, lambda f: change(f) if f.camera_name == 'camera0' else None, noise=0.1
+    )
+    unknown = [errors_mm(room, own)[0] for own in results if own.stamp_s > 5.5]
+    assert np.mean(unknown) > 2 * np.mean(alone)
 
 
 def test_image_points_without_3d_poses_are_sufficient_for_two_cameras():
@@ -324,6 +345,17 @@ def test_the_state_does_not_grow():
 def test_parameters_out_of_range_are_refused(parameter, value):
     with pytest.raises(ValueError, match=f'{parameter} is {value}'):
         PeopleFusion(COCO_17, **{parameter: value})
+
+
+def test_ids_of_a_fusion_that_replaces_another_one_are_new():
+    fusion, results = fuse(rooms.Room.random(2, 1, 1), 1.0)
+    _, later = fuse(rooms.Room.random(2, 1, 1), 1.0, first_id=fusion.next_id)
+    assert later[-1].ids.min() > results[-1].ids.max()
+
+
+def test_a_skeleton_without_joints_is_refused():
+    with pytest.raises(ValueError, match='the skeleton nothing has no joints'):
+        PeopleFusion(Skeleton('nothing', (), ()))
 
 
 def test_no_frames_and_empty_frames_give_no_people():

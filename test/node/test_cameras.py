@@ -41,7 +41,7 @@ def test_all_coefficient_counts_of_opencv_are_accepted(length):
 @pytest.mark.parametrize(
     ('fields', 'cause', 'expected'),
     [
-        ({'k': [0.0] * 9}, 'camera not calibrated', 'calibrate it'),
+        ({'k': [0.0] * 9}, 'camera not calibrated', 'the package camera_calibration$'),
         ({'width': 320}, 'camera_info size', '640 x 480 pixels, but its camera_info is for 320'),
         ({'distortion_model': 'mirror'}, 'lens model', "'mirror'"),
         ({'k': [np.nan] * 9}, 'camera_info', 'not finite'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import gc
 import time
 
@@ -32,6 +33,7 @@ from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node.fusion_node import FusionNode
 from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.people import People
+from metrabs_ros.skeletons.conventions import COCO_17
 
 RATE_HZ = 10.0
 MAX_ERROR_MM = 60.0
@@ -65,7 +67,7 @@ class Site(Node):
 
     def __init__(self, room, noise=0.3):
         super().__init__('site')
-        self.room = room
+        self.room, self.skeleton = room, COCO_17
         self.cameras = simulated_cameras(room, RATE_HZ, 0, noise)
         self.fused, self.markers, self.diagnostics = [], [], []
         self.skeletons = {
@@ -140,6 +142,7 @@ class Site(Node):
             if names and camera.name not in names:
                 continue
             frame, _ = camera.observe(people_mm, time_s)
+            frame = dataclasses.replace(frame, skeleton=self.skeleton)
             header = Header(
                 stamp=stamp_at(time_s + ahead_s), frame_id=f'{camera.name}_optical_frame'
             )
@@ -303,6 +306,16 @@ def test_the_skeleton_is_that_of_most_cameras():
             assert people.skeleton.name == 'coco_17'
             assert errors_mm(people, true_mm).max() < MAX_ERROR_MM
         assert 'x has no joint of the skeleton coco_17' in node._problems['camera0']
+
+
+def test_ids_are_not_used_again_after_a_change_of_the_skeleton():
+    with fusion_node(Room.random(2, 1, 4)) as (_, site):
+        _, people = site.run(5)
+        assert people.ids.tolist() == [1]
+        site.skeleton = dataclasses.replace(COCO_17, name='other')
+        _, people = site.run(8)
+        assert people.skeleton.name == 'other'
+        assert people.ids.min() > 1
 
 
 def test_each_stamp_is_published_once():

@@ -120,6 +120,7 @@ def test_uncalibrated_images_are_dropped_or_use_the_default_fov(shared):
     before = fallbacks.counts(), drops.counts()
     robot.send(BLACK, k=[0.0] * 9)
     wait_for(lambda: increases(drops, before[1]) == {'camera not calibrated': 1})
+    assert 'set default_fov_degrees' in drops.explanations()['camera not calibrated']
     assert status(robot)[0].level == b'\x01'
     set_parameters(robot, default_fov_degrees=60.0)
     assert robot.receive(robot.send(BLACK, k=[0.0] * 9)).skeletons

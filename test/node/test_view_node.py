@@ -252,6 +252,20 @@ def test_many_diagnostics_are_processed_quickly(view):
     assert 'the last one' in node.scene.said[-1]
 
 
+def test_the_diagnostics_of_the_fusion_are_shown_with_fused_people(view):
+    own = statuses(('camera1', 'misses people'), name='fusion: people', message='2 people')
+    node = view('front', is_fused=True)
+    node._on_diagnostics(own)
+    node._on_diagnostics(statuses(message='20 frames per second'))
+    node._check()
+    for text in ('2 people', 'misses people', '20 frames per second'):
+        assert text in node.scene.said[-1]
+    alone = view('front')
+    alone._on_diagnostics(own)
+    alone._check()
+    assert '2 people' not in alone.scene.said[-1]
+
+
 def test_failing_callbacks_are_counted_and_the_node_continues(view):
     node, sender = view(''), Node('sender')
 
@@ -384,7 +398,8 @@ def test_malformed_messages_do_not_end_the_node(tmp_path):
                 publish[TFMessage].publish(TFMessage(transforms=links))
             # The last message is shown.
             last = statuses(message='the last one')
-            wait_for(lambda: publish[DiagnosticArray].publish(last) or 'last one' in view._status)
+            publisher = publish[DiagnosticArray]
+            wait_for(lambda: publisher.publish(last) or 'last one' in str(view._statuses))
             shown_s = view._views[0]._people_shown_s
             wait_for(
                 lambda: (

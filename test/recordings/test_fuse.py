@@ -382,6 +382,7 @@ def test_the_report_shows_fused_people_once_with_the_cameras(tmp_path):
     fused, *others = read_observations(output, print)
     assert fused.topic == FUSED
     assert fused.ground_axes == (0, 1)
+    assert fused.camera_names == tuple(sorted(PLACES_M))
     np.testing.assert_allclose(fused.cameras_m, [PLACES_M[n] for n in sorted(PLACES_M)], atol=1e-6)
     assert [own.topic for own in others] == [f'/{n}/pose/skeletons' for n in sorted(PLACES_M)]
     write_report(output, tmp_path / 'report.html', print)

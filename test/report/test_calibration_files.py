@@ -18,7 +18,8 @@ from simulated_rooms import Room
 from metrabs_ros import cli
 from metrabs_ros.recordings.bags import UnreadableRecording
 from metrabs_ros.recordings.extrinsics import UnusableExtrinsics, read_extrinsics
-from metrabs_ros.recordings.recorded_people import fitted_intrinsics, read_people
+from metrabs_ros.recordings.recorded_people import RecordedPeople, fitted_intrinsics, read_people
+from metrabs_ros.skeletons.conventions import Skeleton
 
 LENGTH_S = 15.0
 
@@ -170,6 +171,46 @@ def test_intrinsics_are_those_of_the_image_points(bag, room):
     for own in recorded:
         true = room.cameras[own.name].intrinsic_matrix
         np.testing.assert_allclose(own.intrinsic_matrix, true, rtol=1e-3)
+
+
+@pytest.mark.parametrize('lens', [(), (-0.25, 0.08, 0.001, -0.001)])
+def test_rays_are_those_of_the_image_points_of_the_network(people, lens):
+    own = dataclasses.replace(people[0].camera, distortion_coeffs=np.array(lens))
+    recorded, error, offset = RecordedPeople('camera0'), [], []
+    for frame in (p for p in people if p.camera_name == 'camera0' and len(p)):
+        seen = in_camera(frame)
+        shifts_px = np.random.default_rng(0).normal(0, 8, seen.poses2d_px.shape)
+        projected_px = own.project(seen.poses3d_mm)
+        recorded.stamps_s.append(frame.stamp_s)
+        recorded.people.append(
+            dataclasses.replace(
+                seen, poses2d_px=projected_px, network_poses2d_px=projected_px + shifts_px
+            )
+        )
+    recorded.intrinsic_matrix = fitted_intrinsics(recorded.people)
+    for frame, seen in zip(recorded.frames(), recorded.people):
+        rays, expected = (
+            camera.unproject(points_px)[..., :2]
+            for camera, points_px in (
+                (frame.camera, frame.points2d_px),
+                (own, seen.network_poses2d_px),
+            )
+        )
+        error.append(rays - expected)
+        offset.append(seen.poses3d_mm[..., :2] / seen.poses3d_mm[..., 2:] - expected)
+    share = np.std(np.concatenate(error)) / np.std(np.concatenate(offset))
+    assert share < (0.15 if lens else 0.001)
+
+
+def test_skeletons_without_joints_of_the_body_are_explained(people, tmp_path, capfd):
+    renamed = Skeleton('hand', tuple(f'finger{i}' for i in range(17)), ())
+    bag = write_bag(
+        tmp_path / 'hands', [dataclasses.replace(own, skeleton=renamed) for own in people]
+    )
+    assert cli.main(['calibrate', str(bag), '-o', str(tmp_path / 'out')]) == 1
+    captured = capfd.readouterr()
+    assert 'joint_names has none of the joints of the body' in captured.out
+    assert 'there are people of 0 cameras' in captured.err
 
 
 def test_people_in_another_frame_than_the_camera_are_rejected(people):
