@@ -49,6 +49,7 @@ def load_model(
     detector: str = 'auto',
     threads: int = 0,
     engine_file: str | os.PathLike[str] = '',
+    skeletons: str | os.PathLike[str] = '',
 ) -> PoseEstimator:
     """
     Load a model for absolute 3D human poses.
@@ -78,6 +79,9 @@ def load_model(
     engine_file
         Plan of TensorRT that is run instead of building an engine: built, for example by trtexec,
         from the file of ``metrabs_ros export`` for the same model.
+    skeletons
+        File of skeleton definitions, which combine joints of the model; see docs/skeletons.md.
+        Their names are values of the argument ``skeleton`` of the methods.
 
     Returns
     -------
@@ -87,7 +91,8 @@ def load_model(
     Raises
     ------
     ValueError
-        If the model or detector does not exist or does not support the other arguments.
+        If the model or detector does not exist or does not support the other arguments, or the
+        file of skeletons is not valid or does not fit the model.
     ImportError
         If a required package is not installed.
     metrabs_ros.weights.store.WeightsError
@@ -96,5 +101,5 @@ def load_model(
     from metrabs_ros import loading
 
     return loading.load_model(
-        name_or_folder, engine, precision, device, detector, threads, engine_file
+        name_or_folder, engine, precision, device, detector, threads, engine_file, skeletons
     )

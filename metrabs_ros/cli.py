@@ -251,6 +251,12 @@ def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
     add('--detector', default='auto', help='auto, movenet, onnx:FILE or ultralytics:NAME')
     add('--threads', type=int, default=0, help='CPU threads of each network; 0: one per core')
     add('--skeleton', default='', help='joint convention; default: all joints of the network')
+    add(
+        '--skeleton-file',
+        type=pathlib.Path,
+        metavar='FILE',
+        help='skeleton definitions, whose names --skeleton accepts',
+    )
     add('--num-aug', type=int, default=1, help='number of test-time augmentations')
     add('--detector-threshold', type=float, help='minimum detection score, from 0 to 1')
     add('--batch', type=int, default=0, help='frames per batch of the network; 0: default')

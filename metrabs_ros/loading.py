@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.regular_file import shown
+from metrabs_ros.skeletons.definition_file import read_definitions
 from metrabs_ros.weights import store
 
 if TYPE_CHECKING:
@@ -41,10 +42,29 @@ def load_model(
     detector: str,
     threads: int,
     engine_file: str | os.PathLike[str] = '',
+    skeletons: str | os.PathLike[str] = '',
 ) -> PoseEstimator:
     """Load a model; see `metrabs_ros.load_model`."""
     name, plan_file = os.fsdecode(name_or_folder), os.fsdecode(engine_file)
     _check_threads(threads)
+    # Read first, because loading a network takes long.
+    definitions = []
+    if file := os.fsdecode(skeletons):
+        definitions = read_definitions(_expand_home('skeletons', file))
+    model = _load(name, engine, precision, device, detector, threads, plan_file)
+    model.add_skeletons(definitions)
+    return model
+
+
+def _load(
+    name: str,
+    engine: str,
+    precision: str,
+    device: str,
+    detector: str,
+    threads: int,
+    plan_file: str,
+) -> PoseEstimator:
     if name in store.BLAZEPOSE_MODELS:
         _check_choice(name, 'engine_file', plan_file, ('',))
         _check_choice(name, 'engine', engine, ('auto', 'openvino'))

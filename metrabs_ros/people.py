@@ -195,19 +195,24 @@ class People(StructOfArrays):
         )
 
     def in_convention(self, convention: Convention) -> People:
-        """Return the same people with only the joints of a convention."""
-        joints = convention.indices
+        """
+        Return the same people with the joints of a convention.
+
+        If the convention combines joints, the people must be in the camera frame, because the
+        image points of combinations depend on the depths.
+        """
+        depths_mm = self.poses3d_mm[..., 2]
         return dataclasses.replace(
             self,
             skeleton=convention.skeleton,
-            poses3d_mm=self.poses3d_mm[:, joints],
-            poses2d_px=self.poses2d_px[:, joints],
-            joint_confidence=self.joint_confidence[:, joints],
-            in_view=self.in_view[:, joints],
-            joint_std_mm=self.joint_std_mm[:, joints],
-            velocities_mm_s=self.velocities_mm_s[:, joints],
-            axis_std_mm=self.axis_std_mm[:, joints],
-            network_poses2d_px=self.network_poses2d_px[:, joints],
+            poses3d_mm=convention.positions(self.poses3d_mm),
+            poses2d_px=convention.image_points(self.poses2d_px, depths_mm),
+            joint_confidence=convention.confidences(self.joint_confidence),
+            in_view=convention.in_view(self.in_view),
+            joint_std_mm=convention.deviations(self.joint_std_mm),
+            velocities_mm_s=convention.positions(self.velocities_mm_s),
+            axis_std_mm=convention.axis_deviations(self.axis_std_mm),
+            network_poses2d_px=convention.image_points(self.network_poses2d_px, depths_mm),
         )
 
     def transformed(

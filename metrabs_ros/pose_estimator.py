@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -28,6 +28,7 @@ from metrabs_ros.options import (
 )
 from metrabs_ros.people import implied_statures_mm
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
+from metrabs_ros.skeletons.definitions import SkeletonDefinition
 
 Prediction = dict[str, FloatArray]
 
@@ -100,7 +101,7 @@ class PoseEstimator(abc.ABC):
     """
 
     def __init__(self, conventions: Mapping[str, Convention], choice: Choice) -> None:
-        self._conventions = conventions
+        self._conventions = dict(conventions)
         self.choice = choice
         self.stature_bias = 1.0
         """
@@ -167,6 +168,24 @@ class PoseEstimator(abc.ABC):
             name: np.array(convention.skeleton.edges, np.int64).reshape(-1, 2)
             for name, convention in self._conventions.items()
         }
+
+    def add_skeletons(self, definitions: Iterable[SkeletonDefinition]) -> None:
+        """
+        Add joint conventions that combine joints of the existing ones.
+
+        Raises
+        ------
+        ValueError
+            If the model lacks a joint that a definition combines, or has a skeleton of its name.
+        """
+        for definition in definitions:
+            name = definition.skeleton.name
+            if name in self._conventions:
+                raise ValueError(
+                    f'skeleton {definition.shown_name} exists already in this model; give the '
+                    'definition another name'
+                )
+            self._conventions[name] = definition.within(self._conventions)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -397,22 +416,27 @@ class PoseEstimator(abc.ABC):
 
     def _as_prediction(self, poses: Poses, request: Request, convention: Convention) -> Prediction:
         """Return a prediction in a convention, in the world frame, with the requested stature."""
-        joints, poses3d_mm = convention.indices, poses.poses3d_mm
+        camera, poses3d_mm = request.view.camera, poses.poses3d_mm
+        depths_mm = poses3d_mm[..., 2]
         if request.options.stature is not None:
             statures_mm = implied_statures_mm(poses3d_mm, self.skeleton) / self.stature_bias
             factors = request.options.stature / statures_mm
             poses3d_mm = np.where(np.isfinite(factors), factors, 1)[..., None, None] * poses3d_mm
-        poses3d = request.view.camera.to_world(poses3d_mm[:, :, joints])
-        poses2d, network_poses2d = (
-            points_px[:, :, joints] for points_px in (poses.poses2d_px, poses.network_poses2d_px)
+        joints_mm = convention.positions(poses3d_mm)
+        poses3d = camera.to_world(joints_mm)
+        network_poses2d = convention.image_points(poses.network_poses2d_px, depths_mm)
+        poses2d = (
+            convention.image_points(poses.poses2d_px, depths_mm)
+            if convention.weights is None
+            else camera.project(joints_mm)
         )
         if request.average_aug:
             poses3d, poses2d, network_poses2d = (
                 values.mean(axis=1) for values in (poses3d, poses2d, network_poses2d)
             )
-        confidences = np.repeat(poses.scores[:, None], len(joints), axis=1)
+        confidences = np.repeat(poses.scores[:, None], len(convention.skeleton), axis=1)
         if len(poses.joint_confidence):
-            confidences = poses.joint_confidence[:, joints]
+            confidences = convention.confidences(poses.joint_confidence)
         arrays = (poses3d, poses2d, network_poses2d, confidences)
         return dict(zip(POSE_ARRAYS, arrays))
 

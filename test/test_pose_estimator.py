@@ -13,6 +13,7 @@ from metrabs_ros.movenet.detector import MAX_CANDIDATES
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import implied_statures_mm
 from metrabs_ros.pose_estimator import POSE_ARRAYS
+from metrabs_ros.skeletons.builtin import DEFINITIONS
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 FOCAL_PX = 900.0
@@ -314,7 +315,7 @@ def test_200_people_in_one_image_are_found(model, street):
 def test_joint_edges_refer_to_existing_joints(model):
     for name, joint_names in model.per_skeleton_joint_names.items():
         assert model.per_skeleton_joint_edges[name].max() < len(joint_names)
-    assert set(model.per_skeleton_joint_names) == {'blazepose_33', 'coco_17'}
+    assert set(model.per_skeleton_joint_names) == set(DEFINITIONS)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
 from metrabs_ros.plausibility import has_plausible_size
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
-from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
+from metrabs_ros.skeletons.builtin import DEFINITIONS
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 DOUBTFUL_DISAGREEMENT = 0.1
@@ -122,8 +123,9 @@ class BlazePoseEstimator(PoseEstimator):
     def __init__(
         self, detector: MoveNetDetector, landmarks: BlazePoseLandmarks, choice: Choice
     ) -> None:
+        all_joints = {'': BLAZEPOSE_33.within(BLAZEPOSE_33)}
         super().__init__(
-            {skeleton.name: skeleton.within(BLAZEPOSE_33) for skeleton in (BLAZEPOSE_33, COCO_17)},
+            {name: definition.within(all_joints) for name, definition in DEFINITIONS.items()},
             choice,
         )
         self._detector = detector

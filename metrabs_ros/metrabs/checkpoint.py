@@ -65,17 +65,17 @@ class Checkpoint:
         The J joints that the network predicts.
     decoder
         [L, J], weights of the latent points in the joints; None if the network predicts joints.
-    joint_transform_matrix
-        [J, J'], weights of the joints in the J' joints of the conventions.
+    outputs
+        The J' joints of all conventions, as combinations of the J joints.
     conventions
-        Conventions by name; the empty name stands for all J' joints.
+        Conventions of the J' joints by name; the empty name stands for all of them.
     """
 
     config: MetrabsConfig
     crop_model: CropModel
     joints: Skeleton
     decoder: FloatArray | None
-    joint_transform_matrix: FloatArray
+    outputs: Convention
     conventions: Mapping[str, Convention]
 
 
@@ -109,7 +109,8 @@ def read_checkpoint(folder: pathlib.Path) -> Checkpoint:
         'indices, names and edges of each skeleton, in plain containers or numpy arrays',
     )
     crop_model = _crop_model(folder / WEIGHTS, config, len(joints))
-    return Checkpoint(config, crop_model, joints, decoder, transform, conventions)
+    outputs = Convention(conventions[''].skeleton, np.arange(len(joints)), transform.T)
+    return Checkpoint(config, crop_model, joints, decoder, outputs, conventions)
 
 
 def _read(file: pathlib.Path, reader: Callable[[pathlib.Path], T], expected: str) -> T:

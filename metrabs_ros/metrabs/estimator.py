@@ -69,7 +69,7 @@ class MetrabsEstimator(PoseEstimator):
         self._config = checkpoint.config
         self._joints = checkpoint.joints
         self._decoder = checkpoint.decoder
-        self._joint_transform_matrix = checkpoint.joint_transform_matrix
+        self._outputs = checkpoint.outputs
         self._max_batch = MAX_BATCH
 
     def check(self, options: Options) -> None:
@@ -170,8 +170,7 @@ class MetrabsEstimator(PoseEstimator):
         joints = joints.reshape(-1, len(augmentations), len(self._joints), 3)
         mirrored = augmentations.mirrored
         joints[:, mirrored] = joints[:, mirrored][:, :, self._joints.mirror]
-        poses: FloatArray = self._joint_transform_matrix.T @ joints
-        return poses
+        return self._outputs.positions(joints)
 
     def _points(
         self,

@@ -316,10 +316,10 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             transforms = self._hri.publish(people, WORLD_UP, header, with_links=with_links)
         publishers.publish(
             people,
+            people.in_convention(convention),
             [str(person) for person in people.ids.tolist()],
             WORLD_UP,
             header,
-            convention,
             self.settings.tf,
             self.settings.tf_prefix,
             self._camera_markers(fused, header) if publishers.has_marker_subscribers() else (),

@@ -482,6 +482,7 @@ def _load_model(current: Settings) -> PoseEstimator:
         detector,
         current.threads,
         current.engine_file,
+        current.skeleton_file,
     )
     # Warm up: the first call is slow because of lazy initialisation.
     empty = np.zeros(WARM_UP_SHAPE, np.uint8)

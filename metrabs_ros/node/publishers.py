@@ -80,10 +80,10 @@ class PeoplePublishers:
     def publish(
         self,
         people: People,
+        published: People,
         labels: Sequence[str],
         up: FloatArray,
         header: Header,
-        convention: Convention,
         tf: str,
         tf_prefix: str,
         more_markers: Sequence[Any] = (),
@@ -96,14 +96,14 @@ class PeoplePublishers:
         ----------
         people
             N people with all joints, in the frame of the header.
+        published
+            The same people with the published joints.
         labels
             [N], texts above the people.
         up
             Up direction [3] in the frame of the header.
         header
             Header of the published messages.
-        convention
-            Skeleton convention of the published joints.
         tf
             Published frames: none, person or joints.
         tf_prefix
@@ -113,7 +113,7 @@ class PeoplePublishers:
         more_transforms
             Further transforms.
         """
-        message = to_message(people.in_convention(convention), header, TYPES)
+        message = to_message(published, header, TYPES)
         if self.has_marker_subscribers():
             markers = self._write_markers(message, labels, up)
             markers.markers += more_markers
@@ -124,7 +124,7 @@ class PeoplePublishers:
             if tf != 'none':
                 # The pelvis position is most accurate with all joints of the network.
                 with_joints = tf == 'joints'
-                selected = people.in_convention(convention) if with_joints else people
+                selected = published if with_joints else people
                 prefix = tf_prefix or self._frame_prefix
                 transforms += to_transforms(selected, header, TYPES, prefix, with_joints)
             if tf != 'none' or transforms:
@@ -208,12 +208,12 @@ class CameraPublishers:
         settings
             Settings, of which `tf`, `tf_prefix` and `hri_tf` are used.
         """
+        published = people.in_convention(convention)
         if self._annotated.get_subscription_count():
-            self._annotated.publish(
-                draw_annotated_image(image, people.in_convention(convention), header)
-            )
+            self._annotated.publish(draw_annotated_image(image, published, header))
         labels = drawing.short_labels(people)
-        people = people.transformed(transform.rotation, transform.translation_mm)
+        to_target = transform.rotation, transform.translation_mm
+        people, published = people.transformed(*to_target), published.transformed(*to_target)
         up = transform.rotation @ up
         transforms = []
         if self._hri is not None:
@@ -222,10 +222,10 @@ class CameraPublishers:
             transforms = self._hri.publish(people, up, header, self._camera, shown, with_links)
         self._people.publish(
             people,
+            published,
             labels,
             up,
             header,
-            convention,
             settings.tf,
             settings.tf_prefix,
             more_transforms=transforms,

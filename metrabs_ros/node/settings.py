@@ -61,6 +61,11 @@ class Settings:
     skeleton: str = setting(
         '', "Skeleton convention of the published joints; '': all joints of the model."
     )
+    skeleton_file: str = setting(
+        '',
+        "File of skeleton definitions, whose names skeleton accepts; '': those of the model only.",
+        fixed=True,
+    )
     num_aug: int = setting(
         1, 'Number of augmented crops per person that MeTRAbs averages.', low=1, high=50
     )

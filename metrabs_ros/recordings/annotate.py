@@ -401,7 +401,8 @@ def _table_files(
 def _additional_inputs(options: AnnotateOptions) -> list[pathlib.Path]:
     """Return the files and folders that are read in addition to the recording."""
     paths = [pathlib.Path(options.model), pathlib.Path(options.detector.partition(':')[2] or '-')]
-    paths += [own for own in (options.camera_info, options.calibration) if own is not None]
+    files = (options.camera_info, options.calibration, options.skeleton_file)
+    paths += [own for own in files if own is not None]
     return [path for path in paths if os.path.exists(path)]
 
 
@@ -474,6 +475,7 @@ def _run_identity(source: pathlib.Path, options: AnnotateOptions) -> dict[str, o
     )
     values['topics'] = list(options.topics)
     values['calibration'] = str(options.calibration or '')
+    values['skeleton_file'] = str(options.skeleton_file or '')
     # A folder of videos can have them, and their calibration, in these folders.
     folders = [source / name for name in (VIDEO_FOLDER, CALIBRATION_FOLDER)]
     folders = [own for own in folders if options.fuse and own.is_dir()]

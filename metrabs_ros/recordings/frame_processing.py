@@ -79,6 +79,10 @@ class IndependentFrames:
     ) -> None:
         self._model = model
         self._convention = convention
+        # Joints of the network are tracked on their own.  Combinations of them are computed from
+        # the tracked joints, as the tracker needs those of the body.
+        is_selection = convention.weights is None
+        self._tracked = convention if is_selection else model.convention('')
         self._options = _estimation_options(options)
         model.check(self._options)
         self._parameters = (
@@ -99,14 +103,17 @@ class IndependentFrames:
         if isinstance(entry, Failure):
             return None
         image, camera = view.view
-        detected = from_numbers(entry.people, self._convention.skeleton, image.shape)
+        detected = from_numbers(entry.people, self._tracked.skeleton, image.shape)
         tracker = self._trackers.setdefault(view.camera_name, Tracker(*self._parameters))
         tracked = tracker.update(
             detected, view.stamp_s, camera, image.shape, ground=view.ground, depth=view.depth
         )
-        return with_track_states(
+        people = with_track_states(
             detected, tracked, tracker.detection_ids, tracker.detection_scales
         )
+        if self._tracked is self._convention:
+            return people
+        return people.select(people.finite()).in_convention(self._convention)
 
     def _detect(self, views: Sequence[TimedView]) -> list[Entry | Failure]:
         try:
@@ -119,7 +126,7 @@ class IndependentFrames:
         entries: list[Entry | Failure] = []
         for own, view in zip(poses, views):
             people = to_people(own, self._model.skeleton, view.view.image.shape)
-            people = people.select(people.finite()).in_convention(self._convention)
+            people = people.select(people.finite()).in_convention(self._tracked)
             entries.append(Entry(to_numbers(people), np.zeros(0)))
         return entries
 

@@ -42,6 +42,8 @@ class AnnotateOptions:
         Arguments of `metrabs_ros.load_model`.
     skeleton
         Joint convention; empty for all joints of the model.
+    skeleton_file
+        File of skeleton definitions; None for those of the model only.
     num_aug
         Number of augmented crops per person.
     detector_threshold
@@ -93,6 +95,7 @@ class AnnotateOptions:
     detector: str = 'auto'
     threads: int = 0
     skeleton: str = ''
+    skeleton_file: pathlib.Path | None = None
     num_aug: int = 1
     detector_threshold: float | None = None
     batch: int = 0
@@ -149,7 +152,13 @@ class AnnotateOptions:
     def load_model(self) -> PoseEstimator:
         """Load the model that these options select."""
         return metrabs_ros.load_model(
-            self.model, self.engine, self.precision, self.device, self.detector, self.threads
+            self.model,
+            self.engine,
+            self.precision,
+            self.device,
+            self.detector,
+            self.threads,
+            self.skeleton_file,
         )
 
 

@@ -1,4 +1,4 @@
-"""Skeletons: names of the joints of a pose, bones between them, and left-right symmetry."""
+"""Skeletons: names, bones and left-right symmetry of joints; joints as affine combinations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from metrabs_ros.arrays import BoolArray, FloatArray
+
 _SHORT_PARTS = {
     'shoulder': 'sho',
     'elbow': 'elb',
@@ -18,6 +20,8 @@ _SHORT_PARTS = {
     'ankle': 'ank',
 }
 """Abbreviations of body parts in MeTRAbs joint names."""
+MIN_DEPTH_MM = 1.0
+"""Minimum depth of joints whose image points are combined in perspective."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +37,14 @@ class Skeleton:
         Names of the joints, in the order of the rows of a pose.
     edges
         Pairs of joint indices that are connected by a bone.
+    mirror_pairs
+        Pairs of joint indices on both sides of the body; None to derive them from the names.
     """
 
     name: str
     joint_names: tuple[str, ...]
     edges: tuple[tuple[int, int], ...]
+    mirror_pairs: tuple[tuple[int, int], ...] | None = None
 
     def __len__(self) -> int:
         """Return the number of joints."""
@@ -46,6 +53,11 @@ class Skeleton:
     @functools.cached_property
     def mirror(self) -> NDArray[np.intp]:
         """Index of each joint's counterpart on the other side of the body, [J]."""
+        if self.mirror_pairs is not None:
+            counterpart = np.arange(len(self))
+            for a, b in self.mirror_pairs:
+                counterpart[[a, b]] = b, a
+            return counterpart
         index = {name: i for i, name in enumerate(self.joint_names)}
         return np.array(
             [index.get(_other_side(name), i) for i, name in enumerate(self.joint_names)]
@@ -101,18 +113,135 @@ class Skeleton:
 @dataclasses.dataclass(frozen=True)
 class Convention:
     """
-    A skeleton, and the indices of its joints in the output of a network.
+    A skeleton whose L joints are affine combinations of the joints of a network.
 
     Parameters
     ----------
     skeleton
-        Skeleton with J joints.
+        Skeleton with L joints.
     indices
-        [J], indices into all joints of the network.
+        [U], indices of the used joints among all joints of the network.
+    weights
+        [L, U], weights of the used joints in each joint of the skeleton; the rows sum to one, so
+        that the combinations move with the person.  None: the joints are the used joints, U = L.
+    deviations_mm
+        [L], standard deviation of each joint from its combination, along each axis; None: 0.
     """
 
     skeleton: Skeleton
     indices: NDArray[np.intp]
+    weights: FloatArray | None = None
+    deviations_mm: FloatArray | None = None
+
+    def positions(self, points: FloatArray) -> FloatArray:
+        """
+        Return the joints [..., L, D] of points [..., J, D] of the network, or their velocities.
+
+        Image points need `image_points`, unless they are those of an orthographic camera.
+        """
+        used = points[..., self.indices, :]
+        return used if self.weights is None else self.weights @ used
+
+    def image_points(self, points_px: FloatArray, depths_mm: FloatArray) -> FloatArray:
+        """
+        Return the image points of the joints.
+
+        The projection of a weighted mean is the mean of the projections with the weights times
+        the depths.  This is exact without lens distortion.
+
+        Parameters
+        ----------
+        points_px
+            [..., J, 2], image points of the network's joints.
+        depths_mm
+            [..., J], their depths in the camera frame.
+
+        Returns
+        -------
+        [..., L, 2]; where a depth is too small for this, the mean of the image points.
+        """
+        used_px = points_px[..., self.indices, :]
+        if self.weights is None:
+            return used_px
+        depths = depths_mm[..., None, self.indices]
+        products = self.weights * depths
+        sums = products.sum(axis=-1, keepdims=True)
+        is_valid = ((depths > MIN_DEPTH_MM) | (self.weights == 0)).all(axis=-1, keepdims=True)
+        is_valid &= sums > MIN_DEPTH_MM
+        shares = np.where(is_valid, products / np.where(is_valid, sums, 1), self.weights)
+        return shares @ used_px
+
+    def confidences(self, confidences: FloatArray) -> FloatArray:
+        """Return the mean confidences [..., L] of the used joints by the size of their weights."""
+        used = confidences[..., self.indices]
+        return used if self.weights is None else used @ self._shares.T
+
+    def in_view(self, in_view: BoolArray) -> BoolArray:
+        """Return [..., L]: whether joints with at least half of the weight are in view."""
+        used = in_view[..., self.indices]
+        if self.weights is None:
+            return used
+        # The margin is for rounding, as half of the weight is common.
+        return used @ self._shares.T > 0.5 - 1e-6
+
+    def deviations(self, deviations_mm: FloatArray) -> FloatArray:
+        """
+        Return the standard deviations of the joints, along any axis.
+
+        The errors of the joints of one person are correlated to an unknown degree: the largest
+        value is returned that a correlation from 0 to 1, the same for all pairs, gives.
+
+        Parameters
+        ----------
+        deviations_mm
+            [..., J], standard deviations of the network's joints.
+
+        Returns
+        -------
+        [..., L]
+        """
+        used = deviations_mm[..., self.indices]
+        if self.weights is not None:
+            common = np.abs(used @ self.weights.T)
+            independent = np.sqrt(used**2 @ (self.weights**2).T)
+            used = np.maximum(common, independent)
+        if self.deviations_mm is not None:
+            used = np.hypot(used, self.deviations_mm)
+        return used
+
+    def axis_deviations(self, deviations_mm: FloatArray) -> FloatArray:
+        """Return the deviations [..., L, D] of joints [..., J, D] along each axis."""
+        return np.moveaxis(self.deviations(np.moveaxis(deviations_mm, -1, -2)), -1, -2)
+
+    def of(self, inner: Convention) -> Convention:
+        """
+        Return this convention for the network of another one, whose joints this one combines.
+
+        Parameters
+        ----------
+        inner
+            Convention with the joints that `indices` refers to.
+        """
+        deviations_mm = self.deviations_mm
+        if inner.deviations_mm is not None:
+            joints_mm = Convention(self.skeleton, self.indices, self.weights)
+            propagated_mm = joints_mm.deviations(inner.deviations_mm)
+            deviations_mm = np.hypot(propagated_mm, 0 if deviations_mm is None else deviations_mm)
+        if inner.weights is None:
+            return dataclasses.replace(
+                self, indices=inner.indices[self.indices], deviations_mm=deviations_mm
+            )
+        weights = inner.weights[self.indices]
+        weights = weights if self.weights is None else self.weights @ weights
+        return Convention(self.skeleton, inner.indices, weights, deviations_mm)
+
+    @functools.cached_property
+    def _shares(self) -> FloatArray:
+        """[L, U], sizes of the weights, relative to their sum."""
+        assert self.weights is not None
+        sizes = np.abs(self.weights)
+        shares: FloatArray = sizes / sizes.sum(axis=1, keepdims=True)
+        return shares
 
 
 def _other_side(joint_name: str) -> str:
@@ -125,27 +254,37 @@ def _other_side(joint_name: str) -> str:
     return other
 
 
-def _with_named_edges(
-    name: str, joint_names: tuple[str, ...], bones: str, *paths: str
-) -> Skeleton:
-    """Create a skeleton from chains of joint names; `*` in `bones` stands for both sides."""
+def with_named_edges(name: str, joint_names: tuple[str, ...], bones: str, *paths: str) -> Skeleton:
+    """
+    Create a skeleton from chains of joint names.
+
+    Parameters
+    ----------
+    name, joint_names
+        See `Skeleton`.
+    bones
+        One chain in each line, for both sides of the body: `*` stands for ``left`` and ``right``.
+    paths
+        Chains in the middle of the body.
+    """
     chains = [
         [joint.replace('*', side) for joint in chain.split()]
         for chain in bones.strip().splitlines()
         for side in ('left', 'right')
     ]
     chains += [path.split() for path in paths]
-    edges = tuple(
+    pairs = [
         (joint_names.index(a), joint_names.index(b))
         for chain in chains
         for a, b in itertools.pairwise(chain)
-    )
-    return Skeleton(name, joint_names, edges)
+    ]
+    # Bones in the middle of the body, which are in the chains of both sides, occur once.
+    return Skeleton(name, joint_names, tuple(dict.fromkeys(pairs)))
 
 
 _LIMB_SIDES = ('left', 'right')
 
-BLAZEPOSE_33 = _with_named_edges(
+BLAZEPOSE_33 = with_named_edges(
     'blazepose_33',
     (
         'nose',
@@ -175,7 +314,7 @@ BLAZEPOSE_33 = _with_named_edges(
     'left_hip right_hip',
 )
 
-COCO_17 = _with_named_edges(
+COCO_17 = with_named_edges(
     'coco_17',
     (
         'nose',

@@ -46,7 +46,8 @@ def test_all_parts_of_a_checkpoint_are_read(checkpoint_folder):
     assert checkpoint.joints.joint_names[:3] == ('pelv', 'spin', 'neck')
     assert checkpoint.decoder is not None
     assert checkpoint.decoder.shape == (12, 36)
-    assert checkpoint.joint_transform_matrix.shape == (36, 40)
+    assert checkpoint.outputs.weights is not None
+    assert checkpoint.outputs.weights.shape == (40, 36)
     assert checkpoint.conventions['kinect_4'].indices.tolist() == [36, 37, 38, 39]
     assert checkpoint.config.latents == 12
     assert checkpoint.config.predicts_joints_too
