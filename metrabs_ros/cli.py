@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from metrabs_ros import demo, loading
@@ -159,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument('-o', '--output', type=pathlib.Path, help='HTML file of the report')
     report.set_defaults(run=_report)
     _add_calibrate(commands)
+    _add_skeleton_commands(commands)
     return parser
 
 
@@ -197,6 +199,59 @@ def _add_export(commands: Any) -> None:
     )
     export.add_argument('--overwrite', action='store_true', help='replace an existing file')
     export.set_defaults(run=_export)
+
+
+def _add_skeleton_commands(commands: Any) -> None:
+    """Add the commands convert-skeleton, fit-joints and fit-skeletons."""
+    convert = commands.add_parser(
+        'convert-skeleton', help='convert people in results of annotate to another skeleton'
+    )
+    convert.add_argument(
+        'source',
+        type=pathlib.Path,
+        help='bag with skeletons, or table of joints in CSV or Parquet',
+    )
+    convert.add_argument('--skeleton', required=True, help='name of the new skeleton')
+    convert.add_argument(
+        '--skeleton-file',
+        type=pathlib.Path,
+        metavar='FILE',
+        help='skeleton definitions in addition to the built-in ones',
+    )
+    convert.set_defaults(run=_convert_skeleton)
+
+    joints = commands.add_parser(
+        'fit-joints', help='define custom joints from examples of their positions'
+    )
+    joints.add_argument(
+        'examples',
+        type=pathlib.Path,
+        help='.npz with poses3d, joint_names, custom3d and custom_names; see docs/skeletons.md',
+    )
+    joints.add_argument('--name', required=True, help='name of the new skeleton')
+    joints.add_argument(
+        '--source',
+        default='blazepose_33',
+        help="skeleton of poses3d; '' for all joints of a network; default: blazepose_33",
+    )
+    joints.set_defaults(run=_fit_joints)
+
+    fit = commands.add_parser(
+        'fit-skeletons', help='fit an affine-combining autoencoder to poses of many joints'
+    )
+    fit.add_argument(
+        'poses', type=pathlib.Path, help='.npz with poses3d [N, J, 3] in mm and joint_names [J]'
+    )
+    fit.add_argument(
+        '--latents',
+        type=int,
+        default=0,
+        help='number of latent points; default: half of the joints, at most 48',
+    )
+    fit.set_defaults(run=_fit_skeletons)
+    for command in (convert, joints, fit):
+        command.add_argument('-o', '--output', type=pathlib.Path, required=True, help='output')
+        command.add_argument('--overwrite', action='store_true', help='replace existing files')
 
 
 def _add_calibrate(commands: Any) -> None:
@@ -520,6 +575,94 @@ def _calibrate(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         return _print_error(str(error))
     return 0
+
+
+def _convert_skeleton(args: argparse.Namespace) -> int:
+    _require_package('rosbags', 'convert-skeleton', 'rosbags')
+    from metrabs_ros.recordings.skeleton_conversion import SkeletonConverter, convert_skeletons
+    from metrabs_ros.skeletons.definition_file import read_definitions
+
+    definitions = [] if args.skeleton_file is None else read_definitions(args.skeleton_file)
+    converter = SkeletonConverter(args.skeleton, definitions)
+
+    def warn(message: str) -> None:
+        _print_error(message)
+
+    try:
+        summary = convert_skeletons(args.source, args.output, converter, args.overwrite, warn)
+    except (ValueError, OSError) as error:
+        return _print_error(str(error))
+    for reason, count in summary.skipped.items():
+        _print_error(f'{count} {reason}')
+    output = printable(args.output, MAX_PATH_CHARS)
+    print(f'{summary.people} people as {args.skeleton} are in {output}')
+    return 0
+
+
+def _fit_joints(args: argparse.Namespace) -> int:
+    from metrabs_ros.skeletons.custom_joints import fit_custom_joints, read_examples
+    from metrabs_ros.skeletons.definition_file import write_definitions
+
+    _check_new(args.output, args.overwrite)
+    result = fit_custom_joints(read_examples(args.examples), args.name, args.source)
+    definition = result.definition
+    for name, error_mm, weights in zip(
+        definition.skeleton.joint_names, result.errors_mm, definition.weights
+    ):
+        terms = ' + '.join(
+            f'{weight:.2f} {source}'
+            for source, weight in zip(definition.source_joints, weights)
+            if weight
+        )
+        print(printable(f'{name}: {error_mm:.1f} mm, {terms}', MAX_ERROR_CHARS))
+    for warning in result.warnings:
+        print(f'warning: {warning}', file=sys.stderr)
+    write_definitions(args.output, [definition])
+    print(f'the definition is in {printable(args.output, MAX_PATH_CHARS)}')
+    return 0
+
+
+def _fit_skeletons(args: argparse.Namespace) -> int:
+    _require_package('torch', 'fit-skeletons', 'torch')
+    _require_package('matplotlib', 'fit-skeletons', 'matplotlib')
+    from metrabs_ros.report.skeleton_picture import draw_autoencoder
+    from metrabs_ros.skeletons import affine_autoencoder
+    from metrabs_ros.skeletons.affine_regression import most_common_pose
+    from metrabs_ros.skeletons.pose_samples import read_samples
+
+    picture: pathlib.Path = args.output.with_suffix('.png')
+    for file in (args.output, picture):
+        _check_new(file, args.overwrite)
+    samples = read_samples(args.poses)
+    with tqdm(total=affine_autoencoder.STEP_COUNT, unit='step', desc='fitting') as progress:
+
+        def advance(steps: int) -> None:
+            progress.update(steps)
+
+        fitted = affine_autoencoder.fit_autoencoder(samples, args.latents, advance)
+    names, errors_mm = samples.joint_names, fitted.errors_mm
+    # The largest errors last, where they are seen; unknown ones first.
+    for i in np.argsort(np.where(np.isnan(errors_mm), -1, errors_mm)):
+        print(f'{printable(names[i])}: {errors_mm[i]:.1f} mm')
+    print(f'mean error in poses that were left out: {np.nanmean(errors_mm):.1f} mm')
+    fitted.write(args.output)
+    draw_autoencoder(fitted, most_common_pose(samples.poses_mm), picture)
+    print(f'the autoencoder is in {printable(args.output, MAX_PATH_CHARS)}')
+    print(f'check the picture {printable(picture, MAX_PATH_CHARS)}')
+    return 0
+
+
+def _check_new(file: pathlib.Path, overwrite: bool) -> None:
+    """Raise a ValueError if an output file exists or cannot be created."""
+    if os.path.lexists(file) and not overwrite:
+        raise ValueError(
+            f'{printable(file, MAX_PATH_CHARS)} already exists; --overwrite replaces it'
+        )
+    if os.path.isdir(file) or not os.path.isdir(file.absolute().parent):
+        raise ValueError(
+            f'{printable(file, MAX_PATH_CHARS)} is a folder, or its folder does not exist; give '
+            'the name of a file'
+        )
 
 
 def _require_package(package: str, command: str, name: str) -> None:

@@ -158,7 +158,7 @@ class AnnotateOptions:
             self.device,
             self.detector,
             self.threads,
-            self.skeleton_file,
+            skeletons=self.skeleton_file or '',
         )
 
 

@@ -75,7 +75,7 @@ class ResultBag:
             key: self._writer.add_connection(
                 topic.name,
                 topic.msgtype,
-                **_definition_arguments(topic),
+                **definition_arguments(topic),
                 offered_qos_profiles=topic.qos,
             )
             for key, topic in sorted(by_name.items())
@@ -163,7 +163,7 @@ class ResultBag:
         self._writer.write(connection, time_ns, data)
 
 
-def _definition_arguments(topic: Topic) -> dict[str, Any]:
+def definition_arguments(topic: Topic) -> dict[str, Any]:
     """
     Return the definition of a topic's messages and its hash, as arguments of rosbags.
 

@@ -207,13 +207,9 @@ class ParquetTable:
     """
 
     def __init__(self, file: pathlib.Path, with_camera: bool) -> None:
-        pyarrow, parquet = _pyarrow()
+        pyarrow, parquet = import_pyarrow()
         self._pyarrow = pyarrow
-        text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-        kinds = [pyarrow.float64(), pyarrow.int64(), text, *[pyarrow.float64()] * 8]
-        kinds.append(pyarrow.int64())
-        fields = list(zip(COLUMNS, kinds))
-        self._schema = pyarrow.schema([*fields, ('camera', text)] if with_camera else fields)
+        self._schema = parquet_schema(with_camera)
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
 
@@ -246,6 +242,15 @@ class ParquetTable:
             column.clear()
 
 
+def parquet_schema(with_camera: bool) -> Any:
+    """Return the pyarrow schema of a table, whose last column may name the image source."""
+    pyarrow, _ = import_pyarrow()
+    text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    kinds = [pyarrow.float64(), pyarrow.int64(), text, *[pyarrow.float64()] * 8]
+    fields = list(zip(COLUMNS, [*kinds, pyarrow.int64()]))
+    return pyarrow.schema([*fields, ('camera', text)] if with_camera else fields)
+
+
 def _is_csv_table(file: pathlib.Path) -> bool:
     """Return whether a file starts with a header of `CsvTable`."""
     headers = [f'{",".join(columns)}\n'.encode() for columns in (COLUMNS, COLUMNS_WITH_CAMERA)]
@@ -255,7 +260,7 @@ def _is_csv_table(file: pathlib.Path) -> bool:
 
 def _is_parquet_table(file: pathlib.Path) -> bool:
     """Return whether a file has the columns of `ParquetTable`."""
-    pyarrow, parquet = _pyarrow()
+    pyarrow, parquet = import_pyarrow()
     with open_input(file) as opened:
         try:
             names = parquet.read_schema(opened).names
@@ -264,13 +269,13 @@ def _is_parquet_table(file: pathlib.Path) -> bool:
     return tuple(names) in (COLUMNS, COLUMNS_WITH_CAMERA)
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def import_pyarrow() -> tuple[Any, Any]:
     """Return pyarrow and its Parquet module; raise an `ImportError` with installation advice."""
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise ImportError('--parquet needs pyarrow: pip install pyarrow') from error
+        raise ImportError('tables in Parquet need pyarrow: pip install pyarrow') from error
     return pyarrow, parquet
 
 
