@@ -214,10 +214,11 @@ def _convert_bag(
         bag.skeleton_topics()
         with translate_os_errors(output), unfinished_folder(target) as folder:
             summary = _write_bag(bag, folder, converter)
-            _require_people(source, summary)
-            publish(folder.results, target)
+            if summary.people or not summary.skipped:
+                publish(folder.results, target)
     finally:
         bag.close()
+    _require_people(source, summary)
     return summary
 
 

@@ -46,6 +46,7 @@ STEPS, SPARSE_STEPS, BATCH_POSES = 2500, 1500, 256
 """Number of steps with all weights, and with the remaining ones; poses per step."""
 STEP_COUNT = MAX_ITERATIONS + STEPS + SPARSE_STEPS
 LEARNING_RATE, SPARSE_LEARNING_RATE = 2e-3, 1e-3
+SINGULAR_MM2 = 1e-3
 UNIT_MM = 100.0
 """Unit of lengths in the fit."""
 NEAR_MM, FAR_MM, MIN_DEPTH_MM = 2000.0, 6000.0, 300.0
@@ -171,7 +172,7 @@ def fit_autoencoder(
     """
     _require_torch()
     joints = len(samples.skeleton)
-    latents = latents or max(2, min(DEFAULT_LATENTS, joints // 2))
+    latents = latents or _default_latents(samples.skeleton.mirror)
     if not 1 <= latents <= joints:
         raise ValueError(f'latents is {latents}; it must be from 1 to the {joints} joints')
     fitted, held_out = split(len(samples.poses_mm))
@@ -212,6 +213,13 @@ def fit_autoencoder(
     return AffineAutoencoder(*matrices, samples.skeleton, latent_mirror, errors_mm)
 
 
+def _default_latents(mirror: NDArray[np.intp]) -> int:
+    """Return half of the joints, at most `DEFAULT_LATENTS`, that are possible in pairs."""
+    pairs = int((mirror != np.arange(len(mirror))).sum()) // 2
+    count = max(2, min(DEFAULT_LATENTS, len(mirror) // 2))
+    return count + (not _can_choose(count, pairs, len(mirror) - 2 * pairs))
+
+
 def split(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """
     Return the indices of poses that are fitted, and of those that are not.
@@ -244,48 +252,52 @@ def select_latents(
     Returns
     -------
     The joints [L], and the counterparts of the latent points [L].
+
+    Raises
+    ------
+    ValueError
+        If pairs and joints in the middle do not add up to the number.
     """
-    joints = len(mirror)
-    central = np.flatnonzero(mirror == np.arange(joints))
-    # The number of remaining points decides whether a pair still fits.
-    needs_central = count % 2 == 1 or not len(mirror[mirror != np.arange(joints)])
-    if needs_central and not len(central):
-        raise ValueError(f'latents is {count}; it must be even, because all joints are in pairs')
-    pool = central if needs_central else np.arange(joints)
-    # The origin of the moments is the mean of all joints.
-    first = int(pool[np.argmin(np.diag(covariance)[pool])])
+    is_sided = mirror != np.arange(len(mirror))
+    pairs, central = int(is_sided.sum()) // 2, int((~is_sided).sum())
+    if not _can_choose(count, pairs, central):
+        raise ValueError(
+            f'latents is {count}, which is not possible with {pairs} pairs of joints and '
+            f'{central} in the middle; give one more or one less'
+        )
     chosen: list[int] = []
-    residual = covariance - covariance[first] - covariance[:, [first]] + covariance[first, first]
-
-    def choose(joint: int) -> None:
-        chosen.append(joint)
-        if residual[joint, joint] > 1e-9:
-            residual[:] -= np.outer(residual[:, joint], residual[joint]) / residual[joint, joint]
-
-    def choose_with_counterpart(joint: int) -> None:
-        choose(joint)
-        if mirror[joint] != joint:
-            choose(int(mirror[joint]))
-
-    choose_with_counterpart(first)
+    # The origin of the moments is the mean of all joints: the first joint is the nearest to it.
+    scores = -np.diag(covariance).copy()
+    residual = covariance
     while len(chosen) < count:
-        spread = np.diag(residual)
-        gains = (residual**2).sum(axis=1) / np.maximum(spread, 1e-3)
-        gains[chosen] = -1
         left = count - len(chosen)
-        central_left = np.setdiff1d(central, chosen)
-        is_sided = mirror != np.arange(joints)
-        # With an odd number of points left, one of them has to be in the middle.
-        if left == 1 or (left % 2 == 1 and left == 1 + 2 * (is_sided.sum() // 2)):
-            gains[is_sided] = -1
-        if left == 1 and not len(central_left):
-            raise ValueError(
-                f'latents is {count}; the joints have pairs, so that {count - 1} or {count + 1} '
-                'are possible'
-            )
-        choose_with_counterpart(int(np.argmax(gains)))
-    index = {joint: i for i, joint in enumerate(chosen)}
-    return np.array(chosen), np.array([index[int(mirror[joint])] for joint in chosen])
+        if not _can_choose(left - 2, pairs - 1, central):
+            scores[is_sided] = -np.inf
+        if not _can_choose(left - 1, pairs, central - 1):
+            scores[~is_sided] = -np.inf
+        joint = int(np.argmax(scores))
+        own = dict.fromkeys((joint, int(mirror[joint])))
+        pairs, central = pairs - (len(own) == 2), central - (len(own) == 1)
+        for index in own:
+            if not chosen:
+                # From now on relative to the first joint, as the weights sum to one.
+                residual = covariance - covariance[index] - covariance[:, [index]]
+                residual = residual + covariance[index, index]
+            elif residual[index, index] > SINGULAR_MM2:
+                across = residual[index] / np.sqrt(residual[index, index])
+                residual = residual - np.outer(across, across)
+            chosen.append(index)
+        scores = (residual**2).sum(axis=1) / np.maximum(np.diag(residual), SINGULAR_MM2)
+        scores[chosen] = -np.inf
+    index_of = {joint: i for i, joint in enumerate(chosen)}
+    return np.array(chosen), np.array([index_of[int(mirror[joint])] for joint in chosen])
+
+
+def _can_choose(count: int, pairs: int, central: int) -> bool:
+    """Return whether as many joints can be chosen from pairs and from joints in the middle."""
+    fewest_central = max(count - 2 * pairs, count % 2)
+    fewest_central += (count - fewest_central) % 2
+    return min(count, pairs, central) >= 0 and fewest_central <= min(central, count)
 
 
 def reconstruction_errors_mm(
