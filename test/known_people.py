@@ -10,7 +10,8 @@ from test_people import people_at
 
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
-from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
+from metrabs_ros.skeletons.builtin import DEFINITIONS
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
 
 class KnownPeople(PoseEstimator):
@@ -26,8 +27,10 @@ class KnownPeople(PoseEstimator):
     """
 
     def __init__(self, *places_mm, delay_s=0.0):
+        all_joints = {'': BLAZEPOSE_33.within(BLAZEPOSE_33)}
+        names = ('coco_17', 'smpl_24')
         super().__init__(
-            {'': BLAZEPOSE_33.within(BLAZEPOSE_33), 'coco_17': COCO_17.within(BLAZEPOSE_33)},
+            {**all_joints, **{name: DEFINITIONS[name].within(all_joints) for name in names}},
             Choice('none', 'fp32', 'nowhere', 'nothing is calculated'),
         )
         self.places_mm = places_mm

@@ -19,7 +19,7 @@ from metrabs_ros.skeletons.definitions import SkeletonDefinition
 from metrabs_ros.skeletons.pose_samples import PoseSamples, pairs_of, read_arrays, samples_of
 
 NEAR_JOINTS = 15
-"""Number of joints nearest to a custom joint of which it may be a combination."""
+"""Number of joints nearest to a custom joint that are candidates for its combination."""
 JOINT_COUNTS = (1, 2, 3, 4, 6, 8)
 """Candidate numbers of joints in a combination."""
 RIDGES_MM = (2.0, 6.0, 20.0)
@@ -155,7 +155,7 @@ def fit_custom_joints(examples: Examples, name: str, source: str) -> CustomJoint
                 f"the custom joint '{printable(names[joint])}' has {len(rows_mm)} frames in which "
                 f'all joints of the model are known; at least {MIN_FRAMES} are needed'
             )
-        near = _nearest(rows_mm, targets_mm)
+        near = _candidates(rows_mm, targets_mm)
         count, ridge_mm, misses_mm = _choose(rows_mm[:, near], targets_mm)
         weights[joint, near] = _weights(rows_mm[:, near], targets_mm, count, ridge_mm)
         if other == joint:
@@ -203,10 +203,16 @@ def _both_sides(examples: Examples, joint: int, other: int) -> tuple[FloatArray,
     return rows_mm[known], targets_mm[known]
 
 
-def _nearest(rows_mm: FloatArray, targets_mm: FloatArray) -> NDArray[np.intp]:
-    """Return the joints that are nearest to the target on average."""
+def _candidates(rows_mm: FloatArray, targets_mm: FloatArray) -> NDArray[np.intp]:
+    """
+    Return the joints that are nearest to the target on average, and the best combination.
+
+    The latter is for targets between limbs, such as an object in both hands.
+    """
     distances_mm = np.linalg.norm(rows_mm - targets_mm[:, None], axis=-1).mean(axis=0)
-    return np.sort(np.argsort(distances_mm)[:NEAR_JOINTS])
+    nearest = np.argsort(distances_mm)[:NEAR_JOINTS]
+    best = _weights(rows_mm, targets_mm, max(JOINT_COUNTS), max(RIDGES_MM))
+    return np.union1d(nearest, np.flatnonzero(best))
 
 
 def _weights(
@@ -256,7 +262,7 @@ def _warnings(examples: Examples, errors_mm: FloatArray) -> Iterator[str]:
             'different postures'
         )
     postures = different_postures(examples.model.poses_mm)
-    if postures < FEW_POSTURES:
+    if postures < FEW_POSTURES <= count:
         yield (
             f'only {postures} of {count} frames show different postures, so that the joints may '
             f'be wrong in others; use at least {FEW_POSTURES}, with all limbs bent and straight'

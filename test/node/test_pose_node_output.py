@@ -7,16 +7,24 @@ The tests share one node, and change parameters while it runs.
 from __future__ import annotations
 
 import collections
+import dataclasses
 
 import numpy as np
 import pytest
 from known_people import KnownPeople
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import Parameter
-from robots import BLACK, call, pose_node, set_parameters, wait_for
+from robots import BLACK, call, pose_node, set_parameters, transform, wait_for
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 from test_pose_node_known import PERSON_MM, hips, status
+from tf2_ros import StaticTransformBroadcaster
+
+from metrabs_ros.conversions.people import to_people
+from metrabs_ros.node.pose_node import _load_model as load_configured_model
+from metrabs_ros.node.settings import Settings
+from metrabs_ros.skeletons.builtin import DEFINITIONS
+from metrabs_ros.skeletons.definition_file import write_definitions
 
 
 @pytest.fixture(scope='module')
@@ -99,6 +107,46 @@ def test_the_skeleton_can_be_changed_and_invalid_values_are_rejected(shared):
         assert node.settings == before
     answer, _ = call(robot, GetParameters, 'pose/get_parameters', names=['skeleton', 'tf'])
     assert [value.string_value for value in answer.values] == ['coco_17', 'person']
+
+
+def test_combined_joints_are_published_in_the_frame_of_the_camera_and_in_another_one(shared):
+    _, robot, model = shared
+    everything = to_people(robot.receive(robot.send(BLACK)))
+    set_parameters(robot, skeleton='smpl_24', tf='joints')
+    rotation = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    broadcaster = StaticTransformBroadcaster(robot)
+    quaternion = (-0.5, 0.5, -0.5, 0.5)
+    broadcaster.sendTransform(
+        transform('hall', 'camera_optical_frame', quaternion, (1.0, 2.0, 3.0))
+    )
+    expected = everything.in_convention(model.convention('smpl_24'))
+    positions_m = expected.poses3d_mm[0] / 1000
+    for frame, wanted_m in (('', positions_m), ('hall', positions_m @ rotation.T + (1, 2, 3))):
+        set_parameters(robot, target_frame=frame, tf_timeout=5.0)
+        answer = robot.receive(robot.send(BLACK))
+        assert answer.skeleton_name == 'smpl_24'
+        (skeleton,) = answer.skeletons
+        np.testing.assert_allclose(
+            [(p.x, p.y, p.z) for p in skeleton.positions], wanted_m, atol=1e-4
+        )
+        np.testing.assert_allclose(
+            [(p.x, p.y) for p in skeleton.image_points], expected.poses2d_px[0], atol=0.5
+        )
+        assert len(skeleton.standard_deviations) == len(skeleton.in_view) == 24
+
+
+def test_a_file_of_skeletons_is_loaded_with_the_model(tmp_path):
+    write_definitions(
+        tmp_path / 'own.json',
+        [
+            dataclasses.replace(
+                own, skeleton=dataclasses.replace(own.skeleton, name=f'own_{own.skeleton.name}')
+            )
+            for own in (DEFINITIONS['h36m_17'],)
+        ],
+    )
+    model = load_configured_model(Settings(skeleton_file=str(tmp_path / 'own.json')))
+    assert len(model.convention('own_h36m_17').skeleton) == 17
 
 
 def test_a_missing_transform_causes_a_fallback_or_a_drop(shared):

@@ -48,6 +48,8 @@ from metrabs_ros.recordings.typestore import (
     message_factory,
     typestore,
 )
+from metrabs_ros.skeletons.builtin import DEFINITIONS
+from metrabs_ros.skeletons.definition_file import write_definitions
 
 FORMATS = {
     'mcap': lambda path, images: write_bag(path, images),
@@ -174,6 +176,36 @@ def test_poses_equal_those_of_detect_poses(tmp_path, street):
         np.testing.assert_allclose(people.poses3d_mm, expected['poses3d'], rtol=0, atol=1e-4)
         np.testing.assert_allclose(people.poses2d_px, expected['poses2d'], rtol=0, atol=1e-4)
         np.testing.assert_allclose(people.boxes_px, expected['boxes'][:, :4], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('follow', [False, True])
+def test_combined_joints_are_those_of_the_tracked_people(tmp_path, images, model, follow):
+    source = write_bag(tmp_path / 'bag', images)
+    definitions = [
+        dataclasses.replace(
+            DEFINITIONS['h36m_17'],
+            skeleton=dataclasses.replace(DEFINITIONS['h36m_17'].skeleton, name='own_17'),
+        )
+    ]
+    write_definitions(tmp_path / 'own.json', definitions)
+    own = KnownPeople(*model.places_mm)
+    own.add_skeletons(definitions)
+    options = {'follow': follow, 'stature': 1.9, 'csv': ''}
+    _, whole = run(source, own, tmp_path / 'whole', **options)
+    _, output = run(
+        source,
+        own,
+        tmp_path / 'own',
+        skeleton='own_17',
+        skeleton_file=tmp_path / 'own.json',
+        **options,
+    )
+    for (_, before), (_, people) in zip(people_in(whole), people_in(output), strict=True):
+        expected = before.in_convention(own.convention('own_17'))
+        np.testing.assert_allclose(people.poses3d_mm, expected.poses3d_mm, atol=1e-3)
+        np.testing.assert_allclose(people.axis_std_mm, expected.axis_std_mm, atol=1e-3)
+        np.testing.assert_array_equal(people.estimated_statures_mm, before.estimated_statures_mm)
+        np.testing.assert_array_equal(people.ids, before.ids)
 
 
 def test_only_results_copies_no_messages(tmp_path, images, model):

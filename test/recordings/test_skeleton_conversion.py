@@ -133,7 +133,7 @@ def test_an_unknown_skeleton_and_missing_joints_are_named(results, tmp_path):
     with pytest.raises(ValueError, match="skeleton is 'octopus_8'; it must be one of blazepose"):
         SkeletonConverter('octopus_8', [])
     convert(results, tmp_path / 'smpl')
-    with pytest.raises(UnusableFile, match="has no people that can be converted: 3 messages: .*'l"):
+    with pytest.raises(UnusableFile, match='has no people that can be converted: 3 messages: '):
         convert(tmp_path / 'smpl', tmp_path / 'back', 'blazepose_33')
     assert not (tmp_path / 'back').exists()
     assert not list(tmp_path.glob('*.unfinished*'))
