@@ -1,5 +1,7 @@
 """
-Create the figures of the documentation: a frame of the sample video, and the geometry of depth.
+Create the figures of the documentation.
+
+These are a frame of the sample video, the geometry of depth, the skeletons and latent points.
 
     python docs/make_pictures.py
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import collections
 import itertools
 import pathlib
+import sys
 
 import cv2
 import matplotlib as mpl
@@ -16,15 +19,33 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
+
+import synthetic_skeletons
+
 import metrabs_ros
 from metrabs_ros import drawing
 from metrabs_ros.camera import Camera
 from metrabs_ros.demo_video import default_footage
 from metrabs_ros.options import View
+from metrabs_ros.report.skeleton_picture import (
+    FRONT,
+    draw_autoencoder,
+    draw_skeleton,
+    in_body_frame,
+    label_joints,
+    side_colors,
+)
+from metrabs_ros.skeletons.affine_autoencoder import fit_autoencoder
+from metrabs_ros.skeletons.affine_regression import most_common_pose
+from metrabs_ros.skeletons.builtin import DEFINITIONS
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
+from metrabs_ros.skeletons.pose_samples import PoseSamples
 from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
 
 HERE = pathlib.Path(__file__).parent
+SYNTHETIC_POSES = 3000
 FRAMES = 200
 RATE_HZ = 10.0
 FOV_DEGREES = 55.0
@@ -105,6 +126,50 @@ def _draw_person(axes, x: float, feet: float, height_m: float, color: str) -> No
     axes.plot(x, head, 'o', color=color, markersize=8)
 
 
+def draw_skeletons(file: pathlib.Path) -> None:
+    """Draw the built-in skeletons of a pedestrian, estimated in a photograph, from the front."""
+    photo = cv2.imread(str(HERE.parent / 'test' / 'data' / 'street.png'))
+    poses_mm = metrabs_ros.load_model('blazepose').detect_poses(photo[..., ::-1])['poses3d']
+    nose, ears, shoulders, ankles = (
+        poses_mm[:, joints].mean(axis=1) for joints in ([0], [7, 8], [11, 12], [27, 28])
+    )
+    # The most upright person of those who face the camera.
+    leaning_mm = np.abs(shoulders - ankles)[:, 0]
+    leaning_mm[nose[:, 2] > ears[:, 2]] = np.inf
+    body_mm = in_body_frame(poses_mm[leaning_mm.argmin()], BLAZEPOSE_33)
+    all_joints = {'': BLAZEPOSE_33.within(BLAZEPOSE_33)}
+    with mpl.rc_context({'font.size': 9, 'text.color': INK}):
+        figure = Figure(figsize=(15, 15), layout='constrained')
+        grid = list(figure.subplots(3, 3).flat)
+        for axes in grid:
+            axes.axis('off')
+        for axes, (name, definition) in zip(grid, DEFINITIONS.items()):
+            points_mm = definition.within(all_joints).positions(body_mm)
+            draw_skeleton(axes, points_mm, definition.skeleton, FRONT)
+            names = [
+                joint + ('*' if deviation_mm else '')
+                for joint, deviation_mm in zip(
+                    definition.skeleton.joint_names, definition.deviations_mm
+                )
+            ]
+            label_joints(axes, points_mm, names, side_colors(definition.skeleton), 8)
+            axes.set_title(name, fontsize=13)
+        legend = 'seen from the front\nblue: left side of the body\norange: right side\n'
+        legend += 'green: middle\n* anatomical estimate'
+        grid[-2].text(0.1, 0.7, legend, fontsize=13, va='top')
+        figure.savefig(file, dpi=75)
+
+
+def draw_latent_points(file: pathlib.Path) -> None:
+    """Draw the latent points of an autoencoder that is fitted to synthetic poses."""
+    synthetic = synthetic_skeletons.make(SYNTHETIC_POSES)
+    pairs = [(int(a), int(b)) for a, b in synthetic.mirror_pairs]
+    samples = PoseSamples(synthetic.poses_mm, tuple(synthetic.joint_names.tolist()), pairs)
+    draw_autoencoder(fit_autoencoder(samples), most_common_pose(samples.poses_mm), file)
+
+
 if __name__ == '__main__':
     draw_demo(HERE / 'demo.jpg')
     draw_depth(HERE / 'depth.png')
+    draw_skeletons(HERE / 'skeletons.png')
+    draw_latent_points(HERE / 'latent_points.png')

@@ -1,5 +1,5 @@
 """
-Generate docs/parameters.md from the parameters of the nodes.
+Generate docs/parameters.md, and the table of docs/skeletons.md.
 
     python docs/make_tables.py
 """
@@ -11,8 +11,11 @@ import pathlib
 
 from metrabs_ros.node.fusion_settings import FusionSettings
 from metrabs_ros.node.settings import Settings
+from metrabs_ros.skeletons.builtin import DEFINITIONS
 
 PAGE = pathlib.Path(__file__).parent / 'parameters.md'
+SKELETONS_PAGE = PAGE.with_name('skeletons.md')
+BEGIN, END = '<!-- written by docs/make_tables.py -->\n', '<!-- end of the generated part -->'
 HEAD = """# Parameters
 
 Of the node `pose`, grouped by topic, and of the [node `fusion`](#node-fusion).
@@ -61,5 +64,27 @@ def _row(field: dataclasses.Field) -> str:
     return f'| `{field.name}` | `{default!r}` | {span} | {start}{text} |'
 
 
+def with_estimates(text: str) -> str:
+    """Return the text of docs/skeletons.md with the table of estimated joints."""
+    lines = [
+        '',
+        '| skeleton | joint | combination of joints of blazepose_33 | deviation, mm |',
+        '|---|---|---|---|',
+    ]
+    for name, definition in DEFINITIONS.items():
+        rows: dict[tuple[str, float], list[str]] = {}
+        for joint, note, deviation_mm in zip(
+            definition.skeleton.joint_names, definition.notes, definition.deviations_mm
+        ):
+            if note:
+                rows.setdefault((note, deviation_mm), []).append(joint)
+        for (note, deviation_mm), joints in rows.items():
+            shown = f'{deviation_mm:.0f}' if deviation_mm else 'exact'
+            lines.append(f'| {name} | {", ".join(joints)} | {note} | {shown} |')
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    return text[:start] + '\n'.join([*lines, '', '']) + text[end:]
+
+
 if __name__ == '__main__':
+    SKELETONS_PAGE.write_text(with_estimates(SKELETONS_PAGE.read_text()), encoding='utf-8')
     PAGE.write_text(page(), encoding='utf-8')

@@ -57,6 +57,12 @@ def test_the_parameters_are_those_of_the_node():
     assert tables.PAGE.read_text() == tables.page(), 'run docs/make_tables.py'
 
 
+def test_the_estimated_joints_are_those_of_the_definitions():
+    tables = module_of(PROJECT / 'docs' / 'make_tables.py')
+    text = tables.SKELETONS_PAGE.read_text()
+    assert tables.with_estimates(text) == text, 'run docs/make_tables.py'
+
+
 def prose_of(page):
     """Return the text of a page without blocks of code."""
     return re.sub(r'```.*?```', '', page.read_text(), flags=re.DOTALL)

@@ -88,15 +88,18 @@ def draw_skeleton(
 def label_joints(
     axes: Axes, points_mm: FloatArray, names: list[str], colors: list[str], fontsize: float
 ) -> None:
-    """Write the names of joints [L, 3], of a front view, in two columns beside the body."""
+    """
+    Write the names of joints [L, 3], of a front view, in two columns beside the body.
+
+    The left side of the body is on the right of the picture.
+    """
     order = np.argsort(points_mm[:, 1])
     height_mm = np.ptp(points_mm[:, 1])
     middle_mm = (points_mm[:, 0].min() + points_mm[:, 0].max()) / 2
     halves: list[list[int]] = [[], []]
     for i in order.tolist():
         # Joints in the middle are written where there are fewer names.
-        offset_mm = points_mm[i, 0] - middle_mm
-        is_right = len(halves[1]) < len(halves[0]) if abs(offset_mm) < 15 else offset_mm > 0
+        is_right = colors[i] == LEFT or (colors[i] == CENTRE and len(halves[1]) < len(halves[0]))
         halves[int(is_right)].append(i)
     for half, side, alignment in zip(halves, (-1, 1), ('right', 'left')):
         if not half:

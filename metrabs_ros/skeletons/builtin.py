@@ -305,8 +305,7 @@ def _kinectv2_25() -> SkeletonDefinition:
     joints['spine_shoulder'] = Joint(SHOULDERS, 'midpoint of the shoulders (Kinect SDK)', 25.0)
     tip = Joint(
         between(joint('*_wrist'), _knuckles('*'), 188 / 86),
-        'wrist + 188/86 of the way to the knuckles: tip of the third finger 188 mm, knuckle '
-        '86 mm from the wrist (de Leva), with straight fingers',
+        'wrist + 188/86 of the way to the knuckles, with straight fingers (de Leva)',
         40.0,
     )
     thumb = Joint(joint('*_thumb'), 'thumb of blazepose_33, which is not its tip', 25.0)
