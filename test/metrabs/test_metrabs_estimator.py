@@ -42,6 +42,25 @@ def test_poses_match_the_official_implementation(model_of, index, engine):
     np.testing.assert_allclose(result['poses2d'], official['poses2d'], atol=0.1)
 
 
+def test_definitions_combine_joints_of_a_convention_of_the_checkpoint(checkpoint_folder, tmp_path):
+    (tmp_path / 'own.json').write_text(
+        '{"skeletons": [{"name": "own_2", "source": "kinect_4", "joints": '
+        '{"middle": {"lkwri": 0.5, "rkwri": 0.5}, "left": {"lkwri": 1}}}]}'
+    )
+    model = metrabs_ros.load_model(
+        checkpoint_folder('s_centered'), 'torch', skeletons=tmp_path / 'own.json'
+    )
+    case = {**CASES[0], 'num_aug': 2, 'average': True}
+    wrists = estimate(model, {**case, 'skeleton': 'kinect_4'})
+    own = estimate(model, {**case, 'skeleton': 'own_2'})
+    left, right = (model.per_skeleton_joint_names['kinect_4'].index(s + 'kwri') for s in 'lr')
+    expected_mm = wrists['poses3d'][..., [left, right], :].mean(axis=-2)
+    np.testing.assert_allclose(own['poses3d'][..., 0, :], expected_mm, atol=1e-6)
+    np.testing.assert_allclose(
+        own['poses2d'][..., 1, :], wrists['poses2d'][..., left, :], atol=1e-2
+    )
+
+
 @pytest.mark.skipif(not CAN_CALCULATE_IN_BF16, reason='this processor has no bfloat16')
 def test_the_error_in_bf16_is_below_a_hundredth_of_the_distance(model_of):
     official_mm = official_result(0)['poses3d']

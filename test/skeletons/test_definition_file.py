@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pathlib
 import pickle
 import re
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import metrabs_ros
 from metrabs_ros.skeletons.builtin import DEFINITIONS
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 from metrabs_ros.skeletons.definition_file import read_definitions, write_definitions
 
 JOINTS = {'pelvis': {'left_hip': 0.5, 'right_hip': 0.5}, 'nose': {'nose': 1}}
@@ -50,6 +52,16 @@ def test_all_parts_are_the_same_after_writing_and_reading(tmp_path):
         order = [read.source_joints.index(name) for name in written.source_joints]
         np.testing.assert_array_equal(read.weights[:, order], written.weights)
         np.testing.assert_array_equal(read.deviations_mm, written.deviations_mm)
+
+
+def test_the_example_of_the_documentation_is_valid(tmp_path):
+    page = pathlib.Path(__file__).parents[2] / 'docs' / 'skeletons.md'
+    (example,) = re.findall(r'```json\n(.*?)```', page.read_text(), re.DOTALL)
+    (tmp_path / 'torso.json').write_text(example)
+    (torso,) = read_definitions(tmp_path / 'torso.json')
+    assert torso.within({'': BLAZEPOSE_33.within(BLAZEPOSE_33)}).skeleton.mirror.tolist() == [
+        *(0, 2, 1)
+    ]
 
 
 def test_optional_keys(tmp_path):
