@@ -78,6 +78,12 @@ class Checkpoint:
     outputs: Convention
     conventions: Mapping[str, Convention]
 
+    @property
+    def joint_transform_matrix(self) -> FloatArray:
+        """[J, J'], weights of the joints in the J' joints of the conventions."""
+        assert self.outputs.weights is not None
+        return self.outputs.weights.T
+
 
 def read_checkpoint(folder: pathlib.Path) -> Checkpoint:
     """
