@@ -630,6 +630,10 @@ def _fit_skeletons(args: argparse.Namespace) -> int:
     from metrabs_ros.skeletons.affine_regression import most_common_pose
     from metrabs_ros.skeletons.pose_samples import read_samples
 
+    if args.output.suffix != '.npz':
+        raise ValueError(
+            f'--output is {printable(args.output, MAX_PATH_CHARS)}; its name must end in .npz'
+        )
     picture: pathlib.Path = args.output.with_suffix('.png')
     for file in (args.output, picture):
         _check_new(file, args.overwrite)

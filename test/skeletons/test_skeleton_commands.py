@@ -51,6 +51,8 @@ def test_fit_skeletons_prints_errors_and_writes_a_file_and_a_picture(
     assert (picture < 200).any(axis=-1).mean() > 0.01
     assert main(arguments) == 1
     assert 'already exists; --overwrite replaces it' in capsys.readouterr().err
+    assert main(['fit-skeletons', str(poses), '-o', str(tmp_path / 'a.png')]) == 1
+    assert 'its name must end in .npz' in capsys.readouterr().err
 
 
 def test_fit_joints_writes_a_definition_that_can_be_read(poses, tmp_path, capsys):
