@@ -53,7 +53,7 @@ test-slow:
 
 test-tensorrt-rtx:
 	@$(INSTALL) --with-tests
-	@$(VENV)/bin/python test/tensorrt_rtx/run.py
+	@$(VENV)/bin/python test/compile_rtx/run.py
 
 endurance:
 	@$(INSTALL) --with-tests

@@ -50,7 +50,7 @@ if importlib.util.find_spec('rosbags') is None:
     collect_ignore_glob += ['node/test_recorded_demo.py']
 if importlib.util.find_spec('tensorrt_rtx') is None:
     # run.py runs these tests, in an environment of their own.
-    collect_ignore_glob += ['tensorrt_rtx/*']
+    collect_ignore_glob += ['compile_rtx/*']
 if importlib.util.find_spec('urdf_parser_py') is None:
     collect_ignore_glob += ['kinematics/*', 'node/test_hri*.py', 'conversions/test_bodies.py']
 if importlib.util.find_spec('rerun') is None:

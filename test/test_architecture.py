@@ -170,6 +170,13 @@ else:
     subprocess.run([sys.executable, '-c', script], check=True, cwd=PROJECT)
 
 
+def test_no_folder_of_tests_looks_like_an_optional_package():
+    """Without __init__.py, a folder on the path of the tests is found as a package, too."""
+    folders = {folder.name for folder in (PROJECT / 'test').iterdir() if folder.is_dir()}
+    selected = {'torch_tensorrt', 'tensorrt', 'tensorrt_rtx', 'openvino', 'onnx', 'onnxscript'}
+    assert not folders & (selected | {package for _, package in OPTIONAL})
+
+
 def test_all_versions_agree():
     manifest = ElementTree.parse(PROJECT / 'package.xml').getroot()
     assert manifest.findtext('version') == metrabs_ros.__version__

@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parent / 'tensorrt_rtx' / 'run.py'
+SCRIPT = pathlib.Path(__file__).parent / 'compile_rtx' / 'run.py'
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """
 Plans for TensorRT for RTX are compiled once for each target, and found again in the cache.
 
-The compiler is replaced; test/tensorrt_rtx runs the real one where it is installed.
+The compiler is replaced; test/compile_rtx runs the real one where it is installed.
 """
 
 from __future__ import annotations

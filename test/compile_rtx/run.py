@@ -2,7 +2,7 @@
 """
 Run the TensorRT for RTX compile test in an environment of its own.
 
-    .venv/bin/python test/tensorrt_rtx/run.py
+    .venv/bin/python test/compile_rtx/run.py
 
 Its environment, .venv-tensorrt-rtx, contains the packages of requirements.txt and shares all other
 packages with the environment of the tests.  If they cannot be installed, the test is skipped with
