@@ -17,6 +17,7 @@ from metrabs_ros.skeletons.definition_file import read_definitions
 from metrabs_ros.weights import store
 
 if TYPE_CHECKING:
+    from metrabs_ros.backends.engine_cache import EngineCache
     from metrabs_ros.backends.selection import Choice
     from metrabs_ros.blazepose.estimator import BlazePoseEstimator
     from metrabs_ros.detectors.boxes import BoxDetector
@@ -209,6 +210,7 @@ def _load_metrabs(
 ) -> PoseEstimator:
     _require_model(name)
     _require_torch()
+    from metrabs_ros.backends.engine_cache import EngineCache
     from metrabs_ros.backends.selection import Machine, choose, choose_for_plan
     from metrabs_ros.metrabs.estimator import MetrabsEstimator
 
@@ -220,7 +222,7 @@ def _load_metrabs(
     if plan_file:
         network = start_plan(checkpoint, choice, _expand_home('engine_file', plan_file))
     else:
-        network = start_engine(checkpoint, choice, threads)
+        network = start_engine(checkpoint, choice, EngineCache(), threads)
     estimator = MetrabsEstimator(checkpoint, boxes, network, choice)
     # MoveNet runs on the CPU.
     estimator.detects_in_background = choice.device != 'cpu' and detector in ('auto', MOVENET)
@@ -249,9 +251,12 @@ def build_engine(name: str, engine: str, precision: str, device: str) -> Choice:
     ------
     ValueError, ImportError, metrabs_ros.weights.store.WeightsError
         See `metrabs_ros.load_model`.
+    OSError
+        If the cache cannot be used.
     """
     _require_model(name)
     _require_torch()
+    from metrabs_ros.backends.engine_cache import RequiredCache
     from metrabs_ros.backends.selection import Machine, choose
 
     _check_choice('build-engine', 'engine', engine, BUILT_ENGINES)
@@ -260,7 +265,7 @@ def build_engine(name: str, engine: str, precision: str, device: str) -> Choice:
         only_rtx = 'torch_tensorrt' not in machine.packages and 'tensorrt_rtx' in machine.packages
         engine = 'tensorrt_rtx' if only_rtx else 'tensorrt'
     choice = choose(engine, precision, device, machine)
-    start_engine(_read_metrabs(name), choice)
+    start_engine(_read_metrabs(name), choice, RequiredCache())
     return choice
 
 
@@ -287,6 +292,8 @@ def build_plans(name: str, precision: str, targets: str) -> list[str]:
     ------
     ValueError, ImportError, metrabs_ros.weights.store.WeightsError
         See `metrabs_ros.load_model`.
+    OSError
+        If the cache cannot be used.
     """
     from metrabs_ros.backends.tensorrt_rtx import parse_targets
 
@@ -294,11 +301,11 @@ def build_plans(name: str, precision: str, targets: str) -> list[str]:
     _check_choice('--target', 'precision', precision, ('auto', 'fp32', 'fp16'))
     _require_model(name)
     _require_torch()
-    from metrabs_ros.backends.engine_cache import EngineCache
+    from metrabs_ros.backends.engine_cache import RequiredCache
     from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
 
     precision = 'fp16' if precision == 'auto' else precision
-    load_plans(_read_metrabs(name), precision, wanted, EngineCache())
+    load_plans(_read_metrabs(name), precision, wanted, RequiredCache())
     return wanted
 
 
@@ -327,7 +334,9 @@ def export_onnx(name: str, precision: str) -> bytes:
     return to_onnx(_read_metrabs(name), precision)
 
 
-def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> CropEngine:
+def start_engine(
+    checkpoint: Checkpoint, choice: Choice, cache: EngineCache, threads: int = 0
+) -> CropEngine:
     """
     Create the inference engine of a checkpoint.
 
@@ -339,31 +348,31 @@ def start_engine(checkpoint: Checkpoint, choice: Choice, threads: int = 0) -> Cr
         The network and its configuration.
     choice
         Engine, precision and device.
+    cache
+        Cache of built engines.
     threads
         Number of CPU threads; 0 uses one for each core.
     """
     import torch
-
-    from metrabs_ros.backends.engine_cache import EngineCache
 
     model, config = checkpoint.crop_model, checkpoint.config
     device, precision = torch.device(choice.device), choice.precision
     if choice.engine == 'tensorrt':
         from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
 
-        return TensorRtEngine(model, config, device, precision, EngineCache())
+        return TensorRtEngine(model, config, device, precision, cache)
     if choice.engine == 'tensorrt_rtx':
         from metrabs_ros.backends.tensorrt_rtx import target_of
         from metrabs_ros.metrabs.plan_engine import PlanEngine
         from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
 
         target = target_of(torch.cuda.get_device_capability(device))
-        (plan,) = load_plans(checkpoint, precision, [target], EngineCache())
+        (plan,) = load_plans(checkpoint, precision, [target], cache)
         return PlanEngine('tensorrt_rtx', plan, checkpoint, device)
     if choice.engine == 'openvino':
         from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 
-        return OpenVinoCropEngine(model, config, precision, EngineCache(), threads)
+        return OpenVinoCropEngine(model, config, precision, cache, threads)
     from metrabs_ros.metrabs.torch_engine import CudaGraphEngine, TorchEngine
 
     if device.type == 'cuda':

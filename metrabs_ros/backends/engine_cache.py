@@ -119,12 +119,13 @@ class EngineCache:
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             _LOGGER.warning(
-                'the engine cache%s cannot be used: %s; the engine is built without it, now and '
-                'at every start',
-                '' if self._root is None else f' in {shown(self._root)}',
-                _reason(error),
+                '%s; the engine is built without it, now and at every start', self._problem(error)
             )
         self._has_warned = True
+
+    def _problem(self, error: Exception) -> str:
+        folder = '' if self._root is None else f' in {shown(self._root)}'
+        return f'the engine cache{folder} cannot be used: {_reason(error)}'
 
     def _load_cached(
         self, key: Mapping[str, str], build: Build, read: Callable[[pathlib.Path], Engine]
@@ -183,6 +184,33 @@ class EngineCache:
             part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+class RequiredCache(EngineCache):
+    """An engine cache for building in advance, which is in vain if an engine is not stored."""
+
+    def load(
+        self,
+        key: Mapping[str, str],
+        build: Build,
+        read: Callable[[pathlib.Path], Engine],
+        make: Callable[[], Engine] | None = None,
+    ) -> Engine:
+        """
+        Load an engine from the cache; see `EngineCache.load`.
+
+        Raises
+        ------
+        OSError, metrabs_ros.weights.store.WeightsError
+            If the cache is not available, in most cases before the engine is built.
+        """
+        try:
+            return self._load_cached(key, build, read)
+        except (OSError, DamagedEntryError) as error:
+            raise OSError(
+                f'{self._problem(error)}; correct that, or select another folder with '
+                'METRABS_ROS_CACHE'
+            ) from error
 
 
 def check_ownership(path: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, key_hash
+from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, RequiredCache, key_hash
 
 KEY = {'engine': 'an engine', 'weights': '1234'}
 OTHER_KEY = {**KEY, 'weights': '5678'}
@@ -148,6 +148,23 @@ def test_a_full_disk_is_handled_without_leftover_files(root, caplog):
     assert EngineCache(root).load(KEY, build_until_full, read) == 'engine 2'
     assert [path.suffix for path in root.iterdir()] == ['.lock']
     assert 'No space left' in caplog.text
+
+
+def test_building_in_advance_needs_a_cache_that_can_be_used(tmp_path, root):
+    (tmp_path / 'file').write_text('not a folder')
+    build = Builder()
+    message = 'engines cannot be used: .*Not a directory.*; correct that, or .* METRABS_ROS_CACHE'
+    with pytest.raises(OSError, match=message):
+        RequiredCache(tmp_path / 'file' / 'engines').load(KEY, build, read, lambda: 'in memory')
+    assert build.count == 0
+
+    def fill_the_disk(folder):
+        raise OSError(28, 'No space left on device')
+
+    with pytest.raises(OSError, match='No space left'):
+        RequiredCache(root).load(KEY, fill_the_disk, read, lambda: 'in memory')
+    assert RequiredCache(root).load(KEY, build, read) == 'engine 1'
+    assert EngineCache(root).load(KEY, build, read) == 'engine 1'
 
 
 def test_a_failed_build_leaves_no_files(root):

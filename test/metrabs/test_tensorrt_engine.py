@@ -212,6 +212,20 @@ def test_build_engine_stores_the_engine_in_the_cache(
     assert list(tmp_path.glob('engines/*/engine.ep'))
 
 
+def test_build_engine_does_not_compile_if_the_cache_cannot_be_used(
+    torch_tensorrt, checkpoint_folder, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / 'engines').write_text('')
+    monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
+    on_cpu = Choice('tensorrt', 'fp32', 'cpu', 'the fake module runs there')
+    monkeypatch.setattr(selection, 'choose', lambda *arguments: on_cpu)
+    assert cli.main(['build-engine', str(checkpoint_folder('s_centered'))]) == 1
+    output = capsys.readouterr()
+    assert 'engines cannot be used' in output.err
+    assert 'in the cache' not in output.out
+    assert not torch_tensorrt.calls
+
+
 def test_build_engine_without_a_gpu_names_the_missing_gpu(checkpoint_folder, capsys):
     assert cli.main(['build-engine', str(checkpoint_folder('s_centered'))]) == 1
     assert 'needs an NVIDIA GPU' in capsys.readouterr().err

@@ -106,7 +106,7 @@ def test_the_engine_uses_the_plan_that_another_machine_built_for_its_gpu(
 
     monkeypatch.setattr(plan_engine, 'PlanEngine', PlanEngine)
     choice = Choice('tensorrt_rtx', 'fp16', 'cuda:1', '')
-    loading.start_engine(read_checkpoint(checkpoint_folder('s_centered')), choice)
+    loading.start_engine(read_checkpoint(checkpoint_folder('s_centered')), choice, EngineCache())
     assert started == [('tensorrt_rtx', b'plan for sm89', 'cuda:1')]
     assert compiled == ['onnx fp16', 'sm86', 'sm89']
 
@@ -138,6 +138,17 @@ def test_a_cache_that_cannot_be_written_is_reported(compiled, checkpoint_folder,
     plans = tensorrt_rtx_engine.load_plans(checkpoint, 'fp16', ['sm80'], cache)
     assert plans == [b'plan for sm80']
     assert 'cannot be used' in caplog.text
+
+
+def test_build_engine_does_not_compile_if_the_cache_cannot_be_used(
+    build, compiled, tmp_path, capsys
+):
+    (tmp_path / 'engines').write_text('')
+    assert build('--target', 'sm89') == 1
+    output = capsys.readouterr()
+    assert re.search(r'the engine cache in .*engines cannot be used: .*exists', output.err)
+    assert 'in the cache' not in output.out
+    assert not compiled
 
 
 @pytest.mark.parametrize(
