@@ -426,6 +426,8 @@ def _export(args: argparse.Namespace) -> int:
         raise ValueError(f'{name} already exists; --overwrite replaces it')
     if not file.parent.is_dir():
         raise ValueError(f'{name} cannot be written: its folder does not exist')
+    if file.is_dir() and not file.is_symlink():
+        raise ValueError(f'{name} is a folder; name the file to write')
     content = loading.export_onnx(args.model, args.precision)
     write_atomically(file, content)
     print(f'the network of {args.model} is in {name}, {len(content) / 1e6:.0f} MB')

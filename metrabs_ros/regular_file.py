@@ -120,8 +120,22 @@ def read_limited(file: pathlib.Path, limit_bytes: int, follow_links: bool = True
         See `open_regular`.
     """
     with open_regular(file, follow_links) as opened:
-        size_bytes = os.fstat(opened.fileno()).st_size
-        content = b'' if size_bytes > limit_bytes else opened.read(limit_bytes + 1)
+        return read_opened(opened, limit_bytes)
+
+
+def read_opened(opened: IO[bytes], limit_bytes: int) -> bytes:
+    """
+    Read a whole file of limited size that `open_regular` has opened.
+
+    Raises
+    ------
+    ValueError
+        If the file is larger than `limit_bytes`.
+    OSError
+        If it cannot be read.
+    """
+    size_bytes = os.fstat(opened.fileno()).st_size
+    content = b'' if size_bytes > limit_bytes else opened.read(limit_bytes + 1)
     if max(size_bytes, len(content)) > limit_bytes:
         raise ValueError(
             f'it has {max(size_bytes, len(content))} bytes, more than the limit of {limit_bytes}'

@@ -36,6 +36,8 @@ class FakeTensorRt(types.ModuleType):
     """
     The package: every output is the mean of the input of each batch entry, plus its index.
 
+    The attributes `fails` and `offset` let plans fail, and add a number to all outputs.
+
     Parameters
     ----------
     name
@@ -54,6 +56,7 @@ class FakeTensorRt(types.ModuleType):
         self.events: list[str] = []
         self.batch_sizes: list[int] = []
         self.fails = False
+        self.offset = 0.0
         self.Runtime = lambda logger: _Runtime(self, logger)
 
 
@@ -108,6 +111,10 @@ class _Context:
         assert list(shape[1:]) == self._engine.tensors[name][1][1:]
         self._batch = shape[0]
 
+    def get_tensor_shape(self, name: str) -> list[int]:
+        first, *others = self._engine.tensors[name][1]
+        return [self._batch if first == -1 else first, *others]
+
     def set_tensor_address(self, name: str, address: int) -> None:
         self._addresses[name] = address
 
@@ -128,7 +135,7 @@ class _Context:
         outputs = [n for n, tensor in self._engine.tensors.items() if tensor[0] == 'OUTPUT']
         for index, name in enumerate(outputs):
             target = self._array(name)
-            target[:] = index + means.reshape(-1, *[1] * (target.ndim - 1))
+            target[:] = package.offset + index + means.reshape(-1, *[1] * (target.ndim - 1))
         return True
 
 

@@ -16,6 +16,8 @@ UNAVAILABLE = {'openvino': 'fp16', 'tensorrt_rtx': 'bf16'}
 """The precision that an engine does not have."""
 PLAN_PACKAGES = ('tensorrt', 'tensorrt_rtx')
 """Packages that run a plan from a file."""
+EXPORT_PACKAGES = ('onnx', 'onnxscript')
+"""Packages that the export to ONNX needs, and therefore a plan that is not in the cache."""
 PLAN_PRECISION = 'the precision of the plan'
 
 
@@ -29,9 +31,9 @@ class Machine:
     gpus
         Compute capabilities of the NVIDIA GPUs that torch detects.
     packages
-        Those of the packages torch_tensorrt, torch_tensorrt_rtx, tensorrt, tensorrt_rtx and
-        openvino that are installed.  torch_tensorrt_rtx is torch_tensorrt for TensorRT for RTX;
-        it takes the place of torch_tensorrt.
+        Those of the packages torch_tensorrt, torch_tensorrt_rtx, tensorrt, tensorrt_rtx, openvino
+        and `EXPORT_PACKAGES` that are installed.  torch_tensorrt_rtx is torch_tensorrt for
+        TensorRT for RTX; it takes the place of torch_tensorrt.
     cpu_bf16
         Whether the processor has bfloat16 instructions; otherwise OpenVINO emulates them.
     """
@@ -48,7 +50,7 @@ class Machine:
         from metrabs_ros.backends.openvino import cpu_supports_bf16
 
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        modules = ('torch_tensorrt', 'tensorrt', 'tensorrt_rtx', 'openvino')
+        modules = ('torch_tensorrt', *PLAN_PACKAGES, 'openvino', *EXPORT_PACKAGES)
         packages = {name for name in modules if importlib.util.find_spec(name) is not None}
         if 'torch_tensorrt' in packages and _is_distribution('torch_tensorrt_rtx'):
             packages = packages - {'torch_tensorrt'} | {'torch_tensorrt_rtx'}
@@ -227,6 +229,8 @@ def _best_engine(device: str, precision: str, machine: Machine) -> tuple[str, st
             return 'torch', tensorrt_rtx.why_unsupported(machine.capability(device))
         if precision == UNAVAILABLE['tensorrt_rtx']:
             return 'torch', f'tensorrt_rtx does not have {precision}'
+        if not machine.packages.issuperset(EXPORT_PACKAGES):
+            return 'torch', f'tensorrt_rtx also needs the packages {" and ".join(EXPORT_PACKAGES)}'
         return 'tensorrt_rtx', 'tensorrt_rtx is installed'
     if 'openvino' in machine.packages:
         return 'openvino', 'openvino is installed'

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.regular_file import open_regular, read_limited, shown
+from metrabs_ros.regular_file import open_regular, read_opened, shown
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class TensorShape:
 
 class ErrorLog:
     """
-    A logger of TensorRT that keeps the errors, because functions return only None.
+    A logger of TensorRT that keeps the first error, because functions return only None.
 
     Parameters
     ----------
@@ -71,7 +71,9 @@ class ErrorLog:
                 trt.ILogger.__init__(self)
 
             def log(self, severity: Any, message: str) -> None:
-                if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                is_error = severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR)
+                # Only the first one is reported; a plan in use may log errors for days.
+                if is_error and not errors:
                     errors.append(message)
                 _LOGGER.debug('%s', message)
 
@@ -95,9 +97,8 @@ def read_plan_file(file: pathlib.Path) -> bytes:
     """
     try:
         with open_regular(file) as opened:
-            status = os.fstat(opened.fileno())
-        _check_writers(status)
-        return read_limited(file, MAX_PLAN_BYTES)
+            _check_writers(os.fstat(opened.fileno()))
+            return read_opened(opened, MAX_PLAN_BYTES)
     except (OSError, ValueError) as error:
         reason = printable(getattr(error, 'strerror', None) or error, MAX_REASON_CHARS)
         raise PlanError(f'engine_file {shown(file)} cannot be used: {reason}') from error
@@ -198,6 +199,13 @@ class Plan:
         for tensor, values in zip(self._inputs, inputs):
             self._context.set_input_shape(tensor.name, tuple(values.shape))
         for tensor, values in zip((*self._inputs, *self._outputs), (*inputs, *outputs)):
+            # Otherwise TensorRT would read or write outside of the memory of the tensor.
+            shape = tuple(self._context.get_tensor_shape(tensor.name))
+            if shape != tuple(values.shape):
+                raise RuntimeError(
+                    f'TensorRT cannot run the plan: {tensor.name} has the shape {list(shape)} in '
+                    f'the plan; expected: {list(values.shape)}'
+                )
             self._context.set_tensor_address(tensor.name, values.data_ptr())
         # Both waits are on the GPU.  The second one keeps the memory of the inputs in use.
         current = torch.cuda.current_stream(self._device)

@@ -156,12 +156,13 @@ def check_plan(content: bytes) -> None:
     """
     Check the header of a plan.
 
-    Without a driver only its first bytes are checked.
+    Without a driver only its first bytes are checked.  A plan for other GPUs than those of this
+    machine is accepted, because it may have been built for another machine.
 
     Raises
     ------
     PlanError
-        If it is not a plan of TensorRT for RTX, or was built by another version or for other GPUs.
+        If it is not a plan of TensorRT for RTX, or was built by another version.
     """
     require_package()
     import tensorrt_rtx as trt
@@ -173,5 +174,3 @@ def check_plan(content: bytes) -> None:
         raise PlanError('it is not a plan of TensorRT for RTX, or it is damaged')
     if found & int(problems.VERSION_MISMATCH):
         raise PlanError(f'it was not built by tensorrt_rtx {trt.__version__}')
-    if found & int(problems.UNSUPPORTED_CC):
-        raise PlanError('it was built for other GPUs')

@@ -22,6 +22,7 @@ import torch
 
 import metrabs_ros
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.backends.selection import EXPORT_PACKAGES
 from metrabs_ros.metrabs.checkpoint import Checkpoint
 from metrabs_ros.metrabs.crop_engine import weights_hash
 from metrabs_ros.metrabs.network import CropModel
@@ -34,8 +35,6 @@ BATCH = 'batch'
 PRECISIONS = ('fp32', 'fp16')
 OPSET = 18
 """The version that the exporter writes without conversion; TensorRT 10 reads it."""
-PACKAGES = ('onnx', 'onnxscript')
-"""Packages that the exporter of torch needs."""
 EXAMPLE_BATCH = 4
 """torch.export would treat a batch size of one as a constant."""
 
@@ -55,7 +54,7 @@ def to_onnx(checkpoint: Checkpoint, precision: str) -> bytes:
     Raises
     ------
     ImportError
-        If one of `PACKAGES` is not installed.
+        If one of `EXPORT_PACKAGES` is not installed.
     """
     require_packages()
     description = metadata(checkpoint, precision)
@@ -79,10 +78,11 @@ def to_onnx(checkpoint: Checkpoint, precision: str) -> bytes:
 
 def require_packages() -> None:
     """Raise an ImportError that names the packages to install if one is missing."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in EXPORT_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
-            f'the export to ONNX needs the package {missing[0]}: pip install {" ".join(PACKAGES)}'
+            f'the export to ONNX needs the package {missing[0]}: '
+            f'pip install {" ".join(EXPORT_PACKAGES)}'
         )
 
 
@@ -90,7 +90,7 @@ def package_versions() -> dict[str, str]:
     """Return the versions of the packages that an exported network depends on."""
     return {
         'torch': torch.__version__,
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **{name: importlib.metadata.version(name) for name in EXPORT_PACKAGES},
     }
 
 

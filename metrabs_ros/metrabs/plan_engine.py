@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metrabs_ros.backends.tensorrt_plan import Plan, TensorShape
+from metrabs_ros.backends.tensorrt_plan import Plan, PlanError, TensorShape
 from metrabs_ros.metrabs.checkpoint import Checkpoint
 from metrabs_ros.metrabs.crop_engine import MAX_BATCH, split_batches
 from metrabs_ros.metrabs.onnx_export import INPUT, OUTPUTS
@@ -34,7 +34,7 @@ class PlanEngine:
     Raises
     ------
     ImportError, metrabs_ros.backends.tensorrt_plan.PlanError
-        See `Plan`.
+        See `Plan`; also if the plan does not run, or its points are not finite.
     """
 
     def __init__(
@@ -43,8 +43,20 @@ class PlanEngine:
         inputs, outputs = tensor_shapes(checkpoint)
         self._plan = Plan(package, content, inputs, outputs, device)
         self._max_batch = min(self._plan.max_batch, MAX_BATCH)
+        self._warm_up(torch.zeros(max(WARM_UP_SIZES), *inputs[0].shape, device=device))
+
+    def _warm_up(self, crops: Tensor) -> None:
+        """Run the plan; raise a PlanError if it fails or its points are not finite."""
         for size in WARM_UP_SIZES:
-            self(torch.zeros(size, *inputs[0].shape, device=device))
+            try:
+                is_finite = [bool(points.isfinite().all()) for points in self(crops[:size])]
+            except RuntimeError as error:
+                raise PlanError(f'the plan does not run: {error}') from error
+            if not all(is_finite):
+                raise PlanError(
+                    'the points that it predicts are not finite; build it from the file of '
+                    'metrabs_ros export in its precisions, in trtexec --stronglyTyped'
+                )
 
     def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Predict the points of crops; see `CropEngine`."""

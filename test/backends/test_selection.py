@@ -21,9 +21,10 @@ JETSON = dataclasses.replace(
 )
 
 
-def with_rtx(*gpus, packages=('tensorrt_rtx',)):
-    """Return a machine with GPUs and TensorRT for RTX."""
-    return Machine(gpus=gpus, packages=frozenset({'openvino', *packages}), cpu_bf16=True)
+def with_rtx(*gpus, packages=('tensorrt_rtx',), exporter=('onnx', 'onnxscript')):
+    """Return a machine with GPUs, TensorRT for RTX and the packages of the export."""
+    found = frozenset({'openvino', *packages, *exporter})
+    return Machine(gpus=gpus, packages=found, cpu_bf16=True)
 
 
 BOTH = with_rtx(ADA, packages=('tensorrt_rtx', 'torch_tensorrt', 'tensorrt'))
@@ -41,6 +42,12 @@ RTX_BUILD = ('tensorrt_rtx', 'torch_tensorrt_rtx')
         (with_rtx(AMPERE), ('auto', 'auto', 'auto'), ('tensorrt_rtx', 'fp16', 'cuda')),
         (with_rtx(BLACKWELL), ('auto', 'fp32', 'cuda:0'), ('tensorrt_rtx', 'fp32', 'cuda:0')),
         (with_rtx(ADA), ('auto', 'bf16', 'auto'), ('torch', 'bf16', 'cuda')),
+        (with_rtx(ADA, exporter=['onnx']), ('auto', 'auto', 'auto'), ('torch', 'fp16', 'cuda')),
+        (
+            with_rtx(ADA, exporter=[]),
+            ('tensorrt_rtx', 'auto', 'auto'),
+            ('tensorrt_rtx', 'fp16', 'cuda'),
+        ),
         (with_rtx(ADA), ('auto', 'auto', 'cpu'), ('openvino', 'bf16', 'cpu')),
         (with_rtx(), ('auto', 'auto', 'auto'), ('openvino', 'bf16', 'cpu')),
         (with_rtx(TURING), ('auto', 'auto', 'auto'), ('torch', 'fp16', 'cuda')),

@@ -51,6 +51,15 @@ def test_an_error_of_tensorrt_is_raised_with_its_reason(package):
         plan(torch.zeros(1, 3, 8, 8))
 
 
+def test_memory_of_another_size_than_that_of_the_plan_is_never_used(package):
+    fixed = {'image': ('OUTPUT', [16, 5, 2], 'FLOAT')}
+    plan = start(fake_tensorrt.plan(CROPS | POINTS | fixed))
+    message = r'image has the shape \[16, 5, 2\] in the plan; expected: \[1, 5, 2\]'
+    with pytest.raises(RuntimeError, match=message):
+        plan(torch.zeros(1, 3, 8, 8))
+    assert not package.batch_sizes
+
+
 HALF = {'metric': ('OUTPUT', [-1, 5, 3], 'HALF')}
 SWAPPED = {'crops': ('OUTPUT', [-1, 3, 8, 8], 'FLOAT'), 'image': ('INPUT', [-1, 5, 2], 'FLOAT')}
 
@@ -115,6 +124,22 @@ def test_a_plan_of_this_user_or_of_root_is_read(tmp_path, monkeypatch):
     else:
         with pytest.raises(PlanError, match='belongs to user'):
             read_plan_file(file)
+
+
+def test_the_file_that_is_checked_is_the_one_that_is_read(tmp_path, monkeypatch):
+    file, other = tmp_path / 'l.plan', tmp_path / 'other.plan'
+    for path in (file, other):
+        path.write_bytes(path.name.encode())
+        path.chmod(0o600)
+    fstat = os.fstat
+
+    def replace_and_fstat(descriptor):
+        if other.exists():
+            other.rename(file)
+        return fstat(descriptor)
+
+    monkeypatch.setattr(os, 'fstat', replace_and_fstat)
+    assert read_plan_file(file) == b'l.plan'
 
 
 def test_files_that_other_users_can_write_are_rejected(tmp_path):

@@ -153,6 +153,8 @@ def test_existing_files_and_invalid_arguments_are_rejected_before_the_export(
     assert "precision 'bf16' is not available for export; choose one of fp32, fp16" in error
     error = message_of(capsys, folder, '--onnx', tmp_path / 'missing' / 'new.onnx')
     assert 'its folder does not exist' in error
+    error = message_of(capsys, folder, '--onnx', tmp_path, '--overwrite')
+    assert 'is a folder; name the file to write' in error
     assert "model 'blazepose' does not exist" in message_of(capsys, 'blazepose', '--onnx', new)
     assert [path.name for path in tmp_path.iterdir()] == ['network.onnx']
 

@@ -75,6 +75,16 @@ def test_a_plan_of_another_network_is_rejected_with_both_shapes(package, checkpo
         loading.start_plan(checkpoint, ON_CPU, plan_file(large, tmp_path))
 
 
+def test_a_plan_that_fails_or_has_no_finite_points_is_rejected(package, checkpoint, tmp_path):
+    file = plan_file(checkpoint, tmp_path)
+    package.offset = float('nan')
+    with pytest.raises(PlanError, match=r'network\.plan cannot be used: .* not finite'):
+        loading.start_plan(checkpoint, ON_CPU, file)
+    package.fails = True
+    with pytest.raises(PlanError, match=r'the plan does not run: .* illegal memory access'):
+        loading.start_plan(checkpoint, ON_CPU, file)
+
+
 def test_engine_file_needs_a_metrabs_network_and_a_gpu(checkpoint_folder, tmp_path):
     with pytest.raises(ValueError, match=r'engine_file .* is not available for blazepose'):
         metrabs_ros.load_model('blazepose', engine_file=tmp_path / 'network.plan')

@@ -10,6 +10,7 @@ import re
 import sys
 import types
 
+import fake_tensorrt
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from metrabs_ros import cli, loading
 from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.backends.selection import Choice
+from metrabs_ros.backends.tensorrt_plan import PlanError
 from metrabs_ros.metrabs import plan_engine, tensorrt_rtx_engine
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 
@@ -109,6 +111,36 @@ def test_the_engine_uses_the_plan_that_another_machine_built_for_its_gpu(
     loading.start_engine(read_checkpoint(checkpoint_folder('s_centered')), choice, EngineCache())
     assert started == [('tensorrt_rtx', b'plan for sm89', 'cuda:1')]
     assert compiled == ['onnx fp16', 'sm86', 'sm89']
+
+
+@pytest.mark.parametrize(
+    ('diagnostics', 'message'),
+    [
+        (32, 'not a plan'),
+        (33, 'not a plan'),
+        (1, 'not built by tensorrt_rtx 1.7'),
+        (2, ''),
+        (0, ''),
+    ],
+)
+def test_plans_are_checked_for_damage_and_version_but_not_for_the_gpu_of_this_machine(
+    monkeypatch, diagnostics, message
+):
+    """A plan for a target is built on any machine, also on one with another GPU."""
+    package = fake_tensorrt.install(monkeypatch, 'tensorrt_rtx')
+    package.__version__ = '1.7'
+    package.__spec__ = types.SimpleNamespace()
+    package.EngineInvalidityDiagnostics = types.SimpleNamespace(
+        VERSION_MISMATCH=1, UNSUPPORTED_CC=2, MALFORMED_ENGINE=32
+    )
+    package.Runtime = lambda logger: types.SimpleNamespace(
+        get_engine_validity=lambda content: (None, diagnostics)
+    )
+    if message:
+        with pytest.raises(PlanError, match=message):
+            tensorrt_rtx.check_plan(b'plan')
+    else:
+        tensorrt_rtx.check_plan(b'plan')
 
 
 def test_the_key_of_a_plan_contains_all_properties_that_it_depends_on(
