@@ -295,12 +295,14 @@ def build_plans(name: str, precision: str, targets: str) -> list[str]:
     OSError
         If the cache cannot be used.
     """
-    from metrabs_ros.backends.tensorrt_rtx import parse_targets
+    from metrabs_ros.backends.tensorrt_rtx import parse_targets, require_package
 
     wanted = parse_targets(targets)
     _check_choice('--target', 'precision', precision, ('auto', 'fp32', 'fp16'))
     _require_model(name)
     _require_torch()
+    # The weights, which may have to be downloaded, are read afterwards.
+    require_package()
     from metrabs_ros.backends.engine_cache import RequiredCache
     from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
 

@@ -196,26 +196,30 @@ class Plan:
             torch.empty((len(inputs[0]), *output.shape), device=self._device)
             for output in self._outputs
         ]
-        for tensor, values in zip(self._inputs, inputs):
-            self._context.set_input_shape(tensor.name, tuple(values.shape))
-        for tensor, values in zip((*self._inputs, *self._outputs), (*inputs, *outputs)):
-            # Otherwise TensorRT would read or write outside of the memory of the tensor.
-            shape = tuple(self._context.get_tensor_shape(tensor.name))
-            if shape != tuple(values.shape):
-                raise RuntimeError(
-                    f'TensorRT cannot run the plan: {tensor.name} has the shape {list(shape)} in '
-                    f'the plan; expected: {list(values.shape)}'
-                )
-            self._context.set_tensor_address(tensor.name, values.data_ptr())
-        # Both waits are on the GPU.  The second one keeps the memory of the inputs in use.
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
+        # TensorRT for RTX may compile kernels for a new shape on the current device.
         with torch.cuda.device(self._device):
+            for tensor, values in zip(self._inputs, inputs):
+                self._context.set_input_shape(tensor.name, tuple(values.shape))
+            for tensor, values in zip((*self._inputs, *self._outputs), (*inputs, *outputs)):
+                self._check_shape(tensor.name, tuple(values.shape))
+                self._context.set_tensor_address(tensor.name, values.data_ptr())
+            # Both waits are on the GPU.  The second one keeps the memory of the inputs in use.
+            current = torch.cuda.current_stream(self._device)
+            self._stream.wait_stream(current)
             is_started = self._context.execute_async_v3(self._stream.cuda_stream)
-        current.wait_stream(self._stream)
+            current.wait_stream(self._stream)
         if not is_started:
             raise RuntimeError(f'TensorRT cannot run the plan: {self._errors.reason()}')
         return outputs
+
+    def _check_shape(self, name: str, expected: tuple[int, ...]) -> None:
+        # Otherwise TensorRT would read or write outside of the memory of the tensor.
+        shape = tuple(self._context.get_tensor_shape(name))
+        if shape != expected:
+            raise RuntimeError(
+                f'TensorRT cannot run the plan: {name} has the shape {list(shape)} in the plan; '
+                f'expected: {list(expected)}'
+            )
 
 
 def check_tensors(

@@ -12,6 +12,8 @@ from torch import Tensor
 from metrabs_ros.metrabs.network import CropModel
 
 MAX_BATCH = 64
+OPTIMAL_BATCH = 4
+"""Batch size that TensorRT engines are optimised for."""
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 

@@ -11,7 +11,7 @@ from metrabs_ros.metrabs.crop_engine import MAX_BATCH, split_batches
 from metrabs_ros.metrabs.onnx_export import INPUT, OUTPUTS
 
 WARM_UP_SIZES = (1, 2, 3, 4)
-"""Batch sizes that are run at startup, because TensorRT for RTX compiles kernels for them then."""
+"""Batch sizes that are run at startup, when TensorRT for RTX starts to compile their kernels."""
 
 
 class PlanEngine:

@@ -17,12 +17,15 @@ from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.backends.engine_cache import EngineCache, StorageError
-from metrabs_ros.metrabs.crop_engine import MAX_BATCH, split_batches, weights_hash
+from metrabs_ros.metrabs.crop_engine import (
+    MAX_BATCH,
+    OPTIMAL_BATCH,
+    split_batches,
+    weights_hash,
+)
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.metrabs.torch_engine import move_to_device
 
-OPTIMAL_BATCH = 4
-"""Batch size that engines are optimised for."""
 ENGINE_FILE = 'engine.ep'
 TIMINGS_FILE = 'timings.bin'
 PACKAGES = ('torch', 'torch_tensorrt', 'tensorrt', 'torch_tensorrt_rtx', 'tensorrt_rtx')

@@ -17,7 +17,7 @@ from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.backends.tensorrt_plan import MAX_PLAN_BYTES
 from metrabs_ros.metrabs.checkpoint import Checkpoint
-from metrabs_ros.metrabs.crop_engine import MAX_BATCH, weights_hash
+from metrabs_ros.metrabs.crop_engine import MAX_BATCH, OPTIMAL_BATCH, weights_hash
 from metrabs_ros.metrabs.onnx_export import (
     INPUT,
     package_versions,
@@ -26,8 +26,6 @@ from metrabs_ros.metrabs.onnx_export import (
 )
 from metrabs_ros.regular_file import read_limited
 
-OPTIMAL_BATCH = 4
-"""Batch size that plans are optimised for."""
 ONNX_FILE, PLAN_FILE = 'network.onnx', 'network.plan'
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.crop_engine import MAX_BATCH
+from metrabs_ros.metrabs.crop_engine import MAX_BATCH, OPTIMAL_BATCH
 from metrabs_ros.metrabs.efficientnet import FEATURES
-from metrabs_ros.metrabs.tensorrt_engine import OPTIMAL_BATCH, TensorRtEngine
+from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
 
 CPU = torch.device('cpu')
 SIZES_MB = {'fp32': (80, 100), 'fp16': (40, 55)}
