@@ -423,9 +423,14 @@ def _require_torch() -> None:
 
 
 def _require_model(name: str) -> None:
-    """Raise a ValueError if the name is neither a release nor a folder."""
+    """Raise a ValueError if the name is neither a release of MeTRAbs nor a folder."""
     if name in store.RELEASES:
         return
+    if name in store.BLAZEPOSE_MODELS:
+        raise ValueError(
+            f"model '{name}' is not a MeTRAbs network; choose a folder with a checkpoint, or "
+            f'{" or ".join(store.RELEASES)}'
+        )
     try:
         is_folder = bool(name) and _expand_home('model', name).is_dir()
     except OSError as error:

@@ -19,7 +19,7 @@ TURING = (7, 5)
 HOPPER = (9, 0)
 ORIN = (8, 7)
 MISSING = (
-    "engine 'tensorrt_rtx' needs the package tensorrt-rtx, and the export to ONNX: "
+    "engine 'tensorrt_rtx' needs the packages tensorrt-rtx, onnx and onnxscript: "
     'pip install tensorrt-rtx onnx onnxscript'
 )
 

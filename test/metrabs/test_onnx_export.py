@@ -155,7 +155,8 @@ def test_existing_files_and_invalid_arguments_are_rejected_before_the_export(
     assert 'its folder does not exist' in error
     error = message_of(capsys, folder, '--onnx', tmp_path, '--overwrite')
     assert 'is a folder; name the file to write' in error
-    assert "model 'blazepose' does not exist" in message_of(capsys, 'blazepose', '--onnx', new)
+    error = message_of(capsys, 'blazepose', '--onnx', new)
+    assert "model 'blazepose' is not a MeTRAbs network; choose a folder with a" in error
     assert [path.name for path in tmp_path.iterdir()] == ['network.onnx']
 
 
