@@ -25,7 +25,7 @@ from tqdm import tqdm
 from metrabs_ros import demo, loading
 from metrabs_ros.demo_video import FootageError, default_footage
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.regular_file import write_atomically
+from metrabs_ros.regular_file import SHARED, write_atomically
 from metrabs_ros.weights import store
 
 if TYPE_CHECKING:
@@ -429,7 +429,7 @@ def _export(args: argparse.Namespace) -> int:
     if file.is_dir() and not file.is_symlink():
         raise ValueError(f'{name} is a folder; name the file to write')
     content = loading.export_onnx(args.model, args.precision)
-    write_atomically(file, content)
+    write_atomically(file, content, SHARED)
     print(f'the network of {args.model} is in {name}, {len(content) / 1e6:.0f} MB')
     return 0
 

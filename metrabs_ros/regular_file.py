@@ -14,8 +14,8 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -25,6 +25,8 @@ from metrabs_ros.foreign_text import printable
 CHUNK_BYTES = 1 << 20
 MAX_PATH_CHARS = 300
 """Maximum length of a path in a message."""
+PRIVATE, SHARED = 0o600, 0o666
+"""Permissions of files of this program alone, and of files that users pass on."""
 LOCK_POLL_S = 0.1
 LOCK_MESSAGE_PERIOD_S = 10.0
 
@@ -159,16 +161,26 @@ def sha256_of(file: pathlib.Path, follow_links: bool = True) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(file: pathlib.Path, content: bytes) -> None:
+def write_atomically(file: pathlib.Path, content: bytes, mode: int = PRIVATE) -> None:
     """
     Write a file atomically; an existing symbolic link is replaced, not followed.
+
+    Parameters
+    ----------
+    file
+        The file.
+    content
+        Its content.
+    mode
+        Permissions, from which the umask of the process is removed.
 
     Raises
     ------
     OSError
         If the file cannot be written.
     """
-    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix=f'.{file.name}.', suffix='.part')
+    part = file.parent / f'.{file.name}.{secrets.token_hex(8)}.part'
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with open(descriptor, 'wb') as opened:
             opened.write(content)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.regular_file import shown, write_atomically
+from metrabs_ros.regular_file import SHARED, shown, write_atomically
 from metrabs_ros.skeletons.affine_regression import (
     MAX_ITERATIONS,
     SquaredDifferences,
@@ -108,7 +108,7 @@ class AffineAutoencoder:
             *(pairs, self.latent_mirror, self.errors_mm),
         )
         np.savez(content, **dict(zip(ARRAYS, arrays)))  # type: ignore[arg-type]
-        write_atomically(file, content.getvalue())
+        write_atomically(file, content.getvalue(), SHARED)
 
     @classmethod
     def read(cls, file: pathlib.Path) -> AffineAutoencoder:

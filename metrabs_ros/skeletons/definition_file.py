@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.regular_file import read_limited, shown, write_atomically
+from metrabs_ros.regular_file import SHARED, read_limited, shown, write_atomically
 from metrabs_ros.skeletons.conventions import Skeleton
 from metrabs_ros.skeletons.definitions import SkeletonDefinition
 
@@ -70,7 +70,7 @@ def write_definitions(file: pathlib.Path, definitions: Iterable[SkeletonDefiniti
         If the file cannot be written.
     """
     content = {'skeletons': [_as_entry(definition) for definition in definitions]}
-    write_atomically(file, (json.dumps(content, indent=1) + '\n').encode())
+    write_atomically(file, (json.dumps(content, indent=1) + '\n').encode(), SHARED)
 
 
 def as_names(values: Any, what: str) -> tuple[str, ...]:
