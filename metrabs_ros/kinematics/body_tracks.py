@@ -20,6 +20,21 @@ KEPT_S = 1.0
 """Time for which people who are not published keep their angles and lengths."""
 
 
+def are_kept(age_s: FloatArray, is_present: BoolArray) -> BoolArray:
+    """
+    Return which people are kept, [N].
+
+    Parameters
+    ----------
+    age_s
+        [N], time since the last frame with each person; negative after a jump back in time.
+    is_present
+        [N], whether they are in this frame, too: images may be further apart than `KEPT_S`.
+    """
+    kept: BoolArray = (np.abs(age_s) <= KEPT_S) | (is_present & (age_s > 0))
+    return kept
+
+
 @dataclasses.dataclass(frozen=True)
 class Bodies(StructOfArrays):
     """
@@ -134,7 +149,9 @@ class BodyTracks:
         """Return the bodies of the last `update` with the angles of this frame."""
         rows = self._indices_of(bodies.ids)
         frames = BodyFrames.of_bodies(bodies.origins_mm, bodies.rotations, bodies.angles[:, WAIST])
-        last = LastAngles(bodies.angles, self._seen_s[rows] - self._solved_s[rows])
+        # The stamps may have gone back a little.
+        step_s = np.maximum(self._seen_s[rows] - self._solved_s[rows], 0.0)
+        last = LastAngles(bodies.angles, step_s)
         angles = joint_angles(
             bodies.landmarks_mm, bodies.known, frames, bodies.lengths_mm, last, self._model
         )
@@ -160,8 +177,7 @@ class BodyTracks:
 
     def _rows_of(self, ids: NDArray[np.int64], stamp_s: float) -> NDArray[np.intp]:
         """Return the indices of people, who are added if they are new; delete expired ones."""
-        # Also those from the future, after a jump back in time.
-        kept = np.abs(stamp_s - self._seen_s) <= KEPT_S
+        kept = are_kept(stamp_s - self._seen_s, np.isin(self._ids, ids))
         if not kept.all():
             self._keep(kept)
         new = ids[~np.isin(ids, self._ids)]

@@ -20,7 +20,7 @@ from metrabs_ros.kinematics.landmarks import (
     NOSE,
     WRISTS,
 )
-from metrabs_ros.kinematics.limbs import BEND, Limbs, solve_arms, solve_legs
+from metrabs_ros.kinematics.limbs import BEND, ROLL, Limbs, solve_arms, solve_legs
 
 WAIST = 0
 HEAD = slice(1, 4)
@@ -96,7 +96,7 @@ def joint_angles(
         (low[ARMS], high[ARMS]),
         LastAngles(last.angles[:, ARMS], last.step_s),
     )
-    solved = _with_last_bend(solve_arms(arms), arms, known[:, WRISTS])
+    solved = _with_last(solve_arms(arms), arms, known[:, WRISTS], [ROLL, BEND])
     angles[:, ARMS] = np.where(known[:, ELBOWS, None], solved, angles[:, ARMS])
 
     hips_mm = _pairs(segment_mm['hips'] / 2, np.zeros(len(landmarks_mm)))
@@ -109,7 +109,11 @@ def joint_angles(
         (limits[0], limits[1]),
         LastAngles(LEG_SIGNS * last.angles[:, LEGS], last.step_s),
     )
-    solved = LEG_SIGNS * _with_last_bend(solve_legs(legs), legs, known[:, ANKLES])
+    # A thigh alone does not determine the yaw, which keeps its last value after a step of 0.
+    legs = dataclasses.replace(
+        legs, step_s=np.where(known[:, ANKLES].reshape(-1), legs.step_s, 0.0)
+    )
+    solved = LEG_SIGNS * _with_last(solve_legs(legs), legs, known[:, ANKLES], [BEND])
     angles[:, LEGS] = np.where(known[:, KNEES, None], solved, angles[:, LEGS])
     angles = limit_speed(last.angles, angles, last.step_s[:, None])
     # The body frames depend on this angle, so that its speed is limited already.
@@ -139,8 +143,7 @@ def _limbs(
     middle_mm, end_mm
         [N, 2, 3], joints of left and right limbs.
     end_known
-        [N, 2]; limbs with an unknown end are taken as straight, and their last angles are kept
-        where straight limbs do not determine them.
+        [N, 2]; limbs with an unknown end are taken as straight.
     lengths_mm
         [N] each, lengths of the upper and the lower segment.
     limits
@@ -155,17 +158,19 @@ def _limbs(
     middle_mm = (sides * middle_mm).reshape(-1, 3)
     straight_mm = middle_mm * (1 + lower_mm / upper_mm)[:, None]
     end_mm = np.where(is_known[:, None], (sides * end_mm).reshape(-1, 3), straight_mm)
-    step_s = np.where(is_known, np.repeat(last.step_s, 2), 0.0)
     return Limbs(
         *(middle_mm, end_mm, upper_mm, lower_mm, low, high),
         last.angles.reshape(-1, 4),
-        step_s,
+        np.repeat(last.step_s, 2),
     )
 
 
-def _with_last_bend(solved: FloatArray, limbs: Limbs, end_known: BoolArray) -> FloatArray:
-    """Return angles [N, 2, 4] of limbs, with the last bend if the end is not known, [N, 2]."""
-    solved[:, BEND] = np.where(end_known.reshape(-1), solved[:, BEND], limbs.last[:, BEND])
+def _with_last(
+    solved: FloatArray, limbs: Limbs, end_known: BoolArray, columns: list[int]
+) -> FloatArray:
+    """Return angles [N, 2, 4] of limbs, with some last ones if the end is not known, [N, 2]."""
+    is_known = end_known.reshape(-1, 1)
+    solved[:, columns] = np.where(is_known, solved[:, columns], limbs.last[:, columns])
     return solved.reshape(-1, 2, 4)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.conversions import bodies as conversions
 from metrabs_ros.conversions.message_types import HriMessageTypes
 from metrabs_ros.conversions.stamps import to_seconds
-from metrabs_ros.kinematics.body_tracks import KEPT_S, Bodies, BodyTracks, residuals_mm
+from metrabs_ros.kinematics.body_tracks import Bodies, BodyTracks, are_kept, residuals_mm
 from metrabs_ros.kinematics.human_model import HumanModel, human_model
 from metrabs_ros.kinematics.human_urdf import urdf_text
 from metrabs_ros.kinematics.landmarks import (
@@ -39,8 +40,8 @@ except ImportError:  # Humble
 
 NAMESPACE = '/humans/bodies'
 QUEUE_SIZE = 10
-STREAM_TIMEOUT_S = 2.0
-"""Time after which people of a camera that sends no images are no longer listed."""
+STREAM_TIMEOUT_S = 5.0
+"""Time after which the bodies of a camera are removed if no images are processed."""
 CHECK_PERIOD_S = 10.0
 """Period of the check for other publishers of bodies, in seconds."""
 LIMB_ENDS = np.r_[WRISTS, ANKLES]
@@ -118,10 +119,14 @@ class HriPublishers:
 
     def clear(self, camera: str = '') -> None:
         """Remove all bodies of a camera."""
+        self._clear([self._streams[camera]])
+
+    def clear_stopped(self) -> None:
+        """Remove the bodies of cameras whose images stopped; to be called regularly."""
         with self._lock:
-            self._streams[camera].clear()
-            header = Header(stamp=self._node.get_clock().now().to_msg())
-            self._publish_ids(header)
+            stopped = [stream for stream in self._streams.values() if stream.has_stopped()]
+        if stopped:
+            self._clear(stopped)
 
     def publish(
         self,
@@ -171,9 +176,15 @@ class HriPublishers:
             return {}
         return {f'body residual p{q} mm': f'{np.percentile(known_mm, q):.0f}' for q in (50, 95)}
 
+    def _clear(self, streams: Sequence[_Stream]) -> None:
+        with self._lock:
+            for stream in streams:
+                stream.clear()
+            self._publish_ids(Header(stamp=self._node.get_clock().now().to_msg()))
+
     def _publish_ids(self, header: Header) -> None:
         own = Header(stamp=header.stamp)
-        ids = [body for stream in self._streams.values() for body in stream.tracked()]
+        ids = [body for stream in self._streams.values() for body in stream.present]
         self._tracked.publish(self._types.IdsList(header=own, ids=ids))
 
     def _warn_of_others(self) -> None:
@@ -200,7 +211,7 @@ class _Stream:
         self._node, self._prefix, self._types, self._model = node, prefix, types, model
         self._tracks = BodyTracks(model)
         self._publishers: dict[str, _BodyPublishers] = {}
-        self._present: list[str] = []
+        self.present: list[str] = []
         """Ids of the people of the last image."""
         self._published_s = 0.0
         self.solved: Bodies | None = None
@@ -208,14 +219,14 @@ class _Stream:
 
     def clear(self) -> None:
         """Forget all people and destroy their publishers."""
-        self._tracks, self._present, self.solved = BodyTracks(self._model), [], None
+        self._tracks, self.present, self.solved = BodyTracks(self._model), [], None
         for body in list(self._publishers):
             self._publishers.pop(body).close()
 
-    def tracked(self) -> list[str]:
-        """Return the ids of the people of the last image; none if it is long ago."""
-        is_recent = time.monotonic() - self._published_s < STREAM_TIMEOUT_S
-        return self._present if is_recent else []
+    def has_stopped(self) -> bool:
+        """Return whether there are bodies, although their last image is long ago."""
+        age_s = time.monotonic() - self._published_s
+        return bool(self._publishers) and age_s > STREAM_TIMEOUT_S
 
     def publish(
         self,
@@ -228,12 +239,12 @@ class _Stream:
         """Publish the people of an image; return their transforms."""
         stamp_s = to_seconds(header.stamp)
         ids = conversions.body_ids(self._prefix, people.ids)
-        self._destroy_expired(stamp_s)
+        self._destroy_expired(ids, stamp_s)
         for body in ids:
             if body not in self._publishers:
                 self._publishers[body] = _BodyPublishers(self._node, body, shown is not None)
             self._publishers[body].seen_s = stamp_s
-        self._present, self._published_s = ids, time.monotonic()
+        self.present, self._published_s = ids, time.monotonic()
         self.solved = None
         if not self._publishers:
             return []
@@ -258,12 +269,12 @@ class _Stream:
             self._publish_in_image(publishers, people, shown)
         return transforms
 
-    def _destroy_expired(self, stamp_s: float) -> None:
-        # People who are not published for a moment keep their publishers.
-        expired = [
-            body for body, own in self._publishers.items() if abs(stamp_s - own.seen_s) > KEPT_S
-        ]
-        for body in expired:
+    def _destroy_expired(self, ids: Sequence[str], stamp_s: float) -> None:
+        bodies = list(self._publishers)
+        ages_s = np.array([stamp_s - self._publishers[body].seen_s for body in bodies])
+        # For as long as their angles and lengths.
+        kept = are_kept(ages_s, np.isin(bodies, ids))
+        for body in itertools.compress(bodies, ~kept):
             self._publishers.pop(body).close()
 
     def _publish_bodies(

@@ -350,10 +350,14 @@ class FusionNode(ConfiguredNode[FusionSettings]):
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._fusion is not None:
             self._fusion.reset()
+        if self._hri is not None:
+            self._hri.clear()
         response.success, response.message = True, 'all people were deleted'
         return response
 
     def _publish_diagnostics(self) -> None:
+        if self._hri is not None:
+            self._hri.clear_stopped()
         now_s = time.monotonic()
         reprojections_px = {
             status.name: status.reprojection_px

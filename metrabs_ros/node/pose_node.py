@@ -454,6 +454,8 @@ class PoseNode(ConfiguredNode[Settings]):
         if self._worker is not None:
             for stream in self._streams.values():
                 stream.subscribe_to_latched_info()
+        if self._hri is not None:
+            self._hri.clear_stopped()
         snapshot = self.statistics.snapshot()
         about = {
             'model': self.settings.model,

@@ -80,6 +80,21 @@ def test_a_jump_back_in_time_deletes_bodies(tracks):
     assert follow(tracks, people, [5.0]).versions == 0
 
 
+def test_people_are_kept_between_images_that_are_far_apart(tracks):
+    people = people_of(standing(HERE))
+    assert follow(tracks, people, np.arange(0, 10, 1.7)).versions == 1
+
+
+def test_a_small_step_back_in_time_leaves_angles_within_their_limits(tracks):
+    people = people_of(standing(HERE, l_elbow=60))
+    follow(tracks, people, np.arange(1, 3, 0.1))
+    bodies = follow(tracks, people, [2.4])
+    assert bodies.versions == 1
+    np.testing.assert_allclose(fitted_mm(bodies), people.poses3d_mm, atol=1)
+    tree = human_model().tree
+    assert np.all((bodies.angles > tree.lower - 1e-9) & (bodies.angles < tree.upper + 1e-9))
+
+
 def test_lengths_of_extrapolated_people_are_not_measured(tracks):
     people = people_of(standing(HERE))
     follow(tracks, people, [1.0])

@@ -134,6 +134,18 @@ def test_hidden_hands_and_feet_keep_the_last_bend_and_the_rest_of_the_limb_is_so
     assert np.quantile(errors_mm(bodies, angles)[:, [*range(7, 9), *range(13, 15)]], 0.95) < 1.0
 
 
+def test_upper_arms_are_followed_while_the_hands_are_hidden():
+    last = rest(1, l_y_shoulder=90, l_p_shoulder=80, l_elbow=30, r_p_shoulder=40)
+    known = np.ones((1, 17), bool)
+    known[:, WRISTS] = False
+    for degrees in np.arange(90, 0, -1.5):
+        bodies = random_bodies(rest(1, l_y_shoulder=degrees, l_p_shoulder=80, r_p_shoulder=40))
+        angles = solve(bodies, known, last, FRAME_S)
+        assert errors_mm(bodies, angles)[0, ELBOWS].max() < 1.0
+        last = angles
+    assert np.degrees(last[0, ARMS[0, 3]]) == pytest.approx(30)
+
+
 @pytest.mark.parametrize(
     'degrees',
     [

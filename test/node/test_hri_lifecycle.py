@@ -12,8 +12,9 @@ from builtin_interfaces.msg import Time
 from hri_consumer import TYPES, Consumer, hri_msgs, publishers_of
 from known_people import KnownPeople
 from rclpy.parameter import Parameter
-from robots import BLACK, pose_node, wait_for
+from robots import BLACK, call, pose_node, wait_for
 from simulated_rooms import Room
+from std_srvs.srv import Trigger
 from test_fusion_node import fusion_node
 from test_pose_node_known import PERSON_MM
 
@@ -74,6 +75,31 @@ def test_ids_of_several_cameras_differ_and_are_listed_together():
         rear.send(BLACK)
         listed = wait_for(lambda: [i for i in [consumer.send(BLACK)] if len(i) == 2])[0]
         assert listed == ['front_p1', 'rear_left_p1']
+
+
+def test_bodies_of_a_camera_that_stopped_are_removed(monkeypatch):
+    monkeypatch.setattr(body_publishers, 'STREAM_TIMEOUT_S', 0.5)
+    cameras = ['front', 'rear']
+    with pose_node(
+        KnownPeople(PERSON_MM), robots=cameras, cameras=cameras, hri=True, min_hits=1
+    ) as (node, front, rear):
+        consumer = Consumer(front)
+        rear.send(BLACK)
+        wait_for(lambda: len(consumer.send(BLACK)) == 2)
+        wait_for(lambda: consumer.send(BLACK) == ['front_p1'])
+        wait_for(lambda: consumer.tracked[-1].ids == [])
+        assert publishers_of(node) == {'/humans/bodies/tracked'}
+        assert consumer.send(BLACK) == ['front_p1']
+
+
+def test_a_reset_of_the_fusion_removes_its_bodies():
+    with fusion_node(Room.random(2, 2, 0), hri=True) as (node, site):
+        consumer = Consumer(site)
+        site.run(5)
+        wait_for(lambda: consumer.tracked and consumer.tracked[-1].ids)
+        assert call(site, Trigger, 'fusion/reset')[0].success
+        wait_for(lambda: consumer.tracked[-1].ids == [])
+        assert publishers_of(node) == {'/humans/bodies/tracked'}
 
 
 def test_other_publishers_of_bodies_are_reported(capfd, monkeypatch):
