@@ -334,8 +334,12 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         }
         markers = [frustum_marker(cameras, header, TYPES)]
         if self.settings.rays:
-            # All cameras of the fused people have sent a message.
-            centres_mm = [self._latest[name].camera.position_mm for name in fused.camera_names]
+            # Cameras whose clock went wrong are no longer in the latest frames.
+            unknown_mm = np.full(3, np.nan)
+            centres_mm = [
+                self._latest[name].camera.position_mm if name in self._latest else unknown_mm
+                for name in fused.camera_names
+            ]
             markers.append(
                 ray_marker(
                     np.array(centres_mm).reshape(-1, 3),
