@@ -4,12 +4,19 @@ Detection of cameras whose clock is off.
 The stamps of frames that arrive one after the other differ by less than a second unless a clock is
 off.  A camera is excluded while its stamps differ from those of more cameras than they agree with;
 of two cameras that contradict each other, the one that was known first is taken as right.
+A camera is used if all those that contradict it have stopped.
 """
 
 from __future__ import annotations
 
 MAX_OFFSET_S = 0.5
 """Largest difference of the stamps of frames that arrive one after the other."""
+MEMORY_S = 2.0
+"""
+Cameras have stopped if they were not compared for this time of the other camera's stamps.
+
+It is longer than the period of slow cameras.
+"""
 
 
 class CameraClocks:
@@ -20,6 +27,7 @@ class CameraClocks:
         self._arrival: dict[str, int] = {}
         self._arrivals = 0
         self._offsets_s: dict[tuple[str, str], float] = {}
+        self._compared_s: dict[tuple[str, str], float] = {}
 
     def add(self, name: str, stamp_s: float) -> None:
         """Add the stamp of a frame that has arrived."""
@@ -30,6 +38,8 @@ class CameraClocks:
             if other != name and self._arrival[other] > before:
                 self._offsets_s[name, other] = stamp_s - other_s
                 self._offsets_s[other, name] = other_s - stamp_s
+                self._compared_s[name, other] = stamp_s
+                self._compared_s[other, name] = other_s
         self._last_s[name] = stamp_s
         self._arrival[name] = self._arrivals
 
@@ -43,8 +53,11 @@ class CameraClocks:
         known = {o: self._offsets_s[name, o] for o in names if (name, o) in self._offsets_s}
         off = [other for other in known if abs(known[other]) > MAX_OFFSET_S]
         side = [name, *(other for other in known if other not in off)]
-        if not off or len(off) < len(side):
+        if len(off) < len(side) or not any(self._is_recent(name, other) for other in off):
             return 0.0
         if len(off) == len(side) and min(map(names.index, side)) < names.index(off[0]):
             return 0.0
         return known[off[0]]
+
+    def _is_recent(self, name: str, other: str) -> bool:
+        return abs(self._last_s[name] - self._compared_s[name, other]) <= MEMORY_S

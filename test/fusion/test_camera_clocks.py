@@ -33,6 +33,26 @@ def test_the_last_running_camera_is_not_compared_with_those_that_stopped():
     assert clocks.offset_s('c') == 0
 
 
+def test_a_stopped_camera_still_tells_which_of_the_others_is_right():
+    clocks = run({'a': 0.0, 'b': 5.0, 'c': 0.0})
+    for i in range(60):
+        clocks.add('b', 18 + i / 10)
+        clocks.add('c', 13 + i / 10)
+    assert clocks.offset_s('c') == 0
+    assert clocks.offset_s('b') == pytest.approx(5, abs=0.2)
+
+
+def test_a_camera_is_used_if_the_one_that_contradicts_it_has_stopped():
+    clocks = run({'a': 5.0, 'b': 0.0})
+    assert clocks.offset_s('b')
+    for i in range(21):
+        clocks.add('b', 13 + i / 10)
+    assert clocks.offset_s('b') == 0
+    clocks.add('a', 20.1)
+    clocks.add('b', 15.2)
+    assert clocks.offset_s('b') == pytest.approx(-5, abs=0.2)
+
+
 def test_a_corrected_clock_is_accepted_again():
     clocks = run({'a': 0.0, 'b': 0.0, 'c': 5.0})
     run({'a': 3.0, 'b': 3.0, 'c': 3.0}, 2, clocks)
