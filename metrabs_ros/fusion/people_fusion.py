@@ -21,7 +21,11 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.fusion import estimation, matching, track_merging
-from metrabs_ros.fusion.camera_checks import CameraChecks, find_twice_listed
+from metrabs_ros.fusion.camera_checks import (
+    CameraChecks,
+    are_equal_views,
+    find_twice_listed,
+)
 from metrabs_ros.fusion.camera_clocks import CameraClocks
 from metrabs_ros.fusion.camera_status import CameraStatus
 from metrabs_ros.fusion.fused_people import FusedPeople
@@ -161,7 +165,7 @@ class PeopleFusion:
         by_name = {frame.camera_name: frame.in_skeleton(self.skeleton) for frame in frames}
         in_time = [frame for frame in by_name.values() if not self._rejection(frame.camera_name)]
         if not in_time:
-            return self._confirmed(self._stamp_s)
+            return self._confirmed()
         stamp_s = max(frame.stamp_s for frame in in_time)
         if stamp_s < self._stamp_s - JUMP_BACK_S:
             self.reset()
@@ -175,7 +179,7 @@ class PeopleFusion:
             self._check_suspended(suspended)
         self._suspended = self._checks.reasons()
         self._delete()
-        return self._confirmed(self._stamp_s)
+        return self._confirmed()
 
     def _fuse(self, frames: Sequence[CameraPeople]) -> None:
         """Correct and start tracks with the frames of a set."""
@@ -287,10 +291,6 @@ class PeopleFusion:
             )
         return ''
 
-    def predict(self, stamp_s: float) -> FusedPeople:
-        """Return the confirmed people, extrapolated to a time; the state is not changed."""
-        return self._confirmed(stamp_s)
-
     def camera_statuses(self) -> list[CameraStatus]:
         """Return the state of each camera that frames were given of, in order of their names."""
         return [
@@ -317,9 +317,10 @@ class PeopleFusion:
             self._noise_observed_s = np.append(self._noise_observed_s, np.zeros(1))
         self._frames[name] += 1
         self._stamps_s[name] = frame.stamp_s
-        if self._models.get(name) is not frame.camera:
-            self._models[name] = frame.camera
-            self._twice = find_twice_listed(self._models)
+        before = self._models.get(name)
+        if before is None or not are_equal_views(before, frame.camera):
+            self._twice = find_twice_listed({**self._models, name: frame.camera})
+        self._models[name] = frame.camera
         if np.isfinite(frame.stamp_s):
             self._clocks.add(name, frame.stamp_s)
 
@@ -564,26 +565,25 @@ class PeopleFusion:
         if pairs:
             tracks.keep(track_merging.merge(tracks, pairs))
 
-    def _confirmed(self, stamp_s: float) -> FusedPeople:
-        tracks = self._tracks
+    def _confirmed(self) -> FusedPeople:
+        tracks, stamp_s = self._tracks, self._stamp_s
         names = tuple(self._cameras)
         if not len(tracks):
             return FusedPeople.empty(self.skeleton, stamp_s, names)
         which = np.flatnonzero(self._is_confirmed())
-        step_s = np.clip(stamp_s - self._stamp_s, -1.0, 1.0)
-        seen_by = tracks.camera_seen_s[which] >= self._stamp_s - RECENT_S
+        seen_by = tracks.camera_seen_s[which] >= stamp_s - RECENT_S
         return FusedPeople(
             self.skeleton,
             stamp_s,
             names,
             tracks.ids[which],
-            tracks.position_mm[which] + step_s * tracks.velocity_mm_s[which],
+            tracks.position_mm[which],
             tracks.velocity_mm_s[which],
             tracks.position_mm2[which] + tracks.shared_mm2[which][:, None],
             tracks.joint_confidence[which].mean(axis=1),
             tracks.joint_confidence[which],
-            self._stamp_s - tracks.first_seen_s[which],
-            tracks.last_seen_s[which] == self._stamp_s,
+            stamp_s - tracks.first_seen_s[which],
+            tracks.last_seen_s[which] == stamp_s,
             seen_by,
             tracks.reprojection_px[which] * seen_by,
         )
