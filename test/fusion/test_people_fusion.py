@@ -335,7 +335,7 @@ def test_the_state_does_not_grow():
     room = rooms.Room.random(3, 2, 1)
     fusion, _ = fuse(room, 6.0, max_lost=0.3)
     assert len(fusion._tracks) < 12
-    assert len(fusion._clocks._offsets_s) == 6
+    assert len(fusion._cameras._clocks._offsets_s) == 6
 
 
 @pytest.mark.parametrize(
