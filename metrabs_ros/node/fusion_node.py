@@ -248,9 +248,12 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             )
             return
         self._stamps[frame.stamp_s] = header.stamp
-        self._set_since_s = min(self._set_since_s, time.monotonic())
-        for frames in self._sets.add(frame):
+        complete, waiting = self._sets.add(frame), self._sets.waiting
+        if not waiting:
             self._set_since_s = np.inf
+        elif waiting[0] is frame:
+            self._set_since_s = time.monotonic()
+        for frames in complete:
             self._update(frames)
 
     def _choose_skeleton(self, stamp_s: float) -> None:
