@@ -203,8 +203,8 @@ def refine_cameras(
     frames
         People of all cameras with track ids and 3D poses; the cameras have the given poses.
     rotation_std_degrees, position_std_mm
-        Standard deviations of the given poses: what the people tell outweighs them only if it is
-        more certain.
+        Standard deviations of the given poses: observations of people outweigh them only if they
+        are more certain.
 
     Raises
     ------

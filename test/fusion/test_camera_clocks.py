@@ -20,7 +20,7 @@ def test_the_camera_that_contradicts_the_majority_is_off(wrong):
     assert all(clocks.offset_s(name) == 0 for name in 'abc' if name != wrong)
 
 
-def test_of_two_cameras_the_first_one_is_believed():
+def test_of_two_cameras_the_first_one_is_taken_as_right():
     clocks = run({'a': 0.0, 'b': -5.0})
     assert clocks.offset_s('a') == 0
     assert clocks.offset_s('b') == pytest.approx(-5, abs=0.2)
