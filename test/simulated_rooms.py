@@ -36,11 +36,6 @@ OCCLUSION_MM = 250.0
 MAX_MATCH_MM = 500.0
 MAX_DUPLICATE_MM = 800.0
 """People that match nobody are duplicates if a person who is matched is closer than this."""
-MAX_MISPLACED_MM = 1200.0
-"""
-They are not if they can be another person who is not matched: three standard deviations of the
-distance that one camera measures.
-"""
 MIN_JOINTS_IN_VIEW = 6
 
 
@@ -349,11 +344,8 @@ def score(
                 people_mm.mean(axis=1)[:, None] - fused.poses3d_mm.mean(axis=1), axis=-1
             )
             matched = [truth[k] for k in taken if k >= 0]
-            unmatched = [p for p in truth if p not in matched]
-            other_mm = near_mm[unmatched].min(axis=0, initial=np.inf)
             near_mm = near_mm[matched].min(axis=0, initial=np.inf)
-            is_duplicate = (near_mm < MAX_DUPLICATE_MM) & (other_mm > MAX_MISPLACED_MM)
-            duplicates = {int(fused.ids[k]) for k in others if is_duplicate[k]}
+            duplicates = {int(fused.ids[k]) for k in others if near_mm[k] < MAX_DUPLICATE_MM}
             since = {i: since.get(i, fused.stamp_s) for i in duplicates}
             for start in since.values():
                 longest_s = max(longest_s, fused.stamp_s - start)

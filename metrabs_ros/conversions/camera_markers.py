@@ -66,7 +66,7 @@ def ray_marker(
     Parameters
     ----------
     centres_mm
-        [C, 3], centres of the cameras.
+        [C, 3], centres of the cameras; those that are not finite have no lines.
     positions_mm
         [N, 3], positions of the people.
     seen_by

@@ -18,7 +18,16 @@ import numpy as np
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.fusion import bundle_adjustment
-from metrabs_ros.fusion.bundle_adjustment import DataWeights, Estimate, Observations, Prior
+from metrabs_ros.fusion.adjustment_residuals import (
+    DataWeights,
+    Estimate,
+    Observations,
+    Prior,
+    cauchy,
+    geman_mcclure,
+    prior_errors,
+    ray_residuals,
+)
 from metrabs_ros.fusion.camera_graph import (
     Pair,
     camera_positions,
@@ -194,8 +203,8 @@ def refine_cameras(
     frames
         People of all cameras with track ids and 3D poses; the cameras have the given poses.
     rotation_std_degrees, position_std_mm
-        Standard deviations of the given poses: what the people tell outweighs them only if it is
-        more certain.
+        Standard deviations of the given poses: observations of people outweigh them only if they
+        are more certain.
 
     Raises
     ------
@@ -305,7 +314,7 @@ def _adjusted(tracks: Sequence[CameraTracks], prior: Prior, step_s: float) -> _A
     translations_mm = -np.einsum('cij,cj->ci', rotations, prior.positions_mm)
     commons = _all_common_instants(tracks)
     weights = DataWeights(1 / INITIAL_CORRELATION, 1 / INITIAL_CORRELATION)
-    for loss in (bundle_adjustment.cauchy, bundle_adjustment.geman_mcclure):
+    for loss in (cauchy, geman_mcclure):
         people = people_of_tracks(tracks, commons, rotations, translations_mm)
         observations, stride = shared_observations(tracks, people)
         weights = dataclasses.replace(
@@ -317,11 +326,11 @@ def _adjusted(tracks: Sequence[CameraTracks], prior: Prior, step_s: float) -> _A
         )
         estimate, _ = bundle_adjustment.adjust(observations, estimate, prior, weights, loss)
         rotations, translations_mm = estimate.rotations, estimate.translations_mm
-    residuals = bundle_adjustment.ray_residuals(observations, estimate)
+    residuals = ray_residuals(observations, estimate)
     variance, correlated = bundle_adjustment.information_factor(observations, residuals, step_s)
     weights = DataWeights(1 / (variance * correlated), weights.distances)
     estimate, covariance = bundle_adjustment.adjust(observations, estimate, prior, weights)
-    residuals = bundle_adjustment.ray_residuals(observations, estimate)
+    residuals = ray_residuals(observations, estimate)
     return _Adjusted(observations, estimate, covariance, residuals / np.sqrt(variance), stride)
 
 
@@ -368,7 +377,7 @@ def _on_floor(estimate: Estimate, floor: Floor) -> Estimate:
 def _summary(tracks: Sequence[CameraTracks], result: _Adjusted, step_s: float) -> Calibration:
     estimate, observations = result.estimate, result.observations
     inlier = np.asarray((result.residuals**2).sum(axis=-1) < bundle_adjustment.INLIER**2)
-    raw = bundle_adjustment.ray_residuals(observations, estimate)
+    raw = ray_residuals(observations, estimate)
     error = raw * observations.std[..., None]
     views = np.asarray(observations.seen.any(axis=2))
     cameras = []
@@ -420,7 +429,7 @@ def _inconsistent(
     tracks: Sequence[CameraTracks], result: _Adjusted, prior: Prior
 ) -> tuple[str, ...]:
     """Return a warning for each camera whose given pose does not fit the people."""
-    turns, shifts_mm = bundle_adjustment.prior_errors(result.estimate, prior)
+    turns, shifts_mm = prior_errors(result.estimate, prior)
     warnings = []
     for own, turn, shift_mm, turn_std, shift_std_mm in zip(
         tracks, turns, shifts_mm, prior.rotation_std, prior.position_std_mm

@@ -131,6 +131,13 @@ def find_twice_listed(cameras: dict[str, Camera]) -> dict[str, str]:
     return found
 
 
+def are_equal_views(one: Camera, other: Camera) -> bool:
+    """Return whether two cameras have exactly the same pose and intrinsics."""
+    return np.array_equal(one.extrinsic_matrix, other.extrinsic_matrix) and np.array_equal(
+        one.intrinsic_matrix, other.intrinsic_matrix
+    )
+
+
 def _are_same(one: Camera, other: Camera) -> bool:
     apart_mm = np.abs(one.position_mm - other.position_mm).max()
     turned = np.abs(one.extrinsic_matrix[:3, :3] - other.extrinsic_matrix[:3, :3]).max()

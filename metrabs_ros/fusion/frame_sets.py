@@ -60,6 +60,11 @@ class FrameSets:
             complete += self.flush()
         return complete
 
+    @property
+    def waiting(self) -> list[CameraPeople]:
+        """Frames of the present set, in the order of their arrival."""
+        return list(self._frames.values())
+
     def _running(self) -> list[str]:
         """Return the cameras that were in one of the last sets."""
         return [name for name, count in self._missed.items() if count < MAX_MISSED_SETS]

@@ -77,7 +77,7 @@ class CameraPeople(StructOfArrays):
         object.__setattr__(self, 'joint_confidence', confidence)
         for name in ('poses3d_mm', 'axis_std_mm'):
             values = np.asarray(getattr(self, name), np.float64)
-            # Without people, an empty array says nothing.
+            # Without people, an empty array may have any shape.
             if not values.size:
                 values = np.full((*shape, 3), np.nan)
             object.__setattr__(self, name, values)

@@ -19,10 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.camera import Camera
 from metrabs_ros.fusion import estimation, matching, track_merging
-from metrabs_ros.fusion.camera_checks import CameraChecks, find_twice_listed
-from metrabs_ros.fusion.camera_clocks import CameraClocks
+from metrabs_ros.fusion.camera_states import CameraStates
 from metrabs_ros.fusion.camera_status import CameraStatus
 from metrabs_ros.fusion.fused_people import FusedPeople
 from metrabs_ros.fusion.observations import CameraPeople
@@ -65,10 +63,6 @@ UNEXPECTED_MM = 150.0
 """Standard deviation of the motion of tracks that match nothing within their gate."""
 UNSEEN_STD_MM = 300.0
 """Standard deviation of joints that no camera has seen."""
-INITIAL_NOISE, NOISE_LIMITS, NOISE_TIME_CONSTANT_S = 1.5, (0.5, 4.0), 2.0
-"""Noise of image points relative to the expected one: first value, limits, time constant."""
-INITIAL_NOISE_S = 0.2
-"""Weight of the first value, as a time of observation."""
 JOINT_MEMORY_S = 0.5
 """Time constant of the confidence of joints that are not seen."""
 
@@ -127,18 +121,9 @@ class PeopleFusion:
     def reset(self) -> None:
         """Delete all people and the statistics of the cameras; ids are not used again."""
         self._tracks = WorldTracks.empty(len(self.skeleton))
-        self._cameras: dict[str, int] = {}
-        self._models: dict[str, Camera] = {}
-        self._twice: dict[str, str] = {}
-        self._stamps_s: dict[str, float] = {}
-        self._frames: dict[str, int] = {}
-        self._clocks = CameraClocks()
-        self._checks = CameraChecks()
-        self._suspended: list[str] = []
+        self._cameras = CameraStates()
         self._stamp_s = -np.inf
         self._step_s = 0.0
-        self._noise_ratio: FloatArray = np.zeros(0)
-        self._noise_observed_s: FloatArray = np.zeros(0)
 
     def update(self, frames: Sequence[CameraPeople]) -> FusedPeople:
         """
@@ -157,30 +142,34 @@ class PeopleFusion:
         The confirmed people at the latest stamp of the set.
         """
         for frame in frames:
-            self._register(frame)
+            self._cameras.add(frame)
+        new_cameras = len(self._cameras) - self._tracks.camera_seen_s.shape[1]
+        if new_cameras:
+            self._tracks.add_cameras(new_cameras)
         by_name = {frame.camera_name: frame.in_skeleton(self.skeleton) for frame in frames}
-        in_time = [frame for frame in by_name.values() if not self._rejection(frame.camera_name)]
+        in_time = [own for own in by_name.values() if not self._cameras.rejection(own.camera_name)]
         if not in_time:
-            return self._confirmed(self._stamp_s)
+            return self._confirmed()
         stamp_s = max(frame.stamp_s for frame in in_time)
         if stamp_s < self._stamp_s - JUMP_BACK_S:
             self.reset()
             return self.update(in_time)
         self._predict(max(stamp_s, self._stamp_s))
-        suspended = [f for f in in_time if self._suspended[self._cameras[f.camera_name]]]
-        used = [f for f in in_time if not self._suspended[self._cameras[f.camera_name]]]
+        is_excluded = self._cameras.are_inconsistent()[self._cameras.columns_of(in_time)]
+        used = [frame for frame, own in zip(in_time, is_excluded) if not own]
+        excluded = [frame for frame, own in zip(in_time, is_excluded) if own]
         if used:
             self._fuse(used)
-        if suspended:
-            self._check_suspended(suspended)
-        self._suspended = self._checks.reasons()
+        if excluded:
+            self._check_excluded(excluded)
+        self._cameras.update_inconsistent()
         self._delete()
-        return self._confirmed(self._stamp_s)
+        return self._confirmed()
 
     def _fuse(self, frames: Sequence[CameraPeople]) -> None:
         """Correct and start tracks with the frames of a set."""
-        columns = np.array([self._cameras[frame.camera_name] for frame in frames])
-        rays = rays_of(frames, self._stamp_s, self._noise_ratio[columns])
+        columns = self._cameras.columns_of(frames)
+        rays = rays_of(frames, self._stamp_s, self._cameras.noise_ratio[columns])
         matches = self._match(rays, columns)
         self._correct(rays, matches, columns)
         taken = np.zeros(len(rays), bool)
@@ -234,7 +223,7 @@ class PeopleFusion:
         """
         count = len(matches)
         recent = self._tracks.camera_seen_s[:count] >= self._stamp_s - RECENT_S
-        columns = np.array([self._cameras[frame.camera_name] for frame in frames])
+        columns = self._cameras.columns_of(frames)
         others = recent.sum(axis=1)[:, None] - recent[:, columns]
         expected = (others > 1) & self._is_confirmed()[:count, None] & inside[:count]
         found = (expected & (matches >= 0)).sum(axis=0).tolist()
@@ -242,12 +231,12 @@ class PeopleFusion:
             most = min(own, len(frames[v]))
             if most:
                 share = min(found[v] / most, 1.0)
-                self._checks.add_matches(int(columns[v]), share, self._step_s)
+                self._cameras.checks.add_matches(int(columns[v]), share, self._step_s)
 
-    def _check_suspended(self, frames: Sequence[CameraPeople]) -> None:
+    def _check_excluded(self, frames: Sequence[CameraPeople]) -> None:
         """Compare the frames of excluded cameras with the tracks, which do not change."""
-        columns = np.array([self._cameras[frame.camera_name] for frame in frames])
-        rays = rays_of(frames, self._stamp_s, self._noise_ratio[columns])
+        columns = self._cameras.columns_of(frames)
+        rays = rays_of(frames, self._stamp_s, self._cameras.noise_ratio[columns])
         tracks = self._tracks
         if not len(rays) or not len(tracks):
             return
@@ -265,63 +254,13 @@ class PeopleFusion:
     ) -> None:
         """Note how well cameras agree with the tracks; for a mask [T, V] of views."""
         t, v = np.nonzero(which)
-        self._checks.add_offsets(
+        self._cameras.checks.add_offsets(
             columns[v], agreement.offset_mm[t, v], agreement.reprojection_px[t, v], self._step_s
         )
 
-    def _rejection(self, name: str) -> str:
-        """Return why frames of a camera are not compared with tracks; empty if they are."""
-        stamp_s = self._stamps_s[name]
-        if not np.isfinite(stamp_s):
-            return f'its stamp is {stamp_s}; set the stamps of the images'
-        if name in self._twice:
-            return (
-                f'it has the same pose and lens as camera {self._twice[name]}; list each camera '
-                'once, or correct its extrinsic calibration'
-            )
-        offset_s = self._clocks.offset_s(name)
-        if offset_s:
-            return (
-                f'its stamps differ by {offset_s:+.1f} s from those of other cameras; synchronise '
-                'the clocks'
-            )
-        return ''
-
-    def predict(self, stamp_s: float) -> FusedPeople:
-        """Return the confirmed people, extrapolated to a time; the state is not changed."""
-        return self._confirmed(stamp_s)
-
     def camera_statuses(self) -> list[CameraStatus]:
         """Return the state of each camera that frames were given of, in order of their names."""
-        return [
-            CameraStatus(
-                name,
-                self._frames[name],
-                self._rejection(name) or (self._suspended[c] if c < len(self._suspended) else ''),
-                float(self._checks.reprojection_px[c]),
-                self._stamps_s[name],
-            )
-            for name, c in sorted(self._cameras.items())
-        ]
-
-    def _register(self, frame: CameraPeople) -> None:
-        """Note a frame's stamp and camera."""
-        name = frame.camera_name
-        if name not in self._cameras:
-            self._cameras[name] = len(self._cameras)
-            self._frames[name] = 0
-            self._tracks.add_cameras(1)
-            self._checks.add_camera()
-            self._suspended.append('')
-            self._noise_ratio = np.append(self._noise_ratio, np.full(1, INITIAL_NOISE))
-            self._noise_observed_s = np.append(self._noise_observed_s, np.zeros(1))
-        self._frames[name] += 1
-        self._stamps_s[name] = frame.stamp_s
-        if self._models.get(name) is not frame.camera:
-            self._models[name] = frame.camera
-            self._twice = find_twice_listed(self._models)
-        if np.isfinite(frame.stamp_s):
-            self._clocks.add(name, frame.stamp_s)
+        return self._cameras.statuses()
 
     def _predict(self, stamp_s: float) -> None:
         step_s = stamp_s - self._stamp_s if np.isfinite(self._stamp_s) else 0.0
@@ -474,30 +413,18 @@ class PeopleFusion:
         """Store how well the detections agree with the tracks that they were used for."""
         found = matches >= 0
         agreement = estimation.agreement_of(tracks, views)
-        self._update_noise(agreement.noise, found & (found.sum(axis=1) > 1)[:, None], columns)
+        self._cameras.update_noise(
+            agreement.noise,
+            found & (found.sum(axis=1) > 1)[:, None],
+            columns,
+            self._step_s,
+        )
         recent = tracks.camera_seen_s >= self._stamp_s - RECENT_S
         others = recent.sum(axis=1)[:, None] - recent[:, columns]
         self._add_offsets(agreement, found & (others > 1), columns)
         tracks.reprojection_px[:, columns] = np.where(
             found, agreement.reprojection_px, tracks.reprojection_px[:, columns]
         )
-
-    def _update_noise(
-        self, noise: FloatArray, known: BoolArray, columns: NDArray[np.intp]
-    ) -> None:
-        """Update the noise ratios with those [T, V] of tracks that several cameras see."""
-        count = known.sum(axis=0)
-        mean = np.where(known, noise, 0).sum(axis=0) / np.maximum(count, 1)
-        # The mean of all values at first, then a running mean.
-        observed_s = self._noise_observed_s[columns] + self._step_s
-        self._noise_observed_s[columns] = np.where(
-            count > 0, observed_s, observed_s - self._step_s
-        )
-        window_s = np.minimum(observed_s + INITIAL_NOISE_S, NOISE_TIME_CONSTANT_S)
-        gain = (count > 0) * np.minimum(self._step_s / window_s, 1)
-        current = self._noise_ratio[columns]
-        updated = current + gain * (np.minimum(mean, 3 * current) - current)
-        self._noise_ratio[columns] = np.clip(updated, *NOISE_LIMITS)
 
     def _start(self, rays: Rays, columns: NDArray[np.intp]) -> None:
         """Start tracks for detections that match no track."""
@@ -553,7 +480,7 @@ class PeopleFusion:
             self._is_confirmed(), self.max_lost, max(TENTATIVE_LOST_S, 2.5 * self._step_s)
         )
         tracks.keep(tracks.unseen_s(self._stamp_s) <= patience_s)
-        excluded = np.array([bool(reason) for reason in self._suspended])
+        excluded = self._cameras.are_inconsistent()
         if excluded.any():
             # People that only excluded cameras have seen recently.
             recent = tracks.camera_seen_s >= self._stamp_s - self.max_lost
@@ -564,26 +491,25 @@ class PeopleFusion:
         if pairs:
             tracks.keep(track_merging.merge(tracks, pairs))
 
-    def _confirmed(self, stamp_s: float) -> FusedPeople:
-        tracks = self._tracks
-        names = tuple(self._cameras)
+    def _confirmed(self) -> FusedPeople:
+        tracks, stamp_s = self._tracks, self._stamp_s
+        names = self._cameras.names
         if not len(tracks):
             return FusedPeople.empty(self.skeleton, stamp_s, names)
         which = np.flatnonzero(self._is_confirmed())
-        step_s = np.clip(stamp_s - self._stamp_s, -1.0, 1.0)
-        seen_by = tracks.camera_seen_s[which] >= self._stamp_s - RECENT_S
+        seen_by = tracks.camera_seen_s[which] >= stamp_s - RECENT_S
         return FusedPeople(
             self.skeleton,
             stamp_s,
             names,
             tracks.ids[which],
-            tracks.position_mm[which] + step_s * tracks.velocity_mm_s[which],
+            tracks.position_mm[which],
             tracks.velocity_mm_s[which],
             tracks.position_mm2[which] + tracks.shared_mm2[which][:, None],
             tracks.joint_confidence[which].mean(axis=1),
             tracks.joint_confidence[which],
-            self._stamp_s - tracks.first_seen_s[which],
-            tracks.last_seen_s[which] == self._stamp_s,
+            stamp_s - tracks.first_seen_s[which],
+            tracks.last_seen_s[which] == stamp_s,
             seen_by,
             tracks.reprojection_px[which] * seen_by,
         )

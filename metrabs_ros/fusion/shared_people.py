@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.fusion.bundle_adjustment import Observations
+from metrabs_ros.fusion.adjustment_residuals import Observations
 from metrabs_ros.fusion.camera_graph import Pair, join_groups, relative_pose, root_of
 from metrabs_ros.fusion.camera_tracks import BODY_PARTS, CalibrationError, CameraTracks
 from metrabs_ros.fusion.rays import POINT_STD_PX

@@ -248,9 +248,12 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             )
             return
         self._stamps[frame.stamp_s] = header.stamp
-        self._set_since_s = min(self._set_since_s, time.monotonic())
-        for frames in self._sets.add(frame):
+        complete, waiting = self._sets.add(frame), self._sets.waiting
+        if not waiting:
             self._set_since_s = np.inf
+        elif waiting[0] is frame:
+            self._set_since_s = time.monotonic()
+        for frames in complete:
             self._update(frames)
 
     def _choose_skeleton(self, stamp_s: float) -> None:
@@ -334,8 +337,12 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         }
         markers = [frustum_marker(cameras, header, TYPES)]
         if self.settings.rays:
-            # All cameras of the fused people have sent a message.
-            centres_mm = [self._latest[name].camera.position_mm for name in fused.camera_names]
+            # Cameras whose clock went wrong are no longer in the latest frames.
+            unknown_mm = np.full(3, np.nan)
+            centres_mm = [
+                self._latest[name].camera.position_mm if name in self._latest else unknown_mm
+                for name in fused.camera_names
+            ]
             markers.append(
                 ray_marker(
                     np.array(centres_mm).reshape(-1, 3),

@@ -261,6 +261,20 @@ def test_a_camera_with_another_clock_is_excluded():
         assert errors_mm(to_people(site.fused[-1]), true_mm).max() < MAX_ERROR_MM
 
 
+def test_rays_are_published_if_the_clock_of_a_camera_jumps():
+    with fusion_node(Room.random(3, 1, 3), rays=True) as (node, site):
+        _, people = site.run(5)
+        for _ in range(12):
+            site.step('camera0', 'camera1')
+            site.now_s -= 1 / RATE_HZ
+            site.step('camera2', ahead_s=5.0)
+            stamp = stamp_at(site.now_s)
+            wait_for(lambda s=stamp: [m for m in site.fused if m.header.stamp == s])
+        assert 'camera2' not in node._latest
+        assert set(node._drops.counts()) <= {'clock', 'inconsistent camera'}
+        assert to_people(site.fused[-1]).ids.tolist() == people.ids.tolist()
+
+
 def test_of_two_cameras_the_one_with_the_right_clock_is_used_if_it_starts_later():
     with fusion_node(Room.random(2, 1, 3)) as (node, site):
         for _ in range(4):
