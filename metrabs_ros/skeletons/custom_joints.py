@@ -158,8 +158,8 @@ def fit_custom_joints(examples: Examples, name: str, source: str) -> CustomJoint
         frames[joint] = frames[other] = len(np.unique(samples.frames))
         if frames[joint] < MIN_FRAMES:
             raise ValueError(
-                f"the custom joint '{printable(names[joint])}' has {frames[joint]} frames in which "
-                f'all joints of the model are known; at least {MIN_FRAMES} are needed'
+                f"the custom joint '{printable(names[joint])}' has {frames[joint]} frames in "
+                f'which all joints of the model are known; at least {MIN_FRAMES} are needed'
             )
         weights[joint], misses_mm = _fit(samples)
         if other == joint:
