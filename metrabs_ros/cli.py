@@ -211,7 +211,9 @@ def _add_skeleton_commands(commands: Any) -> None:
         type=pathlib.Path,
         help='bag with skeletons, or table of joints in CSV or Parquet',
     )
-    convert.add_argument('--skeleton', required=True, help='name of the new skeleton')
+    convert.add_argument(
+        '--skeleton', required=True, help='name of the new skeleton, such as smpl_24'
+    )
     convert.add_argument(
         '--skeleton-file',
         type=pathlib.Path,
@@ -249,8 +251,12 @@ def _add_skeleton_commands(commands: Any) -> None:
         help='number of latent points; default: half of the joints, at most 48',
     )
     fit.set_defaults(run=_fit_skeletons)
-    for command in (convert, joints, fit):
-        command.add_argument('-o', '--output', type=pathlib.Path, required=True, help='output')
+    for command, output in (
+        (convert, 'folder of the new bag, or table of the same kind as the source'),
+        (joints, 'skeleton definition, JSON'),
+        (fit, 'matrices, .npz; a picture is next to it'),
+    ):
+        command.add_argument('-o', '--output', type=pathlib.Path, required=True, help=output)
         command.add_argument('--overwrite', action='store_true', help='replace existing files')
 
 

@@ -80,8 +80,9 @@ class IndependentFrames:
         self._model = model
         self._convention = convention
         # Joints of the network are tracked on their own.  Combinations of them are computed from
-        # the tracked joints, as the tracker needs those of the body.
-        is_selection = convention.weights is None
+        # the tracked joints, as the tracker needs those of the body, and so are deviations, as
+        # the tracker replaces those of its input.
+        is_selection = convention.weights is None and convention.deviations_mm is None
         self._tracked = convention if is_selection else model.convention('')
         self._options = _estimation_options(options)
         model.check(self._options)

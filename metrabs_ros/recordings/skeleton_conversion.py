@@ -412,7 +412,7 @@ def _convert_csv(
                     advance(len(data))
                     yield data.decode('utf-8', 'replace').replace('\0', '')
 
-            reader = csv.reader(lines())
+            reader = _read_rows(lines(), summary)
             names = tuple(next(reader, ()))
             if names not in (COLUMNS, COLUMNS_WITH_CAMERA):
                 raise UnusableFile(
@@ -432,6 +432,21 @@ def _convert_csv(
                     values = {**group.shared, **own, 'joint': joint}
                     writer.writerow([values[name] for name in names])
     return summary
+
+
+def _read_rows(lines: Iterator[str], summary: ConversionSummary) -> Iterator[list[str]]:
+    """Yield the rows of a CSV table; count those that cannot be parsed."""
+    reader = csv.reader(lines)
+    while True:
+        try:
+            row = next(reader, None)
+        # For example a quote that is not closed.
+        except csv.Error as error:
+            summary.skipped[f'rows: {printable(error, MAX_LABEL_CHARS)}'] += 1
+            continue
+        if row is None:
+            return
+        yield row
 
 
 def _convert_parquet(

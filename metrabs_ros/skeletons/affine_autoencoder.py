@@ -127,6 +127,13 @@ class AffineAutoencoder:
             finite = is_valid and np.isfinite(w1).all() and np.isfinite(w2).all()
             if not finite or not np.allclose([*w1.sum(axis=0), *w2.sum(axis=0)], 1, atol=1e-4):
                 raise ValueError('its weights are not matrices whose columns sum to one')
+            is_index = mirror.dtype.kind in 'iu' and mirror.ndim == 1
+            if not is_index or not np.isin(mirror, np.arange(latents)).all():
+                raise ValueError('latent_mirror does not refer to the latent points')
+            if (mirror[mirror] != np.arange(latents)).any():
+                raise ValueError('latent_mirror does not pair the latent points')
+            if errors_mm.shape != (joints,) or errors_mm.dtype.kind != 'f':
+                raise ValueError('errors_mm does not have a number for each joint')
             samples = PoseSamples(
                 np.zeros((0, joints, 3)), tuple(names.tolist()), _as_pairs(pairs)
             )
@@ -176,10 +183,11 @@ def fit_autoencoder(
     if not 1 <= latents <= joints:
         raise ValueError(f'latents is {latents}; it must be from 1 to the {joints} joints')
     fitted, held_out = split(len(samples.poses_mm))
-    if len(fitted) < joints:
+    if len(fitted) < joints or not len(held_out):
+        needed = max(joints * VALIDATION_STRIDE // (VALIDATION_STRIDE - 1) + 1, VALIDATION_STRIDE)
         raise ValueError(
-            f'there are {len(samples.poses_mm)} poses of {joints} joints; at least '
-            f'{joints * VALIDATION_STRIDE // (VALIDATION_STRIDE - 1) + 1} poses are needed'
+            f'there are {len(samples.poses_mm)} poses of {joints} joints; at least {needed} poses '
+            'are needed'
         )
     mirror = samples.skeleton.mirror
     differences = SquaredDifferences.of_poses(samples.poses_mm[fitted]).symmetrised(mirror)
@@ -226,7 +234,7 @@ def split(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
     Poses are left out in blocks, because successive poses are often similar.
     """
-    block = np.arange(count) * VALIDATION_BLOCKS // max(count, 1)
+    block = np.arange(count) * min(VALIDATION_BLOCKS, count) // max(count, 1)
     is_held_out = block % VALIDATION_STRIDE == VALIDATION_STRIDE - 1
     return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 

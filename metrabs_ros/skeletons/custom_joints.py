@@ -26,6 +26,9 @@ RIDGES_MM = (2.0, 6.0, 20.0)
 """Candidate standard deviations of noise; larger ones give smaller weights."""
 TOLERANCE = 1.05
 """The combination of fewest joints is used whose error is less than this ratio above the best."""
+ONE_SIDED_RATIO = 0.5
+"""A joint without counterpart is on one side of the body if weights that are not the same on both
+sides have an error below this ratio."""
 FOLDS = 5
 MIN_FRAMES = 2
 FEW_FRAMES, FEW_POSTURES = 20, 10
@@ -121,7 +124,8 @@ def fit_custom_joints(examples: Examples, name: str, source: str) -> CustomJoint
     """
     Fit a skeleton of custom joints.
 
-    Joints on both sides of the body get the same weights.
+    Joints on both sides of the body get the same weights.  Joints without counterpart get weights
+    that are the same on both sides, unless they are on one side of the body.
 
     Parameters
     ----------
@@ -142,6 +146,7 @@ def fit_custom_joints(examples: Examples, name: str, source: str) -> CustomJoint
     names = custom.joint_names
     weights = np.zeros((len(names), len(model.joint_names)))
     errors_mm, deviations_mm = np.zeros(len(names)), np.zeros(len(names))
+    frames = np.zeros(len(names), int)
     mirror, custom_mirror = model.skeleton.mirror, custom.skeleton.mirror
     for joint, other in enumerate(custom_mirror.tolist()):
         if other < joint:
@@ -149,17 +154,20 @@ def fit_custom_joints(examples: Examples, name: str, source: str) -> CustomJoint
             weights[joint] = weights[other][mirror]
             errors_mm[joint], deviations_mm[joint] = errors_mm[other], deviations_mm[other]
             continue
-        rows_mm, targets_mm = _both_sides(examples, joint, other)
-        if len(rows_mm) < MIN_FRAMES:
+        samples = _both_sides(examples, joint, other)
+        frames[joint] = frames[other] = len(np.unique(samples.frames))
+        if frames[joint] < MIN_FRAMES:
             raise ValueError(
-                f"the custom joint '{printable(names[joint])}' has {len(rows_mm)} frames in which "
-                f'all joints of the model are known; at least {MIN_FRAMES} are needed'
+                f"the custom joint '{printable(names[joint])}' has {frames[joint]} frames in "
+                f'which all joints of the model are known; at least {MIN_FRAMES} are needed'
             )
-        near = _candidates(rows_mm, targets_mm)
-        count, ridge_mm, misses_mm = _choose(rows_mm[:, near], targets_mm)
-        weights[joint, near] = _weights(rows_mm[:, near], targets_mm, count, ridge_mm)
+        weights[joint], misses_mm = _fit(samples)
         if other == joint:
             weights[joint] = (weights[joint] + weights[joint][mirror]) / 2
+            # A joint without counterpart is in the middle of the body, or on one side only.
+            own_weights, own_misses_mm = _fit(_one_side(examples, joint))
+            if own_misses_mm.mean() < ONE_SIDED_RATIO * misses_mm.mean():
+                weights[joint], misses_mm = own_weights, own_misses_mm
         errors_mm[joint] = misses_mm.mean()
         deviations_mm[joint] = np.sqrt((misses_mm**2).mean() / 3)
     used = np.flatnonzero(np.any(weights != 0, axis=0))
@@ -176,31 +184,71 @@ def fit_custom_joints(examples: Examples, name: str, source: str) -> CustomJoint
         weights[:, used],
         deviations_mm,
         tuple(
-            f'fitted to {len(model.poses_mm)} frames; error in frames that were left out '
-            f'{error_mm:.1f} mm'
-            for error_mm in errors_mm
+            f'fitted to {count} frames; error in frames that were left out {error_mm:.1f} mm'
+            for count, error_mm in zip(frames, errors_mm)
         ),
     )
-    return CustomJoints(definition, errors_mm, tuple(_warnings(examples, errors_mm)))
+    return CustomJoints(
+        definition, errors_mm, tuple(_warnings(examples, int(frames.min()), errors_mm))
+    )
 
 
-def _both_sides(examples: Examples, joint: int, other: int) -> tuple[FloatArray, FloatArray]:
+@dataclasses.dataclass(frozen=True)
+class _Samples:
     """
-    Return samples of the model's joints [N, J, 3] and of a custom joint [N, 3].
+    N samples of the model's joints and of one custom joint.
 
-    Mirrored poses are further samples; their reflection is omitted, as it does not change
-    distances.  Samples with missing joints are left out.
+    Parameters
+    ----------
+    rows_mm
+        [N, J, 3].
+    targets_mm
+        [N, 3].
+    frames
+        [N], ascending indices of the frames.
     """
-    poses_mm = examples.model.poses_mm.astype(np.float64)
-    custom_mm = examples.custom.poses_mm.astype(np.float64)
-    rows_mm, targets_mm = poses_mm, custom_mm[:, joint]
-    mirror = examples.model.skeleton.mirror
-    if (mirror != np.arange(len(mirror))).any():
-        # A sample and its mirror image follow each other, so that both are in the same fold.
-        rows_mm = np.stack([poses_mm, poses_mm[:, mirror]], axis=1).reshape(-1, len(mirror), 3)
-        targets_mm = np.stack([targets_mm, custom_mm[:, other]], axis=1).reshape(-1, 3)
+
+    rows_mm: FloatArray
+    targets_mm: FloatArray
+    frames: NDArray[np.intp]
+
+
+def _one_side(examples: Examples, joint: int) -> _Samples:
+    """Return the samples of a custom joint; those with missing joints are left out."""
+    rows_mm = examples.model.poses_mm.astype(np.float64)
+    targets_mm = examples.custom.poses_mm[:, joint].astype(np.float64)
     known = np.isfinite(rows_mm).all(axis=(1, 2)) & np.isfinite(targets_mm).all(axis=1)
-    return rows_mm[known], targets_mm[known]
+    return _Samples(rows_mm[known], targets_mm[known], np.flatnonzero(known))
+
+
+def _both_sides(examples: Examples, joint: int, other: int) -> _Samples:
+    """
+    Return the samples of a custom joint, and mirrored ones of its counterpart.
+
+    The reflection is omitted, as it does not change distances.
+    """
+    mirror = examples.model.skeleton.mirror
+    own = _one_side(examples, joint)
+    if (mirror == np.arange(len(mirror))).all():
+        return own
+    mirrored = _one_side(examples, other)
+    frames = np.concatenate([own.frames, mirrored.frames])
+    order = np.argsort(frames, kind='stable')
+    return _Samples(
+        np.concatenate([own.rows_mm, mirrored.rows_mm[:, mirror]])[order],
+        np.concatenate([own.targets_mm, mirrored.targets_mm])[order],
+        frames[order],
+    )
+
+
+def _fit(samples: _Samples) -> tuple[FloatArray, FloatArray]:
+    """Return the weights [J] of a custom joint, and the cross-validated errors [N]."""
+    near = _candidates(samples.rows_mm, samples.targets_mm)
+    own = dataclasses.replace(samples, rows_mm=samples.rows_mm[:, near])
+    count, ridge_mm, misses_mm = _choose(own)
+    weights = np.zeros(samples.rows_mm.shape[1])
+    weights[near] = _weights(own.rows_mm, own.targets_mm, count, ridge_mm)
+    return weights, misses_mm
 
 
 def _candidates(rows_mm: FloatArray, targets_mm: FloatArray) -> NDArray[np.intp]:
@@ -225,8 +273,9 @@ def _weights(
     return sparse_affine_weights(covariance, np.arange(joints), joints, count, ridge_mm)
 
 
-def _choose(rows_mm: FloatArray, targets_mm: FloatArray) -> tuple[int, float, FloatArray]:
+def _choose(samples: _Samples) -> tuple[int, float, FloatArray]:
     """Return the number of joints and the noise by cross-validation, and the errors [N]."""
+    rows_mm, targets_mm = samples.rows_mm, samples.targets_mm
     candidates = [
         (count, ridge_mm)
         for count in JOINT_COUNTS
@@ -234,7 +283,7 @@ def _choose(rows_mm: FloatArray, targets_mm: FloatArray) -> tuple[int, float, Fl
         for ridge_mm in RIDGES_MM
     ]
     misses_mm = np.zeros((len(candidates), len(rows_mm)))
-    for fitted, held_out in _folds(len(rows_mm)):
+    for fitted, held_out in _folds(samples.frames):
         for i, candidate in enumerate(candidates):
             weights = _weights(rows_mm[fitted], targets_mm[fitted], *candidate)
             misses_mm[i, held_out] = np.linalg.norm(
@@ -248,18 +297,24 @@ def _choose(rows_mm: FloatArray, targets_mm: FloatArray) -> tuple[int, float, Fl
     return (*candidates[best], misses_mm[best])
 
 
-def _folds(count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield the fitted and the left out samples; blocks, as successive ones are similar."""
-    for held_out in np.array_split(np.arange(count), min(FOLDS, count)):
-        yield np.setdiff1d(np.arange(count), held_out), held_out
+def _folds(frames: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """
+    Yield the fitted and the left out samples.
+
+    Blocks of frames are left out, as successive ones are similar; a sample and its mirror image
+    are in the same one.
+    """
+    different = np.unique(frames)
+    for held_out in np.array_split(different, min(FOLDS, len(different))):
+        is_held_out = np.isin(frames, held_out)
+        yield np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
-def _warnings(examples: Examples, errors_mm: FloatArray) -> Iterator[str]:
-    count = len(examples.model.poses_mm)
+def _warnings(examples: Examples, count: int, errors_mm: FloatArray) -> Iterator[str]:
     if count < FEW_FRAMES:
         yield (
-            f'{count} frames are few: the errors are uncertain; use at least {FEW_FRAMES}, in '
-            'different postures'
+            f'{count} frames are few: the errors are uncertain; use at least {FEW_FRAMES} in '
+            'which all joints are known, in different postures'
         )
     postures = different_postures(examples.model.poses_mm)
     if postures < FEW_POSTURES <= count:

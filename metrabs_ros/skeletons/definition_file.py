@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ MAX_SKELETONS = 100
 MAX_JOINTS = 4096
 MAX_EDGES = 4 * MAX_JOINTS
 MAX_WEIGHTS = 4_000_000
-"""Maximum number of joints times source joints of a skeleton."""
+"""Maximum number of joints times source joints, summed over the skeletons of a file."""
 MAX_NAME_CHARS = 100
 MAX_TEXT_CHARS = 1000
 REQUIRED = ('name', 'source', 'joints')
@@ -45,7 +46,11 @@ def read_definitions(file: pathlib.Path) -> list[SkeletonDefinition]:
             raise ValueError(
                 f'it has no list "skeletons" of 1 to {MAX_SKELETONS} skeletons; {EXPECTED}'
             )
-        definitions = [_parse(entry) for entry in entries]
+        definitions: list[SkeletonDefinition] = []
+        left = MAX_WEIGHTS
+        for entry in entries:
+            definitions.append(_parse(entry, left))
+            left -= definitions[-1].weights.size
         names = [definition.skeleton.name for definition in definitions]
         if len(set(names)) < len(names):
             raise ValueError(f'two skeletons have the same name: {printable(sorted(names), 300)}')
@@ -98,8 +103,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object of key-value pairs; JSON would use the last one of equal keys."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = collections.Counter(name for name, _ in pairs)
+        ((twice, _),) = counts.most_common(1)
         raise ValueError(f"'{printable(twice)}' occurs twice in one object")
     return content
 
@@ -108,7 +113,7 @@ def _reject_constant(name: str) -> float:
     raise ValueError(f'{name} is not a number in JSON')
 
 
-def _parse(entry: Any) -> SkeletonDefinition:
+def _parse(entry: Any, max_weights: int) -> SkeletonDefinition:
     if not isinstance(entry, dict):
         raise ValueError(f'"skeletons" has the entry {_shown(entry)}; {EXPECTED}')
     for key in REQUIRED:
@@ -130,10 +135,10 @@ def _parse(entry: Any) -> SkeletonDefinition:
     source_joints = as_names(
         list(dict.fromkeys(joint for row in rows for joint in row)), f'"joints" of {name}'
     )
-    if len(rows) * len(source_joints) > MAX_WEIGHTS:
+    if len(rows) * len(source_joints) > max_weights:
         raise ValueError(
             f'{name} combines {len(source_joints)} joints to {len(rows)}; at most {MAX_WEIGHTS} '
-            'weights are supported'
+            'weights are supported in a file'
         )
     column = {joint: i for i, joint in enumerate(source_joints)}
     weights = np.zeros((len(rows), len(source_joints)))

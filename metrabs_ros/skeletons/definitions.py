@@ -105,7 +105,8 @@ class SkeletonDefinition:
         Raises
         ------
         ValueError
-            If the network has neither the source skeleton nor all its joints.
+            If the network has neither the source skeleton nor all its joints, or weights become
+            too large because the source is a combination itself.
         """
         all_joints = next(iter(conventions.values()))
         source = conventions.get(self.source, all_joints) if self.source else all_joints
@@ -120,7 +121,14 @@ class SkeletonDefinition:
         indices = np.array([index[name] for name in self.source_joints], np.intp)
         deviations_mm = self.deviations_mm if self.deviations_mm.any() else None
         convention = Convention(self.skeleton, indices, self.weights, deviations_mm)
-        return _as_selection(convention).of(source)
+        combined = _as_selection(convention).of(source)
+        if combined.weights is not None:
+            # Rounding errors of large weights would move the joints.
+            is_wrong: BoolArray = ~np.all(np.abs(combined.weights) <= MAX_WEIGHT, axis=1)
+            self._check_joints(
+                is_wrong, f'weights in the joints of the network that exceed {MAX_WEIGHT:g}'
+            )
+        return combined
 
     @property
     def shown_name(self) -> str:

@@ -178,13 +178,15 @@ def test_poses_equal_those_of_detect_poses(tmp_path, street):
         np.testing.assert_allclose(people.boxes_px, expected['boxes'][:, :4], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize('name', ['h36m_17', 'coco_17'])
 @pytest.mark.parametrize('follow', [False, True])
-def test_combined_joints_are_those_of_the_tracked_people(tmp_path, images, model, follow):
+def test_combined_joints_are_those_of_the_tracked_people(tmp_path, images, model, follow, name):
     source = write_bag(tmp_path / 'bag', images)
     definitions = [
         dataclasses.replace(
-            DEFINITIONS['h36m_17'],
-            skeleton=dataclasses.replace(DEFINITIONS['h36m_17'].skeleton, name='own_17'),
+            DEFINITIONS[name],
+            skeleton=dataclasses.replace(DEFINITIONS[name].skeleton, name='own_17'),
+            deviations_mm=np.full(17, 20.0),
         )
     ]
     write_definitions(tmp_path / 'own.json', definitions)

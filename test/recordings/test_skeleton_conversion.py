@@ -185,3 +185,11 @@ def test_damaged_rows_are_counted(results, tmp_path):
     assert summary.people == 2 * FRAMES - 1
     assert summary.skipped['rows: a value is missing or not a number'] == 2
     assert sum('left_hip' in reason for reason in summary.skipped) == 1
+
+
+def test_a_quote_that_is_not_closed_is_counted(results, tmp_path):
+    lines = (results / 'joints.csv').read_text().splitlines(keepends=True)
+    (tmp_path / 'a.csv').write_text(''.join([*lines, '"', 'x' * 9000, '\n', *lines[1:] * 20]))
+    summary = convert(tmp_path / 'a.csv', tmp_path / 'b.csv')
+    assert summary.people >= 2 * FRAMES
+    assert sum('field larger than field limit' in reason for reason in summary.skipped) == 1

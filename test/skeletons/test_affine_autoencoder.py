@@ -116,6 +116,16 @@ def test_a_damaged_file_is_rejected_in_one_sentence(fitted, tmp_path):
     np.savez(file, **arrays, latent_mirror=np.zeros(1, int), errors_mm=np.zeros(2))
     with pytest.raises(ValueError, match='columns sum to one'):
         AffineAutoencoder.read(file)
+    arrays |= {'w1': np.ones((2, 1)) / 2, 'w2': np.ones((1, 2))}
+    arrays |= {'latent_mirror': np.zeros(1, int), 'errors_mm': np.zeros(2)}
+    for changes, message in (
+        ({'latent_mirror': np.ones(1, int)}, 'latent_mirror does not refer'),
+        ({'latent_mirror': np.zeros(1)}, 'latent_mirror does not refer'),
+        ({'errors_mm': np.zeros(3)}, 'errors_mm does not have a number for each joint'),
+    ):
+        np.savez(file, **{**arrays, **changes})
+        with pytest.raises(ValueError, match=message):
+            AffineAutoencoder.read(file)
 
 
 def test_a_network_with_a_fitted_decoder_runs_from_a_checkpoint(checkpoint_folder, tmp_path):
@@ -144,6 +154,9 @@ def test_poses_that_are_not_fitted_are_blocks():
     assert np.array_equal(np.sort(np.concatenate([fitted, held_out])), np.arange(1000))
     assert len(held_out) == 100
     assert (np.diff(held_out) == 1).sum() == 95
+    for count in range(10, 100):
+        assert len(split(count)[0]) >= 0.8 * count
+        assert len(split(count)[1]) > 0
 
 
 @given(st.integers(1, 9), st.integers(0, 3), st.integers(0, 100))
@@ -177,6 +190,12 @@ def test_too_few_poses_and_impossible_numbers_of_latents_are_rejected(count, lat
     samples = samples_of(synthetic_poses(count))
     with pytest.raises(ValueError, match=message):
         fit_autoencoder(samples, latents, steps=(1, 1))
+
+
+def test_few_joints_need_poses_for_the_validation():
+    poses_mm = np.random.default_rng(0).normal(0, 300, (9, 3, 3))
+    with pytest.raises(ValueError, match='9 poses of 3 joints; at least 10 poses are needed'):
+        fit_autoencoder(PoseSamples(poses_mm, ('a', 'b', 'c')), steps=(1, 1))
 
 
 def test_joints_that_never_occur_together_are_rejected():

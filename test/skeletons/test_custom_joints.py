@@ -10,6 +10,7 @@ import pytest
 
 from metrabs_ros.skeletons.custom_joints import (
     Examples,
+    _folds,
     different_postures,
     fit_custom_joints,
     read_examples,
@@ -148,3 +149,38 @@ def test_a_file_of_examples_is_read(tmp_path):
     np.savez(file, **arrays)
     with pytest.raises(ValueError, match='it lacks the array custom3d'):
         read_examples(file)
+
+
+def body_with_probe(name):
+    """Return examples of a joint at the right hand without a counterpart."""
+    names, body_mm, _ = synthetic_skeletons.body_poses(50, np.random.default_rng(0))
+    wrist, index = names.index('right_wrist'), names.index('right_index')
+    probe_mm = 1.5 * body_mm[:, [index]] - 0.5 * body_mm[:, [wrist]]
+    return Examples(PoseSamples(body_mm, tuple(names)), PoseSamples(probe_mm, (name,)))
+
+
+@pytest.mark.parametrize('name', ['probe', 'right_probe'])
+def test_a_joint_on_one_side_needs_no_counterpart(name):
+    result = fit_custom_joints(body_with_probe(name), 'a', '')
+    assert result.errors_mm[0] < 1
+    assert not result.warnings
+
+
+def test_frames_that_lack_joints_of_the_model_do_not_count():
+    examples = body_with_probe('probe')
+    poses_mm = examples.model.poses_mm.copy()
+    poses_mm[5:, 3] = np.nan
+    model = PoseSamples(poses_mm, examples.model.joint_names)
+    result = fit_custom_joints(Examples(model, examples.custom), 'a', '')
+    assert '5 frames are few' in result.warnings[0]
+    assert 'fitted to 5 frames' in result.definition.notes[0]
+
+
+@pytest.mark.parametrize('count', [2, 7, 50])
+def test_a_frame_and_its_mirror_image_are_left_out_together(count):
+    frames = np.repeat(np.arange(count), 2)
+    seen = []
+    for fitted, held_out in _folds(frames):
+        assert not set(frames[fitted]) & set(frames[held_out])
+        seen.extend(held_out.tolist())
+    assert seen == list(range(2 * count))

@@ -196,3 +196,31 @@ def test_any_value_is_read_or_rejected_with_a_sentence(tmp_path_factory, key, va
         assert read_definitions(file)
         return
     error_of(file)
+
+
+def test_a_repeated_key_among_many_is_found_quickly(tmp_path):
+    file = tmp_path / 'skeletons.json'
+    keys = [*range(300_000), 299_999]
+    file.write_text('{' + ', '.join(f'"{key}": 1' for key in keys) + '}')
+    assert "'299999' occurs twice" in error_of(file)
+
+
+def test_the_weights_of_all_skeletons_are_limited_together(tmp_path):
+    joints = {f'joint {i}': {f'source {i % 900}': 1} for i in range(4000)}
+    entries = [entry(name=f'own {i}', joints=joints) for i in range(2)]
+    assert len(read_definitions(write(tmp_path / 'one.json', entries[0]))) == 1
+    error = error_of(write(tmp_path / 'two.json', *entries))
+    assert 'own 1 combines 900 joints to 4000; at most 4000000 weights' in error
+
+
+def test_chains_of_large_weights_are_rejected(tmp_path):
+    large = {'nose': {'nose': 60, 'left_hip': -59}, 'left_hip': {'nose': -59, 'left_hip': 60}}
+    entries = [
+        entry(name='a', joints=large),
+        entry(name='b', source='a', joints=large),
+    ]
+    first, second = read_definitions(write(tmp_path / 'chain.json', *entries))
+    conventions = {'blazepose_33': BLAZEPOSE_33.within(BLAZEPOSE_33)}
+    conventions['a'] = first.within(conventions)
+    with pytest.raises(ValueError, match=r"'b' has weights .* exceed 100 for 'nose'"):
+        second.within(conventions)
