@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from metrabs_ros import startup_signals
-from metrabs_ros.node import heap
 
 if __name__ == '__main__':
     # Before the imports below, which take seconds and start threads.
     startup_signals.exit_on_signals(startup_signals.NODE_STATUSES)
+    from metrabs_ros.node import heap
+
     heap.limit_arenas()
 
 import collections

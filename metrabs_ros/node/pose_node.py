@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from metrabs_ros import startup_signals
-from metrabs_ros.node import heap
 
 if __name__ == '__main__':
     # Before the imports below, which take seconds and start threads.
     startup_signals.exit_on_signals(startup_signals.NODE_STATUSES)
+    from metrabs_ros.node import heap
+
     heap.limit_arenas()
 
 import contextlib
@@ -30,7 +31,7 @@ import metrabs_ros
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.node import diagnostics, process
+from metrabs_ros.node import diagnostics, heap, process
 from metrabs_ros.node.body_publishers import HriPublishers, check_hri_packages
 from metrabs_ros.node.camera_stream import (
     TOPIC_DETECTOR,
