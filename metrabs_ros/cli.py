@@ -9,7 +9,9 @@ if __name__ == '__main__':
     startup_signals.exit_on_signals(startup_signals.COMMAND_STATUSES)
 
 import argparse
+import contextlib
 import dataclasses
+import importlib
 import importlib.util
 import logging
 import os
@@ -47,6 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.raiseExceptions = False
     args = _parser().parse_args(arguments)
     try:
+        # An import can swallow the KeyboardInterrupt that the default handler of SIGINT raises.
+        # The command itself explains which packages are missing.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(args.module)
         startup_signals.restore_defaults()
         status: int = args.run(args)
     except REPORTED_ERRORS as error:
@@ -60,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='metrabs_ros', description='Absolute 3D human poses.')
+    parser.set_defaults(module='metrabs_ros')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
     fetch = commands.add_parser(
@@ -149,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar='ADDRESS',
         help='process on a Ray cluster; "local" starts one on this machine',
     )
-    annotate.set_defaults(run=_annotate)
+    annotate.set_defaults(run=_annotate, module='metrabs_ros.recordings.parallel')
 
     report = commands.add_parser(
         'report', help='write an HTML report on the people in results of annotate or in a bag'
@@ -158,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         'results', type=pathlib.Path, help='bag with the skeletons of the pose node'
     )
     report.add_argument('-o', '--output', type=pathlib.Path, help='HTML file of the report')
-    report.set_defaults(run=_report)
+    report.set_defaults(run=_report, module='metrabs_ros.report.page')
     _add_calibrate(commands)
     _add_skeleton_commands(commands)
     return parser
@@ -299,7 +306,7 @@ def _add_calibrate(commands: Any) -> None:
         help='with --refine: standard deviation of the given positions; default: 0.05',
     )
     calibrate.add_argument('--overwrite', action='store_true', help='replace existing files')
-    calibrate.set_defaults(run=_calibrate)
+    calibrate.set_defaults(run=_calibrate, module='metrabs_ros.report.calibration_files')
 
 
 def _add_annotate_options(parser: argparse.ArgumentParser) -> None:

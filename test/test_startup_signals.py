@@ -18,7 +18,7 @@ from metrabs_ros import startup_signals
 PROJECT = pathlib.Path(__file__).parents[1]
 TIMEOUT_S = 120.0
 FIRST_MODULE = 'metrabs_ros.startup_signals'
-NUMBERS_OF_IMPORTS = (1, 3, 10, 50, 200)
+NUMBERS_OF_IMPORTS = (1, 3, 10, 50, 200, 300, 350)
 """Numbers of modules that are imported after `FIRST_MODULE` and before the signal."""
 IMAGE_COUNT = 400
 
