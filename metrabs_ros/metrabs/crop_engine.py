@@ -1,4 +1,4 @@
-"""Interface of the engines that run MeTRAbs's network on crops."""
+"""Interface of the engines that run a network on crops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metrabs_ros.metrabs.network import CropModel
+from metrabs_ros.metrabs.crop_network import CropNetwork
 
 MAX_BATCH = 64
 OPTIMAL_BATCH = 4
@@ -18,11 +18,11 @@ DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
 class CropEngine(Protocol):
-    """Runs the network: from crops to points."""
+    """Runs a network on crops."""
 
-    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, crops: Tensor) -> tuple[Tensor, ...]:
         """
-        Predict the points of crops.
+        Run the network.
 
         Parameters
         ----------
@@ -31,13 +31,12 @@ class CropEngine(Protocol):
 
         Returns
         -------
-        Image points [N, P, 2] in crop pixels and metric points [N, P, 3] in millimetres, on the
-        same device.
+        The outputs of the network, each [N, ...], on the same device; see `CropNetwork.heads`.
         """
         ...
 
 
-def weights_hash(model: CropModel) -> str:
+def weights_hash(model: CropNetwork) -> str:
     """Return a checksum of the weights of a network."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

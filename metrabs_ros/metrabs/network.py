@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.metrabs.crop_network import CropNetwork
 from metrabs_ros.metrabs.efficientnet import FEATURES, EfficientNetV2
 
 INSIDE_MARGIN = 0.75
@@ -90,11 +91,12 @@ class MetrabsConfig:
         return np.all((points_px >= low) & (points_px <= high), axis=-1)
 
 
-class CropModel(nn.Module):
+class CropModel(CropNetwork):
     """
     The network: from crops to points.
 
-    The parameters have the same names as in the official implementation.
+    Its outputs are image points [N, P, 2] in crop pixels, and metric points [N, P, 3] in
+    millimetres, along the crop's axes, with an arbitrary origin.  The parameters have the same names as in the official implementation.
 
     Parameters
     ----------
@@ -111,24 +113,10 @@ class CropModel(nn.Module):
         )
         self.heatmap_heads = HeatmapHeads(config, config.point_count(joints))
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        Predict the points of crops.
-
-        Parameters
-        ----------
-        crops
-            [N, 3, side, side], RGB from 0 to 1.
-
-        Returns
-        -------
-        Image points [N, P, 2] in crop pixels, and metric points [N, P, 3] in millimetres, along
-        the crop's axes, with an arbitrary origin; both float32, whatever the precision of the
-        backbone.
-        """
-        features = self.backbone(crops.to(next(self.backbone.parameters()).dtype))
-        image_points_px, metric_points_mm = self.heatmap_heads(features.float())
-        return image_points_px, metric_points_mm
+    def heads(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Return the points of features [N, C, h, w]."""
+        points: tuple[Tensor, ...] = self.heatmap_heads(features)
+        return points
 
 
 class ToSignedRange(nn.Module):

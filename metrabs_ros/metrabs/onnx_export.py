@@ -25,7 +25,7 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.selection import EXPORT_PACKAGES
 from metrabs_ros.metrabs.checkpoint import Checkpoint
 from metrabs_ros.metrabs.crop_engine import weights_hash
-from metrabs_ros.metrabs.network import CropModel
+from metrabs_ros.metrabs.crop_network import CropNetwork
 from metrabs_ros.metrabs.torch_engine import fuse_norms, move_to_device
 
 INPUT = 'crops'
@@ -94,7 +94,7 @@ def package_versions() -> dict[str, str]:
     }
 
 
-def _export(model: CropModel, side_px: int) -> Any:
+def _export(model: CropNetwork, side_px: int) -> Any:
     """Return a network as an ``onnx.ModelProto``."""
     crops = torch.zeros(EXAMPLE_BATCH, 3, side_px, side_px)
     with torch.no_grad(), _without_warnings():

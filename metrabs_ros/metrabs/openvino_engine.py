@@ -1,4 +1,4 @@
-"""MeTRAbs engine that runs on the CPU with OpenVINO."""
+"""Engine that runs a network on the CPU with OpenVINO."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import metrabs_ros
 from metrabs_ros.backends.engine_cache import EngineCache, StorageError
 from metrabs_ros.backends.openvino import CompiledNetwork, create_core
 from metrabs_ros.metrabs.crop_engine import split_batches, weights_hash
-from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
+from metrabs_ros.metrabs.crop_network import CropConfig, CropNetwork
 from metrabs_ros.metrabs.torch_engine import fuse_norms
 
 BATCH_SIZES = (1, 2, 3, 4)
@@ -55,13 +55,13 @@ class OpenVinoCropEngine:
 
     def __init__(
         self,
-        model: CropModel,
-        config: MetrabsConfig,
+        model: CropNetwork,
+        config: CropConfig,
         precision: str,
         cache: EngineCache,
         threads: int = 0,
     ) -> None:
-        self._heads = model.heatmap_heads.eval()
+        self._heads = model.eval().heads
 
         def read(folder: pathlib.Path) -> Any:
             # Memory-mapped files must not be moved.
@@ -79,16 +79,15 @@ class OpenVinoCropEngine:
         for size in (*(size for size in BATCH_SIZES if size < width), width):
             self(torch.zeros(size, 3, config.side_px, config.side_px))
 
-    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the points of crops; see `CropEngine`."""
+    def __call__(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Run the network on crops; see `CropEngine`."""
         features = torch.from_numpy(self._features(crops.contiguous().numpy()))
         with torch.inference_mode():
             # In batches, because the heatmaps of all crops together would need much memory.
             parts = [
                 self._heads(features[rows]) for rows, _ in split_batches(len(crops), BATCH_SIZES)
             ]
-        image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
-        return image_points_px, metric_points_mm
+        return tuple(torch.cat(part) for part in zip(*parts))
 
     def _features(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         (features,) = self._backbone.allocate_outputs(len(crops))
@@ -100,7 +99,7 @@ class OpenVinoCropEngine:
         return features
 
 
-def _convert(model: CropModel, config: MetrabsConfig) -> Any:
+def _convert(model: CropNetwork, config: CropConfig) -> Any:
     """Return the backbone as an ``openvino.Model``."""
     import openvino
 
@@ -134,7 +133,7 @@ def _save(network: Any, folder: pathlib.Path) -> None:
         raise StorageError(f'OpenVINO cannot write {folder / NETWORK_FILE}: {error}') from error
 
 
-def cache_key(model: CropModel, config: MetrabsConfig) -> dict[str, str]:
+def cache_key(model: CropNetwork, config: CropConfig) -> dict[str, str]:
     """Return the properties that a converted network depends on."""
     import openvino
 

@@ -1,4 +1,4 @@
-"""MeTRAbs engine that runs a plan of TensorRT or TensorRT for RTX on a GPU."""
+"""Engine that runs a plan of TensorRT or TensorRT for RTX on a GPU."""
 
 from __future__ import annotations
 
@@ -58,15 +58,14 @@ class PlanEngine:
                     'metrabs_ros export in its precisions, in trtexec --stronglyTyped'
                 )
 
-    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the points of crops; see `CropEngine`."""
+    def __call__(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Run the network on crops; see `CropEngine`."""
         with torch.inference_mode():
             parts = [
                 self._plan(crops[rows])
                 for rows, _ in split_batches(len(crops), (self._max_batch,))
             ]
-            image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
-        return image_points_px, metric_points_mm
+            return tuple(torch.cat(part) for part in zip(*parts))
 
 
 def tensor_shapes(checkpoint: Checkpoint) -> tuple[list[TensorShape], list[TensorShape]]:

@@ -1,5 +1,5 @@
 """
-MeTRAbs engine that runs on NVIDIA GPUs with TensorRT, by torch_tensorrt.
+Engine that runs on NVIDIA GPUs with TensorRT, by torch_tensorrt.
 
 An engine is built for one kind of GPU and one set of package versions, which takes minutes.  It
 is stored in the engine cache.
@@ -23,7 +23,7 @@ from metrabs_ros.metrabs.crop_engine import (
     split_batches,
     weights_hash,
 )
-from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
+from metrabs_ros.metrabs.crop_network import CropConfig, CropNetwork
 from metrabs_ros.metrabs.torch_engine import move_to_device
 
 ENGINE_FILE = 'engine.ep'
@@ -57,8 +57,8 @@ class TensorRtEngine:
 
     def __init__(
         self,
-        model: CropModel,
-        config: MetrabsConfig,
+        model: CropNetwork,
+        config: CropConfig,
         device: torch.device,
         precision: str,
         cache: EngineCache,
@@ -83,21 +83,20 @@ class TensorRtEngine:
             key, build, self._read, lambda: compiled(pathlib.Path(os.devnull))
         )
 
-    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the points of crops; see `CropEngine`."""
+    def __call__(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Run the network on crops; see `CropEngine`."""
         with torch.inference_mode():
             parts = [
                 self._network(crops[rows].contiguous())
                 for rows, _ in split_batches(len(crops), (MAX_BATCH,))
             ]
-        image_points_px, metric_points_mm = (torch.cat(part) for part in zip(*parts))
-        return image_points_px, metric_points_mm
+        return tuple(torch.cat(part) for part in zip(*parts))
 
     def _example(self) -> Tensor:
         # torch.export would treat a batch size of one as a constant.
         return torch.zeros(OPTIMAL_BATCH, 3, self._side_px, self._side_px, device=self._device)
 
-    def _compile(self, model: CropModel, timings_file: pathlib.Path) -> Any:
+    def _compile(self, model: CropNetwork, timings_file: pathlib.Path) -> Any:
         """Return the network as a module that runs on TensorRT."""
         import torch_tensorrt
 
@@ -157,7 +156,7 @@ def _dynamic_shapes() -> dict[str, dict[int, Any]]:
 
 
 def cache_key(
-    model: CropModel, config: MetrabsConfig, device: torch.device, precision: str
+    model: CropNetwork, config: CropConfig, device: torch.device, precision: str
 ) -> dict[str, str]:
     """Return the properties that an engine depends on."""
     gpu = torch.cuda.get_device_properties(device)

@@ -1,4 +1,4 @@
-"""MeTRAbs engines that run with torch: directly on the CPU, with CUDA graphs on GPUs."""
+"""Engines that run with torch: directly on the CPU, with CUDA graphs on GPUs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from metrabs_ros.metrabs.crop_engine import DTYPES, MAX_BATCH, split_batches
+from metrabs_ros.metrabs.crop_network import CropNetwork
 from metrabs_ros.metrabs.efficientnet import ConvNormAct
-from metrabs_ros.metrabs.network import CropModel
 
 GRAPH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MAX_BATCH)
 PREPARED_SIZES = (1, 2, 3, 4)
@@ -33,15 +33,15 @@ class TorchEngine:
         Precision of the backbone: ``fp32``, ``fp16`` or ``bf16``; the heads always use fp32.
     """
 
-    def __init__(self, model: CropModel, device: torch.device, precision: str) -> None:
+    def __init__(self, model: CropNetwork, device: torch.device, precision: str) -> None:
         fuse_norms(model.eval())
         self._model = move_to_device(model, device, precision)
 
-    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the points of crops; see `CropEngine`."""
+    def __call__(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Run the network on crops; see `CropEngine`."""
         with torch.inference_mode():
-            points: tuple[Tensor, Tensor] = self._model(crops)
-        return points
+            outputs: tuple[Tensor, ...] = self._model(crops)
+        return outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +55,13 @@ class CapturedGraph:
         The CUDA graph.
     crops
         [size, 3, side, side], its input.
-    points
+    outputs
         Its outputs.
     """
 
     graph: torch.cuda.CUDAGraph
     crops: Tensor
-    points: tuple[Tensor, Tensor]
+    outputs: tuple[Tensor, ...]
 
 
 class CudaGraphEngine:
@@ -81,7 +81,7 @@ class CudaGraphEngine:
     """
 
     def __init__(
-        self, model: CropModel, side_px: int, device: torch.device, precision: str
+        self, model: CropNetwork, side_px: int, device: torch.device, precision: str
     ) -> None:
         fuse_norms(model.eval())
         replace_pointwise_convolutions(model.backbone)
@@ -94,8 +94,8 @@ class CudaGraphEngine:
         for size in PREPARED_SIZES:
             self._graphs[size] = self._capture(size)
 
-    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the points of crops; see `CropEngine`."""
+    def __call__(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Run the network on crops; see `CropEngine`."""
         parts = []
         with torch.inference_mode():
             for rows, size in split_batches(len(crops), GRAPH_SIZES):
@@ -106,11 +106,8 @@ class CudaGraphEngine:
                 # The rows after these hold crops of an earlier batch; their results are unused.
                 captured.crops[:count].copy_(crops[rows])
                 captured.graph.replay()
-                parts.append(tuple(points[:count].clone() for points in captured.points))
-        if len(parts) > 1:
-            parts = [tuple(torch.cat(part) for part in zip(*parts))]
-        image_points_px, metric_points_mm = parts[0]
-        return image_points_px, metric_points_mm
+                parts.append(tuple(output[:count].clone() for output in captured.outputs))
+        return parts[0] if len(parts) == 1 else tuple(torch.cat(part) for part in zip(*parts))
 
     def _capture(self, size: int) -> CapturedGraph:
         # The first runs select the fastest convolutions.  TF32 would reduce the precision of fp32.
@@ -126,11 +123,11 @@ class CudaGraphEngine:
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode='thread_local'):
-                points = self._model(crops)
-        return CapturedGraph(graph, crops, points)
+                outputs = self._model(crops)
+        return CapturedGraph(graph, crops, outputs)
 
 
-def move_to_device(model: CropModel, device: torch.device, precision: str) -> CropModel:
+def move_to_device(model: CropNetwork, device: torch.device, precision: str) -> CropNetwork:
     """
     Move a network to a device, and convert its backbone to a precision.
 
