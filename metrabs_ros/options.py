@@ -61,6 +61,8 @@ class Options:
     detector_flip_aug: bool | None = None
     suppress_implausible_poses: bool = True
     stature: float | None = None
+    average_aug: bool = True
+    skeleton: str = ''
 
     def __post_init__(self) -> None:
         """Validate the values."""
@@ -113,16 +115,10 @@ class Request:
         The image and its camera.
     options
         Options of detection and pose estimation.
-    skeleton
-        Name of the joint convention of the result.
-    average_aug
-        Whether to return the mean over the augmentations.
     """
 
     view: View
     options: Options
-    skeleton: str
-    average_aug: bool
 
     @classmethod
     def parse(cls, image: ImageArray, arguments: Mapping[str, Any]) -> Request:
@@ -133,8 +129,6 @@ class Request:
         return cls(
             View(image, camera_from_arguments(image, **camera_arguments)),
             Options(**options),
-            arguments['skeleton'],
-            arguments['average_aug'],
         )
 
 

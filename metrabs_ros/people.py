@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray, StructOfArrays
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
+MM_PER_M = 1000.0
 ORIGIN_MM = np.zeros(3)
 UNKNOWN_ID = -1
 MAX_MAGNITUDE = 1e9
@@ -164,7 +165,7 @@ class People(StructOfArrays):
             people,
             joint_confidence=prediction['joint_confidences'],
             network_poses2d_px=prediction['network_poses2d'],
-            joint_std_mm=np.zeros(0),
+            joint_std_mm=MM_PER_M * prediction.get('uncertainties', np.zeros(0)),
             axis_std_mm=np.zeros(0),
         )
 

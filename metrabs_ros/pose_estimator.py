@@ -26,7 +26,7 @@ from metrabs_ros.options import (
     check_boxes,
     format_value,
 )
-from metrabs_ros.people import implied_statures_mm
+from metrabs_ros.people import MM_PER_M, implied_statures_mm
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.skeletons.definitions import SkeletonDefinition
 
@@ -43,7 +43,7 @@ POSITIONAL_ARGUMENTS = ('self', 'image', 'boxes')
 @dataclasses.dataclass(frozen=True)
 class Poses:
     """
-    Poses of N people, with all J joints of a network, in A augmentations.
+    Poses of N people, with the J joints of `PoseEstimator.posed_skeleton`, in A augmentations.
 
     Parameters
     ----------
@@ -59,6 +59,9 @@ class Poses:
         [N, J], visibility of the joints from 0 to 1; empty if the network does not estimate it.
     network_poses2d_px
         [N, A, J, 2], image points of the network; by default `poses2d_px`, which are projections.
+    joint_std_mm
+        [N, J], standard deviations of the joint positions that the network estimates; empty if it
+        does not.
     """
 
     boxes_px: FloatArray
@@ -67,6 +70,7 @@ class Poses:
     poses2d_px: FloatArray
     joint_confidence: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
     network_poses2d_px: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    joint_std_mm: FloatArray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         """Fill in the default values of optional arrays."""
@@ -75,7 +79,7 @@ class Poses:
 
     def select(self, indices: NDArray[Any]) -> Poses:
         """Return the people that an index array or a mask selects."""
-        confidence = self.joint_confidence
+        confidence, std_mm = self.joint_confidence, self.joint_std_mm
         return Poses(
             self.boxes_px[indices],
             self.scores[indices],
@@ -83,6 +87,7 @@ class Poses:
             self.poses2d_px[indices],
             confidence[indices] if len(confidence) else confidence,
             self.network_poses2d_px[indices],
+            std_mm[indices] if len(std_mm) else std_mm,
         )
 
 
@@ -150,6 +155,10 @@ class PoseEstimator(abc.ABC):
         """
 
     @abc.abstractmethod
+    def plausible_people(self, poses: Poses) -> NDArray[np.intp]:
+        """Return the indices of people with plausible poses, without duplicates, best first."""
+
+    @abc.abstractmethod
     def check(self, options: Options) -> None:
         """Raise a ValueError if this model does not support the options."""
 
@@ -192,6 +201,30 @@ class PoseEstimator(abc.ABC):
         """All joints of the network."""
         return self.convention('').skeleton
 
+    def posed_skeleton(self, options: Options) -> Skeleton:
+        """Return the joints of `Poses`: by default all joints of the network."""
+        return self.skeleton
+
+    def requested_convention(self, options: Options) -> Convention:
+        """Return the requested joints as combinations of those of `posed_skeleton`."""
+        return self.convention(options.skeleton)
+
+    def skeleton_name(self, skeleton: str | ArrayLike) -> str:
+        """
+        Return the name of a skeleton that is given as an argument.
+
+        Raises
+        ------
+        ValueError
+            If the model does not have this skeleton.
+        """
+        if not isinstance(skeleton, str):
+            raise ValueError(
+                f'skeleton is {format_value(skeleton)}; it must be the name of a skeleton'
+            )
+        self.convention(skeleton)
+        return skeleton
+
     def convention(self, name: str) -> Convention:
         """
         Return a joint convention by name; '' means all joints of the network.
@@ -201,10 +234,6 @@ class PoseEstimator(abc.ABC):
         ValueError
             If the model does not have this convention.
         """
-        if not isinstance(name, str):
-            raise ValueError(
-                f'skeleton is {format_value(name)}; it must be the name of a skeleton'
-            )
         if name == '':
             return next(iter(self._conventions.values()))
         if name not in self._conventions:
@@ -227,7 +256,7 @@ class PoseEstimator(abc.ABC):
         antialias_factor: int = 1,
         num_aug: int = 1,
         average_aug: bool = True,
-        skeleton: str = '',
+        skeleton: str | ArrayLike = '',
         detector_threshold: float | None = None,
         detector_nms_iou_threshold: float = DETECTOR_NMS_IOU,
         max_detections: int = -1,
@@ -263,7 +292,9 @@ class PoseEstimator(abc.ABC):
             Whether to return the mean over the augmentations.  Otherwise the results have an
             additional axis for them after the axis of the people.
         skeleton
-            One of `per_skeleton_joint_names`, or '' for all joints of the network.
+            One of `per_skeleton_joint_names`, or '' for all joints of the network.  With NLF also
+            the points of the body to localise: an array [J, 3] of canonical points in metres, or
+            the path of a .npy file with one; see docs/skeletons.md.
         detector_threshold
             Minimum detection score; None for the default of the detector.
         detector_nms_iou_threshold
@@ -288,6 +319,7 @@ class PoseEstimator(abc.ABC):
         ``network_poses2d`` [N, J, 2]: pixels, the image points that the network estimates, which
         fit the image better, but not the pose; ``joint_confidences`` [N, J]: from 0 to 1, that the
         joint is visible, or the confidence of the person if the network does not estimate it.
+        With NLF also ``uncertainties`` [N, J]: standard deviations in metres.
 
         Raises
         ------
@@ -310,7 +342,7 @@ class PoseEstimator(abc.ABC):
         antialias_factor: int = 1,
         num_aug: int = 1,
         average_aug: bool = True,
-        skeleton: str = '',
+        skeleton: str | ArrayLike = '',
         stature: float | None = None,
     ) -> Prediction:
         """
@@ -372,18 +404,25 @@ class PoseEstimator(abc.ABC):
         arguments = arguments_per_image(self.estimate_poses, kwargs, len(images))
         return _stack_predictions(self._estimate(images, boxes, arguments), POSE_ARRAYS)
 
+    def _parse(
+        self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]
+    ) -> list[Request]:
+        return [
+            Request.parse(image, {**own, 'skeleton': self.skeleton_name(own['skeleton'])})
+            for image, own in zip(images, arguments)
+        ]
+
     def _detect(
         self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]
     ) -> list[Prediction]:
-        requests = [Request.parse(image, kwargs) for image, kwargs in zip(images, arguments)]
+        requests = self._parse(images, arguments)
         if not requests:
             return []
-        conventions = [self.convention(request.skeleton) for request in requests]
         detected = self.find_people([q.view for q in requests], requests[0].options)
         predictions = []
-        for poses, request, convention in zip(detected, requests, conventions):
+        for poses, request in zip(detected, requests):
             boxes = np.concatenate([poses.boxes_px, poses.scores[:, None]], axis=1)
-            prediction = {'boxes': boxes, **self._as_prediction(poses, request, convention)}
+            prediction = {'boxes': boxes, **self._as_prediction(poses, request)}
             finite = _finite_rows(prediction)
             predictions.append({name: rows[finite] for name, rows in prediction.items()})
         return predictions
@@ -394,18 +433,17 @@ class PoseEstimator(abc.ABC):
         boxes: Sequence[ArrayLike],
         arguments: Sequence[dict[str, Any]],
     ) -> list[Prediction]:
-        requests = [Request.parse(image, kwargs) for image, kwargs in zip(images, arguments)]
+        requests = self._parse(images, arguments)
         if not requests:
             return []
-        conventions = [self.convention(request.skeleton) for request in requests]
         boxes_px = [check_boxes(rows, image.shape) for rows, image in zip(boxes, images)]
         # Boxes with results that overflow are rejected below.
         with np.errstate(all='ignore'):
             views = [request.view for request in requests]
             estimated = self.pose_people(views, boxes_px, requests[0].options)
         predictions = []
-        for poses, request, convention, rows in zip(estimated, requests, conventions, boxes_px):
-            prediction = self._as_prediction(poses, request, convention)
+        for poses, request, rows in zip(estimated, requests, boxes_px):
+            prediction = self._as_prediction(poses, request)
             for box in rows[~_finite_rows(prediction)]:
                 raise ValueError(
                     f'boxes contains {box.tolist()}, for which the pose overflows with this '
@@ -414,13 +452,15 @@ class PoseEstimator(abc.ABC):
             predictions.append(prediction)
         return predictions
 
-    def _as_prediction(self, poses: Poses, request: Request, convention: Convention) -> Prediction:
-        """Return a prediction in a convention, in the world frame, with the requested stature."""
-        camera, poses3d_mm = request.view.camera, poses.poses3d_mm
+    def _as_prediction(self, poses: Poses, request: Request) -> Prediction:
+        """Return the requested joints, in the world frame, with the requested stature."""
+        camera, options, poses3d_mm = request.view.camera, request.options, poses.poses3d_mm
+        convention = self.requested_convention(options)
         depths_mm = poses3d_mm[..., 2]
-        if request.options.stature is not None:
-            statures_mm = implied_statures_mm(poses3d_mm, self.skeleton) / self.stature_bias
-            factors = request.options.stature / statures_mm
+        if options.stature is not None:
+            posed = self.posed_skeleton(options)
+            statures_mm = implied_statures_mm(poses3d_mm, posed) / self.stature_bias
+            factors = options.stature / statures_mm
             poses3d_mm = np.where(np.isfinite(factors), factors, 1)[..., None, None] * poses3d_mm
         joints_mm = convention.positions(poses3d_mm)
         poses3d = camera.to_world(joints_mm)
@@ -430,7 +470,7 @@ class PoseEstimator(abc.ABC):
             if convention.weights is None
             else camera.project(joints_mm)
         )
-        if request.average_aug:
+        if options.average_aug:
             poses3d, poses2d, network_poses2d = (
                 values.mean(axis=1) for values in (poses3d, poses2d, network_poses2d)
             )
@@ -438,7 +478,10 @@ class PoseEstimator(abc.ABC):
         if len(poses.joint_confidence):
             confidences = convention.confidences(poses.joint_confidence)
         arrays = (poses3d, poses2d, network_poses2d, confidences)
-        return dict(zip(POSE_ARRAYS, arrays))
+        prediction = dict(zip(POSE_ARRAYS, arrays))
+        if len(poses.joint_std_mm):
+            prediction['uncertainties'] = convention.deviations(poses.joint_std_mm) / MM_PER_M
+        return prediction
 
 
 def _finite_rows(prediction: Prediction) -> NDArray[np.bool_]:
@@ -452,4 +495,6 @@ def _finite_rows(prediction: Prediction) -> NDArray[np.bool_]:
 def _stack_predictions(
     predictions: Sequence[Prediction], names: Sequence[str]
 ) -> dict[str, list[FloatArray]]:
+    # Networks that estimate standard deviations return a further array.
+    names = list(predictions[0]) if predictions else names
     return {name: [prediction[name] for prediction in predictions] for name in names}

@@ -9,6 +9,7 @@ import numpy as np
 from test_people import people_at
 
 from metrabs_ros.backends.selection import Choice
+from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.builtin import DEFINITIONS
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
@@ -50,6 +51,9 @@ class KnownPeople(PoseEstimator):
             poses = self.poses_of(view, options).select(slice(len(own_px)))
             results.append(dataclasses.replace(poses, boxes_px=own_px))
         return results
+
+    def plausible_people(self, poses):
+        return plausible_poses(poses, self.skeleton)
 
     def poses_of(self, view, options):
         """Return the people in one image; subclasses may override it."""

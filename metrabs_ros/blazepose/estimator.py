@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
@@ -34,7 +35,7 @@ from metrabs_ros.movenet.detector import (
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import UNKNOWN_ID, People, in_view
 from metrabs_ros.placement.absolute import absolute_points, full_perspective
-from metrabs_ros.plausibility import has_plausible_size
+from metrabs_ros.plausibility import has_plausible_size, plausible_poses
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.builtin import DEFINITIONS
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
@@ -153,6 +154,10 @@ class BlazePoseEstimator(PoseEstimator):
             _as_poses(self.pose_in_boxes(view, boxes, sampling))
             for view, boxes in zip(views, boxes_px)
         ]
+
+    def plausible_people(self, poses: Poses) -> NDArray[np.intp]:
+        """Return the indices of plausible people; see `plausible_poses`."""
+        return plausible_poses(poses, self.skeleton)
 
     def _find_in_image(self, view: View, options: Options) -> Poses:
         keypoints = self._detect_large_and_small(view, options)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.cameras import to_camera
 from metrabs_ros.conversions.images import MAX_PIXELS, MAX_SIDE_PX, is_complete_file
-from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.image_header import PNG_SIGNATURE, check_image_size, image_size
+from metrabs_ros.people import MM_PER_M
 
 MILLIMETRES, METRES = '16UC1', '32FC1'
 """Encodings of depth images: unsigned 16-bit integers in millimetres, floats in metres."""

@@ -9,10 +9,8 @@ import numpy as np
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.message_types import MessageTypes
-from metrabs_ros.people import MAX_MAGNITUDE, People
+from metrabs_ros.people import MAX_MAGNITUDE, MM_PER_M, People
 from metrabs_ros.skeletons.conventions import Skeleton
-
-MM_PER_M = 1000.0
 
 
 def to_metres(lengths_mm: FloatArray) -> FloatArray:

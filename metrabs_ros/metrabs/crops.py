@@ -24,6 +24,8 @@ MAX_PIXELS = 1 << 24
 """Maximum number of pixels per sampling step, before averaging; each needs about 30 bytes."""
 MAX_SAMPLED_SIDE_PX = 6144
 """Maximum side of a crop before averaging.  A crop is sampled as a whole, with 1 GiB of memory."""
+BLACK, WHITE = 0.0, 1.0
+"""Linear RGB values of the background."""
 BOUND_POINTS_PER_SIDE = 17
 """Number of points along each side of a crop that the bounds of its source are computed from."""
 
@@ -59,6 +61,7 @@ def sample_crops(
     virtual: VirtualCameras,
     gamma: FloatArray,
     antialias_factor: int = 1,
+    background: float = BLACK,
 ) -> Tensor:
     """
     Sample the crops of virtual cameras from the image of the real camera.
@@ -80,17 +83,21 @@ def sample_crops(
         each person have these exponents in this order.
     antialias_factor
         Crops are sampled this many times larger and averaged down.
+    background
+        Linear RGB value outside of the image, from 0 to 1.
 
     Returns
     -------
-    [N, 3, side, side], float32, from 0 to 1, black outside the image.
+    [N, 3, side, side], float32, from 0 to 1.
     """
     side_px, device = virtual.side_px, source_image.device
     crops = torch.empty(len(virtual), 3, side_px, side_px, device=device)
     max_crops = max(1, MAX_PIXELS // (side_px * antialias_factor) ** 2)
     for part, exponents in _parts(len(crops), gamma, max_crops):
         cameras = virtual.select(part)
-        _sample_people(source_image, camera, cameras, exponents, antialias_factor, crops[part])
+        _sample_people(
+            source_image, camera, cameras, exponents, antialias_factor, background, crops[part]
+        )
     return crops
 
 
@@ -130,6 +137,7 @@ def _sample_people(
     virtual: VirtualCameras,
     gamma: FloatArray,
     antialias_factor: int,
+    background: float,
     crops: Tensor,
 ) -> None:
     """Sample crops [N, 3, side, side]; those of a person use the same part of the image."""
@@ -147,7 +155,7 @@ def _sample_people(
     def sample(batch: PixelArray, level: int) -> None:
         rows = _as_slice(batch)
         index = rows if isinstance(rows, slice) else upload(rows, crops.device)
-        linear_rgb = _sample_level(source_image, source[index], bounds_px[rows], level)
+        linear_rgb = _sample_level(source_image, source[index], bounds_px[rows], level, background)
         if antialias_factor > 1:
             linear_rgb = functional.avg_pool2d(linear_rgb, antialias_factor)
         crops[index] = source_image.encode(linear_rgb, exponents[rows])
@@ -162,7 +170,11 @@ def _as_slice(rows: PixelArray) -> PixelArray | slice:
 
 
 def _sample_level(
-    source_image: SourceImage, source: Tensor, bounds_px: FloatArray, level: int
+    source_image: SourceImage,
+    source: Tensor,
+    bounds_px: FloatArray,
+    level: int,
+    background: float,
 ) -> Tensor:
     """
     Sample crops from a level of the image's pyramid.
@@ -177,6 +189,8 @@ def _sample_level(
         [B, 2, 2], minimum and maximum of these pixels.
     level
         Number of times that the image is halved.
+    background
+        Value outside of the image.
 
     Returns
     -------
@@ -192,8 +206,11 @@ def _sample_level(
     low_px = np.clip(low_px, 0, limit_px)
     high_px = np.clip(high_px, low_px, limit_px)
     if (high_px == low_px).any():
-        return source.new_zeros(count, 3, side_px, side_px)
+        return source.new_full((count, 3, side_px, side_px), background)
     linear_rgb = source_image.linear_rgb(low_px, high_px, level)
+    if background:
+        # The sampling pads with zeros.
+        linear_rgb = linear_rgb - background
     if min(linear_rgb.shape[2:]) < 2:
         # The relative coordinates are undefined for a side of a single pixel.
         linear_rgb = functional.pad(linear_rgb, (0, 2, 0, 2))
@@ -205,6 +222,9 @@ def _sample_level(
     positions = source.permute(0, 2, 3, 1).reshape(1, count * side_px, side_px, 2)
     grid = torch.addcmul(offset, positions, slope)
     sampled = functional.grid_sample(linear_rgb, grid, padding_mode='zeros', align_corners=True)
+    if background:
+        # Rounding must not make values negative, which have no power.
+        sampled = sampled.add_(background).clamp_(0, 1)
     return sampled.view(3, count, side_px, side_px).transpose(0, 1)
 
 

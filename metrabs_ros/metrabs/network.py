@@ -96,7 +96,8 @@ class CropModel(CropNetwork):
     The network: from crops to points.
 
     Its outputs are image points [N, P, 2] in crop pixels, and metric points [N, P, 3] in
-    millimetres, along the crop's axes, with an arbitrary origin.  The parameters have the same names as in the official implementation.
+    millimetres, along the crop's axes, with an arbitrary origin.  The parameters have the same
+    names as in the official implementation.
 
     Parameters
     ----------

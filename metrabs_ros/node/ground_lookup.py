@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 from std_msgs.msg import Header
 
-from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.transforms import StampedTransform, TransformLookup
+from metrabs_ros.people import MM_PER_M
 from metrabs_ros.placement.ground_plane import MIN_DROP_MM, GroundPlane
 
 CAUSE = 'no ground plane'

@@ -29,7 +29,6 @@ from std_srvs.srv import SetBool, Trigger
 
 import metrabs_ros
 from metrabs_ros.camera import Camera
-from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.node import diagnostics, heap, process
 from metrabs_ros.node.body_publishers import HriPublishers, check_hri_packages
@@ -54,7 +53,7 @@ from metrabs_ros.node.settings import LONGEST_CAMERA_TOPIC, Settings
 from metrabs_ros.node.transforms import TransformLookup
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.options import Options, View
-from metrabs_ros.people import MAX_MAGNITUDE, People
+from metrabs_ros.people import MAX_MAGNITUDE, MM_PER_M, People
 from metrabs_ros.placement.person_scale import Cue
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.tracking.person_tracker import PersonTracker, Result

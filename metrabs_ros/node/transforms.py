@@ -13,13 +13,13 @@ from rclpy.time import Time as RclpyTime
 from tf2_ros import Buffer, TransformException, TransformListener
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.conversions.transforms import rotation_matrix
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.node.drops import NO_TRANSFORM
 from metrabs_ros.node.transform_filter import MAX_FRAMES, TransformFilter
+from metrabs_ros.people import MM_PER_M
 
 WORLD_UP = np.array([0.0, 0.0, 1.0])
 """Up direction of all world frames (REP 103)."""

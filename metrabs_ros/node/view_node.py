@@ -24,7 +24,6 @@ from tf2_ros import TransformListener
 
 from metrabs_ros.arrays import ImageArray
 from metrabs_ros.conversions.cameras import to_camera
-from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.skeleton_validation import valid_people
 from metrabs_ros.conversions.stamps import to_seconds
 from metrabs_ros.foreign_text import printable
@@ -38,7 +37,7 @@ from metrabs_ros.node.image_conversion import to_rgb
 from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.synchronisation import StampKey, stamp_key
 from metrabs_ros.node.transform_store import TransformStore
-from metrabs_ros.people import People
+from metrabs_ros.people import MM_PER_M, People
 from metrabs_ros.view.access import DEFAULT_HOST
 from metrabs_ros.view.markdown import escape_markdown
 from metrabs_ros.view.scene import FUSED, MEMORY_LIMIT, FramePose, Scene

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.options import Options
-from metrabs_ros.people import People
+from metrabs_ros.people import MM_PER_M, People
 from metrabs_ros.placement.person_scale import ScaleEstimates
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.options import MAX_EXAMPLE_CHARS, AnnotateOptions

@@ -14,8 +14,8 @@ import numpy as np
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.cameras import scaling_about_corner
-from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.people import MM_PER_M
 from metrabs_ros.recordings.calibration import Calibration, UnusableCalibration, read_calibration
 from metrabs_ros.recordings.extrinsics import (
     StaticTransform,

@@ -10,11 +10,11 @@ import numpy as np
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.conversions.depth_images import MAX_OFFSET_NS
-from metrabs_ros.conversions.people import MM_PER_M
 from metrabs_ros.conversions.stamps import NS_PER_S, to_ns
 from metrabs_ros.conversions.transforms import is_person_frame
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.people import MM_PER_M
 from metrabs_ros.placement.ground_plane import MIN_DROP_MM, GroundPlane
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag

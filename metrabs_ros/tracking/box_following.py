@@ -15,7 +15,6 @@ from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import People
-from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import Skeleton
 from metrabs_ros.tracking.detection_history import ALL_ATTEMPTED, Attempts
@@ -267,20 +266,19 @@ def detect_in_boxes(
             scored = dataclasses.replace(unscored, scores=own.scores)
             # The predicted box of a person that left the image contains no plausible pose.
             if timed_views[i].boxes is None and options.suppress_implausible_poses:
-                scored = scored.select(plausible_poses(scored, estimator.skeleton))
+                scored = scored.select(estimator.plausible_people(scored))
             poses[i] = scored
-    return [
-        to_people(poses[i], estimator.skeleton, view.image.shape) for i, view in enumerate(views)
-    ]
+    skeleton = estimator.posed_skeleton(options)
+    return [to_people(poses[i], skeleton, view.image.shape) for i, view in enumerate(views)]
 
 
 def to_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) -> People:
     """
     Return the people of poses, averaged over the test-time augmentations.
 
-    The joint confidences are those of the network, or the detection score where the network has
-    none.  The standard deviations are the scatter over the augmentations, or derived from the
-    joint confidences if there is only one.
+    The joint confidences and standard deviations are those of the network.  Where the network has
+    none, the joint confidence is the detection score, and the standard deviations are the scatter
+    over the augmentations, or derived from the joint confidences if there is only one.
     """
     poses3d_mm, poses2d_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
     people = People.from_detections(
@@ -291,10 +289,10 @@ def to_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) ->
         people = dataclasses.replace(
             people,
             joint_confidence=poses.joint_confidence,
-            joint_std_mm=np.zeros(0),
+            joint_std_mm=poses.joint_std_mm,
             axis_std_mm=np.zeros(0),
         )
-    if poses.poses3d_mm.shape[1] == 1:
+    if len(poses.joint_std_mm) or poses.poses3d_mm.shape[1] == 1:
         return people
     scatter_mm = np.sqrt(poses.poses3d_mm.var(axis=1).sum(axis=-1))
     return dataclasses.replace(people, joint_std_mm=scatter_mm)

@@ -26,13 +26,13 @@ from std_srvs.srv import Trigger
 from tf2_ros import StaticTransformBroadcaster
 from visualization_msgs.msg import MarkerArray
 
-from metrabs_ros.conversions.people import MM_PER_M, to_message, to_people
+from metrabs_ros.conversions.people import to_message, to_people
 from metrabs_ros.conversions.transforms import quaternions
 from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node.fusion_node import FusionNode
 from metrabs_ros.node.generated_messages import TYPES
-from metrabs_ros.people import People
+from metrabs_ros.people import MM_PER_M, People
 from metrabs_ros.skeletons.conventions import COCO_17
 
 RATE_HZ = 10.0

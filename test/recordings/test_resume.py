@@ -106,8 +106,9 @@ def test_a_resumed_run_equals_an_uninterrupted_run(
 ):
     model = models(name)
     # Random weights give implausible poses.
-    for module in ('metrabs.estimator', 'tracking.box_following'):
-        monkeypatch.setattr(f'metrabs_ros.{module}.plausible_poses', accept_all)
+    for module in ('metrabs_ros.metrabs.estimator', 'metrabs_ros.blazepose.estimator'):
+        monkeypatch.setattr(f'{module}.plausible_poses', accept_all)
+    monkeypatch.setattr('known_people.plausible_poses', accept_all)
     options = AnnotateOptions(follow=follow, batch=0 if follow else 2)
 
     def run(output):

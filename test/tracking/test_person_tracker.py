@@ -11,6 +11,7 @@ from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import Camera
 from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.options import Options, View
+from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 from metrabs_ros.tracking.box_following import BoxFollower
@@ -42,6 +43,9 @@ class Crowd(PoseEstimator):
     def pose_people(self, views, boxes_px, options):
         self.log.extend(map(len, boxes_px))
         return [self._poses(self._nearest(own_px), options, own_px) for own_px in boxes_px]
+
+    def plausible_people(self, poses):
+        return plausible_poses(poses, self.skeleton)
 
     def _nearest(self, boxes_px):
         people = people_at(*self.places)
