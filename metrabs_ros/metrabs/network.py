@@ -8,6 +8,7 @@ Sarandi et al., T-BIOM 2021 (arXiv 2007.07227); the affine-combining autoencoder
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -203,12 +204,28 @@ def cell_grid(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing='ij')[::-1], dim=-1).flatten(0, -2)
 
 
-def heatmap_to_image(points: Tensor, config: MetrabsConfig) -> Tensor:
+class HeatmapCells(Protocol):
+    """Position and size of the cells of heatmaps, as in `MetrabsConfig`."""
+
+    @property
+    def side_px(self) -> int: ...  # noqa: D102
+
+    @property
+    def box_size_mm(self) -> float: ...  # noqa: D102
+
+    @property
+    def heatmap_extent_px(self) -> int: ...  # noqa: D102
+
+    @property
+    def first_cell_px(self) -> int: ...  # noqa: D102
+
+
+def heatmap_to_image(points: Tensor, config: HeatmapCells) -> Tensor:
     """Map points [..., 2], from 0 to 1 across the heatmap, to crop pixels."""
     return points * config.heatmap_extent_px + config.first_cell_px
 
 
-def heatmap_to_metric(points: Tensor, config: MetrabsConfig) -> Tensor:
+def heatmap_to_metric(points: Tensor, config: HeatmapCells) -> Tensor:
     """Map points [..., 3], from 0 to 1 across the volume, to millimetres."""
     in_image_px = heatmap_to_image(points[..., :2], config)
     across_mm = in_image_px * (config.box_size_mm / config.side_px)

@@ -1,0 +1,242 @@
+"""NLF pipeline: detect, crop, run the network, localise points, place, combine augmentations."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.backends.selection import Choice
+from metrabs_ros.metrabs.augmentation import Augmentations
+from metrabs_ros.metrabs.crop_engine import CropEngine
+from metrabs_ros.metrabs.crop_estimator import CropPoseEstimator
+from metrabs_ros.metrabs.crops import BLACK, WHITE
+from metrabs_ros.nlf.absolute import place_points
+from metrabs_ros.nlf.checkpoint import NlfCheckpoint
+from metrabs_ros.nlf.combination import combine_augmentations
+from metrabs_ros.nlf.network import PointHead, point_head
+from metrabs_ros.nlf.plausibility import plausible_poses
+from metrabs_ros.nlf.points import (
+    POINTS_SUFFIX,
+    PointSet,
+    point_set_of,
+    read_points,
+    unnamed_points,
+)
+from metrabs_ros.options import Options, Request, View
+from metrabs_ros.people import LOW_CONFIDENCE_STD_MM, MIN_JOINT_STD_MM, MM_PER_M
+from metrabs_ros.placement.absolute import to_rays
+from metrabs_ros.pose_estimator import Poses
+from metrabs_ros.skeletons.conventions import Skeleton
+from metrabs_ros.virtual_cameras import RAY_DEPTH_MM, VirtualCameras
+
+if TYPE_CHECKING:
+    from metrabs_ros.detectors.boxes import BoxDetector
+
+MAX_UNNAMED_SETS = 16
+"""Sets of points, given as arrays, that are kept for the next call."""
+MAX_HEADS = 32
+"""Heads that are kept; one of a thousand points has 20 MB."""
+MAX_MAP_VALUES = 1 << 24
+"""Maximum number of values in the maps of one run of a head."""
+PRINCIPAL_POINT_OFFSET_PX = 0.5
+"""The default principal point is that of the official code, at (size - 1) / 2."""
+
+
+class NlfEstimator(CropPoseEstimator):
+    """
+    Pose estimator with NLF.
+
+    Its joints are canonical points.  Only the points of the requested skeleton are localised, and
+    they alone determine the position of the person.
+
+    Parameters
+    ----------
+    checkpoint
+        The network, and the canonical points.
+    detector
+        Detects people's boxes.
+    network
+        Engine that computes the features of crops.
+    choice
+        Description of that engine.
+    """
+
+    def __init__(
+        self, checkpoint: NlfCheckpoint, detector: BoxDetector, network: CropEngine, choice: Choice
+    ) -> None:
+        config = checkpoint.config
+        background = WHITE if config.white_background else BLACK
+        super().__init__(
+            checkpoint.conventions, detector, network, choice, config.side_px, background
+        )
+        self._config = config
+        self._field = checkpoint.field
+        self._points_m = checkpoint.points_m
+        self._unnamed: collections.OrderedDict[str, PointSet] = collections.OrderedDict()
+        self._heads: collections.OrderedDict[tuple[str, bool], PointHead] = (
+            collections.OrderedDict()
+        )
+
+    def skeleton_name(self, skeleton: str | ArrayLike) -> str:
+        """Return the name of a skeleton, or of canonical points, given as an argument."""
+        if isinstance(skeleton, str) and not skeleton.endswith(POINTS_SUFFIX):
+            return super().skeleton_name(skeleton)
+        if isinstance(skeleton, str):
+            skeleton = read_points(pathlib.Path(skeleton))
+        points = unnamed_points(skeleton)
+        self._unnamed[points.name] = points
+        self._unnamed.move_to_end(points.name)
+        if len(self._unnamed) > MAX_UNNAMED_SETS:
+            self._unnamed.popitem(last=False)
+        return points.name
+
+    def posed_skeleton(self, options: Options) -> Skeleton:
+        """Return the points that are localised for the requested skeleton."""
+        return self._point_set(options).skeleton
+
+    def requested_convention(self, options: Options) -> Any:
+        """Return the requested joints as combinations of those of `posed_skeleton`."""
+        return self._point_set(options).convention
+
+    def plausible_people(self, poses: Poses) -> NDArray[np.intp]:
+        """Return the indices of plausible people; see `plausible_poses`."""
+        return plausible_poses(poses)
+
+    def _point_set(self, options: Options) -> PointSet:
+        if options.skeleton in self._unnamed:
+            return self._unnamed[options.skeleton]
+        convention = self.convention(options.skeleton)
+        if options.stature is not None:
+            # The size of a person follows from joints that the skeleton may lack.
+            return PointSet('', self.skeleton, self._points_m, convention)
+        return point_set_of(convention, self.skeleton, self._points_m)
+
+    def _parse(
+        self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]
+    ) -> list[Request]:
+        requests = super()._parse(images, arguments)
+        return [
+            _with_official_principal_point(request) if own['intrinsic_matrix'] is None else request
+            for request, own in zip(requests, arguments)
+        ]
+
+    def _pose_crops(
+        self,
+        views: Sequence[View],
+        boxes_px: Sequence[FloatArray],
+        cameras: Sequence[VirtualCameras],
+        options: Options,
+    ) -> list[Poses]:
+        """Return the poses of the people in boxes; see `CropPoseEstimator`."""
+        augmentations = Augmentations.evenly_spaced(options.num_aug)
+        virtual = [augmentations.apply_to(view_cameras) for view_cameras in cameras]
+        values = self._run_network(views, virtual, augmentations, options)
+        if values is None:
+            values = np.zeros((0, len(self.posed_skeleton(options)), 6))
+        image_points_px, metric_points_mm, raw_m = np.split(values, (2, 5), axis=-1)
+        all_virtual = VirtualCameras.concatenate(virtual)
+        image_points = all_virtual.normalise(image_points_px)
+        points_mm = place_points(
+            image_points,
+            metric_points_mm,
+            raw_m[..., 0],
+            image_points_px,
+            all_virtual.intrinsic_matrix,
+            self._config,
+        )
+        rays_mm = RAY_DEPTH_MM * to_rays(image_points)
+
+        def by_person(crops: FloatArray) -> FloatArray:
+            return crops.reshape(-1, len(augmentations), *crops.shape[1:])
+
+        poses_mm = by_person(all_virtual.to_camera(points_mm))
+        poses_rays_mm = by_person(all_virtual.to_camera(rays_mm))
+        uncertainties_m = by_person(self._config.uncertainty_factor * raw_m[..., 0])
+        if options.average_aug:
+            combined_mm, std_m = combine_augmentations(poses_mm, uncertainties_m)
+            poses_mm = combined_mm[:, None]
+            poses_rays_mm = poses_rays_mm.mean(axis=1, keepdims=True)
+        else:
+            std_m = uncertainties_m.mean(axis=1)
+        ends = np.cumsum([len(boxes) for boxes in boxes_px])[:-1]
+        std_mm = MM_PER_M * std_m
+        return [
+            Poses(
+                boxes,
+                np.ones(len(boxes)),
+                own_mm,
+                view.camera.project(own_mm),
+                confidences_of(own_std_mm),
+                view.camera.project(own_rays_mm),
+                own_std_mm,
+            )
+            for view, boxes, own_mm, own_rays_mm, own_std_mm in zip(
+                views,
+                boxes_px,
+                *(np.split(values, ends) for values in (poses_mm, poses_rays_mm, std_mm)),
+            )
+        ]
+
+    def _decode(self, outputs: tuple[Tensor, ...], rows: slice, options: Options) -> Tensor:
+        """Return image points, metric points and uncertainties, [N, P, 2 + 3 + 1]."""
+        (features,) = outputs
+        mirrored = Augmentations.evenly_spaced(options.num_aug).mirrored
+        is_mirrored = np.resize(np.roll(mirrored, -rows.start), len(features))
+        if not is_mirrored.any():
+            return self._localise(features, options, mirrored=False)
+        located: Tensor | None = None
+        for side in (False, True):
+            selected = torch.from_numpy(np.flatnonzero(is_mirrored == side)).to(features.device)
+            if len(selected):
+                part = self._localise(features[selected], options, side)
+                if located is None:
+                    located = part.new_empty(len(features), *part.shape[1:])
+                located[selected] = part
+        assert located is not None
+        return located
+
+    @torch.inference_mode()
+    def _localise(self, features: Tensor, options: Options, mirrored: bool) -> Tensor:
+        """Return the points in features that are all mirrored or all not; see `_decode`."""
+        head = self._head(options, mirrored)
+        values = len(head) * self._config.maps * features.shape[2] * features.shape[3]
+        parts = []
+        for part in features.split(max(1, MAX_MAP_VALUES // values)):
+            image_points_px, metric_points_mm, uncertainties_m = head(part)
+            parts.append(
+                torch.cat([image_points_px, metric_points_mm, uncertainties_m[..., None]], dim=-1)
+            )
+        return torch.cat(parts)
+
+    def _head(self, options: Options, mirrored: bool) -> PointHead:
+        points = self._point_set(options)
+        key = points.name, mirrored
+        if key not in self._heads:
+            head = point_head(self._config, self._field, points.points_m, mirrored)
+            self._heads[key] = head.to(self._device)
+            if len(self._heads) > MAX_HEADS:
+                self._heads.popitem(last=False)
+        self._heads.move_to_end(key)
+        return self._heads[key]
+
+
+def _with_official_principal_point(request: Request) -> Request:
+    view = request.view
+    intrinsics = view.camera.intrinsic_matrix.copy()
+    intrinsics[:2, 2] -= PRINCIPAL_POINT_OFFSET_PX
+    camera = dataclasses.replace(view.camera, intrinsic_matrix=intrinsics)
+    return dataclasses.replace(request, view=View(view.image, camera))
+
+
+def confidences_of(std_mm: FloatArray) -> FloatArray:
+    """Return the joint confidences that imply given standard deviations in `People`."""
+    return np.clip(1 - (std_mm - MIN_JOINT_STD_MM) / LOW_CONFIDENCE_STD_MM, 0, 1)
