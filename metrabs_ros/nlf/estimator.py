@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -210,7 +210,7 @@ class NlfEstimator(CropPoseEstimator):
         head = self._head(options, mirrored)
         values = len(head) * self._config.maps * features.shape[2] * features.shape[3]
         parts = []
-        for part in features.split(max(1, MAX_MAP_VALUES // values)):
+        for part in torch.split(features, max(1, MAX_MAP_VALUES // values)):
             image_points_px, metric_points_mm, uncertainties_m = head(part)
             parts.append(
                 torch.cat([image_points_px, metric_points_mm, uncertainties_m[..., None]], dim=-1)

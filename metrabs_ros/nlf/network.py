@@ -9,7 +9,9 @@ for each image is a plain convolutional network.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -98,8 +100,7 @@ class NlfConfig:
         offset_px = 0 if self.centered_stride else -self.stride_px / 2
         margin_px = margin * self.stride_px
         low, high = margin_px + offset_px, self.side_px - margin_px + offset_px
-        inside: BoolArray = ((points_px >= low) & (points_px <= high)).all(axis=-1)
-        return inside
+        return np.all((points_px >= low) & (points_px <= high), axis=-1)
 
 
 class FeatureNetwork(CropNetwork):
@@ -169,7 +170,7 @@ class PointHead(nn.Module):
     def __init__(self, config: NlfConfig, weights: Tensor) -> None:
         super().__init__()
         # Each point has the rows of the C channels, then its biases.
-        rows = weights.unflatten(-1, (config.channels + 1, config.maps))
+        rows = weights.reshape(len(weights), config.channels + 1, config.maps)
         self.convolution = nn.Conv2d(config.channels, len(rows) * config.maps, 1)
         self.convolution.weight = nn.Parameter(
             rows[:, :-1].transpose(1, 2).flatten(0, 1)[..., None, None].contiguous(), False
@@ -205,7 +206,7 @@ class PointHead(nn.Module):
         metric_xy = torch.softmax(maps[:, :, 1], dim=-1) @ flat_cells
         volumes = torch.softmax(maps[:, :, OTHER_MAPS:].flatten(2), dim=-1)
         volume_points = volumes @ cells
-        heatmaps = volumes.unflatten(2, (config.depth, height * width)).sum(dim=2)
+        heatmaps = volumes.reshape(*volumes.shape[:2], config.depth, -1).sum(dim=2)
         raw = (maps[:, :, 0] * heatmaps).sum(dim=-1) + config.uncertainty_bias
         metric_points = torch.cat([metric_xy, volume_points[..., 2:]], dim=-1)
         return (
@@ -242,7 +243,7 @@ class LocalizerField(nn.Module):
         self.gps_net = PointEmbedding(frequencies, hidden, embedding)
         widths = (embedding, *layers)
         mlp: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:]):
+        for inputs, outputs in itertools.pairwise(widths):
             mlp += [nn.GELU(), nn.Linear(inputs, outputs)]
         self.pred_mlp = nn.Sequential(*mlp[1:])
         self.register_buffer('r_sqrt_eigva', torch.ones(embedding))
