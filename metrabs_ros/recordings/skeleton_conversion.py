@@ -51,7 +51,7 @@ from metrabs_ros.recordings.typestore import MARKERS, SKELETONS, message_types, 
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.builtin import DEFINITIONS
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
-from metrabs_ros.skeletons.definitions import Definition
+from metrabs_ros.skeletons.definitions import Definition, PointSkeleton
 
 TABLES = ('.csv', '.parquet')
 MAX_ROW_CHARS = 10_000
