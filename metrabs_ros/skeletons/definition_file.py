@@ -152,7 +152,8 @@ def _parse_points(entry: Mapping[str, Any]) -> PointSkeleton:
     joint_names = as_names(list(points), f'"points" of {name}')
     for joint, point in points.items():
         is_point = isinstance(point, list) and len(point) == len('xyz')
-        if not is_point or not all(type(value) in (int, float) for value in point):
+        # Larger integers cannot be converted to floats.
+        if not is_point or not all(_is_number(value) and abs(value) < 1e9 for value in point):
             raise ValueError(
                 f"joint '{joint}' of {name} is {_shown(point)}; expected: [x, y, z] in metres"
             )
@@ -222,11 +223,14 @@ def _as_object(value: Any, what: str) -> dict[str, Any]:
 def _as_numbers(value: Any, what: str) -> dict[str, float]:
     numbers = {}
     for name, number in _as_object(value, what).items():
-        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if not is_number or not -1e9 < number < 1e9:
+        if not _is_number(number) or not -1e9 < number < 1e9:
             raise ValueError(f"{what} has {_shown(number)} for '{printable(name)}', not a number")
         numbers[name] = float(number)
     return numbers
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _as_pairs(value: Any, index: Mapping[str, int], what: str) -> tuple[tuple[int, int], ...]:
