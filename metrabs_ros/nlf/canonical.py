@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.nlf.points import MAX_COORDINATE_M, MAX_POINTS
+from metrabs_ros.nlf.points import MAX_POINTS
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
+from metrabs_ros.skeletons.definitions import MAX_COORDINATE_M
 from metrabs_ros.skeletons.skeleton_table import conventions_of_table
 from metrabs_ros.weights.checkpoint_checks import as_names
 from metrabs_ros.weights.plain_pickle import Call, read_calls
