@@ -14,9 +14,9 @@ from metrabs_ros import cli
 from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.tensorrt_plan import Plan, PlanError
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.described_network import INPUT
 from metrabs_ros.metrabs.efficientnet import FEATURES
-from metrabs_ros.metrabs.onnx_export import INPUT, to_onnx
-from metrabs_ros.metrabs.plan_engine import tensor_shapes
+from metrabs_ros.metrabs.onnx_export import to_onnx
 
 BATCHES = (1, 4, 64)
 
@@ -31,7 +31,7 @@ def checkpoint(checkpoint_folder):
 
 @pytest.fixture(scope='module')
 def network(checkpoint):
-    return to_onnx(checkpoint, 'fp32')
+    return to_onnx(checkpoint.engine_network, 'fp32')
 
 
 @pytest.fixture(scope='module')
@@ -118,5 +118,6 @@ def test_the_reason_why_the_runtime_cannot_load_a_plan_is_reported(plan, checkpo
     monkeypatch.setattr(torch.cuda, 'device', lambda device: contextlib.nullcontext())
     version = trt.__version__.replace('.', r'\.')
     message = f'cannot be loaded by tensorrt_rtx {version}: .*CUDA driver'
+    network = checkpoint.engine_network
     with pytest.raises(PlanError, match=message):
-        Plan('tensorrt_rtx', plan, *tensor_shapes(checkpoint), torch.device('cpu'))
+        Plan('tensorrt_rtx', plan, [network.input], network.outputs, torch.device('cpu'))
