@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import numpy as np
 import torch
 from conftest import DATA
+from torch import nn
 
+from metrabs_ros.arrays import FloatArray
+from metrabs_ros.metrabs.efficientnet import ConvNormAct
 from metrabs_ros.nlf.checkpoint import NlfCheckpoint
 from metrabs_ros.nlf.network import FeatureNetwork, LocalizerField, NlfConfig
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
@@ -23,6 +27,7 @@ _spec.loader.exec_module(make_nlf_checkpoint)
 CONFIG = NlfConfig('s', 256, 32, True, 8, 2200.0, 512, uncertainty_bias=-0.5)
 HEAD = 'heatmap_head.layer.'
 FIELD = 'heatmap_head.weight_field.'
+TINY_CHANNELS = 16
 
 
 def small_checkpoint() -> NlfCheckpoint:
@@ -45,11 +50,28 @@ def small_checkpoint() -> NlfCheckpoint:
     field.gps_net.maxi.copy_(nodes.amax(dim=0))
     eigenvalues = make_nlf_checkpoint.eigenvalues()[1 : 1 + len(field.r_sqrt_eigva)]
     field.r_sqrt_eigva.copy_(torch.from_numpy(eigenvalues**-0.5))
-    names = make_nlf_checkpoint.JOINT_NAMES
+    return NlfCheckpoint(CONFIG, features.eval(), field.eval(), *_points())
+
+
+def _points() -> tuple[FloatArray, dict[str, Convention]]:
+    """Return the canonical points, and the skeletons; the one of all points is the first."""
     conventions = {}
     for name, skeleton in make_nlf_checkpoint.skeleton_types().items():
         joints = Skeleton(name, tuple(skeleton['names']), tuple(skeleton['edges']))
         conventions[name] = Convention(joints, np.array(skeleton['indices']))
+    names = make_nlf_checkpoint.JOINT_NAMES
     points_m = np.array([make_nlf_checkpoint.canonical_point(name) for name in names])
-    ordered = {'': conventions.pop(''), **conventions}
-    return NlfCheckpoint(CONFIG, features.eval(), field.eval(), points_m, ordered)
+    return points_m, {'': conventions.pop(''), **conventions}
+
+
+def tiny_checkpoint() -> NlfCheckpoint:
+    """Return the same points with two convolutions as backbone, which is exported in a second."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIG, channels=TINY_CHANNELS)
+    features = FeatureNetwork(config)
+    link = nn.Conv2d(TINY_CHANNELS, TINY_CHANNELS, 1, bias=False)
+    features.backbone = nn.Sequential(
+        nn.Conv2d(3, TINY_CHANNELS, 32, stride=32), nn.SiLU(), ConvNormAct(link)
+    )
+    field = LocalizerField(16, 32, 8, (16, (TINY_CHANNELS + 1) * config.maps))
+    return NlfCheckpoint(config, features.eval(), field.eval(), *_points())
