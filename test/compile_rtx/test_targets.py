@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import onnx
 import pytest
 import tensorrt_rtx as trt
 import torch
+from nlf_checkpoints import small_checkpoint
 from torch import nn
 
 from metrabs_ros import cli
@@ -19,6 +21,8 @@ from metrabs_ros.metrabs.efficientnet import FEATURES
 from metrabs_ros.metrabs.onnx_export import to_onnx
 
 BATCHES = (1, 4, 64)
+SIZES_MB = {'fp32': (80, 100), 'fp16': (40, 55)}
+"""Limits of the size of a plan; the weights of EfficientNetV2-S have 83 MB in fp32."""
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +73,22 @@ def test_build_engine_compiles_for_several_targets_and_finds_them_again(
     assert cli.main(command) == 0
     assert len(compiled) == 1
     assert 'is rebuilt' in caplog.text
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
+@pytest.mark.parametrize('kind', ['features', 'points'])
+def test_the_exported_networks_of_nlf_are_compiled(kind, precision):
+    checkpoint = small_checkpoint()
+    is_whole = kind == 'points'
+    network = checkpoint.exported_network('') if is_whole else checkpoint.engine_network
+    exported = to_onnx(network, precision)
+    start_s = time.perf_counter()
+    plan = tensorrt_rtx.compile_onnx(exported, 'sm89', INPUT, BATCHES)
+    size_mb, seconds = len(plan) / 1e6, time.perf_counter() - start_s
+    print(f'nlf {kind}, {precision}: {size_mb:.1f} MB, {seconds:.0f} s')
+    smallest, largest = SIZES_MB[precision]
+    assert smallest < size_mb < largest
+    tensorrt_rtx.check_plan(plan)
 
 
 def test_the_package_has_all_targets(network):
