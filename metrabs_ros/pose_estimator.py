@@ -28,7 +28,7 @@ from metrabs_ros.options import (
 )
 from metrabs_ros.people import MM_PER_M, implied_statures_mm
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
-from metrabs_ros.skeletons.definitions import SkeletonDefinition
+from metrabs_ros.skeletons.definitions import Definition, PointSkeleton
 
 Prediction = dict[str, FloatArray]
 
@@ -178,14 +178,15 @@ class PoseEstimator(abc.ABC):
             for name, convention in self._conventions.items()
         }
 
-    def add_skeletons(self, definitions: Iterable[SkeletonDefinition]) -> None:
+    def add_skeletons(self, definitions: Iterable[Definition]) -> None:
         """
-        Add joint conventions that combine joints of the existing ones.
+        Add joint conventions that combine joints of the existing ones, or points of the body.
 
         Raises
         ------
         ValueError
-            If the model lacks a joint that a definition combines, or has a skeleton of its name.
+            If the model lacks a joint that a definition combines, has a skeleton of its name, or
+            does not localise points.
         """
         for definition in definitions:
             name = definition.skeleton.name
@@ -194,7 +195,17 @@ class PoseEstimator(abc.ABC):
                     f'skeleton {definition.shown_name} exists already in this model; give the '
                     'definition another name'
                 )
-            self._conventions[name] = definition.within(self._conventions)
+            if isinstance(definition, PointSkeleton):
+                self._conventions[name] = self._point_convention(definition)
+            else:
+                self._conventions[name] = definition.within(self._conventions)
+
+    def _point_convention(self, definition: PointSkeleton) -> Convention:
+        """Return a convention of points, which are added to all joints of the network."""
+        raise ValueError(
+            f'skeleton {definition.shown_name} consists of points of the body, which only NLF '
+            'networks localise; use nlf_s or nlf_l'
+        )
 
     @property
     def skeleton(self) -> Skeleton:

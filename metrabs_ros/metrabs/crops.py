@@ -208,9 +208,6 @@ def _sample_level(
     if (high_px == low_px).any():
         return source.new_full((count, 3, side_px, side_px), background)
     linear_rgb = source_image.linear_rgb(low_px, high_px, level)
-    if background:
-        # The sampling pads with zeros.
-        linear_rgb = linear_rgb - background
     if min(linear_rgb.shape[2:]) < 2:
         # The relative coordinates are undefined for a side of a single pixel.
         linear_rgb = functional.pad(linear_rgb, (0, 2, 0, 2))
@@ -222,10 +219,29 @@ def _sample_level(
     positions = source.permute(0, 2, 3, 1).reshape(1, count * side_px, side_px, 2)
     grid = torch.addcmul(offset, positions, slope)
     sampled = functional.grid_sample(linear_rgb, grid, padding_mode='zeros', align_corners=True)
-    if background:
-        # Rounding must not make values negative, which have no power.
-        sampled = sampled.add_(background).clamp_(0, 1)
-    return sampled.view(3, count, side_px, side_px).transpose(0, 1)
+    sampled = sampled.view(3, count, side_px, side_px).transpose(0, 1)
+    exceeds_image = (at_level_px[:, 0] < 0) | (at_level_px[:, 1] > limit_px - 1)
+    if background and exceeds_image.any():
+        # The sampling pads with zeros.
+        sampled = sampled + background * (1 - _coverage(factor * source + shift_px, limit_px))
+    return sampled
+
+
+def _coverage(points_px: Tensor, size_px: PixelArray) -> Tensor:
+    """
+    Return the weight of the image's pixels in bilinear samples, [B, 1, S, S].
+
+    Parameters
+    ----------
+    points_px
+        [B, 2, S, S], x and y of the samples.
+    size_px
+        [2], width and height of the image.
+    """
+    width, height = size_px.tolist()
+    x, y = points_px[:, :1], points_px[:, 1:]
+    across = (x + 1).clamp(0, 1) * (width - x).clamp(0, 1)
+    return across * (y + 1).clamp(0, 1) * (height - y).clamp(0, 1)
 
 
 def _bounds(camera: Camera, to_ray: FloatArray, side_px: int) -> FloatArray:

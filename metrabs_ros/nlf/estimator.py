@@ -35,7 +35,8 @@ from metrabs_ros.options import Options, Request, View
 from metrabs_ros.people import LOW_CONFIDENCE_STD_MM, MIN_JOINT_STD_MM, MM_PER_M
 from metrabs_ros.placement.absolute import to_rays
 from metrabs_ros.pose_estimator import Poses
-from metrabs_ros.skeletons.conventions import Skeleton
+from metrabs_ros.skeletons.conventions import Convention, Skeleton
+from metrabs_ros.skeletons.definitions import PointSkeleton
 from metrabs_ros.virtual_cameras import RAY_DEPTH_MM, VirtualCameras
 
 if TYPE_CHECKING:
@@ -103,13 +104,27 @@ class NlfEstimator(CropPoseEstimator):
         """Return the points that are localised for the requested skeleton."""
         return self._point_set(options).skeleton
 
-    def requested_convention(self, options: Options) -> Any:
+    def requested_convention(self, options: Options) -> Convention:
         """Return the requested joints as combinations of those of `posed_skeleton`."""
         return self._point_set(options).convention
 
     def plausible_people(self, poses: Poses) -> NDArray[np.intp]:
         """Return the indices of plausible people; see `plausible_poses`."""
         return plausible_poses(poses)
+
+    def _point_convention(self, definition: PointSkeleton) -> Convention:
+        """Add points to the model; see `PoseEstimator`."""
+        everything, added = self.convention(''), definition.skeleton
+        count = len(everything.skeleton)
+        names = tuple(f'{name}_{added.name}' for name in added.joint_names)
+        skeleton = Skeleton(
+            '',
+            (*everything.skeleton.joint_names, *names),
+            (*everything.skeleton.edges, *((count + a, count + b) for a, b in added.edges)),
+        )
+        self._points_m = np.concatenate([self._points_m, definition.points_m])
+        self._conventions[''] = Convention(skeleton, np.arange(len(skeleton)))
+        return Convention(added, np.arange(count, len(skeleton)))
 
     def _point_set(self, options: Options) -> PointSet:
         if options.skeleton in self._unnamed:

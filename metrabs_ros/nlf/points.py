@@ -15,11 +15,10 @@ from metrabs_ros.camera import as_numbers
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
+from metrabs_ros.skeletons.definitions import MAX_COORDINATE_M
 from metrabs_ros.weights.array_file import read_npy
 
 MAX_POINTS = 4096
-MAX_COORDINATE_M = 10.0
-"""Maximum coordinate of a canonical point; the canonical body is about 2 m tall."""
 POINTS_SUFFIX = '.npy'
 MAX_REASON_CHARS = 200
 

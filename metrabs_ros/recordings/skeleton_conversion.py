@@ -51,7 +51,7 @@ from metrabs_ros.recordings.typestore import MARKERS, SKELETONS, message_types, 
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.builtin import DEFINITIONS
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
-from metrabs_ros.skeletons.definitions import SkeletonDefinition
+from metrabs_ros.skeletons.definitions import Definition, PointSkeleton
 
 TABLES = ('.csv', '.parquet')
 MAX_ROW_CHARS = 10_000
@@ -79,10 +79,10 @@ class SkeletonConverter:
     Raises
     ------
     ValueError
-        If no definition has the name, or two have the same.
+        If no definition with combinations of joints has the name, or two have the same.
     """
 
-    def __init__(self, name: str, definitions: Sequence[SkeletonDefinition]) -> None:
+    def __init__(self, name: str, definitions: Sequence[Definition]) -> None:
         self._name = name
         self._definitions = dict(DEFINITIONS)
         for definition in definitions:
@@ -91,7 +91,13 @@ class SkeletonConverter:
                     f'skeleton {definition.shown_name} exists already; give the definition '
                     'another name'
                 )
-            self._definitions[definition.skeleton.name] = definition
+            if not isinstance(definition, PointSkeleton):
+                self._definitions[definition.skeleton.name] = definition
+            elif definition.skeleton.name == name:
+                raise ValueError(
+                    f'skeleton {definition.shown_name} consists of points of the body, which '
+                    'cannot be computed from joints; run annotate with an NLF network'
+                )
         if name not in self._definitions:
             known = ', '.join(self._definitions)
             raise ValueError(

@@ -13,7 +13,11 @@ import numpy as np
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import SHARED, read_limited, shown, write_atomically
 from metrabs_ros.skeletons.conventions import Skeleton
-from metrabs_ros.skeletons.definitions import SkeletonDefinition
+from metrabs_ros.skeletons.definitions import (
+    Definition,
+    PointSkeleton,
+    SkeletonDefinition,
+)
 
 MAX_FILE_BYTES = 16 << 20
 MAX_SKELETONS = 100
@@ -25,10 +29,13 @@ MAX_NAME_CHARS = 100
 MAX_TEXT_CHARS = 1000
 REQUIRED = ('name', 'source', 'joints')
 OPTIONAL = ('description', 'edges', 'mirror', 'deviations_mm', 'notes')
+POINTS = 'points'
+"""Instead of source and joints: canonical points."""
+OPTIONAL_WITH_POINTS = ('description', 'edges', 'mirror')
 EXPECTED = 'expected: {"skeletons": [{"name": ..., "source": ..., "joints": ...}]}'
 
 
-def read_definitions(file: pathlib.Path) -> list[SkeletonDefinition]:
+def read_definitions(file: pathlib.Path) -> list[Definition]:
     """
     Read the skeleton definitions in a file.
 
@@ -46,11 +53,13 @@ def read_definitions(file: pathlib.Path) -> list[SkeletonDefinition]:
             raise ValueError(
                 f'it has no list "skeletons" of 1 to {MAX_SKELETONS} skeletons; {EXPECTED}'
             )
-        definitions: list[SkeletonDefinition] = []
+        definitions: list[Definition] = []
         left = MAX_WEIGHTS
         for entry in entries:
-            definitions.append(_parse(entry, left))
-            left -= definitions[-1].weights.size
+            definition = _parse(entry, left)
+            definitions.append(definition)
+            if isinstance(definition, SkeletonDefinition):
+                left -= definition.weights.size
         names = [definition.skeleton.name for definition in definitions]
         if len(set(names)) < len(names):
             raise ValueError(f'two skeletons have the same name: {printable(sorted(names), 300)}')
@@ -113,18 +122,61 @@ def _reject_constant(name: str) -> float:
     raise ValueError(f'{name} is not a number in JSON')
 
 
-def _parse(entry: Any, max_weights: int) -> SkeletonDefinition:
+def _parse(entry: Any, max_weights: int) -> Definition:
     if not isinstance(entry, dict):
         raise ValueError(f'"skeletons" has the entry {_shown(entry)}; {EXPECTED}')
-    for key in REQUIRED:
+    if POINTS in entry:
+        _check_keys(entry, ('name', POINTS), OPTIONAL_WITH_POINTS)
+        return _parse_points(entry)
+    _check_keys(entry, REQUIRED, OPTIONAL)
+    return _parse_combinations(entry, max_weights)
+
+
+def _check_keys(
+    entry: Mapping[str, Any], required: tuple[str, ...], optional: tuple[str, ...]
+) -> None:
+    for key in required:
         if key not in entry:
             raise ValueError(f'a skeleton lacks "{key}"; {EXPECTED}')
-    unknown = sorted(set(entry) - {*REQUIRED, *OPTIONAL})
+    unknown = sorted(set(entry) - {*required, *optional})
     if unknown:
         raise ValueError(
             f"a skeleton has the unknown key '{printable(unknown[0])}'; known: "
-            f'{", ".join((*REQUIRED, *OPTIONAL))}'
+            f'{", ".join((*required, *optional))}'
         )
+
+
+def _parse_points(entry: Mapping[str, Any]) -> PointSkeleton:
+    (name,) = as_names([entry['name']], '"name"')
+    points = _as_object(entry[POINTS], f'"points" of {name}')
+    joint_names = as_names(list(points), f'"points" of {name}')
+    for joint, point in points.items():
+        is_point = isinstance(point, list) and len(point) == len('xyz')
+        # Larger integers cannot be converted to floats.
+        if not is_point or not all(_is_number(value) and abs(value) < 1e9 for value in point):
+            raise ValueError(
+                f"joint '{joint}' of {name} is {_shown(point)}; expected: [x, y, z] in metres"
+            )
+    index = {joint: i for i, joint in enumerate(joint_names)}
+    return PointSkeleton(
+        Skeleton(name, joint_names, *_parse_pairs(entry, name, index)),
+        np.array([[float(value) for value in point] for point in points.values()]).reshape(-1, 3),
+        _as_text(entry.get('description', ''), f'"description" of {name}'),
+    )
+
+
+def _parse_pairs(
+    entry: Mapping[str, Any], name: str, index: Mapping[str, int]
+) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...] | None]:
+    """Return the edges, and the mirror pairs or None."""
+    edges = _as_pairs(entry.get('edges', []), index, f'"edges" of {name}')
+    mirror = None
+    if 'mirror' in entry:
+        mirror = _as_pairs(entry['mirror'], index, f'"mirror" of {name}')
+    return edges, mirror
+
+
+def _parse_combinations(entry: Mapping[str, Any], max_weights: int) -> SkeletonDefinition:
     (name,) = as_names([entry['name']], '"name"')
     source = entry['source']
     if source != '':
@@ -145,10 +197,6 @@ def _parse(entry: Any, max_weights: int) -> SkeletonDefinition:
     for i, row in enumerate(rows):
         weights[i, [column[joint] for joint in row]] = list(row.values())
     index = {joint: i for i, joint in enumerate(joint_names)}
-    edges = _as_pairs(entry.get('edges', []), index, f'"edges" of {name}')
-    mirror = None
-    if 'mirror' in entry:
-        mirror = _as_pairs(entry['mirror'], index, f'"mirror" of {name}')
     deviations = _as_numbers(entry.get('deviations_mm', {}), f'"deviations_mm" of {name}')
     notes = _as_object(entry.get('notes', {}), f'"notes" of {name}')
     for key, values in (('deviations_mm', deviations), ('notes', notes)):
@@ -156,7 +204,7 @@ def _parse(entry: Any, max_weights: int) -> SkeletonDefinition:
             if joint not in index:
                 raise ValueError(f'"{key}" of {name} has the unknown joint {_shown(joint)}')
     return SkeletonDefinition(
-        Skeleton(name, joint_names, edges, mirror),
+        Skeleton(name, joint_names, *_parse_pairs(entry, name, index)),
         source,
         source_joints,
         weights,
@@ -175,11 +223,14 @@ def _as_object(value: Any, what: str) -> dict[str, Any]:
 def _as_numbers(value: Any, what: str) -> dict[str, float]:
     numbers = {}
     for name, number in _as_object(value, what).items():
-        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if not is_number or not -1e9 < number < 1e9:
+        if not _is_number(number) or not -1e9 < number < 1e9:
             raise ValueError(f"{what} has {_shown(number)} for '{printable(name)}', not a number")
         numbers[name] = float(number)
     return numbers
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _as_pairs(value: Any, index: Mapping[str, int], what: str) -> tuple[tuple[int, int], ...]:

@@ -15,6 +15,8 @@ ROW_SUM_TOLERANCE = 1e-6
 MAX_WEIGHT = 100.0
 """Maximum size of a weight: it multiplies the errors of a joint."""
 MAX_DEVIATION_MM = 1e4
+MAX_COORDINATE_M = 10.0
+"""Maximum coordinate of a canonical point; the canonical body is about 2 m tall."""
 MAX_LISTED_JOINTS = 5
 
 
@@ -140,6 +142,58 @@ class SkeletonDefinition:
         if is_wrong.any():
             names = [self.skeleton.joint_names[i] for i in np.flatnonzero(is_wrong)]
             raise ValueError(f'skeleton {self.shown_name} has {problem} for {_listed(names)}')
+
+
+@dataclasses.dataclass(frozen=True)
+class PointSkeleton:
+    """
+    A skeleton with L joints that are points of a canonical body, which NLF networks localise.
+
+    Parameters
+    ----------
+    skeleton
+        Skeleton with L joints.
+    points_m
+        [L, 3], canonical points, metres: x to the left of the body, y up, z to the front.
+    description
+        What the skeleton is.
+
+    Raises
+    ------
+    ValueError
+        If the parts do not fit together; the message is one sentence.
+    """
+
+    skeleton: Skeleton
+    points_m: FloatArray
+    description: str = ''
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        names = self.skeleton.joint_names
+        check_unique(names, 'joint')
+        if not names or self.points_m.shape != (len(names), 3):
+            raise ValueError(
+                f'skeleton {self.shown_name} has {len(names)} joints, but points of the shape '
+                f'{self.points_m.shape}; expected: [x, y, z] for each joint'
+            )
+        # The condition also rejects NaN.
+        if not np.all(np.abs(self.points_m) <= MAX_COORDINATE_M):
+            raise ValueError(
+                f'skeleton {self.shown_name} has a point with a coordinate of '
+                f'{np.abs(self.points_m).max():g}; coordinates are in metres, at most '
+                f'{MAX_COORDINATE_M:g}'
+            )
+        check_involution(self.skeleton)
+
+    @property
+    def shown_name(self) -> str:
+        """The name in quotes, for messages."""
+        return f"'{printable(self.skeleton.name)}'"
+
+
+Definition = SkeletonDefinition | PointSkeleton
+"""What a definition file contains."""
 
 
 def check_unique(names: Sequence[str], kind: str) -> None:

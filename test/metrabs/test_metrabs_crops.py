@@ -17,7 +17,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.metrabs import crops
 from metrabs_ros.metrabs.augmentation import Augmentations
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
-from metrabs_ros.metrabs.crops import sample_crops
+from metrabs_ros.metrabs.crops import BLACK, WHITE, sample_crops
 from metrabs_ros.metrabs.source_image import DeviceImage, HostImage
 
 CPU = torch.device('cpu')
@@ -43,6 +43,34 @@ def test_crops_match_the_official_implementation(index):
     official = np.load(DATA / 'golden' / 'intermediates.npz')[f'{index:02}/crops']
     np.testing.assert_allclose(crops, official.astype(np.float32), atol=2e-3)
     assert np.abs(crops - official.astype(np.float32)).mean() < 2e-4
+
+
+@pytest.mark.parametrize('device_image', [HostImage, lambda image: DeviceImage(image, CPU)])
+@pytest.mark.parametrize(
+    'box', [[-90, 20, 200, 300], [600, 300, 300, 400], [-400, -300, 1600, 1200], [900, 0, 90, 90]]
+)
+def test_a_white_background_is_that_of_an_image_with_a_white_frame(street, box, device_image):
+    # A multiple of the factor of the pyramid's coarsest level.
+    frame_px = 1600
+    framed = cv2.copyMakeBorder(street, *[frame_px] * 4, cv2.BORDER_CONSTANT, value=[255] * 3)
+    intrinsics = np.array([[900.0, 0, 384], [0, 900, 288], [0, 0, 1]])
+    shift = np.array([[0, 0, frame_px], [0, 0, frame_px], [0, 0, 0]])
+    white, expected = (
+        sample_crops(
+            device_image(image),
+            Camera(intrinsics + offset),
+            virtual_cameras_for_boxes(
+                np.array([box], float) + offset[0, 2] * np.array([1, 1, 0, 0]),
+                Camera(intrinsics + offset),
+                64,
+            ),
+            np.array([2.2]),
+            background=background,
+        ).numpy()
+        for image, offset, background in ((street, 0 * shift, WHITE), (framed, shift, BLACK))
+    )
+    assert (white == 1).any()
+    np.testing.assert_allclose(white, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize('antialias_factor', [1, 2, 3])
@@ -105,7 +133,7 @@ import numpy as np
 from metrabs_ros.camera import Camera
 from metrabs_ros.metrabs.augmentation import Augmentations
 from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
-from metrabs_ros.metrabs.crops import sample_crops
+from metrabs_ros.metrabs.crops import BLACK, WHITE, sample_crops
 from metrabs_ros.metrabs.source_image import HostImage
 
 image = np.zeros((480, 640, 3), np.uint8)

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import metrabs_ros
 from metrabs_ros.skeletons.builtin import DEFINITIONS
-from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, Skeleton
 from metrabs_ros.skeletons.definition_file import read_definitions, write_definitions
+from metrabs_ros.skeletons.definitions import PointSkeleton
 
 JOINTS = {'pelvis': {'left_hip': 0.5, 'right_hip': 0.5}, 'nose': {'nose': 1}}
 
@@ -62,6 +63,54 @@ def test_the_example_of_the_documentation_is_valid(tmp_path):
     assert torso.within({'': BLAZEPOSE_33.within(BLAZEPOSE_33)}).skeleton.mirror.tolist() == [
         *(0, 2, 1)
     ]
+
+
+POINTS = {'left_pocket': [0.12, -0.05, 0.09], 'right_pocket': [-0.12, -0.05, 0.09]}
+
+
+def test_points_of_the_body_are_read(tmp_path):
+    file = write(
+        tmp_path / 'a',
+        {
+            'name': 'pockets_2',
+            'points': POINTS,
+            'edges': [list(POINTS)],
+            'mirror': [list(POINTS)],
+            'description': 'trouser pockets',
+        },
+        entry(),
+    )
+    pockets, pair = read_definitions(file)
+    assert isinstance(pockets, PointSkeleton)
+    assert pockets.skeleton == Skeleton('pockets_2', tuple(POINTS), ((0, 1),), ((0, 1),))
+    assert pockets.points_m.tolist() == list(POINTS.values())
+    assert pockets.description == 'trouser pockets'
+    assert pair.skeleton.name == 'pair_2'
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'points': {}}, "skeleton 'a' has 0 joints"),
+        ({'points': [1]}, '"points" of a is .1.; expected: an object'),
+        ({'points': {'b': [1, 2]}}, r"joint 'b' of a is .1, 2.; expected: .x, y, z. in metres"),
+        ({'points': {'b': [1, 2, '3']}}, "joint 'b' of a is"),
+        ({'points': {'b': [1, 2, True]}}, "joint 'b' of a is"),
+        ({'points': {'b': [1, 2, 11]}}, 'a coordinate of 11; coordinates are in metres'),
+        ({'points': {'b': [1, 2, 10**400]}}, "joint 'b' of a is"),
+        ({'points': {'b\n': [1, 2, 3]}}, 'has the name'),
+        ({'points': {'b': [1, 2, 3]}, 'source': ''}, "unknown key 'source'; known: name, points"),
+        ({'points': {'b': [1, 2, 3]}, 'mirror': [['b', 'b']]}, 'a joint has one counterpart'),
+    ],
+)
+def test_other_points_are_rejected(tmp_path, changes, message):
+    assert re.search(message, error_of(write(tmp_path / 'a', {'name': 'a', **changes})))
+
+
+def test_a_model_that_does_not_localise_points_names_those_that_do(model, tmp_path):
+    definitions = read_definitions(write(tmp_path / 'a', {'name': 'a', 'points': POINTS}))
+    with pytest.raises(ValueError, match=r"'a' consists of points .* use nlf_s or nlf_l"):
+        model.add_skeletons(definitions)
 
 
 def test_optional_keys(tmp_path):
