@@ -24,6 +24,9 @@ from metrabs_ros.foreign_text import printable
 from metrabs_ros.weights.array_file import array_from_bytes
 
 MAX_PICKLE_BYTES = 2 << 20
+MAX_INSTRUCTIONS = 2 << 20
+"""Limits time and memory for pickles that may be larger than `MAX_PICKLE_BYTES`: an instruction of
+one byte can create an object of a hundred bytes."""
 MAX_INTEGER_BITS = 64
 MAX_ITEMS = 500_000
 MAX_NESTING_DEPTH = 32
@@ -75,22 +78,31 @@ class Call:
     items: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
-def read_calls(content: bytes) -> Any:
+def read_calls(content: bytes, max_bytes: int = MAX_PICKLE_BYTES) -> Any:
     """
     Read the content of a pickle, with `Call`, `Global` and `PersistentId` instead of objects.
+
+    Parameters
+    ----------
+    content
+        The pickle.
+    max_bytes
+        Its maximum size.
 
     Raises
     ------
     pickle.UnpicklingError
         If the pickle is damaged, too large, or uses instructions that plain data does not need.
     """
-    if len(content) > MAX_PICKLE_BYTES:
+    if len(content) > max_bytes:
         raise pickle.UnpicklingError(
-            f'it has {len(content)} bytes, more than the limit of {MAX_PICKLE_BYTES}'
+            f'it has {len(content)} bytes, more than the limit of {max_bytes}'
         )
     machine = _Machine()
     try:
-        for opcode, argument, _ in pickletools.genops(content):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+            if count >= MAX_INSTRUCTIONS:
+                raise pickle.UnpicklingError(f'it has more than {MAX_INSTRUCTIONS} instructions')
             if opcode.name == 'STOP':
                 return machine.pop()
             machine.run(opcode.name, argument)

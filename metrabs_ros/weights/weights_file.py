@@ -1,5 +1,5 @@
 """
-Read tensors from untrusted files of `torch.save`.
+Read tensors from untrusted files of `torch.save` and `torch.jit.save`.
 
 Names, types, shapes and sizes are available and can be checked before any tensor is read.
 """
@@ -12,7 +12,7 @@ import os
 import pathlib
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,25 +101,27 @@ class StoredTensor:
 
 class WeightsFile:
     """
-    The tensors in a file of `torch.save`.
+    A file of `torch.save` or `torch.jit.save`: a pickle that refers to the data of tensors.
 
     Parameters
     ----------
     archive
         Zip archive of the file.
+    max_pickle_bytes
+        Maximum size of the pickle.
 
     Attributes
     ----------
-    tensors
-        Location of each tensor, by name.
+    content
+        Content of the pickle; see `plain_pickle.read_calls`.
 
     Raises
     ------
     zipfile.BadZipFile, pickle.UnpicklingError
-        If the archive is damaged or contains other data than a dictionary of tensors.
+        If the archive or the pickle is damaged.
     """
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, archive: zipfile.ZipFile, max_pickle_bytes: int = MAX_PICKLE_BYTES) -> None:
         self._archive = archive
         roots = [name[: -len('data.pkl')] for name in archive.namelist() if _is_data(name)]
         if len(roots) != 1:
@@ -129,14 +131,23 @@ class WeightsFile:
             order = read_member(archive, f'{self._root}byteorder', MAX_BYTE_ORDER_BYTES)
             if order != b'little':
                 raise zipfile.BadZipFile(f'its byte order is {printable(order)}, not little')
-        state = read_calls(read_member(archive, f'{self._root}data.pkl', MAX_PICKLE_BYTES))
-        self.tensors: Mapping[str, StoredTensor] = {
-            str(name): self._stored(value) for name, value in _items(state).items()
-        }
+        pickled = read_member(archive, f'{self._root}data.pkl', max_pickle_bytes)
+        self.content = read_calls(pickled, max_pickle_bytes)
 
-    def read(self) -> dict[str, Tensor]:
+    def tensors(self, state: Mapping[Any, Any]) -> dict[str, StoredTensor]:
         """
-        Read all tensors, on the CPU.
+        Return the locations of the tensors in a part of the content, by name.
+
+        Raises
+        ------
+        zipfile.BadZipFile, pickle.UnpicklingError
+            If it contains something else, or data is missing.
+        """
+        return {str(name): self._stored(value) for name, value in state.items()}
+
+    def read(self, tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+        """
+        Read tensors, on the CPU.
 
         Raises
         ------
@@ -145,17 +156,12 @@ class WeightsFile:
         """
         storages: dict[str, Tensor] = {}
         state = {}
-        for name, stored in self.tensors.items():
+        for name, stored in tensors.items():
             if stored.storage not in storages:
                 storages[stored.storage] = self._storage(stored)
             elements = storages[stored.storage].view(stored.dtype)
             state[name] = elements.as_strided(stored.shape, stored.stride, stored.offset)
         return state
-
-    @property
-    def storage_bytes(self) -> int:
-        """Total size of the storages of the tensors."""
-        return sum({t.storage: t.storage_bytes for t in self.tensors.values()}.values())
 
     def _storage(self, stored: StoredTensor) -> Tensor:
         storage = torch.empty(stored.storage_bytes, dtype=torch.uint8)
@@ -191,6 +197,8 @@ class WeightsFile:
             raise zipfile.BadZipFile(f'it has no member {printable(member)}') from None
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
             raise zipfile.BadZipFile(f'{printable(member)} is compressed')
+        if info.header_offset + info.file_size > self._archive.start_dir:
+            raise zipfile.BadZipFile(f'{printable(member)} ends behind the end of the file')
         if type(count) is not int or count * dtype.itemsize != info.file_size:
             raise zipfile.BadZipFile(
                 f'{printable(member)} has {info.file_size} bytes instead of {printable(count)} '
@@ -200,9 +208,18 @@ class WeightsFile:
 
 
 @contextmanager
-def open_weights(file: pathlib.Path) -> Iterator[WeightsFile]:
+def open_weights(
+    file: pathlib.Path, max_pickle_bytes: int = MAX_PICKLE_BYTES
+) -> Iterator[WeightsFile]:
     """
-    Open a file of `torch.save`.
+    Open a file of `torch.save` or `torch.jit.save`.
+
+    Parameters
+    ----------
+    file
+        The file.
+    max_pickle_bytes
+        See `WeightsFile`.
 
     Raises
     ------
@@ -218,17 +235,29 @@ def open_weights(file: pathlib.Path) -> Iterator[WeightsFile]:
                 f'it has {size_bytes} bytes, more than the limit of {MAX_FILE_BYTES}'
             )
         with open_zip(opened) as archive:
-            yield WeightsFile(archive)
+            yield WeightsFile(archive, max_pickle_bytes)
 
 
 def _is_data(name: str) -> bool:
     return name.endswith('/data.pkl') and name.count('/') == 1
 
 
-def _items(state: Any) -> dict[Any, Any]:
-    """Return the items of a dict or an OrderedDict."""
+def state_items(state: Any) -> dict[Any, Any]:
+    """
+    Return the items of a recorded dict or OrderedDict.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        If it is something else.
+    """
     if isinstance(state, Call) and state.function == 'collections.OrderedDict':
         return state.items
     if not isinstance(state, dict):
         raise pickle.UnpicklingError(f'it contains {type(state).__name__}, not named tensors')
     return state
+
+
+def storage_bytes(tensors: Iterable[StoredTensor]) -> int:
+    """Return the total size of the storages of tensors."""
+    return sum({tensor.storage: tensor.storage_bytes for tensor in tensors}.values())

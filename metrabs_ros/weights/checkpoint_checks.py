@@ -1,0 +1,179 @@
+"""Checks of the content of untrusted checkpoints, and the errors for what does not fit."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metrabs_ros.foreign_text import printable
+from metrabs_ros.regular_file import shown
+from metrabs_ros.weights.store import WeightsError
+from metrabs_ros.weights.weights_file import StoredTensor, storage_bytes
+
+MAX_LISTED_NAMES = 3
+MAX_REASON_CHARS = 200
+MAX_JOINTS = 4096
+MAX_EDGES = 4 * MAX_JOINTS
+MAX_NAME_CHARS = 100
+MAX_STORAGE_RATIO = 4
+"""Maximum ratio of stored to required size of the weights; double precision needs 2."""
+
+T = TypeVar('T')
+
+
+def read_untrusted(file: pathlib.Path, reader: Callable[[pathlib.Path], T], expected: str) -> T:
+    """
+    Read a file of untrusted content.
+
+    Parameters
+    ----------
+    file
+        The file.
+    reader
+        Reads the file.
+    expected
+        Description of the expected content, for the message.
+
+    Raises
+    ------
+    WeightsError
+        If the reader raises any exception.
+    """
+    try:
+        return reader(file)
+    except WeightsError:
+        raise
+    # The readers of YAML, ZIP and arrays raise exceptions of many types for damaged files.
+    except Exception as error:
+        reason = printable(' '.join(str(error).split()), MAX_REASON_CHARS)
+        raise WeightsError(
+            f'{shown(file)} is damaged or has unexpected content ({type(error).__name__}: '
+            f'{reason}); expected: {expected}'
+        ) from error
+
+
+def as_names(names: Any) -> tuple[str, ...]:
+    """
+    Return names as text; they must be printable because messages and frame ids use them.
+
+    Raises
+    ------
+    ValueError
+        If there are more than `MAX_JOINTS`, or a name is too long, not printable or not text.
+    """
+    listed = np.asarray(names).reshape(-1).tolist()
+    if len(listed) > MAX_JOINTS:
+        raise ValueError(f'it has {len(listed)} joints, more than {MAX_JOINTS}')
+    texts = tuple(n.decode() if isinstance(n, bytes) else n for n in listed)
+    for text in texts:
+        is_name = isinstance(text, str) and text.isprintable()
+        if not is_name or len(text) > MAX_NAME_CHARS:
+            raise ValueError(f'it has the name {printable(reprlib.repr(text))}')
+    return texts
+
+
+def as_edges(edges: Any, joints: int) -> tuple[tuple[int, int], ...]:
+    """
+    Return pairs of joints.
+
+    Raises
+    ------
+    ValueError
+        If they are not pairs of indices of joints.
+    """
+    array = np.asarray(edges)
+    is_empty = array.size == 0
+    if not is_empty and (array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in 'iu'):
+        raise ValueError(f'its edges are {array.dtype} of shape {array.shape}, not pairs')
+    if len(array) > MAX_EDGES:
+        raise ValueError(f'it has {len(array)} edges, more than {MAX_EDGES}')
+    if not is_empty and not (array.min() >= 0 and array.max() < joints):
+        raise ValueError(f'an edge refers to joint {array.max()} of {joints}')
+    return tuple((int(a), int(b)) for a, b in array.reshape(-1, 2))
+
+
+def check_tensors(
+    file: pathlib.Path,
+    stored: Mapping[str, StoredTensor],
+    required: Mapping[str, Tensor],
+    network: str,
+) -> None:
+    """
+    Compare names, shapes and types with a network's parameters, before values are read.
+
+    Parameters
+    ----------
+    file
+        The file, for messages.
+    stored
+        The tensors in the file.
+    required
+        The parameters, for example on the meta device.
+    network
+        Description of the network, and what it is based on, for messages.
+
+    Raises
+    ------
+    WeightsError
+        If they differ, or the file is much larger than these parameters.
+    """
+    expected = {name: tuple(value.shape) for name, value in required.items()}
+    shared = [name for name in expected if name in stored]
+    wrong = {
+        'lacks': sorted(expected.keys() - stored.keys()),
+        'has unknown': sorted(stored.keys() - expected.keys()),
+        'has of another shape': [
+            f'{name} {printable(stored[name].shape)} instead of {expected[name]}'
+            for name in shared
+            if stored[name].shape != expected[name]
+        ],
+        'has of another type': [
+            f'{name} {stored[name].dtype} instead of {required[name].dtype}'
+            for name in shared
+            if stored[name].dtype.is_floating_point != required[name].is_floating_point()
+        ],
+    }
+    problems = [f'{what} {listed(names)}' for what, names in wrong.items() if names]
+    if problems:
+        raise WeightsError(f'{shown(file)} does not fit {network}: it {"; it ".join(problems)}')
+    required_bytes = sum(
+        math.prod(value.shape) * value.element_size() for value in required.values()
+    )
+    stored_bytes = storage_bytes(stored.values())
+    if stored_bytes > MAX_STORAGE_RATIO * required_bytes:
+        raise WeightsError(
+            f'{shown(file)} stores {stored_bytes} bytes; expected: {required_bytes}'
+        )
+
+
+def as_parameters(file: pathlib.Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """
+    Return the values of parameters in single precision.
+
+    Raises
+    ------
+    WeightsError
+        If some are not finite; the message contains the names and the file.
+    """
+    single = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+    not_finite = [name for name, value in single.items() if not torch.isfinite(value).all()]
+    if not_finite:
+        raise WeightsError(f'{shown(file)} has values that are not finite in {listed(not_finite)}')
+    return single
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and the number of further names."""
+    more = len(names) - MAX_LISTED_NAMES
+    text = ', '.join(printable(name) for name in names[:MAX_LISTED_NAMES])
+    return f'{text} and {more} more' if more > 0 else text
