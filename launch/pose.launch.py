@@ -58,13 +58,13 @@ PARAMETERS = {
     'depth_transport': (str, 'raw, or compressedDepth for images on <depth>/compressedDepth.'),
     'model': (
         str,
-        'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l or a '
-        'checkpoint folder.',
+        'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l, nlf_s, '
+        'nlf_l or the path of a checkpoint.',
     ),
     'engine': (str, 'Inference engine: auto, torch, tensorrt, tensorrt_rtx or openvino.'),
     'detector': (str, 'Person detector: auto, movenet, onnx:FILE, ultralytics:NAME or topic.'),
     'skeleton': (str, 'Skeleton convention of the published joints.'),
-    'num_aug': (int, 'Number of augmented crops per person that MeTRAbs averages.'),
+    'num_aug': (int, 'Number of augmented crops per person that MeTRAbs and NLF combine.'),
     'target_frame': (str, 'Frame of the published messages.'),
     'world_frame': (str, 'Frame with the z axis pointing up.'),
     'ground_frame': (str, 'Frame with the z axis pointing up, for the height of the floor.'),

@@ -58,8 +58,9 @@ def load_model(
     ----------
     name_or_folder
         ``blazepose`` or ``blazepose_lite``, which are part of the package; ``blazepose_heavy``,
-        ``metrabs_s`` or ``metrabs_l``, with weights that are downloaded at the first use; or a
-        folder with a MeTRAbs checkpoint as published for PyTorch.
+        ``metrabs_s``, ``metrabs_l``, ``nlf_s`` or ``nlf_l``, with weights that are downloaded at
+        the first use; or a folder or file with a checkpoint of MeTRAbs or NLF as published for
+        PyTorch.
     engine
         Inference engine: ``torch``, ``tensorrt`` (NVIDIA GPUs), ``tensorrt_rtx`` (GeForce RTX and
         RTX professional GPUs), ``openvino`` (CPUs) or ``auto``, the fastest one that is installed.
@@ -71,7 +72,7 @@ def load_model(
     device
         ``cpu``, ``cuda``, ``cuda:1`` or ``auto``, a GPU if one is available.
     detector
-        Person detector for MeTRAbs: ``auto`` or ``movenet``, which is part of the package,
+        Person detector for MeTRAbs and NLF: ``auto`` or ``movenet``, which is part of the package,
         ``onnx:FILE`` (of the YOLO or DETR family) or ``ultralytics:NAME``.
     threads
         Number of CPU threads of each network; 0 uses one for each core.  In streams, BlazePose and
@@ -80,7 +81,8 @@ def load_model(
         Plan of TensorRT that is run instead of building an engine: built, for example by trtexec,
         from the file of ``metrabs_ros export`` for the same model.
     skeletons
-        File of skeleton definitions, which combine joints of the model; see docs/skeletons.md.
+        File of skeleton definitions, which combine joints of the model, or with NLF name points of
+        the body; see docs/skeletons.md.
         Their names are values of the argument ``skeleton`` of the methods.
 
     Returns

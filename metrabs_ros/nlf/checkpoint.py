@@ -1,4 +1,9 @@
-"""NLF checkpoints: the network, the field, and the canonical points of its skeletons."""
+"""
+NLF checkpoints: the network, the field, and the canonical points of its skeletons.
+
+Two kinds are read: crop checkpoints, and the published multi-person archives.  Reading never
+executes code from a file, and sizes are checked before memory is allocated.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,9 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.tensorrt_plan import TensorShape
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.metrabs.described_network import DescribedNetwork, describe_convention
+from metrabs_ros.nlf.canonical import all_skeletons
+from metrabs_ros.nlf.crop_folder import EIGENVALUES_FILE, NODES_FILE, read_folder
+from metrabs_ros.nlf.multiperson_archive import read_archive
 from metrabs_ros.nlf.network import (
     FeatureNetwork,
     LocalizerField,
@@ -26,7 +34,19 @@ from metrabs_ros.nlf.points import (
     unnamed_points,
 )
 from metrabs_ros.pose_estimator import MAX_SKELETON_NAMES_CHARS
+from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.conventions import Convention
+from metrabs_ros.weights.checkpoint_checks import listed
+from metrabs_ros.weights.store import WeightsError
+
+PATTERNS = ('nlf_[sml]_crop*.pt', 'nlf_[sml]_multi*.torchscript')
+"""Names of files with weights: state dicts of crop checkpoints, and archives."""
+ARCHIVE_SUFFIX = '.torchscript'
+SUFFIXES = ('.pt', ARCHIVE_SUFFIX)
+EXPECTED = (
+    f'nlf_s_crop*.pt or nlf_l_crop*.pt with {EIGENVALUES_FILE} and {NODES_FILE}, or '
+    'nlf_s_multi*.torchscript or nlf_l_multi*.torchscript'
+)
 
 EXPORTED_SKELETON = 'smpl_24'
 """The skeleton whose points are exported by default."""
@@ -113,3 +133,52 @@ class NlfCheckpoint:
             )
         convention = self.conventions[skeleton]
         return point_set_of(convention, self.conventions[''].skeleton, self.points_m)
+
+
+def read_checkpoint(path: pathlib.Path) -> NlfCheckpoint:
+    """
+    Read a checkpoint.
+
+    Parameters
+    ----------
+    path
+        The file of an archive, or of a crop checkpoint that has its other files in the same
+        folder; or a folder that contains one such file.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing, damaged, or does not fit the other files; the message contains the
+        name of the file and the expected content.
+    """
+    try:
+        files = weights_files(path)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f'{shown(path)} cannot be read: {printable(error)}') from error
+    if not files:
+        raise WeightsError(f'{shown(path)} is not an NLF checkpoint; expected: {EXPECTED}')
+    if len(files) > 1:
+        raise WeightsError(
+            f'{shown(path)} contains {listed([file.name for file in files])}; give the path of '
+            'one of them'
+        )
+    read = read_archive if files[0].suffix == ARCHIVE_SUFFIX else read_folder
+    networks, table, body_points_m = read(files[0])
+    points_m, conventions = all_skeletons(table, body_points_m)
+    return NlfCheckpoint(
+        networks.config, networks.crop_model, networks.field, points_m, conventions
+    )
+
+
+def weights_files(path: pathlib.Path) -> list[pathlib.Path]:
+    """
+    Return the files with NLF weights that a path refers to: itself, or files in its folder.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the folder cannot be read.
+    """
+    if not path.is_dir():
+        return [path] if path.suffix in SUFFIXES else []
+    return [file for pattern in PATTERNS for file in sorted(path.glob(pattern))]

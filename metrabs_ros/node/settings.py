@@ -22,8 +22,8 @@ class Settings:
 
     model: str = setting(
         'blazepose',
-        'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l or a '
-        'checkpoint folder.',
+        'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l, nlf_s, '
+        'nlf_l or the path of a checkpoint.',
         fixed=True,
     )
     engine: str = setting(
@@ -31,7 +31,7 @@ class Settings:
     )
     engine_file: str = setting(
         '',
-        'Plan of a MeTRAbs network that trtexec built from the file of metrabs_ros export; '
+        'Plan of a network that trtexec built from the file of metrabs_ros export; '
         "'': build the engine.",
         fixed=True,
     )
@@ -67,7 +67,7 @@ class Settings:
         fixed=True,
     )
     num_aug: int = setting(
-        1, 'Number of augmented crops per person that MeTRAbs averages.', low=1, high=50
+        1, 'Number of augmented crops per person that MeTRAbs and NLF combine.', low=1, high=50
     )
     antialias_factor: int = setting(
         1, 'Supersampling factor of the crops, for anti-aliasing.', low=1, high=8

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
-from metrabs_ros.weights.checkpoint_checks import as_edges, as_names
+from metrabs_ros.weights.checkpoint_checks import as_edges, as_indices, as_names
 
 MAX_SKELETONS = 256
 
@@ -35,9 +35,9 @@ def conventions_of_table(infos: Mapping[Any, Any], joints: int) -> dict[str, Con
     conventions = {}
     for name, info in infos.items():
         (checked_name,) = as_names([name])
-        indices = np.asarray(info['indices'])
+        indices = as_indices(info['indices'])
         names = as_names(info['names'])
-        if indices.shape != (len(names),) or indices.dtype.kind not in 'iu':
+        if indices.shape != (len(names),):
             raise ValueError(f'{name!r} has {len(names)} names, but indices {indices.shape}')
         if len(indices) and not (indices.min() >= 0 and indices.max() < joints):
             raise ValueError(

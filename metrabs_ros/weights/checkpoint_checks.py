@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metrabs_ros.foreign_text import printable
@@ -63,12 +64,20 @@ def as_names(names: Any) -> tuple[str, ...]:
     """
     Return names as text; they must be printable because messages and frame ids use them.
 
+    Parameters
+    ----------
+    names
+        A list, tuple or array.
+
     Raises
     ------
     ValueError
         If there are more than `MAX_JOINTS`, or a name is too long, not printable or not text.
     """
-    listed = np.asarray(names).reshape(-1).tolist()
+    # An array of text would need memory for the longest name in each element.
+    listed = names.reshape(-1).tolist() if isinstance(names, np.ndarray) else names
+    if not isinstance(listed, list | tuple):
+        raise ValueError(f'it has {type(listed).__name__} instead of names')
     if len(listed) > MAX_JOINTS:
         raise ValueError(f'it has {len(listed)} joints, more than {MAX_JOINTS}')
     texts = tuple(n.decode() if isinstance(n, bytes) else n for n in listed)
@@ -79,24 +88,51 @@ def as_names(names: Any) -> tuple[str, ...]:
     return texts
 
 
+def as_indices(values: Any) -> NDArray[np.int64]:
+    """
+    Return whole numbers of any shape as an array.
+
+    Parameters
+    ----------
+    values
+        An array, or nested lists or tuples.
+
+    Raises
+    ------
+    ValueError, OverflowError
+        If it contains something else.
+    """
+    if isinstance(values, np.ndarray):
+        array = values
+        is_whole = array.dtype.kind in 'iu' or array.size == 0
+    else:
+        # Objects, because an array of text would need memory for the longest one in each element.
+        array = np.array(values, object)
+        is_whole = all(type(value) is int for value in array.reshape(-1).tolist())
+    if not is_whole:
+        raise ValueError(f'it has {array.dtype} of shape {array.shape} instead of indices')
+    return array.astype(np.int64)
+
+
 def as_edges(edges: Any, joints: int) -> tuple[tuple[int, int], ...]:
     """
     Return pairs of joints.
 
     Raises
     ------
-    ValueError
+    ValueError, OverflowError
         If they are not pairs of indices of joints.
     """
-    array = np.asarray(edges)
-    is_empty = array.size == 0
-    if not is_empty and (array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in 'iu'):
-        raise ValueError(f'its edges are {array.dtype} of shape {array.shape}, not pairs')
+    array = as_indices(edges)
+    if not array.size:
+        return ()
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f'its edges have shape {array.shape}; they are not pairs')
     if len(array) > MAX_EDGES:
         raise ValueError(f'it has {len(array)} edges, more than {MAX_EDGES}')
-    if not is_empty and not (array.min() >= 0 and array.max() < joints):
+    if not (array.min() >= 0 and array.max() < joints):
         raise ValueError(f'an edge refers to joint {array.max()} of {joints}')
-    return tuple((int(a), int(b)) for a, b in array.reshape(-1, 2))
+    return tuple((int(a), int(b)) for a, b in array)
 
 
 def check_tensors(
