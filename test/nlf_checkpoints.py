@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
+import tempfile
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.metrabs.efficientnet import ConvNormAct
-from metrabs_ros.nlf.checkpoint import NlfCheckpoint
+from metrabs_ros.nlf.checkpoint import NlfCheckpoint, read_checkpoint
 from metrabs_ros.nlf.network import FeatureNetwork, LocalizerField, NlfConfig
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
@@ -24,33 +24,13 @@ assert _spec.loader is not None
 make_nlf_checkpoint = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(make_nlf_checkpoint)
 
-CONFIG = NlfConfig('s', 256, 32, True, 8, 2200.0, 512, uncertainty_bias=-0.5)
-HEAD = 'heatmap_head.layer.'
-FIELD = 'heatmap_head.weight_field.'
 TINY_CHANNELS = 16
 
 
 def small_checkpoint() -> NlfCheckpoint:
     """Return a checkpoint with EfficientNetV2-S and made-up points."""
-    state = make_nlf_checkpoint.state_dict('s')
-    features = FeatureNetwork(CONFIG)
-    renamed = {
-        name.replace(HEAD, 'backbone.2.'): value
-        for name, value in state.items()
-        if name.startswith(('backbone.', HEAD))
-    }
-    features.load_state_dict(renamed)
-    field = LocalizerField(512, 2048, 1024, (384, 513 * 10))
-    field.load_state_dict(
-        {name.removeprefix(FIELD): v for name, v in state.items() if name.startswith(FIELD)},
-        strict=False,
-    )
-    nodes = torch.from_numpy(make_nlf_checkpoint.nodes()).float()
-    field.gps_net.mini.copy_(nodes.amin(dim=0))
-    field.gps_net.maxi.copy_(nodes.amax(dim=0))
-    eigenvalues = make_nlf_checkpoint.eigenvalues()[1 : 1 + len(field.r_sqrt_eigva)]
-    field.r_sqrt_eigva.copy_(torch.from_numpy(eigenvalues**-0.5))
-    return NlfCheckpoint(CONFIG, features.eval(), field.eval(), *_points())
+    with tempfile.TemporaryDirectory() as folder:
+        return read_checkpoint(make_nlf_checkpoint.write_checkpoint(folder, 's'))
 
 
 def _points() -> tuple[FloatArray, dict[str, Convention]]:
@@ -67,7 +47,7 @@ def _points() -> tuple[FloatArray, dict[str, Convention]]:
 def tiny_checkpoint() -> NlfCheckpoint:
     """Return the same points with two convolutions as backbone, which is exported in a second."""
     torch.manual_seed(0)
-    config = dataclasses.replace(CONFIG, channels=TINY_CHANNELS)
+    config = NlfConfig('s', 256, 32, True, 8, 2200.0, TINY_CHANNELS)
     features = FeatureNetwork(config)
     link = nn.Conv2d(TINY_CHANNELS, TINY_CHANNELS, 1, bias=False)
     features.backbone = nn.Sequential(
