@@ -195,7 +195,7 @@ def _add_build_engine(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     """Add the command export."""
     export = commands.add_parser(
-        'export', help='export a MeTRAbs network to ONNX, for trtexec, Triton or Isaac ROS'
+        'export', help='export a network to ONNX, for trtexec, Triton or Isaac ROS'
     )
     export.add_argument('model', help=NETWORK_HELP)
     export.add_argument(
@@ -203,6 +203,12 @@ def _add_export(commands: Any) -> None:
     )
     export.add_argument(
         '--precision', default='fp32', help='precision of the backbone: fp32 or fp16'
+    )
+    export.add_argument(
+        '--skeleton',
+        default='',
+        help='NLF: the skeleton, or .npy file of canonical points, that the network predicts; '
+        'default: smpl_24',
     )
     export.add_argument('--overwrite', action='store_true', help='replace an existing file')
     export.set_defaults(run=_export)
@@ -445,7 +451,7 @@ def _export(args: argparse.Namespace) -> int:
         raise ValueError(f'{name} cannot be written: its folder does not exist')
     if file.is_dir() and not file.is_symlink():
         raise ValueError(f'{name} is a folder; name the file to write')
-    content = loading.export_onnx(args.model, args.precision)
+    content = loading.export_onnx(args.model, args.precision, args.skeleton)
     write_atomically(file, content, SHARED)
     print(f'the network of {args.model} is in {name}, {len(content) / 1e6:.0f} MB')
     return 0

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metrabs_ros.metrabs.checkpoint import Checkpoint
     from metrabs_ros.metrabs.crop_engine import CropEngine
     from metrabs_ros.metrabs.crop_estimator import CropPoseEstimator
+    from metrabs_ros.metrabs.described_network import CropCheckpoint
     from metrabs_ros.movenet.detector import MoveNetDetector
     from metrabs_ros.nlf.checkpoint import NlfCheckpoint
 
@@ -339,11 +340,11 @@ def build_plans(name: str, precision: str, targets: str) -> list[str]:
     from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
 
     precision = 'fp16' if precision == 'auto' else precision
-    load_plans(_read_checkpoint(name), precision, wanted, RequiredCache())
+    load_plans(_read_checkpoint(name).engine_network, precision, wanted, RequiredCache())
     return wanted
 
 
-def export_onnx(name: str, precision: str) -> bytes:
+def export_onnx(name: str, precision: str, skeleton: str = '') -> bytes:
     """
     Return the network of a model as an ONNX file; see `metrabs_ros.metrabs.onnx_export`.
 
@@ -353,6 +354,9 @@ def export_onnx(name: str, precision: str) -> bytes:
         As in `build_engine`.
     precision
         Precision of the backbone: ``fp32`` or ``fp16``.
+    skeleton
+        NLF: the joints that the network predicts, by the name of their skeleton or of a .npy file
+        of canonical points; empty for SMPL's.  MeTRAbs networks predict all joints.
 
     Raises
     ------
@@ -365,11 +369,11 @@ def export_onnx(name: str, precision: str) -> bytes:
     from metrabs_ros.metrabs.onnx_export import require_packages, to_onnx
 
     require_packages()
-    return to_onnx(_read_checkpoint(name), precision)
+    return to_onnx(_read_checkpoint(name).exported_network(skeleton), precision)
 
 
 def start_engine(
-    checkpoint: Checkpoint, choice: Choice, cache: EngineCache, threads: int = 0
+    checkpoint: CropCheckpoint, choice: Choice, cache: EngineCache, threads: int = 0
 ) -> CropEngine:
     """
     Create the inference engine of a checkpoint.
@@ -389,7 +393,8 @@ def start_engine(
     """
     import torch
 
-    model, config = checkpoint.crop_model, checkpoint.config
+    network = checkpoint.engine_network
+    model, config = network.model, network.config
     device, precision = torch.device(choice.device), choice.precision
     if choice.engine == 'tensorrt':
         from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
@@ -401,8 +406,8 @@ def start_engine(
         from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
 
         target = target_of(torch.cuda.get_device_capability(device))
-        (plan,) = load_plans(checkpoint, precision, [target], cache)
-        return PlanEngine('tensorrt_rtx', plan, checkpoint, device)
+        (plan,) = load_plans(network, precision, [target], cache)
+        return PlanEngine('tensorrt_rtx', plan, network, device)
     if choice.engine == 'openvino':
         from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 
@@ -416,14 +421,14 @@ def start_engine(
     return TorchEngine(model, device, precision)
 
 
-def start_plan(checkpoint: Checkpoint, choice: Choice, file: pathlib.Path) -> CropEngine:
+def start_plan(checkpoint: CropCheckpoint, choice: Choice, file: pathlib.Path) -> CropEngine:
     """
     Create the inference engine of a checkpoint from the file of a plan.
 
     Parameters
     ----------
     checkpoint
-        Configuration of the network.
+        The network.
     choice
         Package and device that run the plan.
     file
@@ -440,8 +445,9 @@ def start_plan(checkpoint: Checkpoint, choice: Choice, file: pathlib.Path) -> Cr
     from metrabs_ros.metrabs.plan_engine import PlanEngine
 
     content = read_plan_file(file)
+    network, device = checkpoint.engine_network, torch.device(choice.device)
     try:
-        return PlanEngine(choice.engine, content, checkpoint, torch.device(choice.device))
+        return PlanEngine(choice.engine, content, network, device)
     except PlanError as error:
         raise PlanError(f'engine_file {shown(file)} cannot be used: {error}') from error
 
