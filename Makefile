@@ -1,10 +1,10 @@
 # Commands for machines without a ROS installation; see README.md.
 #
 #   make demo       run the demo: a camera, the pose node and a viewer as three processes over DDS
-#   make setup      create the environment, including torch for the MeTRAbs networks
+#   make setup      create the environment, including torch for the MeTRAbs and NLF networks
 #   make test       run the checks and the fast tests
 #   make test-slow  run the slow tests, which CI runs in addition
-#   make test-tensorrt-rtx  compile the MeTRAbs networks with TensorRT for RTX; needs no GPU
+#   make test-tensorrt-rtx  compile the networks with TensorRT for RTX; needs no GPU
 #   make endurance  run two pose nodes under mixed load for MINUTES=20; not part of make test
 #
 # ROS_DISTRO=kilted selects another distribution, INPUT=/dev/video0 another camera.  VIEW=1 also

@@ -1,5 +1,5 @@
 """
-Calculate the least time that MeTRAbs's networks need on some GPUs.  Nothing is measured.
+Calculate the least time that networks need on some GPUs.  Nothing is measured.
 
     python benchmarks/bounds.py
 
@@ -12,14 +12,18 @@ the data sheets, which matrix products reach to about 80 percent.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from metrabs_ros.metrabs.crop_network import CropNetwork
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
+from metrabs_ros.nlf.network import FeatureNetwork, NlfConfig
 
 JOINTS = 36
+NLF_CHANNELS = 512
 NETWORKS = (('s', 256), ('m', 384), ('l', 384))
 BYTES = 2
 
@@ -69,11 +73,20 @@ class Work:
         return 1e-3 * (self.weights_mb + crops * self.activations_mb_per_crop) / tb_per_s
 
 
-def count(size: str, side_px: int) -> Work:
-    """Count the work of an EfficientNetV2 of a size and its heads for crops of a side length."""
-    config = MetrabsConfig(size, side_px, 32, True, False, 8, 2200)
+def metrabs(size: str, side_px: int) -> CropNetwork:
+    """Return a MeTRAbs network."""
+    return CropModel(MetrabsConfig(size, side_px, 32, True, False, 8, 2200), JOINTS)
+
+
+def nlf(size: str, side_px: int) -> CropNetwork:
+    """Return the part of an NLF network that does not depend on the points."""
+    return FeatureNetwork(NlfConfig(size, side_px, 32, True, 8, 2200, NLF_CHANNELS))
+
+
+def count(build: Callable[[str, int], CropNetwork], size: str, side_px: int) -> Work:
+    """Count the work of a network of a size for crops of a side length."""
     with torch.device('meta'):
-        model = CropModel(config, JOINTS).eval()
+        model = build(size, side_px).eval()
         crop = torch.zeros(1, 3, side_px, side_px)
     values = []
     for layer in model.modules():
@@ -93,7 +106,7 @@ def count(size: str, side_px: int) -> Work:
 def main() -> None:
     """Print the work and the bounds."""
     for size, side_px in NETWORKS:
-        work = count(size, side_px)
+        work = count(metrabs, size, side_px)
         print(
             f'EfficientNetV2-{size.upper()}, {side_px} px: {work.gflop_per_crop:.1f} GFLOP per '
             f'crop, weights {work.weights_mb:.0f} MB, activations '

@@ -1,5 +1,5 @@
 """
-Measure the accuracy, times, lower bounds and memory of MeTRAbs on a GPU, without ROS.
+Measure the accuracy, times, lower bounds and memory of MeTRAbs and NLF on a GPU, without ROS.
 
 The script needs torch with CUDA, NumPy, OpenCV and PyYAML, and takes about three minutes.
 TensorRT is also measured if torch_tensorrt is installed, TensorRT for RTX if it is installed and
@@ -37,11 +37,19 @@ import metrabs_ros
 from metrabs_ros.backends.selection import UNAVAILABLE, Machine, choose
 from metrabs_ros.pose_estimator import PoseEstimator
 
-NETWORKS = {'s_centered': ('s', 256), 'l_384': ('l', 384)}
-"""Size and crop side of the networks, by the name of the checkpoint."""
+NETWORKS = {
+    's_centered': (bounds.metrabs, 's', 256),
+    'l_384': (bounds.metrabs, 'l', 384),
+    'nlf_s': (bounds.nlf, 's', 256),
+}
+"""Kind, size and crop side of the networks, by the name of the checkpoint."""
 LOADS = ((1, 1), (3, 1), (4, 5))
 """Numbers of people and augmentations."""
-PRECISIONS = {'s_centered': ('fp16', 'bf16', 'fp32'), 'l_384': ('fp16', 'fp32')}
+PRECISIONS = {
+    's_centered': ('fp16', 'bf16', 'fp32'),
+    'l_384': ('fp16', 'fp32'),
+    'nlf_s': ('fp16', 'fp32'),
+}
 MATRIX_SIZE = 8192
 COPIED_BYTES = 4 << 30
 
@@ -128,8 +136,8 @@ def measure_network(
     model: PoseEstimator, how: dict[str, object], rates: tuple[float, float], report: Report
 ) -> None:
     """Measure the time of the network for crops on the device."""
-    size, side_px = NETWORKS[how['model']]
-    work = bounds.count(size, side_px)
+    build, size, side_px = NETWORKS[how['model']]
+    work = bounds.count(build, size, side_px)
     device = torch.device(model.choice.device)
     for people, num_aug in LOADS:
         count = people * num_aug

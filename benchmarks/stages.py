@@ -1,4 +1,4 @@
-"""Time of the stages of MeTRAbs: sampling of crops, network, and the rest."""
+"""Time of the stages of MeTRAbs or NLF: sampling of crops, network, and the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from metrabs_ros.metrabs import estimator
+from metrabs_ros.metrabs import crop_estimator
 
 
 class Stages:
@@ -19,10 +19,10 @@ class Stages:
     Parameters
     ----------
     model
-        A MeTRAbs model.
+        A MeTRAbs or NLF model.
     """
 
-    def __init__(self, model: estimator.MetrabsEstimator) -> None:
+    def __init__(self, model: crop_estimator.CropPoseEstimator) -> None:
         self._model = model
         self._wait = torch.cuda.synchronize if 'cuda' in model.choice.device else lambda: None
         self._spent_s: dict[str, float] = {}
@@ -71,13 +71,13 @@ class Stages:
 
     @contextlib.contextmanager
     def _timed_stages(self) -> Iterator[None]:
-        network, sample = self._model.network, estimator.sample_crops
+        network, sample = self._model.network, crop_estimator.sample_crops
         self._model.network = self._with_clock('network', network)
-        estimator.sample_crops = self._with_clock('sampling', sample)
+        crop_estimator.sample_crops = self._with_clock('sampling', sample)
         try:
             yield
         finally:
-            self._model.network, estimator.sample_crops = network, sample
+            self._model.network, crop_estimator.sample_crops = network, sample
 
     def _with_clock(self, stage: str, function: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object) -> object:

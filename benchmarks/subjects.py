@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+import types
 
 import numpy as np
 
-GENERATOR = pathlib.Path(__file__).parents[1] / 'test' / 'data' / 'golden' / 'make_checkpoint.py'
+DATA = pathlib.Path(__file__).parents[1] / 'test' / 'data'
+NLF = 'nlf_'
+"""Start of the names of NLF checkpoints, before the size."""
 SIZES = {'1080p': (1080, 1920), '4K': (2160, 3840), 'VGA': (480, 640)}
 CHECKPOINTS = {'EfficientNetV2-S, 256 px': 's_centered', 'EfficientNetV2-L, 384 px': 'l_384'}
 
 
 def write_checkpoint(folder: str | pathlib.Path, variant: str) -> None:
     """Write a checkpoint with random weights; time and memory do not depend on them."""
-    spec = importlib.util.spec_from_file_location('make_checkpoint', GENERATOR)
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
-    generator.write_checkpoint(folder, variant)
+    if variant.startswith(NLF):
+        generator = _load_module(DATA / 'nlf' / 'make_nlf_checkpoint.py')
+        generator.write_checkpoint(folder, variant.removeprefix(NLF))
+    else:
+        generator = _load_module(DATA / 'golden' / 'make_checkpoint.py')
+        generator.write_checkpoint(folder, variant)
+
+
+def _load_module(file: pathlib.Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def noise_image(size: str) -> np.ndarray:

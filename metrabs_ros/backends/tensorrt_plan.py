@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import math
 import os
 import pathlib
 import stat
@@ -127,8 +128,10 @@ class Plan:
         ``tensorrt`` or ``tensorrt_rtx``.
     content
         The serialised engine.
-    inputs, outputs
-        Its expected inputs and outputs.
+    inputs
+        Its expected inputs.
+    outputs
+        The outputs that are needed; it may have others.
     device
         The GPU.
 
@@ -137,7 +140,7 @@ class Plan:
     ImportError
         If the package is not installed.
     PlanError
-        If the plan is damaged, was built for another GPU or version, or has other inputs or
+        If the plan is damaged, was built for another GPU or version, has other inputs, or lacks
         outputs.
     """
 
@@ -163,7 +166,7 @@ class Plan:
                     f'the plan cannot be loaded by {package} {trt.__version__}: '
                     f'{self._errors.reason()}; build it on this machine with this version'
                 )
-            check_tensors(trt, self._engine, inputs, outputs)
+            self._unused = check_tensors(trt, self._engine, inputs, outputs)
             self.max_batch = batch_limit(self._engine, inputs)
             self._context = self._engine.create_execution_context()
             if self._context is None:
@@ -182,7 +185,7 @@ class Plan:
 
         Returns
         -------
-        The outputs, each [batch, ...], float32.
+        The needed outputs, each [batch, ...], float32.
 
         Raises
         ------
@@ -203,11 +206,15 @@ class Plan:
             for tensor, values in zip((*self._inputs, *self._outputs), (*inputs, *outputs)):
                 self._check_shape(tensor.name, tuple(values.shape))
                 self._context.set_tensor_address(tensor.name, values.data_ptr())
-            # Both waits are on the GPU.  The second one keeps the memory of the inputs in use.
+            # TensorRT writes all outputs.
+            unused = [self._allocate(name) for name in self._unused]
+            # Both waits are on the GPU.  The second one keeps the memory of the inputs, and of the
+            # outputs that are not needed, in use.
             current = torch.cuda.current_stream(self._device)
             self._stream.wait_stream(current)
             is_started = self._context.execute_async_v3(self._stream.cuda_stream)
             current.wait_stream(self._stream)
+            del unused
         if not is_started:
             raise RuntimeError(f'TensorRT cannot run the plan: {self._errors.reason()}')
         return outputs
@@ -221,12 +228,32 @@ class Plan:
                 f'expected: {list(expected)}'
             )
 
+    def _allocate(self, name: str) -> torch.Tensor:
+        """Return memory for an output that is not needed."""
+        import torch
+
+        shape = tuple(self._context.get_tensor_shape(name))
+        if min(shape, default=0) < 0:
+            raise RuntimeError(
+                f'TensorRT cannot run the plan: its output {printable(name)} has the shape '
+                f'{list(shape)}, which depends on the content of the inputs; build the plan '
+                'without it'
+            )
+        # The largest type of TensorRT has eight bytes.
+        memory = torch.empty(math.prod(shape) or 1, dtype=torch.int64, device=self._device)
+        self._context.set_tensor_address(name, memory.data_ptr())
+        return memory
+
 
 def check_tensors(
     trt: Any, engine: Any, inputs: Sequence[TensorShape], outputs: Sequence[TensorShape]
-) -> None:
+) -> list[str]:
     """
-    Check the names, shapes and types of the inputs and outputs of an engine.
+    Check the names, shapes and types of the inputs and of the needed outputs of an engine.
+
+    Returns
+    -------
+    The names of its other outputs.
 
     Raises
     ------
@@ -239,7 +266,7 @@ def check_tensors(
     found_inputs = {name for name in names if modes[name] == trt.TensorIOMode.INPUT}
     described = ', '.join(str(tensor) for tensor in expected.values())
     remedy = f'expected: {described}; build the plan from the file of metrabs_ros export'
-    if set(names) != set(expected) or found_inputs != {tensor.name for tensor in inputs}:
+    if found_inputs != {tensor.name for tensor in inputs} or not expected.keys() <= set(names):
         found = printable(', '.join(names[:MAX_LISTED_TENSORS]))
         raise PlanError(f'the plan has the inputs and outputs {found}; {remedy}')
     for name, tensor in expected.items():
@@ -249,6 +276,7 @@ def check_tensors(
             raise PlanError(f'{name} of the plan has the shape {list(shape)}; {remedy}')
         if dtype != trt.DataType.FLOAT:
             raise PlanError(f'{name} of the plan has the type {dtype.name}; {remedy}')
+    return [name for name in names if name not in expected]
 
 
 def batch_limit(engine: Any, inputs: Sequence[TensorShape]) -> int:

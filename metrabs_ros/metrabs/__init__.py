@@ -1,1 +1,1 @@
-"""MeTRAbs: network, checkpoint, crops, augmentation, estimator, one engine per backend."""
+"""MeTRAbs: network, checkpoint, estimator; crops, augmentation and engines, which NLF shares."""

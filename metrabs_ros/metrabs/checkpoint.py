@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.backends.tensorrt_plan import TensorShape
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.metrabs.described_network import DescribedNetwork, describe_convention
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.regular_file import read_limited, shown
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
@@ -81,6 +83,49 @@ class Checkpoint:
         """[J, J'], weights of the joints in the J' joints of the conventions."""
         assert self.outputs.weights is not None
         return self.outputs.weights.T
+
+    @property
+    def engine_network(self) -> DescribedNetwork:
+        """
+        The network, which predicts all points.
+
+        In its description, a matrix [M, N] is a list of its non-zero entries
+        ``[row, column, value]``; its transpose times the points gives the joints.  The skeleton
+        with the empty name has all joints.
+        """
+        points = self.config.latents or len(self.joints)
+        description = {
+            **dataclasses.asdict(self.config),
+            'joints': self.joints.joint_names,
+            'joint_transform_matrix': _entries(self.joint_transform_matrix),
+            'skeletons': {
+                name: describe_convention(convention)
+                for name, convention in self.conventions.items()
+            },
+        }
+        if self.decoder is not None:
+            description['decoder'] = _entries(self.decoder)
+        outputs = (
+            TensorShape('image_points_px', (points, 2)),
+            TensorShape('metric_points_mm', (points, 3)),
+        )
+        return DescribedNetwork('metrabs', self.crop_model, self.config, outputs, description)
+
+    def exported_network(self, skeleton: str) -> DescribedNetwork:
+        """Return the same network as `engine_network`; see `CropCheckpoint`."""
+        if skeleton:
+            raise ValueError(
+                f"skeleton is '{printable(skeleton)}', but MeTRAbs networks predict all joints; "
+                'leave it out: the metadata of the exported file describe all skeletons'
+            )
+        return self.engine_network
+
+
+def _entries(matrix: FloatArray) -> list[list[float]]:
+    return [
+        [int(row), int(column), float(matrix[row, column])]
+        for row, column in np.argwhere(matrix != 0)
+    ]
 
 
 def read_checkpoint(folder: pathlib.Path) -> Checkpoint:

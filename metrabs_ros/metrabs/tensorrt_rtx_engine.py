@@ -1,5 +1,5 @@
 """
-Plans of MeTRAbs networks for TensorRT for RTX: export to ONNX, compilation, cache.
+Plans of networks that run on crops for TensorRT for RTX: export to ONNX, compilation, cache.
 
 A plan depends on the compute capability of the GPU only, so that it can be built on another
 machine, and copied with the engine cache.
@@ -16,29 +16,24 @@ import metrabs_ros
 from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.backends.tensorrt_plan import MAX_PLAN_BYTES
-from metrabs_ros.metrabs.checkpoint import Checkpoint
 from metrabs_ros.metrabs.crop_engine import MAX_BATCH, OPTIMAL_BATCH, weights_hash
-from metrabs_ros.metrabs.onnx_export import (
-    INPUT,
-    package_versions,
-    require_packages,
-    to_onnx,
-)
+from metrabs_ros.metrabs.described_network import INPUT, DescribedNetwork
+from metrabs_ros.metrabs.onnx_export import package_versions, require_packages, to_onnx
 from metrabs_ros.regular_file import read_limited
 
 ONNX_FILE, PLAN_FILE = 'network.onnx', 'network.plan'
 
 
 def load_plans(
-    checkpoint: Checkpoint, precision: str, targets: list[str], cache: EngineCache
+    network: DescribedNetwork, precision: str, targets: list[str], cache: EngineCache
 ) -> list[bytes]:
     """
     Return the plans of a network for one or several targets; build those that are not cached.
 
     Parameters
     ----------
-    checkpoint
-        The network and its configuration; the network is modified.
+    network
+        The network, which is modified.
     precision
         Precision of the backbone: ``fp32`` or ``fp16``.
     targets
@@ -55,8 +50,8 @@ def load_plans(
     """
     tensorrt_rtx.require_package()
     # The export changes the weights, so that the key is computed before.
-    network = network_key(checkpoint, precision)
-    onnx_file = functools.cache(lambda: _load_onnx(checkpoint, precision, network, cache))
+    properties = network_key(network, precision)
+    onnx_file = functools.cache(lambda: _load_onnx(network, precision, properties, cache))
 
     def load(target: str) -> bytes:
         def compiled() -> bytes:
@@ -66,17 +61,17 @@ def load_plans(
         def build(folder: pathlib.Path) -> None:
             (folder / PLAN_FILE).write_bytes(compiled())
 
-        return cache.load(plan_key(network, target), build, _read_plan, compiled)
+        return cache.load(plan_key(properties, target), build, _read_plan, compiled)
 
     return [load(target) for target in targets]
 
 
 def _load_onnx(
-    checkpoint: Checkpoint, precision: str, network: dict[str, str], cache: EngineCache
+    network: DescribedNetwork, precision: str, properties: dict[str, str], cache: EngineCache
 ) -> bytes:
     require_packages()
     # The export takes long, so the result is kept in case its file cannot be written.
-    exported = functools.cache(lambda: to_onnx(checkpoint, precision))
+    exported = functools.cache(lambda: to_onnx(network, precision))
 
     def build(folder: pathlib.Path) -> None:
         (folder / ONNX_FILE).write_bytes(exported())
@@ -84,7 +79,7 @@ def _load_onnx(
     def read(folder: pathlib.Path) -> bytes:
         return read_limited(folder / ONNX_FILE, MAX_PLAN_BYTES)
 
-    key = {'engine': 'the ONNX network', **network, **package_versions()}
+    key = {'engine': 'the ONNX network', **properties, **package_versions()}
     return cache.load(key, build, read, exported)
 
 
@@ -94,23 +89,24 @@ def _read_plan(folder: pathlib.Path) -> bytes:
     return content
 
 
-def network_key(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
+def network_key(network: DescribedNetwork, precision: str) -> dict[str, str]:
     """Return the properties of a network that has not been modified."""
     return {
-        'weights': weights_hash(checkpoint.crop_model),
-        'network': repr(checkpoint.config),
+        'weights': weights_hash(network.model),
+        'network': repr(network.config),
+        'outputs': ', '.join(map(str, network.outputs)),
         'precision': precision,
         'metrabs_ros': metrabs_ros.__version__,
     }
 
 
-def plan_key(network: dict[str, str], target: str) -> dict[str, str]:
+def plan_key(properties: dict[str, str], target: str) -> dict[str, str]:
     """Return the properties that a plan depends on, which are the same on other machines."""
     import tensorrt_rtx as package
 
     return {
         'engine': f'the TensorRT for RTX engine for {target}',
-        **network,
+        **properties,
         'batch': f'1 to {MAX_BATCH}, best at {OPTIMAL_BATCH}',
         'target': target,
         # Without the suffix +cpu or +cu130: the machine that builds the plan may have no GPU.

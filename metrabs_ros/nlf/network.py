@@ -91,6 +91,11 @@ class NlfConfig:
         return last - last % self.stride_px
 
     @property
+    def cells(self) -> int:
+        """Number of cells of the features along the height and the width of the crop."""
+        return self.heatmap_extent_px // self.stride_px + 1
+
+    @property
     def first_cell_px(self) -> int:
         """Position of the first cell's centre, in crop pixels."""
         return self.stride_px // 2 * self.centered_stride
@@ -133,7 +138,7 @@ class PointNetwork(CropNetwork):
     """
     The whole network for a set of P points: from crops to points.
 
-    Its outputs are those of `PointHead`.
+    Its outputs are those of `PointHead`, and the features [N, channels, h, w].
 
     Parameters
     ----------
@@ -149,9 +154,8 @@ class PointNetwork(CropNetwork):
         self.point_head = head
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Return the points in features [N, C, h, w]."""
-        points: tuple[Tensor, ...] = self.point_head(features)
-        return points
+        """Return the points in features [N, C, h, w], and the features."""
+        return (*self.point_head(features), features)
 
 
 class PointHead(nn.Module):

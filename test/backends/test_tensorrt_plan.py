@@ -44,6 +44,27 @@ def test_the_plan_runs_after_earlier_and_before_later_work_of_torch(package):
     assert package.events == ['own waits for current', 'run on own', 'current waits for own']
 
 
+def test_outputs_that_are_not_needed_are_computed_and_ignored(package):
+    others = {
+        'features': ('OUTPUT', [-1, 4, 2, 2], 'HALF'),
+        'scores': ('OUTPUT', [-1], 'FLOAT'),
+        'empty': ('OUTPUT', [-1, 0], 'FLOAT'),
+    }
+    plan = start(fake_tensorrt.plan(others | POINTS | CROPS))
+    crops = torch.rand(3, 3, 8, 8)
+    image, metric = plan(crops)
+    torch.testing.assert_close(image[:, 2, 1], crops.mean((1, 2, 3)) + 3)
+    torch.testing.assert_close(metric[:, 4, 2], crops.mean((1, 2, 3)) + 4)
+
+
+def test_an_output_of_unknown_size_is_rejected_by_name(package):
+    others = {'people': ('OUTPUT', [-1, -1, 2], 'FLOAT')}
+    plan = start(fake_tensorrt.plan(others | POINTS | CROPS))
+    with pytest.raises(RuntimeError, match=r'its output people has the shape \[1, -1, 2\]'):
+        plan(torch.zeros(1, 3, 8, 8))
+    assert not package.batch_sizes
+
+
 def test_an_error_of_tensorrt_is_raised_with_its_reason(package):
     plan = start(fake_tensorrt.plan(CROPS | POINTS))
     package.fails = True

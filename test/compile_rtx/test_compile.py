@@ -1,7 +1,7 @@
 """
-The TensorRT engine of the network is compiled by torch_tensorrt's converters and TensorRT for RTX.
+TensorRT engines of networks are compiled by torch_tensorrt's converters and TensorRT for RTX.
 
-This shows that every operator is converted and that the whole network is compiled as requested.
+This shows that every operator is converted and that whole networks are compiled as requested.
 Without a GPU the engine cannot run, so that neither its results nor its speed are tested.
 """
 
@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import without_gpu  # isort: skip, before torch_tensorrt
 
+import time
+
 import pytest
 import torch
+from nlf_checkpoints import small_checkpoint
 from torch import nn
 
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
@@ -39,30 +42,42 @@ def compile_network(model, config, precision):
     return dict(engine._network.named_children()), without_gpu.COMPILED
 
 
+@pytest.fixture(params=['metrabs', 'features of nlf', 'points of nlf'])
+def network(request, checkpoint_folder):
+    """Return each kind of network with EfficientNetV2-S."""
+    if request.param == 'metrabs':
+        return read_checkpoint(checkpoint_folder('s_centered')).engine_network
+    checkpoint = small_checkpoint()
+    is_whole = request.param.startswith('points')
+    return checkpoint.exported_network('') if is_whole else checkpoint.engine_network
+
+
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])
-def test_the_network_becomes_a_single_engine_with_the_requested_precision(
-    checkpoint_folder, precision
-):
-    checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
-    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in checkpoint.crop_model.modules())
-    parts, networks = compile_network(checkpoint.crop_model, checkpoint.config, precision)
-    (engine,), (network,) = parts.values(), networks
+def test_the_network_becomes_a_single_engine_with_the_requested_precision(network, precision):
+    convolutions, of_the_heads = (
+        sum(isinstance(layer, nn.Conv2d) for layer in part.modules())
+        for part in (network.model.backbone, network.model)
+    )
+    of_the_heads -= convolutions
+    start_s = time.perf_counter()
+    parts, compiled = compile_network(network.model, network.config, precision)
+    seconds = time.perf_counter() - start_s
+    (engine,), (given,) = parts.values(), compiled
     smallest, largest = SIZES_MB[precision]
     size_mb = len(engine.serialized_engine) / 1e6
-    print(f'{precision}: {len(network.layers)} layers, {size_mb:.1f} MB')
+    kind = f'{network.name} with {len(network.outputs)} outputs'
+    print(f'{kind}, {precision}: {len(given.layers)} layers, {size_mb:.1f} MB, {seconds:.0f} s')
     assert smallest < size_mb < largest
-    crop = (3, 256, 256)
-    assert network.profiles == [[(1, *crop), (OPTIMAL_BATCH, *crop), (MAX_BATCH, *crop)]]
-    assert not network.tf32
+    crop = network.input.shape
+    assert given.profiles == [[(1, *crop), (OPTIMAL_BATCH, *crop), (MAX_BATCH, *crop)]]
+    assert not given.tf32
 
-    types = [layer.dtype for layer in network.layers if layer.kind == 'CONVOLUTION']
-    assert len(types) == convolutions
-    *of_the_backbone, of_the_heads = types
-    assert set(of_the_backbone) == {'FLOAT' if precision == 'fp32' else 'HALF'}
-    assert of_the_heads == 'FLOAT'
-    heads = [layer for layer in network.layers if layer.kind in HEAD_OUTPUTS]
-    assert {layer.kind for layer in heads} == HEAD_OUTPUTS
-    assert {layer.dtype for layer in heads} == {'FLOAT'}
+    types = [layer.dtype for layer in given.layers if layer.kind == 'CONVOLUTION']
+    assert set(types[:convolutions]) == {'FLOAT' if precision == 'fp32' else 'HALF'}
+    assert types[convolutions:] == ['FLOAT'] * of_the_heads
+    heads = [layer for layer in given.layers if layer.kind in HEAD_OUTPUTS]
+    assert {layer.kind for layer in heads} == (HEAD_OUTPUTS if of_the_heads else set())
+    assert {layer.dtype for layer in heads} <= {'FLOAT'}
 
 
 class Backbone(nn.Module):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import onnx
 import pytest
 import tensorrt_rtx as trt
 import torch
+from nlf_checkpoints import small_checkpoint
 from torch import nn
 
 from metrabs_ros import cli
 from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.tensorrt_plan import Plan, PlanError
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
+from metrabs_ros.metrabs.described_network import INPUT
 from metrabs_ros.metrabs.efficientnet import FEATURES
-from metrabs_ros.metrabs.onnx_export import INPUT, to_onnx
-from metrabs_ros.metrabs.plan_engine import tensor_shapes
+from metrabs_ros.metrabs.onnx_export import to_onnx
 
 BATCHES = (1, 4, 64)
+SIZES_MB = {'fp32': (80, 100), 'fp16': (40, 55)}
+"""Limits of the size of a plan; the weights of EfficientNetV2-S have 83 MB in fp32."""
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +35,7 @@ def checkpoint(checkpoint_folder):
 
 @pytest.fixture(scope='module')
 def network(checkpoint):
-    return to_onnx(checkpoint, 'fp32')
+    return to_onnx(checkpoint.engine_network, 'fp32')
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +73,22 @@ def test_build_engine_compiles_for_several_targets_and_finds_them_again(
     assert cli.main(command) == 0
     assert len(compiled) == 1
     assert 'is rebuilt' in caplog.text
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
+@pytest.mark.parametrize('kind', ['features', 'points'])
+def test_the_exported_networks_of_nlf_are_compiled(kind, precision):
+    checkpoint = small_checkpoint()
+    is_whole = kind == 'points'
+    network = checkpoint.exported_network('') if is_whole else checkpoint.engine_network
+    exported = to_onnx(network, precision)
+    start_s = time.perf_counter()
+    plan = tensorrt_rtx.compile_onnx(exported, 'sm89', INPUT, BATCHES)
+    size_mb, seconds = len(plan) / 1e6, time.perf_counter() - start_s
+    print(f'nlf {kind}, {precision}: {size_mb:.1f} MB, {seconds:.0f} s')
+    smallest, largest = SIZES_MB[precision]
+    assert smallest < size_mb < largest
+    tensorrt_rtx.check_plan(plan)
 
 
 def test_the_package_has_all_targets(network):
@@ -118,5 +138,6 @@ def test_the_reason_why_the_runtime_cannot_load_a_plan_is_reported(plan, checkpo
     monkeypatch.setattr(torch.cuda, 'device', lambda device: contextlib.nullcontext())
     version = trt.__version__.replace('.', r'\.')
     message = f'cannot be loaded by tensorrt_rtx {version}: .*CUDA driver'
+    network = checkpoint.engine_network
     with pytest.raises(PlanError, match=message):
-        Plan('tensorrt_rtx', plan, *tensor_shapes(checkpoint), torch.device('cpu'))
+        Plan('tensorrt_rtx', plan, [network.input], network.outputs, torch.device('cpu'))

@@ -12,8 +12,8 @@ from conftest import DATA
 
 from metrabs_ros import cli
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.onnx_export import INPUT, OUTPUTS, metadata, to_onnx
-from metrabs_ros.metrabs.plan_engine import tensor_shapes
+from metrabs_ros.metrabs.described_network import INPUT
+from metrabs_ros.metrabs.onnx_export import metadata, to_onnx
 from metrabs_ros.metrabs.torch_engine import TorchEngine
 
 onnx = pytest.importorskip('onnx')
@@ -21,6 +21,7 @@ pytest.importorskip('onnxscript')
 onnxruntime = pytest.importorskip('onnxruntime')
 
 CPU = torch.device('cpu')
+OUTPUTS = ['image_points_px', 'metric_points_mm']
 TORCH_FP16_ERRORS = (0.042, 0.758), (0.278, 7.25)
 """
 Median and largest error of torch with a backbone in fp16, in pixels and in millimetres.
@@ -42,7 +43,7 @@ def export(folder, file, precision):
 
 
 def run(session, crops):
-    return session.run(list(OUTPUTS), {INPUT: crops})
+    return session.run(OUTPUTS, {INPUT: crops})
 
 
 def torch_points(folder, crops, precision):
@@ -81,7 +82,7 @@ def test_errors_in_fp16_are_at_most_those_of_torch_in_fp16(checkpoint_folder, tm
     assert set(types) == {onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT}
     assert types.count(onnx.TensorProto.FLOAT) == 1
     texts = {entry.key: entry.value for entry in file.metadata_props}
-    assert texts == metadata(read_checkpoint(folder), 'fp16')
+    assert texts == metadata(read_checkpoint(folder).engine_network, 'fp16')
 
 
 @pytest.mark.parametrize('variant', ['s_legacy', 's_all_and_latents'])
@@ -89,7 +90,8 @@ def test_names_and_shapes_are_those_that_engines_expect(checkpoint_folder, varia
     checkpoint = read_checkpoint(checkpoint_folder(variant))
     # A small backbone is exported in a second.
     checkpoint.crop_model.backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 1280, 32, stride=32))
-    file = onnx.load_from_string(to_onnx(checkpoint, 'fp32'))
+    network = checkpoint.exported_network('')
+    file = onnx.load_from_string(to_onnx(network, 'fp32'))
     shapes = {
         value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
         for value in (*file.graph.input, *file.graph.output)
@@ -100,14 +102,14 @@ def test_names_and_shapes_are_those_that_engines_expect(checkpoint_folder, varia
         'image_points_px': ['batch', points, 2],
         'metric_points_mm': ['batch', points, 3],
     }
-    inputs, outputs = tensor_shapes(checkpoint)
-    assert {tensor.name: ['batch', *tensor.shape] for tensor in (*inputs, *outputs)} == shapes
+    tensors = network.input, *network.outputs
+    assert {tensor.name: ['batch', *tensor.shape] for tensor in tensors} == shapes
 
 
 @pytest.mark.parametrize('variant', ['s_legacy', 's_all_and_latents'])
 def test_joints_can_be_computed_from_the_metadata_alone(checkpoint_folder, variant):
     checkpoint = read_checkpoint(checkpoint_folder(variant))
-    texts = metadata(checkpoint, 'fp32')
+    texts = metadata(checkpoint.engine_network, 'fp32')
     assert (float(texts['box_size_mm']), int(texts['stride_px'])) == (2200, 32)
     assert json.loads(texts['legacy_centered_stride_bug']) == (variant == 's_legacy')
     assert texts['size'] == 's'
@@ -157,6 +159,8 @@ def test_existing_files_and_invalid_arguments_are_rejected_before_the_export(
     assert 'is a folder; name the file to write' in error
     error = message_of(capsys, 'blazepose', '--onnx', new)
     assert "model 'blazepose' is not a MeTRAbs network; choose a folder with a" in error
+    error = message_of(capsys, folder, '--onnx', new, '--skeleton', 'h36m_17')
+    assert "skeleton is 'h36m_17', but MeTRAbs networks predict all joints; leave it" in error
     assert [path.name for path in tmp_path.iterdir()] == ['network.onnx']
 
 

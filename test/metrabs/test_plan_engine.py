@@ -13,7 +13,6 @@ from metrabs_ros import loading
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.backends.tensorrt_plan import PlanError
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.plan_engine import tensor_shapes
 
 ON_CPU = Choice('tensorrt', 'the precision of the plan', 'cpu', 'the substitute runs there')
 
@@ -30,10 +29,10 @@ def checkpoint(checkpoint_folder):
 
 def plan_file(checkpoint, folder, batches=(1, 4, 16)):
     """Write a plan with the inputs and outputs of the exported network of a checkpoint."""
-    inputs, outputs = tensor_shapes(checkpoint)
+    network = checkpoint.exported_network('')
     tensors = {
         tensor.name: (mode, [-1, *tensor.shape], 'FLOAT')
-        for mode, tensors in (('OUTPUT', outputs), ('INPUT', inputs))
+        for mode, tensors in (('OUTPUT', network.outputs), ('INPUT', [network.input]))
         for tensor in tensors
     }
     file = folder / 'network.plan'

@@ -20,6 +20,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from nlf_checkpoints import tiny_checkpoint
 
 from metrabs_ros import cli
 from metrabs_ros.backends import selection
@@ -148,6 +149,16 @@ def test_the_engine_is_built_once_and_its_points_match_torch(torch_tensorrt, che
     (shapes,) = compiled['arg_inputs']
     assert (shapes.min_shape[0], shapes.max_shape[0]) == (1, 64)
     assert compiled['disable_tf32'] is True
+
+
+def test_the_features_of_nlf_are_compiled_and_loaded_like_points(torch_tensorrt, tmp_path):
+    crops = torch.rand(3, 3, 256, 256)
+    with torch.inference_mode():
+        (expected,) = tiny_checkpoint().crop_model(crops)
+    for _ in range(2):
+        (features,) = engine(tiny_checkpoint(), tmp_path)(crops)
+        torch.testing.assert_close(features, expected)
+    assert [name for name, _ in torch_tensorrt.calls] == ['compile', 'save', 'load', 'load']
 
 
 @pytest.mark.slow

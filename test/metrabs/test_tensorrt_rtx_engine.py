@@ -33,10 +33,10 @@ def compiled(monkeypatch):
         calls.append(target)
         return f'plan for {target}'.encode()
 
-    def to_onnx(checkpoint, precision):
+    def to_onnx(network, precision):
         calls.append(f'onnx {precision}')
         # As the export does: the key of the cache must be computed before.
-        checkpoint.crop_model.half()
+        network.model.half()
         return b'onnx'
 
     package = types.SimpleNamespace(__version__='1.7.1.116', __spec__=types.SimpleNamespace())
@@ -103,7 +103,7 @@ def test_the_engine_uses_the_plan_that_another_machine_built_for_its_gpu(
     started = []
 
     class PlanEngine:
-        def __init__(self, package, content, checkpoint, device):
+        def __init__(self, package, content, network, device):
             started.append((package, content, str(device)))
 
     monkeypatch.setattr(plan_engine, 'PlanEngine', PlanEngine)
@@ -149,8 +149,8 @@ def test_the_key_of_a_plan_contains_all_properties_that_it_depends_on(
     checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
 
     def key(precision='fp16', target='sm89'):
-        network = tensorrt_rtx_engine.network_key(checkpoint, precision)
-        return tensorrt_rtx_engine.plan_key(network, target)
+        properties = tensorrt_rtx_engine.network_key(checkpoint.engine_network, precision)
+        return tensorrt_rtx_engine.plan_key(properties, target)
 
     keys = [key(), key('fp32'), key(target='sm86')]
     monkeypatch.setattr(sys.modules['tensorrt_rtx'], '__version__', '1.8')
@@ -166,8 +166,8 @@ def test_the_key_of_a_plan_contains_all_properties_that_it_depends_on(
 def test_a_cache_that_cannot_be_written_is_reported(compiled, checkpoint_folder, tmp_path, caplog):
     (tmp_path / 'file').write_text('')
     cache = EngineCache(tmp_path / 'file')
-    checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
-    plans = tensorrt_rtx_engine.load_plans(checkpoint, 'fp16', ['sm80'], cache)
+    network = read_checkpoint(checkpoint_folder('s_centered')).engine_network
+    plans = tensorrt_rtx_engine.load_plans(network, 'fp16', ['sm80'], cache)
     assert plans == [b'plan for sm80']
     assert 'cannot be used' in caplog.text
 
@@ -211,6 +211,6 @@ def test_the_packages_to_install_are_named(build, monkeypatch, capsys):
     monkeypatch.setattr(tensorrt_rtx.importlib.util, 'find_spec', lambda name: None)
     monkeypatch.setattr(loading, '_require_torch', lambda: None)
     # The weights are not read, or downloaded, in vain.
-    monkeypatch.delattr(loading, '_read_metrabs')
+    monkeypatch.delattr(loading, '_read_checkpoint')
     assert build('--target', 'sm89') == 1
     assert 'pip install tensorrt-rtx onnx onnxscript' in capsys.readouterr().err
