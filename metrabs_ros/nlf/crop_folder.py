@@ -140,7 +140,7 @@ def _bounds(file: pathlib.Path) -> dict[str, NDArray[Any]]:
 def _body_points(file: pathlib.Path, joints: int) -> FloatArray:
     return read_untrusted(
         file,
-        lambda file: checked_points(read_npy(file), joints),
+        lambda file: checked_points(read_npy(file), joints).astype(np.float32).astype(np.float64),
         f'canonical points [{joints}, 3] in metres',
     )
 
