@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -71,7 +72,9 @@ def read_folder(
         If a file is missing, damaged, or does not fit the other files.
     """
     folder = file.parent
-    missing = [name for name in (EIGENVALUES_FILE, NODES_FILE) if not (folder / name).exists()]
+    missing = [
+        name for name in (EIGENVALUES_FILE, NODES_FILE) if not os.path.lexists(folder / name)
+    ]
     if missing:
         raise WeightsError(
             f'{shown(folder)} lacks {" and ".join(missing)}; {shown(file)} needs the eigenvalues '
@@ -84,12 +87,12 @@ def read_folder(
         **read_untrusted(folder / NODES_FILE, _bounds, 'points [N, 3] in metres'),
     }
     settings: dict[str, Any] = {}
-    if (folder / CONFIG).exists():
+    if os.path.lexists(folder / CONFIG):
         settings = read_untrusted(folder / CONFIG, read_settings, 'settings in YAML')
     body_points_m = {
         model: _body_points(folder / name, len(BODY_MODELS[model].skeleton))
         for model, name in BODY_JOINTS.items()
-        if (folder / name).exists()
+        if os.path.lexists(folder / name)
     }
 
     def read(file: pathlib.Path) -> tuple[Networks, tuple[FloatArray, FloatArray] | None]:
@@ -149,7 +152,7 @@ def _joint_table(
     folder: pathlib.Path, displacements: tuple[FloatArray, FloatArray]
 ) -> JointTable | None:
     """Return the joints that the network was trained with; None if files are missing."""
-    missing = [name for name in (JOINTS, INITIAL_POINTS) if not (folder / name).exists()]
+    missing = [name for name in (JOINTS, INITIAL_POINTS) if not os.path.lexists(folder / name)]
     if missing:
         _LOGGER.info(
             '%s lacks %s: only the skeletons of body models are available',
@@ -169,7 +172,7 @@ def _joint_table(
         read_points,
         f'canonical points [{len(names)}, 3] in metres, of the joints in {JOINTS}',
     )
-    if not (folder / SKELETONS).exists():
+    if not os.path.lexists(folder / SKELETONS):
         _LOGGER.info('%s lacks %s: most skeletons are not available', shown(folder), SKELETONS)
         return table_of(names, points_m, {})
     return read_untrusted(
