@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -139,7 +140,10 @@ def multiperson_model(
 
 def save_archive(model: nn.Module, file: pathlib.Path) -> pathlib.Path:
     """Script a model and save it."""
-    torch.jit.save(torch.jit.script(model.eval()), str(file))
+    with warnings.catch_warnings():
+        # The published archives have this format.
+        warnings.simplefilter('ignore', DeprecationWarning)
+        torch.jit.save(torch.jit.script(model.eval()), str(file))
     return file
 
 
