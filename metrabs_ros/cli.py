@@ -37,7 +37,7 @@ MAX_ERROR_CHARS, MAX_PATH_CHARS = 3000, 300
 """Maximum lengths of error messages and of paths in messages."""
 REPORTED_ERRORS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
 """Errors that are printed without a traceback."""
-METRABS_HELP = 'metrabs_s, metrabs_l or a folder with a checkpoint'
+NETWORK_HELP = 'metrabs_s, metrabs_l, nlf_s, nlf_l or the path of a checkpoint'
 INTERRUPTED_STATUS = 130
 """Exit status after SIGINT, as in a shell."""
 
@@ -176,7 +176,7 @@ def _add_build_engine(commands: Any) -> None:
     build = commands.add_parser(
         'build-engine', help='build the TensorRT engine of a model in advance'
     )
-    build.add_argument('model', help=METRABS_HELP)
+    build.add_argument('model', help=NETWORK_HELP)
     build.add_argument(
         '--engine', default='auto', help='auto, tensorrt or tensorrt_rtx; default: auto'
     )
@@ -197,7 +197,7 @@ def _add_export(commands: Any) -> None:
     export = commands.add_parser(
         'export', help='export a network to ONNX, for trtexec, Triton or Isaac ROS'
     )
-    export.add_argument('model', help=METRABS_HELP)
+    export.add_argument('model', help=NETWORK_HELP)
     export.add_argument(
         '--onnx', type=pathlib.Path, required=True, metavar='FILE', help='the file to write'
     )
@@ -318,7 +318,11 @@ def _add_calibrate(commands: Any) -> None:
 def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
     """Add one argument for each field of `AnnotateOptions`, with the same name."""
     add = parser.add_argument
-    add('--model', default='blazepose', help=f'{", ".join(store.MODELS)} or a folder')
+    add(
+        '--model',
+        default='blazepose',
+        help=f'{", ".join(store.MODELS)} or the path of a checkpoint',
+    )
     add('--engine', default='auto', help='auto, torch, tensorrt, tensorrt_rtx or openvino')
     add('--precision', default='auto', help='auto, fp32, fp16 or bf16')
     add('--device', default='auto', help='auto, cpu, cuda or cuda:N')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import logging
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from metrabs_ros.detectors.boxes import BoxDetector
     from metrabs_ros.metrabs.checkpoint import Checkpoint
     from metrabs_ros.metrabs.crop_engine import CropEngine
+    from metrabs_ros.metrabs.crop_estimator import CropPoseEstimator
     from metrabs_ros.metrabs.described_network import CropCheckpoint
     from metrabs_ros.movenet.detector import MoveNetDetector
+    from metrabs_ros.nlf.checkpoint import NlfCheckpoint
 
 _LOGGER = logging.getLogger(__name__)
 MOVENET = 'movenet'
@@ -34,6 +37,32 @@ BUILT_ENGINES = ('auto', 'tensorrt', 'tensorrt_rtx')
 """Engines that are built before they are used."""
 MAX_THREADS = 1024
 """Maximum value of the argument ``threads``."""
+MODEL_SUFFIXES = ('.torchscript', '.pt')
+"""Suffixes of files that contain a whole NLF model, or are next to its other files."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelArguments:
+    """
+    Arguments of `load_model` that determine the networks.
+
+    Parameters
+    ----------
+    name
+        Name of a model, or path of a checkpoint.
+    engine, precision, device, detector, threads
+        See `metrabs_ros.load_model`.
+    plan_file
+        Path of a plan of TensorRT; empty to build the engine.
+    """
+
+    name: str
+    engine: str
+    precision: str
+    device: str
+    detector: str
+    threads: int
+    plan_file: str
 
 
 def load_model(
@@ -47,34 +76,35 @@ def load_model(
     skeletons: str | os.PathLike[str] = '',
 ) -> PoseEstimator:
     """Load a model; see `metrabs_ros.load_model`."""
-    name, plan_file = os.fsdecode(name_or_folder), os.fsdecode(engine_file)
+    arguments = ModelArguments(
+        os.fsdecode(name_or_folder),
+        engine,
+        precision,
+        device,
+        detector,
+        threads,
+        os.fsdecode(engine_file),
+    )
     _check_threads(threads)
     # Read first, because loading a network takes long.
     definitions = []
     if file := os.fsdecode(skeletons):
         definitions = read_definitions(_expand_home('skeletons', file))
-    model = _load(name, engine, precision, device, detector, threads, plan_file)
+    model = _load(arguments)
     model.add_skeletons(definitions)
     return model
 
 
-def _load(
-    name: str,
-    engine: str,
-    precision: str,
-    device: str,
-    detector: str,
-    threads: int,
-    plan_file: str,
-) -> PoseEstimator:
+def _load(arguments: ModelArguments) -> PoseEstimator:
+    name, precision = arguments.name, arguments.precision
     if name in store.BLAZEPOSE_MODELS:
-        _check_choice(name, 'engine_file', plan_file, ('',))
-        _check_choice(name, 'engine', engine, ('auto', 'openvino'))
+        _check_choice(name, 'engine_file', arguments.plan_file, ('',))
+        _check_choice(name, 'engine', arguments.engine, ('auto', 'openvino'))
         _check_choice(name, 'precision', precision, ('auto', 'fp32', 'bf16'))
-        _check_choice(name, 'device', device, ('auto', 'cpu'))
-        _check_choice(name, 'detector', detector, ('auto', MOVENET))
-        return load_blazepose(name, precision, threads)
-    return _load_metrabs(name, engine, precision, device, detector, threads, plan_file)
+        _check_choice(name, 'device', arguments.device, ('auto', 'cpu'))
+        _check_choice(name, 'detector', arguments.detector, ('auto', MOVENET))
+        return load_blazepose(name, precision, arguments.threads)
+    return _load_crop_estimator(arguments)
 
 
 def load_blazepose(
@@ -200,31 +230,33 @@ def load_detector(name: str, threads: int = 0, precision: str = 'auto') -> BoxDe
     raise ValueError(f"detector is '{printable(name)}'; it must be one of {', '.join(DETECTORS)}")
 
 
-def _load_metrabs(
-    name: str,
-    engine: str,
-    precision: str,
-    device: str,
-    detector: str,
-    threads: int,
-    plan_file: str,
-) -> PoseEstimator:
+def _load_crop_estimator(arguments: ModelArguments) -> PoseEstimator:
+    """Load MeTRAbs or NLF."""
+    name, detector, threads = arguments.name, arguments.detector, arguments.threads
     _require_model(name)
     _require_torch()
     from metrabs_ros.backends.engine_cache import EngineCache
     from metrabs_ros.backends.selection import Machine, choose, choose_for_plan
-    from metrabs_ros.metrabs.estimator import MetrabsEstimator
+    from metrabs_ros.metrabs.checkpoint import Checkpoint
 
-    select = choose_for_plan if plan_file else choose
-    choice = select(engine, precision, device, Machine.detect())
-    checkpoint = _read_metrabs(name)
-    boxes = load_detector(detector, threads, precision)
+    select = choose_for_plan if arguments.plan_file else choose
+    choice = select(arguments.engine, arguments.precision, arguments.device, Machine.detect())
+    checkpoint = _read_checkpoint(name)
+    boxes = load_detector(detector, threads, arguments.precision)
     _LOGGER.info('%s runs with %s', name, choice)
-    if plan_file:
-        network = start_plan(checkpoint, choice, _expand_home('engine_file', plan_file))
+    if arguments.plan_file:
+        plan_file = _expand_home('engine_file', arguments.plan_file)
+        network = start_plan(checkpoint, choice, plan_file)
     else:
         network = start_engine(checkpoint, choice, EngineCache(), threads)
-    estimator = MetrabsEstimator(checkpoint, boxes, network, choice)
+    if isinstance(checkpoint, Checkpoint):
+        from metrabs_ros.metrabs.estimator import MetrabsEstimator
+
+        estimator: CropPoseEstimator = MetrabsEstimator(checkpoint, boxes, network, choice)
+    else:
+        from metrabs_ros.nlf.estimator import NlfEstimator
+
+        estimator = NlfEstimator(checkpoint, boxes, network, choice)
     # MoveNet runs on the CPU.
     estimator.detects_in_background = choice.device != 'cpu' and detector in ('auto', MOVENET)
     return estimator
@@ -237,7 +269,7 @@ def build_engine(name: str, engine: str, precision: str, device: str) -> Choice:
     Parameters
     ----------
     name
-        ``metrabs_s``, ``metrabs_l`` or a folder with a checkpoint.
+        One of `store.RELEASES`, or the path of a checkpoint.
     engine
         ``tensorrt``, ``tensorrt_rtx``, or ``auto`` for the one that is installed.
     precision, device
@@ -266,7 +298,7 @@ def build_engine(name: str, engine: str, precision: str, device: str) -> Choice:
         only_rtx = 'torch_tensorrt' not in machine.packages and 'tensorrt_rtx' in machine.packages
         engine = 'tensorrt_rtx' if only_rtx else 'tensorrt'
     choice = choose(engine, precision, device, machine)
-    start_engine(_read_metrabs(name), choice, RequiredCache())
+    start_engine(_read_checkpoint(name), choice, RequiredCache())
     return choice
 
 
@@ -308,7 +340,7 @@ def build_plans(name: str, precision: str, targets: str) -> list[str]:
     from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
 
     precision = 'fp16' if precision == 'auto' else precision
-    load_plans(_read_metrabs(name).engine_network, precision, wanted, RequiredCache())
+    load_plans(_read_checkpoint(name).engine_network, precision, wanted, RequiredCache())
     return wanted
 
 
@@ -337,7 +369,7 @@ def export_onnx(name: str, precision: str, skeleton: str = '') -> bytes:
     from metrabs_ros.metrabs.onnx_export import require_packages, to_onnx
 
     require_packages()
-    return to_onnx(_read_metrabs(name).exported_network(skeleton), precision)
+    return to_onnx(_read_checkpoint(name).exported_network(skeleton), precision)
 
 
 def start_engine(
@@ -423,38 +455,59 @@ def start_plan(checkpoint: CropCheckpoint, choice: Choice, file: pathlib.Path) -
 def _require_torch() -> None:
     if importlib.util.find_spec('torch') is None:
         raise ImportError(
-            'MeTRAbs needs the package torch: pip install torch '
+            'MeTRAbs and NLF need the package torch: pip install torch '
             '(from a clone of metrabs_ros: pip install ".[metrabs]")'
         )
 
 
 def _require_model(name: str) -> None:
-    """Raise a ValueError if the name is neither a release of MeTRAbs nor a folder."""
+    """Raise a ValueError if the name is neither a release of MeTRAbs or NLF nor a checkpoint."""
     if name in store.RELEASES:
         return
     if name in store.BLAZEPOSE_MODELS:
         raise ValueError(
-            f"model '{name}' is not a MeTRAbs network; choose a folder with a checkpoint, or "
+            f"model '{name}' is not a MeTRAbs or NLF network; choose the path of a checkpoint, or "
             f'{" or ".join(store.RELEASES)}'
         )
+    path = _expand_home('model', name)
     try:
-        is_folder = bool(name) and _expand_home('model', name).is_dir()
+        exists = bool(name) and (
+            path.is_dir() or (path.suffix in MODEL_SUFFIXES and path.exists())
+        )
     except OSError as error:
         reason = printable(error.strerror or error)
         raise ValueError(f"model '{printable(name)}' cannot be read: {reason}") from error
-    if not is_folder:
+    if not exists:
         raise ValueError(
-            f"model '{printable(name)}' does not exist: it is neither a folder nor one of "
-            f'{", ".join(store.MODELS)}'
+            f"model '{printable(name)}' does not exist: it is neither a folder, nor a file "
+            f'{" or ".join(MODEL_SUFFIXES)}, nor one of {", ".join(store.MODELS)}'
         )
 
 
-def _read_metrabs(name: str) -> Checkpoint:
-    from metrabs_ros.metrabs.checkpoint import read_checkpoint
+def _read_checkpoint(name: str) -> Checkpoint | NlfCheckpoint:
+    """
+    Read a checkpoint of MeTRAbs or NLF.
 
-    if name in store.RELEASES:
-        return read_checkpoint(store.weights_folder(name))
-    return read_checkpoint(_expand_home('model', name))
+    Raises
+    ------
+    metrabs_ros.weights.store.WeightsError
+        If it is neither of them, damaged, or cannot be downloaded.
+    """
+    from metrabs_ros.metrabs import checkpoint as metrabs
+    from metrabs_ros.nlf import checkpoint as nlf
+
+    path = store.weights_folder(name) if name in store.RELEASES else _expand_home('model', name)
+    try:
+        if nlf.weights_files(path):
+            return nlf.read_checkpoint(path)
+        if any(os.path.lexists(path / file) for file in metrabs.FILES):
+            return metrabs.read_checkpoint(path)
+    except OSError as error:
+        raise store.WeightsError(f'{shown(path)} cannot be read: {printable(error)}') from error
+    raise store.WeightsError(
+        f'{shown(path)} contains no checkpoint; expected for MeTRAbs: {", ".join(metrabs.FILES)}; '
+        f'for NLF: {nlf.EXPECTED}'
+    )
 
 
 def _expand_home(argument: str, path: str) -> pathlib.Path:

@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 MAX_DOMAIN_ID = 101
 """The ports of higher domains overlap with those that Linux assigns to other programs."""
@@ -66,13 +67,18 @@ DATA = pathlib.Path(__file__).parent / 'data'
 # test/benchmarks imports the modules of benchmarks/.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
 
-_spec = importlib.util.spec_from_file_location(
-    'make_checkpoint', DATA / 'golden' / 'make_checkpoint.py'
-)
-assert _spec is not None
-assert _spec.loader is not None
-make_checkpoint = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make_checkpoint)
+
+def _load_script(file: pathlib.Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make_checkpoint = _load_script(DATA / 'golden' / 'make_checkpoint.py')
+make_nlf_checkpoint = _load_script(DATA / 'nlf' / 'make_nlf_checkpoint.py')
 
 # Use the same examples in every run, so that failures are reproducible.
 hypothesis.settings.register_profile('default', deadline=None, max_examples=100, derandomize=True)
@@ -110,6 +116,28 @@ def checkpoint_folder(tmp_path_factory) -> Callable[[str], pathlib.Path]:
 def metrabs_model(checkpoint_folder) -> PoseEstimator:
     """Return a small MeTRAbs model with random weights."""
     return metrabs_ros.load_model(checkpoint_folder('s_centered'))
+
+
+@pytest.fixture(scope='session')
+def nlf_folder(tmp_path_factory) -> Callable[..., pathlib.Path]:
+    """Return a function that writes an NLF checkpoint with random weights, and its folder."""
+    folders: dict[tuple[str, bool], pathlib.Path] = {}
+
+    def folder_of(size: str = 's', pad_white_pixels: bool = True) -> pathlib.Path:
+        key = size, pad_white_pixels
+        if key not in folders:
+            folders[key] = tmp_path_factory.mktemp(f'nlf_{size}')
+            make_nlf_checkpoint.write_checkpoint(folders[key], size)
+            (folders[key] / 'config.yaml').write_text(f'pad_white_pixels: {pad_white_pixels}\n')
+        return folders[key]
+
+    return folder_of
+
+
+@pytest.fixture(scope='session')
+def nlf_model(nlf_folder) -> PoseEstimator:
+    """Return a small NLF model with random weights."""
+    return metrabs_ros.load_model(nlf_folder())
 
 
 @pytest.fixture(scope='session')

@@ -43,7 +43,7 @@ def estimate(
         Additional arguments of `PoseEstimator.estimate_poses`.
     """
     return model.estimate_poses(
-        _image(case['image']),
+        image_of(case['image']),
         case['boxes'] if boxes is None else boxes,
         intrinsic_matrix=case['K'],
         distortion_coeffs=case.get('dist'),
@@ -58,7 +58,8 @@ def estimate(
 
 
 @functools.cache
-def _image(name: str) -> ImageArray:
+def image_of(name: str) -> ImageArray:
+    """Return an image of test/data, RGB."""
     image = cv2.imread(str(FOLDER.parent / f'{name}.png'))
     assert image is not None
     return np.ascontiguousarray(image[..., ::-1])

@@ -42,7 +42,6 @@ from metrabs_ros.weights.store import WeightsError
 PATTERNS = ('nlf_[sml]_crop*.pt', 'nlf_[sml]_multi*.torchscript')
 """Names of files with weights: state dicts of crop checkpoints, and archives."""
 ARCHIVE_SUFFIX = '.torchscript'
-SUFFIXES = ('.pt', ARCHIVE_SUFFIX)
 EXPECTED = (
     f'nlf_s_crop*.pt or nlf_l_crop*.pt with {EIGENVALUES_FILE} and {NODES_FILE}, or '
     'nlf_s_multi*.torchscript or nlf_l_multi*.torchscript'
@@ -179,6 +178,7 @@ def weights_files(path: pathlib.Path) -> list[pathlib.Path]:
     OSError, ValueError
         If the folder cannot be read.
     """
-    if not path.is_dir():
-        return [path] if path.suffix in SUFFIXES else []
-    return [file for pattern in PATTERNS for file in sorted(path.glob(pattern))]
+    if path.is_dir():
+        return [file for pattern in PATTERNS for file in sorted(path.glob(pattern))]
+    is_weights = path.suffix == ARCHIVE_SUFFIX or any(path.match(name) for name in PATTERNS)
+    return [path] if is_weights else []

@@ -127,13 +127,14 @@ class NlfEstimator(CropPoseEstimator):
         return Convention(added, np.arange(count, len(skeleton)))
 
     def _point_set(self, options: Options) -> PointSet:
-        if options.skeleton in self._unnamed:
-            return self._unnamed[options.skeleton]
-        convention = self.convention(options.skeleton)
-        if options.stature is not None:
-            # The size of a person follows from joints that the skeleton may lack.
-            return PointSet('', self.skeleton, self._points_m, convention)
-        return point_set_of(convention, self.skeleton, self._points_m)
+        points = self._unnamed.get(options.skeleton)
+        if points is None:
+            convention = self.convention(options.skeleton)
+            points = point_set_of(convention, self.skeleton, self._points_m)
+        if options.stature is None:
+            return points
+        # The size of a person follows from joints that the skeleton may lack.
+        return points.followed_by(self.skeleton, self._points_m)
 
     def _parse(
         self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]

@@ -45,6 +45,16 @@ class PointSet:
     points_m: FloatArray
     convention: Convention
 
+    def followed_by(self, skeleton: Skeleton, points_m: FloatArray) -> PointSet:
+        """Return the same points, followed by the points [J, 3] of a skeleton."""
+        names = (*self.skeleton.joint_names, *skeleton.joint_names)
+        return PointSet(
+            f'{self.name} with {skeleton.name}',
+            Skeleton('', names, ()),
+            np.concatenate([self.points_m, points_m]),
+            self.convention,
+        )
+
 
 def point_set_of(convention: Convention, skeleton: Skeleton, points_m: FloatArray) -> PointSet:
     """

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import urllib.parse
 import urllib.request
+import zipfile
 from collections.abc import Iterator, Mapping
 
 from metrabs_ros.foreign_text import printable
@@ -26,6 +27,7 @@ from metrabs_ros.regular_file import (
 )
 from metrabs_ros.weights.archive import ArchiveError, unpack
 from metrabs_ros.weights.download import Download, DownloadError
+from metrabs_ros.weights.zip_archive import open_zip, verify_stored
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,10 +47,12 @@ MAX_MESSAGE_CHARS = 400
 MARKER_FILE = 'config.yaml'
 """The folder of an archive that contains this file is the folder of the checkpoint."""
 
-METRABS_LICENCE = (
-    'The MeTRAbs weights were trained on datasets that do not allow commercial use. They are '
-    'licensed for non-commercial research only, independent of the licence of this package.'
+_RESEARCH_ONLY = (
+    'weights were trained on datasets that do not allow commercial use. They are licensed for '
+    'non-commercial research only, independent of the licence of this package'
 )
+METRABS_LICENCE = f'The MeTRAbs {_RESEARCH_ONLY}.'
+NLF_LICENCE = f'The NLF {_RESEARCH_ONLY} and of the MIT licence of the official code.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Release:
     Parameters
     ----------
     url
-        Address of the .tar.gz archive.
+        Address of a .tar.gz archive, or of the file with the weights.
     licence
         Licence notice that is logged at the download.
     sha256
@@ -70,7 +74,18 @@ class Release:
     licence: str = METRABS_LICENCE
     sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def file_name(self) -> str:
+        """Name of the downloaded file."""
+        return self.url.rpartition('/')[-1]
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the file is a .tar.gz archive."""
+        return self.url.endswith('.tar.gz')
+
+
+_NLF_URL = 'https://github.com/isarandi/nlf/releases/download'
 _METRABS_URL = 'https://omnomnom.vision.rwth-aachen.de/data/metrabs'
 RELEASES = {
     'metrabs_l': Release(
@@ -88,6 +103,8 @@ RELEASES = {
         },
     ),
     'metrabs_s': Release(f'{_METRABS_URL}/metrabs_eff2s_256px_800k_28ds_pytorch.tar.gz'),
+    'nlf_l': Release(f'{_NLF_URL}/v0.3.2/nlf_l_multi_0.3.2.torchscript', NLF_LICENCE),
+    'nlf_s': Release(f'{_NLF_URL}/v0.2.2/nlf_s_multi_0.2.2.torchscript', NLF_LICENCE),
 }
 BLAZEPOSE_MODELS = (*BUNDLED, BLAZEPOSE_HEAVY)
 MODELS = (*BLAZEPOSE_MODELS, *RELEASES)
@@ -310,33 +327,29 @@ def _copy_local(source: pathlib.Path, target: pathlib.Path) -> None:
 
 def _fetch_release(name: str, url: str | None, scratch: pathlib.Path) -> pathlib.Path:
     release = RELEASES[name]
-    archive = cache_folder() / f'{name}.tar.gz'
-    download = Download(url or release.url, archive)
+    downloaded = cache_folder() / f'{name}{".tar.gz" if release.is_packed else ".download"}'
+    download = Download(url or release.url, downloaded)
     _LOG.info('downloading %s from %s ...', name, url or release.url)
     _LOG.info('%s', release.licence)
-    unpacked = scratch / 'unpacked'
+    extract = _unpack_checkpoint if release.is_packed else _move_zip
+    content = scratch / 'content'
     download.run()
     try:
-        unpack(archive, unpacked)
+        folder = extract(downloaded, content, release.file_name)
     except ArchiveError:
         download.discard()
         if not download.is_resumed:
             raise
-        # The parts of a resumed download may come from different versions of the archive.
-        shutil.rmtree(unpacked, ignore_errors=True)
+        # The parts of a resumed download may come from different versions of the file.
+        shutil.rmtree(content, ignore_errors=True)
         download.run()
-        unpack(archive, unpacked)
-    markers = sorted(unpacked.rglob(MARKER_FILE))
-    if not markers:
-        download.discard()
-        raise ArchiveError(f'{name}.tar.gz does not contain {MARKER_FILE}')
-    folder = markers[0].parent
+        folder = extract(downloaded, content, release.file_name)
     checksums = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
     for file in checksums:
         if not _is_file_name(file):
             download.discard()
             raise ArchiveError(
-                f'{name}.tar.gz contains a file with the invalid name {printable(repr(file))}'
+                f'{downloaded.name} contains a file with the invalid name {printable(repr(file))}'
             )
     expected = _expected_checksums(name)
     for file, sha256 in expected.items():
@@ -352,6 +365,34 @@ def _fetch_release(name: str, url: str | None, scratch: pathlib.Path) -> pathlib
         write_atomically(
             _checksum_file(name), json.dumps({**checksums, **expected}, indent=1).encode()
         )
+    return folder
+
+
+def _unpack_checkpoint(archive: pathlib.Path, folder: pathlib.Path, _: str) -> pathlib.Path:
+    """Unpack an archive into a folder, and return the folder of the checkpoint in it."""
+    unpack(archive, folder)
+    markers = sorted(folder.rglob(MARKER_FILE))
+    if not markers:
+        raise ArchiveError(f'{archive.name} does not contain {MARKER_FILE}')
+    return markers[0].parent
+
+
+def _move_zip(file: pathlib.Path, folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Move a zip archive, which is not unpacked, into a new folder, and return the folder."""
+    try:
+        with open_regular(file, follow_links=False) as opened, open_zip(opened) as archive:
+            if not any(member.endswith('/data.pkl') for member in archive.namelist()):
+                raise zipfile.BadZipFile('it does not contain data.pkl')
+            verify_stored(archive)
+    except OSError:
+        raise
+    # zipfile raises exceptions of many types for damaged files.
+    except Exception as error:
+        raise ArchiveError(
+            f'{name} is damaged or another file: {printable(error, MAX_MESSAGE_CHARS)}'
+        ) from error
+    folder.mkdir()
+    os.replace(file, folder / name)
     return folder
 
 

@@ -90,3 +90,24 @@ def read_member(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:
             f'{printable(name)} has {len(content)} bytes instead of {declared_bytes}'
         )
     return content
+
+
+def verify_stored(archive: zipfile.ZipFile) -> None:
+    """
+    Verify the checksums of the members that are not compressed.
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        If a checksum is wrong, there are no such members, or they overlap.
+    """
+    stored = [info for info in archive.infolist() if info.compress_type == zipfile.ZIP_STORED]
+    if not stored:
+        raise zipfile.BadZipFile('it contains no data')
+    # Otherwise many entries could refer to the same data, and take very long.
+    if sum(info.compress_size for info in stored) > archive.start_dir:
+        raise zipfile.BadZipFile('its members are larger than the file')
+    for info in stored:
+        with archive.open(info) as member:
+            while member.read(CHUNK_BYTES):
+                pass

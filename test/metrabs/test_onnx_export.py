@@ -158,7 +158,7 @@ def test_existing_files_and_invalid_arguments_are_rejected_before_the_export(
     error = message_of(capsys, folder, '--onnx', tmp_path, '--overwrite')
     assert 'is a folder; name the file to write' in error
     error = message_of(capsys, 'blazepose', '--onnx', new)
-    assert "model 'blazepose' is not a MeTRAbs network; choose a folder with a" in error
+    assert "model 'blazepose' is not a MeTRAbs or NLF network; choose the path of" in error
     error = message_of(capsys, folder, '--onnx', new, '--skeleton', 'h36m_17')
     assert "skeleton is 'h36m_17', but MeTRAbs networks predict all joints; leave it" in error
     assert [path.name for path in tmp_path.iterdir()] == ['network.onnx']
