@@ -294,6 +294,7 @@ def with_named_edges(name: str, joint_names: tuple[str, ...], bones: str, *paths
 
 _LIMB_SIDES = ('left', 'right')
 
+# Names and order: list of the landmarks of MediaPipe's Pose Landmarker.  The bones are a choice.
 BLAZEPOSE_33 = with_named_edges(
     'blazepose_33',
     (
@@ -324,6 +325,7 @@ BLAZEPOSE_33 = with_named_edges(
     'left_hip right_hip',
 )
 
+# Names and order: configs/_base_/datasets/coco.py of open-mmlab/mmpose.  The bones are a choice.
 COCO_17 = with_named_edges(
     'coco_17',
     (
