@@ -604,7 +604,8 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 def _convert_skeleton(args: argparse.Namespace) -> int:
     _require_package('rosbags', 'convert-skeleton', 'rosbags')
-    from metrabs_ros.recordings.skeleton_conversion import SkeletonConverter, convert_skeletons
+    from metrabs_ros.recordings.skeleton_conversion import convert_skeletons
+    from metrabs_ros.recordings.skeleton_converter import SkeletonConverter
     from metrabs_ros.skeletons.definition_file import read_definitions
 
     definitions = [] if args.skeleton_file is None else read_definitions(args.skeleton_file)

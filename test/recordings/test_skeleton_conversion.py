@@ -15,7 +15,8 @@ from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.input_files import UnusableFile
 from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.output_files import UnusableOutput
-from metrabs_ros.recordings.skeleton_conversion import SkeletonConverter, convert_skeletons
+from metrabs_ros.recordings.skeleton_conversion import convert_skeletons
+from metrabs_ros.recordings.skeleton_converter import SkeletonConverter
 from metrabs_ros.recordings.typestore import MARKERS
 from metrabs_ros.skeletons.builtin import DEFINITIONS
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
