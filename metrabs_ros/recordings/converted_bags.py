@@ -178,13 +178,13 @@ def _converted(
     """Return a SkeletonArray with the new skeleton; None if the message is not valid."""
 
     def count_invalid(kind: str, count: int, reason: str) -> None:
-        summary.skipped[f'{kind}: {reason}'] += count
+        summary.skip(f'{kind}: {reason}', count)
 
     try:
         original, people = recorded_people(message, count_invalid)
         convention = converter.convention(people.skeleton)
     except (UnusableSkeletons, ValueError) as error:
-        summary.skipped[f'messages: {printable(error, MAX_LABEL_CHARS)}'] += 1
+        summary.skip(f'messages: {printable(error, MAX_LABEL_CHARS)}')
         return None
     people = people.in_convention(convention)
     people = people.select(people.finite())
@@ -199,7 +199,7 @@ def _converted_markers(
     try:
         original: Any = typestore().deserialize_cdr(message.data, MARKERS)
     except Exception as error:  # Invalid data can raise any exception in the library.
-        summary.skipped[f'messages of markers: {printable(error, MAX_LABEL_CHARS)}'] += 1
+        summary.skip(f'messages of markers: {printable(error, MAX_LABEL_CHARS)}')
         return message.data
     labels = [''] * len(converted.skeletons)
     written = write_markers(converted, labels, np.array([0.0, 0.0, 1.0])).markers

@@ -91,6 +91,14 @@ class _PersonRows:
     lengths_m: list[list[float]]
 
 
+def _check_columns(source: pathlib.Path, names: tuple[str, ...]) -> None:
+    if names not in (COLUMNS, COLUMNS_WITH_CAMERA):
+        raise UnusableFile(
+            f'{shown(source)} is not a table of joints: its columns are '
+            f'{printable(", ".join(names), MAX_LABEL_CHARS)}; expected: {", ".join(COLUMNS)}'
+        )
+
+
 def _grouped(
     rows: Iterator[dict[str, Any]], names: Sequence[str], summary: ConversionSummary
 ) -> Iterator[_PersonRows]:
@@ -103,7 +111,7 @@ def _grouped(
         except (TypeError, ValueError):
             lengths_m = []
         if not lengths_m or not np.isfinite(lengths_m).all() or not isinstance(row['joint'], str):
-            summary.skipped['rows: a value is missing or not a number'] += 1
+            summary.skip('rows: a value is missing or not a number')
             continue
         shared = {name: row[name] for name in kept}
         is_new = group is None or shared != group.shared or row['joint'] == group.joints[0]
@@ -125,7 +133,7 @@ def _convert_rows(
     try:
         convention = converter.convention(Skeleton('', tuple(group.joints), ()))
     except ValueError as error:
-        summary.skipped[f'people: {printable(error, MAX_LABEL_CHARS)}'] += 1
+        summary.skip(f'people: {printable(error, MAX_LABEL_CHARS)}')
         return None
     lengths_m = np.array(group.lengths_m)
     # The deviations of the definition are in millimetres.
@@ -160,12 +168,7 @@ def _convert_csv(
 
             reader = _read_rows(lines(), summary)
             names = tuple(next(reader, ()))
-            if names not in (COLUMNS, COLUMNS_WITH_CAMERA):
-                raise UnusableFile(
-                    f'{shown(source)} is not a table of joints: its columns are '
-                    f'{printable(", ".join(names), MAX_LABEL_CHARS)}; expected: '
-                    f'{", ".join(COLUMNS)}'
-                )
+            _check_columns(source, names)
             writer = csv.writer(file, lineterminator='\n')
             writer.writerow(names)
             rows = (dict(zip(names, [*row, *[None] * len(names)])) for row in reader)
@@ -188,7 +191,7 @@ def _read_rows(lines: Iterator[str], summary: ConversionSummary) -> Iterator[lis
             row = next(reader, None)
         # For example a quote that is not closed.
         except csv.Error as error:
-            summary.skipped[f'rows: {printable(error, MAX_LABEL_CHARS)}'] += 1
+            summary.skip(f'rows: {printable(error, MAX_LABEL_CHARS)}')
             continue
         if row is None:
             return
@@ -208,11 +211,7 @@ def _convert_parquet(
             raise UnusableFile(
                 f'{shown(source)} cannot be read: {printable(error, MAX_LABEL_CHARS)}'
             ) from error
-        if names not in (COLUMNS, COLUMNS_WITH_CAMERA):
-            raise UnusableFile(
-                f'{shown(source)} is not a table of joints: its columns are '
-                f'{printable(", ".join(names), MAX_LABEL_CHARS)}; expected: {", ".join(COLUMNS)}'
-            )
+        _check_columns(source, names)
         schema = parquet_schema(names[-1] == 'camera')
         with (
             progress_bar('converting', reader.metadata.num_rows, ' rows') as advance,

@@ -13,6 +13,11 @@ from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.skeletons.definitions import Definition, PointSkeleton
 
 MAX_LABEL_CHARS = 300
+MAX_REASONS = 100
+"""Maximum number of different reasons that are counted; names in recordings are part of them."""
+OTHER_REASONS = 'other messages, people or rows'
+MAX_CONVENTIONS = 100
+"""Maximum number of different skeletons that are remembered; recordings have one or few."""
 
 
 class SkeletonConverter:
@@ -65,17 +70,23 @@ class SkeletonConverter:
             If that one lacks a joint.
         """
         if skeleton not in self._conventions:
-            conventions = {skeleton.name: skeleton.within(skeleton)}
-            for name, definition in self._definitions.items():
-                if name == skeleton.name:
-                    continue
-                # Definitions for other networks are not usable, unless it is the requested one.
-                with contextlib.suppress(ValueError):
-                    conventions[name] = definition.within(conventions)
-            if self._name not in conventions:
-                self._definitions[self._name].within(conventions)
-            self._conventions[skeleton] = conventions[self._name]
+            convention = self._find_convention(skeleton)
+            if len(self._conventions) >= MAX_CONVENTIONS:
+                self._conventions.clear()
+            self._conventions[skeleton] = convention
         return self._conventions[skeleton]
+
+    def _find_convention(self, skeleton: Skeleton) -> Convention:
+        conventions = {skeleton.name: skeleton.within(skeleton)}
+        for name, definition in self._definitions.items():
+            if name == skeleton.name:
+                continue
+            # Definitions for other networks are not usable, unless it is the requested one.
+            with contextlib.suppress(ValueError):
+                conventions[name] = definition.within(conventions)
+        if self._name in conventions:
+            return conventions[self._name]
+        return self._definitions[self._name].within(conventions)
 
 
 @dataclasses.dataclass
@@ -93,3 +104,8 @@ class ConversionSummary:
 
     people: int = 0
     skipped: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def skip(self, reason: str, count: int = 1) -> None:
+        """Count something that could not be converted."""
+        is_known = reason in self.skipped or len(self.skipped) < MAX_REASONS
+        self.skipped[reason if is_known else OTHER_REASONS] += count

@@ -11,15 +11,16 @@ from known_people import KnownPeople
 from recorded_bags import messages_in, people_in, write_bag
 from rosbags.highlevel import AnyReader
 
+from metrabs_ros.recordings import skeleton_converter
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.input_files import UnusableFile
 from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.output_files import UnusableOutput
 from metrabs_ros.recordings.skeleton_conversion import convert_skeletons
-from metrabs_ros.recordings.skeleton_converter import SkeletonConverter
+from metrabs_ros.recordings.skeleton_converter import ConversionSummary, SkeletonConverter
 from metrabs_ros.recordings.typestore import MARKERS
 from metrabs_ros.skeletons.builtin import DEFINITIONS
-from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17, Skeleton
 from metrabs_ros.skeletons.definition_file import read_definitions, write_definitions
 
 FRAMES = 3
@@ -194,3 +195,16 @@ def test_a_quote_that_is_not_closed_is_counted(results, tmp_path):
     summary = convert(tmp_path / 'a.csv', tmp_path / 'b.csv')
     assert summary.people >= 2 * FRAMES
     assert sum('field larger than field limit' in reason for reason in summary.skipped) == 1
+
+
+def test_the_memory_for_skeletons_and_reasons_is_bounded():
+    converter = SkeletonConverter('coco_17', [])
+    summary = ConversionSummary()
+    for i in range(3 * skeleton_converter.MAX_CONVENTIONS):
+        names = (*BLAZEPOSE_33.joint_names, f'joint_{i}')
+        convention = converter.convention(Skeleton(f'skeleton_{i}', names, ()))
+        assert convention.skeleton == COCO_17
+        summary.skip(f'messages: joint_{i} is wrong', 2)
+    assert len(converter._conventions) <= skeleton_converter.MAX_CONVENTIONS
+    assert len(summary.skipped) <= skeleton_converter.MAX_REASONS + 1
+    assert summary.skipped.total() == 6 * skeleton_converter.MAX_CONVENTIONS
