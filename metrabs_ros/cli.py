@@ -620,6 +620,11 @@ def _convert_skeleton(args: argparse.Namespace) -> int:
         return _print_error(str(error))
     for reason, count in summary.skipped.items():
         _print_error(f'{count} {reason}')
+    if summary.approximate:
+        _print_error(
+            f'{summary.approximate} people have approximate image points: the recorded ones are '
+            'not projections of the positions'
+        )
     output = printable(args.output, MAX_PATH_CHARS)
     print(f'{summary.people} people as {args.skeleton} are in {output}')
     return 0

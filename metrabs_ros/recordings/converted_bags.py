@@ -14,8 +14,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from metrabs_ros.conversions.markers import MarkerWriter
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.people import MM_PER_M, People
 from metrabs_ros.recordings.bag_message import BagMessage, Topic
 from metrabs_ros.recordings.bags import Bag
+from metrabs_ros.recordings.fitted_depths import fitted_depths
 from metrabs_ros.recordings.metadata import CUSTOM_KEY, METADATA_FILE
 from metrabs_ros.recordings.output_files import (
     Pair,
@@ -36,6 +38,7 @@ from metrabs_ros.recordings.skeleton_converter import (
 )
 from metrabs_ros.recordings.skeleton_messages import UnusableSkeletons, recorded_people
 from metrabs_ros.recordings.typestore import MARKERS, SKELETONS, message_types, typestore
+from metrabs_ros.skeletons.conventions import Convention
 
 BODY_MARKERS = ('joints', 'bones')
 """Namespaces of the markers that depend on the skeleton."""
@@ -186,10 +189,23 @@ def _converted(
     except (UnusableSkeletons, ValueError) as error:
         summary.skip(f'messages: {printable(error, MAX_LABEL_CHARS)}')
         return None
-    people = people.in_convention(convention)
+    people = _in_convention(people, convention, summary)
     people = people.select(people.finite())
     summary.people += len(people)
     return to_message(people, original.header, message_types())
+
+
+def _in_convention(people: People, convention: Convention, summary: ConversionSummary) -> People:
+    """Return people in any frame with new joints; count those with approximate image points."""
+    if convention.weights is None or not len(people):
+        return people.in_convention(convention)
+    depths_mm = fitted_depths(people)
+    if depths_mm is None:
+        # Equal depths give the weighted means of the image points.
+        depths_mm = np.full(people.poses3d_mm.shape[:2], MM_PER_M)
+        # Fused people have no image points: all of them are 0.
+        summary.approximate += int(people.poses2d_px.any(axis=(1, 2)).sum())
+    return people.in_convention(convention, depths_mm)
 
 
 def _converted_markers(

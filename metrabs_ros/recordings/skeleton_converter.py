@@ -98,11 +98,15 @@ class ConversionSummary:
     ----------
     people
         Number of converted people, summed over the frames.
+    approximate
+        Number of people whose image points are means without regard to the depths, because the
+        recorded ones are not projections of the positions.
     skipped
         Numbers of messages, people or rows that could not be converted, by reason.
     """
 
     people: int = 0
+    approximate: int = 0
     skipped: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def skip(self, reason: str, count: int = 1) -> None:
