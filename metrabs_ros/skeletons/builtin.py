@@ -71,26 +71,30 @@ def between(start: Combination, end: Combination, share: float = 0.5) -> Combina
 
 def middle(part: str) -> Combination:
     """Return the midpoint of the left and the right joint."""
-    names = (f'{part}_left', f'{part}_right') if part == 'mouth' else ()
-    left, right = names or (f'left_{part}', f'right_{part}')
-    return between(joint(left), joint(right))
+    return between(joint(f'left_{part}'), joint(f'right_{part}'))
 
 
-HIPS, SHOULDERS, EARS = middle('hip'), middle('shoulder'), middle('ear')
+def displaced(
+    start: Combination, tail: Combination, head: Combination, share: float
+) -> Combination:
+    """Return a combination, moved by a share of the way from a second to a third one."""
+    weights = dict(start)
+    for sign, end in ((1, head), (-1, tail)):
+        for name, weight in end.items():
+            weights[name] = weights.get(name, 0.0) + sign * share * weight
+    return weights
+
+
+HIPS, SHOULDERS, EARS, EYES = (middle(part) for part in ('hip', 'shoulder', 'ear', 'eye'))
+MOUTH = between(joint('mouth_left'), joint('mouth_right'))
 PELVIS = Joint(HIPS, 'midpoint of the hips, by definition')
 # COCO has no neck: that of OpenPose, which hri_msgs follows, is computed from the shoulders.
 NECK = Joint(SHOULDERS, 'midpoint of the shoulders, by definition')
-_UP = {
-    name: sign * 0.5
-    for sign, part in ((1, 'left_eye right_eye'), (-1, 'mouth_left mouth_right'))
-    for name in part.split()
-}
-"""From the mouth to the eyes, along the height of the head."""
 # ANSUR II: 131 mm from tragion to the top of the head for men, 127 mm for women.  Face: the nasion
 # is 77 and 72 mm above the mouth; that the eyes are some millimetres below it is an estimate.
 EYES_ABOVE_MOUTH_MM, VERTEX_ABOVE_EAR_MM = 70.0, 129.0
 HEAD_TOP = Joint(
-    {**EARS, **{name: VERTEX_ABOVE_EAR_MM / EYES_ABOVE_MOUTH_MM * w for name, w in _UP.items()}},
+    displaced(EARS, MOUTH, EYES, VERTEX_ABOVE_EAR_MM / EYES_ABOVE_MOUTH_MM),
     'ears + 129/70 of the way from mouth to eyes: ear to the top of the head 129 mm (ANSUR II), '
     'mouth to eyes 70 mm (estimate from Face)',
     35.0,
