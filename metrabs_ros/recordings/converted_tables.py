@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.conversions.people import to_metres
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.people import MM_PER_M
 from metrabs_ros.recordings.input_files import UnusableFile, open_input
 from metrabs_ros.recordings.output_files import (
     UnusableOutput,
@@ -36,7 +38,7 @@ from metrabs_ros.recordings.tables import (
     parquet_schema,
 )
 from metrabs_ros.regular_file import shown
-from metrabs_ros.skeletons.conventions import Skeleton
+from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
 TABLES = ('.csv', '.parquet')
 MAX_ROW_CHARS = 10_000
@@ -126,24 +128,30 @@ def _grouped(
         yield group
 
 
-def _convert_rows(
-    group: _PersonRows, converter: SkeletonConverter, summary: ConversionSummary
-) -> tuple[tuple[str, ...], FloatArray] | None:
-    """Return the new joints and their `LENGTHS` [L, 7]; None if the rows lack a joint."""
-    try:
-        convention = converter.convention(Skeleton('', tuple(group.joints), ()))
-    except ValueError as error:
-        summary.skip(f'people: {printable(error, MAX_LABEL_CHARS)}')
-        return None
-    lengths_m = np.array(group.lengths_m)
+def _converted_people(
+    groups: Iterator[_PersonRows], converter: SkeletonConverter, summary: ConversionSummary
+) -> Iterator[tuple[dict[str, Any], tuple[str, ...], FloatArray]]:
+    """Yield shared values, new joints and their `LENGTHS` [L, 7]; count who lacks a joint."""
+    for group in groups:
+        try:
+            convention = converter.convention(Skeleton('', tuple(group.joints), ()))
+        except ValueError as error:
+            summary.skip(f'people: {printable(error, MAX_LABEL_CHARS)}')
+            continue
+        summary.people += 1
+        lengths_m = _converted_lengths(np.array(group.lengths_m), convention)
+        yield group.shared, convention.skeleton.joint_names, lengths_m
+
+
+def _converted_lengths(lengths_m: FloatArray, convention: Convention) -> FloatArray:
+    """Return the `LENGTHS` [L, 7] of new joints from those of the recorded joints [J, 7]."""
     # The deviations of the definition are in millimetres.
-    deviations_mm = 1000 * lengths_m[:, 3:]
-    summary.people += 1
-    return convention.skeleton.joint_names, np.concatenate(
+    deviations_mm = MM_PER_M * lengths_m[:, 3:]
+    return np.concatenate(
         [
             convention.positions(lengths_m[:, :3]),
-            convention.deviations(deviations_mm[:, 0])[:, None] / 1000,
-            convention.axis_deviations(deviations_mm[:, 1:]) / 1000,
+            to_metres(convention.deviations(deviations_mm[:, 0])[:, None]),
+            to_metres(convention.axis_deviations(deviations_mm[:, 1:])),
         ],
         axis=1,
     )
@@ -172,13 +180,11 @@ def _convert_csv(
             writer = csv.writer(file, lineterminator='\n')
             writer.writerow(names)
             rows = (dict(zip(names, [*row, *[None] * len(names)])) for row in reader)
-            for group in _grouped(rows, names, summary):
-                converted = _convert_rows(group, converter, summary)
-                if converted is None:
-                    continue
-                for joint, lengths in zip(*converted):
-                    own = dict(zip(LENGTHS, (f'{length:.6f}' for length in lengths)))
-                    values = {**group.shared, **own, 'joint': joint}
+            groups = _grouped(rows, names, summary)
+            for shared, joints, lengths_m in _converted_people(groups, converter, summary):
+                for joint, own_m in zip(joints, lengths_m):
+                    own = dict(zip(LENGTHS, (f'{length_m:.6f}' for length_m in own_m)))
+                    values = {**shared, **own, 'joint': joint}
                     writer.writerow([values[name] for name in names])
     return summary
 
@@ -231,13 +237,10 @@ def _convert_parquet(
                     column.clear()
 
             try:
-                for group in _grouped(rows(), names, summary):
-                    converted = _convert_rows(group, converter, summary)
-                    if converted is None:
-                        continue
-                    joints, lengths = converted
-                    values = {name: [value] * len(joints) for name, value in group.shared.items()}
-                    values |= {'joint': list(joints), **dict(zip(LENGTHS, lengths.T.tolist()))}
+                groups = _grouped(rows(), names, summary)
+                for shared, joints, lengths_m in _converted_people(groups, converter, summary):
+                    values = {name: [value] * len(joints) for name, value in shared.items()}
+                    values |= {'joint': list(joints), **dict(zip(LENGTHS, lengths_m.T.tolist()))}
                     for name, column in columns.items():
                         column.extend(values[name])
                     if len(columns['joint']) >= MAX_BUFFERED_ROWS:
