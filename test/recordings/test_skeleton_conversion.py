@@ -14,6 +14,7 @@ from rosbags.highlevel import AnyReader
 from test_people import people_at
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.cli import main
 from metrabs_ros.conversions.people import to_message
 from metrabs_ros.recordings import skeleton_converter
 from metrabs_ros.recordings.annotate import annotate
@@ -237,7 +238,7 @@ def test_image_points_are_right_in_any_frame(tmp_path):
     )
 
 
-def test_people_whose_image_points_are_not_projections_are_counted(tmp_path):
+def test_people_whose_image_points_are_not_projections_are_counted(tmp_path, capsys):
     people = people_at((0, 0, 2000), (700, 100, 4000))
     points_px = np.random.default_rng(0).uniform(0, 1000, people.poses2d_px.shape)
     people = dataclasses.replace(people, poses2d_px=points_px)
@@ -245,6 +246,9 @@ def test_people_whose_image_points_are_not_projections_are_counted(tmp_path):
     assert (summary.people, summary.approximate) == (2, 2)
     ((_, converted),) = people_in(tmp_path / 'smpl', '/pose/skeletons')
     np.testing.assert_allclose(converted.poses2d_px, SMPL.positions(points_px), atol=1e-2)
+    arguments = ['convert-skeleton', str(tmp_path / 'bag'), '-o', str(tmp_path / 'again')]
+    assert main([*arguments, '--skeleton', 'smpl_24']) == 0
+    assert '2 people have approximate image points: ' in capsys.readouterr().err
     # Fused people have no image points.
     fused = dataclasses.replace(people, poses2d_px=np.zeros_like(points_px))
     summary = convert(write_people(tmp_path / 'fused', fused, 'map'), tmp_path / 'fused_smpl')
