@@ -97,7 +97,7 @@ def measure_autoencoder() -> list[Target]:
         hidden_mm = hidden_errors_mm(own, samples, held_out)
         weights = [(np.abs(m) > MIN_WEIGHT).sum(axis=1).max() for m in (own.decoder, own.encoder)]
         equivariance_mm = equivariance_error_mm(own, held_out)
-        title = f'{100 * missing_share:.0f} % of convention samples missing'
+        title = f'{100 * missing_share:.0f} % of convention samples missing in the fit'
         print(
             f'{title}: {shown_errors(known_mm, is_affine)}; without the convention of the joint: '
             f'{shown_errors(hidden_mm, is_affine)}; at most {weights[0]} weights above '
@@ -108,21 +108,21 @@ def measure_autoencoder() -> list[Target]:
             better = single_mm[~is_affine].mean() / own_mm[~is_affine].mean()
             targets += [
                 Target(
-                    f'{title}, {kind}, error of affine joints',
+                    f'{title}, {kind}: error of affine joints',
                     own_mm[is_affine].mean(),
                     'mm',
                     at_most=MAX_AFFINE_MM,
                 ),
                 Target(
-                    f'{title}, {kind}, other joints, error of the best single joint divided by it',
+                    f'{title}, {kind}: other joints, error of a single joint divided by theirs',
                     better,
                     'times',
                     at_least=MIN_TIMES_BETTER,
                 ),
             ]
         targets += [
-            Target(f'{title}, weights per joint', weights[0], '', at_most=MAX_WEIGHTS),
-            Target(f'{title}, equivariance', equivariance_mm, 'mm', at_most=MAX_EQUIVARIANCE_MM),
+            Target(f'{title}: weights per joint', weights[0], '', at_most=MAX_WEIGHTS),
+            Target(f'{title}: equivariance', equivariance_mm, 'mm', at_most=MAX_EQUIVARIANCE_MM),
         ]
     return targets
 
