@@ -8,8 +8,12 @@ from conftest import make_nlf_checkpoint
 from torch import nn
 
 from metrabs_ros.arrays import FloatArray
+from metrabs_ros.backends.selection import Choice
+from metrabs_ros.detectors.boxes import Boxes
 from metrabs_ros.metrabs.efficientnet import ConvNormAct
+from metrabs_ros.metrabs.torch_engine import TorchEngine
 from metrabs_ros.nlf.checkpoint import NlfCheckpoint
+from metrabs_ros.nlf.estimator import NlfEstimator
 from metrabs_ros.nlf.network import FeatureNetwork, LocalizerField, NlfConfig
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
@@ -25,6 +29,16 @@ def _points() -> tuple[FloatArray, dict[str, Convention]]:
     names = make_nlf_checkpoint.JOINT_NAMES
     points_m = np.array([make_nlf_checkpoint.canonical_point(name) for name in names])
     return points_m, {'': conventions.pop(''), **conventions}
+
+
+def tiny_estimator() -> NlfEstimator:
+    """Return an estimator with a tiny network, and a detector that detects nobody."""
+    checkpoint = tiny_checkpoint()
+    checkpoint.field.gps_net.mini.fill_(-1)
+    engine = TorchEngine(checkpoint.crop_model, torch.device('cpu'), 'fp32')
+    choice = Choice('torch', 'fp32', 'cpu', 'for tests')
+    nobody = Boxes(np.zeros((0, 4)), np.zeros(0))
+    return NlfEstimator(checkpoint, lambda *_: nobody, engine, choice)
 
 
 def tiny_checkpoint() -> NlfCheckpoint:

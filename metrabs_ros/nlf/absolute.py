@@ -12,6 +12,7 @@ import numpy as np
 
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.nlf.network import NlfConfig
+from metrabs_ros.people import MM_PER_M
 from metrabs_ros.placement.absolute import absolute_points
 
 MAX_UNCERTAINTY_M = 0.3
@@ -30,7 +31,6 @@ MIN_PROJECTION_DEPTH_MM = 100.0
 MIN_DEPTH_MM = 1.0
 MIX = 0.5
 """Share of the 3D-based position in points inside the crop."""
-MM_PER_M = 1000.0
 
 
 def place_points(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.metrabs.augmentation import Augmentations
 from metrabs_ros.metrabs.crop_engine import CropEngine
 from metrabs_ros.metrabs.crop_estimator import CropPoseEstimator
@@ -25,8 +26,10 @@ from metrabs_ros.nlf.combination import combine_augmentations
 from metrabs_ros.nlf.network import PointHead, point_head
 from metrabs_ros.nlf.plausibility import plausible_poses
 from metrabs_ros.nlf.points import (
+    MAX_POINTS,
     POINTS_SUFFIX,
     PointSet,
+    cover_body,
     point_set_of,
     read_points,
     unnamed_points,
@@ -46,8 +49,8 @@ MAX_UNNAMED_SETS = 16
 """Sets of points, given as arrays, that are kept for the next call."""
 MAX_SETS = 32
 """Sets of points that are kept, named or not."""
-MAX_HEADS = 32
-"""Heads that are kept; one of a thousand points has 20 MB."""
+MAX_HEADS, MAX_HEAD_POINTS = 32, 1 << 14
+"""Heads that are kept, and the number of their points; the weights of a point have 20 kB."""
 MAX_MAP_VALUES = 1 << 24
 """Maximum number of values in the maps of one run of a head."""
 PRINCIPAL_POINT_OFFSET_PX = 0.5
@@ -59,7 +62,9 @@ class NlfEstimator(CropPoseEstimator):
     Pose estimator with NLF.
 
     Its joints are canonical points.  Only the points of the requested skeleton are localised, and
-    they alone determine the position of the person.
+    they alone determine the position of the person.  Points of a small part of the body do not
+    determine it, and the stature follows from joints that a skeleton may lack: then all points of
+    the model are localised.
 
     Parameters
     ----------
@@ -84,6 +89,8 @@ class NlfEstimator(CropPoseEstimator):
         self._config = config
         self._field = checkpoint.field
         self._points_m = checkpoint.points_m
+        embedding = checkpoint.field.gps_net
+        self._body_bounds_m = embedding.mini.numpy(), embedding.maxi.numpy()
         self._unnamed: collections.OrderedDict[str, PointSet] = collections.OrderedDict()
         self._sets: collections.OrderedDict[tuple[str, bool], PointSet] = collections.OrderedDict()
         self._heads: collections.OrderedDict[tuple[str, bool], PointHead] = (
@@ -103,6 +110,16 @@ class NlfEstimator(CropPoseEstimator):
             self._unnamed.popitem(last=False)
         return points.name
 
+    def convention(self, name: str) -> Convention:
+        """Return a joint convention by name; see `PoseEstimator`."""
+        if isinstance(name, str) and name.endswith(POINTS_SUFFIX):
+            raise ValueError(
+                f"skeleton is '{printable(name)}'; files of canonical points are arguments of the "
+                'methods for single images; for streams, name the points in a definition file, '
+                'and give the file as skeleton_file'
+            )
+        return super().convention(name)
+
     def posed_skeleton(self, options: Options) -> Skeleton:
         """Return the points that are localised for the requested skeleton."""
         return self._point_set(options).skeleton
@@ -119,6 +136,12 @@ class NlfEstimator(CropPoseEstimator):
         """Add points to the model; see `PoseEstimator`."""
         everything, added = self.convention(''), definition.skeleton
         count = len(everything.skeleton)
+        if count + len(added) > MAX_POINTS:
+            raise ValueError(
+                f'skeleton {definition.shown_name} has {len(added)} points, and the model has '
+                f'{count} already; together they must be at most {MAX_POINTS}, because all of '
+                'them are tracked'
+            )
         names = tuple(f'{name}_{added.name}' for name in added.joint_names)
         skeleton = Skeleton(
             '',
@@ -142,15 +165,15 @@ class NlfEstimator(CropPoseEstimator):
         return self._sets[key]
 
     def _new_point_set(self, skeleton: str, needs_stature: bool) -> PointSet:
-        everything = PointSet('', self.skeleton, self._points_m, self.convention(''))
-        points = self._unnamed.get(skeleton)
-        if points is None:
-            convention = self.convention(skeleton)
-            if convention is everything.convention:
-                return everything
-            points = point_set_of(convention, self.skeleton, self._points_m)
-        # The size of a person follows from joints that the skeleton may lack.
-        return points.followed_by(everything) if needs_stature else points
+        unnamed = self._unnamed.get(skeleton)
+        convention = self.convention(skeleton) if unnamed is None else unnamed.convention
+        everything = PointSet('', self.skeleton, self._points_m, convention)
+        if unnamed is None and convention is self.convention(''):
+            return everything
+        points = unnamed or point_set_of(convention, self.skeleton, self._points_m)
+        if cover_body(points.points_m, *self._body_bounds_m) and not needs_stature:
+            return points
+        return everything if unnamed is None else unnamed.followed_by(everything)
 
     def _parse(
         self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]
@@ -255,8 +278,10 @@ class NlfEstimator(CropPoseEstimator):
         if key not in self._heads:
             head = point_head(self._config, self._field, points.points_m, mirrored)
             self._heads[key] = head.to(self._device)
-            if len(self._heads) > MAX_HEADS:
-                self._heads.popitem(last=False)
+            kept = sum(map(len, self._heads.values()))
+            # The new one is the last, and has fewer points than the limit.
+            while len(self._heads) > MAX_HEADS or kept > MAX_HEAD_POINTS:
+                kept -= len(self._heads.popitem(last=False)[1])
         self._heads.move_to_end(key)
         return self._heads[key]
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import as_numbers
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.options import format_value
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.skeletons.definitions import MAX_COORDINATE_M
@@ -20,7 +21,12 @@ from metrabs_ros.weights.array_file import read_npy
 
 MAX_POINTS = 4096
 POINTS_SUFFIX = '.npy'
+EXPECTED = (
+    f'a name, a {POINTS_SUFFIX} file, or the canonical points [P, 3] of 1 to {MAX_POINTS} joints'
+)
 MAX_REASON_CHARS = 200
+MIN_BODY_SHARE = 0.25
+"""Minimum share of the body, seen from the front, that points cover to be localised alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +85,24 @@ def point_set_of(convention: Convention, skeleton: Skeleton, points_m: FloatArra
     )
 
 
+def cover_body(points_m: FloatArray, low_m: FloatArray, high_m: FloatArray) -> bool:
+    """
+    Return whether points extend over so much of the body that they can be localised alone.
+
+    A single point has an arbitrary distance, since the scale of the image of a person follows from
+    the distances between points; and few points would not cover the box of a person.
+
+    Parameters
+    ----------
+    points_m
+        [P, 3], canonical points.
+    low_m, high_m
+        [3], bounds of the canonical body.
+    """
+    share = np.prod((np.ptp(points_m, axis=0) / (high_m - low_m))[:2])
+    return bool(share >= MIN_BODY_SHARE)
+
+
 def unnamed_points(points: ArrayLike) -> PointSet:
     """
     Return points that are given as an array [P, 3]; their name depends on their values only.
@@ -89,11 +113,10 @@ def unnamed_points(points: ArrayLike) -> PointSet:
         If it is not an array of canonical points.
     """
     points_m = as_numbers('skeleton', points)
+    if points_m.ndim == 0:
+        raise ValueError(f'skeleton is {format_value(points)}; it must be {EXPECTED}')
     if points_m.ndim != 2 or points_m.shape[1] != 3 or not 0 < len(points_m) <= MAX_POINTS:
-        raise ValueError(
-            f'skeleton has shape {points_m.shape}; it must be a name, or the canonical points '
-            f'[P, 3] of 1 to {MAX_POINTS} joints'
-        )
+        raise ValueError(f'skeleton has shape {points_m.shape}; it must be {EXPECTED}')
     # The condition also rejects NaN.
     if not (np.abs(points_m) <= MAX_COORDINATE_M).all():
         raise ValueError(

@@ -23,15 +23,15 @@ def test_the_name_of_points_depends_on_their_values_only():
 @pytest.mark.parametrize(
     ('points', 'message'),
     [
-        (np.zeros((0, 3)), r'skeleton has shape \(0, 3\); it must be a name, or the canonical'),
+        (np.zeros((0, 3)), r'skeleton has shape \(0, 3\); it must be a name, a .npy file, or'),
         (np.zeros((3, 2)), r'skeleton has shape \(3, 2\)'),
         ([0.1, 0.2, 0.3], r'skeleton has shape \(3,\)'),
         (np.zeros((MAX_POINTS + 1, 3)), 'of 1 to 4096 joints'),
         ([[0, 0, 11]], 'skeleton contains coordinates up to 11; .* in metres, at most 10'),
         ([[0, 0, np.nan]], 'skeleton contains'),
         ([['a', 0, 0]], 'skeleton is not an array of numbers'),
-        (7, r'skeleton has shape \(\)'),
-        (None, r'skeleton has shape \(\)'),
+        (7, r'skeleton is 7; it must be a name, a \.npy file, or'),
+        (None, r'skeleton is None; it must be a name'),
     ],
 )
 def test_other_values_are_rejected(points, message):
