@@ -44,7 +44,7 @@ class Options:
     """
     Options of detection and pose estimation.
 
-    `PoseEstimator.detect_poses` describes each of them.
+    `PoseEstimator.detect_poses` describes each of them.  Here `skeleton` must be a name.
 
     Raises
     ------
@@ -82,6 +82,10 @@ class Options:
             value = getattr(self, name)
             is_valid = isinstance(value, numbers.Real) and 0 <= float(value) <= 1
             _check_option(is_valid or value is None, name, self, 'a number from 0 to 1')
+        is_bool = isinstance(self.average_aug, (bool, np.bool_))
+        _check_option(is_bool, 'average_aug', self, 'True or False')
+        is_name = isinstance(self.skeleton, str)
+        _check_option(is_name, 'skeleton', self, 'the name of a skeleton')
         is_stature = isinstance(self.stature, numbers.Real) and (
             MIN_STATURE_MM <= self.stature <= MAX_STATURE_MM
         )

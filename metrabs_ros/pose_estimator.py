@@ -95,7 +95,8 @@ class PoseEstimator(abc.ABC):
     """
     Abstract base class of models for absolute 3D human poses.
 
-    The keyword arguments are those of the MeTRAbs API.
+    The keyword arguments are those of the MeTRAbs API.  Engines reuse their memory: a model must
+    not be called by several threads at the same time.
 
     Parameters
     ----------
@@ -231,7 +232,8 @@ class PoseEstimator(abc.ABC):
         """
         if not isinstance(skeleton, str):
             raise ValueError(
-                f'skeleton is {format_value(skeleton)}; it must be the name of a skeleton'
+                f'skeleton is {format_value(skeleton)}; it must be the name of a skeleton, as '
+                'only NLF networks localise points of the body'
             )
         self.convention(skeleton)
         return skeleton
@@ -300,8 +302,8 @@ class PoseEstimator(abc.ABC):
             Number of test-time augmentations: crops of each person that are rotated, scaled and
             mirrored differently.
         average_aug
-            Whether to return the mean over the augmentations.  Otherwise the results have an
-            additional axis for them after the axis of the people.
+            Whether to return the mean over the augmentations, or with NLF their geometric median.
+            Otherwise the poses have an additional axis for them after the axis of the people.
         skeleton
             One of `per_skeleton_joint_names`, or '' for all joints of the network.  With NLF also
             the points of the body to localise: an array [J, 3] of canonical points in metres, or
@@ -330,7 +332,8 @@ class PoseEstimator(abc.ABC):
         ``network_poses2d`` [N, J, 2]: pixels, the image points that the network estimates, which
         fit the image better, but not the pose; ``joint_confidences`` [N, J]: from 0 to 1, that the
         joint is visible, or the confidence of the person if the network does not estimate it.
-        With NLF also ``uncertainties`` [N, J]: standard deviations in metres.
+        With NLF also ``uncertainties`` [N, J]: standard deviations in metres, from which the
+        confidences of the joints are derived.
 
         Raises
         ------
@@ -370,8 +373,7 @@ class PoseEstimator(abc.ABC):
 
         Returns
         -------
-        ``poses3d``, ``poses2d``, ``network_poses2d`` and ``joint_confidences`` as in
-        `detect_poses`, one row for each box.
+        As of `detect_poses`, one row for each box, without ``boxes``.
 
         Raises
         ------

@@ -476,6 +476,7 @@ def test_huge_boxes_have_finite_poses_or_are_rejected(any_model, coeffs, size_px
     [
         ('default_fov_degrees', ['x', None, [55], True, np.nan, np.inf, 10**5000, 55j]),
         ('num_aug', [0, -1, 1.5, 'x', None, True, 10**9, np.nan]),
+        ('average_aug', [None, 'no', [], np.zeros(3)]),
         ('stature', [0, -1700, 1.7, 'x', True, 10**400, np.nan, [1700]]),
         ('antialias_factor', [0, -1, 1.5, 'x', None, True, 10**6, 10**30]),
         ('internal_batch_size', [0, -1, 1.5, 'x', None, True, np.nan, [1]]),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.blazepose.estimator import BlazePoseEstimator
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.options import Options
 from metrabs_ros.people import People
 from metrabs_ros.placement.person_scale import ScaleEstimates
@@ -128,7 +129,8 @@ class PersonTracker:
     Raises
     ------
     ValueError
-        If the model does not support the options, or a parameter is out of range.
+        If the model does not support the options, a parameter is out of range, or the options
+        select a skeleton: people in streams have all joints of the network.
     """
 
     def __init__(
@@ -141,6 +143,7 @@ class PersonTracker:
         smoothing: float = 0.5,
     ) -> None:
         model.check(options)
+        _reject_skeleton(options)
         # Check the ranges now, not at the first image.
         Tracker(max_lost, min_hits, smoothing)
         self.options = options
@@ -240,6 +243,7 @@ class PersonTracker:
 
     def _stream(self, timed_view: TimedView) -> _Stream:
         """Return the stream of an image, with the present parameters."""
+        _reject_skeleton(self.options)
         uses_boxes = timed_view.boxes is not None or not isinstance(
             self._model, BlazePoseEstimator
         )
@@ -268,6 +272,14 @@ class PersonTracker:
             return BoxFollower(self._model, self.options, self.detect_interval)
         assert isinstance(self._model, BlazePoseEstimator)
         return RegionFollower(self._model, self.options, self.detect_interval)
+
+
+def _reject_skeleton(options: Options) -> None:
+    if options.skeleton:
+        raise ValueError(
+            f"skeleton is '{printable(options.skeleton)}'; tracked people have all joints of the "
+            'network: leave it empty, and convert them with People.in_convention'
+        )
 
 
 def _detect(

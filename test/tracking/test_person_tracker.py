@@ -345,6 +345,16 @@ def test_options_that_the_model_does_not_support_are_rejected(model):
         PersonTracker(model, Options(num_aug=3))
 
 
+def test_skeletons_are_rejected_because_people_have_all_joints():
+    options = Options(skeleton='coco_17')
+    with pytest.raises(ValueError, match=r"skeleton is 'coco_17'; .* People\.in_convention"):
+        PersonTracker(Crowd(A), options)
+    tracker = PersonTracker(Crowd(A))
+    tracker.options = options
+    with pytest.raises(ValueError, match="skeleton is 'coco_17'"):
+        tracker.process([TimedView(View(IMAGE, CAMERA), 1.0)])
+
+
 def test_parameters_out_of_range_are_rejected():
     with pytest.raises(ValueError, match='max_lost is -1'):
         PersonTracker(Crowd(A), max_lost=-1)
