@@ -87,7 +87,7 @@ class Poses:
             self.poses2d_px[indices],
             confidence[indices] if len(confidence) else confidence,
             self.network_poses2d_px[indices],
-            std_mm[indices] if len(std_mm) else std_mm,
+            std_mm[indices] if std_mm.ndim > 1 else std_mm,
         )
 
 
@@ -490,7 +490,7 @@ class PoseEstimator(abc.ABC):
             confidences = convention.confidences(poses.joint_confidence)
         arrays = (poses3d, poses2d, network_poses2d, confidences)
         prediction = dict(zip(POSE_ARRAYS, arrays))
-        if len(poses.joint_std_mm):
+        if poses.joint_std_mm.ndim > 1:
             prediction['uncertainties'] = convention.deviations(poses.joint_std_mm) / MM_PER_M
         return prediction
 

@@ -6,9 +6,12 @@ import shutil
 
 import pytest
 
+import metrabs_ros
 from metrabs_ros import loading
 from metrabs_ros.backends import openvino
+from metrabs_ros.metrabs.estimator import MetrabsEstimator
 from metrabs_ros.movenet import network
+from metrabs_ros.nlf.estimator import NlfEstimator
 from metrabs_ros.weights import bundled
 from metrabs_ros.weights.store import WeightsError
 
@@ -67,3 +70,27 @@ def test_a_damaged_detector_is_reported_when_the_model_is_loaded(
     for name in ('blazepose', checkpoint_folder('s_centered')):
         with pytest.raises(WeightsError, match=f'{file}.*install metrabs_ros again'):
             loading.load_model(name, 'auto', 'auto', 'cpu', 'auto', threads=1)
+
+
+def test_the_files_in_a_folder_decide_between_metrabs_and_nlf(checkpoint_folder, nlf_folder):
+    for folder, kind in (
+        (checkpoint_folder('s_centered'), MetrabsEstimator),
+        (nlf_folder(), NlfEstimator),
+    ):
+        model = metrabs_ros.load_model(folder, engine='torch', device='cpu')
+        assert type(model) is kind
+        assert model.choice.engine == 'torch'
+
+
+def test_a_folder_without_a_checkpoint_is_explained(tmp_path):
+    (tmp_path / 'weights.pt').touch()
+    expected = r'contains no checkpoint; expected for MeTRAbs: config\.yaml.* for NLF: nlf_s_crop'
+    for path in (tmp_path, tmp_path / 'weights.pt'):
+        with pytest.raises(WeightsError, match=expected):
+            metrabs_ros.load_model(path)
+
+
+@pytest.mark.parametrize('name', ['missing.torchscript', 'missing/nlf_s_crop.pt', 'nlf_m'])
+def test_a_missing_checkpoint_is_explained(name):
+    with pytest.raises(ValueError, match=f"'{name}' does not exist: .* metrabs_s, nlf_l, nlf_s"):
+        metrabs_ros.load_model(name)

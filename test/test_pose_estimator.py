@@ -412,10 +412,10 @@ INVALID_IMAGES = {
 }
 
 
-@pytest.fixture(params=['blazepose', 'metrabs'])
-def any_model(request, model, metrabs_model):
+@pytest.fixture(params=['model', 'metrabs_model', 'nlf_model'])
+def any_model(request):
     """Return a model of each kind."""
-    return model if request.param == 'blazepose' else metrabs_model
+    return request.getfixturevalue(request.param)
 
 
 def error_of(method, *arguments, **options):

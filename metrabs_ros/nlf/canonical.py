@@ -15,7 +15,6 @@ from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.nlf.points import MAX_POINTS
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.skeletons.definitions import MAX_COORDINATE_M
-from metrabs_ros.skeletons.skeleton_table import conventions_of_table
 from metrabs_ros.weights.checkpoint_checks import as_names
 from metrabs_ros.weights.plain_pickle import Call, read_calls
 
@@ -99,7 +98,7 @@ class JointTable:
     Parameters
     ----------
     names
-        [J], different names; empty if unknown.
+        [J], names of the joints.
     points_m
         [J, 3], canonical points.
     conventions
@@ -232,30 +231,17 @@ def checked_points(points_m: NDArray[Any], count: int) -> FloatArray:
     return points_m.astype(np.float64)
 
 
-def table_of(names: tuple[str, ...], points_m: FloatArray, infos: Mapping[Any, Any]) -> JointTable:
+def joint_names(conventions: Mapping[str, Convention], joints: int) -> tuple[str, ...]:
     """
-    Return the joints of a network and their skeletons.
+    Return names for all joints of a network.
 
     Parameters
     ----------
-    names
-        [J], names of the joints; empty to take them from the skeleton of all joints, whose name is
-        empty, or else from the other skeletons.
-    points_m
-        [J, 3], canonical points.
-    infos
-        See `conventions_of_table`.
-
-    Raises
-    ------
-    ValueError, LookupError, TypeError
-        If the skeletons are not as expected.
+    conventions
+        Skeletons by name: that of all joints, whose name is empty, if there is one, and others.
+    joints
+        Number of joints.
     """
-    conventions = conventions_of_table(infos, len(points_m))
-    return JointTable(names or _names(conventions, len(points_m)), points_m, conventions)
-
-
-def _names(conventions: Mapping[str, Convention], joints: int) -> tuple[str, ...]:
     names: dict[int, str] = {}
     for name in sorted(conventions, key=bool):
         convention = conventions[name]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -18,7 +20,6 @@ from metrabs_ros.nlf.canonical import (
     is_trained,
     read_joint_names,
     side_order,
-    table_of,
 )
 from metrabs_ros.nlf.parameters import (
     EIGENVALUES,
@@ -30,6 +31,7 @@ from metrabs_ros.nlf.parameters import (
     with_official_names,
 )
 from metrabs_ros.regular_file import read_limited, shown
+from metrabs_ros.skeletons.skeleton_table import conventions_of_table
 from metrabs_ros.weights.array_file import read_npy
 from metrabs_ros.weights.checkpoint_checks import read_untrusted
 from metrabs_ros.weights.plain_pickle import MAX_PICKLE_BYTES, read_plain
@@ -71,7 +73,9 @@ def read_folder(
         If a file is missing, damaged, or does not fit the other files.
     """
     folder = file.parent
-    missing = [name for name in (EIGENVALUES_FILE, NODES_FILE) if not (folder / name).exists()]
+    missing = [
+        name for name in (EIGENVALUES_FILE, NODES_FILE) if not os.path.lexists(folder / name)
+    ]
     if missing:
         raise WeightsError(
             f'{shown(folder)} lacks {" and ".join(missing)}; {shown(file)} needs the eigenvalues '
@@ -84,30 +88,27 @@ def read_folder(
         **read_untrusted(folder / NODES_FILE, _bounds, 'points [N, 3] in metres'),
     }
     settings: dict[str, Any] = {}
-    if (folder / CONFIG).exists():
+    if os.path.lexists(folder / CONFIG):
         settings = read_untrusted(folder / CONFIG, read_settings, 'settings in YAML')
     body_points_m = {
         model: _body_points(folder / name, len(BODY_MODELS[model].skeleton))
         for model, name in BODY_JOINTS.items()
-        if (folder / name).exists()
+        if os.path.lexists(folder / name)
     }
+    untrained = _joint_table(folder)
 
-    def read(file: pathlib.Path) -> tuple[Networks, tuple[FloatArray, FloatArray] | None]:
+    def read(file: pathlib.Path) -> tuple[Networks, JointTable | None]:
         with open_weights(file) as weights:
             state = state_items(weights.content)
             if WRAPPED_STATE in state:
                 state = state_items(state[WRAPPED_STATE])
             parameters = Parameters(file, weights, with_official_names(state))
             networks = read_networks(parameters, buffers, Settings(folder / CONFIG, settings))
-            if LEFTS not in parameters:
+            if untrained is None or LEFTS not in parameters:
                 return networks, None
-            return networks, (
-                parameters.array(LEFTS, (None, 3)),
-                parameters.array(CENTERS, (None, 2)),
-            )
+            return networks, _with_trained_points(untrained, parameters)
 
-    networks, displacements = read_untrusted(file, read, "tensors of the network's parameters")
-    table = _joint_table(folder, displacements) if displacements else None
+    networks, table = read_untrusted(file, read, "tensors of the network's parameters")
     if table is None and not body_points_m:
         raise WeightsError(
             f'{shown(folder)} has no canonical points of joints; expected: '
@@ -140,16 +141,14 @@ def _bounds(file: pathlib.Path) -> dict[str, NDArray[Any]]:
 def _body_points(file: pathlib.Path, joints: int) -> FloatArray:
     return read_untrusted(
         file,
-        lambda file: checked_points(read_npy(file), joints),
+        lambda file: checked_points(read_npy(file), joints).astype(np.float32).astype(np.float64),
         f'canonical points [{joints}, 3] in metres',
     )
 
 
-def _joint_table(
-    folder: pathlib.Path, displacements: tuple[FloatArray, FloatArray]
-) -> JointTable | None:
-    """Return the joints that the network was trained with; None if files are missing."""
-    missing = [name for name in (JOINTS, INITIAL_POINTS) if not (folder / name).exists()]
+def _joint_table(folder: pathlib.Path) -> JointTable | None:
+    """Return the joints with the points before training; None if files are missing."""
+    missing = [name for name in (JOINTS, INITIAL_POINTS) if not os.path.lexists(folder / name)]
     if missing:
         _LOGGER.info(
             '%s lacks %s: only the skeletons of body models are available',
@@ -157,29 +156,38 @@ def _joint_table(
             ' and '.join(missing),
         )
         return None
-    names, order = read_untrusted(folder / JOINTS, _joints, 'an object with the names of joints')
-
-    def read_points(file: pathlib.Path) -> FloatArray:
-        initial_m = checked_points(read_npy(file), len(names)).astype(np.float32)
-        trained = is_trained(names).astype(np.float32)
-        return canonical_locations(*displacements, np.argsort(order), trained, initial_m)
-
+    names = read_untrusted(folder / JOINTS, _joint_names, 'an object with the names of joints')
     points_m = read_untrusted(
         folder / INITIAL_POINTS,
-        read_points,
+        lambda file: checked_points(read_npy(file), len(names)),
         f'canonical points [{len(names)}, 3] in metres, of the joints in {JOINTS}',
     )
-    if not (folder / SKELETONS).exists():
+    if not os.path.lexists(folder / SKELETONS):
         _LOGGER.info('%s lacks %s: most skeletons are not available', shown(folder), SKELETONS)
-        return table_of(names, points_m, {})
-    return read_untrusted(
+        return JointTable(names, points_m, {})
+    conventions = read_untrusted(
         folder / SKELETONS,
-        lambda file: table_of(names, points_m, read_plain(read_limited(file, MAX_PICKLE_BYTES))),
+        lambda file: conventions_of_table(
+            read_plain(read_limited(file, MAX_PICKLE_BYTES)), len(names)
+        ),
         'indices, names and edges of each skeleton, in plain containers or numpy arrays',
     )
+    return JointTable(names, points_m, conventions)
 
 
-def _joints(file: pathlib.Path) -> tuple[tuple[str, ...], NDArray[np.intp]]:
-    """Return the names of joints, and their order in the parameters; see `side_order`."""
+def _joint_names(file: pathlib.Path) -> tuple[str, ...]:
     names = read_joint_names(read_limited(file, MAX_PICKLE_BYTES))
-    return names, side_order(names)
+    # Each left joint needs a counterpart.
+    side_order(names)
+    return names
+
+
+def _with_trained_points(table: JointTable, parameters: Parameters) -> JointTable:
+    points_m = canonical_locations(
+        parameters.array(LEFTS, (None, 3)),
+        parameters.array(CENTERS, (None, 2)),
+        np.argsort(side_order(table.names)),
+        is_trained(table.names).astype(np.float32),
+        table.points_m.astype(np.float32),
+    )
+    return dataclasses.replace(table, points_m=points_m)

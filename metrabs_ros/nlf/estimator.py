@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 MAX_UNNAMED_SETS = 16
 """Sets of points, given as arrays, that are kept for the next call."""
+MAX_SETS = 32
+"""Sets of points that are kept, named or not."""
 MAX_HEADS = 32
 """Heads that are kept; one of a thousand points has 20 MB."""
 MAX_MAP_VALUES = 1 << 24
@@ -83,6 +85,7 @@ class NlfEstimator(CropPoseEstimator):
         self._field = checkpoint.field
         self._points_m = checkpoint.points_m
         self._unnamed: collections.OrderedDict[str, PointSet] = collections.OrderedDict()
+        self._sets: collections.OrderedDict[tuple[str, bool], PointSet] = collections.OrderedDict()
         self._heads: collections.OrderedDict[tuple[str, bool], PointHead] = (
             collections.OrderedDict()
         )
@@ -123,18 +126,31 @@ class NlfEstimator(CropPoseEstimator):
             (*everything.skeleton.edges, *((count + a, count + b) for a, b in added.edges)),
         )
         self._points_m = np.concatenate([self._points_m, definition.points_m])
+        self._sets.clear()
+        self._heads.clear()
         self._conventions[''] = Convention(skeleton, np.arange(len(skeleton)))
         return Convention(added, np.arange(count, len(skeleton)))
 
     def _point_set(self, options: Options) -> PointSet:
-        points = self._unnamed.get(options.skeleton)
+        """Return the points to localise; equal options give the same object."""
+        key = options.skeleton, options.stature is not None
+        if key not in self._sets:
+            self._sets[key] = self._new_point_set(*key)
+            if len(self._sets) > MAX_SETS:
+                self._sets.popitem(last=False)
+        self._sets.move_to_end(key)
+        return self._sets[key]
+
+    def _new_point_set(self, skeleton: str, needs_stature: bool) -> PointSet:
+        everything = PointSet('', self.skeleton, self._points_m, self.convention(''))
+        points = self._unnamed.get(skeleton)
         if points is None:
-            convention = self.convention(options.skeleton)
+            convention = self.convention(skeleton)
+            if convention is everything.convention:
+                return everything
             points = point_set_of(convention, self.skeleton, self._points_m)
-        if options.stature is None:
-            return points
         # The size of a person follows from joints that the skeleton may lack.
-        return points.followed_by(self.skeleton, self._points_m)
+        return points.followed_by(everything) if needs_stature else points
 
     def _parse(
         self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]

@@ -17,7 +17,7 @@ from metrabs_ros.nlf.canonical import (
     JointTable,
     canonical_locations,
     checked_points,
-    table_of,
+    joint_names,
 )
 from metrabs_ros.nlf.parameters import (
     SETTINGS,
@@ -29,7 +29,7 @@ from metrabs_ros.nlf.parameters import (
     with_official_names,
 )
 from metrabs_ros.regular_file import shown
-from metrabs_ros.skeletons.skeleton_table import MAX_SKELETONS
+from metrabs_ros.skeletons.skeleton_table import MAX_SKELETONS, conventions_of_table
 from metrabs_ros.weights.checkpoint_checks import read_untrusted
 from metrabs_ros.weights.script_archive import (
     MAX_PICKLE_BYTES,
@@ -115,7 +115,8 @@ def _joint_table(parameters: Parameters, model: Mapping[Any, Any]) -> JointTable
     )
     checked_points(initial_m, len(initial_m))
     points_m = canonical_locations(lefts, centers, positions, trained, initial_m)
-    return table_of((), points_m, _skeletons(parameters.weights, model))
+    conventions = conventions_of_table(_skeletons(parameters.weights, model), len(points_m))
+    return JointTable(joint_names(conventions, len(points_m)), points_m, conventions)
 
 
 def _skeletons(weights: WeightsFile, model: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -134,10 +135,10 @@ def _skeletons(weights: WeightsFile, model: Mapping[Any, Any]) -> dict[Any, Any]
             'indices': unwrapped(index_lists[name])
             if name in index_lists
             else array(indices, name),
-            'names': unwrapped(joint_names),
+            'names': unwrapped(recorded_names),
             'edges': array(edges, name),
         }
-        for name, joint_names in names.items()
+        for name, recorded_names in names.items()
     }
 
 

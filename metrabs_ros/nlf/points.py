@@ -45,13 +45,13 @@ class PointSet:
     points_m: FloatArray
     convention: Convention
 
-    def followed_by(self, skeleton: Skeleton, points_m: FloatArray) -> PointSet:
-        """Return the same points, followed by the points [J, 3] of a skeleton."""
-        names = (*self.skeleton.joint_names, *skeleton.joint_names)
+    def followed_by(self, other: PointSet) -> PointSet:
+        """Return the same joints, which are followed by the points of another set."""
+        names = (*self.skeleton.joint_names, *other.skeleton.joint_names)
         return PointSet(
-            f'{self.name} with {skeleton.name}',
+            f'{self.name} followed by {other.name}',
             Skeleton('', names, ()),
-            np.concatenate([self.points_m, points_m]),
+            np.concatenate([self.points_m, other.points_m]),
             self.convention,
         )
 

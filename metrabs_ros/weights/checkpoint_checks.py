@@ -108,7 +108,11 @@ def as_indices(values: Any) -> NDArray[np.int64]:
     else:
         # Objects, because an array of text would need memory for the longest one in each element.
         array = np.array(values, object)
-        is_whole = all(type(value) is int for value in array.reshape(-1).tolist())
+        # Official files have numbers of Python and of NumPy in the same list.
+        is_whole = all(
+            isinstance(value, int | np.integer) and not isinstance(value, bool)
+            for value in array.reshape(-1).tolist()
+        )
     if not is_whole:
         raise ValueError(f'it has {array.dtype} of shape {array.shape} instead of indices')
     return array.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The node runs a MeTRAbs checkpoint with an ONNX detector and a selected skeleton."""
+"""The node runs checkpoints with an ONNX detector and a selected skeleton."""
 
 from __future__ import annotations
 
@@ -81,6 +81,21 @@ def test_poses_of_a_checkpoint_are_published_in_the_configured_skeleton(node, ro
     assert message.skeleton_name == 'h36m_15'
     assert len(message.joint_names) == 15
     assert 'lkne' in message.joint_names
+
+
+def test_uncertainties_of_nlf_are_published_as_standard_deviations(node, robot, nlf_folder):
+    # A box without a person has uncertain points, which are not plausible.
+    process = node(
+        model=nlf_folder(), skeleton='smpl_24', num_aug=1, suppress_implausible_poses=False
+    )
+    send_until(robot, process, lambda: robot.skeletons)
+    message = robot.skeletons[0]
+    assert message.skeleton_name == 'smpl_24'
+    assert len(message.joint_names) == 24
+    (skeleton,) = message.skeletons
+    deviations_m = np.array(skeleton.standard_deviations)
+    assert (deviations_m > 0).all()
+    assert len(np.unique(deviations_m)) > 10
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ class Interruption:
         return counted
 
 
-def accept_all(poses, skeleton):
+def accept_all(poses, *_):
     """Return the indices of all poses."""
     return np.arange(len(poses.scores))
 
@@ -91,8 +91,8 @@ def models(request, model):
     def get(name):
         if name == 'blazepose':
             return model
-        if name == 'metrabs':
-            return request.getfixturevalue('metrabs_model')
+        if name in ('metrabs', 'nlf'):
+            return request.getfixturevalue(f'{name}_model')
         return KnownPeople((-1500, 0, 3000), (-1000, 0, 4000))
 
     return get
@@ -100,14 +100,14 @@ def models(request, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('follow', [False, True], ids=['every frame', 'follow'])
-@pytest.mark.parametrize('name', ['blazepose', 'metrabs', 'known'])
+@pytest.mark.parametrize('name', ['blazepose', 'metrabs', 'nlf', 'known'])
 def test_a_resumed_run_equals_an_uninterrupted_run(
     tmp_path, source, models, monkeypatch, name, follow
 ):
     model = models(name)
     # Random weights give implausible poses.
-    for module in ('metrabs_ros.metrabs.estimator', 'metrabs_ros.blazepose.estimator'):
-        monkeypatch.setattr(f'{module}.plausible_poses', accept_all)
+    for module in ('metrabs', 'blazepose', 'nlf'):
+        monkeypatch.setattr(f'metrabs_ros.{module}.estimator.plausible_poses', accept_all)
     monkeypatch.setattr('known_people.plausible_poses', accept_all)
     options = AnnotateOptions(follow=follow, batch=0 if follow else 2)
 

@@ -12,13 +12,16 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 
 import hostile
 import pytest
+from nlf_archives import crop_tensors, multiperson_model, save_archive, with_half_backbone
 from servers import Behaviour, serve
 
 import metrabs_ros
 from metrabs_ros.metrabs import checkpoint
+from metrabs_ros.nlf import checkpoint as nlf_checkpoint
 from metrabs_ros.weights import store
 from metrabs_ros.weights.download import DownloadError
 
@@ -337,6 +340,102 @@ def test_the_command_line_downloads_from_a_mirror(cache, packed_release):
     assert result.returncode == 0
     assert store.METRABS_LICENCE in result.stdout
     assert result.stdout.splitlines()[-1] == f'the metrabs_s weights are in {cache / "metrabs_s"}'
+
+
+NLF_FILE = 'nlf_s_multi_0.2.2.torchscript'
+
+
+def zip_of(**members: bytes) -> bytes:
+    """Return a zip archive like those of torch, with a pickle and other members."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, 'w') as archive:
+        for name, content in {'data.pkl': b'N.', **members}.items():
+            archive.writestr(f'nlf_s/{name}', content)
+    return packed.getvalue()
+
+
+def test_a_release_of_one_file_is_downloaded_with_its_licence_and_verified(cache, caplog):
+    caplog.set_level('INFO')
+    content = zip_of(weights=bytes(1000))
+    with serve(Behaviour(content)) as url:
+        folder = store.fetch('nlf_s', url)
+        assert folder == cache / 'nlf_s'
+        assert [file.name for file in folder.iterdir()] == [NLF_FILE]
+        assert (folder / NLF_FILE).read_bytes() == content
+        assert store.NLF_LICENCE in caplog.text
+        assert 'non-commercial' in store.NLF_LICENCE
+        (folder / NLF_FILE).write_bytes(b'changed')
+        with pytest.raises(store.WeightsError, match=rf'{NLF_FILE} is damaged .* fetch nlf_s'):
+            store.weights_folder('nlf_s')
+        store.fetch('nlf_s', url)
+        assert store.weights_folder('nlf_s') == folder
+    assert {file.name for file in cache.iterdir()} == {
+        *('nlf_s', 'nlf_s.sha256.json', '.nlf_s.lock')
+    }
+    shutil.rmtree(folder)
+    with (
+        serve(Behaviour(zip_of(weights=b'other'))) as url,
+        pytest.raises(store.WeightsError, match='as recorded in'),
+    ):
+        store.fetch('nlf_s', url)
+    assert not folder.exists()
+
+
+def test_published_files_have_the_names_by_which_nlf_checkpoints_are_found():
+    for name in ('nlf_s', 'nlf_l'):
+        release = store.RELEASES[name]
+        assert release.url.startswith('https://')
+        assert not release.is_packed
+        assert pathlib.Path(release.file_name).match(nlf_checkpoint.PATTERNS[1])
+        assert release.file_name.startswith(name)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'<html>not found</html>', 'not a zip file'),
+        (zip_of(weights=b'abcdefgh').replace(b'abcdefgh', b'abcdefgx', 1), 'CRC'),
+        (zip_of(weights=b'abcdefgh')[:-30], 'not a zip file'),
+        (zip_of().replace(b'data.pkl', b'data.txt'), r'does not contain data\.pkl'),
+    ],
+)
+def test_another_file_than_an_archive_is_rejected_and_not_recorded(cache, content, message):
+    with (
+        serve(Behaviour(content)) as url,
+        pytest.raises(store.WeightsError, match=rf'{NLF_FILE} is damaged or another .*{message}'),
+    ):
+        store.fetch('nlf_s', url)
+    assert [file.name for file in cache.iterdir()] == ['.nlf_s.lock']
+
+
+def test_parts_of_different_versions_of_one_file_are_downloaded_again(cache):
+    content = zip_of(weights=bytes(1000))
+    (cache / 'nlf_s.download.part').write_bytes(content[:60] + bytes(40))
+    behaviour = Behaviour(content, etag=None)
+    with serve(behaviour) as url:
+        folder = store.fetch('nlf_s', url)
+    assert behaviour.requested_ranges == ['bytes=100-', '']
+    assert (folder / NLF_FILE).read_bytes() == content
+
+
+def test_an_interrupted_download_of_one_file_is_continued(cache, monkeypatch):
+    monkeypatch.setattr(time, 'sleep', lambda seconds: None)
+    content = zip_of(weights=bytes(1000))
+    behaviour = Behaviour(content, disconnect_after=[600])
+    with serve(behaviour) as url:
+        folder = store.fetch('nlf_s', url)
+    assert behaviour.requested_ranges == ['', 'bytes=600-']
+    assert (folder / NLF_FILE).read_bytes() == content
+
+
+def test_a_published_nlf_model_is_loaded_from_the_cache(cache, nlf_folder, tmp_path, street):
+    tensors = with_half_backbone(crop_tensors(nlf_folder()))
+    file = save_archive(multiperson_model(nlf_folder(), tensors), tmp_path / 'a.torchscript')
+    with serve(Behaviour(file.read_bytes())) as url:
+        store.fetch('nlf_s', url)
+    model = metrabs_ros.load_model('nlf_s', 'torch', 'fp32', 'cpu', threads=1)
+    poses = model.estimate_poses(street, [[236, 155, 62, 150]], skeleton='smplx_55')
+    assert poses['poses3d'].shape == (1, 55, 3)
 
 
 @pytest.mark.parametrize(

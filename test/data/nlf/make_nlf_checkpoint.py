@@ -178,7 +178,7 @@ def skeleton_types():
 
     renamed = {'bell': 'spi1', 'spin': 'spi2', 'thor': 'spi3'}
     head = ['htop_3dhp', 'leye_coco', 'lear_coco', 'nose_coco', 'reye_coco', 'rear_coco']
-    return {
+    skeletons = {
         'smpl_24': skeleton([n + '_smpl' for n in SMPL], [renamed.get(n, n) for n in SMPL]),
         'h36m_17': skeleton([n + '_h36m' for n in H36M], H36M),
         'coco_19': skeleton([n + '_coco' for n in COCO], COCO),
@@ -188,6 +188,10 @@ def skeleton_types():
         ),
         '': skeleton(JOINT_NAMES, JOINT_NAMES),
     }
+    # As posepile writes them: all indices but the first one are scalars of NumPy.
+    indices = skeletons['smpl+head_30']['indices']
+    skeletons['smpl+head_30']['indices'] = [indices[0], *np.array(indices[1:])]
+    return skeletons
 
 
 def joint_info_pickle():
