@@ -1,12 +1,15 @@
 """
 Measure conversions between skeletons.
 
-    python benchmarks/skeletons.py autoencoder custom speed real [--recording FOLDER]
+    python benchmarks/skeletons.py autoencoder large custom speed real [--recording FOLDER]
 
 autoencoder: fit to 20,000 synthetic poses of 180 joints in 8 conventions, with and without 30 %
-missing convention samples.  large: time to fit 100,000 poses.  custom: custom joints from 5, 20
-and 50 frames.  speed: time to convert 20 people.  real: error of the exact joints of the built-in
-skeletons on the recording of benchmarks/accuracy.py.
+missing convention samples; errors of joints in new poses, also if their whole convention is
+missing there.  large: time to fit 100,000 poses.  custom: custom joints from 5, 20 and 50 frames.
+speed: time to convert 20 people.  real: error of the exact joints of the built-in skeletons on the
+recording of benchmarks/accuracy.py.
+
+The exit status is 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ import machine
 import numpy as np
 import synthetic_skeletons
 from accuracy_recording import find_videos, read_cameras, read_truth
+from targets import Target, report
 
 import metrabs_ros
 from metrabs_ros.people import People
-from metrabs_ros.skeletons.affine_autoencoder import fit_autoencoder
+from metrabs_ros.skeletons.affine_autoencoder import AffineAutoencoder, fit_autoencoder, split
+from metrabs_ros.skeletons.affine_regression import fill_missing, joint_covariance
 from metrabs_ros.skeletons.builtin import DEFINITIONS
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17
 from metrabs_ros.skeletons.custom_joints import Examples, fit_custom_joints
@@ -38,6 +43,13 @@ PEOPLE, REPEATS = 20, 2000
 DETECT_EVERY = 6
 MAX_DISTANCE_MM = 700.0
 """Maximum distance of a detection from the true person."""
+MAX_AFFINE_MM, MIN_TIMES_BETTER = 5.0, 3.0
+"""Error where the relation is affine; elsewhere, ratio to that of the best single joint."""
+MAX_WEIGHTS = 8
+MAX_EQUIVARIANCE_MM = 1e-5
+MAX_FIT_S = 600.0
+MAX_CUSTOM_MM, CUSTOM_TARGET_FRAMES, FEW_CUSTOM_FRAMES = 8.0, 50, 5
+MAX_CONVERSION_US = 100.0
 
 
 def samples_of(synthetic: synthetic_skeletons.SyntheticSkeletons, missing_share=0.0):
@@ -63,7 +75,7 @@ def single_joint_errors_mm(fitted, held_out) -> np.ndarray:
     return errors_mm
 
 
-def measure_autoencoder() -> None:
+def measure_autoencoder() -> list[Target]:
     """Print the errors in new poses, with complete and with incomplete poses."""
     fitted = synthetic_skeletons.make(POSES)
     held_out = synthetic_skeletons.make(HELD_OUT, seed=99)
@@ -74,27 +86,78 @@ def measure_autoencoder() -> None:
         f'noise of {synthetic_skeletons.NOISE_MM} mm per axis'
     )
     single_mm = single_joint_errors_mm(fitted, held_out)
-    print(
-        f'best single joint of another convention: affine {single_mm[is_affine].mean():.1f} mm, '
-        f'others {single_mm[~is_affine].mean():.1f} mm'
-    )
+    print(f'best single joint of another convention: {shown_errors(single_mm, is_affine)}')
+    targets = []
     for missing_share in (0.0, MISSING_SHARE):
         start_s = time.process_time()
-        own = fit_autoencoder(samples_of(fitted, missing_share))
+        samples = samples_of(fitted, missing_share)
+        own = fit_autoencoder(samples)
         spent_s = time.process_time() - start_s
-        errors_mm = np.linalg.norm(
-            own.decode(own.encode(held_out.poses_mm.astype(np.float64))) - held_out.poses_mm,
-            axis=-1,
-        ).mean(axis=0)
+        known_mm = errors_mm(own, held_out.poses_mm.astype(np.float64), held_out)
+        hidden_mm = hidden_errors_mm(own, samples, held_out)
         weights = [(np.abs(m) > MIN_WEIGHT).sum(axis=1).max() for m in (own.decoder, own.encoder)]
+        equivariance_mm = equivariance_error_mm(own, held_out)
+        title = f'{100 * missing_share:.0f} % of convention samples missing in the fit'
         print(
-            f'{100 * missing_share:.0f} % of convention samples missing: affine joints '
-            f'{errors_mm[is_affine].mean():.1f} mm (worst {errors_mm[is_affine].max():.1f}), '
-            f'others {errors_mm[~is_affine].mean():.1f} mm; at most {weights[0]} weights above '
+            f'{title}: {shown_errors(known_mm, is_affine)}; without the convention of the joint: '
+            f'{shown_errors(hidden_mm, is_affine)}; at most {weights[0]} weights above '
             f'{MIN_WEIGHT} per joint, {weights[1]} per latent point; {len(own.encoder)} latent '
-            f'points; equivariance {equivariance_error_mm(own, held_out):.1e} mm; '
-            f'{spent_s:.0f} s of processor time'
+            f'points; equivariance {equivariance_mm:.1e} mm; {spent_s:.0f} s of processor time'
         )
+        for kind, own_mm in (('all known', known_mm), ('convention hidden', hidden_mm)):
+            better = single_mm[~is_affine].mean() / own_mm[~is_affine].mean()
+            targets += [
+                Target(
+                    f'{title}, {kind}: error of affine joints',
+                    own_mm[is_affine].mean(),
+                    'mm',
+                    at_most=MAX_AFFINE_MM,
+                ),
+                Target(
+                    f'{title}, {kind}: other joints, error of a single joint divided by theirs',
+                    better,
+                    'times',
+                    at_least=MIN_TIMES_BETTER,
+                ),
+            ]
+        targets += [
+            Target(f'{title}: weights per joint', weights[0], '', at_most=MAX_WEIGHTS),
+            Target(f'{title}: equivariance', equivariance_mm, 'mm', at_most=MAX_EQUIVARIANCE_MM),
+        ]
+    return targets
+
+
+def shown_errors(own_mm: np.ndarray, is_affine: np.ndarray) -> str:
+    """Return the errors [J] of affine and of other joints as text."""
+    affine_mm, other_mm = own_mm[is_affine], own_mm[~is_affine]
+    return (
+        f'affine {affine_mm.mean():.1f} mm (worst {affine_mm.max():.1f}), others '
+        f'{other_mm.mean():.1f} mm (worst {other_mm.max():.1f})'
+    )
+
+
+def errors_mm(own: AffineAutoencoder, poses_mm: np.ndarray, true) -> np.ndarray:
+    """Return the mean errors [J] of the reconstruction of poses [N, J, 3]."""
+    reconstructed_mm = own.decode(own.encode(poses_mm))
+    return np.linalg.norm(reconstructed_mm - true.poses_mm, axis=-1).mean(axis=0)
+
+
+def hidden_errors_mm(own: AffineAutoencoder, samples: PoseSamples, held_out) -> np.ndarray:
+    """
+    Return the errors [J] of joints in new poses that lack all joints of the same convention.
+
+    The missing joints are filled in from the others as in the fit, and then encoded and decoded.
+    """
+    rows, _ = split(len(samples.poses_mm))
+    covariance = joint_covariance(samples.poses_mm[rows], samples.skeleton.mirror)
+    result_mm = np.zeros(len(samples.joint_names))
+    for convention in np.unique(held_out.conventions):
+        is_hidden = held_out.conventions == convention
+        poses_mm = held_out.poses_mm.astype(np.float64)
+        poses_mm[:, is_hidden] = np.nan
+        own_mm = errors_mm(own, fill_missing(poses_mm, covariance), held_out)
+        result_mm[is_hidden] = own_mm[is_hidden]
+    return result_mm
 
 
 def equivariance_error_mm(own, held_out) -> float:
@@ -117,24 +180,27 @@ def equivariance_error_mm(own, held_out) -> float:
     return max(float(np.abs(own_mm).max()) for own_mm in differences)
 
 
-def measure_large() -> None:
+def measure_large() -> list[Target]:
     """Print the time to fit many poses."""
     samples = samples_of(synthetic_skeletons.make(MANY_POSES), MISSING_SHARE)
     start_s, start_cpu_s = time.perf_counter(), time.process_time()
     own = fit_autoencoder(samples)
+    spent_s = time.perf_counter() - start_s
     print(
         f'{MANY_POSES} poses of {len(samples.joint_names)} joints, '
-        f'{100 * MISSING_SHARE:.0f} % missing: {time.perf_counter() - start_s:.0f} s, '
+        f'{100 * MISSING_SHARE:.0f} % missing: {spent_s:.0f} s, '
         f'{time.process_time() - start_cpu_s:.0f} s of processor time; mean error '
         f'{np.nanmean(own.errors_mm):.1f} mm'
     )
+    return [Target(f'time to fit {MANY_POSES} poses', spent_s, 's', at_most=MAX_FIT_S)]
 
 
-def measure_custom() -> None:
+def measure_custom() -> list[Target]:
     """Print the errors of custom joints in new poses."""
     new = synthetic_skeletons.make(HELD_OUT, seed=98)
     is_custom = new.conventions == 0
     is_affine = new.is_affine[is_custom]
+    targets = []
     for count in CUSTOM_FRAMES:
         examples = synthetic_skeletons.make(count, seed=3)
         parts = []
@@ -146,21 +212,27 @@ def measure_custom() -> None:
         result = fit_custom_joints(Examples(*parts), 'custom', 'model')
         definition = result.definition
         index = [parts[0].joint_names.index(name) for name in definition.source_joints]
-        errors_mm = np.linalg.norm(
+        own_mm = np.linalg.norm(
             definition.weights @ new.poses_mm[:, ~is_custom][:, index]
             - new.poses_mm[:, is_custom],
             axis=-1,
         ).mean(axis=0)
         count_of_weights = (definition.weights != 0).sum(axis=1).mean()
         print(
-            f'custom joints from {count} frames: {errors_mm.mean():.1f} mm in new poses (affine '
-            f'{errors_mm[is_affine].mean():.1f} mm), cross-validated '
+            f'custom joints from {count} frames: {own_mm.mean():.1f} mm in new poses (affine '
+            f'{own_mm[is_affine].mean():.1f} mm), cross-validated '
             f'{result.errors_mm.mean():.1f} mm, {count_of_weights:.1f} weights per joint'
             + ''.join(f'; warning: {warning}' for warning in result.warnings)
         )
+        title = f'custom joints from {count} frames'
+        if count == CUSTOM_TARGET_FRAMES:
+            targets.append(Target(f'{title}, error', own_mm.mean(), 'mm', at_most=MAX_CUSTOM_MM))
+        if count == FEW_CUSTOM_FRAMES:
+            targets.append(Target(f'{title}, warnings', len(result.warnings), '', at_least=1))
+    return targets
 
 
-def measure_speed() -> None:
+def measure_speed() -> list[Target]:
     """Print the time to convert the positions, and all arrays, of 20 people."""
     all_joints = {'': BLAZEPOSE_33.within(BLAZEPOSE_33)}
     rng = np.random.default_rng(0)
@@ -173,6 +245,7 @@ def measure_speed() -> None:
         poses_mm[..., :2] / poses_mm[..., 2:],
         (480, 640),
     )
+    slowest_us = np.zeros(2)
     for name, definition in DEFINITIONS.items():
         convention = definition.within(all_joints)
         times = [
@@ -186,6 +259,11 @@ def measure_speed() -> None:
             f'{name}, {PEOPLE} people: positions {times[0]:.0f} us, with image points, deviations '
             f'and confidences {times[1]:.0f} us'
         )
+        slowest_us = np.maximum(slowest_us, times)
+    return [
+        Target(f'{what} of {PEOPLE} people, slowest', value_us, 'us', at_most=MAX_CONVERSION_US)
+        for what, value_us in zip(('positions', 'all values'), slowest_us)
+    ]
 
 
 def median_s(function: Callable[[], object]) -> float:
@@ -258,12 +336,13 @@ def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
     parser.add_argument('--recording', type=pathlib.Path, help='copy of the recording')
     args = parser.parse_args(arguments)
     print(machine.describe())
+    targets = []
     for what in args.what:
         if what == 'real':
             measure_real(args.recording)
         else:
-            MEASUREMENTS[what]()
-    return 0
+            targets += MEASUREMENTS[what]()
+    return report(targets)
 
 
 if __name__ == '__main__':

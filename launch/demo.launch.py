@@ -1,12 +1,13 @@
 """Start a camera that plays a video, the pose node and RViz."""
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from metrabs_ros.node.launch_arguments import declared
 
 ARGUMENTS = {
     'input': (None, 'Video, folder of images, image or video device such as /dev/video0.'),
@@ -24,10 +25,6 @@ ARGUMENTS = {
 
 def generate_launch_description() -> LaunchDescription:
     """Return the launch description of the demo."""
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in ARGUMENTS.items()
-    ]
     camera = Node(
         package='metrabs_ros',
         executable='demo_camera',
@@ -50,4 +47,4 @@ def generate_launch_description() -> LaunchDescription:
             'view_host': LaunchConfiguration('view_host'),
         }.items(),
     )
-    return LaunchDescription([*declared, camera, pose])
+    return LaunchDescription([*declared(ARGUMENTS), camera, pose])

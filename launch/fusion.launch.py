@@ -1,11 +1,18 @@
 """Start the fusion node for the pose nodes of several cameras."""
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.actions import OpaqueFunction
+from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from metrabs_ros.node.launch_arguments import (
+    camera_names,
+    declared,
+    given_parameters,
+    given_values,
+    is_true,
+)
 
 SHARE = FindPackageShare('metrabs_ros')
 RESPAWN_DELAY_S = 5.0
@@ -33,30 +40,14 @@ PARAMETERS = {
 
 def generate_launch_description() -> LaunchDescription:
     """Return the launch description of the fusion node."""
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in ARGUMENTS.items()
-    ]
-    declared += [
-        DeclareLaunchArgument(
-            name, default_value='', description=f'{description} Default: value in params_file.'
-        )
-        for name, (_, description) in PARAMETERS.items()
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+    return LaunchDescription([*declared(ARGUMENTS, PARAMETERS), OpaqueFunction(function=start)])
 
 
 def start(context):
     """Return the node to start for the given arguments."""
-    given = {
-        name: LaunchConfiguration(name).perform(context) for name in (*ARGUMENTS, *PARAMETERS)
-    }
-    parameters = {
-        name: as_type(given[name]) if as_type is not bool else given[name].lower() == 'true'
-        for name, (as_type, _) in PARAMETERS.items()
-        if given[name]
-    }
-    names = [name.strip('/ ') for name in given['cameras'].split(',') if name.strip('/ ')]
+    given = given_values(context, (*ARGUMENTS, *PARAMETERS))
+    parameters = given_parameters(given, PARAMETERS)
+    names = camera_names(given['cameras'])
     if names:
         parameters['cameras'] = names
     return [
@@ -68,7 +59,7 @@ def start(context):
             parameters=[given['params_file'], parameters],
             arguments=['--ros-args', '--log-level', given['log_level']],
             output='screen',
-            respawn=given['respawn'].lower() == 'true',
+            respawn=is_true(given['respawn']),
             respawn_delay=RESPAWN_DELAY_S,
         )
     ]

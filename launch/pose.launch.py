@@ -1,11 +1,18 @@
 """Start the pose node for one or several cameras, and optionally RViz and the browser view."""
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.actions import OpaqueFunction
+from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from metrabs_ros.node.launch_arguments import (
+    camera_names,
+    declared,
+    given_parameters,
+    given_values,
+    is_true,
+)
 
 SHARE = FindPackageShare('metrabs_ros')
 RESPAWN_DELAY_S = 5.0
@@ -83,38 +90,22 @@ PARAMETERS = {
 
 def generate_launch_description() -> LaunchDescription:
     """Return the launch description of the pose node."""
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in ARGUMENTS.items()
-    ]
-    declared += [
-        DeclareLaunchArgument(
-            name, default_value='', description=f'{description} Default: value in params_file.'
-        )
-        for name, (_, description) in PARAMETERS.items()
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+    return LaunchDescription([*declared(ARGUMENTS, PARAMETERS), OpaqueFunction(function=start)])
 
 
 def start(context):
     """Return the nodes to start for the given arguments."""
-    given = {
-        name: LaunchConfiguration(name).perform(context) for name in (*ARGUMENTS, *PARAMETERS)
-    }
+    given = given_values(context, (*ARGUMENTS, *PARAMETERS))
     camera = given['camera'].rstrip('/')
     image = given['image'] or (f'{camera}/image_raw' if camera else 'image')
     camera_info = given['camera_info'] or (f'{camera}/camera_info' if camera else 'camera_info')
-    parameters = {
-        name: as_type(given[name]) if as_type is not bool else given[name].lower() == 'true'
-        for name, (as_type, _) in PARAMETERS.items()
-        if given[name]
-    }
+    parameters = given_parameters(given, PARAMETERS)
     if given['depth']:
         parameters.setdefault('depth_transport', 'raw')
-    names = [name.strip('/ ') for name in given['cameras'].split(',') if name.strip('/ ')]
+    names = camera_names(given['cameras'])
     if names:
         parameters['cameras'] = names
-    fuse = given['fuse'].lower() == 'true'
+    fuse = is_true(given['fuse'])
     if fuse:
         if len(names) < 2:
             raise ValueError(
@@ -146,7 +137,7 @@ def start(context):
             remappings=[*remappings, ('detections', given['detections'])],
             arguments=['--ros-args', '--log-level', given['log_level']],
             output='screen',
-            respawn=given['respawn'].lower() == 'true',
+            respawn=is_true(given['respawn']),
             respawn_delay=RESPAWN_DELAY_S,
         )
     ]
@@ -168,11 +159,11 @@ def start(context):
                 ],
                 arguments=['--ros-args', '--log-level', given['log_level']],
                 output='screen',
-                respawn=given['respawn'].lower() == 'true',
+                respawn=is_true(given['respawn']),
                 respawn_delay=RESPAWN_DELAY_S,
             )
         )
-    if given['rviz'].lower() == 'true':
+    if is_true(given['rviz']):
         frame = given['fixed_frame'] if fuse else given['target_frame']
         config = 'fusion.rviz' if fuse else 'pose.rviz'
         nodes.append(
@@ -190,7 +181,7 @@ def start(context):
                 output='screen',
             )
         )
-    if given['view'].lower() == 'true':
+    if is_true(given['view']):
         compressed = parameters.get('image_transport') == 'compressed'
         nodes.append(
             Node(

@@ -604,7 +604,8 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 def _convert_skeleton(args: argparse.Namespace) -> int:
     _require_package('rosbags', 'convert-skeleton', 'rosbags')
-    from metrabs_ros.recordings.skeleton_conversion import SkeletonConverter, convert_skeletons
+    from metrabs_ros.recordings.skeleton_conversion import convert_skeletons
+    from metrabs_ros.recordings.skeleton_converter import SkeletonConverter
     from metrabs_ros.skeletons.definition_file import read_definitions
 
     definitions = [] if args.skeleton_file is None else read_definitions(args.skeleton_file)
@@ -619,6 +620,11 @@ def _convert_skeleton(args: argparse.Namespace) -> int:
         return _print_error(str(error))
     for reason, count in summary.skipped.items():
         _print_error(f'{count} {reason}')
+    if summary.approximate:
+        _print_error(
+            f'{summary.approximate} people have approximate image points: the recorded ones are '
+            'not projections of the positions'
+        )
     output = printable(args.output, MAX_PATH_CHARS)
     print(f'{summary.people} people as {args.skeleton} are in {output}')
     return 0

@@ -195,14 +195,20 @@ class People(StructOfArrays):
             ids=np.full(len(confidence), UNKNOWN_ID),
         )
 
-    def in_convention(self, convention: Convention) -> People:
+    def in_convention(self, convention: Convention, depths_mm: FloatArray | None = None) -> People:
         """
         Return the same people with the joints of a convention.
 
-        If the convention combines joints, the people must be in the camera frame, because the
-        image points of combinations depend on the depths.
+        Parameters
+        ----------
+        convention
+            Convention of the skeleton of these people.
+        depths_mm
+            [N, J], depths of the joints in the camera frame, on which the image points of
+            combinations depend; by default, the people are in the camera frame.
         """
-        depths_mm = self.poses3d_mm[..., 2]
+        if depths_mm is None:
+            depths_mm = self.poses3d_mm[..., 2]
         # One call for several arrays takes less time than one for each.
         points_px = np.concatenate([self.poses2d_px, self.network_poses2d_px], axis=-1)
         points_px = convention.image_points(points_px, depths_mm)

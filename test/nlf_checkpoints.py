@@ -1,36 +1,19 @@
-"""NLF checkpoints with random weights that depend on the image; see data/nlf."""
+"""A small NLF checkpoint with random weights, for tests of what does not depend on them."""
 
 from __future__ import annotations
 
-import importlib.util
-import tempfile
-
 import numpy as np
 import torch
-from conftest import DATA
+from conftest import make_nlf_checkpoint
 from torch import nn
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.metrabs.efficientnet import ConvNormAct
-from metrabs_ros.nlf.checkpoint import NlfCheckpoint, read_checkpoint
+from metrabs_ros.nlf.checkpoint import NlfCheckpoint
 from metrabs_ros.nlf.network import FeatureNetwork, LocalizerField, NlfConfig
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 
-_spec = importlib.util.spec_from_file_location(
-    'make_nlf_checkpoint', DATA / 'nlf' / 'make_nlf_checkpoint.py'
-)
-assert _spec is not None
-assert _spec.loader is not None
-make_nlf_checkpoint = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make_nlf_checkpoint)
-
 TINY_CHANNELS = 16
-
-
-def small_checkpoint() -> NlfCheckpoint:
-    """Return a checkpoint with EfficientNetV2-S and made-up points."""
-    with tempfile.TemporaryDirectory() as folder:
-        return read_checkpoint(make_nlf_checkpoint.write_checkpoint(folder, 's'))
 
 
 def _points() -> tuple[FloatArray, dict[str, Convention]]:
@@ -45,7 +28,7 @@ def _points() -> tuple[FloatArray, dict[str, Convention]]:
 
 
 def tiny_checkpoint() -> NlfCheckpoint:
-    """Return the same points with two convolutions as backbone, which is exported in a second."""
+    """Return made-up points, and a network that is exported in a second."""
     torch.manual_seed(0)
     config = NlfConfig('s', 256, 32, True, 8, 2200.0, TINY_CHANNELS)
     features = FeatureNetwork(config)

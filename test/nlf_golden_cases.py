@@ -26,6 +26,13 @@ def official_result(index: int) -> dict[str, FloatArray]:
         return {name: official[f'{index:02}/{name}'] for name in RESULTS}
 
 
+def official_filter(name: str) -> dict[str, FloatArray]:
+    """Return the arguments of the official suppression of poses, and the indices that it keeps."""
+    names = ('boxes', 'poses3d', 'poses2d', 'uncertainties', 'kept')
+    with np.load(FOLDER / 'cases.npz') as official:
+        return {part: official[f'{name}/{part}'] for part in names}
+
+
 @functools.cache
 def canonical_points(name: str) -> FloatArray:
     """Return a set of canonical points [P, 3] in metres."""

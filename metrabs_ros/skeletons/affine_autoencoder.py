@@ -404,11 +404,11 @@ def _affine(value: Tensor, order: tuple[NDArray[np.intp], NDArray[np.intp]], mas
 
 def _largest(matrix: FloatArray, order: tuple[NDArray[np.intp], NDArray[np.intp]]) -> BoolArray:
     """Return which weights are among the largest of their row, the same on both sides."""
-    # Weights at or above the next one are not distinguished, so that of a pair both are left out.
     count = min(MAX_WEIGHTS, matrix.shape[1])
     sizes = np.abs(matrix)
     ranks = np.argsort(np.argsort(-sizes, axis=1, kind='stable'), axis=1)
     mask = ranks < count
+    # Of equal weights, the first ones are kept, which can differ on the other side.
     return mask & mask[order[0]][:, order[1]]
 
 

@@ -2,17 +2,25 @@
 Built-in skeletons, as affine combinations of the joints of blazepose_33.
 
 Joints of which a convention says how they follow from others, such as the midpoint of the hips,
-are exact.  The other combinations are anatomical estimates from these sources:
+are exact.  The other combinations are anatomical estimates from these sources, each of which was
+read; what they do not contain is called an estimate:
 
-- ANSUR: Gordon et al., 1988 Anthropometric Survey of U.S. Army Personnel (1989)
-- de Leva: Adjustments to Zatsiorsky-Seluyanov's segment inertia parameters, J. Biomech. 29 (1996)
-- Farkas: Anthropometry of the Head and Face, 2nd edition (1994)
-- Ionescu: Human3.6M, TPAMI 36 (2014)
-- Joo: Panoptic Studio, ICCV 2015
-- Loper: SMPL, ACM TOG 34 (2015)
+- ANSUR II: Gordon et al., 2012 Anthropometric Survey of U.S. Army Personnel, NATICK/TR-15/007
+  (2014), means of its public data of 4082 men and 1986 women.
+- Face: facial heights in DOI 10.1186/s40902-019-0191-7, table 9.
+- H36M: lengths of the skeleton of Human3.6M in src/forward_kinematics.py of
+  una-dinosauria/human-motion-prediction, and four poses of Human3.6M in
+  tests/data/h36m/test_h36m_body3d.npz of open-mmlab/mmpose.
+- hri_msgs: Skeleton2D.msg, which has the order of the joints of OpenPose.
+- Kinect SDK: reference of the enumeration JointType.  It names the joints and does not say where
+  they are.  Two example frames, of two people, were used to check the estimates.
+- Panoptic: README.md of CMU-Perceptual-Computing-Lab/panoptic-toolbox, and six poses in
+  tests/data/panoptic_body3d of open-mmlab/mmpose.
+- SMPL: joints and boxes of the mean body at rest in smpl_humanoid.xml of NVlabs/ProtoMotions.
 
-Combinations of joints in a plane stay in this plane: a spine that curves out of the plane of the
-shoulders and hips is not modelled.
+The deviations are estimates, except where a note says otherwise.  Combinations of joints in a
+plane stay in this plane: a spine that curves out of the plane of the shoulders and hips is not
+modelled.
 """
 
 from __future__ import annotations
@@ -63,25 +71,32 @@ def between(start: Combination, end: Combination, share: float = 0.5) -> Combina
 
 def middle(part: str) -> Combination:
     """Return the midpoint of the left and the right joint."""
-    names = (f'{part}_left', f'{part}_right') if part == 'mouth' else ()
-    left, right = names or (f'left_{part}', f'right_{part}')
-    return between(joint(left), joint(right))
+    return between(joint(f'left_{part}'), joint(f'right_{part}'))
 
 
-HIPS, SHOULDERS, EARS = middle('hip'), middle('shoulder'), middle('ear')
+def displaced(
+    start: Combination, tail: Combination, head: Combination, share: float
+) -> Combination:
+    """Return a combination, moved by a share of the way from a second to a third one."""
+    weights = dict(start)
+    for sign, end in ((1, head), (-1, tail)):
+        for name, weight in end.items():
+            weights[name] = weights.get(name, 0.0) + sign * share * weight
+    return weights
+
+
+HIPS, SHOULDERS, EARS, EYES = (middle(part) for part in ('hip', 'shoulder', 'ear', 'eye'))
+MOUTH = between(joint('mouth_left'), joint('mouth_right'))
 PELVIS = Joint(HIPS, 'midpoint of the hips, by definition')
+# COCO has no neck: that of OpenPose, which hri_msgs follows, is computed from the shoulders.
 NECK = Joint(SHOULDERS, 'midpoint of the shoulders, by definition')
-_UP = {
-    name: sign * 0.5
-    for sign, part in ((1, 'left_eye right_eye'), (-1, 'mouth_left mouth_right'))
-    for name in part.split()
-}
-"""From the mouth to the eyes: 70 mm along the height of the head (Farkas)."""
-EYES_ABOVE_MOUTH_MM, VERTEX_ABOVE_EAR_MM = 70.0, 131.0
+# ANSUR II: 131 mm from tragion to the top of the head for men, 127 mm for women.  Face: the nasion
+# is 77 and 72 mm above the mouth; that the eyes are some millimetres below it is an estimate.
+EYES_ABOVE_MOUTH_MM, VERTEX_ABOVE_EAR_MM = 70.0, 129.0
 HEAD_TOP = Joint(
-    {**EARS, **{name: VERTEX_ABOVE_EAR_MM / EYES_ABOVE_MOUTH_MM * w for name, w in _UP.items()}},
-    'ears + 131/70 of the way from mouth to eyes: tragion to vertex 131 mm (ANSUR), mouth to eyes '
-    '70 mm (Farkas)',
+    displaced(EARS, MOUTH, EYES, VERTEX_ABOVE_EAR_MM / EYES_ABOVE_MOUTH_MM),
+    'ears + 129/70 of the way from mouth to eyes: ear to the top of the head 129 mm (ANSUR II), '
+    'mouth to eyes 70 mm (estimate from Face)',
     35.0,
 )
 
@@ -103,8 +118,8 @@ def _knuckles(side: str) -> Combination:
 def _hand(side: str) -> Joint:
     return Joint(
         _knuckles(side),
-        'midpoint of the knuckles of index and little finger: third knuckle, 86 mm from the wrist '
-        '(de Leva)',
+        'midpoint of the knuckles of index and little finger, an estimate; 86 mm from the wrist '
+        '(SMPL)',
         15.0,
     )
 
@@ -165,8 +180,8 @@ def _subset(skeleton: Skeleton, description: str) -> SkeletonDefinition:
 def _h36m_17() -> SkeletonDefinition:
     hip = Joint(
         joint('*_hip'),
-        'hip of blazepose_33; hips of Human3.6M are 265 mm apart and at the height of the pelvis '
-        '(Ionescu)',
+        'hip of blazepose_33; hips of Human3.6M are 266 mm apart and at the height of the pelvis '
+        '(H36M)',
         30.0,
     )
     joints: dict[str, Joint | None] = {'pelvis': PELVIS}
@@ -174,19 +189,20 @@ def _h36m_17() -> SkeletonDefinition:
         joints |= {f'{side}_hip': on_side(hip, side), f'{side}_knee': None, f'{side}_ankle': None}
     joints |= {
         'spine': Joint(
-            along_trunk(0.5),
-            '0.5 of the way from hips to shoulders: 233 of 490 mm from pelvis to neck (Ionescu)',
+            along_trunk(0.53),
+            '0.53 of the way from hips to shoulders: 0.52 to 0.57 in four poses; 233 of 490 mm '
+            'from pelvis to neck (H36M)',
             30.0,
         ),
         'neck': Joint(
-            along_trunk(1.05),
-            '1.05 of the way from hips to shoulders: between the sternum at 1.03 and the seventh '
-            'vertebra at 1.17 (de Leva)',
-            25.0,
+            along_trunk(1.11),
+            '1.11 of the way from hips to shoulders: 1.01 to 1.20 in four poses (H36M)',
+            30.0,
         ),
         'head': Joint(
             between(joint('nose'), EARS),
-            'midpoint of nose and ears; halfway between neck and top of the head (Ionescu)',
+            'midpoint of nose and ears, an estimate; halfway between neck and top of the head '
+            '(H36M)',
             35.0,
         ),
         'head_top': HEAD_TOP,
@@ -206,7 +222,12 @@ def _h36m_17() -> SkeletonDefinition:
 
 
 def _coco_19() -> SkeletonDefinition:
-    joints: dict[str, Joint | None] = {'neck': NECK, 'nose': None, 'pelvis': PELVIS}
+    neck = Joint(
+        SHOULDERS,
+        'midpoint of the shoulders; 4 to 14 mm from it in six poses of the data set (Panoptic)',
+        5.0,
+    )
+    joints: dict[str, Joint | None] = {'neck': neck, 'nose': None, 'pelvis': PELVIS}
     for side in ('left', 'right'):
         parts = ('shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle')
         joints |= {f'{side}_{part}': None for part in parts}
@@ -221,27 +242,30 @@ def _coco_19() -> SkeletonDefinition:
         nose *_eye *_ear
         """,
         'pelvis neck nose',
-        description='CMU Panoptic Studio: coco_17 with neck and pelvis (Joo)',
+        description='CMU Panoptic Studio: coco_17 with neck and pelvis (Panoptic)',
     )
 
 
 def _smpl_24() -> SkeletonDefinition:
-    of_rest_pose = 'of the way from hips to shoulders, as in the mean body at rest (Loper)'
+    of_rest_pose = 'of the way from hips to shoulders, as in the mean body at rest (SMPL)'
+    # SMPL: neck, head and the top of the head are 62, 127 and 330 mm above the shoulders; the ears
+    # are 129 mm below the top (ANSUR II).
+    of_the_neck = 'of the way from shoulders to ears (SMPL, ANSUR II)'
     sides = ('left', 'right')
     hip = Joint(
         joint('*_hip'),
-        'hip of blazepose_33; hips of SMPL are closer to each other and lower (Loper)',
+        'hip of blazepose_33; hips of SMPL are 137 mm apart, 91 mm below the pelvis (SMPL)',
         40.0,
     )
     foot = Joint(
-        _sole('*', 0.65),
-        '0.65 of the way from heel to toes: ball of the foot at 0.73 of its length (ANSUR), in '
-        'SMPL in front of it (Loper)',
+        _sole('*', 0.71),
+        '0.71 of the way from heel to toes (SMPL): behind the ball of the foot, which is at 0.74 '
+        'of its length (ANSUR II)',
         25.0,
     )
     collar = Joint(
         between(along_trunk(0.94), joint('*_shoulder'), 0.46),
-        '0.46 of the way from the trunk to the shoulder (Loper)',
+        '0.46 of the way from the trunk, at 0.94 of its height, to the shoulder (SMPL)',
         25.0,
     )
 
@@ -256,13 +280,9 @@ def _smpl_24() -> SkeletonDefinition:
     joints |= {f'{side}_ankle': None for side in sides}
     joints['spine3'] = spine(0.72)
     joints |= {f'{side}_foot': on_side(foot, side) for side in sides}
-    joints['neck'] = Joint(
-        along_neck(0.31), '0.31 of the way from shoulders to ears (Loper, de Leva)', 25.0
-    )
+    joints['neck'] = Joint(along_neck(0.31), f'0.31 {of_the_neck}', 25.0)
     joints |= {f'{side}_collar': on_side(collar, side) for side in sides}
-    joints['head'] = Joint(
-        along_neck(0.63), '0.63 of the way from shoulders to ears (Loper, de Leva)', 25.0
-    )
+    joints['head'] = Joint(along_neck(0.63), f'0.63 {of_the_neck}', 25.0)
     for part in ('shoulder', 'elbow', 'wrist'):
         joints |= {f'{side}_{part}': None for side in sides}
     joints |= {f'{side}_hand': _hand(side) for side in sides}
@@ -274,41 +294,51 @@ def _smpl_24() -> SkeletonDefinition:
         spine3 *_collar *_shoulder *_elbow *_wrist *_hand
         """,
         'pelvis spine1 spine2 spine3 neck head',
-        description='the 24 joints of the body model SMPL (Loper)',
+        description='the 24 joints of the body model SMPL',
     )
 
 
-def _kinectv2_25() -> SkeletonDefinition:
-    def spine(share: float) -> Joint:
-        return Joint(
-            along_trunk(share), f'{share:g} of the way from hips to shoulders (Kinect SDK)', 30.0
-        )
+_OF_KINECT = 'estimate, checked with example frames (Kinect SDK)'
 
+
+def _kinectv2_25() -> SkeletonDefinition:
+    # In the two example frames, spine_base is level with the hips, spine_mid at 0.58 of the way
+    # from spine_base to spine_shoulder, neck 73 mm and head 194 to 228 mm above the latter.
+    # Spine_base and spine_shoulder are 530 and 539 mm apart, like hips and shoulders in SMPL
+    # (541 mm), although the shoulders of Kinect are 51 and 60 mm below spine_shoulder.  In one
+    # frame, the hands are 94 and 98 mm from the wrists, and the feet 108 mm from the ankles.
     joints: dict[str, Joint | None] = {
-        'spine_base': spine(0.05),
-        'spine_mid': spine(0.55),
-        'neck': Joint(along_neck(0.4), '0.4 of the way from shoulders to ears (Kinect SDK)', 25.0),
-        'head': Joint(EARS, 'midpoint of the ears; centre of the head (Kinect SDK)', 25.0),
+        'spine_base': Joint(HIPS, f'midpoint of the hips; {_OF_KINECT}', 30.0),
+        'spine_mid': Joint(
+            along_trunk(0.58), f'0.58 of the way from hips to shoulders; {_OF_KINECT}', 30.0
+        ),
+        'neck': Joint(
+            along_neck(0.36), f'0.36 of the way from shoulders to ears; {_OF_KINECT}', 25.0
+        ),
+        'head': Joint(EARS, f'midpoint of the ears; {_OF_KINECT}', 25.0),
     }
     palm = Joint(
-        between(joint('*_wrist'), _knuckles('*'), 0.8),
-        '0.8 of the way from the wrist to the knuckles (Kinect SDK)',
+        between(joint('*_wrist'), _knuckles('*'), 1.1),
+        f'wrist + 1.1 of the way to the knuckles; {_OF_KINECT}',
         20.0,
     )
     for side in ('left', 'right'):
         joints |= {f'{side}_{part}': None for part in ('shoulder', 'elbow', 'wrist')}
         joints[f'{side}_hand'] = on_side(palm, side)
-    foot = Joint(_sole('*', 0.8), '0.8 of the way from heel to toes (Kinect SDK)', 25.0)
+    foot = Joint(_sole('*', 0.65), f'0.65 of the way from heel to toes; {_OF_KINECT}', 25.0)
     for side in ('left', 'right'):
         joints |= {f'{side}_{part}': None for part in ('hip', 'knee', 'ankle')}
         joints[f'{side}_foot'] = on_side(foot, side)
-    joints['spine_shoulder'] = Joint(SHOULDERS, 'midpoint of the shoulders (Kinect SDK)', 25.0)
+    joints['spine_shoulder'] = Joint(SHOULDERS, f'midpoint of the shoulders; {_OF_KINECT}', 35.0)
     tip = Joint(
-        between(joint('*_wrist'), _knuckles('*'), 188 / 86),
-        'wrist + 188/86 of the way to the knuckles, with straight fingers (de Leva)',
+        between(joint('*_wrist'), _knuckles('*'), 187 / 86),
+        'wrist + 187/86 of the way to the knuckles, with straight fingers: wrist to tip 187 mm '
+        '(ANSUR II), to knuckles 86 mm (estimate)',
         40.0,
     )
-    thumb = Joint(joint('*_thumb'), 'thumb of blazepose_33, which is not its tip', 25.0)
+    thumb = Joint(
+        joint('*_thumb'), 'thumb of blazepose_33, which may not be its tip; estimate', 25.0
+    )
     for side in ('left', 'right'):
         joints[f'{side}_hand_tip'] = on_side(tip, side)
         joints[f'{side}_thumb'] = on_side(thumb, side)

@@ -139,7 +139,8 @@ class Convention:
 
         Image points need `image_points`, unless they are those of an orthographic camera.
         """
-        used = points[..., self.indices, :]
+        # Twice as fast as indexing, here and below.
+        used = points.take(self.indices, axis=-2)
         return used if self.weights is None else self.weights @ used
 
     def image_points(self, points_px: FloatArray, depths_mm: FloatArray) -> FloatArray:
@@ -161,10 +162,10 @@ class Convention:
         -------
         [..., L, D]; where a depth is too small for this, the mean of the image points.
         """
-        used_px = points_px[..., self.indices, :]
+        used_px = points_px.take(self.indices, axis=-2)
         if self.weights is None:
             return used_px
-        depths = depths_mm[..., self.indices, None]
+        depths = depths_mm.take(self.indices, axis=-1)[..., None]
         products = self.weights @ np.concatenate([used_px * depths, depths], axis=-1)
         sums = products[..., -1:]
         if depths.min(initial=np.inf) > MIN_DEPTH_MM < sums.min(initial=np.inf):
@@ -176,12 +177,12 @@ class Convention:
 
     def confidences(self, confidences: FloatArray) -> FloatArray:
         """Return the mean confidences [..., L] of the used joints by the size of their weights."""
-        used = confidences[..., self.indices]
+        used = confidences.take(self.indices, axis=-1)
         return used if self.weights is None else used @ self._shares.T
 
     def in_view(self, in_view: BoolArray) -> BoolArray:
         """Return [..., L]: whether joints with at least half of the weight are in view."""
-        used = in_view[..., self.indices]
+        used = in_view.take(self.indices, axis=-1)
         if self.weights is None:
             return used
         # The margin is for rounding, as half of the weight is common.
@@ -207,7 +208,7 @@ class Convention:
 
     def axis_deviations(self, deviations_mm: FloatArray) -> FloatArray:
         """Return the deviations [..., L, D] of joints [..., J, D] along D axes."""
-        used = deviations_mm[..., self.indices, :]
+        used = deviations_mm.take(self.indices, axis=-2)
         if self.weights is not None:
             common = np.abs(self.weights @ used)
             independent = np.sqrt(self._squared_weights @ used**2)
@@ -294,6 +295,7 @@ def with_named_edges(name: str, joint_names: tuple[str, ...], bones: str, *paths
 
 _LIMB_SIDES = ('left', 'right')
 
+# Names and order: list of the landmarks of MediaPipe's Pose Landmarker.  The bones are a choice.
 BLAZEPOSE_33 = with_named_edges(
     'blazepose_33',
     (
@@ -324,6 +326,7 @@ BLAZEPOSE_33 = with_named_edges(
     'left_hip right_hip',
 )
 
+# Names and order: configs/_base_/datasets/coco.py of open-mmlab/mmpose.  The bones are a choice.
 COCO_17 = with_named_edges(
     'coco_17',
     (

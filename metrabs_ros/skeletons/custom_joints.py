@@ -154,20 +154,8 @@ def fit_custom_joints(examples: Examples, name: str, source: str) -> CustomJoint
             weights[joint] = weights[other][mirror]
             errors_mm[joint], deviations_mm[joint] = errors_mm[other], deviations_mm[other]
             continue
-        samples = _both_sides(examples, joint, other)
-        frames[joint] = frames[other] = len(np.unique(samples.frames))
-        if frames[joint] < MIN_FRAMES:
-            raise ValueError(
-                f"the custom joint '{printable(names[joint])}' has {frames[joint]} frames in "
-                f'which all joints of the model are known; at least {MIN_FRAMES} are needed'
-            )
-        weights[joint], misses_mm = _fit(samples)
-        if other == joint:
-            weights[joint] = (weights[joint] + weights[joint][mirror]) / 2
-            # A joint without counterpart is in the middle of the body, or on one side only.
-            own_weights, own_misses_mm = _fit(_one_side(examples, joint))
-            if own_misses_mm.mean() < ONE_SIDED_RATIO * misses_mm.mean():
-                weights[joint], misses_mm = own_weights, own_misses_mm
+        weights[joint], misses_mm, count = _fit_joint(examples, joint, other)
+        frames[joint] = frames[other] = count
         errors_mm[joint] = misses_mm.mean()
         deviations_mm[joint] = np.sqrt((misses_mm**2).mean() / 3)
     used = np.flatnonzero(np.any(weights != 0, axis=0))
@@ -191,6 +179,39 @@ def fit_custom_joints(examples: Examples, name: str, source: str) -> CustomJoint
     return CustomJoints(
         definition, errors_mm, tuple(_warnings(examples, int(frames.min()), errors_mm))
     )
+
+
+def _fit_joint(examples: Examples, joint: int, other: int) -> tuple[FloatArray, FloatArray, int]:
+    """
+    Return the weights [J] of a custom joint, cross-validated errors, and the number of frames.
+
+    Parameters
+    ----------
+    examples
+        The examples.
+    joint, other
+        Indices of the joint and of its counterpart, which is itself if it has none.
+
+    Raises
+    ------
+    ValueError
+        If there are too few frames.
+    """
+    samples = _both_sides(examples, joint, other)
+    count = len(np.unique(samples.frames))
+    if count < MIN_FRAMES:
+        raise ValueError(
+            f"the custom joint '{printable(examples.custom.joint_names[joint])}' has {count} "
+            f'frames in which all joints of the model are known; at least {MIN_FRAMES} are needed'
+        )
+    weights, misses_mm = _fit(samples)
+    if other != joint:
+        return weights, misses_mm, count
+    # A joint without counterpart is in the middle of the body, or on one side only.
+    own_weights, own_misses_mm = _fit(_one_side(examples, joint))
+    if own_misses_mm.mean() < ONE_SIDED_RATIO * misses_mm.mean():
+        return own_weights, own_misses_mm, count
+    return (weights + weights[examples.model.skeleton.mirror]) / 2, misses_mm, count
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,13 +13,13 @@ import time
 
 import pytest
 import torch
-from nlf_checkpoints import small_checkpoint
 from torch import nn
 
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.crop_engine import MAX_BATCH, OPTIMAL_BATCH
 from metrabs_ros.metrabs.efficientnet import FEATURES
 from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
+from metrabs_ros.nlf import checkpoint as nlf
 
 CPU = torch.device('cpu')
 SIZES_MB = {'fp32': (80, 100), 'fp16': (40, 55)}
@@ -43,11 +43,11 @@ def compile_network(model, config, precision):
 
 
 @pytest.fixture(params=['metrabs', 'features of nlf', 'points of nlf'])
-def network(request, checkpoint_folder):
+def network(request, checkpoint_folder, nlf_folder):
     """Return each kind of network with EfficientNetV2-S."""
     if request.param == 'metrabs':
         return read_checkpoint(checkpoint_folder('s_centered')).engine_network
-    checkpoint = small_checkpoint()
+    checkpoint = nlf.read_checkpoint(nlf_folder('s'))
     is_whole = request.param.startswith('points')
     return checkpoint.exported_network('') if is_whole else checkpoint.engine_network
 

@@ -9,7 +9,6 @@ import onnx
 import pytest
 import tensorrt_rtx as trt
 import torch
-from nlf_checkpoints import small_checkpoint
 from torch import nn
 
 from metrabs_ros import cli
@@ -19,6 +18,7 @@ from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.described_network import INPUT
 from metrabs_ros.metrabs.efficientnet import FEATURES
 from metrabs_ros.metrabs.onnx_export import to_onnx
+from metrabs_ros.nlf import checkpoint as nlf
 
 BATCHES = (1, 4, 64)
 SIZES_MB = {'fp32': (80, 100), 'fp16': (40, 55)}
@@ -75,10 +75,11 @@ def test_build_engine_compiles_for_several_targets_and_finds_them_again(
     assert 'is rebuilt' in caplog.text
 
 
-@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
-@pytest.mark.parametrize('kind', ['features', 'points'])
-def test_the_exported_networks_of_nlf_are_compiled(kind, precision):
-    checkpoint = small_checkpoint()
+@pytest.mark.parametrize(
+    ('kind', 'precision'), [('features', 'fp32'), ('features', 'fp16'), ('points', 'fp16')]
+)
+def test_the_exported_networks_of_nlf_are_compiled(nlf_folder, kind, precision):
+    checkpoint = nlf.read_checkpoint(nlf_folder('s'))
     is_whole = kind == 'points'
     network = checkpoint.exported_network('') if is_whole else checkpoint.engine_network
     exported = to_onnx(network, precision)

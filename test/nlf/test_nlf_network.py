@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
+from nlf_golden_cases import CASES, canonical_points
 
+from metrabs_ros.nlf.checkpoint import read_checkpoint
 from metrabs_ros.nlf.network import (
     FeatureNetwork,
     LocalizerField,
@@ -123,3 +126,22 @@ def test_the_networks_can_be_exported_with_a_dynamic_batch_size():
             crops = torch.rand(size, 3, 256, 256)
             for actual, expected in zip(exported(crops), network(crops), strict=True):
                 torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('case', 'mirrored'), [('03', (True, False, True)), ('05', (False,))])
+def test_points_in_official_crops_match_the_official_implementation(nlf_folder, case, mirrored):
+    golden = np.load(DATA / 'nlf' / 'intermediates.npz')
+    points_m = canonical_points(CASES[int(case)]['points']).astype(float)
+    checkpoint = read_checkpoint(nlf_folder())
+    for i, is_mirrored in enumerate(mirrored):
+        head = point_head(checkpoint.config, checkpoint.field, points_m, is_mirrored)
+        with torch.inference_mode():
+            crops = torch.from_numpy(golden[f'{case}/crops'][i].astype(np.float32))
+            image_points_px, metric_points_mm, uncertainties_m = head(
+                *checkpoint.crop_model(crops)
+            )
+        # The tolerance is due to the crops, which are stored in half precision.
+        np.testing.assert_allclose(image_points_px, golden[f'{case}/coords2d'][i], atol=0.3)
+        np.testing.assert_allclose(metric_points_mm, 1000 * golden[f'{case}/coords3d'][i], atol=4)
+        np.testing.assert_allclose(uncertainties_m, golden[f'{case}/uncertainties'][i], atol=2e-3)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 from known_people import KnownPeople
-from recorded_bags import messages_in, people_in, write_bag
+from recorded_bags import START_NS, header, messages_in, people_in, write_bag
 from rosbags.highlevel import AnyReader
+from test_people import people_at
 
+from metrabs_ros.camera import Camera
+from metrabs_ros.cli import main
+from metrabs_ros.conversions.people import to_message
+from metrabs_ros.recordings import skeleton_converter
 from metrabs_ros.recordings.annotate import annotate
 from metrabs_ros.recordings.input_files import UnusableFile
 from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.output_files import UnusableOutput
-from metrabs_ros.recordings.skeleton_conversion import SkeletonConverter, convert_skeletons
-from metrabs_ros.recordings.typestore import MARKERS
+from metrabs_ros.recordings.skeleton_conversion import convert_skeletons
+from metrabs_ros.recordings.skeleton_converter import ConversionSummary, SkeletonConverter
+from metrabs_ros.recordings.typestore import MARKERS, SKELETONS, message_types
 from metrabs_ros.skeletons.builtin import DEFINITIONS
-from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
+from metrabs_ros.skeletons.conventions import BLAZEPOSE_33, COCO_17, Skeleton
 from metrabs_ros.skeletons.definition_file import read_definitions, write_definitions
 
 FRAMES = 3
@@ -193,3 +200,58 @@ def test_a_quote_that_is_not_closed_is_counted(results, tmp_path):
     summary = convert(tmp_path / 'a.csv', tmp_path / 'b.csv')
     assert summary.people >= 2 * FRAMES
     assert sum('field larger than field limit' in reason for reason in summary.skipped) == 1
+
+
+def test_the_memory_for_skeletons_and_reasons_is_bounded():
+    converter = SkeletonConverter('coco_17', [])
+    summary = ConversionSummary()
+    for i in range(3 * skeleton_converter.MAX_CONVENTIONS):
+        names = (*BLAZEPOSE_33.joint_names, f'joint_{i}')
+        convention = converter.convention(Skeleton(f'skeleton_{i}', names, ()))
+        assert convention.skeleton == COCO_17
+        summary.skip(f'messages: joint_{i} is wrong', 2)
+    assert len(converter._conventions) <= skeleton_converter.MAX_CONVENTIONS
+    assert len(summary.skipped) <= skeleton_converter.MAX_REASONS + 1
+    assert summary.skipped.total() == 6 * skeleton_converter.MAX_CONVENTIONS
+
+
+def write_people(folder, people, frame_id):
+    """Write a bag with one SkeletonArray."""
+    message = to_message(people, header(0, frame_id), message_types())
+    return write_bag(folder, [], extra=[('/pose/skeletons', SKELETONS, START_NS, message)])
+
+
+def test_image_points_are_right_in_any_frame(tmp_path):
+    camera = Camera([[900, 0, 640], [0, 900, 480], [0, 0, 1]])
+    people = people_at((0, 0, 2000), (700, 100, 4000))
+    offsets_mm = np.random.default_rng(0).normal(0, 60, people.poses3d_mm.shape)
+    people = dataclasses.replace(people, poses3d_mm=people.poses3d_mm + offsets_mm)
+    people = dataclasses.replace(people, poses2d_px=camera.project(people.poses3d_mm))
+    # A frame with z up, as target_frame of the pose node.
+    rotation = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    turned = people.transformed(rotation, np.array([200.0, 0, 1500]))
+    summary = convert(write_people(tmp_path / 'bag', turned, 'map'), tmp_path / 'smpl')
+    assert (summary.people, summary.approximate) == (2, 0)
+    ((_, converted),) = people_in(tmp_path / 'smpl', '/pose/skeletons')
+    np.testing.assert_allclose(
+        converted.poses2d_px, camera.project(SMPL.positions(people.poses3d_mm)), atol=0.01
+    )
+
+
+def test_people_whose_image_points_are_not_projections_are_counted(tmp_path, capsys):
+    people = people_at((0, 0, 2000), (700, 100, 4000))
+    points_px = np.random.default_rng(0).uniform(0, 1000, people.poses2d_px.shape)
+    people = dataclasses.replace(people, poses2d_px=points_px)
+    summary = convert(write_people(tmp_path / 'bag', people, 'map'), tmp_path / 'smpl')
+    assert (summary.people, summary.approximate) == (2, 2)
+    ((_, converted),) = people_in(tmp_path / 'smpl', '/pose/skeletons')
+    np.testing.assert_allclose(converted.poses2d_px, SMPL.positions(points_px), atol=1e-2)
+    arguments = ['convert-skeleton', str(tmp_path / 'bag'), '-o', str(tmp_path / 'again')]
+    assert main([*arguments, '--skeleton', 'smpl_24']) == 0
+    assert '2 people have approximate image points: ' in capsys.readouterr().err
+    # Fused people have no image points.
+    fused = dataclasses.replace(people, poses2d_px=np.zeros_like(points_px))
+    summary = convert(write_people(tmp_path / 'fused', fused, 'map'), tmp_path / 'fused_smpl')
+    assert (summary.people, summary.approximate) == (2, 0)
+    ((_, converted),) = people_in(tmp_path / 'fused_smpl', '/pose/skeletons')
+    assert not converted.poses2d_px.any()
