@@ -149,5 +149,7 @@ def _skeletons(weights: WeightsFile, model: Mapping[Any, Any]) -> dict[Any, Any]
 
 def _dictionary(model: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
     """Return a dictionary among the attributes of a module; empty if there is none."""
-    value = unwrapped(model.get(name))
-    return value if isinstance(value, dict) else {}
+    value = unwrapped(model.get(name, {}))
+    if not isinstance(value, dict):
+        raise ValueError(f'{name} is {described(value)} instead of a dictionary')
+    return value

@@ -439,6 +439,7 @@ def set_table(name: str, value: object) -> Callable[[nn.Module], None]:
         ),
         (lambda model: model.cano_all.update(smpl=torch.zeros(23, 3)), 'canonical points (24, 3)'),
         (lambda model: model.cano_all.update(smpl=torch.full((24, 3), torch.nan)), 'not finite'),
+        (lambda model: setattr(model, 'cano_all', 5), 'cano_all is 5 instead of a dictionary'),
         (lambda model: delattr(model, 'crop_model'), 'instead of a module'),
         (lambda model: delattr(model.crop_model, 'heatmap_head'), 'instead of a module'),
         (lambda model: delattr(model.crop_model, 'backbone'), 'it lacks backbone'),
