@@ -42,7 +42,8 @@ class Target:
             if abs(limit) != float('inf')
         ]
         result = 'met   ' if self.is_met else 'MISSED'
-        return f'target {result}  {self.what}: {self.value:.3g} {self.unit} ({", ".join(limits)})'
+        value = f'{self.value:.3g} {self.unit}'.strip()
+        return f'target {result}  {self.what}: {value} ({", ".join(limits)})'
 
 
 def report(targets: Sequence[Target]) -> int:

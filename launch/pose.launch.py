@@ -66,7 +66,7 @@ PARAMETERS = {
     'model': (
         str,
         'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l, nlf_s, '
-        'nlf_l or the path of a checkpoint.',
+        'nlf_l or a checkpoint.',
     ),
     'engine': (str, 'Inference engine: auto, torch, tensorrt, tensorrt_rtx or openvino.'),
     'detector': (str, 'Person detector: auto, movenet, onnx:FILE, ultralytics:NAME or topic.'),

@@ -37,7 +37,7 @@ MAX_ERROR_CHARS, MAX_PATH_CHARS = 3000, 300
 """Maximum lengths of error messages and of paths in messages."""
 REPORTED_ERRORS = (store.WeightsError, FootageError, ValueError, ImportError, OSError)
 """Errors that are printed without a traceback."""
-NETWORK_HELP = 'metrabs_s, metrabs_l, nlf_s, nlf_l or the path of a checkpoint'
+NETWORK_HELP = 'metrabs_s, metrabs_l, nlf_s, nlf_l or a checkpoint'
 INTERRUPTED_STATUS = 130
 """Exit status after SIGINT, as in a shell."""
 
@@ -321,7 +321,7 @@ def _add_annotate_options(parser: argparse.ArgumentParser) -> None:
     add(
         '--model',
         default='blazepose',
-        help=f'{", ".join(store.MODELS)} or the path of a checkpoint',
+        help=f'{", ".join(store.MODELS)} or a checkpoint',
     )
     add('--engine', default='auto', help='auto, torch, tensorrt, tensorrt_rtx or openvino')
     add('--precision', default='auto', help='auto, fp32, fp16 or bf16')

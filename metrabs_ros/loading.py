@@ -269,7 +269,7 @@ def build_engine(name: str, engine: str, precision: str, device: str) -> Choice:
     Parameters
     ----------
     name
-        One of `store.RELEASES`, or the path of a checkpoint.
+        One of `store.RELEASES`, or a checkpoint.
     engine
         ``tensorrt``, ``tensorrt_rtx``, or ``auto`` for the one that is installed.
     precision, device

@@ -133,7 +133,10 @@ def multiperson_model(
     model.per_skeleton_joint_edges = {
         name: torch.tensor(info['edges'], dtype=torch.int32) for name, info in infos.items()
     }
-    model.skeleton_joint_indices_table = {name: info['indices'] for name, info in infos.items()}
+    # TorchScript does not save lists with numbers of NumPy.
+    model.skeleton_joint_indices_table = {
+        name: [int(i) for i in info['indices']] for name, info in infos.items()
+    }
     model.pad_white_pixels = True
     return model
 

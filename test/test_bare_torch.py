@@ -1,4 +1,4 @@
-"""MeTRAbs on a GPU needs only the packages torch, NumPy and PyYAML."""
+"""MeTRAbs and NLF on a GPU need only the packages torch, NumPy and PyYAML."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ import numpy as np
 import torch
 import metrabs_ros
 from metrabs_ros.metrabs import source_image
-from metrabs_ros.metrabs import estimator
+from metrabs_ros.metrabs import crop_estimator
 
 # Use the code for GPUs on the CPU.
-estimator.create_source_image = source_image.DeviceImage
+crop_estimator.create_source_image = source_image.DeviceImage
 model = metrabs_ros.load_model(sys.argv[1], engine='torch', device='cpu')
 image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
 poses = model.estimate_poses(image, [[50, 20, 90, 200], [150, 30, 60, 180]], num_aug=2)
@@ -40,7 +40,8 @@ print('poses of', len(poses['poses3d']))
 """
 
 
-def test_no_other_packages_are_imported(checkpoint_folder):
-    command = [sys.executable, '-c', SCRIPT, str(checkpoint_folder('s_centered'))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout == 'poses of 2\n', done.stderr
+def test_no_other_packages_are_imported(checkpoint_folder, nlf_folder):
+    for folder in (checkpoint_folder('s_centered'), nlf_folder()):
+        command = [sys.executable, '-c', SCRIPT, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout == 'poses of 2\n', done.stderr

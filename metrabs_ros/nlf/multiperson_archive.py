@@ -30,7 +30,7 @@ from metrabs_ros.nlf.parameters import (
 )
 from metrabs_ros.regular_file import shown
 from metrabs_ros.skeletons.skeleton_table import MAX_SKELETONS, conventions_of_table
-from metrabs_ros.weights.checkpoint_checks import read_untrusted
+from metrabs_ros.weights.checkpoint_checks import described, read_untrusted
 from metrabs_ros.weights.script_archive import (
     MAX_PICKLE_BYTES,
     attributes,
@@ -78,9 +78,9 @@ def _read(file: pathlib.Path) -> tuple[Networks, JointTable | None, dict[str, Fl
         model = attributes(weights.content)
         crop_model = attributes(model.get(CROP_MODEL))
         head = attributes(crop_model.get(HEAD))
-        settings = {name: head[name] for name in SETTINGS if name in head}
+        settings = {name: _setting(head[name]) for name in SETTINGS if name in head}
         if WHITE_BACKGROUND in model:
-            settings[WHITE_BACKGROUND] = model[WHITE_BACKGROUND]
+            settings[WHITE_BACKGROUND] = _setting(model[WHITE_BACKGROUND])
         recorded = with_official_names(module_tensors(model[CROP_MODEL]))
         parameters = Parameters(file, weights, recorded)
         networks = read_networks(parameters, {}, Settings(file, settings))
@@ -92,6 +92,11 @@ def _read(file: pathlib.Path) -> tuple[Networks, JointTable | None, dict[str, Fl
             f'joints of body models, or {CROP_MODEL} with {", ".join(POINTS)}'
         )
     return networks, table, body_points_m
+
+
+def _setting(value: Any) -> Any:
+    """Return a number or truth value, or a description of something else."""
+    return value if isinstance(value, int | float) else described(value)
 
 
 def _body_points(weights: WeightsFile, model: Mapping[Any, Any]) -> dict[str, FloatArray]:
@@ -144,5 +149,7 @@ def _skeletons(weights: WeightsFile, model: Mapping[Any, Any]) -> dict[Any, Any]
 
 def _dictionary(model: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
     """Return a dictionary among the attributes of a module; empty if there is none."""
-    value = unwrapped(model.get(name))
-    return value if isinstance(value, dict) else {}
+    value = unwrapped(model.get(name, {}))
+    if not isinstance(value, dict):
+        raise ValueError(f'{name} is {described(value)} instead of a dictionary')
+    return value

@@ -23,7 +23,7 @@ class Settings:
     model: str = setting(
         'blazepose',
         'Pose network: blazepose, blazepose_lite, blazepose_heavy, metrabs_s, metrabs_l, nlf_s, '
-        'nlf_l or the path of a checkpoint.',
+        'nlf_l or a checkpoint.',
         fixed=True,
     )
     engine: str = setting(

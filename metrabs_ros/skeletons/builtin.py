@@ -95,8 +95,8 @@ NECK = Joint(SHOULDERS, 'midpoint of the shoulders, by definition')
 EYES_ABOVE_MOUTH_MM, VERTEX_ABOVE_EAR_MM = 70.0, 129.0
 HEAD_TOP = Joint(
     displaced(EARS, MOUTH, EYES, VERTEX_ABOVE_EAR_MM / EYES_ABOVE_MOUTH_MM),
-    'ears + 129/70 of the way from mouth to eyes: ear to the top of the head 129 mm (ANSUR II), '
-    'mouth to eyes 70 mm (estimate from Face)',
+    'ears + 129/70 of the way from mouth to eyes: 129 mm to the top of the head (ANSUR II), 70 mm '
+    'from mouth to eyes (estimate, Face)',
     35.0,
 )
 
@@ -332,8 +332,8 @@ def _kinectv2_25() -> SkeletonDefinition:
     joints['spine_shoulder'] = Joint(SHOULDERS, f'midpoint of the shoulders; {_OF_KINECT}', 35.0)
     tip = Joint(
         between(joint('*_wrist'), _knuckles('*'), 187 / 86),
-        'wrist + 187/86 of the way to the knuckles, with straight fingers: wrist to tip 187 mm '
-        '(ANSUR II), to knuckles 86 mm (estimate)',
+        'wrist + 187/86 of the way to the knuckles: 187 mm to the tip (ANSUR II), 86 mm to the '
+        'knuckles (estimate)',
         40.0,
     )
     thumb = Joint(

@@ -112,8 +112,11 @@ def array_from_bytes(
     ValueError
         If the number of bytes does not match the type and shape.
     """
+    # The product of very many sizes takes long.
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f'it declares {len(shape)} dimensions, more than {MAX_DIMENSIONS}')
     required_bytes = math.prod(shape) * dtype.itemsize
-    if len(shape) > MAX_DIMENSIONS or required_bytes != len(data):
+    if required_bytes != len(data):
         raise ValueError(
             f'it declares {dtype} of shape {printable(shape)}, {printable(required_bytes)} bytes, '
             f'but contains {len(data)} bytes'

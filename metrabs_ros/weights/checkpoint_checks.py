@@ -22,6 +22,7 @@ MAX_LISTED_NAMES = 3
 MAX_REASON_CHARS = 200
 MAX_JOINTS = 4096
 MAX_EDGES = 4 * MAX_JOINTS
+MAX_COLUMNS = 2
 MAX_NAME_CHARS = 100
 MAX_STORAGE_RATIO = 4
 """Maximum ratio of stored to required size of the weights; double precision needs 2."""
@@ -84,18 +85,18 @@ def as_names(names: Any) -> tuple[str, ...]:
     for text in texts:
         is_name = isinstance(text, str) and text.isprintable()
         if not is_name or len(text) > MAX_NAME_CHARS:
-            raise ValueError(f'it has the name {printable(reprlib.repr(text))}')
+            raise ValueError(f'it has the name {described(text)}')
     return texts
 
 
 def as_indices(values: Any) -> NDArray[np.int64]:
     """
-    Return whole numbers of any shape as an array.
+    Return whole numbers, or rows of at most `MAX_COLUMNS` of them, as an array.
 
     Parameters
     ----------
     values
-        An array, or nested lists or tuples.
+        An array, list or tuple.
 
     Raises
     ------
@@ -103,19 +104,23 @@ def as_indices(values: Any) -> NDArray[np.int64]:
         If it contains something else.
     """
     if isinstance(values, np.ndarray):
-        array = values
-        is_whole = array.dtype.kind in 'iu' or array.size == 0
-    else:
-        # Objects, because an array of text would need memory for the longest one in each element.
-        array = np.array(values, object)
-        # Official files have numbers of Python and of NumPy in the same list.
-        is_whole = all(
-            isinstance(value, int | np.integer) and not isinstance(value, bool)
-            for value in array.reshape(-1).tolist()
-        )
-    if not is_whole:
-        raise ValueError(f'it has {array.dtype} of shape {array.shape} instead of indices')
-    return array.astype(np.int64)
+        if values.dtype.kind not in 'iu' and values.size:
+            raise ValueError(f'it has {values.dtype} of shape {values.shape} instead of indices')
+        return values.astype(np.int64)
+    # Lists may contain themselves, and arrays of text need memory for the longest one in each
+    # element: therefore, they are checked before they become an array.
+    if not isinstance(values, list | tuple) or len(values) > MAX_EDGES:
+        raise ValueError(f'it has {described(values)} instead of indices')
+    for row in values:
+        numbers = row if isinstance(row, list | tuple | np.ndarray) else (row,)
+        if len(numbers) > MAX_COLUMNS or not all(_is_whole(number) for number in numbers):
+            raise ValueError(f'it has {described(row)} instead of indices')
+    return np.array(values, np.int64)
+
+
+def _is_whole(number: Any) -> bool:
+    # Official files have numbers of Python and of NumPy in the same list.
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def as_edges(edges: Any, joints: int) -> tuple[tuple[int, int], ...]:
@@ -137,6 +142,14 @@ def as_edges(edges: Any, joints: int) -> tuple[tuple[int, int], ...]:
     if not (array.min() >= 0 and array.max() < joints):
         raise ValueError(f'an edge refers to joint {array.max()} of {joints}')
     return tuple((int(a), int(b)) for a, b in array)
+
+
+def described(value: Any) -> str:
+    """Return the text of a value from a file, for messages; of containers only the type."""
+    # A small file can contain a container whose text is extremely long.
+    if isinstance(value, str | int | float | None):
+        return printable(reprlib.repr(value))
+    return f'a value of type {type(value).__name__}'
 
 
 def check_tensors(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.weights.array_file import array_from_bytes
+from metrabs_ros.weights.array_file import MAX_DIMENSIONS, array_from_bytes
 
 MAX_PICKLE_BYTES = 2 << 20
 MAX_INSTRUCTIONS = 2 << 20
@@ -382,6 +382,8 @@ class _Resolver:
         _, shape, dtype, fortran, data = self.resolve(state, depth)
         shape = _shape(shape)
         if dtype == np.dtype(object) and isinstance(data, list):
+            if len(shape) > MAX_DIMENSIONS:
+                raise ValueError(f'an array has {len(shape)} dimensions')
             if int(np.prod(shape, dtype=object)) != len(data):
                 raise ValueError(f'an array of shape {printable(shape)} has {len(data)} objects')
             array = np.empty(len(data), object)
@@ -396,7 +398,9 @@ _DTYPE = re.compile(r'(?:[fiub][1248]|[SU]\d{1,6}|O8|O)')
 def _dtype(call: Call) -> np.dtype[Any]:
     name, *_ = call.arguments
     if not isinstance(name, str) or not _DTYPE.fullmatch(name):
-        raise pickle.UnpicklingError(f'it contains an array of the type {printable(name)}')
+        # The text of nested tuples would be extremely long.
+        shown = name if isinstance(name, str) else type(name).__name__
+        raise pickle.UnpicklingError(f'it contains an array of the type {printable(shown)}')
     byte_order = '='
     if call.state is not None:
         _, byte_order, base, field_names, fields, *_ = call.state

@@ -32,6 +32,7 @@ from metrabs_ros.weights.zip_archive import open_zip, read_member
 
 MAX_FILE_BYTES = 8 << 30
 MAX_BYTE_ORDER_BYTES = 16
+MAX_DIMENSIONS = 16
 DTYPES = {
     'torch.DoubleStorage': torch.float64,
     'torch.FloatStorage': torch.float32,
@@ -83,6 +84,9 @@ class StoredTensor:
         pickle.UnpicklingError
             If the check fails.
         """
+        # The product of very many sizes takes long.
+        if max(len(self.shape), len(self.stride)) > MAX_DIMENSIONS:
+            raise pickle.UnpicklingError(f'a tensor has {len(self.shape)} dimensions')
         numbers = (self.offset, *self.shape, *self.stride)
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise pickle.UnpicklingError(
@@ -187,8 +191,11 @@ class WeightsFile:
         if not isinstance(reference, PersistentId) or not isinstance(shape, tuple):
             raise pickle.UnpicklingError('a tensor has no storage')
         _, kind, key, _, count = reference.value
-        if not isinstance(kind, Global) or kind.name not in DTYPES:
-            raise pickle.UnpicklingError(f'a tensor is of the type {printable(kind)}')
+        # Small pickles can contain tuples whose text would be extremely long.
+        if not (isinstance(kind, Global) and isinstance(key, str) and type(count) is int):
+            raise pickle.UnpicklingError('a tensor has an invalid reference to its storage')
+        if kind.name not in DTYPES:
+            raise pickle.UnpicklingError(f'a tensor is of the type {printable(kind.name)}')
         dtype = DTYPES[kind.name]
         member = f'{self._root}data/{key}'
         try:
@@ -199,9 +206,9 @@ class WeightsFile:
             raise zipfile.BadZipFile(f'{printable(member)} is compressed')
         if info.header_offset + info.file_size > self._archive.start_dir:
             raise zipfile.BadZipFile(f'{printable(member)} ends behind the end of the file')
-        if type(count) is not int or count * dtype.itemsize != info.file_size:
+        if count * dtype.itemsize != info.file_size:
             raise zipfile.BadZipFile(
-                f'{printable(member)} has {info.file_size} bytes instead of {printable(count)} '
+                f'{printable(member)} has {info.file_size} bytes instead of {count} '
                 f'elements of {dtype.itemsize}'
             )
         return StoredTensor(member, info.file_size, dtype, shape, offset, tuple(stride))

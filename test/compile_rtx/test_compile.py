@@ -13,6 +13,7 @@ import time
 
 import pytest
 import torch
+from nlf_checkpoints import tiny_checkpoint
 from torch import nn
 
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
@@ -78,6 +79,27 @@ def test_the_network_becomes_a_single_engine_with_the_requested_precision(networ
     heads = [layer for layer in given.layers if layer.kind in HEAD_OUTPUTS]
     assert {layer.kind for layer in heads} == (HEAD_OUTPUTS if of_the_heads else set())
     assert {layer.dtype for layer in heads} <= {'FLOAT'}
+
+
+@pytest.mark.parametrize('skeleton', [None, 'smpl_24'])
+def test_an_engine_returns_a_tuple_also_of_a_single_output(skeleton):
+    checkpoint = tiny_checkpoint()
+    network = checkpoint.engine_network
+    if skeleton is not None:
+        network = checkpoint.exported_network(skeleton)
+    engine = TensorRtEngine(network.model, network.config, CPU, 'fp32', InMemory())
+
+    class Compiled(nn.Module):
+        """Returns what a compiled engine returns, which cannot run here."""
+
+        def forward(self, crops):
+            outputs = [torch.ones(len(crops), *output.shape) for output in network.outputs]
+            return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    ((name, _),) = engine._network.named_children()
+    setattr(engine._network, name, Compiled())
+    shapes = [tuple(output.shape) for output in engine(torch.zeros(5, *network.input.shape))]
+    assert shapes == [(5, *output.shape) for output in network.outputs]
 
 
 class Backbone(nn.Module):

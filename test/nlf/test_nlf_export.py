@@ -24,9 +24,10 @@ onnxruntime = pytest.importorskip('onnxruntime')
 
 official = np.load(DATA / 'nlf' / 'intermediates.npz')
 OUTPUTS = ['image_points_px', 'metric_points_mm', 'uncertainties_m', 'features']
-TORCH_FP16_ERRORS = (0.1, 2), (1, 20), (1e-3, 0.1), (1e-3, 0.1)
+TORCH_FP16_ERRORS = (0.162, 1.52), (0.824, 13.4), (3.15e-4, 0.0184), (8.86e-4, 0.0644)
 """
-Median and largest error of torch with a backbone in fp16, in pixels, millimetres and metres.
+Median and largest error of torch with a backbone in fp16, in pixels, millimetres and metres, and
+those of the features.
 
 On CPUs torch needs many seconds for each crop in fp16, so that these were measured once.
 """
@@ -173,7 +174,7 @@ def test_points_in_fp32_match_torch_and_the_official_implementation(
     network, points_file = small_network
     session = export(nlf_folder('s'), points_file, tmp_path / 'network.onnx', 'fp32')
     outputs = session.run(OUTPUTS, {INPUT: crops})
-    tolerances = 0.01, 0.1, 1e-4, 1e-3
+    tolerances = 0.005, 0.05, 5e-5, 5e-4
     for values, correct, tolerance in zip(outputs, torch_outputs(network, crops), tolerances):
         np.testing.assert_allclose(values, correct, atol=tolerance, rtol=0)
     # The crops of case 05 are not mirrored.  The tolerances are due to the crops, which are stored

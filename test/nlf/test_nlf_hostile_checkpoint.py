@@ -181,6 +181,104 @@ PICKLE_BOMBS = {
 }
 
 
+FIRST_FREE = 100_000
+"""The pickles of archives store fewer values for later use."""
+
+
+def put(index: int) -> bytes:
+    return b'r' + (FIRST_FREE + index).to_bytes(4, 'little')
+
+
+def get(index: int) -> bytes:
+    return b'j' + (FIRST_FREE + index).to_bytes(4, 'little')
+
+
+# A tuple whose text has 2^40 characters.
+LONG_TEXT = b'N\x85' + put(0)
+LONG_TEXT += b''.join(b'0' + get(i) + get(i) + b'\x86' + put(i + 1) for i in range(40))
+LIST_OF_ITSELF = b']' + put(0) + get(0) + b'a' + get(0) + b'a'
+STORAGE = (
+    b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ'
+)
+REBUILD = b'ctorch._utils\n_rebuild_tensor_v2\n('
+END = b'\x89ccollections\nOrderedDict\n)RtR'
+TENSOR_BOMBS = {
+    'type': REBUILD
+    + STORAGE.replace(b'ctorch\nFloatStorage\n', LONG_TEXT)
+    + b'K\x00(K\x01t(K\x01t'
+    + END,
+    'key': REBUILD
+    + STORAGE.replace(b'X\x01\x00\x00\x000', LONG_TEXT)
+    + b'K\x00(K\x01t(K\x01t'
+    + END,
+    'count': REBUILD + STORAGE.replace(b'K\x01', LONG_TEXT) + b'K\x00(K\x01t(K\x01t' + END,
+    'shape': REBUILD + STORAGE + b'K\x00(' + LONG_TEXT + b't(K\x01t' + END,
+    'offset': REBUILD + STORAGE + LONG_TEXT + b'(K\x01t(K\x01t' + END,
+    'dimensions': REBUILD
+    + STORAGE
+    + b'K\x00(\x8a\x08'
+    + b'\xff' * 7
+    + b'\x0fq\x00'
+    + b'h\x00' * 900_000
+    + b't)'
+    + END,
+}
+
+
+def text_of(name: str) -> bytes:
+    return b'U' + bytes([len(name)]) + name.encode()
+
+
+def module_of(**attributes: bytes) -> bytes:
+    """Return the pickle of a module, without its end."""
+    items = b''.join(text_of(name) + value for name, value in attributes.items())
+    return b'c__torch__\nM\n)\x81}(' + items + b'ub'
+
+
+def nested(path: str, content: bytes) -> bytes:
+    """Return the pickle of nested modules whose innermost one has an attribute."""
+    for name in reversed(path.split('.')):
+        content = module_of(**{name: content})
+    return content
+
+
+@pytest.mark.parametrize('kind', ['state dict', 'archive', 'setting'])
+@pytest.mark.parametrize('bomb', TENSOR_BOMBS)
+def test_descriptions_of_tensors_are_checked_in_limited_time(folder, bomb, kind):
+    first, tensor = 'backbone.1.0.0.weight', TENSOR_BOMBS[bomb]
+    if kind == 'state dict':
+        file, content = folder / WEIGHTS, b'}' + text_of(first) + tensor + b's'
+    else:
+        file = folder / ARCHIVE
+        head = module_of(proc_side=tensor if kind == 'setting' else b'K\x01')
+        valid = REBUILD + STORAGE + b'K\x00(K\x01t(K\x01t' + END
+        stem = nested('1.0.0.weight', valid if kind == 'setting' else tensor)
+        content = module_of(crop_model=module_of(heatmap_head=head, backbone=stem))
+    file.unlink(missing_ok=True)
+    with zipfile.ZipFile(file, 'w') as z:
+        z.writestr('a/data.pkl', b'\x80\x02' + content + b'.')
+        z.writestr('a/data/0', bytes(4))
+    error_of(file, file.name)
+
+
+@pytest.mark.parametrize('value', [LONG_TEXT, TENSOR_BOMBS['key'], LIST_OF_ITSELF])
+@pytest.mark.parametrize(
+    'original', [b'J' + (123_456).to_bytes(4, 'little'), b'X\x08\x00\x00\x00replaced']
+)
+def test_descriptions_of_settings_and_names_are_limited(nlf_folder, tmp_path, value, original):
+    model = multiperson_model(nlf_folder(), crop_tensors(nlf_folder()))
+    model.crop_model.heatmap_head.proc_side = 123_456
+    model.per_skeleton_joint_names['coco_19'] = ['replaced'] * 19
+
+    def change(name: str, content: bytes) -> bytes:
+        assert name != 'data.pkl' or original in content
+        return content.replace(original, value, 1) if name == 'data.pkl' else content
+
+    # The values are replaced after the archive has been saved.
+    archive = save_archive(model, tmp_path / 'a.torchscript')
+    error_of(rewrite(archive, tmp_path / ARCHIVE, change), ARCHIVE)
+
+
 @pytest.mark.parametrize('bomb', PICKLE_BOMBS)
 def test_memory_and_time_for_pickles_are_limited(tmp_path, bomb):
     file = tmp_path / ARCHIVE
@@ -341,6 +439,7 @@ def set_table(name: str, value: object) -> Callable[[nn.Module], None]:
         ),
         (lambda model: model.cano_all.update(smpl=torch.zeros(23, 3)), 'canonical points (24, 3)'),
         (lambda model: model.cano_all.update(smpl=torch.full((24, 3), torch.nan)), 'not finite'),
+        (lambda model: setattr(model, 'cano_all', 5), 'cano_all is 5 instead of a dictionary'),
         (lambda model: delattr(model, 'crop_model'), 'instead of a module'),
         (lambda model: delattr(model.crop_model, 'heatmap_head'), 'instead of a module'),
         (lambda model: delattr(model.crop_model, 'backbone'), 'it lacks backbone'),

@@ -55,14 +55,17 @@ def test_all_parts_are_the_same_after_writing_and_reading(tmp_path):
         np.testing.assert_array_equal(read.deviations_mm, written.deviations_mm)
 
 
-def test_the_example_of_the_documentation_is_valid(tmp_path):
+def test_the_examples_of_the_documentation_are_valid(tmp_path):
     page = pathlib.Path(__file__).parents[2] / 'docs' / 'skeletons.md'
-    (example,) = re.findall(r'```json\n(.*?)```', page.read_text(), re.DOTALL)
-    (tmp_path / 'torso.json').write_text(example)
-    (torso,) = read_definitions(tmp_path / 'torso.json')
+    definitions = []
+    for example in re.findall(r'```json\n(.*?)```', page.read_text(), re.DOTALL):
+        (tmp_path / 'example.json').write_text(example)
+        definitions += read_definitions(tmp_path / 'example.json')
+    torso, pockets = definitions
     assert torso.within({'': BLAZEPOSE_33.within(BLAZEPOSE_33)}).skeleton.mirror.tolist() == [
         *(0, 2, 1)
     ]
+    assert isinstance(pockets, PointSkeleton)
 
 
 POINTS = {'left_pocket': [0.12, -0.05, 0.09], 'right_pocket': [-0.12, -0.05, 0.09]}
