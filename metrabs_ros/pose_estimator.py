@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -31,6 +32,8 @@ from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.skeletons.definitions import Definition, PointSkeleton
 
 Prediction = dict[str, FloatArray]
+SkeletonArgument = str | os.PathLike[str] | ArrayLike
+"""A name, or canonical points; see `PoseEstimator.detect_poses`."""
 
 MAX_SKELETON_NAMES_CHARS = 1000
 """Maximum length of the list of skeleton names in an error message."""
@@ -221,7 +224,7 @@ class PoseEstimator(abc.ABC):
         """Return the requested joints as combinations of those of `posed_skeleton`."""
         return self.convention(options.skeleton)
 
-    def skeleton_name(self, skeleton: str | ArrayLike) -> str:
+    def skeleton_name(self, skeleton: SkeletonArgument) -> str:
         """
         Return the name of a skeleton that is given as an argument.
 
@@ -269,7 +272,7 @@ class PoseEstimator(abc.ABC):
         antialias_factor: int = 1,
         num_aug: int = 1,
         average_aug: bool = True,
-        skeleton: str | ArrayLike = '',
+        skeleton: SkeletonArgument = '',
         detector_threshold: float | None = None,
         detector_nms_iou_threshold: float = DETECTOR_NMS_IOU,
         max_detections: int = -1,
@@ -356,7 +359,7 @@ class PoseEstimator(abc.ABC):
         antialias_factor: int = 1,
         num_aug: int = 1,
         average_aug: bool = True,
-        skeleton: str | ArrayLike = '',
+        skeleton: SkeletonArgument = '',
         stature: float | None = None,
     ) -> Prediction:
         """
@@ -420,8 +423,12 @@ class PoseEstimator(abc.ABC):
     def _parse(
         self, images: Sequence[ImageArray], arguments: Sequence[dict[str, Any]]
     ) -> list[Request]:
+        if not arguments:
+            return []
+        # It is the same for all images; a file of points is read once.
+        skeleton = self.skeleton_name(arguments[0]['skeleton'])
         return [
-            Request.parse(image, {**own, 'skeleton': self.skeleton_name(own['skeleton'])})
+            Request.parse(image, {**own, 'skeleton': skeleton})
             for image, own in zip(images, arguments)
         ]
 

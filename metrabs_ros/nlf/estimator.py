@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metrabs_ros.arrays import FloatArray, ImageArray
@@ -37,7 +38,7 @@ from metrabs_ros.nlf.points import (
 from metrabs_ros.options import Options, Request, View
 from metrabs_ros.people import LOW_CONFIDENCE_STD_MM, MIN_JOINT_STD_MM, MM_PER_M
 from metrabs_ros.placement.absolute import to_rays
-from metrabs_ros.pose_estimator import Poses
+from metrabs_ros.pose_estimator import Poses, SkeletonArgument
 from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.skeletons.definitions import PointSkeleton
 from metrabs_ros.virtual_cameras import RAY_DEPTH_MM, VirtualCameras
@@ -97,8 +98,10 @@ class NlfEstimator(CropPoseEstimator):
             collections.OrderedDict()
         )
 
-    def skeleton_name(self, skeleton: str | ArrayLike) -> str:
+    def skeleton_name(self, skeleton: SkeletonArgument) -> str:
         """Return the name of a skeleton, or of canonical points, given as an argument."""
+        if isinstance(skeleton, os.PathLike):
+            skeleton = os.fspath(skeleton)
         if isinstance(skeleton, str) and not skeleton.endswith(POINTS_SUFFIX):
             return super().skeleton_name(skeleton)
         if isinstance(skeleton, str):

@@ -17,7 +17,7 @@ MIN_CERTAIN_SHARE = 1 / 3
 MIN_BOX_COVERAGE = 0.25
 SIMILARITY_THRESHOLD = 0.4
 COMPARED_SHARE = 5
-"""One in so many points, those with the largest distances, determines the similarity."""
+"""The similarity depends on one fifth of the points, those with the largest distances."""
 ZERO_SIMILARITY_MM = 300.0
 
 

@@ -50,6 +50,21 @@ def test_points_of_the_whole_body_alone_determine_its_position(estimator):
     assert len(estimator.posed_skeleton(with_stature)) == len(estimator.skeleton)
 
 
+def test_a_file_of_points_is_read_once_for_all_images(estimator, tmp_path, monkeypatch):
+    files = []
+    monkeypatch.setattr(
+        'metrabs_ros.nlf.estimator.read_points',
+        lambda file: files.append(file) or np.load(file),
+    )
+    file = tmp_path / 'points.npy'
+    np.save(file, POCKETS_M)
+    poses = estimator.estimate_poses_batched([IMAGE] * 3, [BOXES] * 3, skeleton=file)
+    assert files == [file]
+    expected = estimator.estimate_poses(IMAGE, BOXES, skeleton=POCKETS_M)
+    for own in poses['poses3d']:
+        np.testing.assert_allclose(own, expected['poses3d'], rtol=1e-3)
+
+
 def test_the_memory_for_sets_of_points_is_limited():
     model, rng = tiny_estimator(), np.random.default_rng(0)
     for count in [*[30] * (MAX_SETS + 10), *[MAX_POINTS] * 6]:
