@@ -99,6 +99,8 @@ def cover_body(points_m: FloatArray, low_m: FloatArray, high_m: FloatArray) -> b
     low_m, high_m
         [3], bounds of the canonical body.
     """
+    if not len(points_m):
+        return False
     share = np.prod((np.ptp(points_m, axis=0) / (high_m - low_m))[:2])
     return bool(share >= MIN_BODY_SHARE)
 

@@ -9,7 +9,7 @@ from nlf_checkpoints import tiny_estimator
 from metrabs_ros.nlf.estimator import MAX_HEAD_POINTS, MAX_SETS
 from metrabs_ros.nlf.points import MAX_POINTS
 from metrabs_ros.options import Options
-from metrabs_ros.skeletons.conventions import Skeleton
+from metrabs_ros.skeletons.conventions import Convention, Skeleton
 from metrabs_ros.skeletons.definitions import PointSkeleton
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
@@ -41,6 +41,15 @@ def test_an_array_of_few_points_is_placed_with_all_points(estimator, points_m):
     assert len(estimator.posed_skeleton(options)) == len(points_m) + len(estimator.skeleton)
     poses = estimator.estimate_poses(IMAGE, BOXES, skeleton=points_m)
     assert poses['poses3d'].shape == (2, len(points_m), 3)
+
+
+def test_a_skeleton_without_joints_has_empty_poses():
+    model = tiny_estimator()
+    empty = Convention(Skeleton('empty_0', (), ()), np.zeros(0, np.intp))
+    model._conventions['empty_0'] = empty
+    poses = model.estimate_poses(IMAGE, BOXES, skeleton='empty_0')
+    assert poses['poses3d'].shape == (2, 0, 3)
+    assert poses['uncertainties'].shape == (2, 0)
 
 
 def test_points_of_the_whole_body_alone_determine_its_position(estimator):
