@@ -146,6 +146,12 @@ class NlfEstimator(CropPoseEstimator):
                 'them are tracked'
             )
         names = tuple(f'{name}_{added.name}' for name in added.joint_names)
+        if taken := sorted(set(names) & set(everything.skeleton.joint_names)):
+            raise ValueError(
+                f'skeleton {definition.shown_name} would add the point '
+                f"'{printable(taken[0])}', which the model has already; give the skeleton another "
+                'name'
+            )
         skeleton = Skeleton(
             '',
             (*everything.skeleton.joint_names, *names),

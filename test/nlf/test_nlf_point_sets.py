@@ -94,6 +94,16 @@ def test_definitions_cannot_add_any_number_of_points():
     assert 'many' not in model.per_skeleton_joint_names
 
 
+def test_the_names_of_all_points_of_a_model_differ():
+    model = tiny_estimator()
+    first, second = (
+        PointSkeleton(Skeleton(name, (joint,), ()), np.zeros((1, 3)))
+        for name, joint in (('b', 'x_a'), ('a_b', 'x'))
+    )
+    with pytest.raises(ValueError, match=r"'a_b' would add the point 'x_a_b', .* another name"):
+        model.add_skeletons([first, second])
+
+
 @pytest.mark.parametrize('skeleton', [None, 7, POCKETS_M])
 def test_the_skeleton_of_options_is_a_name(skeleton):
     with pytest.raises(ValueError, match=r'skeleton is .* it must be the name of a skeleton'):
