@@ -75,8 +75,7 @@ class MetrabsConfig:
     @property
     def heatmap_extent_px(self) -> int:
         """Distance between the centres of the first and the last cell, in crop pixels."""
-        last = self.side_px - 1
-        return last - last % self.stride_px
+        return heatmap_extent_px(self.side_px, self.stride_px)
 
     @property
     def first_cell_px(self) -> int:
@@ -86,10 +85,7 @@ class MetrabsConfig:
 
     def is_inside(self, points_px: FloatArray) -> BoolArray:
         """Return which points [..., 2], in crop pixels, lie inside the crop, with a margin."""
-        offset_px = 0 if self.centered_stride else -self.stride_px / 2
-        margin_px = INSIDE_MARGIN * self.stride_px
-        low, high = margin_px + offset_px, self.side_px - margin_px + offset_px
-        return np.all((points_px >= low) & (points_px <= high), axis=-1)
+        return is_inside_crop(points_px, self, INSIDE_MARGIN)
 
 
 class CropModel(CropNetwork):
@@ -202,6 +198,44 @@ def cell_grid(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """
     axes = [torch.linspace(0, 1, size, dtype=like.dtype, device=like.device) for size in shape]
     return torch.stack(torch.meshgrid(*axes, indexing='ij')[::-1], dim=-1).flatten(0, -2)
+
+
+def heatmap_extent_px(side_px: int, stride_px: int) -> int:
+    """Return the distance between the first and the last cell of heatmaps, in crop pixels."""
+    last = side_px - 1
+    return last - last % stride_px
+
+
+class StridedCrop(Protocol):
+    """Size of crops and position of the cells, as in `MetrabsConfig`."""
+
+    @property
+    def side_px(self) -> int: ...  # noqa: D102
+
+    @property
+    def stride_px(self) -> int: ...  # noqa: D102
+
+    @property
+    def centered_stride(self) -> bool: ...  # noqa: D102
+
+
+def is_inside_crop(points_px: FloatArray, config: StridedCrop, margin: float) -> BoolArray:
+    """
+    Return which points lie inside the crop, [...].
+
+    Parameters
+    ----------
+    points_px
+        [..., 2], crop pixels.
+    config
+        Size of the crop, and position of the cells.
+    margin
+        Minimum distance from the edges, in strides.
+    """
+    offset_px = 0 if config.centered_stride else -config.stride_px / 2
+    margin_px = margin * config.stride_px
+    low, high = margin_px + offset_px, config.side_px - margin_px + offset_px
+    return np.all((points_px >= low) & (points_px <= high), axis=-1)
 
 
 class HeatmapCells(Protocol):

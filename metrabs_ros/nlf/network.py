@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,8 +21,10 @@ from metrabs_ros.metrabs.efficientnet import FEATURES, ConvNormAct, EfficientNet
 from metrabs_ros.metrabs.network import (
     ToSignedRange,
     cell_grid,
+    heatmap_extent_px,
     heatmap_to_image,
     heatmap_to_metric,
+    is_inside_crop,
 )
 
 OTHER_MAPS = 2
@@ -87,13 +88,7 @@ class NlfConfig:
     @property
     def heatmap_extent_px(self) -> int:
         """Distance between the centres of the first and the last cell, in crop pixels."""
-        last = self.side_px - 1
-        return last - last % self.stride_px
-
-    @property
-    def cells(self) -> int:
-        """Number of cells of the features along the height and the width of the crop."""
-        return self.heatmap_extent_px // self.stride_px + 1
+        return heatmap_extent_px(self.side_px, self.stride_px)
 
     @property
     def first_cell_px(self) -> int:
@@ -102,10 +97,12 @@ class NlfConfig:
 
     def is_inside(self, points_px: FloatArray, margin: float) -> BoolArray:
         """Return which points [..., 2], in crop pixels, lie inside, with a margin in strides."""
-        offset_px = 0 if self.centered_stride else -self.stride_px / 2
-        margin_px = margin * self.stride_px
-        low, high = margin_px + offset_px, self.side_px - margin_px + offset_px
-        return np.all((points_px >= low) & (points_px <= high), axis=-1)
+        return is_inside_crop(points_px, self, margin)
+
+    @property
+    def cells(self) -> int:
+        """Number of cells of the features along the height and the width of the crop."""
+        return self.heatmap_extent_px // self.stride_px + 1
 
 
 class FeatureNetwork(CropNetwork):

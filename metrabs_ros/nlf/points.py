@@ -25,7 +25,7 @@ EXPECTED = (
     f'a name, a {POINTS_SUFFIX} file, or the canonical points [P, 3] of 1 to {MAX_POINTS} joints'
 )
 MAX_REASON_CHARS = 200
-MIN_BODY_SHARE = 0.25
+MIN_BODY_SHARE = 0.05
 """Minimum share of the body, seen from the front, that points cover to be localised alone."""
 
 
