@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import pathlib
@@ -83,6 +84,17 @@ make_nlf_checkpoint = _load_script(DATA / 'nlf' / 'make_nlf_checkpoint.py')
 # Use the same examples in every run, so that failures are reproducible.
 hypothesis.settings.register_profile('default', deadline=None, max_examples=100, derandomize=True)
 hypothesis.settings.load_profile('default')
+
+
+
+def pytest_collection_finish() -> None:
+    """
+    Exclude all objects of imported modules and collected tests from garbage collections.
+
+    The nodes collect garbage several times per test, which would take longer than most tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def photo(name: str) -> ImageArray:
