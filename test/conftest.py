@@ -9,7 +9,7 @@ import pathlib
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import ModuleType
 
 MAX_DOMAIN_ID = 101
@@ -87,14 +87,20 @@ hypothesis.settings.load_profile('default')
 
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """
     Exclude all objects of imported modules and collected tests from garbage collections.
 
     The nodes collect garbage several times per test, which would take longer than most tests.
     """
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def photo(name: str) -> ImageArray:
