@@ -86,7 +86,6 @@ hypothesis.settings.register_profile('default', deadline=None, max_examples=100,
 hypothesis.settings.load_profile('default')
 
 
-
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """

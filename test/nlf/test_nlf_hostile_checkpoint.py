@@ -38,6 +38,8 @@ DATA_FILES = (
     *('canonical_joints/smpl.npy', 'canonical_joints/smplx.npy'),
 )
 ARCHIVE = 'nlf_s_multi.torchscript'
+REPLACED_SETTING = 123_456
+REPLACED_NAME = 'replaced'
 
 
 @pytest.fixture
@@ -52,6 +54,16 @@ def archive(nlf_folder, tmp_path_factory):
     """Return the file of an archive."""
     file = tmp_path_factory.mktemp('archive') / ARCHIVE
     model = multiperson_model(nlf_folder(), crop_tensors(nlf_folder()))
+    return save_archive(model, file)
+
+
+@pytest.fixture(scope='module')
+def marked_archive(nlf_folder, tmp_path_factory):
+    """Return the file of an archive with a setting and names that are found in its pickle."""
+    file = tmp_path_factory.mktemp('marked') / ARCHIVE
+    model = multiperson_model(nlf_folder(), crop_tensors(nlf_folder()))
+    model.crop_model.heatmap_head.proc_side = REPLACED_SETTING
+    model.per_skeleton_joint_names['coco_19'] = [REPLACED_NAME] * 19
     return save_archive(model, file)
 
 
@@ -71,8 +83,13 @@ def error_of(path: pathlib.Path, name: str) -> str:
     return message
 
 
-@pytest.mark.parametrize('put', hostile.NOT_FILES)
-@pytest.mark.parametrize('name', [WEIGHTS, DATA_FILES[0], DATA_FILES[3]])
+@pytest.mark.parametrize(
+    ('name', 'put'),
+    [
+        *((WEIGHTS, put) for put in hostile.NOT_FILES),
+        *((name, hostile.put_fifo) for name in DATA_FILES),
+    ],
+)
 def test_special_files_are_rejected_without_blocking(folder, name, put):
     (folder / name).unlink()
     put(folder / name)
@@ -263,20 +280,19 @@ def test_descriptions_of_tensors_are_checked_in_limited_time(folder, bomb, kind)
 
 @pytest.mark.parametrize('value', [LONG_TEXT, TENSOR_BOMBS['key'], LIST_OF_ITSELF])
 @pytest.mark.parametrize(
-    'original', [b'J' + (123_456).to_bytes(4, 'little'), b'X\x08\x00\x00\x00replaced']
+    'original',
+    [
+        b'J' + REPLACED_SETTING.to_bytes(4, 'little'),
+        b'X\x08\x00\x00\x00' + REPLACED_NAME.encode(),
+    ],
 )
-def test_descriptions_of_settings_and_names_are_limited(nlf_folder, tmp_path, value, original):
-    model = multiperson_model(nlf_folder(), crop_tensors(nlf_folder()))
-    model.crop_model.heatmap_head.proc_side = 123_456
-    model.per_skeleton_joint_names['coco_19'] = ['replaced'] * 19
-
+def test_descriptions_of_settings_and_names_are_limited(marked_archive, tmp_path, value, original):
     def change(name: str, content: bytes) -> bytes:
         assert name != 'data.pkl' or original in content
         return content.replace(original, value, 1) if name == 'data.pkl' else content
 
     # The values are replaced after the archive has been saved.
-    archive = save_archive(model, tmp_path / 'a.torchscript')
-    error_of(rewrite(archive, tmp_path / ARCHIVE, change), ARCHIVE)
+    error_of(rewrite(marked_archive, tmp_path / ARCHIVE, change), ARCHIVE)
 
 
 @pytest.mark.parametrize('bomb', PICKLE_BOMBS)
