@@ -140,7 +140,7 @@ def test_poses_of_several_cameras_match_those_of_single_cameras(
 
 
 def test_the_batch_is_halved_if_the_gpu_is_out_of_memory(checkpoint_folder, street, caplog):
-    model = metrabs_ros.load_model(checkpoint_folder('s_centered'))
+    model = metrabs_ros.load_model(checkpoint_folder('s_centered'), 'torch')
     network, sizes = model.network, []
 
     def out_of_memory(crops):

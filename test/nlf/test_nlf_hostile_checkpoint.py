@@ -12,11 +12,10 @@ import zipfile
 from collections.abc import Callable
 
 import hostile
-import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import strategies
+from hypothesis import given, strategies
 from nlf_archives import FIELD, crop_tensors, multiperson_model, rewrite, save_archive
 from torch import Tensor, nn
 
@@ -196,7 +195,8 @@ PICKLE_BOMBS = {
     'index of the memo': b'\x80\x02]r\xff\xff\xff\x7f.',
     'empty': b'',
 }
-
+# The nested objects are also read by test_modules_that_contain_themselves_or_each_other.
+SLOW_BOMBS = ('nested modules', 'nested wrappers', 'many instructions')
 
 FIRST_FREE = 100_000
 """The pickles of archives store fewer values for later use."""
@@ -241,6 +241,8 @@ TENSOR_BOMBS = {
     + END,
 }
 
+SLOW_TENSORS = ('key', 'count', 'offset')
+
 
 def text_of(name: str) -> bytes:
     return b'U' + bytes([len(name)]) + name.encode()
@@ -259,8 +261,14 @@ def nested(path: str, content: bytes) -> bytes:
     return content
 
 
-@pytest.mark.parametrize('kind', ['state dict', 'archive', 'setting'])
-@pytest.mark.parametrize('bomb', TENSOR_BOMBS)
+@pytest.mark.parametrize(
+    ('bomb', 'kind'),
+    [
+        pytest.param(bomb, kind, marks=pytest.mark.slow if bomb in SLOW_TENSORS else ())
+        for bomb in TENSOR_BOMBS
+        for kind in ('state dict', 'archive', 'setting')
+    ],
+)
 def test_descriptions_of_tensors_are_checked_in_limited_time(folder, bomb, kind):
     first, tensor = 'backbone.1.0.0.weight', TENSOR_BOMBS[bomb]
     if kind == 'state dict':
@@ -295,7 +303,13 @@ def test_descriptions_of_settings_and_names_are_limited(marked_archive, tmp_path
     error_of(rewrite(marked_archive, tmp_path / ARCHIVE, change), ARCHIVE)
 
 
-@pytest.mark.parametrize('bomb', PICKLE_BOMBS)
+@pytest.mark.parametrize(
+    'bomb',
+    [
+        pytest.param(bomb, marks=pytest.mark.slow if bomb in SLOW_BOMBS else ())
+        for bomb in PICKLE_BOMBS
+    ],
+)
 def test_memory_and_time_for_pickles_are_limited(tmp_path, bomb):
     file = tmp_path / ARCHIVE
     with zipfile.ZipFile(file, 'w') as z:
@@ -311,8 +325,7 @@ def test_modules_that_contain_themselves_or_each_other_are_rejected():
     unwrapped(read_calls(PICKLE_BOMBS['nested wrappers'], MAX_PICKLE_BYTES))
 
 
-@hypothesis.settings(max_examples=200)
-@hypothesis.given(
+@given(
     strategies.lists(strategies.tuples(strategies.floats(0, 0.999), strategies.integers(0, 255)))
 )
 def test_random_damage_of_the_pickle_is_rejected_or_harmless(archive, changes):
