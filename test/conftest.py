@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import pathlib
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import ModuleType
 
 MAX_DOMAIN_ID = 101
@@ -83,6 +84,22 @@ make_nlf_checkpoint = _load_script(DATA / 'nlf' / 'make_nlf_checkpoint.py')
 # Use the same examples in every run, so that failures are reproducible.
 hypothesis.settings.register_profile('default', deadline=None, max_examples=100, derandomize=True)
 hypothesis.settings.load_profile('default')
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """
+    Exclude all objects of imported modules and collected tests from garbage collections.
+
+    The nodes collect garbage several times per test, which would take longer than most tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def photo(name: str) -> ImageArray:

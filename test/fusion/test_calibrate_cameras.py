@@ -87,6 +87,7 @@ def test_deviations_are_realistic():
         assert 0.2 < np.sqrt(np.mean(np.square(ratios))) < 2
 
 
+@pytest.mark.slow
 def test_reprojection_errors_and_overlaps_are_reported(calibration):
     for own in calibration.cameras:
         assert 1 < own.error_px < 15

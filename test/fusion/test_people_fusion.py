@@ -69,7 +69,7 @@ def turned(camera: Camera, angle: float, axis: int) -> Camera:
 
 @pytest.mark.parametrize(('cameras', 'people'), [(2, 2), (4, 3)])
 def test_people_in_a_room_keep_their_ids_and_are_more_accurate_than_in_one_camera(cameras, people):
-    score = rooms.score(rooms.Room.random(cameras, people, 1), RATE_HZ, 8.0)
+    score = rooms.score(rooms.Room.random(cameras, people, 1), RATE_HZ, 6.0)
     assert score.switches_per_min == 0
     assert score.mpjpe_mm < score.single_mpjpe_mm / 3
     assert score.longest_duplicate_s <= 0.2
@@ -112,7 +112,7 @@ def test_a_person_who_returns_elsewhere_after_an_occlusion_keeps_the_id():
     assert len(np.unique(np.concatenate([own.ids for own in results]))) == 1
 
 
-@pytest.mark.parametrize('size', [0.85, 1.15])
+@pytest.mark.parametrize('size', [0.85, pytest.param(1.15, marks=pytest.mark.slow)])
 def test_the_size_of_a_person_is_remembered_when_one_camera_remains(size):
     room = rooms.Room.random(3, 1, 1)
 
@@ -158,7 +158,7 @@ def test_standard_deviations_agree_with_the_errors():
     'change',
     [
         lambda camera: turned(camera, np.pi, 2),
-        lambda camera: turned(camera, np.radians(20), 1),
+        pytest.param(lambda camera: turned(camera, np.radians(20), 1), marks=pytest.mark.slow),
         lambda camera: turned(camera, np.radians(5), 1),
     ],
     ids=['upside down', '20 degrees', '5 degrees'],

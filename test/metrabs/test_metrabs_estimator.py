@@ -27,8 +27,17 @@ def model_of(checkpoint_folder):
     )
 
 
-@pytest.mark.parametrize('engine', ['torch', 'openvino'])
-@pytest.mark.parametrize('index', range(len(CASES)))
+def calls():
+    """Return the cases with both engines; in the fast tests, OpenVINO computes few of them."""
+    slow = [i for i in range(len(CASES)) if i not in (0, 3)]
+    return [
+        *((i, 'torch') for i in range(len(CASES))),
+        *((i, 'openvino') for i in (0, 3)),
+        *(pytest.param(i, 'openvino', marks=pytest.mark.slow) for i in slow),
+    ]
+
+
+@pytest.mark.parametrize(('index', 'engine'), calls())
 def test_poses_match_the_official_implementation(model_of, index, engine):
     case = CASES[index]
     official = official_result(index)
@@ -131,7 +140,7 @@ def test_poses_of_several_cameras_match_those_of_single_cameras(
 
 
 def test_the_batch_is_halved_if_the_gpu_is_out_of_memory(checkpoint_folder, street, caplog):
-    model = metrabs_ros.load_model(checkpoint_folder('s_centered'))
+    model = metrabs_ros.load_model(checkpoint_folder('s_centered'), 'torch')
     network, sizes = model.network, []
 
     def out_of_memory(crops):

@@ -26,7 +26,7 @@ def cache(tmp_path_factory):
     return EngineCache(tmp_path_factory.mktemp('engines'))
 
 
-@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('threads', [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_points_match_torch_for_any_number_of_crops(checkpoint_folder, expected, cache, threads):
     checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
     crops, expected_points = expected

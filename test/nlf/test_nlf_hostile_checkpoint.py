@@ -12,11 +12,10 @@ import zipfile
 from collections.abc import Callable
 
 import hostile
-import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import strategies
+from hypothesis import given, strategies
 from nlf_archives import FIELD, crop_tensors, multiperson_model, rewrite, save_archive
 from torch import Tensor, nn
 
@@ -38,6 +37,8 @@ DATA_FILES = (
     *('canonical_joints/smpl.npy', 'canonical_joints/smplx.npy'),
 )
 ARCHIVE = 'nlf_s_multi.torchscript'
+REPLACED_SETTING = 123_456
+REPLACED_NAME = 'replaced'
 
 
 @pytest.fixture
@@ -52,6 +53,16 @@ def archive(nlf_folder, tmp_path_factory):
     """Return the file of an archive."""
     file = tmp_path_factory.mktemp('archive') / ARCHIVE
     model = multiperson_model(nlf_folder(), crop_tensors(nlf_folder()))
+    return save_archive(model, file)
+
+
+@pytest.fixture(scope='module')
+def marked_archive(nlf_folder, tmp_path_factory):
+    """Return the file of an archive with a setting and names that are found in its pickle."""
+    file = tmp_path_factory.mktemp('marked') / ARCHIVE
+    model = multiperson_model(nlf_folder(), crop_tensors(nlf_folder()))
+    model.crop_model.heatmap_head.proc_side = REPLACED_SETTING
+    model.per_skeleton_joint_names['coco_19'] = [REPLACED_NAME] * 19
     return save_archive(model, file)
 
 
@@ -71,8 +82,13 @@ def error_of(path: pathlib.Path, name: str) -> str:
     return message
 
 
-@pytest.mark.parametrize('put', hostile.NOT_FILES)
-@pytest.mark.parametrize('name', [WEIGHTS, DATA_FILES[0], DATA_FILES[3]])
+@pytest.mark.parametrize(
+    ('name', 'put'),
+    [
+        *((WEIGHTS, put) for put in hostile.NOT_FILES),
+        *((name, hostile.put_fifo) for name in DATA_FILES),
+    ],
+)
 def test_special_files_are_rejected_without_blocking(folder, name, put):
     (folder / name).unlink()
     put(folder / name)
@@ -179,7 +195,8 @@ PICKLE_BOMBS = {
     'index of the memo': b'\x80\x02]r\xff\xff\xff\x7f.',
     'empty': b'',
 }
-
+# The nested objects are also read by test_modules_that_contain_themselves_or_each_other.
+SLOW_BOMBS = ('nested modules', 'nested wrappers', 'many instructions')
 
 FIRST_FREE = 100_000
 """The pickles of archives store fewer values for later use."""
@@ -224,6 +241,8 @@ TENSOR_BOMBS = {
     + END,
 }
 
+SLOW_TENSORS = ('key', 'count', 'offset')
+
 
 def text_of(name: str) -> bytes:
     return b'U' + bytes([len(name)]) + name.encode()
@@ -242,8 +261,14 @@ def nested(path: str, content: bytes) -> bytes:
     return content
 
 
-@pytest.mark.parametrize('kind', ['state dict', 'archive', 'setting'])
-@pytest.mark.parametrize('bomb', TENSOR_BOMBS)
+@pytest.mark.parametrize(
+    ('bomb', 'kind'),
+    [
+        pytest.param(bomb, kind, marks=pytest.mark.slow if bomb in SLOW_TENSORS else ())
+        for bomb in TENSOR_BOMBS
+        for kind in ('state dict', 'archive', 'setting')
+    ],
+)
 def test_descriptions_of_tensors_are_checked_in_limited_time(folder, bomb, kind):
     first, tensor = 'backbone.1.0.0.weight', TENSOR_BOMBS[bomb]
     if kind == 'state dict':
@@ -263,23 +288,28 @@ def test_descriptions_of_tensors_are_checked_in_limited_time(folder, bomb, kind)
 
 @pytest.mark.parametrize('value', [LONG_TEXT, TENSOR_BOMBS['key'], LIST_OF_ITSELF])
 @pytest.mark.parametrize(
-    'original', [b'J' + (123_456).to_bytes(4, 'little'), b'X\x08\x00\x00\x00replaced']
+    'original',
+    [
+        b'J' + REPLACED_SETTING.to_bytes(4, 'little'),
+        b'X\x08\x00\x00\x00' + REPLACED_NAME.encode(),
+    ],
 )
-def test_descriptions_of_settings_and_names_are_limited(nlf_folder, tmp_path, value, original):
-    model = multiperson_model(nlf_folder(), crop_tensors(nlf_folder()))
-    model.crop_model.heatmap_head.proc_side = 123_456
-    model.per_skeleton_joint_names['coco_19'] = ['replaced'] * 19
-
+def test_descriptions_of_settings_and_names_are_limited(marked_archive, tmp_path, value, original):
     def change(name: str, content: bytes) -> bytes:
         assert name != 'data.pkl' or original in content
         return content.replace(original, value, 1) if name == 'data.pkl' else content
 
     # The values are replaced after the archive has been saved.
-    archive = save_archive(model, tmp_path / 'a.torchscript')
-    error_of(rewrite(archive, tmp_path / ARCHIVE, change), ARCHIVE)
+    error_of(rewrite(marked_archive, tmp_path / ARCHIVE, change), ARCHIVE)
 
 
-@pytest.mark.parametrize('bomb', PICKLE_BOMBS)
+@pytest.mark.parametrize(
+    'bomb',
+    [
+        pytest.param(bomb, marks=pytest.mark.slow if bomb in SLOW_BOMBS else ())
+        for bomb in PICKLE_BOMBS
+    ],
+)
 def test_memory_and_time_for_pickles_are_limited(tmp_path, bomb):
     file = tmp_path / ARCHIVE
     with zipfile.ZipFile(file, 'w') as z:
@@ -295,8 +325,7 @@ def test_modules_that_contain_themselves_or_each_other_are_rejected():
     unwrapped(read_calls(PICKLE_BOMBS['nested wrappers'], MAX_PICKLE_BYTES))
 
 
-@hypothesis.settings(max_examples=200)
-@hypothesis.given(
+@given(
     strategies.lists(strategies.tuples(strategies.floats(0, 0.999), strategies.integers(0, 255)))
 )
 def test_random_damage_of_the_pickle_is_rejected_or_harmless(archive, changes):

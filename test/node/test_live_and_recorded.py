@@ -33,7 +33,7 @@ from metrabs_ros.recordings.options import AnnotateOptions
 from metrabs_ros.recordings.typestore import IMAGE
 
 OFFICE = pathlib.Path(__file__).parents[1] / 'data' / 'office.png'
-FRAMES = 10
+FRAMES = 6
 SMOOTHING = 0.5
 """Default of the node."""
 COLOR = RecordedTopic(quality='.png')

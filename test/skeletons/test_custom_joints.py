@@ -20,10 +20,13 @@ from metrabs_ros.skeletons.pose_samples import PoseSamples
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / 'benchmarks'))
 import synthetic_skeletons
 
+FEW_JOINTS = 80
+"""Joints of all conventions where the accuracy does not matter; fitting is much faster."""
 
-def examples_of(count, seed=3):
+
+def examples_of(count, seed=3, joints=180):
     """Return examples of the first of eight conventions from the others."""
-    synthetic = synthetic_skeletons.make(count, seed, convention_count=8, joints=180)
+    synthetic = synthetic_skeletons.make(count, seed, convention_count=8, joints=joints)
     is_custom = synthetic.conventions == 0
     parts = []
     for own in (~is_custom, is_custom):
@@ -32,6 +35,11 @@ def examples_of(count, seed=3):
         names = tuple(synthetic.joint_names[own].tolist())
         parts.append(PoseSamples(synthetic.poses_mm[:, own].astype(float), names, pairs))
     return Examples(*parts, edges=((0, 1),)), synthetic.is_affine[is_custom]
+
+
+def numbered(poses):
+    """Return names of the joints without sides."""
+    return [f'joint {i}' for i in range(len(poses.joint_names))]
 
 
 def positions(definition, poses):
@@ -57,8 +65,8 @@ def test_50_frames_give_joints_within_8_mm_in_new_poses():
 
 
 def test_the_definition_has_names_edges_and_counterparts():
-    examples, _ = examples_of(20)
-    definition = fit_custom_joints(examples, 'mine_23', 'all_157').definition
+    examples, _ = examples_of(20, joints=FEW_JOINTS)
+    definition = fit_custom_joints(examples, 'mine_10', 'all_70').definition
     assert definition.skeleton.joint_names == examples.custom.joint_names
     assert definition.skeleton.edges == ((0, 1),)
     mirror = definition.skeleton.mirror
@@ -76,9 +84,9 @@ def test_the_definition_has_names_edges_and_counterparts():
 
 
 def test_few_frames_and_similar_frames_give_warnings():
-    few, _ = examples_of(5)
+    few, _ = examples_of(5, joints=FEW_JOINTS)
     assert '5 frames are few' in fit_custom_joints(few, 'a', '').warnings[0]
-    one, _ = examples_of(2)
+    one, _ = examples_of(2, joints=FEW_JOINTS)
     noise = np.random.default_rng(0).normal(0, 2, (60, 1, 3))
     same = Examples(
         PoseSamples(one.model.poses_mm[:1] + noise, one.model.joint_names),
@@ -98,7 +106,7 @@ def test_joints_that_do_not_follow_the_model_give_a_warning():
 
 
 def test_frames_with_missing_joints_are_left_out():
-    examples, _ = examples_of(60)
+    examples, _ = examples_of(60, joints=FEW_JOINTS)
     poses_mm = examples.custom.poses_mm.copy()
     poses_mm[:40, 0] = np.nan
     custom = PoseSamples(poses_mm, examples.custom.joint_names)
@@ -106,8 +114,8 @@ def test_frames_with_missing_joints_are_left_out():
     assert result.errors_mm[0] < 30
     poses_mm[:59, 0] = np.nan
     poses_mm[59, 1] = np.nan
-    plain = PoseSamples(examples.model.poses_mm, [f'joint {i}' for i in range(157)], [])
-    custom = PoseSamples(poses_mm, [f'joint {i}' for i in range(23)], [])
+    plain = PoseSamples(examples.model.poses_mm, numbered(examples.model), [])
+    custom = PoseSamples(poses_mm, numbered(examples.custom), [])
     with pytest.raises(ValueError, match="joint 'joint 0' has 1 frames in which all joints"):
         fit_custom_joints(Examples(plain, custom), 'a', '')
 

@@ -80,7 +80,7 @@ def test_steadily_detected_people_are_extrapolated_for_max_lost(rate_hz, max_los
     assert back.seen.tolist() == [True]
 
 
-@pytest.mark.parametrize('rate_hz', [10, 15, 30])
+@pytest.mark.parametrize('rate_hz', [10, 15, pytest.param(30, marks=pytest.mark.slow)])
 def test_people_behind_a_pillar_are_published(rate_hz):
     scene, tracker = SCENES['behind a pillar'](), Tracker()
     hidden, published = 0, 0

@@ -22,7 +22,7 @@ def step_motion(joints, step_mm, at_s=5.0):
     return move
 
 
-@pytest.mark.parametrize('rate_hz', [10, 15, 30])
+@pytest.mark.parametrize('rate_hz', [10, pytest.param(15, marks=pytest.mark.slow), 30])
 def test_jitter_of_a_standing_person_is_reduced_fourfold(rate_hz):
     _, measured, filtered = track_person(stand, rate_hz, 30, misses=0.05)
     assert jitter_ratio(measured, filtered).min() > 4

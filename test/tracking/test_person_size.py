@@ -65,20 +65,20 @@ def scenes(posture: str, count: int, max_distance_mm: float) -> list[scaled_peop
 
 @pytest.mark.parametrize('posture', ['stand', 'walk'])
 def test_the_ground_plane_corrects_the_distance(posture: str) -> None:
-    errors = np.concatenate([depth_errors(own, 'ground') for own in scenes(posture, 12, 8000)])
+    errors = np.concatenate([depth_errors(own, 'ground') for own in scenes(posture, 8, 8000)])
     assert np.median(np.abs(errors)) < 0.02
 
 
 @pytest.mark.parametrize('posture', list(scaled_people.POSTURES))
 def test_the_ground_plane_makes_no_posture_worse(posture: str) -> None:
-    own = scenes(posture, 10, 8000)
+    own = scenes(posture, 6, 8000)
     without = np.concatenate([depth_errors(scene, '') for scene in own])
     with_ground = np.concatenate([depth_errors(scene, 'ground') for scene in own])
     assert np.median(np.abs(with_ground)) < np.median(np.abs(without)) + 0.005
 
 
 def test_depth_images_correct_the_distance() -> None:
-    errors = np.concatenate([depth_errors(own, 'depth') for own in scenes('walk', 6, 5000)])
+    errors = np.concatenate([depth_errors(own, 'depth') for own in scenes('walk', 4, 5000)])
     assert np.median(np.abs(errors)) < 0.015
 
 

@@ -13,7 +13,9 @@ from scenes import SCENES, score
     importlib.util.find_spec('motmetrics') is None,
     reason='ROS distributions do not package motmetrics',
 )
-@pytest.mark.parametrize(('rate_hz', 'length_s'), [(10, 20), (15, 20), (30, 12)])
+@pytest.mark.parametrize(
+    ('rate_hz', 'length_s'), [(10, 20), pytest.param(30, 12, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('name', SCENES)
 def test_identities_are_kept(name, rate_hz, length_s):
     idf1, switches = score(SCENES[name](), rate_hz, length_s)

@@ -48,14 +48,8 @@ def shown(results, folder):
         capture_output=True,
         text=True,
     ).stdout
-    summary = subprocess.run(
-        [sys.executable, '-m', 'rerun', 'rrd', 'print', str(folder / 'scene.rrd')],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
     rows = collections.Counter()
-    for count, entity in re.findall(r'with (\d+) rows .*? - (/\S+) -', summary):
+    for count, entity in re.findall(r'with (\d+) rows .*? - (/\S+) -', text):
         rows[entity] += int(count)
     return rows, text
 
