@@ -44,12 +44,12 @@ test:
 	@$(VENV)/bin/mypy
 	@echo 'testing ...'
 	@# Three processes on two cores, because many tests wait for DDS.
-	@$(VENV)/bin/python -m pytest -n 3 -m 'not slow'
+	@$(VENV)/bin/python -m pytest -n 3 --dist worksteal -m 'not slow'
 
 test-slow:
 	@$(INSTALL) --with-tests
 	@echo 'running the slow tests ...'
-	@$(VENV)/bin/python -m pytest -n 3 -m slow
+	@$(VENV)/bin/python -m pytest -n 3 --dist worksteal -m slow
 
 test-tensorrt-rtx:
 	@$(INSTALL) --with-tests
