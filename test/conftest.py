@@ -25,6 +25,11 @@ def _random_domain_id() -> int:
     return 1 + worker + workers * random.Random(seed).randrange(MAX_DOMAIN_ID // workers)
 
 
+# Set before numpy and torch are imported.  The tests run in more processes than there are cores;
+# idle threads would use up to a quarter of the processor time waiting in loops for others.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+
 # Set before ROS is imported: a domain that is limited to this machine.
 os.environ['ROS_DOMAIN_ID'] = str(_random_domain_id())
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'

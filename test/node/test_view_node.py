@@ -64,6 +64,7 @@ def pixels_of_both_people(picture):
     return found if min(len(pixels) for pixels in found) > 100 else None
 
 
+@pytest.mark.slow
 def test_skeletons_are_shown_at_their_positions(tmp_path):
     with pose_node(KnownPeople(LEFT_MM, RIGHT_MM)) as (_, robot):
         scene = Scene([''], is_live=True)
