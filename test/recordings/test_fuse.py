@@ -229,7 +229,7 @@ def test_only_results_include_the_transforms_of_the_cameras(tmp_path):
     assert not messages_in(output, '/left/image_raw')
 
 
-@pytest.mark.parametrize('cut', [1, 10, 17])
+@pytest.mark.parametrize('cut', [1, pytest.param(10, marks=pytest.mark.slow), 17])
 def test_a_resumed_run_equals_an_uninterrupted_run(tmp_path, cut):
     source = write_rig_bag(tmp_path / 'bag')
     _, uninterrupted, _ = run(source, output=tmp_path / 'uninterrupted')
