@@ -23,7 +23,7 @@ from metrabs_ros.pose_estimator import Poses
 
 PAIRS = 100
 """Number of messages that are sent over DDS."""
-PREPARED_PAIRS = 1000
+PREPARED_PAIRS = 2000
 ENCODINGS = (
     *('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'mono16', '8UC1', '8UC3', '16UC1', '32FC1'),
     *('bayer_rggb8', 'bayer_gbrg16', 'yuv422', 'yuv422_yuy2', 'nv21', 'nv24', '', 'no such'),
