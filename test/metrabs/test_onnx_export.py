@@ -85,9 +85,8 @@ def test_errors_in_fp16_are_at_most_those_of_torch_in_fp16(checkpoint_folder, tm
     assert texts == metadata(read_checkpoint(folder).engine_network, 'fp16')
 
 
-@pytest.mark.parametrize(
-    'variant', [pytest.param('s_legacy', marks=pytest.mark.slow), 's_all_and_latents']
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('variant', ['s_legacy', 's_all_and_latents'])
 def test_names_and_shapes_are_those_that_engines_expect(checkpoint_folder, variant):
     checkpoint = read_checkpoint(checkpoint_folder(variant))
     # A small backbone is exported in a second.

@@ -12,11 +12,9 @@ from nlf_golden_cases import CASES, canonical_points
 
 from metrabs_ros.nlf.checkpoint import read_checkpoint
 from metrabs_ros.nlf.network import (
-    FeatureNetwork,
     LocalizerField,
     NlfConfig,
     PointHead,
-    PointNetwork,
     point_head,
 )
 
@@ -112,20 +110,6 @@ def test_is_inside_has_a_margin_in_strides(margin, low_px, high_px):
     assert (
         CONFIG.is_inside(np.array(inside + outside), margin).tolist() == [True] * 2 + [False] * 2
     )
-
-
-@pytest.mark.slow
-def test_the_networks_can_be_exported_with_a_dynamic_batch_size():
-    features = FeatureNetwork(CONFIG).eval()
-    head = point_head(CONFIG, small_field(), np.zeros((3, 3)), mirrored=False)
-    batch = torch.export.Dim('batch', min=1, max=16)
-    for network in (features, PointNetwork(features, head).eval()):
-        example = torch.rand(2, 3, 256, 256)
-        exported = torch.export.export(network, (example,), dynamic_shapes=({0: batch},)).module()
-        for size in (1, 3):
-            crops = torch.rand(size, 3, 256, 256)
-            for actual, expected in zip(exported(crops), network(crops), strict=True):
-                torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.slow

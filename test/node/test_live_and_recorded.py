@@ -126,7 +126,7 @@ GROUND = {'ground_frame': 'map', 'ground_height': 0.1}
 @pytest.mark.parametrize(
     ('options', 'parameters'),
     [
-        ({}, {}),
+        pytest.param({}, {}, marks=pytest.mark.slow),
         (
             {**GROUND, 'depth': DEPTH, 'stature': 1.8},
             {**GROUND, 'depth_transport': 'raw', 'stature': 1.8},
