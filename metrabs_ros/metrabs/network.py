@@ -8,7 +8,6 @@ Sarandi et al., T-BIOM 2021 (arXiv 2007.07227); the affine-combining autoencoder
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,8 +21,51 @@ INSIDE_MARGIN = 0.75
 """Minimum distance of joints inside the crop from its edge, in strides."""
 
 
+class HeatmapGrid:
+    """
+    Cells of heatmaps on a crop; base class of the configurations of networks.
+
+    Attributes
+    ----------
+    side_px, stride_px, centered_stride, box_size_mm
+        As in `MetrabsConfig`.
+    """
+
+    side_px: int
+    stride_px: int
+    centered_stride: bool
+    box_size_mm: float
+
+    @property
+    def heatmap_extent_px(self) -> int:
+        """Distance between the centres of the first and the last cell, in crop pixels."""
+        last = self.side_px - 1
+        return last - last % self.stride_px
+
+    @property
+    def first_cell_px(self) -> int:
+        """Position of the first cell's centre, in crop pixels."""
+        return self.stride_px // 2 * self.centered_stride
+
+    def is_inside(self, points_px: FloatArray, margin: float = INSIDE_MARGIN) -> BoolArray:
+        """
+        Return which points lie inside the crop, [...].
+
+        Parameters
+        ----------
+        points_px
+            [..., 2], crop pixels.
+        margin
+            Minimum distance from the edges, in strides.
+        """
+        offset_px = 0 if self.centered_stride else -self.stride_px / 2
+        margin_px = margin * self.stride_px
+        low, high = margin_px + offset_px, self.side_px - margin_px + offset_px
+        return np.all((points_px >= low) & (points_px <= high), axis=-1)
+
+
 @dataclasses.dataclass(frozen=True)
-class MetrabsConfig:
+class MetrabsConfig(HeatmapGrid):
     """
     Configuration of the network and of the computation of absolute poses.
 
@@ -73,19 +115,9 @@ class MetrabsConfig:
         return self.latents + joints * self.predicts_joints_too
 
     @property
-    def heatmap_extent_px(self) -> int:
-        """Distance between the centres of the first and the last cell, in crop pixels."""
-        return heatmap_extent_px(self.side_px, self.stride_px)
-
-    @property
     def first_cell_px(self) -> int:
         """Position of the first cell's centre, in crop pixels."""
-        half = self.stride_px // 2
-        return half * self.centered_stride + half * self.legacy_centered_stride_bug
-
-    def is_inside(self, points_px: FloatArray) -> BoolArray:
-        """Return which points [..., 2], in crop pixels, lie inside the crop, with a margin."""
-        return is_inside_crop(points_px, self, INSIDE_MARGIN)
+        return super().first_cell_px + self.stride_px // 2 * self.legacy_centered_stride_bug
 
 
 class CropModel(CropNetwork):
@@ -200,66 +232,12 @@ def cell_grid(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing='ij')[::-1], dim=-1).flatten(0, -2)
 
 
-def heatmap_extent_px(side_px: int, stride_px: int) -> int:
-    """Return the distance between the first and the last cell of heatmaps, in crop pixels."""
-    last = side_px - 1
-    return last - last % stride_px
-
-
-class StridedCrop(Protocol):
-    """Size of crops and position of the cells, as in `MetrabsConfig`."""
-
-    @property
-    def side_px(self) -> int: ...  # noqa: D102
-
-    @property
-    def stride_px(self) -> int: ...  # noqa: D102
-
-    @property
-    def centered_stride(self) -> bool: ...  # noqa: D102
-
-
-def is_inside_crop(points_px: FloatArray, config: StridedCrop, margin: float) -> BoolArray:
-    """
-    Return which points lie inside the crop, [...].
-
-    Parameters
-    ----------
-    points_px
-        [..., 2], crop pixels.
-    config
-        Size of the crop, and position of the cells.
-    margin
-        Minimum distance from the edges, in strides.
-    """
-    offset_px = 0 if config.centered_stride else -config.stride_px / 2
-    margin_px = margin * config.stride_px
-    low, high = margin_px + offset_px, config.side_px - margin_px + offset_px
-    return np.all((points_px >= low) & (points_px <= high), axis=-1)
-
-
-class HeatmapCells(Protocol):
-    """Position and size of the cells of heatmaps, as in `MetrabsConfig`."""
-
-    @property
-    def side_px(self) -> int: ...  # noqa: D102
-
-    @property
-    def box_size_mm(self) -> float: ...  # noqa: D102
-
-    @property
-    def heatmap_extent_px(self) -> int: ...  # noqa: D102
-
-    @property
-    def first_cell_px(self) -> int: ...  # noqa: D102
-
-
-def heatmap_to_image(points: Tensor, config: HeatmapCells) -> Tensor:
+def heatmap_to_image(points: Tensor, config: HeatmapGrid) -> Tensor:
     """Map points [..., 2], from 0 to 1 across the heatmap, to crop pixels."""
     return points * config.heatmap_extent_px + config.first_cell_px
 
 
-def heatmap_to_metric(points: Tensor, config: HeatmapCells) -> Tensor:
+def heatmap_to_metric(points: Tensor, config: HeatmapGrid) -> Tensor:
     """Map points [..., 3], from 0 to 1 across the volume, to millimetres."""
     in_image_px = heatmap_to_image(points[..., :2], config)
     across_mm = in_image_px * (config.box_size_mm / config.side_px)

@@ -15,16 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metrabs_ros.arrays import BoolArray, FloatArray
+from metrabs_ros.arrays import FloatArray
 from metrabs_ros.metrabs.crop_network import CropNetwork
 from metrabs_ros.metrabs.efficientnet import FEATURES, ConvNormAct, EfficientNetV2
 from metrabs_ros.metrabs.network import (
+    HeatmapGrid,
     ToSignedRange,
     cell_grid,
-    heatmap_extent_px,
     heatmap_to_image,
     heatmap_to_metric,
-    is_inside_crop,
 )
 
 OTHER_MAPS = 2
@@ -35,7 +34,7 @@ MIRROR_X = (-1.0, 1.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class NlfConfig:
+class NlfConfig(HeatmapGrid):
     """
     Configuration of the network and of the computation of absolute poses.
 
@@ -84,20 +83,6 @@ class NlfConfig:
     def maps(self) -> int:
         """Number of maps for each point."""
         return OTHER_MAPS + self.depth
-
-    @property
-    def heatmap_extent_px(self) -> int:
-        """Distance between the centres of the first and the last cell, in crop pixels."""
-        return heatmap_extent_px(self.side_px, self.stride_px)
-
-    @property
-    def first_cell_px(self) -> int:
-        """Position of the first cell's centre, in crop pixels."""
-        return self.stride_px // 2 * self.centered_stride
-
-    def is_inside(self, points_px: FloatArray, margin: float) -> BoolArray:
-        """Return which points [..., 2], in crop pixels, lie inside, with a margin in strides."""
-        return is_inside_crop(points_px, self, margin)
 
     @property
     def cells(self) -> int:
