@@ -21,6 +21,7 @@ from metrabs_ros.metrabs.augmentation import Augmentations
 from metrabs_ros.metrabs.crop_engine import CropEngine
 from metrabs_ros.metrabs.crop_estimator import CropPoseEstimator
 from metrabs_ros.metrabs.crops import BLACK, WHITE
+from metrabs_ros.metrabs.source_image import upload
 from metrabs_ros.nlf.absolute import place_points
 from metrabs_ros.nlf.checkpoint import NlfCheckpoint
 from metrabs_ros.nlf.combination import combine_augmentations
@@ -257,16 +258,14 @@ class NlfEstimator(CropPoseEstimator):
         is_mirrored = np.resize(np.roll(mirrored, -rows.start), len(features))
         if not is_mirrored.any():
             return self._localise(features, options, mirrored=False)
-        located: Tensor | None = None
-        for side in (False, True):
-            selected = torch.from_numpy(np.flatnonzero(is_mirrored == side)).to(features.device)
-            if len(selected):
-                part = self._localise(features[selected], options, side)
-                if located is None:
-                    located = part.new_empty(len(features), *part.shape[1:])
-                located[selected] = part
-        assert located is not None
-        return located
+        rows_of_sides = [np.flatnonzero(is_mirrored == side) for side in (False, True)]
+        parts = [
+            self._localise(features[upload(own, features.device)], options, mirrored=side)
+            for side, own in zip((False, True), rows_of_sides)
+            if len(own)
+        ]
+        order = np.argsort(np.concatenate(rows_of_sides))
+        return torch.cat(parts)[upload(order, features.device)]
 
     @torch.inference_mode()
     def _localise(self, features: Tensor, options: Options, mirrored: bool) -> Tensor:
