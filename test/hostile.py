@@ -122,3 +122,16 @@ def small_disk(folder: pathlib.Path, size_bytes: int) -> Iterator[pathlib.Path]:
 def make_read_only(disk: pathlib.Path) -> None:
     """Remount a disk read-only."""
     subprocess.run(['mount', '-o', 'remount,ro', str(disk)], check=True)
+
+
+def checkpoint_error(
+    read: Callable[[], object], name: str, run: Callable[..., str] = run_in_child
+) -> str:
+    """Return the error message of reading a checkpoint, which must be a line with a name."""
+    message = run(read)
+    assert message.startswith('WeightsError: '), message
+    assert name in message
+    assert '\n' not in message
+    assert 'MemoryError' not in message, 'too much memory was allocated'
+    assert len(message) < 1500
+    return message
