@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import pathlib
 import re
 import signal
 import subprocess
@@ -208,3 +209,25 @@ def test_spinning_ends_if_the_executor_was_woken_before_the_shutdown():
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def shared_memory_files(process_id):
+    """Return the files of Fast DDS in shared memory that a process has mapped."""
+    maps = pathlib.Path(f'/proc/{process_id}/maps').read_text()
+    return {pathlib.Path(file) for file in re.findall(r'/dev/shm/fastrtps_[0-9a-f]{16}', maps)}
+
+
+@pytest.mark.parametrize(
+    ('module', 'parameter'),
+    [('pose_node', 'target_frame:=map'), ('fusion_node', 'cameras:=[left,right]')],
+)
+def test_no_shared_memory_remains_after_an_active_node_has_ended(module, parameter):
+    command = [sys.executable, '-m', f'metrabs_ros.node.{module}', '--ros-args', '-p', parameter]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        # The last line of a start.
+        assert any('waiting for' in line for line in child.stderr)
+        files = shared_memory_files(child.pid)
+        child.send_signal(signal.SIGINT)
+    assert child.returncode == 0
+    assert files
+    assert [file for file in files if file.exists()] == []
