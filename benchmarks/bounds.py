@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from metrabs_ros.metrabs.crop_network import CropNetwork
+from metrabs_ros.crop_networks.crop_network import CropNetwork
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.nlf.network import FeatureNetwork, NlfConfig
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from metrabs_ros.metrabs import crop_estimator
+from metrabs_ros.crop_networks import crop_estimator
 
 
 class Stages:

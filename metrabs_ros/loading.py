@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from metrabs_ros.backends.engine_cache import EngineCache
     from metrabs_ros.backends.selection import Choice
     from metrabs_ros.blazepose.estimator import BlazePoseEstimator
+    from metrabs_ros.crop_networks.crop_engine import CropEngine
+    from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator
+    from metrabs_ros.crop_networks.described_network import CropCheckpoint
     from metrabs_ros.detectors.boxes import BoxDetector
     from metrabs_ros.metrabs.checkpoint import Checkpoint
-    from metrabs_ros.metrabs.crop_engine import CropEngine
-    from metrabs_ros.metrabs.crop_estimator import CropPoseEstimator
-    from metrabs_ros.metrabs.described_network import CropCheckpoint
     from metrabs_ros.movenet.detector import MoveNetDetector
     from metrabs_ros.nlf.checkpoint import NlfCheckpoint
 
@@ -337,7 +337,7 @@ def build_plans(name: str, precision: str, targets: str) -> list[str]:
     # The weights, which may have to be downloaded, are read afterwards.
     require_package()
     from metrabs_ros.backends.engine_cache import RequiredCache
-    from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
+    from metrabs_ros.crop_networks.tensorrt_rtx_engine import load_plans
 
     precision = 'fp16' if precision == 'auto' else precision
     load_plans(_read_checkpoint(name).engine_network, precision, wanted, RequiredCache())
@@ -346,7 +346,7 @@ def build_plans(name: str, precision: str, targets: str) -> list[str]:
 
 def export_onnx(name: str, precision: str, skeleton: str = '') -> bytes:
     """
-    Return the network of a model as an ONNX file; see `metrabs_ros.metrabs.onnx_export`.
+    Return the network of a model as an ONNX file; see `metrabs_ros.crop_networks.onnx_export`.
 
     Parameters
     ----------
@@ -366,7 +366,7 @@ def export_onnx(name: str, precision: str, skeleton: str = '') -> bytes:
     _check_choice('export', 'precision', precision, ('fp32', 'fp16'))
     _require_model(name)
     _require_torch()
-    from metrabs_ros.metrabs.onnx_export import require_packages, to_onnx
+    from metrabs_ros.crop_networks.onnx_export import require_packages, to_onnx
 
     require_packages()
     return to_onnx(_read_checkpoint(name).exported_network(skeleton), precision)
@@ -397,22 +397,22 @@ def start_engine(
     model, config = network.model, network.config
     device, precision = torch.device(choice.device), choice.precision
     if choice.engine == 'tensorrt':
-        from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
+        from metrabs_ros.crop_networks.tensorrt_engine import TensorRtEngine
 
         return TensorRtEngine(model, config, device, precision, cache)
     if choice.engine == 'tensorrt_rtx':
         from metrabs_ros.backends.tensorrt_rtx import target_of
-        from metrabs_ros.metrabs.plan_engine import PlanEngine
-        from metrabs_ros.metrabs.tensorrt_rtx_engine import load_plans
+        from metrabs_ros.crop_networks.plan_engine import PlanEngine
+        from metrabs_ros.crop_networks.tensorrt_rtx_engine import load_plans
 
         target = target_of(torch.cuda.get_device_capability(device))
         (plan,) = load_plans(network, precision, [target], cache)
         return PlanEngine('tensorrt_rtx', plan, network, device)
     if choice.engine == 'openvino':
-        from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
+        from metrabs_ros.crop_networks.openvino_engine import OpenVinoCropEngine
 
         return OpenVinoCropEngine(model, config, precision, cache, threads)
-    from metrabs_ros.metrabs.torch_engine import CudaGraphEngine, TorchEngine
+    from metrabs_ros.crop_networks.torch_engine import CudaGraphEngine, TorchEngine
 
     if device.type == 'cuda':
         return CudaGraphEngine(model, config.side_px, device, precision)
@@ -442,7 +442,7 @@ def start_plan(checkpoint: CropCheckpoint, choice: Choice, file: pathlib.Path) -
     import torch
 
     from metrabs_ros.backends.tensorrt_plan import PlanError, read_plan_file
-    from metrabs_ros.metrabs.plan_engine import PlanEngine
+    from metrabs_ros.crop_networks.plan_engine import PlanEngine
 
     content = read_plan_file(file)
     network, device = checkpoint.engine_network, torch.device(choice.device)

@@ -9,9 +9,9 @@ from torch import nn
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.selection import Choice
+from metrabs_ros.crop_networks.efficientnet import ConvNormAct
+from metrabs_ros.crop_networks.torch_engine import TorchEngine
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.metrabs.efficientnet import ConvNormAct
-from metrabs_ros.metrabs.torch_engine import TorchEngine
 from metrabs_ros.nlf.checkpoint import NlfCheckpoint
 from metrabs_ros.nlf.estimator import NlfEstimator
 from metrabs_ros.nlf.network import FeatureNetwork, LocalizerField, NlfConfig

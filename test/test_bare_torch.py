@@ -27,8 +27,8 @@ sys.meta_path = [
 import numpy as np
 import torch
 import metrabs_ros
-from metrabs_ros.metrabs import source_image
-from metrabs_ros.metrabs import crop_estimator
+from metrabs_ros.crop_networks import source_image
+from metrabs_ros.crop_networks import crop_estimator
 
 # Use the code for GPUs on the CPU.
 crop_estimator.create_source_image = source_image.DeviceImage

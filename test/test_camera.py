@@ -11,7 +11,7 @@ from strategies import IMAGE_SHAPE, LENSES, cameras
 
 from metrabs_ros.blazepose.regions import Regions, virtual_cameras_on_regions
 from metrabs_ros.camera import Camera, distort, undistort
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
+from metrabs_ros.crop_networks.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 K = np.array([[900.0, 0, 384], [0, 910.0, 288], [0, 0, 1]])

@@ -1,1 +1,1 @@
-"""MeTRAbs: network, checkpoint, estimator; crops, augmentation and engines, which NLF shares."""
+"""MeTRAbs: network, checkpoint and estimator."""

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.tensorrt_plan import TensorShape
+from metrabs_ros.crop_networks.described_network import DescribedNetwork, describe_convention
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.metrabs.described_network import DescribedNetwork, describe_convention
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 from metrabs_ros.regular_file import read_limited, shown
 from metrabs_ros.skeletons.conventions import Convention, Skeleton

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.selection import Choice
-from metrabs_ros.metrabs.augmentation import Augmentations
+from metrabs_ros.crop_networks.augmentation import Augmentations
+from metrabs_ros.crop_networks.crop_engine import CropEngine
+from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator
 from metrabs_ros.metrabs.checkpoint import Checkpoint
-from metrabs_ros.metrabs.crop_engine import CropEngine
-from metrabs_ros.metrabs.crop_estimator import CropPoseEstimator
 from metrabs_ros.options import Options, View
 from metrabs_ros.placement.absolute import (
     absolute_points,

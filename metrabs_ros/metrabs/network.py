@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from metrabs_ros.arrays import BoolArray, FloatArray
-from metrabs_ros.metrabs.crop_network import CropNetwork
-from metrabs_ros.metrabs.efficientnet import FEATURES, EfficientNetV2
+from metrabs_ros.crop_networks.crop_network import CropNetwork
+from metrabs_ros.crop_networks.efficientnet import FEATURES, EfficientNetV2
 
 INSIDE_MARGIN = 0.75
 """Minimum distance of joints inside the crop from its edge, in strides."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.tensorrt_plan import TensorShape
+from metrabs_ros.crop_networks.described_network import DescribedNetwork, describe_convention
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.metrabs.described_network import DescribedNetwork, describe_convention
 from metrabs_ros.nlf.canonical import all_skeletons
 from metrabs_ros.nlf.crop_folder import EIGENVALUES_FILE, NODES_FILE, read_folder
 from metrabs_ros.nlf.multiperson_archive import read_archive

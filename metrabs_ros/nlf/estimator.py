@@ -16,12 +16,12 @@ from torch import Tensor
 
 from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
+from metrabs_ros.crop_networks.augmentation import Augmentations
+from metrabs_ros.crop_networks.crop_engine import CropEngine
+from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator
+from metrabs_ros.crop_networks.crops import BLACK, WHITE
+from metrabs_ros.crop_networks.source_image import upload
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.metrabs.augmentation import Augmentations
-from metrabs_ros.metrabs.crop_engine import CropEngine
-from metrabs_ros.metrabs.crop_estimator import CropPoseEstimator
-from metrabs_ros.metrabs.crops import BLACK, WHITE
-from metrabs_ros.metrabs.source_image import upload
 from metrabs_ros.nlf.absolute import place_points
 from metrabs_ros.nlf.checkpoint import NlfCheckpoint
 from metrabs_ros.nlf.combination import combine_augmentations

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.metrabs.crop_network import CropNetwork
-from metrabs_ros.metrabs.efficientnet import FEATURES, ConvNormAct, EfficientNetV2
+from metrabs_ros.crop_networks.crop_network import CropNetwork
+from metrabs_ros.crop_networks.efficientnet import FEATURES, ConvNormAct, EfficientNetV2
 from metrabs_ros.metrabs.network import (
     HeatmapGrid,
     ToSignedRange,

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metrabs_ros.crop_networks.efficientnet import STEM_CHANNELS
 from metrabs_ros.foreign_text import printable
-from metrabs_ros.metrabs.efficientnet import STEM_CHANNELS
 from metrabs_ros.nlf.network import OTHER_MAPS, FeatureNetwork, LocalizerField, NlfConfig
 from metrabs_ros.people import MM_PER_M
 from metrabs_ros.regular_file import shown

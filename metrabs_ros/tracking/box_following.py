@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.box_overlap import box_iou
+from metrabs_ros.crop_networks.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.detectors.boxes import Boxes
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import PoseEstimator, Poses

@@ -18,9 +18,9 @@ import torch
 import metrabs_ros
 from metrabs_ros.backends import engine_cache as cache_module
 from metrabs_ros.backends.engine_cache import MANIFEST, EngineCache, key_hash
-from metrabs_ros.metrabs import openvino_engine
+from metrabs_ros.crop_networks import openvino_engine
+from metrabs_ros.crop_networks.openvino_engine import OpenVinoCropEngine
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 from metrabs_ros.regular_file import open_own
 
 KEY = {'engine': 'an engine', 'weights': '1234'}

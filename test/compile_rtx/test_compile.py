@@ -16,10 +16,10 @@ import torch
 from nlf_checkpoints import tiny_checkpoint
 from torch import nn
 
+from metrabs_ros.crop_networks.crop_engine import MAX_BATCH, OPTIMAL_BATCH
+from metrabs_ros.crop_networks.efficientnet import FEATURES
+from metrabs_ros.crop_networks.tensorrt_engine import TensorRtEngine
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.crop_engine import MAX_BATCH, OPTIMAL_BATCH
-from metrabs_ros.metrabs.efficientnet import FEATURES
-from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
 from metrabs_ros.nlf import checkpoint as nlf
 
 CPU = torch.device('cpu')

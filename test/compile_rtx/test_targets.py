@@ -14,10 +14,10 @@ from torch import nn
 from metrabs_ros import cli
 from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.tensorrt_plan import Plan, PlanError
+from metrabs_ros.crop_networks.described_network import INPUT
+from metrabs_ros.crop_networks.efficientnet import FEATURES
+from metrabs_ros.crop_networks.onnx_export import to_onnx
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.described_network import INPUT
-from metrabs_ros.metrabs.efficientnet import FEATURES
-from metrabs_ros.metrabs.onnx_export import to_onnx
 from metrabs_ros.nlf import checkpoint as nlf
 
 BATCHES = (1, 4, 64)

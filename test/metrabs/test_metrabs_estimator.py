@@ -260,7 +260,7 @@ def test_crops_that_need_too_much_memory_are_rejected_by_api_and_node(
     metrabs_model, street, monkeypatch
 ):
     side_px = metrabs_model._side_px
-    monkeypatch.setattr('metrabs_ros.metrabs.crops.MAX_SAMPLED_SIDE_PX', 3 * side_px)
+    monkeypatch.setattr('metrabs_ros.crop_networks.crops.MAX_SAMPLED_SIDE_PX', 3 * side_px)
     message = f'antialias_factor is 4; .* crops of {side_px} x .* it must be at most 3'
     for call in (
         lambda factor: metrabs_model.estimate_poses(

@@ -19,10 +19,10 @@ from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.backends.tensorrt_plan import PlanError
-from metrabs_ros.metrabs import openvino_engine, tensorrt_engine, tensorrt_rtx_engine
+from metrabs_ros.crop_networks import openvino_engine, tensorrt_engine, tensorrt_rtx_engine
+from metrabs_ros.crop_networks.torch_engine import fuse_norms, replace_pointwise_convolutions
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
-from metrabs_ros.metrabs.torch_engine import fuse_norms, replace_pointwise_convolutions
 
 CPU = torch.device('cpu')
 ON_CPU = Choice('tensorrt', 'the precision of the plan', 'cpu', 'the substitute runs there')

@@ -12,9 +12,9 @@ from nlf_checkpoints import tiny_checkpoint
 from nlf_golden_cases import canonical_points
 
 from metrabs_ros import cli
-from metrabs_ros.metrabs.crop_engine import weights_hash
-from metrabs_ros.metrabs.described_network import INPUT
-from metrabs_ros.metrabs.onnx_export import metadata, to_onnx
+from metrabs_ros.crop_networks.crop_engine import weights_hash
+from metrabs_ros.crop_networks.described_network import INPUT
+from metrabs_ros.crop_networks.onnx_export import metadata, to_onnx
 from metrabs_ros.nlf.checkpoint import read_checkpoint
 from metrabs_ros.nlf.network import point_head
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.torch_engine import (
+from metrabs_ros.crop_networks.torch_engine import (
     PointwiseConvolution,
     fuse_norms,
     replace_pointwise_convolutions,
 )
+from metrabs_ros.metrabs.checkpoint import read_checkpoint
 
 
 def test_pointwise_convolutions_as_matrix_products_give_the_same_points(checkpoint_folder):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from metrabs_ros.backends.tensorrt_plan import Plan, PlanError
-from metrabs_ros.metrabs.crop_engine import MAX_BATCH, split_batches
-from metrabs_ros.metrabs.described_network import DescribedNetwork
+from metrabs_ros.crop_networks.crop_engine import MAX_BATCH, split_batches
+from metrabs_ros.crop_networks.described_network import DescribedNetwork
 
 WARM_UP_SIZES = (1, 2, 3, 4)
 """Batch sizes that are run at startup, when TensorRT for RTX starts to compile their kernels."""

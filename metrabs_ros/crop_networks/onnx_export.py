@@ -19,9 +19,9 @@ import torch
 
 import metrabs_ros
 from metrabs_ros.backends.selection import EXPORT_PACKAGES
-from metrabs_ros.metrabs.crop_engine import weights_hash
-from metrabs_ros.metrabs.described_network import INPUT, DescribedNetwork
-from metrabs_ros.metrabs.torch_engine import fuse_norms, move_to_device
+from metrabs_ros.crop_networks.crop_engine import weights_hash
+from metrabs_ros.crop_networks.described_network import INPUT, DescribedNetwork
+from metrabs_ros.crop_networks.torch_engine import fuse_norms, move_to_device
 
 BATCH = 'batch'
 """Name of the dynamic dimension."""

@@ -17,14 +17,14 @@ from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.backends.engine_cache import EngineCache, StorageError
-from metrabs_ros.metrabs.crop_engine import (
+from metrabs_ros.crop_networks.crop_engine import (
     MAX_BATCH,
     OPTIMAL_BATCH,
     split_batches,
     weights_hash,
 )
-from metrabs_ros.metrabs.crop_network import CropConfig, CropNetwork
-from metrabs_ros.metrabs.torch_engine import move_to_device
+from metrabs_ros.crop_networks.crop_network import CropConfig, CropNetwork
+from metrabs_ros.crop_networks.torch_engine import move_to_device
 
 ENGINE_FILE = 'engine.ep'
 TIMINGS_FILE = 'timings.bin'

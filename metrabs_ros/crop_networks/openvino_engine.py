@@ -15,9 +15,9 @@ from torch import Tensor
 import metrabs_ros
 from metrabs_ros.backends.engine_cache import EngineCache, StorageError
 from metrabs_ros.backends.openvino import CompiledNetwork, create_core
-from metrabs_ros.metrabs.crop_engine import split_batches, weights_hash
-from metrabs_ros.metrabs.crop_network import CropConfig, CropNetwork
-from metrabs_ros.metrabs.torch_engine import fuse_norms
+from metrabs_ros.crop_networks.crop_engine import split_batches, weights_hash
+from metrabs_ros.crop_networks.crop_network import CropConfig, CropNetwork
+from metrabs_ros.crop_networks.torch_engine import fuse_norms
 
 BATCH_SIZES = (1, 2, 3, 4)
 """Larger batches are not faster per crop, and each size has to be prepared at startup."""

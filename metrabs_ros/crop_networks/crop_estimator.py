@@ -15,11 +15,11 @@ from torch import Tensor
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.selection import Choice
-from metrabs_ros.metrabs.augmentation import Augmentations
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
-from metrabs_ros.metrabs.crop_engine import MAX_BATCH, CropEngine
-from metrabs_ros.metrabs.crops import BLACK, check_sampled_size, sample_crops
-from metrabs_ros.metrabs.source_image import create_source_image
+from metrabs_ros.crop_networks.augmentation import Augmentations
+from metrabs_ros.crop_networks.box_cameras import virtual_cameras_for_boxes
+from metrabs_ros.crop_networks.crop_engine import MAX_BATCH, CropEngine
+from metrabs_ros.crop_networks.crops import BLACK, check_sampled_size, sample_crops
+from metrabs_ros.crop_networks.source_image import create_source_image
 from metrabs_ros.options import Options, View
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import Convention

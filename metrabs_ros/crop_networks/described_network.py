@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from metrabs_ros.backends.tensorrt_plan import TensorShape
-from metrabs_ros.metrabs.crop_network import CropConfig, CropNetwork
+from metrabs_ros.crop_networks.crop_network import CropConfig, CropNetwork
 from metrabs_ros.skeletons.conventions import Convention
 
 INPUT = 'crops'

@@ -26,9 +26,9 @@ from metrabs_ros import cli
 from metrabs_ros.backends import selection
 from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.backends.selection import Choice
-from metrabs_ros.metrabs import tensorrt_engine
+from metrabs_ros.crop_networks import tensorrt_engine
+from metrabs_ros.crop_networks.tensorrt_engine import TensorRtEngine
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.tensorrt_engine import TensorRtEngine
 
 CPU = torch.device('cpu')
 WHEEL = 'torch-tensorrt==2.13.0'

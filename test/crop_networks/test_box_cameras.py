@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import cameras
 
 from metrabs_ros.camera import Camera, distort, undistort, undistort_by_fixed_point
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
+from metrabs_ros.crop_networks.box_cameras import virtual_cameras_for_boxes
 
 coordinates = st.tuples(st.floats(100, 1700), st.floats(100, 900))
 sizes = st.tuples(st.floats(20, 200), st.floats(20, 300))

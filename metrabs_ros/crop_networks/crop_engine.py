@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metrabs_ros.metrabs.crop_network import CropNetwork
+from metrabs_ros.crop_networks.crop_network import CropNetwork
 
 MAX_BATCH = 64
 OPTIMAL_BATCH = 4

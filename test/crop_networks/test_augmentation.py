@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from metrabs_ros.camera import Camera
-from metrabs_ros.metrabs.augmentation import Augmentations
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
+from metrabs_ros.crop_networks.augmentation import Augmentations
+from metrabs_ros.crop_networks.box_cameras import virtual_cameras_for_boxes
 
 
 def test_a_single_augmentation_has_the_middle_values():

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from metrabs_ros.metrabs.crop_engine import DTYPES, MAX_BATCH, split_batches
-from metrabs_ros.metrabs.crop_network import CropNetwork
-from metrabs_ros.metrabs.efficientnet import ConvNormAct
+from metrabs_ros.crop_networks.crop_engine import DTYPES, MAX_BATCH, split_batches
+from metrabs_ros.crop_networks.crop_network import CropNetwork
+from metrabs_ros.crop_networks.efficientnet import ConvNormAct
 
 GRAPH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MAX_BATCH)
 PREPARED_SIZES = (1, 2, 3, 4)

@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.camera import Camera, distort_xy, equidistant_radius
+from metrabs_ros.crop_networks.source_image import PixelArray, SourceImage, upload
 from metrabs_ros.image_pyramid import (
     GAMMA,
     MAX_COORDINATE_PX,
     corner_aligned_scaling,
     pyramid_level,
 )
-from metrabs_ros.metrabs.source_image import PixelArray, SourceImage, upload
 from metrabs_ros.virtual_cameras import VirtualCameras
 
 MAX_PIXELS = 1 << 24

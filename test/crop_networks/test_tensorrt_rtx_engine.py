@@ -19,7 +19,7 @@ from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.backends.tensorrt_plan import PlanError
-from metrabs_ros.metrabs import plan_engine, tensorrt_rtx_engine
+from metrabs_ros.crop_networks import plan_engine, tensorrt_rtx_engine
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 
 

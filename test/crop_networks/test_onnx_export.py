@@ -11,10 +11,10 @@ import torch
 from conftest import DATA
 
 from metrabs_ros import cli
+from metrabs_ros.crop_networks.described_network import INPUT
+from metrabs_ros.crop_networks.onnx_export import metadata, to_onnx
+from metrabs_ros.crop_networks.torch_engine import TorchEngine
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.described_network import INPUT
-from metrabs_ros.metrabs.onnx_export import metadata, to_onnx
-from metrabs_ros.metrabs.torch_engine import TorchEngine
 
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxscript')

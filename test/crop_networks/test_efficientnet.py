@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import DATA
 
-from metrabs_ros.metrabs.efficientnet import EfficientNetV2, PaddedConv2d, ShiftedConv2d
+from metrabs_ros.crop_networks.efficientnet import EfficientNetV2, PaddedConv2d, ShiftedConv2d
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
 
 

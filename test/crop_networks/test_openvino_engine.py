@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from metrabs_ros.backends.engine_cache import EngineCache
+from metrabs_ros.crop_networks.efficientnet import FEATURES
+from metrabs_ros.crop_networks.openvino_engine import OpenVinoCropEngine
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.efficientnet import FEATURES
-from metrabs_ros.metrabs.openvino_engine import OpenVinoCropEngine
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from golden_cases import CASES
 
 from metrabs_ros.blazepose.crops import sample_crops as sample_crops_with_opencv
 from metrabs_ros.camera import Camera
-from metrabs_ros.metrabs import crops
-from metrabs_ros.metrabs.augmentation import Augmentations
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
-from metrabs_ros.metrabs.crops import BLACK, WHITE, sample_crops
-from metrabs_ros.metrabs.source_image import DeviceImage, HostImage
+from metrabs_ros.crop_networks import crops
+from metrabs_ros.crop_networks.augmentation import Augmentations
+from metrabs_ros.crop_networks.box_cameras import virtual_cameras_for_boxes
+from metrabs_ros.crop_networks.crops import BLACK, WHITE, sample_crops
+from metrabs_ros.crop_networks.source_image import DeviceImage, HostImage
 
 CPU = torch.device('cpu')
 
@@ -99,7 +99,7 @@ def test_many_large_crops_are_sampled_in_parts(street, monkeypatch):
     camera = Camera.from_fov(50, street.shape)
     boxes = [[20 * i, 100, 60, 150] for i in range(5)]
     whole = crops_of(street, camera, boxes, count=2, side_px=64)
-    monkeypatch.setattr('metrabs_ros.metrabs.crops.MAX_PIXELS', 5 * 64**2)
+    monkeypatch.setattr('metrabs_ros.crop_networks.crops.MAX_PIXELS', 5 * 64**2)
     np.testing.assert_array_equal(whole, crops_of(street, camera, boxes, count=2, side_px=64))
 
 
@@ -131,10 +131,10 @@ def test_memory_for_many_augmentations_and_a_large_antialias_factor_is_limited()
 import pathlib
 import numpy as np
 from metrabs_ros.camera import Camera
-from metrabs_ros.metrabs.augmentation import Augmentations
-from metrabs_ros.metrabs.box_cameras import virtual_cameras_for_boxes
-from metrabs_ros.metrabs.crops import BLACK, WHITE, sample_crops
-from metrabs_ros.metrabs.source_image import HostImage
+from metrabs_ros.crop_networks.augmentation import Augmentations
+from metrabs_ros.crop_networks.box_cameras import virtual_cameras_for_boxes
+from metrabs_ros.crop_networks.crops import BLACK, WHITE, sample_crops
+from metrabs_ros.crop_networks.source_image import HostImage
 
 image = np.zeros((480, 640, 3), np.uint8)
 camera = Camera.from_fov(60, image.shape)

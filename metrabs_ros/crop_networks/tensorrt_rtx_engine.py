@@ -16,9 +16,9 @@ import metrabs_ros
 from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.backends.tensorrt_plan import MAX_PLAN_BYTES
-from metrabs_ros.metrabs.crop_engine import MAX_BATCH, OPTIMAL_BATCH, weights_hash
-from metrabs_ros.metrabs.described_network import INPUT, DescribedNetwork
-from metrabs_ros.metrabs.onnx_export import package_versions, require_packages, to_onnx
+from metrabs_ros.crop_networks.crop_engine import MAX_BATCH, OPTIMAL_BATCH, weights_hash
+from metrabs_ros.crop_networks.described_network import INPUT, DescribedNetwork
+from metrabs_ros.crop_networks.onnx_export import package_versions, require_packages, to_onnx
 from metrabs_ros.regular_file import read_limited
 
 ONNX_FILE, PLAN_FILE = 'network.onnx', 'network.plan'

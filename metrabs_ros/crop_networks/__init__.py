@@ -1,0 +1,1 @@
+"""What MeTRAbs and NLF share: crops of people, backbone, pipeline, engines and export."""
