@@ -240,3 +240,11 @@ def mbconv(
         ConvNormAct(PaddedConv2d(inner, outputs, 1), activation=False),
     )
     return Block(layers, stride == 1 and inputs == outputs)
+
+
+class ToSignedRange(nn.Module):
+    """Map colours from [0, 1] to [-1, 1]."""
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Scale a tensor of any shape."""
+        return 2 * crops - 1

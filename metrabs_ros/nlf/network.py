@@ -17,10 +17,14 @@ from torch.nn import functional
 
 from metrabs_ros.arrays import FloatArray
 from metrabs_ros.crop_networks.crop_network import CropNetwork
-from metrabs_ros.crop_networks.efficientnet import FEATURES, ConvNormAct, EfficientNetV2
-from metrabs_ros.metrabs.network import (
-    HeatmapGrid,
+from metrabs_ros.crop_networks.efficientnet import (
+    FEATURES,
+    ConvNormAct,
+    EfficientNetV2,
     ToSignedRange,
+)
+from metrabs_ros.crop_networks.heatmaps import (
+    HeatmapGrid,
     cell_grid,
     heatmap_to_image,
     heatmap_to_metric,
