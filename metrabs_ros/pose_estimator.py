@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrabs_ros.arrays import FloatArray, ImageArray
+from metrabs_ros.arrays import FloatArray, ImageArray, StructOfArrays
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.camera import DEFAULT_UP
 from metrabs_ros.foreign_text import printable
@@ -44,7 +44,7 @@ POSITIONAL_ARGUMENTS = ('self', 'image', 'boxes')
 
 
 @dataclasses.dataclass(frozen=True)
-class Poses:
+class Poses(StructOfArrays):
     """
     Poses of N people, with the J joints of `PoseEstimator.posed_skeleton`, in A augmentations.
 
@@ -59,11 +59,11 @@ class Poses:
     poses2d_px
         [N, A, J, 2], image pixels.
     joint_confidence
-        [N, J], visibility of the joints from 0 to 1; empty if the network does not estimate it.
+        [N, J], visibility of the joints from 0 to 1; [N, 0] if the network does not estimate it.
     network_poses2d_px
         [N, A, J, 2], image points of the network; by default `poses2d_px`, which are projections.
     joint_std_mm
-        [N, J], standard deviations of the joint positions that the network estimates; empty if it
+        [N, J], standard deviations of the joint positions that the network estimates; [N, 0] if it
         does not.
     """
 
@@ -79,19 +79,9 @@ class Poses:
         """Fill in the default values of optional arrays."""
         if self.network_poses2d_px.shape != self.poses2d_px.shape:
             object.__setattr__(self, 'network_poses2d_px', self.poses2d_px)
-
-    def select(self, indices: NDArray[Any]) -> Poses:
-        """Return the people that an index array or a mask selects."""
-        confidence, std_mm = self.joint_confidence, self.joint_std_mm
-        return Poses(
-            self.boxes_px[indices],
-            self.scores[indices],
-            self.poses3d_mm[indices],
-            self.poses2d_px[indices],
-            confidence[indices] if len(confidence) else confidence,
-            self.network_poses2d_px[indices],
-            std_mm[indices] if std_mm.ndim > 1 else std_mm,
-        )
+        for name in ('joint_confidence', 'joint_std_mm'):
+            if getattr(self, name).ndim == 1:
+                object.__setattr__(self, name, np.zeros((len(self.boxes_px), 0)))
 
 
 class PoseEstimator(abc.ABC):
@@ -495,11 +485,11 @@ class PoseEstimator(abc.ABC):
                 values.mean(axis=1) for values in (poses3d, poses2d, network_poses2d)
             )
         confidences = np.repeat(poses.scores[:, None], len(convention.skeleton), axis=1)
-        if len(poses.joint_confidence):
+        if poses.joint_confidence.shape[1]:
             confidences = convention.confidences(poses.joint_confidence)
         arrays = (poses3d, poses2d, network_poses2d, confidences)
         prediction = dict(zip(POSE_ARRAYS, arrays))
-        if poses.joint_std_mm.ndim > 1:
+        if poses.joint_std_mm.shape[1]:
             prediction['uncertainties'] = convention.deviations(poses.joint_std_mm) / MM_PER_M
         return prediction
 

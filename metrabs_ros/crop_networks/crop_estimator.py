@@ -1,4 +1,4 @@
-"""Pose estimation in crops: detect boxes, crop them, run a network, check plausibility."""
+"""Pose estimation in crops: detect boxes, crop them, run a network, place what it predicts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from metrabs_ros.arrays import FloatArray
+from metrabs_ros.arrays import FloatArray, StructOfArrays
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.crop_networks.augmentation import Augmentations
 from metrabs_ros.crop_networks.box_cameras import virtual_cameras_for_boxes
@@ -29,6 +30,27 @@ if TYPE_CHECKING:
     from metrabs_ros.detectors.boxes import BoxDetector, Boxes
 
 _LOGGER = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlacedCrops(StructOfArrays):
+    """
+    Poses of N people, with J joints, in A augmentations.
+
+    Parameters
+    ----------
+    poses3d_mm
+        [N, A, J, 3], camera frame.
+    rays_mm
+        [N, A, J, 3], camera frame, points that project to the network's image points.
+    joint_confidence, joint_std_mm
+        See `Poses`.
+    """
+
+    poses3d_mm: FloatArray
+    rays_mm: FloatArray
+    joint_confidence: FloatArray
+    joint_std_mm: FloatArray
 
 
 class CropPoseEstimator(PoseEstimator):
@@ -72,14 +94,8 @@ class CropPoseEstimator(PoseEstimator):
         self._max_batch = MAX_BATCH
 
     @abc.abstractmethod
-    def _pose_crops(
-        self,
-        views: Sequence[View],
-        boxes_px: Sequence[FloatArray],
-        cameras: Sequence[VirtualCameras],
-        options: Options,
-    ) -> list[Poses]:
-        """Return the poses of the people in boxes [N, 4] of each view, seen by its cameras."""
+    def _value_shape(self, options: Options) -> tuple[int, int]:
+        """Return the number P of points of a crop, and the number D of values of each point."""
 
     @abc.abstractmethod
     def _decode(self, outputs: tuple[Tensor, ...], rows: slice, options: Options) -> Tensor:
@@ -98,7 +114,30 @@ class CropPoseEstimator(PoseEstimator):
 
         Returns
         -------
-        [N, P, D], values of P points in each crop.
+        [N, P, D], see `_value_shape`.
+        """
+
+    @abc.abstractmethod
+    def _place(
+        self,
+        values: FloatArray,
+        virtual: VirtualCameras,
+        augmentations: Augmentations,
+        options: Options,
+    ) -> PlacedCrops:
+        """
+        Compute absolute poses.
+
+        Parameters
+        ----------
+        values
+            [N * A, P, D], what `_decode` returned for all crops.
+        virtual
+            Virtual cameras of the crops.
+        augmentations
+            The A augmentations; the crops of each person are consecutive.
+        options
+            Options of pose estimation.
         """
 
     def check(self, options: Options) -> None:
@@ -159,15 +198,44 @@ class CropPoseEstimator(PoseEstimator):
     def _virtual_cameras(self, boxes_px: FloatArray, view: View) -> VirtualCameras:
         return virtual_cameras_for_boxes(boxes_px, view.camera, self._side_px)
 
+    def _pose_crops(
+        self,
+        views: Sequence[View],
+        boxes_px: Sequence[FloatArray],
+        cameras: Sequence[VirtualCameras],
+        options: Options,
+    ) -> list[Poses]:
+        """Return the poses of the people in boxes [N, 4] of each view, seen by its cameras."""
+        augmentations = Augmentations.evenly_spaced(options.num_aug)
+        virtual = [augmentations.apply_to(view_cameras) for view_cameras in cameras]
+        values = self._run_network(views, virtual, augmentations, options)
+        placed = self._place(values, VirtualCameras.concatenate(virtual), augmentations, options)
+        results, end = [], 0
+        for view, boxes in zip(views, boxes_px):
+            start, end = end, end + len(boxes)
+            own = placed.select(slice(start, end))
+            results.append(
+                Poses(
+                    boxes,
+                    np.ones(len(boxes)),
+                    own.poses3d_mm,
+                    view.camera.project(own.poses3d_mm),
+                    own.joint_confidence,
+                    view.camera.project(own.rays_mm),
+                    own.joint_std_mm,
+                )
+            )
+        return results
+
     def _run_network(
         self,
         views: Sequence[View],
         virtual: Sequence[VirtualCameras],
         augmentations: Augmentations,
         options: Options,
-    ) -> FloatArray | None:
+    ) -> FloatArray:
         """
-        Return the decoded outputs of the network for all crops, [C, P, D]; None without crops.
+        Return the decoded outputs of the network for all crops, [C, P, D].
 
         Parameters
         ----------
@@ -184,13 +252,15 @@ class CropPoseEstimator(PoseEstimator):
             batch_size = min(options.internal_batch_size, self._max_batch)
             try:
                 crops = self._crops(views, virtual, augmentations, options, batch_size)
-                decoded, done = [], 0
+                decoded = [torch.zeros(0, *self._value_shape(options), device=self._device)]
+                done = 0
                 for batch in rebatch(crops, batch_size):
                     rows = slice(done, done + len(batch))
                     decoded.append(self._decode(self.network(batch), rows, options))
                     done = rows.stop
                 # One transfer from the device for all outputs, after the last batch.
-                return torch.cat(decoded).double().cpu().numpy() if decoded else None
+                values: FloatArray = torch.cat(decoded).double().cpu().numpy()
+                return values
             except torch.cuda.OutOfMemoryError:
                 if batch_size == 1:
                     raise

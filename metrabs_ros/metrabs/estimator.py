@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +13,9 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.crop_networks.augmentation import Augmentations
 from metrabs_ros.crop_networks.crop_engine import CropEngine
-from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator
+from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator, PlacedCrops
 from metrabs_ros.metrabs.checkpoint import Checkpoint
-from metrabs_ros.options import Options, View
+from metrabs_ros.options import Options
 from metrabs_ros.placement.absolute import (
     absolute_points,
     full_perspective,
@@ -63,43 +62,34 @@ class MetrabsEstimator(CropPoseEstimator):
         """Return the indices of plausible people; see `plausible_poses`."""
         return plausible_poses(poses, self.skeleton)
 
-    def _pose_crops(
-        self,
-        views: Sequence[View],
-        boxes_px: Sequence[FloatArray],
-        cameras: Sequence[VirtualCameras],
-        options: Options,
-    ) -> list[Poses]:
-        """Return the poses of the people in boxes; see `CropPoseEstimator`."""
-        augmentations = Augmentations.evenly_spaced(options.num_aug)
-        virtual = [augmentations.apply_to(view_cameras) for view_cameras in cameras]
-        points = self._run_network(views, virtual, augmentations, options)
-        if points is None:
-            points = np.zeros((0, self._config.latents or len(self._joints), 5))
-        image_points_px, metric_points_mm = points[..., :2], points[..., 2:]
-        all_virtual = VirtualCameras.concatenate(virtual)
-        joints_mm = self._absolute_joints(all_virtual, image_points_px, metric_points_mm)
-        poses_mm = self._as_poses(joints_mm, augmentations)
-        # Weights sum to one, so that the means of rays are rays of the same camera.
-        points_mm = RAY_DEPTH_MM * self._decoded(to_rays(all_virtual.normalise(image_points_px)))
-        rays_mm = self._as_poses(all_virtual.to_camera(points_mm), augmentations)
-        ends = np.cumsum([len(boxes) for boxes in boxes_px])[:-1]
-        return [
-            Poses(
-                boxes,
-                np.ones(len(boxes)),
-                view_poses_mm,
-                view.camera.project(view_poses_mm),
-                network_poses2d_px=view.camera.project(view_rays_mm),
-            )
-            for view, boxes, view_poses_mm, view_rays_mm in zip(
-                views, boxes_px, np.split(poses_mm, ends), np.split(rays_mm, ends)
-            )
-        ]
+    def _value_shape(self, options: Options) -> tuple[int, int]:
+        """Return the shape of the values of a crop; see `CropPoseEstimator`."""
+        return self._config.latents or len(self._joints), 2 + 3
 
     def _decode(self, outputs: tuple[Tensor, ...], rows: slice, options: Options) -> Tensor:
         """Return image points in crop pixels and metric points in millimetres, [N, P, 2 + 3]."""
         return torch.cat(outputs, dim=-1)
+
+    def _place(
+        self,
+        values: FloatArray,
+        virtual: VirtualCameras,
+        augmentations: Augmentations,
+        options: Options,
+    ) -> PlacedCrops:
+        """Compute absolute poses; see `CropPoseEstimator`."""
+        image_points_px, metric_points_mm = values[..., :2], values[..., 2:]
+        joints_mm = self._absolute_joints(virtual, image_points_px, metric_points_mm)
+        # Weights sum to one, so that the means of rays are rays of the same camera.
+        rays_mm = RAY_DEPTH_MM * self._decoded(to_rays(virtual.normalise(image_points_px)))
+        poses_mm = self._as_poses(joints_mm, augmentations)
+        not_estimated = np.zeros((len(poses_mm), 0))
+        return PlacedCrops(
+            poses_mm,
+            self._as_poses(virtual.to_camera(rays_mm), augmentations),
+            not_estimated,
+            not_estimated,
+        )
 
     def _decoded(self, points: FloatArray) -> FloatArray:
         """Return the joints [N, J, 3] of the network's points [N, P, 3]."""

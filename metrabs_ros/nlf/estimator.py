@@ -18,7 +18,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.crop_networks.augmentation import Augmentations
 from metrabs_ros.crop_networks.crop_engine import CropEngine
-from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator
+from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator, PlacedCrops
 from metrabs_ros.crop_networks.crops import BLACK, WHITE
 from metrabs_ros.crop_networks.source_image import upload
 from metrabs_ros.foreign_text import printable
@@ -194,62 +194,9 @@ class NlfEstimator(CropPoseEstimator):
             for request, own in zip(requests, arguments)
         ]
 
-    def _pose_crops(
-        self,
-        views: Sequence[View],
-        boxes_px: Sequence[FloatArray],
-        cameras: Sequence[VirtualCameras],
-        options: Options,
-    ) -> list[Poses]:
-        """Return the poses of the people in boxes; see `CropPoseEstimator`."""
-        augmentations = Augmentations.evenly_spaced(options.num_aug)
-        virtual = [augmentations.apply_to(view_cameras) for view_cameras in cameras]
-        values = self._run_network(views, virtual, augmentations, options)
-        if values is None:
-            values = np.zeros((0, len(self.posed_skeleton(options)), 6))
-        image_points_px, metric_points_mm, raw_m = np.split(values, (2, 5), axis=-1)
-        all_virtual = VirtualCameras.concatenate(virtual)
-        image_points = all_virtual.normalise(image_points_px)
-        points_mm = place_points(
-            image_points,
-            metric_points_mm,
-            raw_m[..., 0],
-            image_points_px,
-            all_virtual.intrinsic_matrix,
-            self._config,
-        )
-        rays_mm = RAY_DEPTH_MM * to_rays(image_points)
-
-        def by_person(crops: FloatArray) -> FloatArray:
-            return crops.reshape(-1, len(augmentations), *crops.shape[1:])
-
-        poses_mm = by_person(all_virtual.to_camera(points_mm))
-        poses_rays_mm = by_person(all_virtual.to_camera(rays_mm))
-        uncertainties_m = by_person(self._config.uncertainty_factor * raw_m[..., 0])
-        if options.average_aug:
-            combined_mm, std_m = combine_augmentations(poses_mm, uncertainties_m)
-            poses_mm = combined_mm[:, None]
-            poses_rays_mm = poses_rays_mm.mean(axis=1, keepdims=True)
-        else:
-            std_m = uncertainties_m.mean(axis=1)
-        ends = np.cumsum([len(boxes) for boxes in boxes_px])[:-1]
-        std_mm = MM_PER_M * std_m
-        return [
-            Poses(
-                boxes,
-                np.ones(len(boxes)),
-                own_mm,
-                view.camera.project(own_mm),
-                confidences_of(own_std_mm),
-                view.camera.project(own_rays_mm),
-                own_std_mm,
-            )
-            for view, boxes, own_mm, own_rays_mm, own_std_mm in zip(
-                views,
-                boxes_px,
-                *(np.split(values, ends) for values in (poses_mm, poses_rays_mm, std_mm)),
-            )
-        ]
+    def _value_shape(self, options: Options) -> tuple[int, int]:
+        """Return the shape of the values of a crop; see `CropPoseEstimator`."""
+        return len(self.posed_skeleton(options)), 2 + 3 + 1
 
     def _decode(self, outputs: tuple[Tensor, ...], rows: slice, options: Options) -> Tensor:
         """Return image points, metric points and uncertainties, [N, P, 2 + 3 + 1]."""
@@ -292,6 +239,40 @@ class NlfEstimator(CropPoseEstimator):
                 kept -= len(self._heads.popitem(last=False)[1])
         self._heads.move_to_end(key)
         return self._heads[key]
+
+    def _place(
+        self,
+        values: FloatArray,
+        virtual: VirtualCameras,
+        augmentations: Augmentations,
+        options: Options,
+    ) -> PlacedCrops:
+        """Compute absolute poses; see `CropPoseEstimator`."""
+        image_points_px, metric_points_mm = values[..., :2], values[..., 2:5]
+        raw_uncertainties_m = values[..., 5]
+        image_points = virtual.normalise(image_points_px)
+        points_mm = place_points(
+            image_points,
+            metric_points_mm,
+            raw_uncertainties_m,
+            image_points_px,
+            virtual.intrinsic_matrix,
+            self._config,
+        )
+
+        def by_person(crops: FloatArray) -> FloatArray:
+            return crops.reshape(-1, len(augmentations), *crops.shape[1:])
+
+        poses_mm = by_person(virtual.to_camera(points_mm))
+        rays_mm = by_person(virtual.to_camera(RAY_DEPTH_MM * to_rays(image_points)))
+        uncertainties_m = by_person(self._config.uncertainty_factor * raw_uncertainties_m)
+        if options.average_aug:
+            combined_mm, std_m = combine_augmentations(poses_mm, uncertainties_m)
+            poses_mm, rays_mm = combined_mm[:, None], rays_mm.mean(axis=1, keepdims=True)
+        else:
+            std_m = uncertainties_m.mean(axis=1)
+        std_mm = MM_PER_M * std_m
+        return PlacedCrops(poses_mm, rays_mm, confidences_of(std_mm), std_mm)
 
 
 def _with_official_principal_point(request: Request) -> Request:

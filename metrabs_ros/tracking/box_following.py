@@ -284,15 +284,15 @@ def to_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) ->
     people = People.from_detections(
         skeleton, poses.boxes_px, poses.scores, poses3d_mm, poses2d_px, image_shape
     )
-    if len(poses.joint_confidence):
-        # The empty array makes People derive the deviations from the new confidences.
+    if poses.joint_confidence.shape[1]:
+        # Empty arrays make People derive the deviations from the new confidences.
         people = dataclasses.replace(
             people,
             joint_confidence=poses.joint_confidence,
             joint_std_mm=poses.joint_std_mm,
             axis_std_mm=np.zeros(0),
         )
-    if len(poses.joint_std_mm) or poses.poses3d_mm.shape[1] == 1:
+    if poses.joint_std_mm.shape[1] or poses.poses3d_mm.shape[1] == 1:
         return people
     scatter_mm = np.sqrt(poses.poses3d_mm.var(axis=1).sum(axis=-1))
     return dataclasses.replace(people, joint_std_mm=scatter_mm)
