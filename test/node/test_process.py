@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import pathlib
 import re
 import signal
@@ -223,7 +224,9 @@ def shared_memory_files(process_id):
 )
 def test_no_shared_memory_remains_after_an_active_node_has_ended(module, parameter):
     command = [sys.executable, '-m', f'metrabs_ros.node.{module}', '--ros-args', '-p', parameter]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+    # Without discovery, so that the process does not map the shared memory of others.
+    environment = {**os.environ, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'OFF'}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as child:
         # The last line of a start.
         assert any('waiting for' in line for line in child.stderr)
         files = shared_memory_files(child.pid)
