@@ -311,6 +311,6 @@ def test_no_detector_is_loaded_if_boxes_are_given(
 ):
     monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path))
     monkeypatch.setenv('PIP_NO_INDEX', '1')
-    model = metrabs_ros.load_model(checkpoint_folder('s_centered'))
+    model = metrabs_ros.load_model(checkpoint_folder('s_centered'), engine='torch')
     assert len(model.estimate_poses(street, STREET_BOXES)['poses3d']) == 4
     assert not (tmp_path / 'blazepose').exists()

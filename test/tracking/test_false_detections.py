@@ -26,7 +26,7 @@ from metrabs_ros.tracking.tracker import Tracker
 
 CAMERA = Camera(INTRINSICS)
 NO_PEOPLE = People.empty(COCO_17)
-FRAMES = 240
+FRAMES = 160
 POSITION_MM = np.array([300.0, 100.0, 5000.0])
 
 
