@@ -24,7 +24,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from metrabs_ros.arrays import ImageArray
-from metrabs_ros.node.camera_stream import Frame
+from metrabs_ros.node.frame_preparation import Frame
 from metrabs_ros.node.pose_node import PoseNode
 from metrabs_ros.people import People
 from metrabs_ros.pose_estimator import PoseEstimator

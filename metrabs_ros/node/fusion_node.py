@@ -33,7 +33,6 @@ from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.fusion.people_fusion import PeopleFusion
 from metrabs_ros.node import process
 from metrabs_ros.node.body_publishers import HriPublishers, check_hri_packages
-from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.configured_node import ConfiguredNode, run_node
 from metrabs_ros.node.diagnostics import Latencies
 from metrabs_ros.node.drops import FAILED, CauseCounter
@@ -41,7 +40,7 @@ from metrabs_ros.node.fusion_diagnostics import CameraCounts, to_message
 from metrabs_ros.node.fusion_settings import LONGEST_CAMERA_TOPIC, FusionSettings
 from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.node.managed_node import log_exceptions
-from metrabs_ros.node.message_ages import MessageAges
+from metrabs_ros.node.message_ages import MessageAges, age_s
 from metrabs_ros.node.parameters import check_topics
 from metrabs_ros.node.publishers import PeoplePublishers
 from metrabs_ros.node.skeleton_input import SkeletonInput

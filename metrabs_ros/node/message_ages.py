@@ -1,4 +1,4 @@
-"""Detection of cameras whose clock is off, by the ages of their messages."""
+"""Ages of messages, and detection of cameras whose clock is off by them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import collections
 from collections.abc import Iterable
 
 import numpy as np
+from rclpy.time import Time
+from std_msgs.msg import Header
 
 from metrabs_ros.fusion.camera_clocks import MAX_OFFSET_S
 
@@ -56,3 +58,9 @@ class MessageAges:
         )
         difference_s = medians_s[name] - expected_s
         return difference_s if abs(difference_s) > MAX_OFFSET_S else 0.0
+
+
+def age_s(header: Header, now: Time) -> float:
+    """Return the age of a stamp, in seconds."""
+    age: float = (now - Time.from_msg(header.stamp)).nanoseconds * 1e-9
+    return age

@@ -32,13 +32,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.conversions.unusable_input import UnusableInput
 from metrabs_ros.node import diagnostics, heap, process
 from metrabs_ros.node.body_publishers import HriPublishers, check_hri_packages
-from metrabs_ros.node.camera_stream import (
-    TOPIC_DETECTOR,
-    CameraStream,
-    Frame,
-    PreparedFrame,
-    age_s,
-)
+from metrabs_ros.node.camera_stream import CameraStream
 from metrabs_ros.node.configured_node import ConfiguredNode, run_node
 from metrabs_ros.node.drops import (
     BATCH_FAILED,
@@ -47,7 +41,9 @@ from metrabs_ros.node.drops import (
     FAILED,
     NEWER_FRAME,
 )
+from metrabs_ros.node.frame_preparation import TOPIC_DETECTOR, Frame, PreparedFrame
 from metrabs_ros.node.managed_node import log_exceptions
+from metrabs_ros.node.message_ages import age_s
 from metrabs_ros.node.parameters import check_topics
 from metrabs_ros.node.settings import LONGEST_CAMERA_TOPIC, Settings
 from metrabs_ros.node.transforms import TransformLookup

@@ -31,9 +31,9 @@ from metrabs_ros.image_header import check_image_size
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node import fusion_diagnostics, heartbeat, process
 from metrabs_ros.node.callback_failures import GuardedExecutor
-from metrabs_ros.node.camera_stream import age_s
 from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.image_conversion import to_rgb
+from metrabs_ros.node.message_ages import age_s
 from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.synchronisation import StampKey, stamp_key
 from metrabs_ros.node.transform_store import TransformStore

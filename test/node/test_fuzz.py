@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from test_people import people_at
 
 from metrabs_ros.conversions.unusable_input import UnusableInput
-from metrabs_ros.node.camera_stream import Frame
+from metrabs_ros.node.frame_preparation import Frame
 from metrabs_ros.node.synchronisation import SynchronisedImage
 from metrabs_ros.pose_estimator import Poses
 
