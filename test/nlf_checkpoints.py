@@ -32,13 +32,13 @@ def _points() -> tuple[FloatArray, dict[str, Convention]]:
 
 
 def tiny_estimator() -> NlfEstimator:
-    """Return an estimator with a tiny network, and a detector that detects nobody."""
+    """Return an estimator with a tiny network, and a detector without detections."""
     checkpoint = tiny_checkpoint()
     checkpoint.field.gps_net.mini.fill_(-1)
     engine = TorchEngine(checkpoint.crop_model, torch.device('cpu'), 'fp32')
     choice = Choice('torch', 'fp32', 'cpu', 'for tests')
-    nobody = Boxes(np.zeros((0, 4)), np.zeros(0))
-    return NlfEstimator(checkpoint, lambda *_: nobody, engine, choice)
+    no_boxes = Boxes(np.zeros((0, 4)), np.zeros(0))
+    return NlfEstimator(checkpoint, lambda *_: no_boxes, engine, choice)
 
 
 def tiny_checkpoint() -> NlfCheckpoint:

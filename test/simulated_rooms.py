@@ -35,7 +35,7 @@ OCCLUSION_MM = 250.0
 """People are hidden if a nearer person is closer than this to the line of sight."""
 MAX_MATCH_MM = 500.0
 MAX_DUPLICATE_MM = 800.0
-"""People that match nobody are duplicates if a person who is matched is closer than this."""
+"""Unmatched people are duplicates if a matched person is closer than this."""
 MIN_JOINTS_IN_VIEW = 6
 
 
@@ -182,7 +182,7 @@ class SimulatedCamera:
             points_px.append(px)
             inside.append(inside_image(px, IMAGE_SHAPE))
         for p in np.flatnonzero(false):
-            # A false person: the body of somebody at a random place in the image.
+            # A false person: a body at a random place in the image.
             depth_mm = rng.uniform(2500, 7000)
             middle_mm = np.append(rng.uniform((-0.7, -0.3), (0.7, 0.3)) * depth_mm, depth_mm)
             pose_mm = in_camera_mm[p] - in_camera_mm[p].mean(axis=0) + middle_mm

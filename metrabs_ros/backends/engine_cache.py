@@ -187,7 +187,7 @@ class EngineCache:
 
 
 class RequiredCache(EngineCache):
-    """An engine cache for building in advance, which is in vain if an engine is not stored."""
+    """An engine cache for building in advance: engines that cannot be stored are errors."""
 
     def load(
         self,

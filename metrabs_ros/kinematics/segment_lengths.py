@@ -20,7 +20,7 @@ from metrabs_ros.kinematics.landmarks import (
 )
 
 DEFAULT_STATURE_MM = 1650.0
-"""Stature of people of whom nothing is known, as in the template."""
+"""Stature of people without any measurement, as in the template."""
 TIME_CONSTANT_S = 3.0
 """Time constant of the running mean of the lengths."""
 STEADY_CHANGE, STEADY_S = 0.025, 1.0
@@ -104,7 +104,7 @@ class SegmentLengths:
         self._steady_s: FloatArray = np.zeros(0)
 
     def add(self, count: int) -> None:
-        """Append people of whom nothing is known."""
+        """Append people without any measurement."""
         for name, values in vars(self).items():
             setattr(self, name, np.pad(values, ((0, count),) + ((0, 0),) * (values.ndim - 1)))
 

@@ -55,7 +55,7 @@ def convert_bag(
     """
     Write a copy of a bag with other skeletons and their markers.
 
-    The output is not written if nobody can be converted; see
+    The output is not written if no person can be converted; see
     `skeleton_conversion.convert_skeletons`.
     """
     target = absolute(output)

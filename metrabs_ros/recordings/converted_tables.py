@@ -52,7 +52,7 @@ def convert_table(
     """
     Write a copy of a table of joints with other joints.
 
-    The output is not written if nobody can be converted; see
+    The output is not written if no person can be converted; see
     `skeleton_conversion.convert_skeletons`.
     """
     if output.suffix != source.suffix:

@@ -54,7 +54,7 @@ def draw_calibration(calibration: Calibration, file: pathlib.Path) -> None:
 
 def _draw_path(axes: Axes, times_s: FloatArray, points_m: FloatArray, color: str) -> None:
     points_m = points_m.copy()
-    # NaN interrupts the line where nobody was seen.
+    # NaN interrupts the line where no person was seen.
     points_m[1:][np.diff(times_s) > MAX_GAP_S] = np.nan
     axes.plot(*points_m.T, color=color, linewidth=0.8, alpha=0.7)
 

@@ -173,8 +173,8 @@ def test_regions_of_people_without_a_visible_torso_are_around_their_boxes(keypoi
 
 
 def test_regions_without_people_are_empty():
-    nobody = Keypoints(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)))
-    assert len(Regions.around_keypoints(nobody, CAMERA)) == 0
+    no_people = Keypoints(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)))
+    assert len(Regions.around_keypoints(no_people, CAMERA)) == 0
 
 
 def test_the_hips_of_a_portrait_follow_from_the_head_and_the_shoulders():

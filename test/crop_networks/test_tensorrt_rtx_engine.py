@@ -210,7 +210,7 @@ def test_the_packages_to_install_are_named(build, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, 'tensorrt_rtx')
     monkeypatch.setattr(tensorrt_rtx.importlib.util, 'find_spec', lambda name: None)
     monkeypatch.setattr(loading, '_require_torch', lambda: None)
-    # The weights are not read, or downloaded, in vain.
+    # The weights are neither read nor downloaded before.
     monkeypatch.delattr(loading, '_read_checkpoint')
     assert build('--target', 'sm89') == 1
     assert 'pip install tensorrt-rtx onnx onnxscript' in capsys.readouterr().err

@@ -67,10 +67,10 @@ def test_missing_joints_keep_their_angles(tracks):
 def test_bodies_are_forgotten_after_a_second(tracks):
     people = people_of(standing(HERE))
     follow(tracks, people, np.arange(0, 1.5, 0.1))
-    nobody = people.select(np.zeros(0, np.intp))
-    assert len(tracks.update(nobody, UP, 2.0)) == 0
+    no_people = people.select(np.zeros(0, np.intp))
+    assert len(tracks.update(no_people, UP, 2.0)) == 0
     assert tracks.update(people, UP, 2.1).versions == 1
-    tracks.update(nobody, UP, 4.0)
+    tracks.update(no_people, UP, 4.0)
     assert tracks.update(people, UP, 4.1).versions == 0
 
 
