@@ -111,12 +111,13 @@ def exit_process(status: int) -> NoReturn:
     A running network cannot be interrupted and crashes during finalisation.  Finalisation also
     takes about one second if torch is loaded.
     """
-    # Lifecycle nodes are part of reference cycles.  DDS removes its shared memory, up to 22 MB per
-    # process, when they are freed; otherwise it would remain until the next boot.
-    gc.collect()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    with _ignore_sigint():
+        # Lifecycle nodes are part of reference cycles.  DDS removes its shared memory, up to 22 MB
+        # per process, when they are freed; otherwise it would remain until the next boot.
+        gc.collect()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 class RosLogHandler(logging.Handler):
