@@ -234,3 +234,14 @@ def test_no_shared_memory_remains_after_an_active_node_has_ended(module, paramet
     assert child.returncode == 0
     assert files
     assert [file for file in files if file.exists()] == []
+
+
+def test_further_signals_do_not_disturb_the_end_of_a_node():
+    command = [sys.executable, '-m', 'metrabs_ros.node.pose_node']
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        assert any('waiting for' in line for line in child.stderr)
+        while child.poll() is None:
+            child.send_signal(signal.SIGINT)
+            time.sleep(0.005)
+        assert 'Traceback' not in child.stderr.read()
+    assert child.returncode == 0
