@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -20,9 +21,12 @@ from rclpy.node import Node
 import metrabs_ros
 from metrabs_ros import startup_signals
 from metrabs_ros.foreign_text import printable
+from metrabs_ros.node.watchdog import STDERR
 
 MAX_WAIT_S = 0.2
 """Maximum time of one wait of the executor, see `spin`."""
+EXIT_TIMEOUT_S = 20.0
+"""Maximum time to free the nodes at the exit; then the process ends with status 1."""
 MAX_REASON_CHARS = 500
 """Maximum length of the error message if ROS cannot be initialised, in characters."""
 MAX_MESSAGE_CHARS = 2000
@@ -106,17 +110,19 @@ def spin(node: Node, executor: Executor | None = None) -> None:
 
 def exit_process(status: int) -> NoReturn:
     """
-    End the process immediately, without finalising the interpreter.
+    Free the nodes and end the process, without finalising the interpreter.
 
     A running network cannot be interrupted and crashes during finalisation.  Finalisation also
     takes about one second if torch is loaded.
     """
     with _ignore_sigint():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # DDS can block with the interpreter locked, see `interpreter_watchdog`.
+        faulthandler.dump_traceback_later(EXIT_TIMEOUT_S, exit=True, file=STDERR)
         # Lifecycle nodes are part of reference cycles.  DDS removes its shared memory, up to 22 MB
         # per process, when they are freed; otherwise it would remain until the next boot.
         gc.collect()
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
 
 

@@ -19,6 +19,7 @@ import rclpy
 import rclpy.logging
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.utilities import get_rmw_implementation_identifier
 
 from metrabs_ros.node import process
 from metrabs_ros.node.process import RosLogHandler
@@ -218,6 +219,9 @@ def shared_memory_files(process_id):
     return {pathlib.Path(file) for file in re.findall(r'/dev/shm/fastrtps_[0-9a-f]{16}', maps)}
 
 
+@pytest.mark.skipif(
+    'fastrtps' not in get_rmw_implementation_identifier(), reason='the files are those of Fast DDS'
+)
 @pytest.mark.parametrize(
     ('module', 'parameter'),
     [('pose_node', 'target_frame:=map'), ('fusion_node', 'cameras:=[left,right]')],
@@ -245,3 +249,18 @@ def test_further_signals_do_not_disturb_the_end_of_a_node():
             time.sleep(0.005)
         assert 'Traceback' not in child.stderr.read()
     assert child.returncode == 0
+
+
+def test_a_process_ends_if_the_middleware_blocks_at_the_exit():
+    script = """
+import ctypes, gc
+from metrabs_ros.node import process
+process.EXIT_TIMEOUT_S = 0.5
+# Unlike the functions of CDLL, those of PyDLL keep the interpreter locked.
+gc.collect = lambda: ctypes.PyDLL(None).sleep(60)
+process.exit_process(0)
+"""
+    command = [sys.executable, '-c', script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert 'Timeout' in done.stderr
