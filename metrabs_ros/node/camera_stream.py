@@ -212,7 +212,7 @@ class CameraStream:
         UnusableInput
             If the frame cannot be processed.
         """
-        # There is no depth input if the camera was unsubscribed meanwhile.
+        # `self._depth` is None without depth images, or if the camera was unsubscribed meanwhile.
         prepared = self._preparation.prepare(frame, self._depth, current)
         if prepared.restarts_tracks or self._reset_requested:
             self._reset_requested = False

@@ -119,6 +119,7 @@ class FramePreparation:
         self._statistics = statistics
         self._last_stamp_s = -np.inf
         self._restarts_tracks = False
+        """As in `PreparedFrame`; kept until a frame can be prepared."""
         self._world_frame = ''
         self._extrinsics: FloatArray | None = None
 
