@@ -337,7 +337,7 @@ def build_plans(name: str, precision: str, targets: str) -> list[str]:
     # The weights, which may have to be downloaded, are read afterwards.
     require_package()
     from metrabs_ros.backends.engine_cache import RequiredCache
-    from metrabs_ros.crop_networks.tensorrt_rtx_engine import load_plans
+    from metrabs_ros.crop_networks.tensorrt_rtx_plans import load_plans
 
     precision = 'fp16' if precision == 'auto' else precision
     load_plans(_read_checkpoint(name).engine_network, precision, wanted, RequiredCache())
@@ -403,7 +403,7 @@ def start_engine(
     if choice.engine == 'tensorrt_rtx':
         from metrabs_ros.backends.tensorrt_rtx import target_of
         from metrabs_ros.crop_networks.plan_engine import PlanEngine
-        from metrabs_ros.crop_networks.tensorrt_rtx_engine import load_plans
+        from metrabs_ros.crop_networks.tensorrt_rtx_plans import load_plans
 
         target = target_of(torch.cuda.get_device_capability(device))
         (plan,) = load_plans(network, precision, [target], cache)

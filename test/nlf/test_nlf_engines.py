@@ -19,7 +19,7 @@ from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.backends.tensorrt_plan import PlanError
-from metrabs_ros.crop_networks import openvino_engine, tensorrt_engine, tensorrt_rtx_engine
+from metrabs_ros.crop_networks import openvino_engine, tensorrt_engine, tensorrt_rtx_plans
 from metrabs_ros.crop_networks.torch_engine import fuse_norms, replace_pointwise_convolutions
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 from metrabs_ros.metrabs.network import CropModel, MetrabsConfig
@@ -80,12 +80,12 @@ def test_plans_for_tensorrt_rtx_are_compiled_from_the_features_only(monkeypatch,
     monkeypatch.setitem(sys.modules, 'tensorrt_rtx', version)
     replaced = {'to_onnx': to_onnx, 'require_packages': int, 'package_versions': dict}
     for name, replacement in replaced.items():
-        monkeypatch.setattr(tensorrt_rtx_engine, name, replacement)
+        monkeypatch.setattr(tensorrt_rtx_plans, name, replacement)
     monkeypatch.setattr(tensorrt_rtx, 'compile_onnx', compile_onnx)
     monkeypatch.setattr(tensorrt_rtx, 'check_plan', lambda content: None)
     network = tiny_checkpoint().engine_network
     targets = ['sm86', 'sm89']
-    plans = tensorrt_rtx_engine.load_plans(network, 'fp16', targets, EngineCache(tmp_path))
+    plans = tensorrt_rtx_plans.load_plans(network, 'fp16', targets, EngineCache(tmp_path))
     assert plans == [b'plan', b'plan']
     assert exported == [['features']]
     assert compiled == [(b'onnx', 'sm86'), (b'onnx', 'sm89')]
@@ -137,7 +137,7 @@ def test_networks_with_the_same_backbone_never_share_an_entry_of_the_cache(monke
         lambda model, config: tensorrt_engine.cache_key(model, config, CPU, 'fp16'),
     ):
         assert len({str(key(*network)) for network in networks}) == len(networks)
-    keys = [tensorrt_rtx_engine.network_key(network, 'fp16') for network in (features, points)]
+    keys = [tensorrt_rtx_plans.network_key(network, 'fp16') for network in (features, points)]
     assert keys[0]['outputs'] == 'features float32 [batch, 16, 8, 8]'
     assert re.fullmatch(r'image_points_px .*, features float32 .*', keys[1]['outputs'])
     assert keys[0]['weights'] != keys[1]['weights']

@@ -19,7 +19,7 @@ from metrabs_ros.backends import tensorrt_rtx
 from metrabs_ros.backends.engine_cache import EngineCache
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.backends.tensorrt_plan import PlanError
-from metrabs_ros.crop_networks import plan_engine, tensorrt_rtx_engine
+from metrabs_ros.crop_networks import plan_engine, tensorrt_rtx_plans
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
 
 
@@ -43,9 +43,9 @@ def compiled(monkeypatch):
     monkeypatch.setitem(sys.modules, 'tensorrt_rtx', package)
     monkeypatch.setattr(tensorrt_rtx, 'compile_onnx', compile_onnx)
     monkeypatch.setattr(tensorrt_rtx, 'check_plan', lambda content: None)
-    monkeypatch.setattr(tensorrt_rtx_engine, 'to_onnx', to_onnx)
-    monkeypatch.setattr(tensorrt_rtx_engine, 'require_packages', lambda: None)
-    monkeypatch.setattr(tensorrt_rtx_engine, 'package_versions', lambda: {'onnx': '1'})
+    monkeypatch.setattr(tensorrt_rtx_plans, 'to_onnx', to_onnx)
+    monkeypatch.setattr(tensorrt_rtx_plans, 'require_packages', lambda: None)
+    monkeypatch.setattr(tensorrt_rtx_plans, 'package_versions', lambda: {'onnx': '1'})
     return calls
 
 
@@ -149,8 +149,8 @@ def test_the_key_of_a_plan_contains_all_properties_that_it_depends_on(
     checkpoint = read_checkpoint(checkpoint_folder('s_centered'))
 
     def key(precision='fp16', target='sm89'):
-        properties = tensorrt_rtx_engine.network_key(checkpoint.engine_network, precision)
-        return tensorrt_rtx_engine.plan_key(properties, target)
+        properties = tensorrt_rtx_plans.network_key(checkpoint.engine_network, precision)
+        return tensorrt_rtx_plans.plan_key(properties, target)
 
     keys = [key(), key('fp32'), key(target='sm86')]
     monkeypatch.setattr(sys.modules['tensorrt_rtx'], '__version__', '1.8')
@@ -167,7 +167,7 @@ def test_a_cache_that_cannot_be_written_is_reported(compiled, checkpoint_folder,
     (tmp_path / 'file').write_text('')
     cache = EngineCache(tmp_path / 'file')
     network = read_checkpoint(checkpoint_folder('s_centered')).engine_network
-    plans = tensorrt_rtx_engine.load_plans(network, 'fp16', ['sm80'], cache)
+    plans = tensorrt_rtx_plans.load_plans(network, 'fp16', ['sm80'], cache)
     assert plans == [b'plan for sm80']
     assert 'cannot be used' in caplog.text
 
