@@ -33,9 +33,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class PlacedCrops(StructOfArrays):
+class PlacedPoses(StructOfArrays):
     """
-    Poses of N people, with J joints, in A augmentations.
+    Absolute poses of N people, with J joints, in A augmentations.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class CropPoseEstimator(PoseEstimator):
         virtual: VirtualCameras,
         augmentations: Augmentations,
         options: Options,
-    ) -> PlacedCrops:
+    ) -> PlacedPoses:
         """
         Compute absolute poses.
 
@@ -138,6 +138,10 @@ class CropPoseEstimator(PoseEstimator):
             The A augmentations; the crops of each person are consecutive.
         options
             Options of pose estimation.
+
+        Returns
+        -------
+        The poses in all augmentations, or in a single one if the augmentations are combined.
         """
 
     def check(self, options: Options) -> None:

@@ -13,7 +13,7 @@ from metrabs_ros.arrays import FloatArray
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.crop_networks.augmentation import Augmentations
 from metrabs_ros.crop_networks.crop_engine import CropEngine
-from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator, PlacedCrops
+from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator, PlacedPoses
 from metrabs_ros.metrabs.checkpoint import Checkpoint
 from metrabs_ros.options import Options
 from metrabs_ros.placement.absolute import (
@@ -76,39 +76,9 @@ class MetrabsEstimator(CropPoseEstimator):
         virtual: VirtualCameras,
         augmentations: Augmentations,
         options: Options,
-    ) -> PlacedCrops:
+    ) -> PlacedPoses:
         """Compute absolute poses; see `CropPoseEstimator`."""
         image_points_px, metric_points_mm = values[..., :2], values[..., 2:]
-        joints_mm = self._absolute_joints(virtual, image_points_px, metric_points_mm)
-        # Weights sum to one, so that the means of rays are rays of the same camera.
-        rays_mm = RAY_DEPTH_MM * self._decoded(to_rays(virtual.normalise(image_points_px)))
-        poses_mm = self._as_poses(joints_mm, augmentations)
-        not_estimated = np.zeros((len(poses_mm), 0))
-        return PlacedCrops(
-            poses_mm,
-            self._as_poses(virtual.to_camera(rays_mm), augmentations),
-            not_estimated,
-            not_estimated,
-        )
-
-    def _decoded(self, points: FloatArray) -> FloatArray:
-        """Return the joints [N, J, 3] of the network's points [N, P, 3]."""
-        return points if self._decoder is None else self._decoder.T @ points
-
-    def _as_poses(self, joints: FloatArray, augmentations: Augmentations) -> FloatArray:
-        """Return joints [N * A, J, 3] of crops as poses [N, A, K, 3] with all output joints."""
-        joints = joints.reshape(-1, len(augmentations), len(self._joints), 3)
-        mirrored = augmentations.mirrored
-        joints[:, mirrored] = joints[:, mirrored][:, :, self._joints.mirror]
-        return self._outputs.positions(joints)
-
-    def _absolute_joints(
-        self,
-        virtual: VirtualCameras,
-        image_points_px: FloatArray,
-        metric_points_mm: FloatArray,
-    ) -> FloatArray:
-        """Place points [N, P], and return the joints made from them, [N, J, 3], camera frame."""
         image_points = virtual.normalise(image_points_px)
         inside = self._config.is_inside(image_points_px)
         find_reference = weak_perspective if self._config.weak_perspective else full_perspective
@@ -119,4 +89,24 @@ class MetrabsEstimator(CropPoseEstimator):
             inside,
             self._config.mix_3d_inside_fov,
         )
-        return virtual.to_camera(self._decoded(points_mm))
+
+        def in_camera(points_mm: FloatArray) -> FloatArray:
+            joints_mm = virtual.to_camera(self._joints_of(points_mm))
+            return self._as_poses(joints_mm, augmentations)
+
+        poses_mm = in_camera(points_mm)
+        # The weights of joints sum to one, so that means of rays are rays of the same camera.
+        rays_mm = in_camera(RAY_DEPTH_MM * to_rays(image_points))
+        not_estimated = np.zeros((len(poses_mm), 0))
+        return PlacedPoses(poses_mm, rays_mm, not_estimated, not_estimated)
+
+    def _joints_of(self, points: FloatArray) -> FloatArray:
+        """Return the joints [N, J, 3] that are made from the network's points [N, P, 3]."""
+        return points if self._decoder is None else self._decoder.T @ points
+
+    def _as_poses(self, joints: FloatArray, augmentations: Augmentations) -> FloatArray:
+        """Return joints [N * A, J, 3] of crops as poses [N, A, K, 3] with all output joints."""
+        joints = joints.reshape(-1, len(augmentations), len(self._joints), 3)
+        mirrored = augmentations.mirrored
+        joints[:, mirrored] = joints[:, mirrored][:, :, self._joints.mirror]
+        return self._outputs.positions(joints)

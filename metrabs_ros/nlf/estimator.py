@@ -18,7 +18,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.backends.selection import Choice
 from metrabs_ros.crop_networks.augmentation import Augmentations
 from metrabs_ros.crop_networks.crop_engine import CropEngine
-from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator, PlacedCrops
+from metrabs_ros.crop_networks.crop_estimator import CropPoseEstimator, PlacedPoses
 from metrabs_ros.crop_networks.crops import BLACK, WHITE
 from metrabs_ros.crop_networks.source_image import upload
 from metrabs_ros.foreign_text import printable
@@ -246,7 +246,7 @@ class NlfEstimator(CropPoseEstimator):
         virtual: VirtualCameras,
         augmentations: Augmentations,
         options: Options,
-    ) -> PlacedCrops:
+    ) -> PlacedPoses:
         """Compute absolute poses; see `CropPoseEstimator`."""
         image_points_px, metric_points_mm = values[..., :2], values[..., 2:5]
         raw_uncertainties_m = values[..., 5]
@@ -272,7 +272,7 @@ class NlfEstimator(CropPoseEstimator):
         else:
             std_m = uncertainties_m.mean(axis=1)
         std_mm = MM_PER_M * std_m
-        return PlacedCrops(poses_mm, rays_mm, confidences_of(std_mm), std_mm)
+        return PlacedPoses(poses_mm, rays_mm, confidences_of(std_mm), std_mm)
 
 
 def _with_official_principal_point(request: Request) -> Request:

@@ -28,6 +28,7 @@ from metrabs_ros.crop_networks.heatmaps import (
     cell_grid,
     heatmap_to_image,
     heatmap_to_metric,
+    soft_argmax,
 )
 
 OTHER_MAPS = 2
@@ -98,7 +99,7 @@ class FeatureNetwork(CropNetwork):
     """
     The part of the network that does not depend on the points: from crops to features.
 
-    Its output are features [N, channels, h, w].
+    Its only output is the features [N, channels, h, w].
 
     Parameters
     ----------
@@ -191,11 +192,9 @@ class PointHead(nn.Module):
         config = self._config
         height, width = features.shape[2:]
         maps = self.convolution(features).reshape(-1, self._points, config.maps, height * width)
-        flat_cells = cell_grid((height, width), maps)
-        cells = cell_grid((config.depth, height, width), maps)
-        metric_xy = torch.softmax(maps[:, :, 1], dim=-1) @ flat_cells
+        metric_xy = soft_argmax(maps[:, :, 1], cell_grid((height, width), maps))
         volumes = torch.softmax(maps[:, :, OTHER_MAPS:].flatten(2), dim=-1)
-        volume_points = volumes @ cells
+        volume_points = volumes @ cell_grid((config.depth, height, width), maps)
         heatmaps = volumes.reshape(*volumes.shape[:2], config.depth, -1).sum(dim=2)
         raw = (maps[:, :, 0] * heatmaps).sum(dim=-1) + config.uncertainty_bias
         metric_points = torch.cat([metric_xy, volume_points[..., 2:]], dim=-1)
