@@ -8,17 +8,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA
-from hypothesis import given
-from hypothesis import strategies as st
 
 from metrabs_ros.metrabs.checkpoint import read_checkpoint
-from metrabs_ros.metrabs.network import (
-    CropModel,
-    HeatmapHeads,
-    MetrabsConfig,
-    cell_grid,
-    soft_argmax,
-)
+from metrabs_ros.metrabs.network import CropModel, HeatmapHeads, MetrabsConfig
 
 CENTERED = MetrabsConfig('s', 256, 32, True, False, 8, 2200.0)
 LEGACY = dataclasses.replace(CENTERED, centered_stride=False, legacy_centered_stride_bug=True)
@@ -35,18 +27,6 @@ def test_points_in_official_crops_match_the_official_implementation(checkpoint_f
     # The tolerance is due to the crops, which are stored in half precision.
     np.testing.assert_allclose(image_points_px, golden[f'{case}/coords2d'], atol=0.2)
     np.testing.assert_allclose(metric_points_mm, golden[f'{case}/coords3d_rel'], atol=2)
-
-
-@given(x=st.integers(0, 7), y=st.integers(0, 6), z=st.integers(0, 4))
-def test_soft_argmax_locates_a_peak_in_a_volume(x, y, z):
-    heatmap = torch.zeros(5, 7, 8)
-    heatmap[z, y, x] = 50
-    (position,) = soft_argmax(heatmap.view(1, -1), cell_grid((5, 7, 8), heatmap))
-    np.testing.assert_allclose(position, (x / 7, y / 6, z / 4), atol=1e-6)
-
-
-def test_the_cell_of_a_heatmap_with_one_cell_is_at_0():
-    assert cell_grid((1, 1), torch.zeros(1)).tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -84,12 +64,6 @@ def test_only_the_latent_points_at_the_start_of_the_output_are_used():
         torch.testing.assert_close(latents, all_points[:, :3])
     assert config.point_count(joints=2) == 5
     assert dataclasses.replace(config, predicts_joints_too=False).point_count(joints=2) == 3
-
-
-def test_is_inside_has_a_margin_of_three_quarters_of_a_stride():
-    points_px = np.array([[24.0, 128], [23.9, 128], [128, 232], [128, 232.1]])
-    assert CENTERED.is_inside(points_px).tolist() == [True, False, True, False]
-    assert LEGACY.is_inside(points_px - 16).tolist() == [True, False, True, False]
 
 
 @pytest.mark.slow

@@ -11,12 +11,7 @@ from hypothesis import strategies as st
 from nlf_golden_cases import CASES, canonical_points
 
 from metrabs_ros.nlf.checkpoint import read_checkpoint
-from metrabs_ros.nlf.network import (
-    LocalizerField,
-    NlfConfig,
-    PointHead,
-    point_head,
-)
+from metrabs_ros.nlf.network import LocalizerField, NlfConfig, PointHead, point_head
 
 CONFIG = NlfConfig('s', 256, 32, True, 8, 2200.0, 4)
 SIDE_CELLS = 8
@@ -101,15 +96,6 @@ def test_the_embedding_is_relative_to_the_bounds_of_the_body():
     field.gps_net.mini.copy_(torch.tensor([1.0, 2, 3]))
     field.gps_net.maxi.copy_(torch.tensor([3.0, 4, 5]))
     torch.testing.assert_close(field(2 * points_m + torch.tensor([1, 2, 3])), before)
-
-
-@pytest.mark.parametrize(('margin', 'low_px', 'high_px'), [(1.0, 32, 224), (0.6, 19.2, 236.8)])
-def test_is_inside_has_a_margin_in_strides(margin, low_px, high_px):
-    inside = [[low_px, 128], [128, high_px]]
-    outside = [[low_px - 0.1, 128], [128, high_px + 0.1]]
-    assert (
-        CONFIG.is_inside(np.array(inside + outside), margin).tolist() == [True] * 2 + [False] * 2
-    )
 
 
 @pytest.mark.slow
