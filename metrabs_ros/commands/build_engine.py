@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from metrabs_ros import loading
+from metrabs_ros.regular_file import shown
 from metrabs_ros.weights.store import RELEASES
 
 
@@ -32,14 +33,15 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build an engine, or compile for GPUs of other machines."""
+    model = shown(args.model)
     if not args.target:
         choice = loading.build_engine(args.model, args.engine, args.precision, args.device)
-        print(f'the engine for {args.model} is in the cache: {choice}')
+        print(f'the engine for {model} is in the cache: {choice}')
         return 0
     if args.engine not in ('auto', 'tensorrt_rtx') or args.device != 'auto':
         raise ValueError(
             '--target compiles with TensorRT for RTX, without a GPU; remove --engine and --device'
         )
     targets = loading.build_plans(args.model, args.precision, args.target)
-    print(f'the engines for {args.model} are in the cache: tensorrt_rtx for {", ".join(targets)}')
+    print(f'the engines for {model} are in the cache: tensorrt_rtx for {", ".join(targets)}')
     return 0

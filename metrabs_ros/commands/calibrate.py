@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 from metrabs_ros.commands.requirements import require_package
+from metrabs_ros.people import MM_PER_M
 
 
 def add_parser(commands: Any) -> None:
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         args.frame,
         args.refine or '',
         args.rotation_deviation,
-        1000 * args.position_deviation,
+        MM_PER_M * args.position_deviation,
         args.overwrite,
     )
     calibrate(args.results, args.output, options, print)

@@ -8,6 +8,7 @@ from typing import Any
 
 from metrabs_ros.commands.errors import print_error
 from metrabs_ros.commands.requirements import require_package
+from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import shown
 
 
@@ -62,6 +63,5 @@ def run(args: argparse.Namespace) -> int:
             f'{summary.approximate} people have approximate image points: the recorded ones are '
             'not projections of the positions'
         )
-    output = shown(args.output)
-    print(f'{summary.people} people as {args.skeleton} are in {output}')
+    print(f'{summary.people} people as {printable(args.skeleton)} are in {shown(args.output)}')
     return 0

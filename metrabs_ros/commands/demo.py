@@ -9,6 +9,7 @@ from typing import Any
 from metrabs_ros import demo
 from metrabs_ros.commands.requirements import require_package
 from metrabs_ros.demo_video import default_footage
+from metrabs_ros.regular_file import shown
 
 
 def add_parser(commands: Any) -> None:
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     options = ['--fov', str(args.fov), '--rate', str(args.rate)]
     if args.calibration:
         options += ['--calibration', args.calibration]
-    print(f'playing {source} ...', flush=True)
+    print(f'playing {shown(source)} ...', flush=True)
     if args.view:
         require_package('rerun', 'view', 'rerun-sdk')
     return demo.run(source, args.output, options, args.rate or 10.0, args.view)

@@ -40,5 +40,6 @@ def run(args: argparse.Namespace) -> int:
     require_new_file(file, args.overwrite)
     content = loading.export_onnx(args.model, args.precision, args.skeleton)
     write_atomically(file, content, SHARED)
-    print(f'the network of {args.model} is in {shown(file)}, {len(content) / 1e6:.0f} MB')
+    size_mb = len(content) / 1e6
+    print(f'the network of {shown(args.model)} is in {shown(file)}, {size_mb:.0f} MB')
     return 0

@@ -7,10 +7,12 @@ import pathlib
 import sys
 from typing import Any
 
-from metrabs_ros.commands.errors import MAX_ERROR_CHARS
 from metrabs_ros.commands.requirements import require_new_file
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import shown
+
+MAX_LINE_CHARS = 3000
+"""Maximum length of the line about a joint."""
 
 
 def add_parser(commands: Any) -> None:
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             for source, weight in zip(definition.source_joints, weights)
             if weight
         )
-        print(printable(f'{name}: {error_mm:.1f} mm, {terms}', MAX_ERROR_CHARS))
+        print(printable(f'{name}: {error_mm:.1f} mm, {terms}', MAX_LINE_CHARS))
     for warning in result.warnings:
         print(f'warning: {warning}', file=sys.stderr)
     write_definitions(args.output, [definition])

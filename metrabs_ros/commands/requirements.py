@@ -9,21 +9,21 @@ import pathlib
 from metrabs_ros.regular_file import shown
 
 
-def require_package(package: str, command: str, name: str) -> None:
+def require_package(module: str, command: str, package: str) -> None:
     """
-    Raise an ImportError with the name to install if a package is missing.
+    Raise an ImportError that names the package to install if a module is missing.
 
     Parameters
     ----------
-    package
+    module
         Name of the module.
     command
         Name of the command that needs it.
-    name
-        Name of the package for pip.
+    package
+        Name for pip of the package that contains it.
     """
-    if importlib.util.find_spec(package) is None:
-        raise ImportError(f'{command} needs {name}: pip install {name}')
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(f'{command} needs {package}: pip install {package}')
 
 
 def require_new_file(file: pathlib.Path, overwrite: bool) -> None:

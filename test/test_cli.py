@@ -1,0 +1,73 @@
+"""The command line has all commands, and prints each error on one line."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import pkgutil
+
+import pytest
+
+from metrabs_ros import cli, commands, loading
+from metrabs_ros.weights import store
+
+UNUSUAL = 'no\nsuch \x1b[31m\udcff'
+"""A name with a newline, a control character and a byte that is not UTF-8."""
+
+
+def test_each_module_with_a_parser_is_a_command():
+    modules = [
+        importlib.import_module(f'{commands.__name__}.{module.name}')
+        for module in pkgutil.iter_modules(commands.__path__)
+    ]
+    with_parser = [module for module in modules if hasattr(module, 'add_parser')]
+    assert sorted(cli.COMMANDS, key=str) == sorted(with_parser, key=str)
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ('demo', '--input', UNUSUAL),
+        ('annotate', UNUSUAL),
+        ('report', UNUSUAL),
+        ('calibrate', UNUSUAL),
+        ('convert-skeleton', UNUSUAL, '--skeleton', 'smpl_24', '-o', UNUSUAL),
+        ('convert-skeleton', UNUSUAL, '--skeleton', UNUSUAL, '-o', UNUSUAL),
+        ('fit-joints', UNUSUAL, '--name', 'own', '-o', UNUSUAL),
+        ('fit-skeletons', UNUSUAL, '-o', f'{UNUSUAL}.npz'),
+        ('fetch', 'blazepose_heavy', '--url', UNUSUAL),
+        ('build-engine', UNUSUAL),
+        ('export', UNUSUAL, '--onnx', UNUSUAL),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_errors_are_printed_on_one_line_without_control_characters(
+    arguments, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('METRABS_ROS_CACHE', str(tmp_path / 'cache'))
+    assert cli.main([*arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('metrabs_ros: ')
+    assert line.isprintable()
+
+
+def test_models_with_unusual_names_are_named_in_the_results(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, 'build_engine', lambda *arguments: 'tensorrt')
+    monkeypatch.setattr(loading, 'export_onnx', lambda *arguments: b'network')
+    assert cli.main(['build-engine', UNUSUAL]) == 0
+    assert cli.main(['export', UNUSUAL, '--onnx', UNUSUAL]) == 0
+    assert pathlib.Path(UNUSUAL).read_bytes() == b'network'
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(r'no\nsuch \x1b[31m\udcff' in line for line in lines)
+
+
+def test_an_interrupted_command_has_the_status_of_a_shell(capsys, monkeypatch):
+    def fetch(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, 'fetch', fetch)
+    assert cli.main(['fetch', 'metrabs_l']) == 130
+    assert capsys.readouterr().err == 'interrupted\n'
