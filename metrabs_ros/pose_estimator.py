@@ -80,7 +80,7 @@ class Poses(StructOfArrays):
         if self.network_poses2d_px.shape != self.poses2d_px.shape:
             object.__setattr__(self, 'network_poses2d_px', self.poses2d_px)
         for name in ('joint_confidence', 'joint_std_mm'):
-            if getattr(self, name).ndim == 1:
+            if getattr(self, name).shape == (0,):
                 object.__setattr__(self, name, np.zeros((len(self.boxes_px), 0)))
 
 

@@ -12,7 +12,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.movenet.detector import MAX_CANDIDATES
 from metrabs_ros.options import Options, View
 from metrabs_ros.people import implied_statures_mm
-from metrabs_ros.pose_estimator import POSE_ARRAYS
+from metrabs_ros.pose_estimator import POSE_ARRAYS, Poses
 from metrabs_ros.skeletons.builtin import DEFINITIONS
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
 
@@ -47,6 +47,19 @@ def match_people(before, after, to_before=lambda poses_px: poses_px):
             pairs.append((i, int(np.argmin(distances_px))))
     assert len(pairs) == len(compared) > 0
     return np.array(pairs).T
+
+
+def test_poses_without_values_that_a_network_does_not_estimate_are_selected_and_concatenated():
+    poses3d_mm, poses2d_px = np.random.rand(3, 2, 5, 3), np.random.rand(3, 2, 5, 2)
+    poses = Poses(np.random.rand(3, 4), np.array([0.1, 0.2, 0.3]), poses3d_mm, poses2d_px)
+    assert poses.joint_confidence.shape == poses.joint_std_mm.shape == (3, 0)
+    assert poses.network_poses2d_px is poses2d_px
+    selected = poses.select(np.array([2, 0]))
+    assert selected.joint_confidence.shape == (2, 0)
+    np.testing.assert_array_equal(selected.network_poses2d_px, poses2d_px[[2, 0]])
+    whole = Poses.concatenate([poses.select(slice(0)), selected])
+    assert whole.joint_std_mm.shape == (2, 0)
+    np.testing.assert_array_equal(whole.scores, [0.3, 0.1])
 
 
 @pytest.fixture(scope='module', params=['street', 'office', 'player'])

@@ -209,7 +209,7 @@ class CropPoseEstimator(PoseEstimator):
         cameras: Sequence[VirtualCameras],
         options: Options,
     ) -> list[Poses]:
-        """Return the poses of the people in boxes [N, 4] of each view, seen by its cameras."""
+        """Return the poses in boxes [N, 4] of each view, seen by its cameras, with scores of 1."""
         augmentations = Augmentations.evenly_spaced(options.num_aug)
         virtual = [augmentations.apply_to(view_cameras) for view_cameras in cameras]
         values = self._run_network(views, virtual, augmentations, options)
