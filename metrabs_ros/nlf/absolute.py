@@ -15,7 +15,7 @@ from metrabs_ros.nlf.network import NlfConfig
 from metrabs_ros.people import MM_PER_M
 from metrabs_ros.placement.absolute import absolute_points
 
-MAX_UNCERTAINTY_M = 0.3
+MAX_REFERENCE_UNCERTAINTY_M = 0.3
 """Maximum uncertainty of points that determine the reference."""
 REFERENCE_MARGIN, MIXED_MARGIN = 1.0, 0.6
 """Minimum distance from the edge of the crop, in strides, of points that determine the reference,
@@ -60,7 +60,7 @@ def place_points(
         Configuration of the network.
     """
     valid = config.is_inside(image_points_px, REFERENCE_MARGIN)
-    valid &= uncertainties_m < MAX_UNCERTAINTY_M
+    valid &= uncertainties_m < MAX_REFERENCE_UNCERTAINTY_M
     find_reference = weak_reference if config.weak_perspective else full_reference
     reference_mm = find_reference(image_points, metric_points_mm, valid)
     moved_mm = metric_points_mm + reference_mm[:, None]

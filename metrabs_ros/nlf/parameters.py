@@ -45,10 +45,12 @@ DEFAULTS = {
 MAX_SIDE_PX = 1024
 MAX_DEPTH = 256
 MAX_BOX_SIZE_M = 100.0
-MAX_UNCERTAINTY_M = 100.0
+MAX_BIAS_M = 100.0
+"""Maximum of the settings `uncert_bias` and `uncert_bias2`."""
 MIN_UNCERTAINTY_M = 1e-6
 """The weights of points are negative powers of uncertainties."""
 UNCORRECTED_FACTOR = 3.0
+"""`NlfConfig.uncertainty_factor` of networks without the setting `fix_uncert_factor`."""
 MAX_LAYERS = 16
 MAX_WEIGHTS_BYTES = 2 << 30
 """Maximum size of the network; NLF-L has 0.5 GB."""
@@ -282,7 +284,7 @@ def _config(settings: Settings, size: str, channels: int, depth: float) -> NlfCo
     values = {'proc_side': DEFAULT_SIDES_PX[size], **DEFAULTS, **settings.values}
     settings = Settings(settings.file, values)
     side_px = settings.number('proc_side', int, 32, MAX_SIDE_PX)
-    minimum_m = settings.number('uncert_bias2', float, 0, MAX_UNCERTAINTY_M)
+    minimum_m = settings.number('uncert_bias2', float, 0, MAX_BIAS_M)
     return NlfConfig(
         size=size,
         side_px=side_px,
@@ -292,9 +294,7 @@ def _config(settings: Settings, size: str, channels: int, depth: float) -> NlfCo
         box_size_mm=MM_PER_M * settings.number('box_size_m', float, 0.001, MAX_BOX_SIZE_M),
         channels=channels,
         weak_perspective=settings.value('weak_perspective', bool),
-        uncertainty_bias=settings.number(
-            'uncert_bias', float, -MAX_UNCERTAINTY_M, MAX_UNCERTAINTY_M
-        ),
+        uncertainty_bias=settings.number('uncert_bias', float, -MAX_BIAS_M, MAX_BIAS_M),
         min_uncertainty_m=max(minimum_m, MIN_UNCERTAINTY_M),
         uncertainty_factor=(
             1.0 if settings.value('fix_uncert_factor', bool) else UNCORRECTED_FACTOR
