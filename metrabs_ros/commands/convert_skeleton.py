@@ -6,7 +6,7 @@ import argparse
 import pathlib
 from typing import Any
 
-from metrabs_ros.commands.errors import print_error
+from metrabs_ros.commands.errors import print_warning
 from metrabs_ros.commands.requirements import require_package
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import shown
@@ -52,14 +52,11 @@ def run(args: argparse.Namespace) -> int:
     definitions = [] if args.skeleton_file is None else read_definitions(args.skeleton_file)
     converter = SkeletonConverter(args.skeleton, definitions)
 
-    def warn(message: str) -> None:
-        print_error(message)
-
-    summary = convert_skeletons(args.source, args.output, converter, args.overwrite, warn)
+    summary = convert_skeletons(args.source, args.output, converter, args.overwrite, print_warning)
     for reason, count in summary.skipped.items():
-        print_error(f'{count} {reason}')
+        print_warning(f'{count} {reason}')
     if summary.approximate:
-        print_error(
+        print_warning(
             f'{summary.approximate} people have approximate image points: the recorded ones are '
             'not projections of the positions'
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import sys
 from typing import Any
 
+from metrabs_ros.commands.errors import print_warning
 from metrabs_ros.commands.requirements import require_new_file
 from metrabs_ros.foreign_text import printable
 from metrabs_ros.regular_file import shown
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         )
         print(printable(f'{name}: {error_mm:.1f} mm, {terms}', MAX_LINE_CHARS))
     for warning in result.warnings:
-        print(f'warning: {warning}', file=sys.stderr)
+        print_warning(warning)
     write_definitions(args.output, [definition])
     print(f'the definition is in {shown(args.output)}')
     return 0

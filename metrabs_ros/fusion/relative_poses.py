@@ -32,8 +32,8 @@ DIFFERENT_ANGLE = np.radians(30)
 MAX_OTHER_SCORE = 0.6
 """The best hypothesis is rejected if another direction has a larger share of its score."""
 MIN_SHARE = 0.2
-"""Minimum share of the instants with people in both views at which a person agrees: among many
-pairs of tracks of different people, a few short ones agree by chance."""
+"""Minimum share of the instants with people in both views at which the positions of a person
+agree: among many pairs of tracks of different people, a few short ones agree by chance."""
 MIN_TRACK_SCORE = 0.3
 """Tracks belong together if the mean score of their common instants is at least this."""
 
