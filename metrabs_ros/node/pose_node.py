@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -122,7 +123,9 @@ class PoseNode(ConfiguredNode[Settings]):
         self._diagnostics = self.create_publisher(
             DiagnosticArray, '/diagnostics', DIAGNOSTICS_QUEUE_SIZE
         )
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        # Not the node's clock: without /clock, or while it is paused, simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
         self.guard_all_services()
 
     # Lifecycle transitions.

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 import rclpy.utilities
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_ros import TransformListener
@@ -278,8 +279,10 @@ class ViewNode(GuardedNode):
             lambda oversized: self.warn(f'diagnostics are not shown: {oversized}'),
         )
         self.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, 10, raw=True)
-        self.create_timer(FRAMES_PERIOD_S, self._show_frames)
-        self.create_timer(CHECK_PERIOD_S, self._check)
+        # Not the node's clock: without /clock, or while it is paused, simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(FRAMES_PERIOD_S, self._show_frames, clock=steady)
+        self.create_timer(CHECK_PERIOD_S, self._check, clock=steady)
 
     @property
     def topics(self) -> str:

@@ -309,6 +309,14 @@ def test_each_message_is_counted_once():
         assert 'misses' in node._problems['camera2']
 
 
+def test_the_node_does_not_need_simulated_time_to_go_on():
+    with fusion_node(Room.random(2, 1, 4), use_sim_time=True) as (_, site):
+        site.run(2)
+        # The set waits for the other camera until a timeout.
+        site.run(1, 'camera0')
+        assert site.statuses()
+
+
 def test_the_skeleton_is_that_of_most_cameras():
     with fusion_node(Room.random(3, 1, 2)) as (node, site):
         names = [f'joint{i}' for i in range(1000)]

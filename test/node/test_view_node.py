@@ -22,6 +22,7 @@ from geometry_msgs.msg import Point, Vector3
 from known_people import KnownPeople
 from progress import communicate_with_stall_timeout, descendant_pids
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from robots import pose_node, spinning, transform, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sockets import listening_addresses
@@ -199,6 +200,13 @@ def test_missing_messages_are_reported(view):
     node._views[0]._on_image(Image())
     node._check()
     assert node.scene.said[-1].startswith('images received, but no skeletons')
+
+
+def test_messages_are_shown_while_simulated_time_stands_still(view):
+    node = view('')
+    node.set_parameters([Parameter('use_sim_time', value=True)])
+    with spinning(node):
+        wait_for(lambda: node.scene.said)
 
 
 def statuses(*values, name='pose: frames', message='', level=DiagnosticStatus.OK):
