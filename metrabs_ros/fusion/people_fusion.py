@@ -153,7 +153,8 @@ class PeopleFusion:
         stamp_s = max(frame.stamp_s for frame in in_time)
         if stamp_s < self._stamp_s - JUMP_BACK_S:
             self.reset()
-            return self.update(in_time)
+            # Also with rejected frames: the state of their cameras was deleted.
+            return self.update(frames)
         self._predict(max(stamp_s, self._stamp_s))
         is_excluded = self._cameras.are_inconsistent()[self._cameras.columns_of(in_time)]
         used = [frame for frame, own in zip(in_time, is_excluded) if not own]

@@ -13,6 +13,7 @@ if __name__ == '__main__':
 
 import collections
 import contextlib
+import functools
 import time
 from typing import Any, NoReturn
 
@@ -36,7 +37,7 @@ from metrabs_ros.node import process
 from metrabs_ros.node.body_publishers import HriPublishers, check_hri_packages
 from metrabs_ros.node.configured_node import ConfiguredNode, run_node
 from metrabs_ros.node.diagnostics import Latencies
-from metrabs_ros.node.drops import FAILED, CauseCounter
+from metrabs_ros.node.drops import DEACTIVATED, FAILED, CauseCounter
 from metrabs_ros.node.fusion_diagnostics import CameraCounts, to_message
 from metrabs_ros.node.fusion_settings import LONGEST_CAMERA_TOPIC, FusionSettings
 from metrabs_ros.node.generated_messages import TYPES
@@ -108,6 +109,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         self._outputs: PeoplePublishers | None = None
         self._hri: HriPublishers | None = None
         self._fusion: PeopleFusion | None = None
+        self._sets = FrameSets()
         self._convention: Convention | None = None
         self._start_fusion()
         self.create_service(Trigger, '~/reset', self._on_reset)
@@ -136,12 +138,13 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         """Subscribe to the skeletons of all cameras."""
         result = super().on_activate(state)
         self._start_fusion()
+        discard = functools.partial(self._drops.count, DEACTIVATED)
         try:
             self._transforms.listen([self.settings.fixed_frame])
             for name in self.settings.cameras:
                 self._inputs.append(
                     SkeletonInput(
-                        self, name, self._transforms, self._fuse, self._drop, self._count
+                        self, name, self._transforms, self._fuse, self._drop, self._count, discard
                     )
                 )
         except Exception:
@@ -160,16 +163,19 @@ class FusionNode(ConfiguredNode[FusionSettings]):
 
     def _start_fusion(self) -> None:
         """Start without people and without knowledge of the cameras."""
-        self._restart()
+        self._restart(DEACTIVATED)
         self._message_ages = MessageAges(self.settings.cameras)
         self._problems = dict.fromkeys(self.settings.cameras, '')
         self._latest: dict[str, CameraPeople] = {}
-        self._stamps: dict[float, Time] = {}
         self._people = 0
 
-    def _restart(self) -> None:
-        """Delete all people and the waiting frames."""
+    def _restart(self, cause: str) -> None:
+        """Delete all people and the waiting frames, which are counted as dropped."""
+        for frame in self._sets.waiting:
+            self._drops.count(cause, frame.camera_name)
         self._sets = FrameSets()
+        self._stamps: dict[float, Time] = {}
+        """Exact stamps of the waiting frames, by their stamps in seconds."""
         self._set_since_s = np.inf
         self._published_s = -np.inf
         if self._fusion is not None:
@@ -185,6 +191,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             if self._hri is not None:
                 steps.callback(self._hri.clear)
             steps.callback(self._transforms.close)
+            # Otherwise the timer would fuse and publish them.
+            steps.callback(self._restart, DEACTIVATED)
             for own in inputs:
                 steps.callback(own.unsubscribe)
 
@@ -236,7 +244,7 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             if self._latest.pop(camera, None) is not None and len(self._latest) <= 1:
                 # Of two clocks, the fusion takes the first one as right, even if it gets no more
                 # frames of its camera.
-                self._restart()
+                self._restart(CLOCK)
             return
         self._latest[camera] = frame
         self._choose_skeleton(frame.stamp_s)
@@ -269,6 +277,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         skeleton, count = votes.most_common(1)[0]
         if self._fusion is not None and votes[self._fusion.skeleton] == count:
             return
+        for frames in self._sets.flush():
+            self._update(frames)
         self._sets = FrameSets()
         next_id = 1 if self._fusion is None else self._fusion.next_id
         self._fusion = PeopleFusion(skeleton, **self._track_settings(), first_id=next_id)
@@ -287,6 +297,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
             self._fusion.reset()
         else:
             self._count_fused(frames)
+        for frame in frames:
+            self._stamps.pop(frame.stamp_s, None)
 
     def _count_fused(self, frames: list[CameraPeople]) -> None:
         """Count the frames of a set that were used, and report the other ones."""
@@ -307,7 +319,6 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         if publishers is None or convention is None:
             return
         stamp = self._stamps.get(fused.stamp_s)
-        self._stamps = {s: own for s, own in self._stamps.items() if s > fused.stamp_s}
         if stamp is None or fused.stamp_s == self._published_s:
             # Late frames change the people, but not their time.
             return

@@ -81,6 +81,8 @@ class SkeletonInput:
         Called with cause and explanation for each message that cannot be used.
     count
         Called for each received message.
+    discard
+        Called for each message that waits for a transform when the input is unsubscribed.
     """
 
     def __init__(
@@ -91,11 +93,13 @@ class SkeletonInput:
         deliver: Callable[[Header, CameraPeople], None],
         drop: Callable[[str, str, str], None],
         count: Callable[[str], None],
+        discard: Callable[[str], None],
     ) -> None:
         self.name = name
         self._node = node
         self._transforms = transforms
         self._deliver, self._drop, self._count = deliver, drop, count
+        self._discard = discard
         self._info: CameraInfo | None = None
         self._pending: collections.deque[StampedSkeletons] = collections.deque()
         prefix = f'{name}/' if name else ''
@@ -117,6 +121,8 @@ class SkeletonInput:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
+        for _ in self._pending:
+            self._discard(self.name)
         self._pending.clear()
 
     def process_pending(self) -> None:

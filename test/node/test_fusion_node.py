@@ -290,21 +290,21 @@ def test_of_two_cameras_the_one_with_the_right_clock_is_used_if_it_starts_later(
         assert to_people(site.fused[-1]).seen.all()
 
 
+def count_all(node):
+    """Return the numbers of fused and of dropped messages of each camera, summed."""
+    counts = collections.Counter(node._fused)
+    for (_, camera), count in node._drops.counts_by_camera().items():
+        counts[camera] += count
+    return counts
+
+
 def test_each_message_is_counted_once():
     with fusion_node(Room.random(3, 1, 2)) as (node, site):
         site.run(5)
         site.turn('camera2')
         site.run(25)
         # Reasons of every message, read again until the last frame set is fused.
-        wait_for(
-            lambda: (
-                collections.Counter(node._fused)
-                + collections.Counter(
-                    {camera: n for (_, camera), n in node._drops.counts_by_camera().items()}
-                )
-                == collections.Counter(node._messages)
-            )
-        )
+        wait_for(lambda: count_all(node) == collections.Counter(node._messages))
         assert set(node._drops.counts_by_camera()) == {('inconsistent camera', 'camera2')}
         assert 'misses' in node._problems['camera2']
 
@@ -315,6 +315,36 @@ def test_the_node_does_not_need_simulated_time_to_go_on():
         # The set waits for the other camera until a timeout.
         site.run(1, 'camera0')
         assert site.statuses()
+
+
+def test_messages_of_a_camera_that_is_listed_twice_are_counted_after_a_jump_back():
+    room = Room.random(2, 1, 2)
+    twice = room.cameras | {'twin': room.cameras['camera0']}
+    with fusion_node(dataclasses.replace(room, cameras=twice)) as (node, site):
+        site.run(2)
+        site.step('twin')
+        wait_for(lambda: count_all(node)['twin'] == 3)
+        assert not node._stamps
+        site.now_s -= 20.0
+        for _ in range(4):
+            site.step()
+            wait_for(lambda: node._messages == {n: len(s) for n, s in site.sent.items()})
+        wait_for(lambda: count_all(node) == collections.Counter(node._messages))
+        assert node.failures.count == 0
+
+
+def test_messages_that_wait_are_counted_when_the_node_is_deactivated():
+    with fusion_node(Room.random(2, 1, 4), place=['camera0'], tf_timeout=10.0) as (node, site):
+        site.place('camera1')
+        site.run(2)
+        site.step('camera0')
+        header = Header(stamp=stamp_at(site.now_s), frame_id='unknown')
+        site.skeletons['camera1'].publish(
+            SkeletonArray(skeleton_name='x', joint_names=['hip'], header=header)
+        )
+        wait_for(lambda: sum(node._messages.values()) == 6)
+        node.trigger_deactivate()
+        assert count_all(node) == collections.Counter(node._messages)
 
 
 def test_the_skeleton_is_that_of_most_cameras():
