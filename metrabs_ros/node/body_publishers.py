@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -30,6 +30,7 @@ from metrabs_ros.kinematics.landmarks import (
     landmark_weights,
 )
 from metrabs_ros.node.hri_messages import load_hri_types
+from metrabs_ros.node.latched_topics import LATCHED
 from metrabs_ros.node.managed_node import ManagedNode
 from metrabs_ros.people import People
 
@@ -45,7 +46,6 @@ STREAM_TIMEOUT_S = 5.0
 CHECK_PERIOD_S = 10.0
 """Period of the check for other publishers of bodies, in seconds."""
 LIMB_ENDS = np.r_[WRISTS, ANKLES]
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import message_filters
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -27,6 +27,7 @@ from metrabs_ros.node.frame_preparation import (
     PreparedFrame,
 )
 from metrabs_ros.node.ground_lookup import GroundLookup
+from metrabs_ros.node.latched_topics import LATCHED, is_latched
 from metrabs_ros.node.message_ages import age_s
 from metrabs_ros.node.publishers import CameraPublishers
 from metrabs_ros.node.settings import Settings
@@ -176,13 +177,8 @@ class CameraStream:
     def _subscribe_if_latched(
         self, topic: str, full_name: str, callback: Callable[[CameraInfo], None]
     ) -> None:
-        if topic in self._latched_topics:
-            return
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        publishers = self._node.get_publishers_info_by_topic(full_name)
-        # Publishers with other settings would log warnings about an incompatible subscription.
-        if any(p.qos_profile.durability == latched.durability for p in publishers):
-            self._subscribe(CameraInfo, topic, callback, latched, LATCHED_INFO_ID)
+        if topic not in self._latched_topics and is_latched(self._node, full_name):
+            self._subscribe(CameraInfo, topic, callback, LATCHED, LATCHED_INFO_ID)
             self._latched_topics.add(topic)
 
     def _subscribe_to_depth(self, transport: str, synchroniser: Synchroniser) -> None:

@@ -377,6 +377,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         return response
 
     def _publish_diagnostics(self) -> None:
+        for own in self._inputs:
+            own.subscribe_to_latched_info()
         if self._hri is not None:
             self._hri.clear_stopped()
         now_s = time.monotonic()

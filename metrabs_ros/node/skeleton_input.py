@@ -24,6 +24,7 @@ from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.msg import SkeletonArray
 from metrabs_ros.node.configured_node import ConfiguredNode
 from metrabs_ros.node.fusion_settings import FusionSettings
+from metrabs_ros.node.latched_topics import LATCHED, is_latched
 from metrabs_ros.node.size_limited_subscription import OversizedMessage, size_limited
 from metrabs_ros.node.synchronisation import is_oversized
 from metrabs_ros.node.transforms import WORLD_UP, TransformLookup
@@ -101,6 +102,7 @@ class SkeletonInput:
         self._deliver, self._drop, self._count = deliver, drop, count
         self._discard = discard
         self._info: CameraInfo | None = None
+        self._has_latched_subscription = False
         self._pending: collections.deque[StampedSkeletons] = collections.deque()
         prefix = f'{name}/' if name else ''
         on_skeletons = size_limited(
@@ -124,6 +126,18 @@ class SkeletonInput:
         for _ in self._pending:
             self._discard(self.name)
         self._pending.clear()
+
+    def subscribe_to_latched_info(self) -> None:
+        """Subscribe to a latched camera_info that was published before, if there is one."""
+        if self._info is not None or self._has_latched_subscription:
+            return
+        if is_latched(self._node, self._info_topic):
+            self._has_latched_subscription = True
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    CameraInfo, self._info_topic, self._on_info, LATCHED
+                )
+            )
 
     def process_pending(self) -> None:
         """Deliver the messages whose transforms have arrived, and drop those that waited."""

@@ -34,6 +34,7 @@ from metrabs_ros.node import fusion_diagnostics, heartbeat, process
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.image_conversion import to_rgb
+from metrabs_ros.node.latched_topics import LATCHED, is_latched
 from metrabs_ros.node.message_ages import age_s
 from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.synchronisation import StampKey, stamp_key
@@ -135,12 +136,16 @@ class _CameraView:
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
         sensor = qos_profile_sensor_data
         images = node.create_subscription(kind, prefix + topic, self._on_image, sensor)
-        node.create_subscription(CameraInfo, f'{prefix}camera_info', self._on_info, sensor)
+        self._info_topic = node.create_subscription(
+            CameraInfo, f'{prefix}camera_info', self._on_info, sensor
+        ).topic_name
+        self._has_latched_subscription = False
         skeletons = node.subscribe_to_skeletons(f'{prefix}pose/skeletons', self._on_skeletons)
         self.topics = f'{images.topic_name} and {skeletons}'
 
     def check(self) -> str:
         """Show the latest image if no skeletons arrive; return a message about missing topics."""
+        self._subscribe_to_latched_info()
         now_s = time.monotonic()
         if now_s - self._people_shown_s < SKELETONS_TIMEOUT_S:
             return ''
@@ -150,6 +155,13 @@ class _CameraView:
         return (
             f'images received, but no skeletons: {escape_markdown(self.topics, MAX_TOPICS_CHARS)}'
         )
+
+    def _subscribe_to_latched_info(self) -> None:
+        if self._info is not None or self._has_latched_subscription:
+            return
+        if is_latched(self._node, self._info_topic):
+            self._has_latched_subscription = True
+            self._node.create_subscription(CameraInfo, self._info_topic, self._on_info, LATCHED)
 
     def _on_info(self, info: CameraInfo) -> None:
         self._info = info

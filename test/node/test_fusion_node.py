@@ -32,6 +32,7 @@ from metrabs_ros.fusion.observations import CameraPeople
 from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node.fusion_node import FusionNode
 from metrabs_ros.node.generated_messages import TYPES
+from metrabs_ros.node.latched_topics import LATCHED
 from metrabs_ros.people import MM_PER_M, People
 from metrabs_ros.skeletons.conventions import COCO_17
 
@@ -345,6 +346,17 @@ def test_messages_that_wait_are_counted_when_the_node_is_deactivated():
         wait_for(lambda: sum(node._messages.values()) == 6)
         node.trigger_deactivate()
         assert count_all(node) == collections.Counter(node._messages)
+
+
+def test_a_latched_camera_info_is_used_after_a_restart():
+    with fusion_node(Room.random(2, 1, 4)) as (node, site):
+        for name in site.infos:
+            site.infos[name] = site.create_publisher(CameraInfo, f'{name}/camera_info', LATCHED)
+        site.send_infos()
+        node.trigger_deactivate()
+        node.trigger_activate()
+        wait_for(lambda: all(own._info is not None for own in node._inputs))
+        site.run(2)
 
 
 def test_the_skeleton_is_that_of_most_cameras():

@@ -37,6 +37,7 @@ from metrabs_ros.msg import ImagePoint, Skeleton, SkeletonArray
 from metrabs_ros.node import view_node
 from metrabs_ros.node.callback_failures import GuardedExecutor
 from metrabs_ros.node.generated_messages import TYPES
+from metrabs_ros.node.latched_topics import LATCHED
 from metrabs_ros.node.transform_store import MAX_FRAMES
 from metrabs_ros.node.view_node import MAX_ROWS, MAX_STATUSES, ViewNode
 from metrabs_ros.view.scene import FUSED, Scene
@@ -207,6 +208,17 @@ def test_messages_are_shown_while_simulated_time_stands_still(view):
     node.set_parameters([Parameter('use_sim_time', value=True)])
     with spinning(node):
         wait_for(lambda: node.scene.said)
+
+
+def test_a_latched_camera_info_is_received(view):
+    camera = Node('camera')
+    camera.create_publisher(CameraInfo, 'camera_info', LATCHED).publish(CameraInfo(width=7))
+    node = view('')
+    try:
+        with spinning(node):
+            wait_for(lambda: node._views[0]._info)
+    finally:
+        camera.destroy_node()
 
 
 def statuses(*values, name='pose: frames', message='', level=DiagnosticStatus.OK):
