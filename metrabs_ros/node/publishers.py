@@ -156,6 +156,7 @@ class CameraPublishers:
         # All cameras share one TF tree, so their frame names need different prefixes.
         namespace = frame_name(f'{node.get_namespace()}/{camera}'.strip('/'))
         prefix = f'{namespace}_' if namespace else ''
+        self._camera_prefix = f'{frame_name(camera.strip("/"))}_' if camera else ''
         with contextlib.ExitStack() as undo:
             self._people = PeoplePublishers(node, topics, prefix)
             undo.callback(self._people.close)
@@ -227,7 +228,7 @@ class CameraPublishers:
             up,
             header,
             settings.tf,
-            settings.tf_prefix,
+            settings.tf_prefix and f'{settings.tf_prefix}{self._camera_prefix}',
             more_transforms=transforms,
         )
 

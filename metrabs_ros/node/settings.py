@@ -195,7 +195,9 @@ class Settings:
         choices=('none', 'person', 'joints'),
     )
     tf_prefix: str = setting(
-        '', "Prefix of the published TF frames; '': namespace of the node, if any."
+        '',
+        "Prefix of the published TF frames, before the names of several cameras; '': namespace of "
+        'the node, if any.',
     )
     hri: bool = setting(
         False,

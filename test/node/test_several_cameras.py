@@ -66,6 +66,15 @@ def test_each_camera_has_separate_topics_people_and_frames():
         }
 
 
+def test_frames_of_several_cameras_differ_with_a_prefix():
+    parameters = {'cameras': CAMERAS, 'robots': CAMERAS, 'tf_prefix': 'lab_'}
+    with pose_node(BatchModel(), **parameters) as (_, front, left):
+        for robot in (front, left):
+            robot.receive(robot.send(image_at(3)))
+        for name in ('lab_front_person_1', 'lab_rear_left_person_1'):
+            wait_for(lambda name=name: name in front.transforms.all_frames_as_string())
+
+
 def test_pending_frames_are_processed_in_one_batch():
     model = BatchModel()
     with pose_node(model, cameras=CAMERAS, robots=CAMERAS) as (node, front, left):
