@@ -153,8 +153,10 @@ class CameraNode(GuardedNode):
         return 'the pose node publishes no skeletons; see its log messages above'
 
     def _publish(self, image: ImageArray) -> None:
-        if self._info is None:
-            self._info = to_message(Calibration.from_fov(self._fov_degrees, image.shape))
+        info = self._info
+        if info is None:
+            # The images of a folder may have different sizes.
+            info = to_message(Calibration.from_fov(self._fov_degrees, image.shape))
         message = Image()
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = FRAME_ID
@@ -162,9 +164,9 @@ class CameraNode(GuardedNode):
         message.step = 3 * message.width
         message.encoding = 'bgr8'
         message.data = array.array('B', image.tobytes())
-        self._info.header = message.header
+        info.header = message.header
         self._images.publish(message)
-        self._infos.publish(self._info)
+        self._infos.publish(info)
         self._sent.append(stamp_key(message.header.stamp))
         self._monitor.expect_image()
 

@@ -73,6 +73,7 @@ class ViewerNode(GuardedNode):
         self._temporary_folder = pathlib.Path(tempfile.mkdtemp(prefix='.unfinished-', dir=folder))
         self._rate_hz = rate_hz
         self._video: cv2.VideoWriter | None = None
+        self._video_size = (0, 0)
         self._paths_mm: OrderedDict[int, deque[FloatArray]] = OrderedDict()
         self._frames = 0
         self._malformed = 0
@@ -163,16 +164,18 @@ class ViewerNode(GuardedNode):
     def _write(self, annotated: ImageArray) -> None:
         if self._video is None:
             height, width = annotated.shape[:2]
+            self._video_size = width, height
             self._video = cv2.VideoWriter(
                 str(self._temporary_folder / VIDEO),
                 cv2.VideoWriter.fourcc(*'mp4v'),
                 self._rate_hz,
-                (width, height),
+                self._video_size,
             )
             if not self._video.isOpened():
                 file = printable(self._temporary_folder / VIDEO, MAX_PATH_CHARS)
                 self.get_logger().error(f'{file} cannot be written')
-        self._video.write(annotated)
+        # The images of a folder may have different sizes.  The writer skips those that differ.
+        self._video.write(cv2.resize(annotated, self._video_size))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -31,9 +31,9 @@ from std_msgs.msg import Header
 from test_people import people_at
 
 from metrabs_ros.conversions.people import to_message
-from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, run
+from metrabs_ros.demo import OUTPUTS, STOP_SIGNALS, VIDEO, run
 from metrabs_ros.msg import SkeletonArray
-from metrabs_ros.node import demo_camera
+from metrabs_ros.node import demo_camera, demo_viewer
 from metrabs_ros.node.generated_messages import TYPES
 from metrabs_ros.node.heartbeat import MAX_IDLE_REPORTS
 from metrabs_ros.recordings.image_files import Source, UnusableSource
@@ -147,6 +147,36 @@ def test_the_viewer_subscribes_to_images_after_discovering_the_pose_node(tmp_pat
         viewer.kill()
         camera.destroy_node()
         rclpy.shutdown()
+
+
+def test_images_of_different_sizes_are_published_and_shown(footage, tmp_path):
+    rclpy.init()
+    viewer = demo_viewer.ViewerNode(tmp_path / 'out', 10.0)
+    camera = demo_camera.CameraNode(Source(str(footage)), None, 55.0, 30.0)
+    receiver, infos = Node('receiver'), []
+    receiver.create_subscription(CameraInfo, 'camera_info', infos.append, 10)
+    try:
+        with spinning(receiver):
+            wait_for(camera._infos.get_subscription_count)
+            for number, shape in enumerate([(120, 160, 3), (80, 60, 3), (120, 160, 3)]):
+                camera._publish(np.zeros(shape, np.uint8))
+                wait_for(lambda number=number: len(infos) > number)
+                people = to_message(people_at((0, 0, 3000)), infos[-1].header, TYPES)
+                viewer._on_pair(image_message(shape), people)
+        assert [(info.height, info.width) for info in infos] == [(120, 160), (80, 60), (120, 160)]
+        assert viewer.finish() == 0
+    finally:
+        for node in (viewer, camera, receiver):
+            node.destroy_node()
+        rclpy.shutdown()
+    assert cv2.VideoCapture(str(tmp_path / 'out' / VIDEO)).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+def image_message(shape):
+    height, width = shape[:2]
+    message = Image(height=height, width=width, step=3 * width, encoding='bgr8')
+    message.data = bytes(3 * width * height)
+    return message
 
 
 def start_demo(tmp_path, *options):
