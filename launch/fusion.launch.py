@@ -59,7 +59,7 @@ def start(context):
             parameters=[given['params_file'], parameters],
             arguments=['--ros-args', '--log-level', given['log_level']],
             output='screen',
-            respawn=is_true(given['respawn']),
+            respawn=is_true(given, 'respawn'),
             respawn_delay=RESPAWN_DELAY_S,
         )
     ]

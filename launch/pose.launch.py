@@ -105,7 +105,7 @@ def start(context):
     names = camera_names(given['cameras'])
     if names:
         parameters['cameras'] = names
-    fuse = is_true(given['fuse'])
+    fuse = is_true(given, 'fuse')
     if fuse:
         if len(names) < 2:
             raise ValueError(
@@ -137,7 +137,7 @@ def start(context):
             remappings=[*remappings, ('detections', given['detections'])],
             arguments=['--ros-args', '--log-level', given['log_level']],
             output='screen',
-            respawn=is_true(given['respawn']),
+            respawn=is_true(given, 'respawn'),
             respawn_delay=RESPAWN_DELAY_S,
         )
     ]
@@ -159,11 +159,11 @@ def start(context):
                 ],
                 arguments=['--ros-args', '--log-level', given['log_level']],
                 output='screen',
-                respawn=is_true(given['respawn']),
+                respawn=is_true(given, 'respawn'),
                 respawn_delay=RESPAWN_DELAY_S,
             )
         )
-    if is_true(given['rviz']):
+    if is_true(given, 'rviz'):
         frame = given['fixed_frame'] if fuse else given['target_frame']
         config = 'fusion.rviz' if fuse else 'pose.rviz'
         nodes.append(
@@ -181,7 +181,7 @@ def start(context):
                 output='screen',
             )
         )
-    if is_true(given['view']):
+    if is_true(given, 'view'):
         compressed = parameters.get('image_transport') == 'compressed'
         nodes.append(
             Node(

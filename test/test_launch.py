@@ -91,6 +91,26 @@ def test_launch_arguments_for_parameters_exist_in_the_node():
     assert names <= set(Settings.__dataclass_fields__)
 
 
+@pytest.mark.parametrize(
+    ('name', 'value', 'reason'),
+    [
+        ('rviz', 'yes', 'true or false'),
+        ('respawn', '', 'true or false'),
+        ('use_sim_time', 'on', 'true or false'),
+        ('num_aug', '2.5', 'an integer'),
+        ('ground_height', '10 cm', 'a number'),
+    ],
+)
+def test_values_of_the_wrong_type_are_rejected(name, value, reason):
+    with pytest.raises(ValueError, match=f"{name} is '{value}'; it must be {reason}"):
+        started_nodes(**{name: value})
+
+
+def test_true_has_the_spellings_of_launch():
+    for value, count in (('1', 2), ('True', 2), ('0', 1), ('FALSE', 1)):
+        assert len(started_nodes(rviz=value)) == count
+
+
 def test_each_of_several_cameras_has_its_own_namespace():
     (node,) = started_nodes(cameras='front, /rear/left')
     remappings = remappings_of(node)

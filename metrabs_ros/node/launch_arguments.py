@@ -14,6 +14,10 @@ Parameters = Mapping[str, tuple[type, str]]
 """Type and description of each argument that overrides a parameter of params_file."""
 
 
+TRUE, FALSE = ('true', '1'), ('false', '0')
+TYPE_NAMES = {bool: 'true or false', int: 'an integer', float: 'a number'}
+
+
 def declared(arguments: Arguments, parameters: Parameters | None = None) -> list[Any]:
     """Return the actions that declare arguments."""
     return [
@@ -38,17 +42,41 @@ def given_values(context: Any, names: Iterable[str]) -> dict[str, str]:
 
 
 def given_parameters(given: Mapping[str, str], parameters: Parameters) -> dict[str, Any]:
-    """Return the parameters that are given, with their types."""
+    """
+    Return the parameters that are given, with their types.
+
+    Raises
+    ------
+    ValueError
+        If a value is not of the type of its parameter.
+    """
     return {
-        name: is_true(given[name]) if as_type is bool else as_type(given[name])
+        name: is_true(given, name) if as_type is bool else _converted(given, name, as_type)
         for name, (as_type, _) in parameters.items()
         if given[name]
     }
 
 
-def is_true(value: str) -> bool:
-    """Return whether the value of an argument is true, in any case."""
-    return value.lower() == 'true'
+def _converted(given: Mapping[str, str], name: str, as_type: type) -> Any:
+    try:
+        return as_type(given[name])
+    except ValueError as error:
+        raise ValueError(f"{name} is '{given[name]}'; it must be {TYPE_NAMES[as_type]}") from error
+
+
+def is_true(given: Mapping[str, str], name: str) -> bool:
+    """
+    Return whether an argument is true, in any case; as in conditions of launch, 1 is true.
+
+    Raises
+    ------
+    ValueError
+        If it is neither true nor false.
+    """
+    value = given[name].strip().lower()
+    if value not in TRUE + FALSE:
+        raise ValueError(f"{name} is '{given[name]}'; it must be {TYPE_NAMES[bool]}")
+    return value in TRUE
 
 
 def camera_names(value: str) -> list[str]:
