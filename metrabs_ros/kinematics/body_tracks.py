@@ -18,21 +18,8 @@ from metrabs_ros.people import People
 
 KEPT_S = 1.0
 """Time for which people who are not published keep their angles and lengths."""
-
-
-def are_kept(age_s: FloatArray, is_present: BoolArray) -> BoolArray:
-    """
-    Return which people are kept, [N].
-
-    Parameters
-    ----------
-    age_s
-        [N], time since the last frame with each person; negative after a jump back in time.
-    is_present
-        [N], whether they are in this frame, too: images may be further apart than `KEPT_S`.
-    """
-    kept: BoolArray = (np.abs(age_s) <= KEPT_S) | (is_present & (age_s > 0))
-    return kept
+MAX_ABSENCES = 240
+"""Number of frames for the same, because the stamps of some cameras are all equal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +93,15 @@ class BodyTracks:
         self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
         self._angles: FloatArray = np.zeros((0, ANGLE_COUNT))
         self._seen_s: FloatArray = np.zeros(0)
+        self._absences: NDArray[np.int64] = np.zeros(0, np.int64)
         self._solved_s: FloatArray = np.zeros(0)
         self._postures: NDArray[np.int64] = np.zeros(0, np.int64)
         self._lengths = SegmentLengths()
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Ids [M] of the people whose angles and lengths are kept."""
+        return self._ids
 
     def update(self, people: People, up: FloatArray, stamp_s: float) -> Bodies:
         """
@@ -177,7 +170,11 @@ class BodyTracks:
 
     def _rows_of(self, ids: NDArray[np.int64], stamp_s: float) -> NDArray[np.intp]:
         """Return the indices of people, who are added if they are new; delete expired ones."""
-        kept = are_kept(stamp_s - self._seen_s, np.isin(self._ids, ids))
+        age_s, is_present = stamp_s - self._seen_s, np.isin(self._ids, ids)
+        self._absences = np.where(is_present, 0, self._absences + 1)
+        kept = (np.abs(age_s) <= KEPT_S) & (self._absences <= MAX_ABSENCES)
+        # Images may be further apart.
+        kept |= is_present & (age_s > 0)
         if not kept.all():
             self._keep(kept)
         new = ids[~np.isin(ids, self._ids)]
@@ -186,6 +183,7 @@ class BodyTracks:
             self._angles = np.pad(self._angles, ((0, len(new)), (0, 0)))
             never_s = np.full(len(new), -np.inf)
             self._seen_s = np.append(self._seen_s, never_s)
+            self._absences = np.pad(self._absences, (0, len(new)))
             self._solved_s = np.append(self._solved_s, never_s)
             self._postures = np.append(self._postures, np.full(len(new), Posture.OTHER))
             self._lengths.add(len(new))
@@ -197,5 +195,5 @@ class BodyTracks:
     def _keep(self, which: BoolArray) -> None:
         self._ids, self._angles = self._ids[which], self._angles[which]
         self._seen_s, self._solved_s = self._seen_s[which], self._solved_s[which]
-        self._postures = self._postures[which]
+        self._postures, self._absences = self._postures[which], self._absences[which]
         self._lengths.keep(which)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import dataclasses
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from metrabs_ros.arrays import FloatArray, ImageArray
 from metrabs_ros.conversions import bodies as conversions
 from metrabs_ros.conversions.message_types import HriMessageTypes
 from metrabs_ros.conversions.stamps import to_seconds
-from metrabs_ros.kinematics.body_tracks import Bodies, BodyTracks, are_kept, residuals_mm
+from metrabs_ros.kinematics.body_tracks import Bodies, BodyTracks, residuals_mm
 from metrabs_ros.kinematics.human_model import HumanModel, human_model
 from metrabs_ros.kinematics.human_urdf import urdf_text
 from metrabs_ros.kinematics.landmarks import (
@@ -237,18 +236,16 @@ class _Stream:
         with_links: bool,
     ) -> list[Any]:
         """Publish the people of an image; return their transforms."""
-        stamp_s = to_seconds(header.stamp)
         ids = conversions.body_ids(self._prefix, people.ids)
-        self._destroy_expired(ids, stamp_s)
+        self.present, self._published_s = ids, time.monotonic()
+        self.solved = None
+        if not (ids or self._publishers):
+            return []
+        bodies = self._tracks.update(people, up, to_seconds(header.stamp))
+        self._destroy_expired()
         for body in ids:
             if body not in self._publishers:
                 self._publishers[body] = _BodyPublishers(self._node, body, shown is not None)
-            self._publishers[body].seen_s = stamp_s
-        self.present, self._published_s = ids, time.monotonic()
-        self.solved = None
-        if not self._publishers:
-            return []
-        bodies = self._tracks.update(people, up, stamp_s)
         publishers = [self._publishers[body] for body in ids]
         # Transforms first, so that they are available when the other messages arrive.
         if with_links or any(own.is_needed('joint_states') for own in publishers):
@@ -269,12 +266,10 @@ class _Stream:
             self._publish_in_image(publishers, people, shown)
         return transforms
 
-    def _destroy_expired(self, ids: Sequence[str], stamp_s: float) -> None:
-        bodies = list(self._publishers)
-        ages_s = np.array([stamp_s - self._publishers[body].seen_s for body in bodies])
-        # For as long as their angles and lengths.
-        kept = are_kept(ages_s, np.isin(bodies, ids))
-        for body in itertools.compress(bodies, ~kept):
+    def _destroy_expired(self) -> None:
+        # They exist as long as the angles and lengths.
+        kept = conversions.body_ids(self._prefix, self._tracks.ids)
+        for body in self._publishers.keys() - set(kept):
             self._publishers.pop(body).close()
 
     def _publish_bodies(
@@ -369,8 +364,6 @@ class _BodyPublishers:
                 'skeleton2d': (types.Skeleton2D, QUEUE_SIZE),
             }
         self._node = node
-        self.seen_s = 0.0
-        """Stamp of the last image with the person."""
         self.urdf_version = 0
         """Version of the lengths in the published URDF."""
         # Parameters for the QoS, which cannot be removed, would accumulate.

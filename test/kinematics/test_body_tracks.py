@@ -7,7 +7,7 @@ import pytest
 from bodies import ADULT_MM, UP, people_of, random_angles, random_bodies, standing, to_world
 
 from metrabs_ros.kinematics.body_frames import BodyFrames
-from metrabs_ros.kinematics.body_tracks import BodyTracks, residuals_mm
+from metrabs_ros.kinematics.body_tracks import MAX_ABSENCES, BodyTracks, residuals_mm
 from metrabs_ros.kinematics.human_model import human_model
 from metrabs_ros.kinematics.postures import Posture
 from metrabs_ros.people import People
@@ -83,6 +83,13 @@ def test_a_jump_back_in_time_deletes_bodies(tracks):
 def test_people_are_kept_between_images_that_are_far_apart(tracks):
     people = people_of(standing(HERE))
     assert follow(tracks, people, np.arange(0, 10, 1.7)).versions == 1
+
+
+def test_people_who_left_are_deleted_if_all_stamps_are_equal(tracks):
+    landmarks_mm = standing(HERE)
+    for person in range(MAX_ABSENCES + 20):
+        tracks.update(people_of(landmarks_mm, [person]), UP, 0.0)
+    assert tracks.ids.tolist() == list(range(19, MAX_ABSENCES + 20))
 
 
 def test_a_small_step_back_in_time_leaves_angles_within_their_limits(tracks):
