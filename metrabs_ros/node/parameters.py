@@ -190,7 +190,7 @@ def _validate(field: dataclasses.Field[Any], value: Any) -> Any:
     if choices and value not in choices:
         raise ValueError(f'{field.name} is {_quoted(value)}; it must be one of {choices}')
     if isinstance(field.default, tuple):
-        value = _validate_camera_names(field.name, value)
+        value = validate_camera_names(field.name, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{field.name} is {value}; it must be a finite number')
     low = field.metadata['low_unless_zero']
@@ -199,7 +199,22 @@ def _validate(field: dataclasses.Field[Any], value: Any) -> Any:
     return value
 
 
-def _validate_camera_names(parameter: str, names: Sequence[str]) -> tuple[str, ...]:
+def validate_camera_names(parameter: str, names: Sequence[str]) -> tuple[str, ...]:
+    """
+    Return the namespaces of cameras; `['']` is one camera without a namespace.
+
+    Parameters
+    ----------
+    parameter
+        What the names are given by, for error messages.
+    names
+        The namespaces.
+
+    Raises
+    ------
+    ValueError
+        If a name is not a namespace, or is given twice.
+    """
     if len(set(names)) != len(names) or not names:
         raise ValueError(
             f'{parameter} is {_quoted(list(names))}; it must name each camera exactly once'

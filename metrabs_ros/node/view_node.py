@@ -36,6 +36,7 @@ from metrabs_ros.node.guarded_node import GuardedNode
 from metrabs_ros.node.image_conversion import to_rgb
 from metrabs_ros.node.latched_topics import LATCHED, is_latched
 from metrabs_ros.node.message_ages import age_s
+from metrabs_ros.node.parameters import validate_camera_names
 from metrabs_ros.node.size_limited_subscription import size_limited
 from metrabs_ros.node.synchronisation import StampKey, stamp_key
 from metrabs_ros.node.transform_store import TransformStore
@@ -417,6 +418,7 @@ def run(arguments: list[str] | None = None) -> int:
         # Created first, because an executor cannot be created after a signal.
         executor = GuardedExecutor()
         try:
+            validate_camera_names('--cameras', cameras)
             names = [*cameras, FUSED] if args.fused else cameras
             scene = Scene(names, is_live=True, without_images=[FUSED])
             address = scene.serve(args.web_port, args.data_port, args.memory, args.host)

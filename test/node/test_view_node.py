@@ -518,6 +518,14 @@ def test_a_used_port_is_reported():
             Scene(['']).serve(port, free_ports(1)[0])
 
 
+@pytest.mark.parametrize('names', [['a b'], ['front/'], ['front', 'front']])
+def test_invalid_camera_names_are_reported(capsys, names):
+    assert view_node.run(['view', '--cameras', *names]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('view: --cameras ')
+    assert error.count('\n') == 1
+
+
 @pytest.mark.slow
 def test_the_process_prints_its_address_and_exits_immediately():
     web, data = free_ports(2)
