@@ -231,8 +231,9 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         camera = frame.camera_name
         latency_s = age_s(header, self.get_clock().now())
         self._ages_s[camera].append(latency_s)
-        self._message_ages.add(camera, latency_s)
-        offset_s = self._message_ages.offset_s(camera)
+        now_s = time.monotonic()
+        self._message_ages.add(camera, latency_s, now_s)
+        offset_s = self._message_ages.offset_s(camera, now_s)
         if offset_s:
             self._drop(
                 CLOCK,
