@@ -71,6 +71,9 @@ class TransformLookup:
     Lookups do not wait.  A callback registered with `add_callback` is called after new transforms
     have arrived.
 
+    A leading slash of a frame name, as in ROS 1, is ignored.  tf2 removes it from the names of the
+    transforms that it stores, but rejects lookups with it.
+
     Parameters
     ----------
     node
@@ -124,17 +127,17 @@ class TransformLookup:
 
     def can_transform(self, target: str, source: str, stamp: Time) -> bool:
         """Return whether a transform is available now."""
-        self._filter.register_lookup(target, source)
+        frames = self._registered(target, source)
         try:
-            return bool(self._buffer.can_transform(target, source, RclpyTime.from_msg(stamp)))
+            return bool(self._buffer.can_transform(*frames, RclpyTime.from_msg(stamp)))
         except LOOKUP_ERRORS:
             return False
 
     def can_transform_at_any_time(self, target: str, source: str) -> bool:
         """Return whether the frames are connected, for the time of the latest transforms."""
-        self._filter.register_lookup(target, source)
+        frames = self._registered(target, source)
         try:
-            return bool(self._buffer.can_transform(target, source, RclpyTime()))
+            return bool(self._buffer.can_transform(*frames, RclpyTime()))
         except LOOKUP_ERRORS:
             return False
 
@@ -160,10 +163,16 @@ class TransformLookup:
         """
         return self._lookup(target, source, RclpyTime())
 
+    def _registered(self, target: str, source: str) -> tuple[str, str]:
+        """Register looked-up frames; return their names without a leading slash."""
+        frames = target.removeprefix('/'), source.removeprefix('/')
+        self._filter.register_lookup(*frames)
+        return frames
+
     def _lookup(self, target: str, source: str, stamp: RclpyTime) -> StampedTransform:
-        self._filter.register_lookup(target, source)
+        frames = self._registered(target, source)
         try:
-            message = self._buffer.lookup_transform(target, source, stamp)
+            message = self._buffer.lookup_transform(*frames, stamp)
         except LOOKUP_ERRORS as error:
             raise UnusableInput(
                 NO_TRANSFORM,

@@ -11,11 +11,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from known_people import KnownPeople
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import Parameter
 from robots import BLACK, call, pose_node, set_parameters, transform, wait_for
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from test_pose_node_known import PERSON_MM, hips, status
 from tf2_ros import StaticTransformBroadcaster
@@ -160,6 +162,19 @@ def test_a_missing_transform_causes_a_fallback_or_a_drop(shared):
     set_parameters(robot, tf_fallback='drop')
     robot.send(BLACK)
     wait_for(lambda: increases(drops, before[1]) == {'no transform': 1})
+
+
+def test_a_leading_slash_of_a_frame_is_ignored(shared):
+    node, robot, _ = shared
+    broadcaster = StaticTransformBroadcaster(robot)
+    broadcaster.sendTransform(transform('room', '/slashed_optical_frame', place=(0.0, 0.0, 9.0)))
+    before = node.statistics.fallbacks.counts()
+    set_parameters(robot, target_frame='room', tf_timeout=10.0)
+    header = Header(stamp=Time(sec=robot.sent + 1), frame_id='/slashed_optical_frame')
+    answer = robot.receive(robot.send(BLACK, header=header))
+    assert answer.header.frame_id == 'room'
+    assert hips(answer.skeletons[0])[2] == pytest.approx(13.0, abs=0.01)
+    assert not increases(node.statistics.fallbacks, before)
 
 
 def test_uncalibrated_images_are_dropped_or_use_the_default_fov(shared):
