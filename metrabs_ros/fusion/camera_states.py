@@ -136,6 +136,7 @@ class CameraStates:
                 self.rejection(name) or self._inconsistent[c],
                 float(self.checks.reprojection_px[c]),
                 self._stamps_s[name],
+                0.0 if name in self._twice else self._clocks.offset_s(name),
             )
             for name, c in sorted(self._columns.items())
         ]

@@ -23,6 +23,8 @@ class CameraStatus:
         0 if unknown.
     last_stamp_s
         Stamp of the last frame.
+    clock_offset_s
+        By how much its clock is off, if that is why its frames are not used; otherwise 0.
     """
 
     name: str
@@ -30,3 +32,4 @@ class CameraStatus:
     excluded_because: str
     reprojection_px: float
     last_stamp_s: float
+    clock_offset_s: float

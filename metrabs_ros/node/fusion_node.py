@@ -304,10 +304,12 @@ class FusionNode(ConfiguredNode[FusionSettings]):
     def _count_fused(self, frames: list[CameraPeople]) -> None:
         """Count the frames of a set that were used, and report the other ones."""
         assert self._fusion is not None
-        reasons = {own.name: own.excluded_because for own in self._fusion.camera_statuses()}
+        statuses = {own.name: own for own in self._fusion.camera_statuses()}
         for camera in (frame.camera_name for frame in frames):
-            if reasons[camera]:
-                self._drop(INCONSISTENT, reasons[camera], camera)
+            status = statuses[camera]
+            if status.excluded_because:
+                cause = CLOCK if status.clock_offset_s else INCONSISTENT
+                self._drop(cause, status.excluded_because, camera)
             else:
                 self._problems[camera] = ''
                 self._fused[camera] += 1
