@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         # The command itself explains which packages are missing.
         with contextlib.suppress(ImportError):
             importlib.import_module(args.module)
+            for import_package in args.imports:
+                import_package()
         startup_signals.restore_defaults()
         status: int = args.run(args)
     except REPORTED_ERRORS as error:
@@ -63,8 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='metrabs_ros', description='Absolute 3D human poses.')
-    # The module that a command imports first; commands that need others name them.
-    parser.set_defaults(module='metrabs_ros')
+    # The module that a command imports first, and functions that import packages; commands that
+    # need others name them.
+    parser.set_defaults(module='metrabs_ros', imports=())
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     for command in COMMANDS:
         command.add_parser(commands)

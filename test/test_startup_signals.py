@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from conftest import DATA
 
-from metrabs_ros import startup_signals
+from metrabs_ros import cli, startup_signals
+from metrabs_ros.commands import annotate
 
 PROJECT = pathlib.Path(__file__).parents[1]
 TIMEOUT_S = 120.0
@@ -133,6 +134,23 @@ def test_sigint_during_the_start_of_a_command_ends_it_without_a_traceback(
         status, errors = command.end(signal.SIGINT)
         assert 'Traceback' not in errors, number
         assert status == 128 + signal.SIGINT, (number, errors)
+
+
+def test_openvino_is_imported_before_the_default_handlers_are_restored(monkeypatch, tmp_path):
+    # Its import turns a KeyboardInterrupt into an ImportError, and cannot be repeated.
+    handlers = []
+    monkeypatch.setattr(
+        annotate, 'import_openvino', lambda: handlers.append(signal.getsignal(signal.SIGINT))
+    )
+    before = signal.getsignal(signal.SIGINT)
+    startup_signals.exit_on_signals(startup_signals.COMMAND_STATUSES)
+    at_start = signal.getsignal(signal.SIGINT)
+    try:
+        assert cli.main(['annotate', str(tmp_path / 'missing')]) == 1
+        assert handlers == [at_start]
+        assert signal.getsignal(signal.SIGINT) is not at_start
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_ignored_signals_stay_ignored():

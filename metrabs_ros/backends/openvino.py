@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,33 @@ from metrabs_ros.weights.store import WeightsError
 OPENVINO_TYPES = {'fp32': 'f32', 'bf16': 'bf16'}
 """OpenVINO's names of the precisions.  Without a precision, OpenVINO uses bfloat16 on processors
 that support it."""
+TELEMETRY = 'openvino_telemetry'
+
+
+def import_openvino() -> Any:
+    """
+    Return the module ``openvino``, imported without its telemetry.
+
+    Otherwise each import reports to the servers of Intel, from a process that a thread forks.
+    The thread waits forever if SIGINT interrupts the import, and so does the end of the program.
+
+    Raises
+    ------
+    ImportError
+        If the package openvino is not installed, or cannot be imported.
+    """
+    # openvino uses a substitute without effect if this import fails.
+    sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]
+    try:
+        return importlib.import_module('openvino')
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'inference on the CPU needs the package openvino: pip install openvino'
+        ) from error
+    except ImportError as error:
+        raise ImportError(
+            f'the package openvino cannot be imported: {printable(error, 200)}'
+        ) from error
 
 
 def create_core(use_mmap: bool = True) -> Any:
@@ -34,13 +63,7 @@ def create_core(use_mmap: bool = True) -> Any:
     ImportError
         If the package openvino is not installed.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise ImportError(
-            'inference on the CPU needs the package openvino: pip install openvino'
-        ) from error
-    core = openvino.Core()
+    core = import_openvino().Core()
     if not use_mmap:
         core.set_property({'ENABLE_MMAP': False})
     return core
@@ -125,8 +148,7 @@ class OpenVinoEngine:
         precision: str = 'fp32',
     ) -> None:
         core = create_core()
-        import openvino
-
+        openvino = import_openvino()
         try:
             model = core.read_model(model_file)
             outputs = [model.output(name).get_node().input_value(0) for name in output_names]
@@ -184,7 +206,7 @@ class CompiledNetwork:
 
     def __init__(self, network: Any, precision: str, threads: int) -> None:
         core = create_core()
-        import openvino
+        openvino = import_openvino()
 
         def compile_with(hint: str) -> Any:
             return compile_for_cpu(core, network, threads, precision, hint)

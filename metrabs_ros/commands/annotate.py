@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from metrabs_ros.backends.openvino import import_openvino
 from metrabs_ros.commands.errors import INTERRUPTED_STATUS, print_error
 from metrabs_ros.commands.requirements import require_package
 from metrabs_ros.regular_file import shown
@@ -44,7 +45,8 @@ def add_parser(commands: Any) -> None:
         metavar='ADDRESS',
         help='process on a Ray cluster; "local" starts one on this machine',
     )
-    parser.set_defaults(run=run, module='metrabs_ros.recordings.parallel')
+    module = 'metrabs_ros.recordings.parallel'
+    parser.set_defaults(run=run, module=module, imports=(import_openvino,))
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import metrabs_ros
 from metrabs_ros.backends.engine_cache import EngineCache, StorageError
-from metrabs_ros.backends.openvino import CompiledNetwork, create_core
+from metrabs_ros.backends.openvino import CompiledNetwork, create_core, import_openvino
 from metrabs_ros.crop_networks.crop_engine import split_batches, weights_hash
 from metrabs_ros.crop_networks.crop_network import CropConfig, CropNetwork
 from metrabs_ros.crop_networks.torch_engine import fuse_norms
@@ -101,8 +101,7 @@ class OpenVinoCropEngine:
 
 def _convert(model: CropNetwork, config: CropConfig) -> Any:
     """Return the backbone as an ``openvino.Model``."""
-    import openvino
-
+    openvino = import_openvino()
     fuse_norms(model.backbone.eval())
     shape = (3, config.side_px, config.side_px)
     example = torch.zeros(1, *shape)
@@ -124,8 +123,7 @@ def _save(network: Any, folder: pathlib.Path) -> None:
     StorageError
         If they cannot be written.
     """
-    import openvino
-
+    openvino = import_openvino()
     try:
         openvino.save_model(network, folder / NETWORK_FILE, compress_to_fp16=False)
     except RuntimeError as error:
@@ -135,13 +133,11 @@ def _save(network: Any, folder: pathlib.Path) -> None:
 
 def cache_key(model: CropNetwork, config: CropConfig) -> dict[str, str]:
     """Return the properties that a converted network depends on."""
-    import openvino
-
     return {
         'engine': 'the OpenVINO backbone',
         'weights': weights_hash(model),
         'network': repr(config),
         'torch': torch.__version__,
-        'openvino': openvino.__version__,
+        'openvino': import_openvino().__version__,
         'metrabs_ros': metrabs_ros.__version__,
     }
