@@ -253,11 +253,16 @@ class CompiledNetwork:
         self, batch: NDArray[np.float32], results: Sequence[NDArray[np.float32]]
     ) -> None:
         """Process the items of a batch [N, ...] in parallel; the results are filled in place."""
-        for row in range(len(batch)):
-            item = slice(row, row + 1)
-            item_results = [result[item] for result in results]
-            self._throughput_queue.start_async({0: batch[item]}, item_results, share_inputs=True)
-        self._throughput_queue.wait_all()
+        try:
+            for row in range(len(batch)):
+                item = slice(row, row + 1)
+                item_results = [result[item] for result in results]
+                self._throughput_queue.start_async(
+                    {0: batch[item]}, item_results, share_inputs=True
+                )
+        finally:
+            # Also after SIGINT: requests that still run when Python ends abort the process.
+            self._throughput_queue.wait_all()
 
 
 def error_summary(error: Exception) -> str:
