@@ -35,6 +35,10 @@ MAX_PIXELS = 100_000_000
 """Maximum size of an image; its RGB values take three times as many bytes."""
 MAX_IMAGE_FILE_BYTES = 512 * 2**20
 VALID_RATES_HZ = (0.01, 1000.0)
+MAX_FAILED_READS = 100
+"""Number of successive frames that cannot be decoded after which a video is at its end."""
+MAX_MISSING_SHARE = 0.01
+"""Some formats declare only the duration, which gives an approximate number of frames."""
 TEXT_PROBE_BYTES = 512
 """Number of bytes at the start of a video that are examined for text."""
 PLAYLIST_PREFIXES = (b'#EXTM3U', b'ffconcat', b'v=0', b'<')
@@ -128,7 +132,9 @@ class Source:
 
     def _read_video(self) -> Iterator[ImageArray | UnusableImage]:
         assert self._video is not None
-        count = 0
+        name = shown(self.path)
+        expected = 0 if self.is_live else self.expected_frames
+        decoded = damaged = failed_reads = 0
         while True:
             try:
                 has_frame, image = self._video.read()
@@ -136,12 +142,26 @@ class Source:
                 yield UnusableImage(_decoding_error(self.path, error))
                 return
             if not has_frame:
-                break
-            count += 1
+                failed_reads += 1
+                # The end, or a damaged frame with others after it.
+                position = decoded + damaged + failed_reads
+                if position > expected or failed_reads > MAX_FAILED_READS:
+                    break
+                continue
+            for _ in range(failed_reads):
+                damaged += 1
+                yield UnusableImage(f'frame {decoded + damaged} of {name} cannot be decoded')
+            failed_reads = 0
+            decoded += 1
             error_message = _size_error(self.path, image.shape[1], image.shape[0])
             yield UnusableImage(error_message) if error_message else np.asarray(image, np.uint8)
-        if not count and not self.is_live:
-            yield UnusableImage(f'no frame of {shown(self.path)} can be decoded')
+        if not decoded and not self.is_live:
+            yield UnusableImage(f'no frame of {name} can be decoded')
+        elif expected - decoded - damaged > max(1, MAX_MISSING_SHARE * expected):
+            yield UnusableImage(
+                f'{name} is truncated or damaged: it declares {expected} frames, and {decoded} '
+                'can be decoded'
+            )
 
     def _read_image_files(self) -> Iterator[ImageArray | UnusableImage]:
         shape = None

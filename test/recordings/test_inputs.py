@@ -277,6 +277,30 @@ def test_a_truncated_video_is_read_in_part_or_rejected(tmp_path, video):
         assert len(images) <= 3
 
 
+def frame_starts(video):
+    """Return the positions of the encoded frames in a video."""
+    return [i + 8 for i in range(len(video)) if video[i : i + 4] == b'00dc'][:3]
+
+
+def test_the_frames_after_a_damaged_frame_are_read(tmp_path, video):
+    start = frame_starts(video)[1]
+    video[start : start + 400] = bytes(400)
+    file = tmp_path / 'damaged.avi'
+    file.write_bytes(video)
+    # A decoder with several threads also loses the frame before.
+    *_, error, last = Source(str(file)).images_or_errors()
+    assert str(error).endswith(f' of {file} cannot be decoded')
+    assert last.mean() == pytest.approx(100, abs=2)
+
+
+def test_frames_that_a_truncated_video_lacks_are_reported(tmp_path, video):
+    file = tmp_path / 'cut.avi'
+    file.write_bytes(video[: frame_starts(video)[2]])
+    first, error = Source(str(file)).images_or_errors()
+    assert first.shape == (120, 160, 3)
+    assert str(error).endswith('it declares 3 frames, and 1 can be decoded')
+
+
 HOSTILE_CALIBRATIONS = {
     'billion laughs': 'a: &a [x,x,x,x,x,x,x,x,x]\n'
     + ''.join(
