@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import importlib
 import logging
+import os
 import sys
 
 from metrabs_ros.commands import (
@@ -42,6 +43,7 @@ REPORTED_ERRORS = (WeightsError, FootageError, ValueError, ImportError, OSError)
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run the command and return the exit status."""
+    _open_closed_streams()
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)
     # Without this, logging prints its own errors after stdout is closed, for example by `| head`.
     logging.raiseExceptions = False
@@ -61,6 +63,21 @@ def main(arguments: list[str] | None = None) -> int:
         print('interrupted', file=sys.stderr)
         return INTERRUPTED_STATUS
     return status
+
+
+def _open_closed_streams() -> None:
+    """
+    Open standard streams that are closed, for example by ``2>&-``, to discard what is written.
+
+    Otherwise an output file could get the descriptor 2, and the messages of C libraries.
+    """
+    for descriptor, name, mode in ((0, 'stdin', 'r'), (1, 'stdout', 'w'), (2, 'stderr', 'w')):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free descriptor is used.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pathlib
 import pkgutil
+import sys
 
 import pytest
 
@@ -71,3 +73,17 @@ def test_an_interrupted_command_has_the_status_of_a_shell(capsys, monkeypatch):
     monkeypatch.setattr(store, 'fetch', fetch)
     assert cli.main(['fetch', 'metrabs_l']) == 130
     assert capsys.readouterr().err == 'interrupted\n'
+
+
+def test_closed_standard_streams_are_opened_before_other_files(monkeypatch):
+    # Otherwise the next file has the descriptor 2, to which C libraries write messages.
+    saved = os.dup(2)
+    monkeypatch.setattr(sys, 'stderr', None)
+    os.close(2)
+    try:
+        assert cli.main(['fetch', 'blazepose']) == 0
+        assert os.fstat(2).st_rdev == os.stat(os.devnull).st_rdev
+        print('discarded', file=sys.stderr, flush=True)
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
