@@ -185,6 +185,12 @@ def intrinsics_from_fov(fov_degrees: float, image_shape: tuple[int, ...]) -> Flo
     # The smallest positive angles underflow to 0.
     tangent = math.tan(math.radians(fov_degrees) / 2) or 1e-300
     focal_px = max(height, width) / (2 * tangent)
+    if not MIN_FOCAL_PX <= focal_px <= MAX_FOCAL_PX:
+        raise ValueError(
+            f'default_fov_degrees is {fov_degrees}, which is a focal length of {focal_px:g} pixels '
+            f'in an image of {width} x {height}; it must be from {MIN_FOCAL_PX:g} to '
+            f'{MAX_FOCAL_PX:g} pixels'
+        )
     return np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
 
 
