@@ -82,8 +82,12 @@ class Options:
             value = getattr(self, name)
             is_valid = isinstance(value, numbers.Real) and 0 <= float(value) <= 1
             _check_option(is_valid or value is None, name, self, 'a number from 0 to 1')
-        is_bool = isinstance(self.average_aug, (bool, np.bool_))
-        _check_option(is_bool, 'average_aug', self, 'True or False')
+        for name in ('average_aug', 'suppress_implausible_poses'):
+            is_bool = isinstance(getattr(self, name), (bool, np.bool_))
+            _check_option(is_bool, name, self, 'True or False')
+        is_bool = isinstance(self.detector_flip_aug, (bool, np.bool_))
+        is_valid = is_bool or self.detector_flip_aug is None
+        _check_option(is_valid, 'detector_flip_aug', self, 'None, True or False')
         is_name = isinstance(self.skeleton, str)
         _check_option(is_name, 'skeleton', self, 'the name of a skeleton')
         is_stature = isinstance(self.stature, numbers.Real) and (

@@ -513,6 +513,8 @@ def test_arguments_out_of_range_are_rejected_by_name(any_model, name, values):
         ('detector_threshold', [np.nan, -1, 2, 'x', [0.5], np.inf, 0.5j]),
         ('detector_nms_iou_threshold', [np.nan, -1, 2, 'x', [0.5]]),
         ('max_detections', [-2, 1.5, 'x', None, True, np.nan, -(10**30)]),
+        ('suppress_implausible_poses', [None, 'False', 3]),
+        ('detector_flip_aug', ['False', 3]),
     ],
 )
 def test_detection_arguments_out_of_range_are_rejected_by_name(any_model, name, values):
