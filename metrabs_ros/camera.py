@@ -187,7 +187,7 @@ def intrinsics_from_fov(fov_degrees: float, image_shape: tuple[int, ...]) -> Flo
     focal_px = max(height, width) / (2 * tangent)
     if not MIN_FOCAL_PX <= focal_px <= MAX_FOCAL_PX:
         raise ValueError(
-            f'default_fov_degrees is {fov_degrees}, which is a focal length of {focal_px:g} pixels '
+            f'default_fov_degrees is {fov_degrees}, a focal length of {focal_px:g} pixels '
             f'in an image of {width} x {height}; it must be from {MIN_FOCAL_PX:g} to '
             f'{MAX_FOCAL_PX:g} pixels'
         )

@@ -192,7 +192,7 @@ def test_a_singular_rotation_with_a_tiny_entry_is_rejected():
 @pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('fov_degrees', [5e-324, 1e-300, 179.9999999999])
 def test_an_extreme_field_of_view_is_rejected(fov_degrees):
-    with pytest.raises(ValueError, match='default_fov_degrees is .* focal length'):
+    with pytest.raises(ValueError, match=r'default_fov_degrees is .* focal length'):
         Camera.from_fov(fov_degrees, (480, 640))
 
 
