@@ -6,6 +6,7 @@ import importlib
 import os
 import pathlib
 import pkgutil
+import stat
 import sys
 
 import pytest
@@ -87,3 +88,36 @@ def test_closed_standard_streams_are_opened_before_other_files(monkeypatch):
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        ('export', 'nlf_s', '--overwrite', '--onnx'),
+        ('fit-joints', 'examples.npz', '--name', 'own_1', '--overwrite', '-o'),
+    ],
+)
+def test_devices_and_pipes_are_not_replaced_by_files(tmp_path, capsys, command):
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    assert cli.main([*command, str(pipe)]) == 1
+    assert capsys.readouterr().err == (
+        f'metrabs_ros: {pipe} is a device or a pipe; name the file to write\n'
+    )
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+
+
+def test_inputs_are_not_replaced_by_outputs(tmp_path, capsys):
+    examples, config = tmp_path / 'poses.npz', tmp_path / 'config.yaml'
+    for file in (examples, config):
+        file.write_text('mine')
+    for command in (
+        ('fit-joints', examples, '--name', 'own_1', '--overwrite', '-o', examples),
+        ('fit-skeletons', examples, '--overwrite', '-o', examples),
+        ('export', tmp_path, '--overwrite', '--onnx', config),
+        ('export', 'nlf_s', '--skeleton', examples, '--overwrite', '--onnx', examples),
+    ):
+        assert cli.main(list(map(str, command))) == 1
+        message = f'metrabs_ros: the output {command[-1]} is an input; name another file\n'
+        assert capsys.readouterr().err == message
+    assert examples.read_text() == config.read_text() == 'mine'

@@ -37,7 +37,12 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export the network of a model."""
     file: pathlib.Path = args.onnx
-    require_new_file(file, args.overwrite)
+    # Another export may be in the folder of its checkpoint.
+    checkpoint = pathlib.Path(args.model)
+    is_folder = checkpoint.is_dir() and file.suffix != '.onnx'
+    parts = checkpoint.iterdir() if is_folder else [checkpoint]
+    inputs = [*parts, *([pathlib.Path(args.skeleton)] if args.skeleton else [])]
+    require_new_file(file, args.overwrite, inputs)
     content = loading.export_onnx(args.model, args.precision, args.skeleton)
     write_atomically(file, content, SHARED)
     size_mb = len(content) / 1e6

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from metrabs_ros.skeletons.custom_joints import fit_custom_joints, read_examples
     from metrabs_ros.skeletons.definition_file import write_definitions
 
-    require_new_file(args.output, args.overwrite)
+    require_new_file(args.output, args.overwrite, [args.examples])
     result = fit_custom_joints(read_examples(args.examples), args.name, args.source)
     definition = result.definition
     for name, error_mm, weights in zip(

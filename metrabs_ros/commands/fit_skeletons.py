@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f'--output is {shown(args.output)}; its name must end in .npz')
     picture: pathlib.Path = args.output.with_suffix('.png')
     for file in (args.output, picture):
-        require_new_file(file, args.overwrite)
+        require_new_file(file, args.overwrite, [args.poses])
     samples = read_samples(args.poses)
     with tqdm(total=affine_autoencoder.STEP_COUNT, unit='step', desc='fitting') as progress:
 

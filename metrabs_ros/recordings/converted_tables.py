@@ -18,6 +18,7 @@ from metrabs_ros.recordings.input_files import UnusableFile, open_input
 from metrabs_ros.recordings.output_files import (
     UnusableOutput,
     absolute,
+    is_stream,
     move_file,
     translate_os_errors,
     unfinished_path,
@@ -57,6 +58,8 @@ def convert_table(
     """
     if output.suffix != source.suffix:
         raise UnusableOutput(f'{shown(output)} must end in {source.suffix}, as {shown(source)}')
+    if is_stream(output):
+        raise UnusableOutput(f'{shown(output)} is a device or a pipe; give the name of a file')
     convert = _convert_csv if source.suffix == '.csv' else _convert_parquet
     target = absolute(output)
     table = TableFile.from_option(

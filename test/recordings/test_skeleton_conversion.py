@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
+import stat
 
 import numpy as np
 import pyarrow.parquet
@@ -161,7 +163,11 @@ def test_existing_outputs_and_inputs_are_not_replaced(results, tmp_path):
     assert table.read_text() == 'my notes\n'
     with pytest.raises(UnusableOutput, match=r'must end in \.csv'):
         convert(results / 'joints.csv', tmp_path / 'a.parquet')
-    assert sorted(file.name for file in tmp_path.iterdir()) == ['a.csv', 'converted']
+    os.mkfifo(tmp_path / 'pipe.csv')
+    with pytest.raises(UnusableOutput, match='is a device or a pipe'):
+        convert(results / 'joints.csv', tmp_path / 'pipe.csv')
+    assert stat.S_ISFIFO(os.stat(tmp_path / 'pipe.csv').st_mode)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['a.csv', 'converted', 'pipe.csv']
 
 
 @pytest.mark.parametrize(
