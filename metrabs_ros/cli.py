@@ -30,6 +30,7 @@ from metrabs_ros.commands import (
 )
 from metrabs_ros.commands.errors import INTERRUPTED_STATUS, print_error
 from metrabs_ros.demo_video import FootageError
+from metrabs_ros.foreign_text import escape_output
 from metrabs_ros.weights.store import WeightsError
 
 COMMANDS = (
@@ -44,6 +45,7 @@ REPORTED_ERRORS = (WeightsError, FootageError, ValueError, ImportError, OSError)
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run the command and return the exit status."""
     _open_closed_streams()
+    escape_output()
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)
     # Without this, logging prints its own errors after stdout is closed, for example by `| head`.
     logging.raiseExceptions = False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 ELLIPSIS = '...'
 
 
@@ -35,3 +38,15 @@ def printable(text: object, max_chars: int = 80) -> str:
     if len(escaped) <= max_chars:
         return escaped
     return escaped[: max_chars - len(ELLIPSIS)] + ELLIPSIS
+
+
+def escape_output() -> None:
+    """
+    Write characters that the encoding of the standard streams lacks as escape sequences.
+
+    Otherwise, a file name with other letters raises a `UnicodeEncodeError` where it is printed,
+    for example in a Latin-1 locale.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')

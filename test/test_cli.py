@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pathlib
 import pkgutil
@@ -88,6 +89,22 @@ def test_closed_standard_streams_are_opened_before_other_files(monkeypatch):
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def test_names_that_the_encoding_of_the_output_lacks_are_escaped(tmp_path, monkeypatch):
+    existing = [tmp_path / 'é1_people', tmp_path / '漢2_people']
+    for folder in existing:
+        folder.mkdir()
+        (tmp_path / folder.name.replace('_people', '.png')).touch()
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(output, 'latin-1'))
+    assert cli.main(['annotate', *map(str, sorted(tmp_path.glob('*.png')))]) == 0
+    sys.stdout.flush()
+    lines = output.getvalue().decode('latin-1').splitlines()
+    assert [line.split()[0] for line in lines] == [
+        f'{tmp_path}/é1_people',
+        f'{tmp_path}/\\u6f222_people',
+    ]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from metrabs_ros.foreign_text import printable
+from metrabs_ros.foreign_text import escape_output, printable
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.annotate import annotate, default_output
 from metrabs_ros.recordings.bags import find_bags
@@ -177,6 +177,7 @@ def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
 
 def show_log_records() -> None:
     """Print the log records of this process as the command line does, without a prefix."""
+    escape_output()
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)
 
 
