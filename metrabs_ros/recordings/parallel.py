@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from metrabs_ros.child_process import end_with_parent
 from metrabs_ros.foreign_text import escape_output, printable
 from metrabs_ros.pose_estimator import PoseEstimator
 from metrabs_ros.recordings.annotate import annotate, default_output
@@ -172,7 +173,18 @@ def _submit(
 def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
     # Threads of a network do not survive a fork.
     context = multiprocessing.get_context('spawn')
-    return concurrent.futures.ProcessPoolExecutor(workers, context, initializer=show_log_records)
+    return concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    """Print the log records of this process, and end it with the process that started it."""
+    # Otherwise, it would wait for tasks forever after SIGTERM or SIGKILL to the parent.
+    end_with_parent()
+    parent = multiprocessing.parent_process()
+    # The parent may have ended before the call above.
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)
+    show_log_records()
 
 
 def show_log_records() -> None:

@@ -172,3 +172,27 @@ def test_sigint_ends_all_processes_without_tracebacks(tmp_path, street, delay_s)
     finally:
         if child_processes(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+POOL_PROGRAM = """
+import os, time
+from metrabs_ros.recordings import parallel
+
+pool = parallel._pool(1)
+print(pool.submit(os.getpid).result(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_worker_processes_end_with_a_killed_parent():
+    command = [sys.executable, '-c', POOL_PROGRAM]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        process.kill()
+        # All processes that share the pipe have ended.
+        assert process.communicate(timeout=TIMEOUT_S) == ('', None)
+        assert wait_until(lambda: not os.path.exists(f'/proc/{worker}'))
+    finally:
+        process.kill()
