@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from metrabs_ros.arrays import BoolArray, FloatArray
 from metrabs_ros.box_overlap import box_iou
 from metrabs_ros.camera import Camera
+from metrabs_ros.options import MAX_STATURE_MM, MIN_STATURE_MM
 from metrabs_ros.people import UNKNOWN_ID, People
 from metrabs_ros.placement.depth_image import DepthImage, observe_depth
 from metrabs_ros.placement.ground_plane import GroundPlane, observe_ground
@@ -90,7 +91,7 @@ class Tracker:
         From 0 to 1, strength of the joint filter.  With 0 the poses of detected people are
         returned unfiltered.
     stature_mm
-        Stature of all people; None if it is not known.
+        Stature of all people in millimetres; None if it is not known.
     stature_bias
         See `PoseEstimator.stature_bias`.
 
@@ -114,6 +115,13 @@ class Tracker:
             raise ValueError(f'min_hits is {min_hits}; it must be 1 or more')
         if not 0 <= smoothing <= 1:
             raise ValueError(f'smoothing is {smoothing}; it must be from 0 to 1')
+        if not (stature_mm is None or MIN_STATURE_MM <= stature_mm <= MAX_STATURE_MM):
+            raise ValueError(
+                f'stature_mm is {stature_mm}; it must be None or from {MIN_STATURE_MM:g} to '
+                f'{MAX_STATURE_MM:g} millimetres'
+            )
+        if not 0 < stature_bias < np.inf:
+            raise ValueError(f'stature_bias is {stature_bias}; it must be a positive number')
         self.max_lost = max_lost
         self.min_hits = min_hits
         self.smoothing = smoothing

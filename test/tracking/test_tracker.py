@@ -424,6 +424,10 @@ def test_ids_fit_into_32_bits_and_are_unique():
         {'smoothing': np.nan},
         {'smoothing': 1.5},
         {'smoothing': -0.1},
+        {'stature_mm': 1.75},
+        {'stature_mm': np.nan},
+        {'stature_bias': 0.0},
+        {'stature_bias': np.nan},
     ],
 )
 def test_options_out_of_range_are_rejected(options):
