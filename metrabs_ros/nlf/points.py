@@ -114,7 +114,8 @@ def unnamed_points(points: ArrayLike) -> PointSet:
     ValueError
         If it is not an array of canonical points.
     """
-    points_m = as_numbers('skeleton', points)
+    # A copy: the caller may change the array, and torch rejects negative strides.
+    points_m = np.array(as_numbers('skeleton', points), order='C')
     if points_m.ndim == 0:
         raise ValueError(f'skeleton is {format_value(points)}; it must be {EXPECTED}')
     if points_m.ndim != 2 or points_m.shape[1] != 3 or not 0 < len(points_m) <= MAX_POINTS:

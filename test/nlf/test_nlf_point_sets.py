@@ -59,6 +59,14 @@ def test_points_of_the_whole_body_alone_determine_its_position(estimator):
     assert len(estimator.posed_skeleton(with_stature)) == len(estimator.skeleton)
 
 
+def test_points_with_negative_strides_are_localised(estimator):
+    points_m = np.random.default_rng(0).uniform(-1, 1, (30, 3))
+    assert len(estimator.posed_skeleton(Options(skeleton=estimator.skeleton_name(points_m)))) == 30
+    poses = estimator.estimate_poses(IMAGE, BOXES, skeleton=points_m)['poses3d']
+    reverse = estimator.estimate_poses(IMAGE, BOXES, skeleton=points_m[::-1])['poses3d']
+    np.testing.assert_allclose(reverse[:, ::-1], poses, rtol=1e-4, atol=0.1)
+
+
 def test_a_file_of_points_is_read_once_for_all_images(estimator, tmp_path, monkeypatch):
     files = []
     monkeypatch.setattr(
