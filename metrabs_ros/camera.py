@@ -35,6 +35,7 @@ MAX_DISTORTION_COEFF = 1e12
 MAX_ROTATION_ENTRY = 1e6
 MAX_TRANSLATION_MM = 1e13
 MIN_DETERMINANT = 1e-9
+LAST_ROW_TOLERANCE = 1e-9
 MIN_DENOMINATOR = 1e-12
 MAX_SHOWN_CHARS = 200
 MAX_SHOWN_VALUES = 16
@@ -79,12 +80,15 @@ class Camera:
     fisheye: bool = False
 
     def __post_init__(self) -> None:
-        """Convert the arguments to float64 arrays and check them."""
-        coeffs = _checked_coeffs(self.distortion_coeffs, self.fisheye)
-        object.__setattr__(self, 'intrinsic_matrix', _checked_intrinsics(self.intrinsic_matrix))
-        object.__setattr__(self, 'distortion_coeffs', coeffs)
-        object.__setattr__(self, 'extrinsic_matrix', _checked_extrinsics(self.extrinsic_matrix))
-        object.__setattr__(self, 'world_up_vector', _unit_up(self.world_up_vector))
+        """Convert the arguments to float64 arrays, which cannot be modified, and check them."""
+        arrays = {
+            'intrinsic_matrix': _checked_intrinsics(self.intrinsic_matrix),
+            'distortion_coeffs': _checked_coeffs(self.distortion_coeffs, self.fisheye),
+            'extrinsic_matrix': _checked_extrinsics(self.extrinsic_matrix),
+            'world_up_vector': _unit_up(self.world_up_vector),
+        }
+        for name, array in arrays.items():
+            object.__setattr__(self, name, _read_only(array))
 
     @classmethod
     def from_fov(cls, fov_degrees: float, image_shape: tuple[int, ...], **kwargs: Any) -> Camera:
@@ -167,11 +171,11 @@ class Camera:
 
     @functools.cached_property
     def _pixels_to_plane(self) -> FloatArray:
-        return np.linalg.inv(self.intrinsic_matrix)
+        return _read_only(np.linalg.inv(self.intrinsic_matrix))
 
     @functools.cached_property
     def _camera_to_world(self) -> FloatArray:
-        return np.linalg.inv(self.extrinsic_matrix)
+        return _read_only(np.linalg.inv(self.extrinsic_matrix))
 
 
 def intrinsics_from_fov(fov_degrees: float, image_shape: tuple[int, ...]) -> FloatArray:
@@ -407,6 +411,13 @@ def _replace_singular(matrices: FloatArray) -> FloatArray:
     return np.where(usable[..., None, None], matrices, np.eye(2))
 
 
+def _read_only(array: FloatArray) -> FloatArray:
+    """Return a copy that cannot be modified: the inverses of a camera's matrices are cached."""
+    copied = array.copy()
+    copied.flags.writeable = False
+    return copied
+
+
 def _checked_intrinsics(value: ArrayLike) -> FloatArray:
     """Return a valid intrinsic matrix [3, 3]; raises the errors of `Camera`."""
     matrix = _as_finite('intrinsic_matrix', value, (3, 3))
@@ -486,7 +497,14 @@ def _checked_extrinsics(value: ArrayLike) -> FloatArray:
         determinants = np.abs([np.linalg.det(matrix), np.linalg.det(matrix[:3, :3])])
     if not determinants.min() >= MIN_DETERMINANT:
         raise ValueError(f'extrinsic_matrix cannot be inverted: {_shown(matrix)}')
-    return matrix
+    last = matrix[3].tolist()
+    # Tolerate rounding errors of optimisers.
+    if not np.allclose(last, (0, 0, 0, 1), rtol=0, atol=LAST_ROW_TOLERANCE):
+        raise ValueError(
+            f'the last row of extrinsic_matrix is {last}; it must be 0, 0, 0, 1, with the '
+            'translation in the last column'
+        )
+    return np.concatenate([matrix[:3], [(0.0, 0.0, 0.0, 1.0)]])
 
 
 def _unit_up(value: ArrayLike) -> FloatArray:

@@ -25,6 +25,26 @@ def test_unproject_is_the_inverse_of_project_in_the_whole_image(camera, pixel, d
     np.testing.assert_allclose(camera.project(point_mm), [pixel], atol=1e-5)
 
 
+def test_a_camera_does_not_change_with_the_arrays_it_was_created_from():
+    intrinsics, extrinsics, pixel = K.copy(), np.eye(4), np.array([[10.0, 20]])
+    coeffs, up = np.array([0.1, 0, 0, 0]), np.array([0.0, -1, 0])
+    camera = Camera(intrinsics, coeffs, extrinsics, up)
+    ray = camera.unproject(pixel)
+    for array in (intrinsics, coeffs, extrinsics, up):
+        array *= 2
+    np.testing.assert_array_equal(camera.unproject(pixel), ray)
+    np.testing.assert_allclose(camera.project(1000 * ray), pixel, atol=1e-6)
+    np.testing.assert_allclose(camera.from_world(camera.to_world(ray)), ray)
+
+
+def test_arrays_of_a_camera_cannot_be_modified():
+    camera = Camera(K, [0.1, 0, 0, 0])
+    arrays = [value for value in vars(camera).values() if isinstance(value, np.ndarray)]
+    for array in (*arrays, camera.position_mm, camera.rotation_to_world):
+        with pytest.raises(ValueError, match='read-only'):
+            array += 1
+
+
 @given(camera=cameras(), pixel=pixels, depth_mm=st.floats(100, 1e5))
 def test_project_matches_opencv(camera, pixel, depth_mm):
     point_mm = depth_mm * camera.unproject(np.array([pixel]))
@@ -94,6 +114,8 @@ def test_to_world_is_the_inverse_of_the_extrinsic_matrix():
         ({'distortion_coeffs': [1e308, 0, 0, 0]}, 'value of magnitude 1e'),
         ({'extrinsic_matrix': np.diag([1, 1, 1e300, 1])}, 'extrinsic_matrix is out of range'),
         ({'extrinsic_matrix': np.diag([1, 1, 1, 1e-12])}, 'extrinsic_matrix cannot be inverted'),
+        ({'extrinsic_matrix': np.diag([2.0, 2, 2, 2])}, 'last row of extrinsic_matrix is'),
+        ({'extrinsic_matrix': np.eye(4) + np.eye(4, k=-3)}, 'translation in the last column'),
         ({'world_up_vector': [5e-324, 0, 0]}, 'world_up_vector has no direction'),
     ],
 )
