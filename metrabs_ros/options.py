@@ -38,6 +38,13 @@ CAMERA_ARGUMENTS = (
 PER_IMAGE_ARGUMENT_AXES = {'intrinsic_matrix': 2, 'distortion_coeffs': 1, 'extrinsic_matrix': 2}
 """Arguments that can differ between images, and the number of axes of the value of one image."""
 
+PYTHON_TYPES: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(('internal_batch_size', 'antialias_factor', 'num_aug', 'max_detections'), int),
+    **dict.fromkeys(('detector_threshold', 'detector_nms_iou_threshold', 'stature'), float),
+    **dict.fromkeys(('average_aug', 'suppress_implausible_poses', 'detector_flip_aug'), bool),
+}
+"""Types that options are converted to."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -65,7 +72,7 @@ class Options:
     skeleton: str = ''
 
     def __post_init__(self) -> None:
-        """Validate the values."""
+        """Validate the values, and convert numbers of any type to those of Python."""
         is_size = _is_whole(self.internal_batch_size, 1)
         _check_option(is_size, 'internal_batch_size', self, 'a whole number of at least 1')
         # Larger values would exhaust the memory.
@@ -80,8 +87,9 @@ class Options:
         _check_option(is_count, 'max_detections', self, '-1 or a whole number of at least 0')
         for name in ('detector_threshold', 'detector_nms_iou_threshold'):
             value = getattr(self, name)
-            is_valid = isinstance(value, numbers.Real) and 0 <= float(value) <= 1
-            _check_option(is_valid or value is None, name, self, 'a number from 0 to 1')
+            is_valid = isinstance(value, numbers.Real) and bool(0 <= value <= 1)  # type: ignore[operator]
+            is_default = value is None and name == 'detector_threshold'
+            _check_option(is_valid or is_default, name, self, 'a number from 0 to 1')
         for name in ('average_aug', 'suppress_implausible_poses'):
             is_bool = isinstance(getattr(self, name), (bool, np.bool_))
             _check_option(is_bool, name, self, 'True or False')
@@ -99,6 +107,10 @@ class Options:
             self,
             f'None or from {MIN_STATURE_MM:g} to {MAX_STATURE_MM:g} millimetres',
         )
+        # Products of NumPy's small integers overflow, and torch rejects them as sizes.
+        for name, convert in PYTHON_TYPES.items():
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else convert(value))
 
     def detector_threshold_or(self, default: float) -> float:
         """Return the minimum detection score, or a default if the option is not set."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fractions
 import tracemalloc
 
 import cv2
@@ -510,8 +512,10 @@ def test_arguments_out_of_range_are_rejected_by_name(any_model, name, values):
 @pytest.mark.parametrize(
     ('name', 'values'),
     [
-        ('detector_threshold', [np.nan, -1, 2, 'x', [0.5], np.inf, 0.5j]),
-        ('detector_nms_iou_threshold', [np.nan, -1, 2, 'x', [0.5]]),
+        ('detector_threshold', [np.nan, -1, 2, 'x', [0.5], np.inf, 0.5j, 10**400]),
+        ('detector_nms_iou_threshold', [np.nan, -1, 2, 'x', [0.5], None]),
+        ('suppress_implausible_poses', ['no', None, np.zeros(3)]),
+        ('detector_flip_aug', ['no', np.zeros(3)]),
         ('max_detections', [-2, 1.5, 'x', None, True, np.nan, -(10**30)]),
         ('suppress_implausible_poses', [None, 'False', 3]),
         ('detector_flip_aug', ['False', 3]),
@@ -520,6 +524,19 @@ def test_arguments_out_of_range_are_rejected_by_name(any_model, name, values):
 def test_detection_arguments_out_of_range_are_rejected_by_name(any_model, name, values):
     for value in values:
         assert name in error_of(any_model.detect_poses, NOISE, K, **{name: value})
+
+
+def test_options_of_numpy_types_are_those_of_python():
+    options = Options(
+        *(np.uint8(7), np.uint8(16), np.int8(3)),
+        max_detections=np.int8(-1),
+        detector_threshold=np.float32(0.5),
+        detector_flip_aug=np.True_,
+        stature=fractions.Fraction(1700),
+    )
+    assert 64 * options.antialias_factor == 1024
+    numbers = (int, int, int, float, float, int, bool, bool, float, bool, str)
+    assert tuple(map(type, dataclasses.astuple(options))) == numbers
 
 
 @pytest.mark.parametrize('images', [None, 5, NOISE, 'images'])
