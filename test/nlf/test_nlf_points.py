@@ -20,6 +20,13 @@ def test_the_name_of_points_depends_on_their_values_only():
     np.testing.assert_array_equal(first.convention.positions(points_m), points_m)
 
 
+def test_points_do_not_change_with_the_array_that_they_were_given_as():
+    points_m = np.ones((2, 3))
+    points = unnamed_points(points_m)
+    points_m[:] = 0
+    assert (points.points_m == 1).all()
+
+
 @pytest.mark.parametrize(
     ('points', 'message'),
     [
