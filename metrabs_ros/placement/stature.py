@@ -29,7 +29,9 @@ def observe_stature(implied_mm: FloatArray, stature_mm: float) -> ScaleObservati
     -------
     Observations, [T, 1].
     """
-    log_factor = np.log(stature_mm / implied_mm)[:, None]
+    # The joints of a pose can be at the same position.
+    known_mm = np.where(implied_mm > 0, implied_mm, np.nan)
+    log_factor = np.log(stature_mm / known_mm)[:, None]
     return ScaleObservations(
         Cue.STATURE,
         log_factor,
