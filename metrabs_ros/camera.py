@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -37,6 +38,12 @@ MAX_TRANSLATION_MM = 1e13
 MIN_DETERMINANT = 1e-9
 LAST_ROW_TOLERANCE = 1e-9
 MIN_DENOMINATOR = 1e-12
+MAX_FIELD_RADIUS, MAX_DISTORTED_RADIUS = 100.0, 1000.0
+"""Limits of the field of a lens on the plane at depth 1: before and after distortion."""
+MIN_FIELD_RADIUS = 1e-7
+FIELD_GRID_SIZE, FIELD_REFINEMENTS = 1000, 4
+KEPT_FIELDS = 32
+"""Number of lenses whose field is kept for the next frame."""
 MAX_SHOWN_CHARS = 200
 MAX_SHOWN_VALUES = 16
 
@@ -123,12 +130,15 @@ class Camera:
 
         For lenses other than fisheye, points with a depth of less than one millimetre are
         projected as if their depth were one millimetre, so that the result is always finite.
+
+        A lens model folds the plane beyond some angle to the optical axis, its field: points
+        outside of it would be projected into the image.  The projection continues linearly there.
         """
         if self.fisheye:
             points = project_equidistant(points_mm, self.distortion_coeffs)
         else:
             depth = np.maximum(points_mm[..., 2:], MIN_DEPTH_MM)
-            points = distort(points_mm[..., :2] / depth, self.distortion_coeffs)
+            points = _distort_in_field(points_mm[..., :2] / depth, self.distortion_coeffs)
         return points @ self.intrinsic_matrix[:2, :2].T + self.intrinsic_matrix[:2, 2]
 
     def unproject(self, points_px: FloatArray) -> FloatArray:
@@ -248,6 +258,67 @@ def _replace_zeros(denominator: Coordinate) -> Coordinate:
     return denominator + (denominator == 0) * MIN_DENOMINATOR
 
 
+def _distort_in_field(points: FloatArray, coeffs: FloatArray) -> FloatArray:
+    """Apply `distort` to points [..., 2] in the field of the lens, and continue it linearly."""
+    if not len(coeffs):
+        return points
+    limit = _radial_field(tuple(coeffs.tolist()))[0][-1]
+    radius = np.linalg.norm(points, axis=-1, keepdims=True)
+    if not (radius > limit).any():
+        return distort(points, coeffs)
+    inside = points * (limit / np.maximum(radius, limit))
+    return distort(inside, coeffs) + (points - inside)
+
+
+@functools.lru_cache(KEPT_FIELDS)
+def _radial_field(coeffs: tuple[float, ...]) -> tuple[FloatArray, FloatArray]:
+    """
+    Return increasing radii in the field of a lens, on the plane at depth 1, [F].
+
+    Parameters
+    ----------
+    coeffs
+        Coefficients of `distort`.
+
+    Returns
+    -------
+    The radii before and after the distortion.
+    """
+
+    def distorted(radii: FloatArray) -> FloatArray:
+        radial, _, _ = _radial_and_shift(radii, np.zeros_like(radii), np.array(coeffs))
+        return radii * radial
+
+    grid = np.geomspace(MIN_FIELD_RADIUS, MAX_FIELD_RADIUS, FIELD_GRID_SIZE)
+    limit = _last_increasing(distorted, grid)
+    radii = np.append(0, np.geomspace(limit * MIN_FIELD_RADIUS, limit, FIELD_GRID_SIZE))
+    return radii, distorted(radii)
+
+
+@functools.lru_cache(KEPT_FIELDS)
+def _equidistant_field(coeffs: tuple[float, ...]) -> tuple[FloatArray, FloatArray]:
+    """Return increasing angles in the field of a fisheye lens, and their image radii, [F] each."""
+
+    def radius(angles: FloatArray) -> FloatArray:
+        return _equidistant_polynomial(angles, coeffs)
+
+    limit = _last_increasing(radius, np.linspace(0, np.pi, FIELD_GRID_SIZE))
+    angles = np.linspace(0, limit, FIELD_GRID_SIZE)
+    return angles, radius(angles)
+
+
+def _last_increasing(function: Callable[[FloatArray], FloatArray], grid: FloatArray) -> float:
+    """Return the last value of an increasing grid up to which a function increases, refined."""
+    for _ in range(FIELD_REFINEMENTS):
+        values = function(grid)
+        is_wrong = (np.diff(values) <= 0) | ~(values[1:] <= MAX_DISTORTED_RADIUS)
+        if not is_wrong.any():
+            return float(grid[-1])
+        last = int(is_wrong.argmax())
+        grid = np.linspace(grid[max(last - 1, 0)], grid[last + 1], FIELD_GRID_SIZE)
+    return float(grid[0])
+
+
 def _all_coeffs(coeffs: FloatArray) -> list[float]:
     return np.pad(coeffs, (0, 12 - len(coeffs))).tolist()
 
@@ -274,7 +345,11 @@ def undistort(points: FloatArray, coeffs: FloatArray, max_steps: int = 30) -> Fl
     """
     if not len(coeffs):
         return points
-    guess = np.array(points, np.float64)
+    radius = np.linalg.norm(points, axis=-1, keepdims=True)
+    radii, distorted = _radial_field(tuple(coeffs.tolist()))
+    # The distorted points themselves may be outside of the field, from where Newton's method does
+    # not find the way back.
+    guess = points * (np.interp(radius, distorted, radii) / np.maximum(radius, 1e-12))
     error = distort(guess, coeffs) - points
     for _ in range(max_steps):
         if not np.abs(error).max(initial=0) > 1e-12:
@@ -326,8 +401,18 @@ def undistort_by_fixed_point(points: FloatArray, coeffs: FloatArray, steps: int 
 
 
 def equidistant_radius(angle: Coordinate, coeffs: FloatArray) -> Coordinate:
-    """Return the distance from the image centre for an angle to the optical axis, in radians."""
-    k1, k2, k3, k4 = coeffs.tolist()
+    """
+    Return the distance from the image centre for an angle to the optical axis, in radians.
+
+    The model continues linearly beyond the angle up to which its radius increases.
+    """
+    values = tuple(coeffs.tolist())
+    inside = angle.clip(max=float(_equidistant_field(values)[0][-1]))
+    return _equidistant_polynomial(inside, values) + (angle - inside)
+
+
+def _equidistant_polynomial(angle: Coordinate, coeffs: tuple[float, ...]) -> Coordinate:
+    k1, k2, k3, k4 = coeffs
     square = angle * angle
     return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
 
@@ -367,16 +452,18 @@ def unproject_equidistant(points: FloatArray, coeffs: FloatArray, steps: int = 2
 
     Returns
     -------
-    [..., 3], rays of unit length, at most 180 degrees from the optical axis.
+    [..., 3], rays of unit length in the field of the lens; for points outside of its image the
+    nearest ones.
     """
+    angles, radii = _equidistant_field(tuple(coeffs.tolist()))
     radius = np.linalg.norm(points, axis=-1, keepdims=True)
     factors = np.concatenate([[1.0], coeffs]) * (1, 3, 5, 7, 9)
-    angle = np.clip(radius, 0, np.pi)
+    angle = np.interp(radius, radii, angles)
     for _ in range(steps):
         slope = np.polynomial.polynomial.polyval(angle**2, factors)
-        # The polynomial may decrease beyond some angle; limit the slope to stay below it.
+        # The slope may be small near the edge of the field.
         step = (equidistant_radius(angle, coeffs) - radius) / np.maximum(slope, 0.1)
-        angle = np.clip(angle - np.clip(step, -0.5, 0.5), 0, np.pi)
+        angle = np.clip(angle - np.clip(step, -0.5, 0.5), 0, angles[-1])
     sideways = points * np.sin(angle) / np.maximum(radius, 1e-12)
     return np.concatenate([sideways, np.cos(angle)], axis=-1)
 

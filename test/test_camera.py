@@ -93,6 +93,41 @@ def test_to_world_is_the_inverse_of_the_extrinsic_matrix():
     np.testing.assert_allclose(world, [[0, 0, 1000]])
 
 
+FOLDING = Camera([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]], [-0.3, 0, 0, 0])
+FOLDING_FISHEYE = Camera(
+    [[285.0, 0, 424], [0, 285, 400], [0, 0, 1]], [-0.05, -0.02, 0, 0], fisheye=True
+)
+
+
+@pytest.mark.parametrize(
+    ('camera', 'edge_degrees'),
+    [(FOLDING, 46.5), (FOLDING_FISHEYE, 90.6)],
+    ids=['pinhole', 'fisheye'],
+)
+def test_points_outside_the_field_of_a_lens_are_projected_outside_its_image(camera, edge_degrees):
+    angles = np.radians(np.linspace(edge_degrees, 179, 100))
+    rays = np.stack([np.sin(angles), 0 * angles, np.cos(angles)], axis=-1)
+    x_px, y_px = camera.project(1000 * rays).T
+    edge_px, _ = camera.project(1000 * rays[0])
+    assert (x_px >= edge_px).all()
+    np.testing.assert_allclose(y_px, camera.intrinsic_matrix[1, 2])
+    # Larger values would be ignored: `People.finite`.
+    assert x_px.max() < 1e7
+
+
+def test_pixels_outside_the_image_of_a_fisheye_lens_have_the_nearest_ray():
+    rays = FOLDING_FISHEYE.unproject(np.array([[762.5, 400], [5000, 400]]))
+    np.testing.assert_allclose(np.degrees(np.arctan2(rays[:, 0], rays[:, 2])), 90.6, atol=0.1)
+
+
+@pytest.mark.parametrize('coeffs', [[0.2, -0.03, 0, 0, -0.03], [0.3, 0.08, 0, 0, -0.004]])
+def test_undistort_is_the_inverse_of_distort_up_to_the_edge_of_the_field(coeffs):
+    # At these radii, the distorted points are outside of the field before the distortion.
+    points = np.stack([np.linspace(0, 1.3, 50), np.zeros(50)], axis=-1)
+    distorted = distort(points, np.array(coeffs))
+    np.testing.assert_allclose(undistort(distorted, np.array(coeffs)), points, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
