@@ -279,11 +279,18 @@ def to_people(poses: Poses, skeleton: Skeleton, image_shape: tuple[int, ...]) ->
     The joint confidences and standard deviations are those of the network.  Where the network has
     none, the joint confidence is the detection score, and the standard deviations are the scatter
     over the augmentations, or derived from the joint confidences if there is only one.
+
+    The image points of the network are kept, except for joints outside the image if their
+    confidences are not known: such networks return any point of the crop for them.
     """
     poses3d_mm, poses2d_px = poses.poses3d_mm.mean(axis=1), poses.poses2d_px.mean(axis=1)
     people = People.from_detections(
         skeleton, poses.boxes_px, poses.scores, poses3d_mm, poses2d_px, image_shape
     )
+    network_poses2d_px = poses.network_poses2d_px.mean(axis=1)
+    if not poses.joint_confidence.shape[1]:
+        network_poses2d_px = np.where(people.in_view[..., None], network_poses2d_px, poses2d_px)
+    people = dataclasses.replace(people, network_poses2d_px=network_poses2d_px)
     if poses.joint_confidence.shape[1]:
         # Empty arrays make People derive the deviations from the new confidences.
         people = dataclasses.replace(

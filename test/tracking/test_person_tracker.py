@@ -14,7 +14,7 @@ from metrabs_ros.options import Options, View
 from metrabs_ros.plausibility import plausible_poses
 from metrabs_ros.pose_estimator import PoseEstimator, Poses
 from metrabs_ros.skeletons.conventions import BLAZEPOSE_33
-from metrabs_ros.tracking.box_following import BoxFollower
+from metrabs_ros.tracking.box_following import BoxFollower, to_people
 from metrabs_ros.tracking.person_tracker import PersonTracker
 from metrabs_ros.tracking.timed_view import TimedView
 from metrabs_ros.tracking.tracker import Tracker
@@ -358,3 +358,27 @@ def test_skeletons_are_rejected_because_people_have_all_joints():
 def test_parameters_out_of_range_are_rejected():
     with pytest.raises(ValueError, match='max_lost is -1'):
         PersonTracker(Crowd(A), max_lost=-1)
+
+
+@pytest.mark.parametrize('has_confidences', [True, False])
+def test_people_in_boxes_keep_the_image_points_of_the_network(has_confidences):
+    people = people_at((0, -1500, 4000))  # The head is above the image.
+    found_px = people.poses2d_px + np.array([2.0, -1.0])
+    own = to_people(
+        Poses(
+            people.boxes_px,
+            people.confidence,
+            people.poses3d_mm[:, None],
+            people.poses2d_px[:, None],
+            people.joint_confidence if has_confidences else np.zeros((1, 0)),
+            found_px[:, None],
+        ),
+        BLAZEPOSE_33,
+        IMAGE.shape,
+    )
+    # Networks without confidences find any points for joints outside the image.
+    is_kept = own.in_view | has_confidences
+    assert own.in_view.any()
+    assert not own.in_view.all()
+    expected_px = np.where(is_kept[..., None], found_px, people.poses2d_px)
+    np.testing.assert_array_equal(own.network_poses2d_px, expected_px)
