@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from metrabs_ros.arrays import FloatArray
-from metrabs_ros.camera import Camera, undistort_by_fixed_point
+from metrabs_ros.camera import Camera, undistort, undistort_by_fixed_point
 from metrabs_ros.virtual_cameras import VirtualCameras, look_at, project_rays
+
+MIN_SIDE_COSINE = 0.1
+"""Minimum cosine of the angle between the rays to the centre and to the side of a box."""
 
 
 def virtual_cameras_for_boxes(
@@ -56,4 +59,11 @@ def _box_rays(boxes_px: FloatArray, camera: Camera) -> FloatArray:
     inverse = np.linalg.inv(camera.intrinsic_matrix)
     distorted = points_px @ inverse[:2, :2].T + inverse[:2, 2]
     points = undistort_by_fixed_point(distorted, camera.distortion_coeffs)
-    return np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
+    rays = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
+    # Near the edge of a strong lens, the iteration diverges for some sides, so that the crop would
+    # show all directions.
+    unit = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    is_wrong = (unit * unit[:, :1]).sum(axis=-1) < MIN_SIDE_COSINE
+    if is_wrong.any():
+        rays[is_wrong, :2] = undistort(distorted[is_wrong], camera.distortion_coeffs)
+    return rays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,25 @@ def test_fixed_point_steps_are_accurate_for_a_moderate_lens(point):
     distorted = distort(np.array(point), coeffs)
     approximate = undistort_by_fixed_point(distorted, coeffs)
     np.testing.assert_allclose(approximate, undistort(distorted, coeffs), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('focal_px', 'lens', 'fisheye', 'box'),
+    [
+        # The fixed-point steps diverge for a side.
+        (500, [-0.28, 0.09, 0.0012, -0.0007, -0.011], False, (800, 412, 305, 229)),
+        (600, [-0.3, 0, 0, 0], False, (28, 33, 155, 326)),
+        # A side is outside the image circle.
+        (285, [-0.05, -0.02, 0, 0], True, (552, 155, 306, 317)),
+    ],
+)
+def test_boxes_that_exceed_the_image_of_a_lens_fill_their_crops(focal_px, lens, fisheye, box):
+    intrinsics = np.array([[focal_px, 0, 424], [0, focal_px, 400], [0, 0, 1]])
+    virtual = virtual_cameras_for_boxes(
+        np.array([box]), Camera(intrinsics, lens, fisheye=fisheye), 256
+    )
+    image_pixels_per_crop = 256 / virtual.scale[0]
+    assert max(box[2:]) / 4 < image_pixels_per_crop < 4 * max(box[2:])
 
 
 def test_boxes_outside_the_field_of_view_have_no_usable_camera():
