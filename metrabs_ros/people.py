@@ -149,7 +149,18 @@ class People(StructOfArrays):
             Skeleton with J joints: ``model.convention(name).skeleton``.
         image_shape
             Height and width in pixels, further entries are ignored.
+
+        Raises
+        ------
+        ValueError
+            If the prediction has other joints, or has not been averaged over the augmentations.
         """
+        shape = prediction['poses3d'].shape
+        if shape[1:] != (len(skeleton), 3):
+            raise ValueError(
+                f'poses3d has shape {shape}, expected [N, {len(skeleton)}, 3]; give the skeleton '
+                'of the prediction, and predict with average_aug=True'
+            )
         people = cls.from_detections(
             skeleton,
             prediction['boxes'][:, :4],

@@ -96,3 +96,14 @@ def test_deviations_along_and_across_the_line_of_sight_are_kept_by_a_transform()
     sight = sight @ rotation.T
     expected_mm2 = 30.0**2 * (1 - sight**2) + 300.0**2 * sight**2
     np.testing.assert_allclose(turned.axis_std_mm, np.sqrt(expected_mm2), rtol=1e-6)
+
+
+@pytest.mark.parametrize('shape', [(2, 17, 3), (2, 3, 33, 3)])
+def test_predictions_with_other_joints_or_several_augmentations_are_rejected(shape):
+    prediction = {
+        'boxes': np.zeros((2, 5)),
+        'poses3d': np.zeros(shape),
+        'poses2d': np.zeros((*shape[:-1], 2)),
+    }
+    with pytest.raises(ValueError, match=r'poses3d has shape .*expected \[N, 33, 3\]'):
+        People.of_prediction(prediction, BLAZEPOSE_33, (480, 640))
