@@ -252,11 +252,15 @@ def pose_similarity(poses_mm: FloatArray) -> FloatArray:
         [N, J, 3], camera frame.
     """
     count, joints = poses_mm.shape[:2]
-    first, second = np.broadcast_to(poses_mm, (count, *poses_mm.shape)).swapaxes(0, 1), poses_mm
-    pairs_mm = align_scale(np.stack([first, np.broadcast_to(second, first.shape)], axis=2))
-    apart_mm = np.linalg.norm(pairs_mm[:, :, 0] - pairs_mm[:, :, 1], axis=-1)
-    best_mm = np.sort(apart_mm, axis=-1)[..., : max(1, int(COMPARED_JOINTS * joints))]
-    return np.clip(1 - best_mm / ZERO_SIMILARITY_MM, 0, None).mean(axis=-1)
+    compared = max(1, int(COMPARED_JOINTS * joints))
+    similarity = np.empty((count, count))
+    # Row by row, because the distances of all pairs need much memory.
+    for i, pose_mm in enumerate(poses_mm):
+        pairs_mm = align_scale(np.stack([np.broadcast_to(pose_mm, poses_mm.shape), poses_mm], 1))
+        apart_mm = np.linalg.norm(pairs_mm[:, 0] - pairs_mm[:, 1], axis=-1)
+        best_mm = np.sort(apart_mm, axis=-1)[:, :compared]
+        similarity[i] = np.clip(1 - best_mm / ZERO_SIMILARITY_MM, 0, None).mean(axis=-1)
+    return similarity
 
 
 def align_scale(poses_mm: FloatArray) -> FloatArray:

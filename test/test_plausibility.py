@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -194,3 +195,15 @@ def test_scale_alignment_keeps_directions():
     )
     size_mm = np.sqrt((aligned_mm**2).mean(axis=(1, 2)))
     np.testing.assert_allclose(size_mm[0], size_mm[1])
+
+
+def test_similarity_of_many_people_with_many_joints_needs_little_memory():
+    poses_mm = np.random.default_rng(0).normal(0, 300, (60, 555, 3)) + np.array([0, 0, 3000])
+    tracemalloc.start()
+    try:
+        similarity = pose_similarity(poses_mm)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(similarity, similarity.T)
+    assert peak_bytes < 30e6
