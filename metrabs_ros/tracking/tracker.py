@@ -111,7 +111,8 @@ class Tracker:
     ) -> None:
         if not max_lost >= 0:
             raise ValueError(f'max_lost is {max_lost}; it must be 0 or more seconds')
-        if min_hits < 1:
+        # The condition also rejects NaN.
+        if not min_hits >= 1:
             raise ValueError(f'min_hits is {min_hits}; it must be 1 or more')
         if not 0 <= smoothing <= 1:
             raise ValueError(f'smoothing is {smoothing}; it must be from 0 to 1')

@@ -421,6 +421,7 @@ def test_ids_fit_into_32_bits_and_are_unique():
         {'max_lost': np.nan},
         {'max_lost': -1.0},
         {'min_hits': 0},
+        {'min_hits': np.nan},
         {'smoothing': np.nan},
         {'smoothing': 1.5},
         {'smoothing': -0.1},
