@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -46,6 +45,7 @@ from metrabs_ros.node.message_ages import MessageAges, age_s
 from metrabs_ros.node.parameters import check_topics
 from metrabs_ros.node.publishers import PeoplePublishers
 from metrabs_ros.node.skeleton_input import SkeletonInput
+from metrabs_ros.node.steady_timer import create_steady_timer
 from metrabs_ros.node.transforms import WORLD_UP, TransformLookup
 from metrabs_ros.skeletons.conventions import Convention
 
@@ -116,10 +116,8 @@ class FusionNode(ConfiguredNode[FusionSettings]):
         self._diagnostics = self.create_publisher(
             DiagnosticArray, '/diagnostics', DIAGNOSTICS_QUEUE_SIZE
         )
-        # Not the node's clock: without /clock, or while it is paused, simulated time stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
-        self.create_timer(FLUSH_PERIOD_S, self._flush, clock=steady)
+        create_steady_timer(self, DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        create_steady_timer(self, FLUSH_PERIOD_S, self._flush)
         self.guard_all_services()
 
     # Lifecycle transitions.

@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -47,6 +46,7 @@ from metrabs_ros.node.managed_node import log_exceptions
 from metrabs_ros.node.message_ages import age_s
 from metrabs_ros.node.parameters import check_topics
 from metrabs_ros.node.settings import LONGEST_CAMERA_TOPIC, Settings
+from metrabs_ros.node.steady_timer import create_steady_timer
 from metrabs_ros.node.transforms import TransformLookup
 from metrabs_ros.node.worker import Worker
 from metrabs_ros.options import Options, View
@@ -123,9 +123,7 @@ class PoseNode(ConfiguredNode[Settings]):
         self._diagnostics = self.create_publisher(
             DiagnosticArray, '/diagnostics', DIAGNOSTICS_QUEUE_SIZE
         )
-        # Not the node's clock: without /clock, or while it is paused, simulated time stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
+        create_steady_timer(self, DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
         self.guard_all_services()
 
     # Lifecycle transitions.

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from builtin_interfaces.msg import Time
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
@@ -25,6 +24,7 @@ from std_msgs.msg import Header
 from metrabs_ros.conversions.detections import is_too_large
 from metrabs_ros.node.drops import DEACTIVATED, NEWER_FRAME
 from metrabs_ros.node.size_limited_subscription import OversizedMessage
+from metrabs_ros.node.steady_timer import create_steady_timer
 
 FIRST_INFO_TIMEOUT_S = 0.5
 """Timeout for the first camera_info of a camera, counted from the first image."""
@@ -184,9 +184,7 @@ class Synchroniser:
         self._first_received_s: float | None = None
         # Most drivers publish a camera_info with each image, some rarely or only once.
         self._images_have_infos = True
-        self._timer = node.create_timer(
-            DETECTIONS_TIMEOUT_S, self.check, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        self._timer = create_steady_timer(node, DETECTIONS_TIMEOUT_S, self.check)
         self._timer.cancel()
 
     @property

@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 import numpy as np
 import rclpy.utilities
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.clock import Clock, ClockType
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_ros import TransformListener
@@ -38,6 +37,7 @@ from metrabs_ros.node.latched_topics import LATCHED, is_latched
 from metrabs_ros.node.message_ages import age_s
 from metrabs_ros.node.parameters import validate_camera_names
 from metrabs_ros.node.size_limited_subscription import size_limited
+from metrabs_ros.node.steady_timer import create_steady_timer
 from metrabs_ros.node.synchronisation import StampKey, stamp_key
 from metrabs_ros.node.transform_store import TransformStore
 from metrabs_ros.people import MM_PER_M, People
@@ -292,10 +292,8 @@ class ViewNode(GuardedNode):
             lambda oversized: self.warn(f'diagnostics are not shown: {oversized}'),
         )
         self.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, 10, raw=True)
-        # Not the node's clock: without /clock, or while it is paused, simulated time stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(FRAMES_PERIOD_S, self._show_frames, clock=steady)
-        self.create_timer(CHECK_PERIOD_S, self._check, clock=steady)
+        create_steady_timer(self, FRAMES_PERIOD_S, self._show_frames)
+        create_steady_timer(self, CHECK_PERIOD_S, self._check)
 
     @property
     def topics(self) -> str:
